@@ -1,0 +1,66 @@
+"""What can go wrong, and the exit code each error gives the command line.
+
+::
+
+    DgmmError                 exit code 1
+      UsageError              2   what was asked for cannot be (also a ValueError)
+        ClusterError          2   no Dask cluster answers at the address given
+      DataError               3   what was found cannot be used (also a ValueError)
+        BlockError            3   a block of rows could not be read or computed; says which
+        ModelFileError        3   a model file is missing, damaged or from the future
+      PlanError               3   the run would not fit in the memory it may use
+
+    DgmmWarning
+      DegenerateWarning           components lost their weight or their rank
+      ObjectiveFellWarning        an iteration lowered the objective by more than rounding explains
+
+A fit that did not converge is no error: it is scikit-learn's ``ConvergenceWarning``.
+"""
+
+
+class DgmmError(Exception):
+    """Any error dgmm raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(DgmmError, ValueError):
+    """What was asked for cannot be."""
+
+    exit_code = 2
+
+
+class ClusterError(UsageError):
+    """No Dask cluster answers."""
+
+
+class DataError(DgmmError, ValueError):
+    """What was found cannot be used."""
+
+    exit_code = 3
+
+
+class BlockError(DataError):
+    """A block of rows could not be read or computed; the message names it, the cause is kept."""
+
+
+class ModelFileError(DataError):
+    """A model file is missing, damaged, or newer than this version of dgmm."""
+
+
+class PlanError(DgmmError):
+    """The run would not fit in the memory it may use."""
+
+    exit_code = 3
+
+
+class DgmmWarning(UserWarning):
+    """Any warning dgmm gives on purpose."""
+
+
+class DegenerateWarning(DgmmWarning):
+    """Components lost their weight or their rank; the message names them."""
+
+
+class ObjectiveFellWarning(DgmmWarning):
+    """An iteration lowered the objective by more than rounding explains."""
