@@ -1,0 +1,465 @@
+"""The four covariance structures: what differs between them, and only that.
+
+A Gaussian mixture is an exponential family: with the features T(x) = [1, x, quadratic part] of a
+row, ``log pi_k + log N(x | k) = T(x) . eta_k``.  A structure says what the quadratic part is, how
+a covariance is estimated from sums of it, and how a covariance is inverted.
+
+=========  ======================  =================  ===================  ==============
+structure  quadratic part, Q wide  covariances        precision factors C  P = 1 + D + Q
+=========  ======================  =================  ===================  ==============
+full       x_i x_j, i <= j         (K, D, D)          (K, D, D)            1+D+D(D+1)/2
+diag       x_i^2                   (K, D)             (K, D)               1+2D
+spherical  |x|^2                   (K,)               (K,)                 2+D
+tied       none                    (D, D)             (D, D)               1+D
+=========  ======================  =================  ===================  ==============
+
+The precision is ``C C'`` with C upper triangular, as scikit-learn's ``precisions_cholesky_``.
+
+Tied has no quadratic part because it is the same for all components: it cancels in the
+responsibilities, and what it adds to the log-likelihood follows from the total scatter of the
+rows, which never changes and is summed once, in the first sweep (``common`` and ``total``).
+
+**Rank.**  A component may collapse onto fewer rows than it has features, and its likelihood then
+grows without bound.  Every structure keeps all variances at or above ``FLOOR`` (in the frame,
+where a feature's spread is about 1) by raising smaller eigenvalues to it.  That is the exact
+M-step of the likelihood maximised under the constraint "no variance below FLOOR", because
+
+    argmax_S  -log|S| - tr(S^-1 M)   subject to   S >= FLOOR I
+
+keeps the eigenvectors of M and clips its eigenvalues; so the objective still never falls.
+"""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import rq, solve_triangular
+
+Array = NDArray[np.float64]
+
+FLOOR: Final = 1e-13
+"""The smallest variance, where the data's own is about 1.  Rounding in a sum of squares is about
+1e-16 of it, so a smaller variance would be mostly noise."""
+
+
+class Structure(ABC):
+    """How the covariances of K components are tied down.  Use ``STRUCTURES[name]``."""
+
+    name: ClassVar[str]
+    shared: ClassVar[bool] = False
+    """One covariance serves all components."""
+    isotropic: ClassVar[bool] = False
+    """The structure survives only the scaling of all features by one number."""
+
+    @property
+    def centred(self) -> "Structure":
+        """The structure whose features are summed about a component's own mean."""
+        return self
+
+    @abstractmethod
+    def width(self, dims: int) -> int:
+        """P, the number of features of T for ``dims`` = D columns."""
+
+    @abstractmethod
+    def free_parameters(self, components: int, dims: int) -> int:
+        """The covariances' free parameters, for information criteria."""
+
+    @abstractmethod
+    def shape(self, components: int, dims: int) -> tuple[int, ...]:
+        """The shape of the covariances, and of the precision factors."""
+
+    @abstractmethod
+    def square(self, x: Array, out: Array) -> None:
+        """Write the quadratic part of ``x`` (D, n) to ``out`` (Q, n)."""
+
+    def features(self, x: Array, out: Array) -> Array:
+        """Write T(x) to ``out`` (P, n) for ``x`` (D, n), a row a column, and return it."""
+        dims = len(x)
+        out[0] = 1.0
+        out[1 : 1 + dims] = x
+        self.square(x, out[1 + dims :])
+        return out
+
+    @abstractmethod
+    def quadratic(self, factors: Array) -> Array:
+        """The coefficients (K, Q) of the quadratic part in log N(x | k)."""
+
+    @abstractmethod
+    def solve(self, factors: Array, vectors: Array) -> Array:
+        """Each precision times its row of ``vectors`` (K, D)."""
+
+    @abstractmethod
+    def half_log_det(self, factors: Array, dims: int) -> Array:
+        """Half the log-determinant of each precision, (K,) or (1,)."""
+
+    @abstractmethod
+    def trace(self, factors: Array, weights: Array) -> Array:
+        """sum_j weights_j P_jj for each precision P, (K,) or (1,); ``weights`` is (D,)."""
+
+    @abstractmethod
+    def stiffness(self, factors: Array) -> Array:
+        """An upper bound of each precision's largest eigenvalue, (K,) or (1,)."""
+
+    @abstractmethod
+    def whiten(self, factors: Array, k: int, x: Array) -> Array:
+        """C_k' x, for ``x`` (D, n): rows of unit variance."""
+
+    def common(self, factors: Array, x: Array) -> Array | float:
+        """What log N(x | k) holds beyond T(x) . eta_k, the same for every k; ``x`` is (D, n)."""
+        return 0.0
+
+    def common_sum(self, factors: Array, total: Array | None) -> float:
+        """The sum of ``common`` over all rows, from their ``total`` scatter about 0 (D, D)."""
+        return 0.0
+
+    @abstractmethod
+    def estimate(self, counts: Array, offsets: Array, second: Array, total: Array | None) -> Array:
+        """Maximum-likelihood covariances.
+
+        ``counts`` (K,), ``offsets`` (K, D) the means and ``second`` (K, Q) the sums of the
+        quadratic part, all about the same points; ``total`` (D, D) for tied, see ``common_sum``.
+        """
+
+    @abstractmethod
+    def add_to_diagonal(self, covariances: Array, amounts: Array) -> Array:
+        """The covariances plus diag(``amounts``), (D,)."""
+
+    @abstractmethod
+    def factor(self, covariances: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
+        """Covariances at or above FLOOR, their precision factors, and which had to be raised."""
+
+    @abstractmethod
+    def rescale(self, covariances: Array, factors: Array, scale: Array) -> tuple[Array, Array]:
+        """Covariances and factors of ``scale * x``; ``scale`` is (D,)."""
+
+    @abstractmethod
+    def dense(self, covariances: Array, components: int, dims: int) -> Array:
+        """The covariances as (K, D, D)."""
+
+    @abstractmethod
+    def precisions(self, factors: Array) -> Array:
+        """The precisions C C', in the shape of the covariances."""
+
+    @abstractmethod
+    def factors_of(self, precisions: Array) -> tuple[Array, Array]:
+        """Covariances and precision factors of given ``precisions``.
+
+        Raises ``numpy.linalg.LinAlgError`` unless every one is symmetric positive definite.
+        """
+
+
+def _upper(dims: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The index pairs i <= j in the order of the full structure's features."""
+    return np.triu_indices(dims)
+
+
+def _unpack(second: Array, dims: int) -> Array:
+    """Symmetric matrices (K, D, D) from their upper triangles (K, D(D+1)/2)."""
+    rows, columns = _upper(dims)
+    matrices = np.empty((len(second), dims, dims))
+    matrices[:, rows, columns] = second
+    matrices[:, columns, rows] = second
+    return matrices
+
+
+def _factor_matrix(covariance: Array) -> tuple[Array, Array, bool]:
+    """One (D, D) covariance at or above FLOOR, its precision factor, and whether it was raised."""
+    identity = np.eye(len(covariance))
+    try:
+        lower = np.linalg.cholesky(covariance)
+        factor = solve_triangular(lower, identity, lower=True, check_finite=False).T
+        if np.sum(factor * factor) * FLOOR < 1.0:  # tr(P) bounds the largest eigenvalue of P
+            return covariance, factor, False
+    except np.linalg.LinAlgError:
+        pass
+    values, vectors = np.linalg.eigh(covariance)
+    lost = bool(values[0] < FLOOR)
+    values = np.maximum(values, FLOOR)
+    # From the eigenvectors, not from the rebuilt matrix: its smallest eigenvalues are rounding.
+    factor, _ = rq(vectors / np.sqrt(values), check_finite=False)
+    factor = factor * np.where(np.diagonal(factor) < 0, -1.0, 1.0)
+    return (vectors * values) @ vectors.T if lost else covariance, factor, lost
+
+
+def _factors_of_matrix(precision: Array) -> tuple[Array, Array]:
+    """The covariance and the precision factor of one (D, D) precision."""
+    if not np.allclose(precision, precision.T, rtol=1e-7, atol=1e-12 * np.abs(precision).max()):
+        raise np.linalg.LinAlgError("the matrix is not symmetric")
+    # Reversing rows and columns turns the lower Cholesky factor into the upper one.
+    factor = np.linalg.cholesky(precision[::-1, ::-1])[::-1, ::-1]
+    inverse = solve_triangular(factor, np.eye(len(factor)), check_finite=False)
+    return inverse.T @ inverse, np.ascontiguousarray(factor)
+
+
+class Full(Structure):
+    """A covariance of its own for each component."""
+
+    name = "full"
+
+    def width(self, dims: int) -> int:
+        return 1 + dims + dims * (dims + 1) // 2
+
+    def free_parameters(self, components: int, dims: int) -> int:
+        return components * dims * (dims + 1) // 2
+
+    def shape(self, components: int, dims: int) -> tuple[int, ...]:
+        return components, dims, dims
+
+    def square(self, x: Array, out: Array) -> None:
+        at = 0
+        for i in range(len(x)):
+            np.multiply(x[i], x[i:], out=out[at : at + len(x) - i])
+            at += len(x) - i
+
+    def quadratic(self, factors: Array) -> Array:
+        rows, columns = _upper(factors.shape[1])
+        precisions = self.precisions(factors)
+        return precisions[:, rows, columns] * np.where(rows == columns, -0.5, -1.0)
+
+    def solve(self, factors: Array, vectors: Array) -> Array:
+        return (factors @ (vectors[:, None, :] @ factors).swapaxes(1, 2))[:, :, 0]
+
+    def half_log_det(self, factors: Array, dims: int) -> Array:
+        return np.sum(np.log(np.diagonal(factors, axis1=1, axis2=2)), axis=1)
+
+    def trace(self, factors: Array, weights: Array) -> Array:
+        return np.sum(factors * factors * weights[:, None], axis=(1, 2))
+
+    def stiffness(self, factors: Array) -> Array:
+        return np.abs(self.precisions(factors)).sum(axis=2).max(axis=1)
+
+    def whiten(self, factors: Array, k: int, x: Array) -> Array:
+        return factors[k].T @ x
+
+    def estimate(self, counts: Array, offsets: Array, second: Array, total: Array | None) -> Array:
+        mean_square = _unpack(second / counts[:, None], offsets.shape[1])
+        return mean_square - offsets[:, :, None] * offsets[:, None, :]
+
+    def add_to_diagonal(self, covariances: Array, amounts: Array) -> Array:
+        return covariances + np.diag(amounts)
+
+    def factor(self, covariances: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
+        raised, factors, lost = zip(*map(_factor_matrix, covariances), strict=True)
+        return np.stack(raised), np.stack(factors), np.array(lost)
+
+    def rescale(self, covariances: Array, factors: Array, scale: Array) -> tuple[Array, Array]:
+        return covariances * scale[:, None] * scale, factors / scale[:, None]
+
+    def dense(self, covariances: Array, components: int, dims: int) -> Array:
+        return covariances
+
+    def precisions(self, factors: Array) -> Array:
+        return factors @ factors.swapaxes(1, 2)
+
+    def factors_of(self, precisions: Array) -> tuple[Array, Array]:
+        covariances, factors = zip(*map(_factors_of_matrix, precisions), strict=True)
+        return np.stack(covariances), np.stack(factors)
+
+
+class Tied(Structure):
+    """One covariance for all components."""
+
+    name = "tied"
+    shared = True
+
+    @property
+    def centred(self) -> Structure:
+        # The total scatter is of no use once a component is much narrower than the data.
+        return STRUCTURES["full"]
+
+    def width(self, dims: int) -> int:
+        return 1 + dims
+
+    def free_parameters(self, components: int, dims: int) -> int:
+        return dims * (dims + 1) // 2
+
+    def shape(self, components: int, dims: int) -> tuple[int, ...]:
+        return dims, dims
+
+    def square(self, x: Array, out: Array) -> None:
+        pass
+
+    def quadratic(self, factors: Array) -> Array:
+        return np.empty((1, 0))
+
+    def solve(self, factors: Array, vectors: Array) -> Array:
+        return vectors @ factors @ factors.T
+
+    def half_log_det(self, factors: Array, dims: int) -> Array:
+        return np.sum(np.log(np.diagonal(factors)), keepdims=True)
+
+    def trace(self, factors: Array, weights: Array) -> Array:
+        return np.sum(factors * factors * weights[:, None]).reshape(1)
+
+    def stiffness(self, factors: Array) -> Array:
+        return np.abs(self.precisions(factors)).sum(axis=1).max(keepdims=True)
+
+    def whiten(self, factors: Array, k: int, x: Array) -> Array:
+        return factors.T @ x
+
+    def common(self, factors: Array, x: Array) -> Array | float:
+        white = self.whiten(factors, 0, x)
+        return -0.5 * np.sum(white * white, axis=0)
+
+    def common_sum(self, factors: Array, total: Array | None) -> float:
+        assert total is not None
+        return -0.5 * float(np.sum(factors * (total @ factors)))
+
+    def estimate(self, counts: Array, offsets: Array, second: Array, total: Array | None) -> Array:
+        if second.shape[1]:  # summed about the means, in the full structure's features
+            total = _unpack(second.sum(axis=0, keepdims=True), offsets.shape[1])[0]
+        assert total is not None
+        return (total - (offsets.T * counts) @ offsets) / counts.sum()
+
+    def add_to_diagonal(self, covariances: Array, amounts: Array) -> Array:
+        return covariances + np.diag(amounts)
+
+    def factor(self, covariances: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
+        raised, factor, lost = _factor_matrix(covariances)
+        return raised, factor, np.array([lost])
+
+    def rescale(self, covariances: Array, factors: Array, scale: Array) -> tuple[Array, Array]:
+        return covariances * scale[:, None] * scale, factors / scale[:, None]
+
+    def dense(self, covariances: Array, components: int, dims: int) -> Array:
+        return np.broadcast_to(covariances, (components, dims, dims))
+
+    def precisions(self, factors: Array) -> Array:
+        return factors @ factors.T
+
+    def factors_of(self, precisions: Array) -> tuple[Array, Array]:
+        return _factors_of_matrix(precisions)
+
+
+def _raise_variances(variances: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
+    lost = variances < FLOOR
+    raised = np.maximum(variances, FLOOR)
+    return raised, 1.0 / np.sqrt(raised), lost.reshape(len(lost), -1).any(axis=1)
+
+
+def _factors_of_variances(precisions: Array) -> tuple[Array, Array]:
+    if not np.all(precisions > 0):
+        raise np.linalg.LinAlgError("a precision is not positive")
+    return 1.0 / precisions, np.sqrt(precisions)
+
+
+class Diagonal(Structure):
+    """Independent features within a component."""
+
+    name = "diag"
+
+    def width(self, dims: int) -> int:
+        return 1 + 2 * dims
+
+    def free_parameters(self, components: int, dims: int) -> int:
+        return components * dims
+
+    def shape(self, components: int, dims: int) -> tuple[int, ...]:
+        return components, dims
+
+    def square(self, x: Array, out: Array) -> None:
+        np.multiply(x, x, out=out)
+
+    def quadratic(self, factors: Array) -> Array:
+        return -0.5 * factors * factors
+
+    def solve(self, factors: Array, vectors: Array) -> Array:
+        return factors * factors * vectors
+
+    def half_log_det(self, factors: Array, dims: int) -> Array:
+        return np.log(factors).sum(axis=1)
+
+    def trace(self, factors: Array, weights: Array) -> Array:
+        return (factors * factors) @ weights
+
+    def stiffness(self, factors: Array) -> Array:
+        return (factors * factors).max(axis=1)
+
+    def whiten(self, factors: Array, k: int, x: Array) -> Array:
+        return factors[k][:, None] * x
+
+    def estimate(self, counts: Array, offsets: Array, second: Array, total: Array | None) -> Array:
+        return second / counts[:, None] - offsets * offsets
+
+    def add_to_diagonal(self, covariances: Array, amounts: Array) -> Array:
+        return covariances + amounts
+
+    def factor(self, covariances: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
+        return _raise_variances(covariances)
+
+    def rescale(self, covariances: Array, factors: Array, scale: Array) -> tuple[Array, Array]:
+        return covariances * scale * scale, factors / scale
+
+    def dense(self, covariances: Array, components: int, dims: int) -> Array:
+        return covariances[:, :, None] * np.eye(dims)
+
+    def precisions(self, factors: Array) -> Array:
+        return factors * factors
+
+    def factors_of(self, precisions: Array) -> tuple[Array, Array]:
+        return _factors_of_variances(precisions)
+
+
+class Spherical(Structure):
+    """One variance for all features of a component."""
+
+    name = "spherical"
+    isotropic = True
+
+    def width(self, dims: int) -> int:
+        return 2 + dims
+
+    def free_parameters(self, components: int, dims: int) -> int:
+        return components
+
+    def shape(self, components: int, dims: int) -> tuple[int, ...]:
+        return (components,)
+
+    def square(self, x: Array, out: Array) -> None:
+        np.sum(x * x, axis=0, out=out[0])
+
+    def quadratic(self, factors: Array) -> Array:
+        return (-0.5 * factors * factors)[:, None]
+
+    def solve(self, factors: Array, vectors: Array) -> Array:
+        return (factors * factors)[:, None] * vectors
+
+    def half_log_det(self, factors: Array, dims: int) -> Array:
+        return dims * np.log(factors)
+
+    def trace(self, factors: Array, weights: Array) -> Array:
+        return factors * factors * weights.sum()
+
+    def stiffness(self, factors: Array) -> Array:
+        return factors * factors
+
+    def whiten(self, factors: Array, k: int, x: Array) -> Array:
+        return factors[k] * x
+
+    def estimate(self, counts: Array, offsets: Array, second: Array, total: Array | None) -> Array:
+        mean_square = second[:, 0] / counts - np.sum(offsets * offsets, axis=1)
+        return mean_square / offsets.shape[1]
+
+    def add_to_diagonal(self, covariances: Array, amounts: Array) -> Array:
+        return covariances + amounts.mean()
+
+    def factor(self, covariances: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
+        return _raise_variances(covariances)
+
+    def rescale(self, covariances: Array, factors: Array, scale: Array) -> tuple[Array, Array]:
+        return covariances * scale[0] * scale[0], factors / scale[0]
+
+    def dense(self, covariances: Array, components: int, dims: int) -> Array:
+        return covariances[:, None, None] * np.eye(dims)
+
+    def precisions(self, factors: Array) -> Array:
+        return factors * factors
+
+    def factors_of(self, precisions: Array) -> tuple[Array, Array]:
+        return _factors_of_variances(precisions)
+
+
+STRUCTURES: Final[dict[str, Structure]] = {
+    structure.name: structure for structure in (Full(), Tied(), Diagonal(), Spherical())
+}

@@ -1,0 +1,279 @@
+"""The arithmetic of one block of rows: two matrix products and the softmax between them.
+
+For a tile of rows small enough for the cache, with features T(x) of width P (covariance.py)::
+
+    L = eta . T(x)          (K, n)   log pi_k + log N(x | k) - penalty_k
+    R = w softmax(L)        (K, n)   responsibilities times row weights
+    S = R . T(x)'           (K, P)   what the M-step needs
+
+Several mixtures at once are only more rows of eta.  Responsibilities live in a tile and nowhere
+else.
+
+**When the products are not exact enough.**  In L, terms of size (|x| + |mu|)^2 |P| cancel down to
+a log-density; in the M-step the same happens to S.  With unit round-off u the error is about
+sqrt(P) u (rho + |mu_k|)^2 |P_k|, with rho the root mean square of |x| in the frame (Higham,
+Accuracy and Stability of Numerical Algorithms, 2002, sections 3.1 and 2.8).  A component whose
+bound exceeds ``TOLERANCE`` is centred: its log-density is computed from x - mu_k, and its sums are
+taken about mu_k (``Form.about``), which cancels nothing.  A component a thousand times narrower
+than the data is centred; ordinary ones never are.
+
+**The penalty.**  Adding e to the diagonal of each covariance, as ``reg_covar`` does, is the exact
+M-step not of the likelihood, but of the likelihood with each component's density multiplied by
+exp(-e tr(Sigma_k^-1) / 2).  So that is the objective here, and it never falls; the plain
+log-likelihood is summed beside it.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dgmm.covariance import Array, Structure
+from dgmm.errors import DataError
+from dgmm.mixture import Frame, Mixture
+from dgmm.statistics import Statistics, Together
+from dgmm.sweep import Block
+
+TOLERANCE: Final = 1e-9
+TILE_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class Form:
+    """A mixture (in the frame) written for the kernel.
+
+    Attributes
+    ----------
+    layout : Structure
+        Decides T, of width P; the mixture's own structure unless that can't be centred.
+    eta : (K, P)
+        The natural parameters; the rows of centred components are not used.
+    centred : tuple of int
+        The components to treat by differences from their means.
+    about : (K, D)
+        Where sums are taken about: 0, or the mean of a centred component.
+    penalty : (K,)
+        reg . diag(Sigma_k^-1) / 2.
+    """
+
+    mixture: Mixture
+    layout: Structure
+    eta: Array
+    centred: tuple[int, ...]
+    about: Array
+    penalty: Array
+
+    @classmethod
+    def of(cls, mixture: Mixture, reg: Array | None = None, spread: float | None = None) -> "Form":
+        """Write ``mixture``; ``reg`` (D,) is added to covariances, ``spread`` is rho above."""
+        structure, dims = mixture.structure, mixture.dims
+        reg = np.zeros(dims) if reg is None else reg
+        spread = np.sqrt(dims) if spread is None else spread
+        penalty = np.broadcast_to(
+            0.5 * structure.trace(mixture.factors, reg), (mixture.components,)
+        )
+        size = (spread + np.linalg.norm(mixture.means, axis=1)) ** 2
+        bound = np.sqrt(structure.width(dims)) * np.finfo(np.float64).eps * size
+        unfit = (bound * structure.stiffness(mixture.factors) > TOLERANCE) & (mixture.weights > 0)
+        layout = structure.centred if unfit.any() else structure
+        if layout is not structure:
+            unfit = np.ones_like(unfit)
+        eta = np.zeros((mixture.components, layout.width(dims)))
+        if layout is structure:
+            linear = structure.solve(mixture.factors, mixture.means)
+            eta[:, 0] = mixture.constants - 0.5 * np.sum(mixture.means * linear, axis=1) - penalty
+            eta[:, 1 : 1 + dims] = linear
+            eta[:, 1 + dims :] = structure.quadratic(mixture.factors)
+        about = np.where(unfit[:, None], mixture.means, 0.0)
+        return cls(mixture, layout, eta, tuple(np.flatnonzero(unfit).tolist()), about, penalty)
+
+    def correct(self, log_joint: Array, x: Array) -> None:
+        """Overwrite the centred rows of ``log_joint`` (K, n), for rows ``x`` (D, n)."""
+        # What all components share is left out of the product form, but is in log_joint(k, x).
+        for k in self.centred:
+            log_joint[k] = self.mixture.log_joint(k, x) - self.penalty[k]
+
+    def common(self, x: Array) -> Array | float:
+        """What the log-densities of all components hold beyond ``eta . T(x)``."""
+        if self.layout is not self.mixture.structure:
+            return 0.0
+        return self.mixture.structure.common(self.mixture.factors, x)
+
+    def common_sum(self, total: Array | None) -> float:
+        """The sum of ``common`` over all rows; ``total`` as in ``Structure.common_sum``."""
+        if self.layout is not self.mixture.structure:
+            return 0.0
+        return self.mixture.structure.common_sum(self.mixture.factors, total)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What an E-step sweep is given: the frame, and mixtures in it."""
+
+    frame: Frame
+    forms: tuple[Form, ...]
+
+
+def tile_rows(numbers_per_row: int) -> int:
+    """How many rows a tile has, so that its temporaries stay in the cache; a multiple of 64."""
+    return int(np.clip(TILE_BYTES // (8 * numbers_per_row) // 64 * 64, 64, 4096))
+
+
+def tiles(block: Block, frame: Frame, size: int) -> Iterator[tuple[slice, Array]]:
+    """The block's rows in the frame, (D, n) each, with where they stand in the block.
+
+    The array is a buffer that the next tile overwrites.
+    """
+    buffer = np.empty((block.rows.shape[1], size))
+    for start in range(0, len(block.rows), size):
+        chosen = slice(start, min(start + size, len(block.rows)))
+        rows = block.rows[chosen]
+        yield chosen, frame.rows(rows, buffer[:, : len(rows)])
+
+
+def log_sum_exp(log_joint: Array) -> tuple[Array, Array]:
+    """log sum_k exp L (n,), and softmax of L (K, n), which overwrites ``log_joint`` L (K, n)."""
+    top = log_joint.max(axis=0)
+    log_joint -= top
+    np.exp(log_joint, out=log_joint)
+    norm = log_joint.sum(axis=0)
+    log_joint /= norm
+    return top + np.log(norm), log_joint
+
+
+def e_step(block: Block, given: Given) -> Together[Statistics]:
+    """The statistics of a block under each form."""
+    layouts = {form.layout: None for form in given.forms}
+    sums: dict[int, Statistics] = {}
+    for layout in layouts:
+        chosen = [i for i, form in enumerate(given.forms) if form.layout is layout]
+        forms = [given.forms[i] for i in chosen]
+        sums |= zip(chosen, _e_step_of(block, given.frame, layout, forms), strict=True)
+    parts = tuple(sums[i] for i in range(len(given.forms)))
+    if not all(np.isfinite(part.objective) for part in parts):
+        raise DataError(describe_flaw(block) or "the log-likelihood of these rows overflows")
+    return Together(parts)
+
+
+def _e_step_of(
+    block: Block, frame: Frame, layout: Structure, forms: list[Form]
+) -> list[Statistics]:
+    """The statistics of a block under forms of one layout, which share the features."""
+    width = layout.width(block.rows.shape[1])
+    eta = np.concatenate([form.eta for form in forms])
+    ends = np.cumsum([len(form.eta) for form in forms])
+    segments = [slice(int(end) - len(f.eta), int(end)) for f, end in zip(forms, ends, strict=True)]
+    size = tile_rows(width + 2 * len(eta))
+    buffer, joint = np.empty((width, size)), np.empty((len(eta), size))
+    sums = np.zeros((len(eta), width))
+    objective, plain = np.zeros(len(forms)), np.zeros(len(forms))
+    for chosen, x in tiles(block, frame, size):
+        n = x.shape[1]
+        weights = None if block.weights is None else block.weights[chosen].astype(np.float64)
+        features = layout.features(x, buffer[:, :n])
+        log_joint = np.matmul(eta, features, out=joint[:, :n])
+        own: list[tuple[int, Array]] = []  # the sums of centred components
+        for i, (form, segment) in enumerate(zip(forms, segments, strict=True)):
+            part = log_joint[segment]
+            form.correct(part, x)
+            log_norm, log_plain, shares = _normalise(part, form.penalty)
+            if weights is not None:
+                shares *= weights
+                log_norm, log_plain = log_norm * weights, log_plain * weights
+            objective[i] += log_norm.sum()
+            plain[i] += log_plain.sum()
+            for k in form.centred:
+                moved = layout.features(x - form.about[k][:, None], np.empty((width, n)))
+                own.append((segment.start + k, moved @ shares[k]))
+        product = log_joint @ features.T
+        for row, value in own:
+            product[row] = value
+        sums += product
+    rows = len(block.rows)
+    weight = float(rows if block.weights is None else block.weights.sum(dtype=np.float64))
+    return [
+        Statistics(sums[segment], form.about, float(objective[i]), float(plain[i]), weight, rows)
+        for i, (form, segment) in enumerate(zip(forms, segments, strict=True))
+    ]
+
+
+def _normalise(log_joint: Array, penalty: Array) -> tuple[Array, Array, Array]:
+    """log sum_k e^L_k (n,), the same without the penalties, and softmax of L, as ``log_sum_exp``."""
+    most = penalty.max()
+    if most - penalty.min() > 600.0:  # beyond the range of exp: only with D > 1200
+        log_plain = log_sum_exp(log_joint + penalty[:, None])[0]
+        return log_sum_exp(log_joint)[0], log_plain, log_joint
+    log_norm, shares = log_sum_exp(log_joint)
+    if most == 0.0:
+        return log_norm, log_norm, shares
+    return log_norm, log_norm + most + np.log(np.exp(penalty - most) @ shares), shares
+
+
+def describe_flaw(block: Block) -> str | None:
+    """Name the block's first row that holds NaN or infinity, if one does."""
+    bad = ~np.isfinite(block.rows).all(axis=1)
+    if not bad.any():
+        return None
+    row = int(bad.argmax())
+    column = int((~np.isfinite(block.rows[row])).argmax())
+    value = block.rows[row, column]
+    return f"NaN or infinity in the rows: {value} at row {block.start + row}, column {column}"
+
+
+def _labels(log_joint: Array, common: Array | float) -> NDArray[Any]:
+    return log_joint.argmax(axis=0)
+
+
+def _proba(log_joint: Array, common: Array | float) -> NDArray[Any]:
+    return log_sum_exp(log_joint)[1].T
+
+
+def _score(log_joint: Array, common: Array | float) -> NDArray[Any]:
+    return log_sum_exp(log_joint)[0] + common
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One kind of per-row answer: from log-densities (K, n) to an array of n rows."""
+
+    of: Callable[[Array, Array | float], NDArray[Any]]
+    dtype: type[np.generic]
+    per_component: bool = False
+
+    def columns(self, components: int) -> tuple[int, ...]:
+        """The shape of one row's answer."""
+        return (components,) if self.per_component else ()
+
+
+ANSWERS: Final[dict[str, Answer]] = {
+    "labels": Answer(_labels, np.int64),
+    "proba": Answer(_proba, np.float64, per_component=True),
+    "score": Answer(_score, np.float64),
+}
+
+
+def answer(rows: NDArray[Any], mixture: Mixture, what: str, start: int = 0) -> NDArray[Any]:
+    """What ``mixture`` (of the data) says of each row of ``rows`` (n, D).
+
+    ``what`` is a key of ``ANSWERS``: the most probable component (n,), each component's
+    responsibility (n, K), or the log-density (n,).  ``start`` numbers the first row in errors.
+    Raises ``DataError`` on NaN or infinity.
+    """
+    block = Block(start, rows)
+    if flaw := describe_flaw(block):
+        raise DataError(flaw)
+    kind = ANSWERS[what]
+    frame = Frame.of(*mixture.moments(), mixture.structure)
+    form = Form.of(frame.enter(mixture))
+    width = form.layout.width(mixture.dims)
+    size = tile_rows(width + 2 * mixture.components)
+    buffer = np.empty((width, size))
+    answers = np.empty((len(rows), *kind.columns(mixture.components)), dtype=kind.dtype)
+    for chosen, x in tiles(block, frame, size):
+        log_joint = form.eta @ form.layout.features(x, buffer[:, : x.shape[1]])
+        form.correct(log_joint, x)
+        common = form.common(x)
+        answers[chosen] = kind.of(log_joint, common if what != "score" else common - frame.log_volume)
+    return answers

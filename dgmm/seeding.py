@@ -1,0 +1,141 @@
+"""First mixtures, found on a sample of the rows.
+
+The sample is uniform over the whole dataset and lies in memory, so scikit-learn's own k-means
+serves.  When the sample holds every row (some 100 000), the start is the very one that
+scikit-learn's ``GaussianMixture`` makes from the same ``random_state``.
+
+k-means works on the rows as they are, up to shift: like scikit-learn's, it sees a feature of large
+spread first.  Put features into comparable units.
+"""
+
+import copy
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans, kmeans_plusplus
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import pairwise_distances_argmin
+from threadpoolctl import threadpool_limits
+
+from dgmm.covariance import Array
+from dgmm.em import Setting, m_step
+from dgmm.kernel import tile_rows
+from dgmm.mixture import Mixture
+from dgmm.statistics import Statistics
+from dgmm.survey import Sample, Survey
+
+Random = np.random.RandomState
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """How a method shares out the rows of a sample.
+
+    ``shares`` yields, for consecutive rows, their shares (K, n) in the components; ``labels`` (n,)
+    are the components of rows that belong to one alone.
+    """
+
+    shares: Iterator[tuple[slice, Array]]
+    labels: NDArray[Any] | None = None
+
+
+def sample_seed(random: Random) -> int:
+    """A seed for the sample's hash, taking nothing from the stream that the starts use."""
+    return int(copy.deepcopy(random).randint(np.iinfo(np.int32).max))
+
+
+def seed(
+    found: Survey, setting: Setting, components: int, method: str, random: Random
+) -> Mixture:
+    """A first mixture (in the frame) of so many components, by a ``method`` of ``METHODS``."""
+    sample = found.sample
+    if len(sample.numbers) < found.rows:  # drawn in proportion to the weights
+        sample = replace(sample, weights=np.ones_like(sample.weights))
+    with threadpool_limits(1), warnings.catch_warnings():
+        # One thread: k-means adds in the order in which threads arrive.  Fewer clusters than
+        # asked for is told by the fit, which names the components.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return _mixture(sample, setting, METHODS[method](sample, components, random), components)
+
+
+def _mixture(sample: Sample, setting: Setting, drawn: Drawn, components: int) -> Mixture:
+    """The M-step from the shares drawn."""
+    structure, dims = setting.structure, sample.rows.shape[1]
+    layout = structure.centred
+    x = setting.frame.rows(sample.rows, np.empty((dims, len(sample.rows))))
+    about = np.zeros((components, dims))
+    if drawn.labels is not None:
+        for k in np.unique(drawn.labels):
+            about[k] = x[:, drawn.labels == k].mean(axis=1)
+    sums = np.zeros((components, layout.width(dims)))
+    for chosen, shares in drawn.shares:
+        for k in np.flatnonzero(shares.any(axis=1)):
+            some = shares[k] > 0
+            moved = x[:, chosen][:, some] - about[k][:, None]
+            features = layout.features(moved, np.empty((sums.shape[1], moved.shape[1])))
+            sums[k] += features @ (shares[k] * sample.weights[chosen])[some]
+    weight = float(sample.weights.sum())
+    unit = structure.add_to_diagonal(np.zeros(structure.shape(components, dims)), np.ones(dims))
+    nothing = Mixture.of(
+        structure, np.full(components, 1 / components), np.zeros((components, dims)), unit
+    )
+    statistics = Statistics(sums, about, 0.0, 0.0, weight, len(sample.rows))
+    return m_step(statistics, setting, nothing).mixture
+
+
+def _pieces(rows: int, components: int) -> Iterator[slice]:
+    size = tile_rows(components)
+    return (slice(start, min(start + size, rows)) for start in range(0, rows, size))
+
+
+def _labelled(labels: NDArray[Any], components: int) -> Drawn:
+    every = np.arange(components)[:, None]
+    pieces = _pieces(len(labels), components)
+    shares = ((chosen, (labels[chosen] == every).astype(np.float64)) for chosen in pieces)
+    return Drawn(shares, labels)
+
+
+def _nearest(sample: Sample, components: int, seeds: NDArray[Any]) -> Drawn:
+    """Each row belongs to the nearest of the ``seeds``, rows given by their places."""
+    centre = sample.rows.mean(axis=0)
+    labels = pairwise_distances_argmin(sample.rows - centre, sample.rows[seeds] - centre)
+    return _labelled(labels, components)
+
+
+def _kmeans(sample: Sample, components: int, random: Random) -> Drawn:
+    weights = None if (sample.weights == 1).all() else sample.weights
+    kmeans = KMeans(components, n_init=1, random_state=random)
+    return _labelled(kmeans.fit(sample.rows, sample_weight=weights).labels_, components)
+
+
+def _kmeans_plus_plus(sample: Sample, components: int, random: Random) -> Drawn:
+    _, seeds = kmeans_plusplus(
+        sample.rows, components, sample_weight=sample.weights, random_state=random
+    )
+    return _nearest(sample, components, seeds)
+
+
+def _random(sample: Sample, components: int, random: Random) -> Drawn:
+    def shares() -> Iterator[tuple[slice, Array]]:
+        for chosen in _pieces(len(sample.rows), components):
+            drawn = random.uniform(size=(chosen.stop - chosen.start, components))
+            yield chosen, (drawn / drawn.sum(axis=1, keepdims=True)).T
+
+    return Drawn(shares())
+
+
+def _random_from_data(sample: Sample, components: int, random: Random) -> Drawn:
+    seeds = random.choice(len(sample.rows), size=components, replace=False)
+    return _nearest(sample, components, seeds)
+
+
+METHODS: Final[dict[str, Callable[[Sample, int, Random], Drawn]]] = {
+    "kmeans": _kmeans,
+    "k-means++": _kmeans_plus_plus,
+    "random": _random,
+    "random_from_data": _random_from_data,
+}

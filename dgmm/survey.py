@@ -1,0 +1,223 @@
+"""The first sweep: what must be known of the rows before a fit can begin.
+
+One reading brings home the number of rows and their weight, each feature's mean, scatter and
+range, a uniform sample, and the first row that can't be used.  The frame, the start and the
+errors at the door all come from it.
+
+**The sample** is the rows with the smallest keys, where a row's key is an exponential variate made
+from a hash of its absolute number (and divided by its weight: Efraimidis and Spirakis, Weighted
+random sampling with a reservoir, 2006).  So it is uniform, mergeable, and the same however the
+rows are cut into blocks.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dgmm.covariance import Array
+from dgmm.kernel import describe_flaw
+from dgmm.sweep import Block
+
+TILE = 16384
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the first sweep asks for.
+
+    Attributes
+    ----------
+    sample : int
+        How many rows to sample.
+    seed : int
+        Of the sample's hash.
+    largest : float
+        Keys above it can't be among the smallest; infinity where that isn't known.
+    pairs : bool
+        Whether the scatter is wanted for pairs of features (D, D), or for each alone (D,).
+    """
+
+    sample: int
+    seed: int
+    largest: float = np.inf
+    pairs: bool = False
+
+    @classmethod
+    def about(
+        cls, rows: int, dims: int, components: int, seed: int, weighted: bool, pairs: bool
+    ) -> "Question":
+        """The question for ``rows`` = N: a sample of some 30 MB, and never too few for K."""
+        sample = max(min(100_000, (1 << 22) // dims), 20 * components)
+        # N keys are exponential variates: the n smallest lie below n/N, give or take ten sigma.
+        expected = (sample + 10 * np.sqrt(sample) + 10) / max(rows, 1)
+        largest = -np.log1p(-expected) if expected < 1 and not weighted else np.inf
+        return cls(sample, seed, float(largest), pairs)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """At most ``size`` rows: their keys (n,), numbers (n,), values (n, D) and weights (n,)."""
+
+    size: int
+    keys: Array
+    numbers: NDArray[np.int64]
+    rows: Array
+    weights: Array
+
+    def __add__(self, other: "Sample") -> "Sample":
+        return Sample(
+            self.size,
+            np.concatenate([self.keys, other.keys]),
+            np.concatenate([self.numbers, other.numbers]),
+            np.concatenate([self.rows, other.rows]),
+            np.concatenate([self.weights, other.weights]),
+        ).smallest()
+
+    def smallest(self) -> "Sample":
+        """The rows with the ``size`` smallest keys, by row number."""
+        keep = np.arange(len(self.keys))
+        if len(keep) > self.size:
+            keep = np.argpartition(self.keys, self.size - 1)[: self.size]
+        order = keep[np.argsort(self.numbers[keep], kind="stable")]
+        return Sample(
+            self.size, self.keys[order], self.numbers[order], self.rows[order], self.weights[order]
+        )
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the first sweep brings home.
+
+    Attributes
+    ----------
+    rows, weight : int, float
+        The number of rows and the sum of their weights.
+    mean : (D,)
+        Weighted.
+    scatter : (D,) or (D, D)
+        Weighted sum of squares (of products) of differences from the mean.
+    low, high : (D,)
+        The range of each feature over rows of positive weight.
+    sample : Sample
+    flaw : (int, str) or None
+        The first row that can't be used, and why.
+    """
+
+    rows: int
+    weight: float
+    mean: Array
+    scatter: Array
+    low: Array
+    high: Array
+    sample: Sample
+    flaw: tuple[int, str] | None
+
+    def __add__(self, other: "Survey") -> "Survey":
+        """Merge means and scatters after Chan, Golub and LeVeque (1983)."""
+        weight = self.weight + other.weight
+        share = other.weight / weight if weight else 0.0
+        delta = other.mean - self.mean
+        between = self.weight * share * _products(delta[None], self.scatter.ndim == 2)
+        flaws = [flaw for flaw in (self.flaw, other.flaw) if flaw is not None]
+        return Survey(
+            self.rows + other.rows,
+            weight,
+            self.mean + share * delta,
+            self.scatter + other.scatter + between,
+            np.minimum(self.low, other.low),
+            np.maximum(self.high, other.high),
+            self.sample + other.sample,
+            min(flaws, default=None),
+        )
+
+    @property
+    def variance(self) -> Array:
+        """Each feature's variance (D,); 0 exactly where all its values are equal."""
+        scatter = np.diagonal(self.scatter) if self.scatter.ndim == 2 else self.scatter
+        return np.where(self.low < self.high, scatter / self.weight, 0.0)
+
+    @property
+    def centre(self) -> Array:
+        """Each feature's mean (D,), exactly its value where all values are equal."""
+        return np.where(self.low < self.high, self.mean, self.low)
+
+
+def survey(block: Block, question: Question) -> Survey:
+    """Survey one block."""
+    dims = block.rows.shape[1]
+    result = _nothing(dims, question)
+    for start in range(0, len(block.rows), TILE):
+        chosen = slice(start, start + TILE)
+        weights = None if block.weights is None else block.weights[chosen]
+        result += _survey_tile(Block(block.start + start, block.rows[chosen], weights), question)
+    return result
+
+
+def _nothing(dims: int, question: Question) -> Survey:
+    """The survey of no rows."""
+    none = np.empty(0)
+    sample = Sample(question.sample, none, np.empty(0, np.int64), np.empty((0, dims)), none)
+    scatter = np.zeros((dims, dims) if question.pairs else dims)
+    low, high = np.full(dims, np.inf), np.full(dims, -np.inf)
+    return Survey(0, 0.0, np.zeros(dims), scatter, low, high, sample, None)
+
+
+def _survey_tile(tile: Block, question: Question) -> Survey:
+    count = len(tile.rows)
+    nothing = _nothing(tile.rows.shape[1], question)
+    if flaw := describe_flaw(tile) or _weight_flaw(tile):
+        return replace(nothing, rows=count, flaw=(tile.start, flaw))
+    rows = tile.rows.astype(np.float64)
+    numbers = np.arange(tile.start, tile.start + count, dtype=np.int64)
+    weights = np.ones(count) if tile.weights is None else tile.weights.astype(np.float64)
+    if not weights.all():
+        keep = weights > 0
+        rows, numbers, weights = rows[keep], numbers[keep], weights[keep]
+    if not len(rows):
+        return replace(nothing, rows=count)
+    weight = weights.sum()
+    mean = (weights / weight) @ rows
+    away = (rows - mean) * np.sqrt(weights)[:, None]
+    keys = -np.log(_uniform(numbers, question.seed)) / weights
+    near = keys < question.largest
+    sample = Sample(question.sample, keys[near], numbers[near], rows[near], weights[near])
+    return Survey(
+        count,
+        float(weight),
+        mean,
+        _products(away, question.pairs),
+        rows.min(axis=0),
+        rows.max(axis=0),
+        sample.smallest(),
+        None,
+    )
+
+
+def _products(away: Array, pairs: bool) -> Array:
+    """Sums over rows ``away`` (n, D) of squares (D,), or of products of ``pairs`` (D, D)."""
+    return away.T @ away if pairs else np.sum(away * away, axis=0)
+
+
+def _weight_flaw(tile: Block) -> str | None:
+    """Name the first weight that can't be used, if one can't."""
+    if tile.weights is None:
+        return None
+    bad = ~(np.isfinite(tile.weights) & (tile.weights >= 0))
+    if not bad.any():
+        return None
+    row = int(bad.argmax())
+    return f"weights must be finite and not negative: {tile.weights[row]} at row {tile.start + row}"
+
+
+def _uniform(numbers: NDArray[np.int64], seed: int) -> Array:
+    """A uniform variate in (0, 1) for each row number: splitmix64 (Steele, Lea, Flood 2014)."""
+    z = numbers.astype(np.uint64) + np.uint64(1) + _mix(np.array([seed], dtype=np.uint64))
+    return (_mix(z * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(11)) * 2.0**-53 + 2.0**-54
+
+
+def _mix(z: NDArray[Any]) -> NDArray[np.uint64]:
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
