@@ -52,6 +52,10 @@ class Structure(ABC):
     isotropic: ClassVar[bool] = False
     """The structure survives only the scaling of all features by one number."""
 
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        """Pickle by name: there is one object of each structure in a process."""
+        return structure, (self.name,)
+
     @property
     def centred(self) -> "Structure":
         """The structure whose features are summed about a component's own mean."""
@@ -461,5 +465,10 @@ class Spherical(Structure):
 
 
 STRUCTURES: Final[dict[str, Structure]] = {
-    structure.name: structure for structure in (Full(), Tied(), Diagonal(), Spherical())
+    each.name: each for each in (Full(), Tied(), Diagonal(), Spherical())
 }
+
+
+def structure(name: str) -> Structure:
+    """The structure of this ``name``, a key of ``STRUCTURES``."""
+    return STRUCTURES[name]

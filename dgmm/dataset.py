@@ -1,0 +1,362 @@
+"""A dataset: rows, and perhaps their weights, cut into blocks.
+
+A source knows where an array lies and reads any of its rows; a dataset says which rows belong
+together in a block.  Arrays with an address (Zarr, ``.npy``) are read inside the task that
+computes on them, so no chunk of data ever rests in a task graph or travels between processes.
+Any other ``dask.array`` is computed through its own graph.
+
+Blocks depend on how the rows are stored and on nothing else: whole Zarr chunks (or shards) of
+about ``BLOCK_BYTES`` together, whole Dask chunks, or as many rows of a plain array.  That is what
+makes a result independent of the machines it was computed on.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from typing import Any, Final
+
+import dask
+import dask.array as da
+import fsspec
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.core.sync import sync
+
+from dgmm.errors import DataError, UsageError
+from dgmm.sweep import Block
+
+BLOCK_BYTES: Final = 8 << 20
+
+
+class Source(ABC):
+    """An array and where it lies.
+
+    Attributes
+    ----------
+    name : str
+        For messages: its address, or what it is.
+    shape, dtype
+        Of the array, rows first.
+    here : bool
+        Whether only this process can read it.
+    copies : int
+        How many buffers of a block's size a read needs, the result included.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    here: bool = False
+    copies: int = 1
+
+    @abstractmethod
+    def cuts(self, block_bytes: int) -> NDArray[np.int64]:
+        """Row numbers at which to cut the rows into blocks, from 0 to the number of rows."""
+
+    @abstractmethod
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows ``start`` to ``stop``."""
+
+    @property
+    def row_bytes(self) -> int:
+        """The size of one row."""
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
+
+    def _even_cuts(self, unit: int, block_bytes: int) -> NDArray[np.int64]:
+        """Cuts at multiples of ``unit`` rows, into blocks of about ``block_bytes``."""
+        step = unit * max(1, block_bytes // max(1, unit * self.row_bytes))
+        return np.append(np.arange(0, self.shape[0], step), self.shape[0])
+
+
+class ArraySource(Source):
+    """An array in this process's memory."""
+
+    here = True
+    copies = 0
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self.name = "the array in memory"
+        self.shape, self.dtype = array.shape, array.dtype
+        self._array = array
+
+    def cuts(self, block_bytes: int) -> NDArray[np.int64]:
+        return self._even_cuts(1, block_bytes)
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        return self._array[start:stop]
+
+
+class NpySource(Source):
+    """A ``.npy`` file on a file system that all processes share."""
+
+    def __init__(self, path: str) -> None:
+        self.name = self._path = path
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError, OSError) as error:
+            raise DataError(f"{path} can't be read as a .npy file: {error}") from error
+        self.shape, self.dtype = array.shape, array.dtype
+
+    def cuts(self, block_bytes: int) -> NDArray[np.int64]:
+        return self._even_cuts(1, block_bytes)
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        # Mapped afresh each time: pages of a map that stays would count as memory in use.
+        return np.array(np.load(self._path, mmap_mode="r", allow_pickle=False)[start:stop])
+
+
+class ZarrSource(Source):
+    """A Zarr array, of either format, sharded or not, on any store."""
+
+    copies = 3  # the result, the compressed chunk and the decompressed one
+
+    def __init__(self, array: "zarr.Array[Any]", name: str, missing: str) -> None:
+        self.name, self._array = name, array
+        self.shape, self.dtype = array.shape, np.dtype(array.dtype)
+        store = array.store
+        self.here = isinstance(store, zarr.storage.MemoryStore) or (
+            isinstance(store, zarr.storage.FsspecStore) and "memory" in _protocols(store.fs)
+        )
+        if missing == "error" and (lost := self._missing()):
+            first, stored, expected = lost
+            raise DataError(
+                f"{name} lacks chunk {first!r} ({stored} of {expected} are stored). Restore it; or, "
+                f"if chunks were left out because they hold only the fill value "
+                f"{array.fill_value!r}, say so with missing='fill' (--missing fill)"
+            )
+
+    def _missing(self) -> tuple[str, int, int] | None:
+        """The first chunk that isn't stored, how many are, and how many there should be."""
+        array = self._array
+        unit = array.shards or array.chunks
+        grid = [-(-size // step) for size, step in zip(array.shape, unit, strict=True)]
+        prefix = f"{array.path}/" if array.path else ""
+
+        async def listed() -> set[str]:
+            return {key.removeprefix(prefix) async for key in array.store.list_prefix(prefix)}
+
+        stored = sync(listed())
+        keys = [array.metadata.encode_chunk_key(place) for place in np.ndindex(*grid)]
+        absent = [key for key in keys if key not in stored]
+        return (absent[0], len(keys) - len(absent), len(keys)) if absent else None
+
+    def cuts(self, block_bytes: int) -> NDArray[np.int64]:
+        unit = (self._array.shards or self._array.chunks)[0]
+        return self._even_cuts(unit, block_bytes)
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        return np.asarray(self._array[start:stop])
+
+
+class DaskSource(Source):
+    """A ``dask.array`` of any making, a chunk of rows a block."""
+
+    copies = 3  # the result, and what its graph needs on the way: a guess
+
+    def __init__(self, array: da.Array) -> None:
+        if any(math.isnan(size) for sizes in array.chunks for size in sizes):
+            array = array[:]  # the counts are noted in the copy
+            array.compute_chunk_sizes()
+        if array.ndim > 1:
+            array = array.rechunk({axis: -1 for axis in range(1, array.ndim)})
+        self.name = f"the Dask array {array.name}"
+        self.shape, self.dtype = array.shape, array.dtype
+        self.array = array
+
+    def cuts(self, block_bytes: int) -> NDArray[np.int64]:
+        return np.cumsum([0, *self.array.chunks[0]], dtype=np.int64)
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        with dask.config.set(scheduler="synchronous"):
+            return np.asarray(self.array[start:stop].compute())
+
+    def recut(self, cuts: NDArray[np.int64]) -> "DaskSource":
+        """The same rows in chunks of other sizes."""
+        return DaskSource(self.array.rechunk({0: tuple(np.diff(cuts).tolist())}))
+
+
+def open_source(data: Any, missing: str = "error") -> Source:
+    """Find out what ``data`` is: a source of rows or weights."""
+    match data:
+        case Source():
+            return data
+        case str() | PathLike():
+            return _open_path(str(data), missing)
+        case da.Array():
+            return DaskSource(data)
+        case zarr.Array():
+            return ZarrSource(data, str(data.store_path), missing)
+        case zarr.Group():
+            raise DataError(_name_an_array(data, str(data.store_path)))
+        case np.memmap() if str(data.filename).endswith(".npy"):
+            whole = NpySource(str(data.filename))
+            return whole if whole.shape == data.shape else ArraySource(data)
+        case _:
+            return ArraySource(np.asarray(data))
+
+
+def _open_path(path: str, missing: str) -> Source:
+    protocol, _, _ = path.rpartition("://")
+    filesystem, inner = fsspec.core.url_to_fs(path)
+    if not filesystem.exists(inner):
+        raise DataError(f"{path} does not exist")
+    if path.endswith(".npy"):
+        if protocol not in ("", "file"):
+            raise UsageError(f"{path}: .npy files are read from local paths; remote data as Zarr")
+        return NpySource(inner)
+    try:
+        found = zarr.open(inner if protocol in ("", "file") else path, mode="r")
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is neither a Zarr array or group nor a .npy file") from error
+    except (ValueError, KeyError, OSError, TypeError) as error:
+        raise DataError(f"{path} can't be opened as Zarr: {error}") from error
+    if isinstance(found, zarr.Group):
+        raise DataError(_name_an_array(found, path))
+    return ZarrSource(found, path, missing)
+
+
+def _name_an_array(group: "zarr.Group", path: str) -> str:
+    arrays = sorted(
+        name for name, node in group.members(max_depth=None) if isinstance(node, zarr.Array)
+    )
+    if not arrays:
+        return f"{path} is a Zarr group without arrays"
+    listed = ", ".join(f"{path.rstrip('/')}/{name}" for name in arrays[:10])
+    return f"{path} is a Zarr group; name one of its {len(arrays)} arrays: {listed}"
+
+
+def _protocols(filesystem: Any) -> Sequence[str]:
+    protocol = filesystem.protocol
+    return (protocol,) if isinstance(protocol, str) else protocol
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Rows (N, D) and perhaps weights (N,), cut into blocks.
+
+    ``cuts`` are the row numbers at which blocks start and end, (B + 1,).
+    """
+
+    source: Source
+    weights: Source | None
+    cuts: NDArray[np.int64]
+
+    @property
+    def rows(self) -> int:
+        """N."""
+        return self.source.shape[0]
+
+    @property
+    def dims(self) -> int:
+        """D."""
+        return self.source.shape[1]
+
+    @property
+    def blocks(self) -> int:
+        """B."""
+        return len(self.cuts) - 1
+
+    @cached_property
+    def block_rows(self) -> int:
+        """The rows of the largest block."""
+        return int(np.diff(self.cuts).max())
+
+    @property
+    def _sources(self) -> list[Source]:
+        return [self.source] if self.weights is None else [self.source, self.weights]
+
+    @property
+    def row_bytes(self) -> int:
+        """What is read for one row."""
+        return sum(source.row_bytes for source in self._sources)
+
+    @property
+    def read_bytes(self) -> int:
+        """The memory that reading the largest block takes."""
+        return sum(s.row_bytes * s.copies * self.block_rows for s in self._sources)
+
+    @property
+    def here(self) -> bool:
+        """Whether only this process can read it."""
+        return any(source.here for source in self._sources)
+
+    @property
+    def lazy(self) -> bool:
+        """Whether blocks are computed through a Dask graph."""
+        return any(isinstance(source, DaskSource) for source in self._sources)
+
+    def span(self, index: int) -> tuple[int, int]:
+        """The rows of block ``index``: the first one's number, and one past the last one's."""
+        return int(self.cuts[index]), int(self.cuts[index + 1])
+
+    def block(self, index: int) -> Block:
+        """Read block ``index``."""
+        start, stop = self.span(index)
+        weights = None if self.weights is None else self.weights.read(start, stop)
+        return Block(start, self.source.read(start, stop), weights)
+
+
+def open_dataset(
+    data: Any,
+    sample_weight: Any = None,
+    *,
+    missing: str = "error",
+    block_bytes: int = BLOCK_BYTES,
+) -> Dataset:
+    """Open rows, and perhaps their weights, for a fit.
+
+    Parameters
+    ----------
+    data : array-like, dask.array.Array, zarr.Array, path or URL, of shape (N, D)
+        A path or URL ends in ``.npy`` or names a Zarr array: ``store.zarr``,
+        ``store.zarr/group/array``, ``s3://bucket/store.zarr``.  Integers, float32 or float64.
+    sample_weight : the same, of shape (N,)
+        Weights of the rows, not negative.
+    missing : {"error", "fill"}
+        What a Zarr chunk that isn't stored means: an accident, or the fill value.
+    block_bytes : int
+        About how much of a plain or Zarr array makes a block.  The last digits of a result depend
+        on it, as they do on the chunks.
+
+    Raises
+    ------
+    DataError
+        If there is no array there, or its shape or dtype can't be rows of numbers.
+    """
+    if isinstance(data, Dataset):
+        return data
+    source = open_source(data, missing)
+    if len(source.shape) != 2:
+        raise DataError(
+            f"rows must be 2-D, (rows, features); {source.name} has shape {source.shape}. "
+            "Reshape your data either using array.reshape(-1, 1) if it has a single feature or "
+            "array.reshape(1, -1) if it is a single row"
+        )
+    _check_dtype(source, "rows")
+    if source.shape[0] == 0:
+        raise DataError(f"{source.name} has no rows: 0 sample(s) (shape={source.shape})")
+    if source.shape[1] == 0:
+        raise DataError(f"{source.name} has no columns: 0 feature(s) (shape={source.shape})")
+    cuts = source.cuts(block_bytes)
+    weights = None if sample_weight is None else open_source(sample_weight, missing)
+    if weights is not None:
+        if weights.shape != source.shape[:1]:
+            raise DataError(
+                f"weights must be one number a row, shape {source.shape[:1]}; "
+                f"{weights.name} has shape {weights.shape}"
+            )
+        _check_dtype(weights, "weights")
+        if isinstance(weights, DaskSource):
+            weights = weights.recut(cuts)
+    return Dataset(source, weights, cuts)
+
+
+def _check_dtype(source: Source, what: str) -> None:
+    if source.dtype.kind == "c":
+        raise DataError(f"Complex data not supported: {source.name} is {source.dtype}")
+    if source.dtype.kind not in "biuf":
+        raise DataError(f"{what} must be real numbers; {source.name} has dtype {source.dtype}")

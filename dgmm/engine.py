@@ -1,0 +1,241 @@
+"""Two ways to sweep: threads of this process, and a Dask cluster.
+
+Both keep the contract of ``sweep.Sweep``: each task reads its own blocks, adds up what it finds in
+the order of ``sweep.Tree``, and hands back one small result; so the same blocks give the same
+bits on either, with any number of workers.
+
+On a cluster, a task takes a run of 2^j consecutive blocks, one at a time; what it is given (the
+mixture, and where the data lie) is the result of one small task that the workers fetch from each
+other, not scattered data: a result can be computed again when its worker dies, scattered data are
+lost with it.  Only the final sum comes back.  The rows of a Dask array come through its own graph.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+from uuid import uuid4
+
+import numpy as np
+from dask.delayed import delayed
+from distributed import Client, default_client
+from distributed.system import CPU_COUNT
+from threadpoolctl import threadpool_limits
+
+from dgmm.dataset import DaskSource, Dataset
+from dgmm.errors import BlockError, ClusterError
+from dgmm.statistics import Mergeable
+from dgmm.sweep import Block, Sweep, Tree, tree_sum
+
+G = TypeVar("G")
+T = TypeVar("T", bound=Mergeable)
+
+FAN_IN: Final = 16
+"""How many results one task adds up: a power of two, so that it adds whole nodes of the tree."""
+
+TASK_BYTES: Final = 256 << 20
+"""The most one task reads, so that a lost one costs seconds."""
+
+RETRIES: Final = 2
+
+
+def over(dataset: Dataset, client: Client | None = None, threads: int | None = None) -> Sweep:
+    """The sweep over ``dataset``: on ``client``, else an active Client, else this process.
+
+    Rows in this process's memory are swept by its own threads, cluster or no cluster.
+    """
+    client = None if dataset.here else client or active_client()
+    if client is not None:
+        return Cluster(dataset, client)
+    return Threads(dataset, threads or CPU_COUNT)
+
+
+def active_client() -> Client | None:
+    """The Client that is active in this thread, if one is."""
+    try:
+        return default_client()
+    except ValueError:
+        return None
+
+
+def connect(address: str, seconds: float = 10.0) -> Client:
+    """A Client of the scheduler at ``address``; raises ``ClusterError`` after ``seconds``."""
+    try:
+        return Client(address, timeout=seconds, set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise ClusterError(
+            f"no Dask scheduler answered at {address} within {seconds:g} s: {error}"
+        ) from error
+
+
+class _OneBlasThread:
+    """While anyone is inside, matrix products use one thread each.
+
+    The limit belongs to the process, so the first one in sets it and the last one out lifts it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._limits: threadpool_limits | None = None
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            if not self._inside:
+                self._limits = threadpool_limits(1)
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if not self._inside and self._limits is not None:
+                    self._limits.restore_original_limits()
+
+
+one_blas_thread = _OneBlasThread()
+
+
+def _apply(
+    fn: Callable[[Block, G], T], given: G, read: Callable[[], Block], place: str
+) -> T:
+    """One block's result; what goes wrong names the block."""
+    try:
+        with one_blas_thread():
+            return fn(read(), given)
+    except Exception as error:
+        raise BlockError(f"{place}: {type(error).__name__}: {error}") from error
+
+
+def _place(dataset: Dataset, index: int) -> str:
+    start, stop = dataset.span(index)
+    return f"rows {start} to {stop} (block {index}) of {dataset.source.name}"
+
+
+@dataclass(frozen=True)
+class Threads:
+    """Sweeps with threads of this process."""
+
+    dataset: Dataset
+    threads: int
+
+    def __call__(self, fn: Callable[[Block, G], T], given: G) -> T:
+        def apply(index: int) -> T:
+            read = lambda: self.dataset.block(index)  # noqa: E731
+            return _apply(fn, given, read, _place(self.dataset, index))
+
+        tree: Tree[T] = Tree()
+        pending: deque[Future[T]] = deque()
+        with ThreadPoolExecutor(self.threads, thread_name_prefix="dgmm") as pool:
+            try:
+                for index in range(self.dataset.blocks):
+                    if len(pending) == 2 * self.threads:
+                        tree.add(pending.popleft().result())
+                    pending.append(pool.submit(apply, index))
+                while pending:
+                    tree.add(pending.popleft().result())
+            finally:
+                for future in pending:
+                    future.cancel()
+        return tree.sum()
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Sweeps with the workers of a Dask cluster."""
+
+    dataset: Dataset
+    client: Client
+
+    def __call__(self, fn: Callable[[Block, G], T], given: G) -> T:
+        if self.dataset.lazy:
+            return self._through_graph(fn, given)
+        token = uuid4().hex  # keys are never used again: an old result can't be taken for a new
+        threads = sum(self.client.nthreads().values())
+        firsts = range(0, self.dataset.blocks, run_length(self.dataset, threads))
+        job: Any = (self.dataset, fn, given)
+        if len(firsts) > 2 * threads:  # below, Dask would put all tasks where the job's result is
+            job = self.client.submit(_same, job, key=(f"dgmm-given-{token}", 0), priority=10)
+        level = self.client.map(
+            _run,
+            [job] * len(firsts),
+            firsts,
+            [min(first + firsts.step, self.dataset.blocks) for first in firsts],
+            key=[(f"dgmm-sweep-{token}", i) for i in range(len(firsts))],
+            retries=RETRIES,
+            pure=False,
+        )
+        height = 0
+        while len(level) > 1:
+            height += 1
+            groups = [level[i : i + FAN_IN] for i in range(0, len(level), FAN_IN)]
+            level = self.client.map(
+                tree_sum,
+                groups,
+                key=[(f"dgmm-add{height}-{token}", i) for i in range(len(groups))],
+                retries=RETRIES,
+                priority=5,
+                pure=False,
+            )
+        return level[0].result()
+
+    def _through_graph(self, fn: Callable[[Block, G], T], given: G) -> T:
+        """The same for rows or weights that a Dask graph computes: a task a block."""
+        rows, weights = _parts(self.dataset, self.dataset.source), None
+        if self.dataset.weights is not None:
+            weights = _parts(self.dataset, self.dataset.weights)
+        job = delayed((fn, given), name=f"dgmm-given-{uuid4().hex}", traverse=False)
+        level = [
+            delayed(_run_graph, pure=False)(
+                job,
+                self.dataset.span(index)[0],
+                _place(self.dataset, index),
+                rows[index],
+                None if weights is None else weights[index],
+            )
+            for index in range(self.dataset.blocks)
+        ]
+        add = delayed(tree_sum, pure=False)
+        while len(level) > 1:
+            level = [add(level[i : i + FAN_IN]) for i in range(0, len(level), FAN_IN)]
+        return self.client.compute(level[0], retries=RETRIES).result()
+
+
+def run_length(dataset: Dataset, threads: int) -> int:
+    """How many blocks a task takes: a power of two that leaves several tasks a thread."""
+    block_bytes = dataset.block_rows * dataset.row_bytes
+    most = min(dataset.blocks // (4 * threads), TASK_BYTES // max(1, block_bytes))
+    return 1 << max(0, int(most).bit_length() - 1)
+
+
+def _same(job: Any) -> Any:
+    return job
+
+
+def _run(job: tuple[Dataset, Callable[[Block, G], T], G], first: int, last: int) -> T:
+    """A worker's task: the sum over blocks ``first`` to ``last``, one in memory at a time."""
+    dataset, fn, given = job
+    return tree_sum(
+        _apply(fn, given, lambda i=i: dataset.block(i), _place(dataset, i))  # type: ignore[misc]
+        for i in range(first, last)
+    )
+
+
+def _parts(dataset: Dataset, source: Any) -> Iterable[Any]:
+    """One lazy array for each block."""
+    if isinstance(source, DaskSource):
+        return list(source.array.to_delayed().ravel())
+    read = delayed(source.read, pure=False)
+    return [read(*dataset.span(index)) for index in range(dataset.blocks)]
+
+
+def _run_graph(
+    job: tuple[Callable[[Block, G], T], G], start: int, place: str, rows: Any, weights: Any
+) -> T:
+    fn, given = job
+    block = Block(start, np.asarray(rows), None if weights is None else np.asarray(weights))
+    return _apply(fn, given, lambda: block, place)

@@ -1,0 +1,173 @@
+"""What a run will need, worked out before it: blocks, tasks, bytes read, memory.
+
+The memory a worker needs does not depend on the number of rows: each of its threads holds one
+block, one tile's temporaries and a few statistics.  The projection adds these up on the high side;
+a run that would not fit is refused, with what to change.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import psutil
+from dask.utils import format_bytes, parse_bytes
+from distributed import Client
+from distributed.system import CPU_COUNT, MEMORY_LIMIT
+
+from dgmm.dataset import Dataset
+from dgmm.engine import run_length
+from dgmm.errors import PlanError, UsageError
+from dgmm.fit import Request
+from dgmm.kernel import TILE_BYTES, tile_rows
+from dgmm.survey import TILE, Question
+
+USABLE: Final = 0.7
+"""The share of a worker's memory to plan for: Dask starts to spill at 70 % of it."""
+
+SLACK: Final = 96 << 20
+"""What libraries load and the allocator keeps beyond what is asked of it."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will need; sizes are bytes.
+
+    Attributes
+    ----------
+    source : str
+    rows, columns, components, width : int
+        N, D, K and P.
+    engine : str
+        What sweeps.
+    workers, threads : int
+        Worker processes, and threads of each.
+    blocks, block_rows, block_bytes : int
+        How the rows are cut; rows and size of the largest block.
+    tasks : int
+        Tasks of one pass.
+    pass_bytes : int
+        Read in one pass, as it lies in memory.
+    base_bytes : int
+        What a process takes before it starts.
+    peak_bytes : int
+        The most a worker process will take.
+    limit_bytes : int
+        What it may take.
+    """
+
+    source: str
+    rows: int
+    columns: int
+    components: int
+    width: int
+    engine: str
+    workers: int
+    threads: int
+    blocks: int
+    block_rows: int
+    block_bytes: int
+    tasks: int
+    pass_bytes: int
+    base_bytes: int
+    peak_bytes: int
+    limit_bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields by name."""
+        return asdict(self)
+
+    def check(self) -> None:
+        """Raise ``PlanError`` if the run would not fit."""
+        if self.peak_bytes <= self.limit_bytes:
+            return
+        per_thread = format_bytes((self.peak_bytes - self.base_bytes) // self.threads)
+        raise PlanError(
+            f"the fit would take up to {format_bytes(self.peak_bytes)} in each worker process "
+            f"({format_bytes(self.base_bytes)} to begin with, {per_thread} for each of "
+            f"{self.threads} threads), but may take {format_bytes(self.limit_bytes)}. "
+            f"Use fewer threads, allow more memory, or store the rows in smaller chunks: the "
+            f"largest block has {self.block_rows} rows, {format_bytes(self.block_bytes)}"
+        )
+
+
+def plan(
+    dataset: Dataset,
+    request: Request,
+    client: Client | None = None,
+    threads: int | None = None,
+    memory: str | int | None = None,
+) -> Plan:
+    """Plan to fit ``request`` to ``dataset``, on ``client`` or with ``threads`` of this process.
+
+    ``memory`` is what a worker process may take: bytes, or text such as "2GiB"; without it, 70 %
+    of a worker's memory limit or of this machine's memory.
+    """
+    workers, engine, available = 1, "threads", MEMORY_LIMIT
+    threads = threads or CPU_COUNT
+    if client is not None and not dataset.here:
+        described = client.scheduler_info(n_workers=-1)["workers"].values()
+        workers, engine = max(1, len(described)), "distributed"
+        threads = max((worker["nthreads"] for worker in described), default=threads)
+        limits = [worker["memory_limit"] for worker in described if worker["memory_limit"]]
+        available = min(limits, default=available)
+    question = request.question(dataset.rows, dataset.dims, dataset.weights is not None)
+    base = psutil.Process().memory_info().rss
+    tasks = dataset.blocks
+    if engine == "distributed" and not dataset.lazy:
+        tasks = -(-dataset.blocks // run_length(dataset, threads * workers))
+    return Plan(
+        source=dataset.source.name,
+        rows=dataset.rows,
+        columns=dataset.dims,
+        components=request.components,
+        width=request.structure.width(dataset.dims),
+        engine=engine,
+        workers=workers,
+        threads=threads,
+        blocks=dataset.blocks,
+        block_rows=dataset.block_rows,
+        block_bytes=dataset.block_rows * dataset.row_bytes,
+        tasks=tasks,
+        pass_bytes=dataset.rows * dataset.row_bytes,
+        base_bytes=base,
+        peak_bytes=base + SLACK + threads * _thread_bytes(dataset, request) + max(
+            _statistics_bytes(dataset, request, threads), _sample_bytes(dataset, question, threads)
+        ),
+        limit_bytes=int(available * USABLE) if memory is None else memory_bytes(memory),
+    )
+
+
+def memory_bytes(text: str | int) -> int:
+    """An amount of memory in bytes; raises ``UsageError`` unless it is one."""
+    try:
+        size = parse_bytes(text)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{text!r} is no amount of memory; try 2GiB or 500MB") from error
+    if size <= 0:
+        raise UsageError(f"the memory must be positive, not {text!r}")
+    return int(size)
+
+
+def _thread_bytes(dataset: Dataset, request: Request) -> int:
+    """What a thread holds: a block being read, and the temporaries of a tile."""
+    columns = request.n_init * request.components
+    width = request.structure.centred.width(dataset.dims)
+    tile = 3 * max(TILE_BYTES, 8 * (width + 2 * columns) * tile_rows(width + 2 * columns))
+    survey = 8 * 6 * TILE * dataset.dims
+    return dataset.read_bytes + max(tile, survey)
+
+
+def _statistics_bytes(dataset: Dataset, request: Request, threads: int) -> int:
+    """Statistics alive at once: in the tree, waiting to be added, and in the making."""
+    columns = request.n_init * request.components
+    one = 8 * columns * (request.structure.centred.width(dataset.dims) + dataset.dims)
+    return one * (dataset.blocks.bit_length() + 5 * threads)
+
+
+def _sample_bytes(dataset: Dataset, question: Question, threads: int) -> int:
+    """The first sweep's sample, and what seeding makes of it."""
+    row = 8 * (dataset.dims + 3)
+    whole = min(question.sample, dataset.rows)
+    if question.largest < float("inf"):  # each block brings home its share
+        return 6 * whole * row
+    waiting = min(question.sample, dataset.block_rows) * (3 * threads)
+    return (4 * whole + waiting + whole * min(4, dataset.blocks.bit_length())) * row
