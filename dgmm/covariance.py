@@ -337,9 +337,9 @@ class Tied(Structure):
 
 
 def _raise_variances(variances: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
-    lost = variances < FLOOR
     raised = np.maximum(variances, FLOOR)
-    return raised, 1.0 / np.sqrt(raised), lost.reshape(len(lost), -1).any(axis=1)
+    lost = np.any(raised.reshape(len(raised), -1) > variances.reshape(len(raised), -1), axis=1)
+    return raised, 1.0 / np.sqrt(raised), lost
 
 
 def _factors_of_variances(precisions: Array) -> tuple[Array, Array]:

@@ -124,8 +124,8 @@ class ZarrSource(Source):
         if missing == "error" and (lost := self._missing()):
             first, stored, expected = lost
             raise DataError(
-                f"{name} lacks chunk {first!r} ({stored} of {expected} are stored). Restore it; or, "
-                f"if chunks were left out because they hold only the fill value "
+                f"{name} lacks chunk {first!r} ({stored} of {expected} are stored). "
+                f"Restore it; or, if chunks were left out because they hold only the fill value "
                 f"{array.fill_value!r}, say so with missing='fill' (--missing fill)"
             )
 
@@ -338,9 +338,15 @@ def open_dataset(
         )
     _check_dtype(source, "rows")
     if source.shape[0] == 0:
-        raise DataError(f"{source.name} has no rows: 0 sample(s) (shape={source.shape})")
+        raise DataError(
+            f"{source.name} has no rows: 0 sample(s) (shape={source.shape}) while a minimum of 1 "
+            "is required."
+        )
     if source.shape[1] == 0:
-        raise DataError(f"{source.name} has no columns: 0 feature(s) (shape={source.shape})")
+        raise DataError(
+            f"{source.name} has no columns: 0 feature(s) (shape={source.shape}) while a minimum of "
+            "1 is required."
+        )
     cuts = source.cuts(block_bytes)
     weights = None if sample_weight is None else open_source(sample_weight, missing)
     if weights is not None:

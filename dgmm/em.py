@@ -161,7 +161,9 @@ def run(
     """
     states = evaluate(sweep, setting, starts)
     yield tuple(states)
-    while active := [i for i, s in enumerate(states) if not s.converged and len(s.trace) < max_iter]:
+    while active := [
+        i for i, s in enumerate(states) if not s.converged and len(s.trace) < max_iter
+    ]:
         improved = [m_step(states[i].statistics, setting, states[i].mixture) for i in active]
         evaluated = evaluate(sweep, setting, [found.mixture for found in improved])
         for i, found, state in zip(active, improved, evaluated, strict=True):

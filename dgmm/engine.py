@@ -12,7 +12,7 @@ lost with it.  Only the final sum comes back.  The rows of a Dask array come thr
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ from uuid import uuid4
 
 import numpy as np
 from dask.delayed import delayed
+from dask.system import CPU_COUNT
 from distributed import Client, default_client
-from distributed.system import CPU_COUNT
 from threadpoolctl import threadpool_limits
 
-from dgmm.dataset import DaskSource, Dataset
+from dgmm.dataset import DaskSource, Dataset, Source
 from dgmm.errors import BlockError, ClusterError
 from dgmm.statistics import Mergeable
 from dgmm.sweep import Block, Sweep, Tree, tree_sum
@@ -100,9 +100,7 @@ class _OneBlasThread:
 one_blas_thread = _OneBlasThread()
 
 
-def _apply(
-    fn: Callable[[Block, G], T], given: G, read: Callable[[], Block], place: str
-) -> T:
+def _apply(fn: Callable[[Block, G], T], given: G, read: Callable[[], Block], place: str) -> T:
     """One block's result; what goes wrong names the block."""
     try:
         with one_blas_thread():
@@ -225,7 +223,7 @@ def _run(job: tuple[Dataset, Callable[[Block, G], T], G], first: int, last: int)
     )
 
 
-def _parts(dataset: Dataset, source: Any) -> Iterable[Any]:
+def _parts(dataset: Dataset, source: Source) -> list[Any]:
     """One lazy array for each block."""
     if isinstance(source, DaskSource):
         return list(source.array.to_delayed().ravel())

@@ -135,6 +135,4 @@ def given_mixture(structure: Structure, weights: Array, means: Array, precisions
     try:
         return Mixture.of(structure, weights / weights.sum(), means, precisions)
     except np.linalg.LinAlgError as error:
-        raise UsageError(
-            f"precisions_init must be symmetric positive definite: {error}"
-        ) from error
+        raise UsageError(f"precisions_init must be symmetric positive definite: {error}") from error

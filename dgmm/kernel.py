@@ -134,7 +134,7 @@ def tiles(block: Block, frame: Frame, size: int) -> Iterator[tuple[slice, Array]
 
 
 def log_sum_exp(log_joint: Array) -> tuple[Array, Array]:
-    """log sum_k exp L (n,), and softmax of L (K, n), which overwrites ``log_joint`` L (K, n)."""
+    """Log sum_k exp L (n,), and softmax of L (K, n), which overwrites ``log_joint`` L (K, n)."""
     top = log_joint.max(axis=0)
     log_joint -= top
     np.exp(log_joint, out=log_joint)
@@ -200,7 +200,7 @@ def _e_step_of(
 
 
 def _normalise(log_joint: Array, penalty: Array) -> tuple[Array, Array, Array]:
-    """log sum_k e^L_k (n,), the same without the penalties, and softmax of L, as ``log_sum_exp``."""
+    """Log sum_k e^L_k (n,), the same without the penalties, and softmax of L, as ``log_sum_exp``."""
     most = penalty.max()
     if most - penalty.min() > 600.0:  # beyond the range of exp: only with D > 1200
         log_plain = log_sum_exp(log_joint + penalty[:, None])[0]
@@ -274,6 +274,5 @@ def answer(rows: NDArray[Any], mixture: Mixture, what: str, start: int = 0) -> N
     for chosen, x in tiles(block, frame, size):
         log_joint = form.eta @ form.layout.features(x, buffer[:, : x.shape[1]])
         form.correct(log_joint, x)
-        common = form.common(x)
-        answers[chosen] = kind.of(log_joint, common if what != "score" else common - frame.log_volume)
+        answers[chosen] = kind.of(log_joint, form.common(x) - frame.log_volume)
     return answers

@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import psutil
+from dask.system import CPU_COUNT
 from dask.utils import format_bytes, parse_bytes
 from distributed import Client
-from distributed.system import CPU_COUNT, MEMORY_LIMIT
+from distributed.system import MEMORY_LIMIT
 
 from dgmm.dataset import Dataset
 from dgmm.engine import run_length
@@ -129,7 +130,10 @@ def plan(
         tasks=tasks,
         pass_bytes=dataset.rows * dataset.row_bytes,
         base_bytes=base,
-        peak_bytes=base + SLACK + threads * _thread_bytes(dataset, request) + max(
+        peak_bytes=base
+        + SLACK
+        + threads * _thread_bytes(dataset, request)
+        + max(
             _statistics_bytes(dataset, request, threads), _sample_bytes(dataset, question, threads)
         ),
         limit_bytes=int(available * USABLE) if memory is None else memory_bytes(memory),

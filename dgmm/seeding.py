@@ -48,9 +48,7 @@ def sample_seed(random: Random) -> int:
     return int(copy.deepcopy(random).randint(np.iinfo(np.int32).max))
 
 
-def seed(
-    found: Survey, setting: Setting, components: int, method: str, random: Random
-) -> Mixture:
+def seed(found: Survey, setting: Setting, components: int, method: str, random: Random) -> Mixture:
     """A first mixture (in the frame) of so many components, by a ``method`` of ``METHODS``."""
     sample = found.sample
     if len(sample.numbers) < found.rows:  # drawn in proportion to the weights

@@ -66,6 +66,17 @@ class Statistics:
         )
 
 
+@dataclass(frozen=True)
+class Total:
+    """A weighted sum over rows, and the sum of the weights."""
+
+    value: float
+    weight: float
+
+    def __add__(self, other: "Total") -> "Total":
+        return Total(self.value + other.value, self.weight + other.weight)
+
+
 T = TypeVar("T")
 
 
@@ -77,4 +88,4 @@ class Together(Generic[T]):
 
     def __add__(self, other: "Together[Any]") -> "Together[Any]":
         pairs = zip(self.parts, other.parts, strict=True)
-        return Together(tuple(mine + theirs for mine, theirs in pairs))  # type: ignore[operator]
+        return Together(tuple(mine + theirs for mine, theirs in pairs))

@@ -214,7 +214,8 @@ def _weight_flaw(tile: Block) -> str | None:
 def _uniform(numbers: NDArray[np.int64], seed: int) -> Array:
     """A uniform variate in (0, 1) for each row number: splitmix64 (Steele, Lea, Flood 2014)."""
     z = numbers.astype(np.uint64) + np.uint64(1) + _mix(np.array([seed], dtype=np.uint64))
-    return (_mix(z * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(11)) * 2.0**-53 + 2.0**-54
+    bits = _mix(z * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(11)
+    return bits.astype(np.float64) * 2.0**-53 + 2.0**-54
 
 
 def _mix(z: NDArray[Any]) -> NDArray[np.uint64]:

@@ -1,0 +1,39 @@
+"""Gaussian mixture models for data that does not fit in memory, on Dask and Zarr."""
+
+from dgmm.dataset import Dataset, open_dataset
+from dgmm.errors import (
+    BlockError,
+    ClusterError,
+    DataError,
+    DegenerateWarning,
+    DgmmError,
+    DgmmWarning,
+    ModelFileError,
+    ObjectiveFellWarning,
+    PlanError,
+    UsageError,
+)
+from dgmm.estimator import GaussianMixture, load
+from dgmm.mixture import Mixture
+from dgmm.plan import Plan
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BlockError",
+    "ClusterError",
+    "DataError",
+    "Dataset",
+    "DegenerateWarning",
+    "DgmmError",
+    "DgmmWarning",
+    "GaussianMixture",
+    "Mixture",
+    "ModelFileError",
+    "ObjectiveFellWarning",
+    "Plan",
+    "PlanError",
+    "UsageError",
+    "load",
+    "open_dataset",
+]

@@ -1,0 +1,507 @@
+"""``GaussianMixture``: the scikit-learn face.
+
+NumPy in, NumPy out; Dask in, lazy Dask out, in the same row chunks; for a path, a URL or a Zarr
+array, lazy Dask out, in the dataset's blocks.
+"""
+
+import time
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from os import PathLike
+from typing import Any, Self
+
+import dask.array as da
+import numpy as np
+import zarr
+from dask.system import CPU_COUNT
+from distributed import Client
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from dgmm import engine, storage
+from dgmm.covariance import STRUCTURES, Array
+from dgmm.dataset import Dataset, open_dataset
+from dgmm.errors import (
+    DataError,
+    DegenerateWarning,
+    ModelFileError,
+    ObjectiveFellWarning,
+    UsageError,
+)
+from dgmm.fit import Progress, Request, fit, given_mixture
+from dgmm.kernel import ANSWERS, TOLERANCE, answer
+from dgmm.mixture import Mixture
+from dgmm.plan import Plan, plan
+from dgmm.seeding import METHODS
+from dgmm.statistics import Total
+from dgmm.sweep import Block
+
+Data = Any
+"""Rows (N, D): an array-like, ``dask.array``, ``zarr.Array``, path, URL or ``Dataset``."""
+
+STORED = (str, PathLike, da.Array, zarr.Array, zarr.Group, np.memmap, Dataset)
+
+
+class GaussianMixture(DensityMixin, BaseEstimator):
+    """A mixture of normal distributions, fitted by EM to data of any size.
+
+    Parameters and attributes are those of ``sklearn.mixture.GaussianMixture`` with the same
+    meaning, but for what is said here.
+
+    Parameters
+    ----------
+    n_components : int, default=1
+        K, the number of components.
+    covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
+        See ``dgmm.covariance``.
+    tol : float, default=1e-3
+        EM stops when an iteration changes the objective by less.
+    reg_covar : float, default=1e-6
+        Added to the variances, with the penalty in the objective that makes this an exact M-step
+        (``dgmm.kernel``), so the objective never falls.
+    max_iter : int, default=100
+    n_init : int, default=1
+        Starts.  All share every reading of the data; the best is kept.
+    init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default="kmeans"
+        How a start is found, on a uniform sample of about 100 000 rows.  "k-means++" and
+        "random_from_data" give each row to the nearest of the rows they choose.
+    weights_init, means_init, precisions_init : array-like, optional
+        Starting values, (K,), (K, D) and in the shape of the covariances.
+    random_state : int, RandomState or None
+    warm_start : bool, default=False
+        Start the next fit from this one's result.
+    verbose : int, default=0
+        Print a line for each pass.
+    n_jobs : int, optional
+        Threads of this process; all its processors by default.  Not used on a cluster.
+    memory : str or int, optional
+        What a worker process may take, such as "2GiB"; by default 70 % of what it has.  A fit that
+        would take more is refused.
+
+    Attributes
+    ----------
+    weights_ : (K,)
+    means_ : (K, D)
+    covariances_, precisions_, precisions_cholesky_ : in the shape of the covariances
+        (K, D, D) full, (D, D) tied, (K, D) diag, (K,) spherical.
+    converged_ : bool
+    n_iter_ : int
+        Iterations of the best start.
+    lower_bounds_ : list of float
+        The objective (mean over the rows) at the start of each iteration of the best start.
+    lower_bound_ : float
+        The objective of the fitted parameters themselves, not less than any of ``lower_bounds_``.
+    n_features_in_ : int
+        D.
+    mixture_ : Mixture
+        The parameters as one value, with ``marginal`` and ``conditional``.
+    plan_ : Plan
+        What the fit was planned to need.
+    fit_info_ : dict
+        The record of the fit: rows, weight, passes, seconds, score, components that degenerated.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dgmm import GaussianMixture
+    >>> rows = np.array([[1.0, 2], [1, 4], [1, 0], [10, 2], [10, 4], [10, 0]])
+    >>> model = GaussianMixture(2, random_state=0).fit(rows)
+    >>> model.means_[model.predict([[0.0, 0], [12, 3]])]
+    array([[ 1.,  2.],
+           [10.,  2.]])
+    """
+
+    def __init__(
+        self,
+        n_components: int = 1,
+        *,
+        covariance_type: str = "full",
+        tol: float = 1e-3,
+        reg_covar: float = 1e-6,
+        max_iter: int = 100,
+        n_init: int = 1,
+        init_params: str = "kmeans",
+        weights_init: ArrayLike | None = None,
+        means_init: ArrayLike | None = None,
+        precisions_init: ArrayLike | None = None,
+        random_state: Any = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+        n_jobs: int | None = None,
+        memory: str | int | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.tol = tol
+        self.reg_covar = reg_covar
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.init_params = init_params
+        self.weights_init = weights_init
+        self.means_init = means_init
+        self.precisions_init = precisions_init
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.n_jobs = n_jobs
+        self.memory = memory
+
+    def fit(self, X: Data, y: None = None, sample_weight: Data = None) -> Self:
+        """Fit to rows ``X`` (N, D), weighted by ``sample_weight`` (N,) if given.
+
+        Raises ``UsageError`` and ``DataError`` (both ``ValueError``) for parameters and data that
+        can't be used, and ``PlanError`` if the fit would not fit in memory.
+        """
+        for progress in self.fit_passes(X, sample_weight):
+            if self.verbose:
+                print(describe(progress))
+        return self
+
+    def fit_predict(self, X: Data, y: None = None, sample_weight: Data = None) -> Any:
+        """Fit to ``X`` and give the component of each row, (N,)."""
+        return self.fit(X, sample_weight=sample_weight).predict(X)
+
+    def fit_passes(
+        self, X: Data, sample_weight: Data = None, client: Client | None = None
+    ) -> Iterator[Progress]:
+        """Fit, yielding after every pass over the data; when exhausted, this is fitted.
+
+        ``client`` is the cluster to use, else the active one, else this process.
+        """
+        request = self._request()
+        dataset = self._dataset(X, sample_weight, reset=True)
+        request = self._start_from(request, dataset)
+        client = client or engine.active_client()
+        planned = plan(dataset, request, client, self.n_jobs, self.memory)
+        planned.check()
+        began = time.perf_counter()
+        sweep = engine.over(dataset, client, self.n_jobs)
+        question = request.question(dataset.rows, dataset.dims, dataset.weights is not None)
+        fell = 0.0
+        for progress in fit(sweep, request, question):
+            yield progress
+            fell = max([fell, *(-_beyond_rounding(state) for state in progress.states)])
+        self._keep(progress, planned, time.perf_counter() - began)
+        self._warn(fell)
+
+    def _request(self) -> Request:
+        """The parameters, checked."""
+        structure = _choose("covariance_type", self.covariance_type, STRUCTURES)
+        _choose("init_params", self.init_params, METHODS)
+        for name, least in (("n_components", 1), ("max_iter", 1), ("n_init", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+                raise UsageError(f"{name} must be an integer of at least {least}, not {value!r}")
+        for name in ("tol", "reg_covar"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float | np.number) or not 0 <= value < np.inf:
+                raise UsageError(f"{name} must be a number of at least 0, not {value!r}")
+        return Request(
+            structure=structure,
+            components=int(self.n_components),
+            tol=float(self.tol),
+            reg_covar=float(self.reg_covar),
+            max_iter=int(self.max_iter),
+            n_init=int(self.n_init),
+            init_params=self.init_params,
+            random=check_random_state(self.random_state),
+        )
+
+    def _dataset(self, X: Data, sample_weight: Data = None, reset: bool = False) -> Dataset:
+        """Open ``X``, which must have the fitted width unless ``reset``."""
+        if not isinstance(X, STORED):
+            X = validate_data(
+                self,
+                X,
+                reset=reset,
+                dtype="numeric",
+                ensure_2d=False,
+                allow_nd=True,
+                ensure_all_finite=False,
+                ensure_min_samples=0,
+                ensure_min_features=0,
+            )
+        dataset = open_dataset(X, sample_weight)
+        if reset:
+            self.n_features_in_ = dataset.dims
+            if dataset.rows < self.n_components:
+                raise DataError(
+                    f"Expected n_samples >= n_components but got n_components = "
+                    f"{self.n_components}, n_samples = {dataset.rows}"
+                )
+        elif dataset.dims != self.n_features_in_:
+            raise DataError(
+                f"X has {dataset.dims} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input"
+            )
+        return dataset
+
+    def _start_from(self, request: Request, dataset: Dataset) -> Request:
+        """The request with the given or warm starting values, checked."""
+        components, dims = request.components, dataset.dims
+        if self.warm_start and hasattr(self, "mixture_"):
+            fitted = self.mixture_
+            if fitted.means.shape != (components, dims):
+                raise UsageError(
+                    f"warm_start goes on from {fitted.components} components of {fitted.dims} "
+                    f"features; n_components is {components} and X has {dims} features"
+                )
+            return replace(
+                request,
+                n_init=1,
+                weights=fitted.weights,
+                means=fitted.means,
+                precisions=self.precisions_,
+            )
+        shape = request.structure.shape(components, dims)
+        weights = _given("weights_init", self.weights_init, (components,))
+        means = _given("means_init", self.means_init, (components, dims))
+        precisions = _given("precisions_init", self.precisions_init, shape)
+        if weights is not None and (weights.min() < 0 or not np.isclose(weights.sum(), 1.0)):
+            raise UsageError(
+                f"weights_init must be at least 0 and sum to 1; they sum to {weights.sum():.6g}"
+            )
+        if precisions is not None:  # refused now, not after the first pass
+            uniform, zeros = np.full(components, 1 / components), np.zeros((components, dims))
+            given_mixture(request.structure, uniform, zeros, precisions)
+        return replace(request, weights=weights, means=means, precisions=precisions)
+
+    def _keep(self, progress: Progress, planned: Plan, seconds: float) -> None:
+        best = progress.best
+        self._adopt(progress.mixture)
+        self.converged_ = best.converged
+        self.n_iter_ = len(best.trace)
+        self.lower_bounds_ = list(best.trace)
+        self.lower_bound_ = best.objective
+        self.plan_ = planned
+        self.fit_info_: dict[str, Any] = {
+            "rows": progress.found.rows,
+            "weight": progress.found.weight,
+            "passes": progress.passes,
+            "seconds": seconds,
+            "score": best.score,
+            "objective": best.objective,
+            "engine": planned.engine,
+            "vanished": list(best.vanished),
+            "collapsed": list(best.collapsed),
+        }
+
+    def _adopt(self, mixture: Mixture) -> None:
+        self.mixture_ = mixture
+        self.weights_ = mixture.weights
+        self.means_ = mixture.means
+        self.covariances_ = mixture.covariances
+        self.precisions_cholesky_ = mixture.factors
+        self.precisions_ = mixture.structure.precisions(mixture.factors)
+
+    def _warn(self, fell: float) -> None:
+        vanished: list[int] = self.fit_info_["vanished"]
+        collapsed: list[int] = self.fit_info_["collapsed"]
+        for degenerate, what in (
+            (vanished, "have lost all weight; they keep their last mean and covariance"),
+            (collapsed, "have lost their rank; their variances are held at the smallest allowed"),
+        ):
+            if degenerate:
+                listed = ", ".join(str(k) for k in degenerate)
+                warnings.warn(
+                    f"components {listed} {what}. Fit fewer components, or raise reg_covar",
+                    DegenerateWarning,
+                    stacklevel=4,
+                )
+        if fell > 0:
+            warnings.warn(
+                f"the objective fell by {fell:.3g} in an iteration, more than rounding explains; "
+                "check the scale of the columns, or raise reg_covar",
+                ObjectiveFellWarning,
+                stacklevel=4,
+            )
+        if not self.converged_:
+            change = self.lower_bound_ - self.lower_bounds_[-1]
+            warnings.warn(
+                f"not converged after {self.n_iter_} iterations: the last one changed the "
+                f"objective by {change:.3g}, tol is {self.tol:g}. Raise max_iter or tol",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+
+    def predict(self, X: Data) -> Any:
+        """The most probable component of each row of ``X``, (N,)."""
+        return self._answer(X, "labels")
+
+    def predict_proba(self, X: Data) -> Any:
+        """The probability of each component for each row of ``X``, (N, K)."""
+        return self._answer(X, "proba")
+
+    def score_samples(self, X: Data) -> Any:
+        """The log-density of each row of ``X``, (N,), in nats."""
+        return self._answer(X, "score")
+
+    def _answer(self, X: Data, what: str) -> Any:
+        check_is_fitted(self)
+        dataset = self._dataset(X)
+        kind = ANSWERS[what]
+        columns = kind.columns(self.mixture_.components)
+        if isinstance(X, STORED) and not isinstance(X, np.memmap):
+            lengths = tuple(np.diff(dataset.cuts).tolist())
+            given = (dataset, self.mixture_, what)
+            meta = np.empty((0,) * (1 + len(columns)), dtype=kind.dtype)
+            if not dataset.lazy:
+                return da.map_blocks(
+                    _answer_block, given, chunks=(lengths, *((c,) for c in columns)), meta=meta
+                )
+            return dataset.source.array.map_blocks(  # type: ignore[attr-defined]
+                _answer_chunk,
+                self.mixture_,
+                what,
+                chunks=(lengths, *((c,) for c in columns)),
+                drop_axis=None if columns else 1,
+                meta=meta,
+            )
+        answers = np.empty((dataset.rows, *columns), dtype=kind.dtype)
+
+        def fill(index: int) -> None:
+            block = dataset.block(index)
+            stop = block.start + len(block.rows)
+            answers[block.start : stop] = answer(block.rows, self.mixture_, what, block.start)
+
+        with engine.one_blas_thread(), ThreadPoolExecutor(self.n_jobs or CPU_COUNT) as pool:
+            list(pool.map(fill, range(dataset.blocks)))
+        return answers
+
+    def score(self, X: Data, y: None = None, sample_weight: Data = None) -> float:
+        """The mean log-likelihood of the rows of ``X``, in nats, weighted if asked."""
+        total = self._total(X, sample_weight)
+        return total.value / total.weight
+
+    def _total(self, X: Data, sample_weight: Data = None) -> Total:
+        check_is_fitted(self)
+        dataset = self._dataset(X, sample_weight)
+        total = engine.over(dataset, threads=self.n_jobs)(total_score, self.mixture_)
+        if not total.weight > 0:
+            raise DataError("all weights are zero: there is nothing to score")
+        return total
+
+    def bic(self, X: Data, sample_weight: Data = None) -> float:
+        """The Bayesian information criterion of the model for ``X``; lower is better."""
+        total = self._total(X, sample_weight)
+        return -2 * total.value + self.mixture_.free_parameters * float(np.log(total.weight))
+
+    def aic(self, X: Data, sample_weight: Data = None) -> float:
+        """Akaike's information criterion of the model for ``X``; lower is better."""
+        return -2 * self._total(X, sample_weight).value + 2 * self.mixture_.free_parameters
+
+    def sample(self, n_samples: int = 1) -> tuple[Array, NDArray[np.int64]]:
+        """Draw rows (n_samples, D) and their components (n_samples,), grouped by component."""
+        check_is_fitted(self)
+        if n_samples < 1:
+            raise UsageError(f"n_samples must be at least 1, not {n_samples}")
+        return self.mixture_.sample(n_samples, check_random_state(self.random_state))
+
+    def save(self, path: str | PathLike[str], overwrite: bool = False) -> None:
+        """Write the fitted model to a path or URL; see ``dgmm.storage`` for the format.
+
+        Raises ``DataError`` if something is there already, unless ``overwrite``.
+        """
+        check_is_fitted(self)
+        params = {
+            name: value
+            for name, value in self.get_params().items()
+            if isinstance(value, str | int | float | bool) or value is None
+        }
+        record = {
+            "params": params,
+            "converged": bool(self.converged_),
+            "n_iter": self.n_iter_,
+            "lower_bound": self.lower_bound_,
+            "lower_bounds": self.lower_bounds_,
+            "fit_info": self.fit_info_,
+            "feature_names": list(getattr(self, "feature_names_in_", [])) or None,
+        }
+        storage.write_model(str(path), self.mixture_, record, overwrite)
+
+
+def load(path: str | PathLike[str]) -> GaussianMixture:
+    """The fitted model in a file at a path or URL; raises ``ModelFileError`` if there is none."""
+    mixture, record = storage.read_model(str(path))
+    model = GaussianMixture()
+    try:
+        model.set_params(**record["params"])
+        model.converged_ = record["converged"]
+        model.n_iter_ = record["n_iter"]
+        model.lower_bound_ = record["lower_bound"]
+        model.lower_bounds_ = record["lower_bounds"]
+        model.fit_info_ = record["fit_info"]
+        names = record["feature_names"]
+    except (KeyError, ValueError, TypeError) as error:
+        raise ModelFileError(f"{path}: the record of the fit lacks {error}") from error
+    model.set_params(n_components=mixture.components, covariance_type=mixture.structure.name)
+    model.n_features_in_ = mixture.dims
+    if names:
+        model.feature_names_in_ = np.array(names, dtype=object)
+    model._adopt(mixture)
+    return model
+
+
+def describe(progress: Progress) -> str:
+    """One line about a pass."""
+    if not progress.states:
+        found = progress.found
+        return f"pass 1: surveyed {found.rows} rows of {len(found.mean)} features"
+    best = progress.best
+    line = f"pass {progress.passes}: iteration {len(best.trace)}, objective {best.objective:.8g}"
+    return line + (f", change {best.change:.2e}" if best.trace else "")
+
+
+def total_score(block: Block, mixture: Mixture) -> Total:
+    """The weighted sum of a block's log-densities."""
+    scores = answer(block.rows, mixture, "score", block.start)
+    if block.weights is None:
+        return Total(float(scores.sum()), float(len(scores)))
+    weights = block.weights.astype(np.float64)
+    return Total(float(scores @ weights), float(weights.sum()))
+
+
+def _answer_block(given: tuple[Dataset, Mixture, str], block_info: dict[Any, Any]) -> NDArray[Any]:
+    dataset, mixture, what = given
+    block = dataset.block(block_info[None]["chunk-location"][0])
+    with engine.one_blas_thread():
+        return answer(block.rows, mixture, what, block.start)
+
+
+def _answer_chunk(
+    rows: NDArray[Any], mixture: Mixture, what: str, block_info: dict[Any, Any]
+) -> NDArray[Any]:
+    with engine.one_blas_thread():
+        return answer(rows, mixture, what, block_info[0]["array-location"][0][0])
+
+
+def _beyond_rounding(state: Any) -> float:
+    """By how much the last iteration raised the objective, where it fell beyond rounding; or 0."""
+    allowed = 2 * TOLERANCE + 1e-12 * abs(state.objective)
+    return min(0.0, state.change + allowed)
+
+
+def _choose(name: str, value: Any, family: dict[str, Any]) -> Any:
+    if not isinstance(value, str) or value not in family:
+        raise UsageError(f"{name} must be one of {', '.join(map(repr, family))}, not {value!r}")
+    return family[value]
+
+
+def _given(name: str, value: ArrayLike | None, shape: tuple[int, ...]) -> Array | None:
+    """Starting values as float64 of the right shape."""
+    if value is None:
+        return None
+    try:
+        array = np.array(value, dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{name} must be numbers: {error}") from error
+    if array.shape != shape:
+        raise UsageError(f"{name} must have shape {shape}, not {array.shape}")
+    if not np.isfinite(array).all():
+        raise UsageError(f"{name} holds NaN or infinity")
+    return array
