@@ -134,7 +134,7 @@ def tiles(block: Block, frame: Frame, size: int) -> Iterator[tuple[slice, Array]
 
 
 def log_sum_exp(log_joint: Array) -> tuple[Array, Array]:
-    """Log sum_k exp L (n,), and softmax of L (K, n), which overwrites ``log_joint`` L (K, n)."""
+    """log sum_k exp L (n,), and softmax of L (K, n), which overwrites ``log_joint`` L (K, n)."""
     top = log_joint.max(axis=0)
     log_joint -= top
     np.exp(log_joint, out=log_joint)
@@ -200,7 +200,7 @@ def _e_step_of(
 
 
 def _normalise(log_joint: Array, penalty: Array) -> tuple[Array, Array, Array]:
-    """Log sum_k e^L_k (n,), the same without the penalties, and softmax of L, as ``log_sum_exp``."""
+    """log sum_k e^L_k (n,), the same without penalties (n,), and the softmax of L (K, n)."""
     most = penalty.max()
     if most - penalty.min() > 600.0:  # beyond the range of exp: only with D > 1200
         log_plain = log_sum_exp(log_joint + penalty[:, None])[0]
