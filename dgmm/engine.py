@@ -42,15 +42,34 @@ TASK_BYTES: Final = 256 << 20
 RETRIES: Final = 2
 
 
-def over(dataset: Dataset, client: Client | None = None, threads: int | None = None) -> Sweep:
+class Meter:
+    """How many rows have been swept: written by the engine, read by whoever shows progress."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.rows = 0
+
+    def add(self, rows: int) -> None:
+        """Count ``rows`` more."""
+        with self._lock:
+            self.rows += rows
+
+
+def over(
+    dataset: Dataset,
+    client: Client | None = None,
+    threads: int | None = None,
+    meter: Meter | None = None,
+) -> Sweep:
     """The sweep over ``dataset``: on ``client``, else an active Client, else this process.
 
     Rows in this process's memory are swept by its own threads, cluster or no cluster.
     """
     client = None if dataset.here else client or active_client()
+    meter = meter or Meter()
     if client is not None:
-        return Cluster(dataset, client)
-    return Threads(dataset, threads or CPU_COUNT)
+        return Cluster(dataset, client, meter)
+    return Threads(dataset, threads or CPU_COUNT, meter)
 
 
 def active_client() -> Client | None:
@@ -120,11 +139,14 @@ class Threads:
 
     dataset: Dataset
     threads: int
+    meter: Meter
 
     def __call__(self, fn: Callable[[Block, G], T], given: G) -> T:
         def apply(index: int) -> T:
             read = lambda: self.dataset.block(index)  # noqa: E731
-            return _apply(fn, given, read, _place(self.dataset, index))
+            result = _apply(fn, given, read, _place(self.dataset, index))
+            self.meter.add(_rows(self.dataset, index, index + 1))
+            return result
 
         tree: Tree[T] = Tree()
         pending: deque[Future[T]] = deque()
@@ -148,6 +170,7 @@ class Cluster:
 
     dataset: Dataset
     client: Client
+    meter: Meter
 
     def __call__(self, fn: Callable[[Block, G], T], given: G) -> T:
         if self.dataset.lazy:
@@ -158,15 +181,19 @@ class Cluster:
         job: Any = (self.dataset, fn, given)
         if len(firsts) > 2 * threads:  # below, Dask would put all tasks where the job's result is
             job = self.client.submit(_same, job, key=(f"dgmm-given-{token}", 0), priority=10)
+        lasts = [min(first + firsts.step, self.dataset.blocks) for first in firsts]
         level = self.client.map(
             _run,
             [job] * len(firsts),
             firsts,
-            [min(first + firsts.step, self.dataset.blocks) for first in firsts],
+            lasts,
             key=[(f"dgmm-sweep-{token}", i) for i in range(len(firsts))],
             retries=RETRIES,
             pure=False,
         )
+        for future, first, last in zip(level, firsts, lasts, strict=True):
+            rows = _rows(self.dataset, first, last)
+            future.add_done_callback(lambda _, rows=rows: self.meter.add(rows))
         height = 0
         while len(level) > 1:
             height += 1
@@ -200,7 +227,14 @@ class Cluster:
         add = delayed(tree_sum, pure=False)
         while len(level) > 1:
             level = [add(level[i : i + FAN_IN]) for i in range(0, len(level), FAN_IN)]
-        return self.client.compute(level[0], retries=RETRIES).result()
+        result = self.client.compute(level[0], retries=RETRIES).result()
+        self.meter.add(self.dataset.rows)
+        return result
+
+
+def _rows(dataset: Dataset, first: int, last: int) -> int:
+    """The number of rows in blocks ``first`` to ``last``."""
+    return int(dataset.cuts[last] - dataset.cuts[first])
 
 
 def run_length(dataset: Dataset, threads: int) -> int:

@@ -39,7 +39,7 @@ from dgmm.mixture import Mixture
 from dgmm.plan import Plan, plan
 from dgmm.seeding import METHODS
 from dgmm.statistics import Total
-from dgmm.sweep import Block
+from dgmm.sweep import Block, Sweep
 
 Data = Any
 """Rows (N, D): an array-like, ``dask.array``, ``zarr.Array``, path, URL or ``Dataset``."""
@@ -167,20 +167,23 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         return self.fit(X, sample_weight=sample_weight).predict(X)
 
     def fit_passes(
-        self, X: Data, sample_weight: Data = None, client: Client | None = None
+        self,
+        X: Data,
+        sample_weight: Data = None,
+        client: Client | None = None,
+        meter: engine.Meter | None = None,
     ) -> Iterator[Progress]:
         """Fit, yielding after every pass over the data; when exhausted, this is fitted.
 
-        ``client`` is the cluster to use, else the active one, else this process.
+        ``client`` is the cluster to use, else the active one, else this process; ``meter`` counts
+        the rows swept, also within a pass.
         """
-        request = self._request()
-        dataset = self._dataset(X, sample_weight, reset=True)
-        request = self._start_from(request, dataset)
+        dataset, request = self._prepare(X, sample_weight)
         client = client or engine.active_client()
         planned = plan(dataset, request, client, self.n_jobs, self.memory)
         planned.check()
         began = time.perf_counter()
-        sweep = engine.over(dataset, client, self.n_jobs)
+        sweep = engine.over(dataset, client, self.n_jobs, meter)
         question = request.question(dataset.rows, dataset.dims, dataset.weights is not None)
         fell = 0.0
         for progress in fit(sweep, request, question):
@@ -188,6 +191,17 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             fell = max([fell, *(-_beyond_rounding(state) for state in progress.states)])
         self._keep(progress, planned, time.perf_counter() - began)
         self._warn(fell)
+
+    def plan(self, X: Data, sample_weight: Data = None, client: Client | None = None) -> Plan:
+        """What ``fit`` would need for ``X``, worked out without fitting."""
+        dataset, request = self._prepare(X, sample_weight)
+        return plan(dataset, request, client or engine.active_client(), self.n_jobs, self.memory)
+
+    def _prepare(self, X: Data, sample_weight: Data) -> tuple[Dataset, Request]:
+        """What is to be fitted to what, both checked as far as that needs no pass."""
+        request = self._request()
+        dataset = self._dataset(X, sample_weight, reset=True)
+        return dataset, self._start_from(request, dataset)
 
     def _request(self) -> Request:
         """The parameters, checked."""
@@ -375,25 +389,36 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
     def score(self, X: Data, y: None = None, sample_weight: Data = None) -> float:
         """The mean log-likelihood of the rows of ``X``, in nats, weighted if asked."""
-        total = self._total(X, sample_weight)
-        return total.value / total.weight
-
-    def _total(self, X: Data, sample_weight: Data = None) -> Total:
-        check_is_fitted(self)
-        dataset = self._dataset(X, sample_weight)
-        total = engine.over(dataset, threads=self.n_jobs)(total_score, self.mixture_)
-        if not total.weight > 0:
-            raise DataError("all weights are zero: there is nothing to score")
-        return total
+        return self.criteria(X, sample_weight)["score"]
 
     def bic(self, X: Data, sample_weight: Data = None) -> float:
         """The Bayesian information criterion of the model for ``X``; lower is better."""
-        total = self._total(X, sample_weight)
-        return -2 * total.value + self.mixture_.free_parameters * float(np.log(total.weight))
+        return self.criteria(X, sample_weight)["bic"]
 
     def aic(self, X: Data, sample_weight: Data = None) -> float:
         """Akaike's information criterion of the model for ``X``; lower is better."""
-        return -2 * self._total(X, sample_weight).value + 2 * self.mixture_.free_parameters
+        return self.criteria(X, sample_weight)["aic"]
+
+    def criteria(
+        self, X: Data, sample_weight: Data = None, sweep: Sweep | None = None
+    ) -> dict[str, float]:
+        """``score``, ``aic`` and ``bic`` of ``X`` in one pass.
+
+        The weights count as numbers of rows.  ``sweep`` is the engine to use, by default the one
+        that ``fit`` would.
+        """
+        check_is_fitted(self)
+        dataset = self._dataset(X, sample_weight)
+        sweep = sweep or engine.over(dataset, threads=self.n_jobs)
+        total = sweep(total_score, self.mixture_)
+        if not total.weight > 0:
+            raise DataError("all weights are zero: there is nothing to score")
+        parameters = self.mixture_.free_parameters
+        return {
+            "score": total.value / total.weight,
+            "aic": -2 * total.value + 2 * parameters,
+            "bic": -2 * total.value + parameters * float(np.log(total.weight)),
+        }
 
     def sample(self, n_samples: int = 1) -> tuple[Array, NDArray[np.int64]]:
         """Draw rows (n_samples, D) and their components (n_samples,), grouped by component."""

@@ -64,18 +64,18 @@ class Mixture:
 
     @property
     def log_weights(self) -> Array:
-        """Log pi (K,); ``LOG_ZERO`` for a weight of 0."""
+        """log pi (K,); ``LOG_ZERO`` for a weight of 0."""
         tiny = np.finfo(np.float64).tiny
         return np.where(self.weights > 0, np.log(np.maximum(self.weights, tiny)), LOG_ZERO)
 
     @property
     def constants(self) -> Array:
-        """Log pi_k + log N(mu_k | k), (K,): each component's weighted log-density at its mean."""
+        """log pi_k + log N(mu_k | k), (K,): each component's weighted log-density at its mean."""
         half_log_det = self.structure.half_log_det(self.factors, self.dims)
         return self.log_weights + half_log_det - 0.5 * self.dims * np.log(2 * np.pi)
 
     def log_joint(self, k: int, x: Array) -> Array:
-        """Log pi_k + log N(x | k), (n,), by differences from the mean; ``x`` is (D, n)."""
+        """log pi_k + log N(x | k), (n,), by differences from the mean; ``x`` is (D, n)."""
         white = self.structure.whiten(self.factors, k, x - self.means[k][:, None])
         return self.constants[k] - 0.5 * np.sum(white * white, axis=0)
 
@@ -150,7 +150,7 @@ class Frame:
 
     @property
     def log_volume(self) -> float:
-        """Log of the volume of the frame's unit cube: densities in the frame exceed by it."""
+        """log of the volume of the frame's unit cube: densities in the frame exceed by it."""
         return float(np.log(self.scale).sum())
 
     def rows(self, x: NDArray[Any], out: Array) -> Array:

@@ -42,7 +42,7 @@ def refuse_existing(url: str) -> None:
 def check_writable(url: str) -> None:
     """Raise ``DataError`` unless a file can be made at ``url``; leaves nothing behind."""
     filesystem, path = fsspec.core.url_to_fs(url)
-    if not _local(filesystem):
+    if not is_local(filesystem):
         return
     parent = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(parent):
@@ -155,7 +155,8 @@ def _mixture(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Mixture:
     return Mixture(structure, *(arrays[name] for name in ARRAYS))
 
 
-def _local(filesystem: Any) -> bool:
+def is_local(filesystem: Any) -> bool:
+    """Whether files lie on a file system of this machine."""
     return "file" in (filesystem.protocol if filesystem.protocol else ())
 
 
@@ -163,7 +164,7 @@ def _write(url: str, content: bytes) -> None:
     """Write a file that appears whole or not at all, and survives a power cut."""
     filesystem, path = fsspec.core.url_to_fs(url)
     try:
-        if not _local(filesystem):
+        if not is_local(filesystem):
             filesystem.pipe_file(path, content)  # one PUT: atomic on object stores
             return
         beside = f"{path}.{uuid4().hex}.partial"

@@ -1,0 +1,490 @@
+"""The command line: ``dgmm fit | predict | score | show | plan | demo``.
+
+Results go to standard output, progress and warnings to standard error.  Exit codes: 0 done, 1 a
+crash, 2 usage, 3 data that can't be used or a plan that does not fit (see ``dgmm.errors``).
+"""
+
+import json
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from dask.utils import format_bytes
+from distributed import Client, LocalCluster
+from rich.console import Console
+from rich.table import Table
+
+import dgmm
+from dgmm import demo as demonstration
+from dgmm import engine, progress, storage
+from dgmm.covariance import STRUCTURES
+from dgmm.dataset import Dataset, open_dataset
+from dgmm.engine import Meter
+from dgmm.errors import DataError, DgmmError
+from dgmm.estimator import GaussianMixture, load
+from dgmm.kernel import ANSWERS
+from dgmm.output import write_answers
+from dgmm.plan import Plan
+from dgmm.seeding import METHODS
+
+EXIT_CODES = """\b
+Exit codes: 0 done; 1 crash; 2 usage; 3 data that can't be used, or a plan
+that does not fit in memory (running it again won't help).
+"""
+
+
+class _Command(click.Command):
+    """A command that turns dgmm's errors into a message and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        warnings.showwarning = _show_warning
+        try:
+            return super().invoke(ctx)
+        except DgmmError as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(error.exit_code)
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    click.echo(f"Warning: {message}", err=True)
+
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def _together(*decorators: Decorator) -> Decorator:
+    """Several options as one decorator."""
+
+    def apply(function: Callable[..., Any]) -> Callable[..., Any]:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply
+
+
+data_argument = click.argument("data")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object on standard output."
+)
+quiet_option = click.option("--quiet", is_flag=True, help="Show no progress.")
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is there already.")
+missing_option = click.option(
+    "--missing",
+    type=click.Choice(["error", "fill"]),
+    default="error",
+    show_default=True,
+    help="What a Zarr chunk that isn't stored means: an accident, or the fill value.",
+)
+weights_option = click.option(
+    "--weights", metavar="DATA", help="A weight for each row: a path or URL like DATA, shape (N,)."
+)
+model_option = click.option(
+    "-m", "--model", required=True, metavar="PATH", help="A model file: a path or URL."
+)
+memory_option = click.option(
+    "--memory",
+    metavar="SIZE",
+    help="What each worker process may take, such as 2GiB.  [default: 70 % of what it has]",
+)
+machine_options = _together(
+    click.option("--scheduler", metavar="ADDRESS", help="Use the Dask cluster at ADDRESS."),
+    click.option(
+        "--workers",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Use N worker processes of this machine.",
+    ),
+    click.option(
+        "--threads",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Threads of this process, without a cluster.  [default: all processors]",
+    ),
+    click.option(
+        "--connect-timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        default=10.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long to wait for the scheduler.",
+    ),
+)
+model_options = _together(
+    click.option(
+        "-k",
+        "--components",
+        type=click.IntRange(min=1),
+        required=True,
+        metavar="K",
+        help="How many components.",
+    ),
+    click.option(
+        "--covariance",
+        type=click.Choice(list(STRUCTURES)),
+        default="full",
+        show_default=True,
+        help="How the components' covariances are tied down.",
+    ),
+    click.option(
+        "--n-init",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Starts; all share every pass, the best is kept.",
+    ),
+)
+
+
+@click.group(epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(dgmm.__version__, prog_name="dgmm")
+def main() -> None:
+    r"""Fit Gaussian mixtures to data that does not fit in memory.
+
+    DATA is a path or URL: store.zarr, store.zarr/group/array, rows.npy, s3://bucket/store.zarr.
+
+    \b
+    Start here:
+      dgmm demo                                  see it work on real photographs
+      dgmm plan  rows.zarr -k 16                 what a fit will need
+      dgmm fit   rows.zarr -k 16 -o model.dgmm   fit, out of core
+      dgmm predict rows.zarr -m model.dgmm -o labels.zarr
+    """
+
+
+@main.command(cls=_Command, epilog=EXIT_CODES)
+@data_argument
+@model_options
+@click.option("-o", "--output", required=True, metavar="PATH", help="Where the model file goes.")
+@weights_option
+@click.option(
+    "--init",
+    type=click.Choice(list(METHODS)),
+    default="kmeans",
+    show_default=True,
+    help="How to find a start, on a sample of the rows.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the random choices.")
+@click.option(
+    "--tol",
+    type=click.FloatRange(min=0),
+    default=1e-3,
+    show_default=True,
+    help="Stop when a pass changes the objective, a mean over the rows, by less.",
+)
+@click.option("--max-iter", type=click.IntRange(min=1), default=100, show_default=True)
+@click.option(
+    "--reg-covar",
+    type=click.FloatRange(min=0),
+    default=1e-6,
+    show_default=True,
+    help="Added to the variances.",
+)
+@machine_options
+@memory_option
+@missing_option
+@overwrite_option
+@json_option
+@quiet_option
+def fit(
+    data: str,
+    components: int,
+    covariance: str,
+    n_init: int,
+    output: str,
+    weights: str | None,
+    init: str,
+    seed: int,
+    tol: float,
+    max_iter: int,
+    reg_covar: float,
+    scheduler: str | None,
+    workers: int | None,
+    threads: int | None,
+    connect_timeout: float,
+    memory: str | None,
+    missing: str,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Fit a mixture to the rows of DATA, and write it to a model file.
+
+    Example: dgmm fit rows.zarr -k 16 -o model.dgmm
+    """
+    if not overwrite:
+        storage.refuse_existing(output)
+    storage.check_writable(output)
+    dataset = open_dataset(data, weights, missing=missing)
+    model = GaussianMixture(
+        components,
+        covariance_type=covariance,
+        tol=tol,
+        reg_covar=reg_covar,
+        max_iter=max_iter,
+        n_init=n_init,
+        init_params=init,
+        random_state=seed,
+        n_jobs=threads,
+        memory=memory,
+    )
+    meter = Meter()
+    with _machines(scheduler, workers, connect_timeout) as client:
+        passes = model.fit_passes(dataset, client=client, meter=meter)
+        progress.show_fit(passes, meter, dataset.rows, tol, max_iter, quiet)
+    model.save(output, overwrite=overwrite)
+    _tell(_summary(model, output), as_json)
+
+
+@main.command(cls=_Command, epilog=EXIT_CODES)
+@data_argument
+@model_option
+@click.option("-o", "--output", required=True, metavar="PATH", help="Where the Zarr array goes.")
+@click.option(
+    "--what",
+    type=click.Choice(list(ANSWERS)),
+    default="labels",
+    show_default=True,
+    help="The likeliest component, each one's probability, or the log-density.",
+)
+@machine_options
+@missing_option
+@overwrite_option
+@json_option
+@quiet_option
+def predict(
+    data: str,
+    model: str,
+    output: str,
+    what: str,
+    scheduler: str | None,
+    workers: int | None,
+    threads: int | None,
+    connect_timeout: float,
+    missing: str,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Say of each row of DATA what a model thinks of it, in a Zarr array.
+
+    Example: dgmm predict rows.zarr -m model.dgmm -o labels.zarr
+    """
+    if not overwrite:
+        storage.refuse_existing(output)
+    storage.check_writable(output)
+    fitted, dataset = _open_both(model, data, None, missing)
+    meter = Meter()
+    with (
+        _machines(scheduler, workers, connect_timeout) as client,
+        progress.sweep_bar(meter, dataset.rows, "predict", quiet),
+    ):
+        sweep = engine.over(dataset, client, threads, meter)
+        rows = write_answers(sweep, dataset, fitted.mixture_, what, output)
+    _tell({"output": output, "what": what, "rows": rows}, as_json)
+
+
+@main.command(cls=_Command, epilog=EXIT_CODES)
+@data_argument
+@model_option
+@weights_option
+@machine_options
+@missing_option
+@json_option
+@quiet_option
+def score(
+    data: str,
+    model: str,
+    weights: str | None,
+    scheduler: str | None,
+    workers: int | None,
+    threads: int | None,
+    connect_timeout: float,
+    missing: str,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Score DATA under a model: the mean log-likelihood of its rows, AIC and BIC.
+
+    Example: dgmm score held-out.zarr -m model.dgmm
+    """
+    fitted, dataset = _open_both(model, data, weights, missing)
+    meter = Meter()
+    with (
+        _machines(scheduler, workers, connect_timeout) as client,
+        progress.sweep_bar(meter, dataset.rows, "score", quiet),
+    ):
+        scored = fitted.criteria(dataset, engine.over(dataset, client, threads, meter))
+    _tell({"model": model, "data": data, "rows": dataset.rows, **scored}, as_json)
+
+
+@main.command(cls=_Command, epilog=EXIT_CODES)
+@click.argument("model")
+@json_option
+def show(model: str, as_json: bool) -> None:
+    """Show the components of a model file, and how it was fitted."""
+    fitted = load(model)
+    mixture = fitted.mixture_
+    spread = np.sqrt(_variances(fitted))
+    if as_json:
+        described = {
+            **_summary(fitted, model),
+            "weights": mixture.weights.tolist(),
+            "means": mixture.means.tolist(),
+            "covariances": mixture.covariances.tolist(),
+        }
+        click.echo(json.dumps(described))
+        return
+    _tell(_summary(fitted, model), as_json=False)
+    shown = min(mixture.dims, 6)
+    names = list(getattr(fitted, "feature_names_in_", [f"x{j}" for j in range(mixture.dims)]))
+    table = Table("component", "weight", *(f"{name}: mean ± sd" for name in names[:shown]))
+    for k in np.argsort(-mixture.weights):
+        cells = (f"{m:.4g} ± {s:.3g}" for m, s in zip(mixture.means[k], spread[k], strict=True))
+        table.add_row(str(k), f"{mixture.weights[k]:.4f}", *list(cells)[:shown])
+    Console().print(table)
+    if shown < mixture.dims:
+        click.echo(f"{mixture.dims - shown} more features: --json shows all")
+
+
+@main.command(cls=_Command, epilog=EXIT_CODES)
+@data_argument
+@model_options
+@machine_options
+@memory_option
+@missing_option
+@json_option
+def plan(
+    data: str,
+    components: int,
+    covariance: str,
+    n_init: int,
+    scheduler: str | None,
+    workers: int | None,
+    threads: int | None,
+    connect_timeout: float,
+    memory: str | None,
+    missing: str,
+    as_json: bool,
+) -> None:
+    """Show what a fit to DATA will need, without fitting: blocks, tasks, bytes read, peak memory.
+
+    Ends with exit code 3 if the fit would be refused.
+    """
+    dataset = open_dataset(data, missing=missing)
+    model = GaussianMixture(
+        components, covariance_type=covariance, n_init=n_init, n_jobs=threads, memory=memory
+    )
+    with _machines(scheduler, workers, connect_timeout) as client:
+        planned = model.plan(dataset, client=client)
+    if as_json:
+        click.echo(json.dumps(planned.to_dict()))
+    else:
+        _show_plan(planned)
+    planned.check()
+
+
+@main.command(cls=_Command, epilog=EXIT_CODES)
+@click.argument("directory", default="dgmm-demo", type=click.Path(path_type=Path))
+@overwrite_option
+def demo(directory: Path, overwrite: bool) -> None:
+    """See dgmm at work: fit the pixels of two photographs out of core, and picture the result.
+
+    Leaves a Zarr store, the model, the labels and a picture in DIRECTORY (default: dgmm-demo).
+    """
+    for line in demonstration.run(directory, overwrite=overwrite):
+        click.echo(line)
+
+
+@contextmanager
+def _machines(
+    scheduler: str | None, workers: int | None, timeout: float
+) -> Iterator[Client | None]:
+    """The cluster asked for: at an address, of so many processes here, or none."""
+    if scheduler and workers:
+        raise click.UsageError("--scheduler and --workers exclude each other")
+    if scheduler:
+        with engine.connect(scheduler, timeout) as client:
+            yield client
+    elif workers:
+        with (
+            LocalCluster(
+                n_workers=workers, threads_per_worker=1, dashboard_address=None
+            ) as cluster,
+            Client(cluster, set_as_default=False) as client,
+        ):
+            yield client
+    else:
+        yield None
+
+
+def _open_both(
+    model: str, data: str, weights: str | None, missing: str
+) -> tuple[GaussianMixture, Dataset]:
+    """A model and rows that it can judge."""
+    fitted = load(model)
+    dataset = open_dataset(data, weights, missing=missing)
+    if dataset.dims != fitted.n_features_in_:
+        raise DataError(
+            f"{data} has {dataset.dims} features; {model} was fitted to {fitted.n_features_in_}"
+        )
+    return fitted, dataset
+
+
+def _variances(fitted: GaussianMixture) -> np.ndarray:
+    """Each feature's variance in each component, (K, D)."""
+    mixture = fitted.mixture_
+    dense = mixture.structure.dense(mixture.covariances, mixture.components, mixture.dims)
+    return np.diagonal(dense, axis1=1, axis2=2)
+
+
+def _summary(model: GaussianMixture, path: str) -> dict[str, Any]:
+    return {
+        "model": path,
+        "components": model.mixture_.components,
+        "covariance": model.mixture_.structure.name,
+        "features": model.n_features_in_,
+        "converged": model.converged_,
+        "iterations": model.n_iter_,
+        **model.fit_info_,
+    }
+
+
+def _tell(values: dict[str, Any], as_json: bool) -> None:
+    """Print ``values`` as JSON, or as lines for a person."""
+    if as_json:
+        click.echo(json.dumps(values))
+        return
+    width = max(map(len, values))
+    for name, value in values.items():
+        if value == []:
+            continue
+        shown = f"{value:.8g}" if isinstance(value, float) else value
+        click.echo(f"{name:<{width}}  {shown}")
+
+
+def _show_plan(planned: Plan) -> None:
+    table = Table(show_header=False, title=f"Plan for {planned.source}", title_justify="left")
+    block = f"largest {planned.block_rows:,} rows, {format_bytes(planned.block_bytes)}"
+    machines = f"{planned.workers} worker process(es) x {planned.threads} thread(s)"
+    for name, value in (
+        ("rows x columns", f"{planned.rows:,} x {planned.columns}"),
+        ("components, features of T", f"{planned.components}, {planned.width}"),
+        ("engine", f"{planned.engine}: {machines}"),
+        ("blocks", f"{planned.blocks:,}; {block}"),
+        ("tasks per pass", f"{planned.tasks:,}"),
+        ("read per pass", format_bytes(planned.pass_bytes)),
+        ("peak memory per worker", f"at most {format_bytes(planned.peak_bytes)}"),
+        ("allowed per worker", format_bytes(planned.limit_bytes)),
+    ):
+        table.add_row(name, value)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
