@@ -37,6 +37,20 @@ Exit codes: 0 done; 1 crash; 2 usage; 3 data that can't be used, or a plan
 that does not fit in memory (running it again won't help).
 """
 
+HELP = """\
+Fit Gaussian mixtures to data that does not fit in memory.
+
+DATA is a path or URL: store.zarr, store.zarr/group/array, rows.npy,
+s3://bucket/store.zarr.
+
+\b
+Start here:
+  dgmm demo                                  see it work on real photographs
+  dgmm plan rows.zarr -k 16                  what a fit will need
+  dgmm fit rows.zarr -k 16 -o model.dgmm     fit, out of core
+  dgmm predict rows.zarr -m model.dgmm -o labels.zarr
+"""
+
 
 class _Command(click.Command):
     """A command that turns dgmm's errors into a message and an exit code."""
@@ -141,20 +155,10 @@ model_options = _together(
 )
 
 
-@click.group(epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(help=HELP, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(dgmm.__version__, prog_name="dgmm")
 def main() -> None:
-    r"""Fit Gaussian mixtures to data that does not fit in memory.
-
-    DATA is a path or URL: store.zarr, store.zarr/group/array, rows.npy, s3://bucket/store.zarr.
-
-    \b
-    Start here:
-      dgmm demo                                  see it work on real photographs
-      dgmm plan  rows.zarr -k 16                 what a fit will need
-      dgmm fit   rows.zarr -k 16 -o model.dgmm   fit, out of core
-      dgmm predict rows.zarr -m model.dgmm -o labels.zarr
-    """
+    """``dgmm``."""
 
 
 @main.command(cls=_Command, epilog=EXIT_CODES)
@@ -341,13 +345,16 @@ def show(model: str, as_json: bool) -> None:
         click.echo(json.dumps(described))
         return
     _tell(_summary(fitted, model), as_json=False)
-    shown = min(mixture.dims, 6)
+    console = Console()
+    shown = min(mixture.dims, max(1, (console.width - 22) // 19))
     names = list(getattr(fitted, "feature_names_in_", [f"x{j}" for j in range(mixture.dims)]))
-    table = Table("component", "weight", *(f"{name}: mean ± sd" for name in names[:shown]))
+    table = Table("component", "weight")
+    for name in names[:shown]:
+        table.add_column(f"{name}: mean ± sd", no_wrap=True)
     for k in np.argsort(-mixture.weights):
         cells = (f"{m:.4g} ± {s:.3g}" for m, s in zip(mixture.means[k], spread[k], strict=True))
         table.add_row(str(k), f"{mixture.weights[k]:.4f}", *list(cells)[:shown])
-    Console().print(table)
+    console.print(table)
     if shown < mixture.dims:
         click.echo(f"{mixture.dims - shown} more features: --json shows all")
 

@@ -37,7 +37,7 @@ from dgmm.statistics import Statistics, Together
 from dgmm.sweep import Block
 
 TOLERANCE: Final = 1e-9
-TILE_BYTES: Final = 1 << 20
+TILE_BYTES: Final = 2 << 20
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Given:
 
 def tile_rows(numbers_per_row: int) -> int:
     """How many rows a tile has, so that its temporaries stay in the cache; a multiple of 64."""
-    return int(np.clip(TILE_BYTES // (8 * numbers_per_row) // 64 * 64, 64, 4096))
+    return int(np.clip(TILE_BYTES // (8 * numbers_per_row) // 64 * 64, 192, 4096))
 
 
 def tiles(block: Block, frame: Frame, size: int) -> Iterator[tuple[slice, Array]]:

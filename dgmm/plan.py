@@ -47,10 +47,9 @@ class Plan:
         Tasks of one pass.
     pass_bytes : int
         Read in one pass, as it lies in memory.
-    base_bytes : int
-        What a process takes before it starts.
-    peak_bytes : int
-        The most a worker process will take.
+    base_bytes, thread_bytes, shared_bytes : int
+        What a worker process takes to begin with, for each of its threads, and for what they
+        bring home.
     limit_bytes : int
         What it may take.
     """
@@ -69,24 +68,33 @@ class Plan:
     tasks: int
     pass_bytes: int
     base_bytes: int
-    peak_bytes: int
+    thread_bytes: int
+    shared_bytes: int
     limit_bytes: int
 
+    @property
+    def peak_bytes(self) -> int:
+        """The most a worker process will take."""
+        return self.base_bytes + self.threads * self.thread_bytes + self.shared_bytes
+
     def to_dict(self) -> dict[str, Any]:
-        """The fields by name."""
-        return asdict(self)
+        """The fields and the peak by name."""
+        return {**asdict(self), "peak_bytes": self.peak_bytes}
 
     def check(self) -> None:
         """Raise ``PlanError`` if the run would not fit."""
         if self.peak_bytes <= self.limit_bytes:
             return
-        per_thread = format_bytes((self.peak_bytes - self.base_bytes) // self.threads)
+        room = self.limit_bytes - self.base_bytes - self.shared_bytes
+        fewer = f"use at most {room // self.thread_bytes} threads, " * (room > self.thread_bytes)
         raise PlanError(
-            f"the fit would take up to {format_bytes(self.peak_bytes)} in each worker process "
-            f"({format_bytes(self.base_bytes)} to begin with, {per_thread} for each of "
-            f"{self.threads} threads), but may take {format_bytes(self.limit_bytes)}. "
-            f"Use fewer threads, allow more memory, or store the rows in smaller chunks: the "
-            f"largest block has {self.block_rows} rows, {format_bytes(self.block_bytes)}"
+            f"the fit would take up to {format_bytes(self.peak_bytes)} in each worker process, "
+            f"but may take {format_bytes(self.limit_bytes)}. "
+            f"It is {format_bytes(self.base_bytes)} to begin with, "
+            f"{format_bytes(self.thread_bytes)} for each of {self.threads} threads, and "
+            f"{format_bytes(self.shared_bytes)} for statistics or the sample. To change that, "
+            f"{fewer}allow more memory, or store the rows in smaller chunks (the largest block "
+            f"has {self.block_rows:,} rows, {format_bytes(self.block_bytes)})"
         )
 
 
@@ -104,14 +112,15 @@ def plan(
     """
     workers, engine, available = 1, "threads", MEMORY_LIMIT
     threads = threads or CPU_COUNT
+    base = psutil.Process().memory_info().rss
     if client is not None and not dataset.here:
         described = client.scheduler_info(n_workers=-1)["workers"].values()
         workers, engine = max(1, len(described)), "distributed"
         threads = max((worker["nthreads"] for worker in described), default=threads)
         limits = [worker["memory_limit"] for worker in described if worker["memory_limit"]]
         available = min(limits, default=available)
+        base = max((worker["metrics"]["memory"] for worker in described), default=base)
     question = request.question(dataset.rows, dataset.dims, dataset.weights is not None)
-    base = psutil.Process().memory_info().rss
     tasks = dataset.blocks
     if engine == "distributed" and not dataset.lazy:
         tasks = -(-dataset.blocks // run_length(dataset, threads * workers))
@@ -129,11 +138,9 @@ def plan(
         block_bytes=dataset.block_rows * dataset.row_bytes,
         tasks=tasks,
         pass_bytes=dataset.rows * dataset.row_bytes,
-        base_bytes=base,
-        peak_bytes=base
-        + SLACK
-        + threads * _thread_bytes(dataset, request)
-        + max(
+        base_bytes=base + SLACK,
+        thread_bytes=_thread_bytes(dataset, request),
+        shared_bytes=max(
             _statistics_bytes(dataset, request, threads), _sample_bytes(dataset, question, threads)
         ),
         limit_bytes=int(available * USABLE) if memory is None else memory_bytes(memory),

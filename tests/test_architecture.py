@@ -1,0 +1,121 @@
+"""The floors and doors of the house, kept by reading every module's imports."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+import dgmm
+
+HOUSE = Path(dgmm.__file__).parent
+
+FLOORS = (
+    {"errors"},
+    {"covariance"},
+    {"mixture"},
+    {"statistics"},
+    {"sweep"},
+    {"kernel"},
+    {"survey"},
+    {"em"},
+    {"seeding"},
+    {"fit"},
+    {"dataset"},
+    {"engine"},
+    {"plan", "storage"},
+    {"output"},
+    {"estimator", "progress"},
+    {"report"},
+    {"demo"},
+    {"cli"},
+)
+"""From the lowest; a module imports from lower floors only."""
+
+VALUES = {"numpy", "scipy"}
+METHOD = VALUES | {"sklearn", "threadpoolctl"}
+MACHINES = {"numpy", "dask", "distributed", "zarr", "fsspec", "threadpoolctl", "psutil"}
+PEOPLE = MACHINES | METHOD | {"click", "rich", "matplotlib"}
+
+DOORS = {
+    **dict.fromkeys(("errors", "sweep"), {"numpy"}),
+    **dict.fromkeys(("covariance", "mixture", "statistics", "kernel", "survey", "em"), VALUES),
+    **dict.fromkeys(("seeding", "fit"), METHOD),
+    "dataset": {"numpy", "dask", "zarr", "fsspec"},
+    "engine": {"numpy", "dask", "distributed", "threadpoolctl"},
+    "plan": {"dask", "distributed", "psutil"},
+    "storage": {"numpy", "fsspec"},
+    "output": {"zarr", "fsspec"},
+    **dict.fromkeys(("estimator", "progress", "report", "demo", "cli", "__init__"), PEOPLE),
+}
+"""Which third-party packages a module may import."""
+
+
+def modules() -> list[str]:
+    return sorted(path.stem for path in HOUSE.glob("*.py"))
+
+
+def imports(module: str) -> list[tuple[str, bool]]:
+    """What a module imports, and whether it does so within a function."""
+    tree = ast.parse((HOUSE / f"{module}.py").read_text())
+    found = []
+    within = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef)
+        for node in ast.walk(function)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, id(node) in within) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module == "dgmm":
+            found += [(f"dgmm.{alias.name}", id(node) in within) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append((str(node.module), id(node) in within))
+    return found
+
+
+def test_every_module_has_a_floor() -> None:
+    assert {name for floor in FLOORS for name in floor} == set(modules()) - {"__init__"}
+
+
+@pytest.mark.parametrize("module", modules())
+def test_a_module_imports_from_lower_floors_only(module: str) -> None:
+    heights = {name: height for height, floor in enumerate(FLOORS) for name in floor}
+    mine = heights.get(module, len(FLOORS))
+    for name, _ in imports(module):
+        if name.startswith("dgmm."):
+            below = name.split(".")[1]
+            assert heights[below] < mine, f"{module} imports {below}"
+
+
+@pytest.mark.parametrize("module", modules())
+def test_a_module_uses_its_own_doors_only(module: str) -> None:
+    outside = {name.split(".")[0] for name, _ in imports(module)}
+    outside -= set(sys.stdlib_module_names) | {"dgmm"}
+    assert outside <= DOORS[module]
+
+
+@pytest.mark.parametrize("module", modules())
+def test_nothing_is_imported_inside_a_function(module: str) -> None:
+    assert [name for name, within in imports(module) if within] == []
+
+
+def test_public_names_are_sorted_and_real() -> None:
+    assert dgmm.__all__ == sorted(dgmm.__all__)
+    public = {
+        name
+        for name, value in vars(dgmm).items()
+        if not name.startswith("_") and getattr(value, "__module__", "").startswith("dgmm.")
+    }
+    assert public == set(dgmm.__all__)
+
+
+def test_no_chains_on_a_kind() -> None:
+    """A variant is an object in one visible dict, not a branch on its name."""
+    for module in modules():
+        tree = ast.parse((HOUSE / f"{module}.py").read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Compare):
+                names = {n.value for n in ast.walk(node) if isinstance(n, ast.Constant)}
+                assert not names & {"full", "tied", "diag", "spherical", "kmeans"}, module

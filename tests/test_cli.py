@@ -1,0 +1,351 @@
+"""The command line, as a person uses it: in processes of its own, with real files."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from sklearn.mixture import GaussianMixture as Reference
+
+import dgmm
+
+COMMANDS = ("fit", "predict", "score", "show", "plan", "demo")
+
+
+def run(*words: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "dgmm.cli", *map(str, words)],
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "100", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path, blobs: np.ndarray) -> Path:
+    """A directory with rows.zarr, rows.npy and weights.npy."""
+    array = zarr.create_array(
+        tmp_path / "rows.zarr", shape=blobs.shape, chunks=(500, 3), dtype="f8"
+    )
+    array[:] = blobs
+    np.save(tmp_path / "rows.npy", blobs)
+    np.save(tmp_path / "weights.npy", np.linspace(0, 2, len(blobs)))
+    return tmp_path
+
+
+@pytest.fixture
+def model(store: Path, blobs: np.ndarray) -> Path:
+    fitted = dgmm.GaussianMixture(4, random_state=0).fit(blobs)
+    fitted.save(store / "model.dgmm")
+    return store / "model.dgmm"
+
+
+def test_fit_show_score_predict(store: Path, blobs: np.ndarray) -> None:
+    done = run("fit", "rows.zarr", "-k", 4, "-o", "model.dgmm", "--json", cwd=store)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["rows"] == 3000
+    assert summary["passes"] == summary["iterations"] + 2
+    lines = done.stderr.splitlines()
+    assert len(lines) == summary["passes"]
+    assert all("rows/s" in line for line in lines)
+    assert all("score" in line and "left" in line for line in lines[1:])
+
+    reference = Reference(4, random_state=0).fit(blobs)
+    fitted = dgmm.load(store / "model.dgmm")
+    np.testing.assert_allclose(fitted.means_, reference.means_, rtol=1e-5, atol=1e-5)
+
+    shown = run("show", "model.dgmm", cwd=store)
+    assert shown.returncode == 0
+    assert "component" in shown.stdout
+    shown = json.loads(run("show", "model.dgmm", "--json", cwd=store).stdout)
+    np.testing.assert_array_equal(shown["means"], fitted.means_)
+
+    scored = run("score", "rows.npy", "-m", "model.dgmm", "--json", cwd=store)
+    assert json.loads(scored.stdout)["score"] == pytest.approx(fitted.score(blobs), abs=1e-12)
+
+    expected = {
+        "labels": fitted.predict(blobs),
+        "proba": fitted.predict_proba(blobs),
+        "score": fitted.score_samples(blobs),
+    }
+    for what, values in expected.items():
+        out = f"{what}.zarr"
+        done = run("predict", "rows.zarr", "-m", "model.dgmm", "-o", out, "--what", what, cwd=store)
+        assert done.returncode == 0, done.stderr
+        written = zarr.open_array(store / out, mode="r")
+        np.testing.assert_allclose(written[:], values, rtol=1e-12, atol=1e-12)
+        assert written.chunks[0] == 3000  # whole blocks
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--covariance", "tied", "--init", "random_from_data", "--n-init", "3"),
+        ("--covariance", "diag", "--weights", "weights.npy", "--seed", "5"),
+        ("--covariance", "spherical", "--threads", "1", "--memory", "4GiB", "--tol", "1e-5"),
+        ("--workers", "2", "--max-iter", "200", "--reg-covar", "1e-4"),
+    ],
+)
+def test_fit_options(store: Path, blobs: np.ndarray, options: tuple[str, ...]) -> None:
+    done = run("fit", "rows.zarr", "-k", 3, "-o", "m.dgmm", "--quiet", *options, cwd=store)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    given = dict(zip(options[::2], options[1::2], strict=True))
+    weights = np.load(store / given["--weights"]) if "--weights" in given else None
+    direct = dgmm.GaussianMixture(
+        3,
+        covariance_type=given.get("--covariance", "full"),
+        init_params=given.get("--init", "kmeans"),
+        n_init=int(given.get("--n-init", 1)),
+        random_state=int(given.get("--seed", 0)),
+        tol=float(given.get("--tol", 1e-3)),
+        max_iter=int(given.get("--max-iter", 100)),
+        reg_covar=float(given.get("--reg-covar", 1e-6)),
+    ).fit(str(store / "rows.zarr"), sample_weight=weights)
+    np.testing.assert_array_equal(dgmm.load(store / "m.dgmm").means_, direct.means_)
+
+
+def test_plan(store: Path) -> None:
+    planned = json.loads(run("plan", "rows.zarr", "-k", 16, "--json", cwd=store).stdout)
+    assert planned["rows"] == 3000
+    assert planned["pass_bytes"] == 3000 * 3 * 8
+    assert planned["base_bytes"] < planned["peak_bytes"] <= planned["limit_bytes"]
+    shown = run("plan", "rows.zarr", "-k", 16, cwd=store)
+    for word in ("blocks", "tasks per pass", "read per pass", "peak memory per worker"):
+        assert word in shown.stdout
+
+
+def _group(path: Path) -> None:
+    group = zarr.create_group(path / "group.zarr")
+    group.create_array("train/rows", shape=(5, 2), dtype="f8")
+    group.create_array("test", shape=(5, 2), dtype="f8")
+
+
+def _rows(name: str, values: object) -> object:
+    def make(path: Path) -> None:
+        np.save(path / name, np.asarray(values))
+
+    return make
+
+
+def _zarr(path: Path, rows: int = 1000, compressors: object = "auto") -> "zarr.Array":
+    array = zarr.create_array(
+        path / "bad.zarr", shape=(rows, 2), chunks=(100, 2), dtype="f8", compressors=compressors
+    )
+    array[:] = np.random.default_rng(0).normal(size=(rows, 2))
+    return array
+
+
+def _nan(path: Path) -> None:
+    array = _zarr(path)
+    array[777, 1] = np.nan
+    array[778, 0] = np.inf
+
+
+def _lost_chunk(path: Path) -> None:
+    _zarr(path)
+    (path / "bad.zarr" / "c" / "3" / "0").unlink()
+
+
+def _short_chunk(path: Path) -> None:
+    _zarr(path)
+    chunk = path / "bad.zarr" / "c" / "3" / "0"
+    chunk.write_bytes(chunk.read_bytes()[:100])
+
+
+def _nothing(path: Path) -> None:
+    pass
+
+
+def _plain_directory(path: Path) -> None:
+    (path / "folder").mkdir()
+    (path / "folder" / "note.txt").write_text("no rows here")
+
+
+FIT = ("fit", "rows.npy", "-k", 3, "-o", "out.dgmm")
+BAD = ("fit", "bad.npy", "-k", 3, "-o", "out.dgmm")
+BAD_ZARR = ("fit", "bad.zarr", "-k", 3, "-o", "out.dgmm")
+WEIGHTS = (*FIT, "--weights", "bad.npy")
+
+ERRORS = {
+    "1-D": (_rows("bad.npy", np.ones(9)), BAD, 3, "2-D"),
+    "3-D": (_rows("bad.npy", np.ones((9, 2, 2))), BAD, 3, "2-D"),
+    "zero rows": (_rows("bad.npy", np.ones((0, 2))), BAD, 3, "no rows"),
+    "zero columns": (_rows("bad.npy", np.ones((5, 0))), BAD, 3, "no columns"),
+    "fewer rows than components": (_rows("bad.npy", np.ones((2, 2))), BAD, 3, "n_samples = 2"),
+    "NaN": (_nan, BAD_ZARR, 3, "nan at row 777, column 1"),
+    "complex": (_rows("bad.npy", np.ones((9, 2), "c16")), BAD, 3, "Complex"),
+    "text": (_rows("bad.npy", np.full((9, 2), "a")), BAD, 3, "real numbers"),
+    "too few weights": (_rows("bad.npy", np.ones(7)), WEIGHTS, 3, "(3000,)"),
+    "negative weight": (
+        _rows("bad.npy", np.where(np.arange(3000) == 5, -1.0, 1.0)),
+        WEIGHTS,
+        3,
+        "-1.0 at row 5",
+    ),
+    "NaN weight": (
+        _rows("bad.npy", np.where(np.arange(3000) == 5, np.nan, 1.0)),
+        WEIGHTS,
+        3,
+        "nan at row 5",
+    ),
+    "all weights zero": (_rows("bad.npy", np.zeros(3000)), WEIGHTS, 3, "all weights are zero"),
+    "K below 1": (_nothing, ("fit", "rows.npy", "-k", 0, "-o", "out.dgmm"), 2, "x>=1"),
+    "unknown covariance": (_nothing, (*FIT, "--covariance", "round"), 2, "'round'"),
+    "unknown init": (_nothing, (*FIT, "--init", "luck"), 2, "'luck'"),
+    "negative tol": (_nothing, (*FIT, "--tol", "-1"), 2, "x>=0"),
+    "no such path": (_nothing, ("fit", "no.zarr", "-k", 3, "-o", "out.dgmm"), 3, "does not exist"),
+    "no Zarr store": (
+        _plain_directory,
+        ("fit", "folder", "-k", 3, "-o", "out.dgmm"),
+        3,
+        "neither a Zarr array or group nor a .npy file",
+    ),
+    "a group": (
+        _group,
+        ("fit", "group.zarr", "-k", 3, "-o", "out.dgmm"),
+        3,
+        "group.zarr/test, group.zarr/train/rows",
+    ),
+    "missing chunk": (_lost_chunk, BAD_ZARR, 3, "lacks chunk 'c/3/0' (9 of 10"),
+    "truncated chunk": (_short_chunk, BAD_ZARR, 3, "rows 0 to 1000 (block 0) of bad.zarr"),
+    "truncated npy": (
+        lambda path: (path / "bad.npy").write_bytes((path / "rows.npy").read_bytes()[:999]),
+        BAD,
+        3,
+        "can't be read as a .npy file",
+    ),
+    "output exists": (
+        lambda path: (path / "there.dgmm").write_text("mine"),
+        ("fit", "rows.npy", "-k", 3, "-o", "there.dgmm"),
+        3,
+        "exists",
+    ),
+    "output not writable": (
+        _nothing,
+        ("fit", "rows.npy", "-k", 3, "-o", "rows.npy/out.dgmm"),
+        3,
+        "can't be written",
+    ),
+    "no directory for the output": (
+        _nothing,
+        ("fit", "rows.npy", "-k", 3, "-o", "nowhere/out.dgmm"),
+        3,
+        "no directory",
+    ),
+    "no cluster": (
+        _nothing,
+        (*FIT, "--scheduler", "tcp://127.0.0.1:9", "--connect-timeout", "1"),
+        2,
+        "no Dask scheduler answered at tcp://127.0.0.1:9 within 1 s",
+    ),
+    "two kinds of cluster": (
+        _nothing,
+        (*FIT, "--scheduler", "tcp://127.0.0.1:9", "--workers", "2"),
+        2,
+        "exclude",
+    ),
+    "a plan that does not fit": (_nothing, (*FIT, "--memory", "100MiB"), 3, "100.00 MiB"),
+    "no amount of memory": (_nothing, (*FIT, "--memory", "much"), 2, "'much'"),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_errors_are_clear_and_leave_nothing_behind(store: Path, case: str) -> None:
+    make, words, code, message = ERRORS[case]
+    make(store)
+    before = sorted(store.rglob("*"))
+    done = run(*words, "--json", cwd=store)
+    assert done.returncode == code, done.stderr
+    assert message in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert sorted(store.rglob("*")) == before
+    if case == "output exists":
+        assert (store / "there.dgmm").read_text() == "mine"
+
+
+PREDICT = ("predict", "rows.npy", "-m", "model.dgmm", "-o", "out.zarr")
+
+MODEL_ERRORS = {
+    "other width": (
+        _rows("bad.npy", np.ones((9, 2))),
+        ("predict", "bad.npy", "-m", "model.dgmm", "-o", "out.zarr"),
+        "2 features; model.dgmm was fitted to 3",
+    ),
+    "no model": (_nothing, (*PREDICT[:3], "no.dgmm", *PREDICT[4:]), "no.dgmm can't be read"),
+    "no model file": (_nothing, (*PREDICT[:3], "rows.npy", *PREDICT[4:]), "no usable model file"),
+    "output exists": (
+        lambda path: (path / "out.zarr").mkdir(),
+        PREDICT,
+        "out.zarr exists",
+    ),
+    "NaN": (
+        _rows("bad.npy", np.where(np.arange(30).reshape(10, 3) == 14, np.nan, 1.0)),
+        ("predict", "bad.npy", "-m", "model.dgmm", "-o", "out.zarr"),
+        "nan at row 4, column 2",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MODEL_ERRORS)
+def test_predict_errors(store: Path, model: Path, case: str) -> None:
+    make, words, message = MODEL_ERRORS[case]
+    make(store)
+    before = sorted(store.rglob("*"))
+    done = run(*words, cwd=store)
+    assert done.returncode == 3, done.stderr
+    assert message in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert sorted(store.rglob("*")) == before
+
+
+def test_overwrite(store: Path, model: Path) -> None:
+    done = run("fit", "rows.zarr", "-k", 2, "-o", "model.dgmm", "--overwrite", cwd=store)
+    assert done.returncode == 0, done.stderr
+    assert dgmm.load(model).n_components == 2
+    for _ in range(2):
+        done = run(
+            "predict", "rows.zarr", "-m", "model.dgmm", "-o", "l.zarr", "--overwrite", cwd=store
+        )
+        assert done.returncode == 0, done.stderr
+    assert set(zarr.open_array(store / "l.zarr", mode="r")[:]) == {0, 1}
+    assert not list(store.glob("*.partial")) + list(store.glob("*.old"))
+
+
+def test_missing_fill(store: Path) -> None:
+    _lost_chunk(store)
+    done = run(*BAD_ZARR, "--missing", "fill", cwd=store)
+    assert done.returncode == 0, done.stderr
+
+
+def test_warnings_are_told_on_standard_error(store: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "dgmm.cli", *map(str, FIT), "--max-iter", "1", "--json"],
+        cwd=store,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    json.loads(done.stdout)
+    assert "Warning: not converged after 1 iterations" in done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_teaches(tmp_path: Path, command: str) -> None:
+    shown = run(command, "--help", cwd=tmp_path)
+    assert shown.returncode == 0
+    assert "Exit codes" in shown.stdout or command == "demo"
+    assert command in run("--help", cwd=tmp_path).stdout
+    assert "\\b" not in shown.stdout
+
+
+def test_version(tmp_path: Path) -> None:
+    assert dgmm.__version__ in run("--version", cwd=tmp_path).stdout
