@@ -56,12 +56,13 @@ class _Command(click.Command):
     """A command that turns dgmm's errors into a message and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        warnings.showwarning = _show_warning
-        try:
-            return super().invoke(ctx)
-        except DgmmError as error:
-            click.echo(f"Error: {error}", err=True)
-            ctx.exit(error.exit_code)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            try:
+                return super().invoke(ctx)
+            except DgmmError as error:
+                click.echo(f"Error: {error}", err=True)
+                ctx.exit(error.exit_code)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -1,4 +1,4 @@
-"""The command line, as a person uses it: in processes of its own, with real files."""
+"""The command line, as a person uses it: with real files, and once as a process of its own."""
 
 import json
 import os
@@ -9,22 +9,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from click.testing import CliRunner, Result
 from sklearn.mixture import GaussianMixture as Reference
 
 import dgmm
+from dgmm.cli import main
 
 COMMANDS = ("fit", "predict", "score", "show", "plan", "demo")
 
 
-def run(*words: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "dgmm.cli", *map(str, words)],
-        cwd=cwd,
-        env={**os.environ, "COLUMNS": "100", **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+def run(*words: object, cwd: Path) -> Result:
+    before = os.getcwd()
+    os.chdir(cwd)
+    try:
+        result = CliRunner().invoke(main, list(map(str, words)), env={"COLUMNS": "100"})
+    finally:
+        os.chdir(before)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
 
 
 @pytest.fixture
@@ -48,7 +51,7 @@ def model(store: Path, blobs: np.ndarray) -> Path:
 
 def test_fit_show_score_predict(store: Path, blobs: np.ndarray) -> None:
     done = run("fit", "rows.zarr", "-k", 4, "-o", "model.dgmm", "--json", cwd=store)
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     summary = json.loads(done.stdout)
     assert summary["rows"] == 3000
     assert summary["passes"] == summary["iterations"] + 2
@@ -62,7 +65,7 @@ def test_fit_show_score_predict(store: Path, blobs: np.ndarray) -> None:
     np.testing.assert_allclose(fitted.means_, reference.means_, rtol=1e-5, atol=1e-5)
 
     shown = run("show", "model.dgmm", cwd=store)
-    assert shown.returncode == 0
+    assert shown.exit_code == 0
     assert "component" in shown.stdout
     shown = json.loads(run("show", "model.dgmm", "--json", cwd=store).stdout)
     np.testing.assert_array_equal(shown["means"], fitted.means_)
@@ -78,7 +81,7 @@ def test_fit_show_score_predict(store: Path, blobs: np.ndarray) -> None:
     for what, values in expected.items():
         out = f"{what}.zarr"
         done = run("predict", "rows.zarr", "-m", "model.dgmm", "-o", out, "--what", what, cwd=store)
-        assert done.returncode == 0, done.stderr
+        assert done.exit_code == 0, done.stderr
         written = zarr.open_array(store / out, mode="r")
         np.testing.assert_allclose(written[:], values, rtol=1e-12, atol=1e-12)
         assert written.chunks[0] == 3000  # whole blocks
@@ -95,7 +98,7 @@ def test_fit_show_score_predict(store: Path, blobs: np.ndarray) -> None:
 )
 def test_fit_options(store: Path, blobs: np.ndarray, options: tuple[str, ...]) -> None:
     done = run("fit", "rows.zarr", "-k", 3, "-o", "m.dgmm", "--quiet", *options, cwd=store)
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert done.stderr == ""
     given = dict(zip(options[::2], options[1::2], strict=True))
     weights = np.load(store / given["--weights"]) if "--weights" in given else None
@@ -263,7 +266,7 @@ def test_errors_are_clear_and_leave_nothing_behind(store: Path, case: str) -> No
     make(store)
     before = sorted(store.rglob("*"))
     done = run(*words, "--json", cwd=store)
-    assert done.returncode == code, done.stderr
+    assert done.exit_code == code, done.stderr
     assert message in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
@@ -301,7 +304,7 @@ def test_predict_errors(store: Path, model: Path, case: str) -> None:
     make(store)
     before = sorted(store.rglob("*"))
     done = run(*words, cwd=store)
-    assert done.returncode == 3, done.stderr
+    assert done.exit_code == 3, done.stderr
     assert message in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
     assert sorted(store.rglob("*")) == before
@@ -309,13 +312,13 @@ def test_predict_errors(store: Path, model: Path, case: str) -> None:
 
 def test_overwrite(store: Path, model: Path) -> None:
     done = run("fit", "rows.zarr", "-k", 2, "-o", "model.dgmm", "--overwrite", cwd=store)
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert dgmm.load(model).n_components == 2
     for _ in range(2):
         done = run(
             "predict", "rows.zarr", "-m", "model.dgmm", "-o", "l.zarr", "--overwrite", cwd=store
         )
-        assert done.returncode == 0, done.stderr
+        assert done.exit_code == 0, done.stderr
     assert set(zarr.open_array(store / "l.zarr", mode="r")[:]) == {0, 1}
     assert not list(store.glob("*.partial")) + list(store.glob("*.old"))
 
@@ -323,10 +326,11 @@ def test_overwrite(store: Path, model: Path) -> None:
 def test_missing_fill(store: Path) -> None:
     _lost_chunk(store)
     done = run(*BAD_ZARR, "--missing", "fill", cwd=store)
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
 
 
-def test_warnings_are_told_on_standard_error(store: Path) -> None:
+def test_a_process_of_its_own(store: Path) -> None:
+    """Standard output is one JSON object; progress and warnings go to standard error."""
     done = subprocess.run(
         [sys.executable, "-m", "dgmm.cli", *map(str, FIT), "--max-iter", "1", "--json"],
         cwd=store,
@@ -334,14 +338,25 @@ def test_warnings_are_told_on_standard_error(store: Path) -> None:
         text=True,
         check=True,
     )
-    json.loads(done.stdout)
+    assert json.loads(done.stdout)["iterations"] == 1
     assert "Warning: not converged after 1 iterations" in done.stderr
+    assert "Traceback" not in done.stderr
+    done = subprocess.run(
+        [sys.executable, "-m", "dgmm.cli", *map(str, FIT)],
+        cwd=store,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 3
+    assert (
+        done.stderr == "Error: out.dgmm exists; choose another name or allow it to be overwritten\n"
+    )
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_teaches(tmp_path: Path, command: str) -> None:
     shown = run(command, "--help", cwd=tmp_path)
-    assert shown.returncode == 0
+    assert shown.exit_code == 0
     assert "Exit codes" in shown.stdout or command == "demo"
     assert command in run("--help", cwd=tmp_path).stdout
     assert "\\b" not in shown.stdout

@@ -1,0 +1,93 @@
+"""Memory: planned, kept, and not growing with the number of rows.  Whole processes, measured."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from sklearn.mixture import GaussianMixture as Reference
+from sklearn.utils import gen_batches
+
+import dgmm
+
+GIB = 1 << 30
+SIZES = (1_000_000, 10_000_000, 50_000_000)
+
+pytestmark = [pytest.mark.memory, pytest.mark.timeout(1200)]
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int, Path]]:
+    """Stores of so many rows x 8, float32, in compressed chunks of 3.2 MB; the last holds 1.6 GB."""
+    place = tmp_path_factory.mktemp("memory")
+    rng = np.random.default_rng(0)
+    centres = rng.normal(scale=3.0, size=(4, 8)).astype(np.float32)
+    piece = rng.standard_normal((1_000_000, 8), dtype=np.float32)
+    piece += centres[rng.integers(4, size=len(piece))]
+    made = {}
+    for rows in SIZES:
+        made[rows] = place / f"{rows}.zarr"
+        array = zarr.create_array(made[rows], shape=(rows, 8), chunks=(100_000, 8), dtype="f4")
+        for number, chosen in enumerate(gen_batches(rows, len(piece))):
+            array[chosen] = np.roll(piece, number, axis=0)
+    yield made
+    for path in place.glob("*"):
+        subprocess.run(["rm", "-rf", str(path)], check=True)
+
+
+def run(*words: object, cwd: Path) -> tuple[dict[str, object], int]:
+    """What ``dgmm ... --json`` prints, and the most memory its process had, in bytes."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dgmm.cli", *map(str, words), "--json"],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    printed = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return json.loads(printed), usage.ru_maxrss * 1024
+
+
+def test_fit_is_flat_in_the_number_of_rows_and_keeps_the_plan(
+    stores: dict[int, Path], tmp_path: Path
+) -> None:
+    peaks = []
+    for rows, store in stores.items():
+        planned, _ = run("plan", store, "-k", 16, cwd=tmp_path)
+        done, peak = run(
+            *("fit", store, "-k", 16, "-o", f"{rows}.dgmm", "--max-iter", 1), cwd=tmp_path
+        )
+        assert done["rows"] == rows
+        assert peak < planned["peak_bytes"]
+        assert peak < GIB
+        peaks.append(peak)
+    assert max(peaks) < 1.1 * min(peaks), peaks
+
+
+def test_predict_on_more_than_the_memory_allowed(stores: dict[int, Path], tmp_path: Path) -> None:
+    """1.6 GB of rows under 1 GiB; the labels are scikit-learn's."""
+    store = stores[SIZES[-1]]
+    rows = zarr.open_array(store, mode="r")
+    model = dgmm.GaussianMixture(4, random_state=0, max_iter=500).fit(rows[:100_000])
+    model.save(tmp_path / "model.dgmm")
+    done, peak = run("predict", store, "-m", "model.dgmm", "-o", "labels.zarr", cwd=tmp_path)
+    assert done["rows"] == len(rows)
+    assert rows.nbytes > GIB > 2 * peak
+
+    reference = Reference(4)
+    reference.weights_, reference.means_ = model.weights_, model.means_
+    reference.covariances_ = model.covariances_
+    reference.precisions_cholesky_ = model.precisions_cholesky_
+    labels = zarr.open_array(tmp_path / "labels.zarr", mode="r")
+    for start in range(0, len(rows), 5_000_000):
+        chosen = slice(start, start + 500_000)
+        np.testing.assert_array_equal(labels[chosen], reference.predict(rows[chosen]))
