@@ -38,15 +38,27 @@ MACHINES = {"numpy", "dask", "distributed", "zarr", "fsspec", "threadpoolctl", "
 PEOPLE = MACHINES | METHOD | {"click", "rich", "matplotlib"}
 
 DOORS = {
-    **dict.fromkeys(("errors", "sweep"), {"numpy"}),
-    **dict.fromkeys(("covariance", "mixture", "statistics", "kernel", "survey", "em"), VALUES),
-    **dict.fromkeys(("seeding", "fit"), METHOD),
+    "errors": set(),
+    "sweep": {"numpy"},
+    "covariance": VALUES,
+    "mixture": VALUES,
+    "statistics": VALUES,
+    "kernel": VALUES,
+    "survey": VALUES,
+    "em": VALUES,
+    "seeding": METHOD,
+    "fit": METHOD,
     "dataset": {"numpy", "dask", "zarr", "fsspec"},
     "engine": {"numpy", "dask", "distributed", "threadpoolctl"},
     "plan": {"dask", "distributed", "psutil"},
     "storage": {"numpy", "fsspec"},
     "output": {"zarr", "fsspec"},
-    **dict.fromkeys(("estimator", "progress", "report", "demo", "cli", "__init__"), PEOPLE),
+    "estimator": PEOPLE,
+    "progress": PEOPLE,
+    "report": PEOPLE,
+    "demo": PEOPLE,
+    "cli": PEOPLE,
+    "__init__": PEOPLE,
 }
 """Which third-party packages a module may import."""
 

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.memory, pytest.mark.timeout(1200)]
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int, Path]]:
-    """Stores of so many rows x 8, float32, in compressed chunks of 3.2 MB; the last holds 1.6 GB."""
+    """Stores of so many rows x 8, float32, in chunks of 3.2 MB; the last holds 1.6 GB."""
     place = tmp_path_factory.mktemp("memory")
     rng = np.random.default_rng(0)
     centres = rng.normal(scale=3.0, size=(4, 8)).astype(np.float32)
@@ -50,7 +50,8 @@ def run(*words: object, cwd: Path) -> tuple[dict[str, object], int]:
         text=True,
     )
     assert process.stdout is not None
-    printed = process.stdout.read()
+    with process.stdout:
+        printed = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0
@@ -80,7 +81,7 @@ def test_predict_on_more_than_the_memory_allowed(stores: dict[int, Path], tmp_pa
     model = dgmm.GaussianMixture(4, random_state=0, max_iter=500).fit(rows[:100_000])
     model.save(tmp_path / "model.dgmm")
     done, peak = run("predict", store, "-m", "model.dgmm", "-o", "labels.zarr", cwd=tmp_path)
-    assert done["rows"] == len(rows)
+    assert done["rows"] == rows.shape[0]
     assert rows.nbytes > GIB > 2 * peak
 
     reference = Reference(4)
@@ -88,6 +89,6 @@ def test_predict_on_more_than_the_memory_allowed(stores: dict[int, Path], tmp_pa
     reference.covariances_ = model.covariances_
     reference.precisions_cholesky_ = model.precisions_cholesky_
     labels = zarr.open_array(tmp_path / "labels.zarr", mode="r")
-    for start in range(0, len(rows), 5_000_000):
+    for start in range(0, rows.shape[0], 5_000_000):
         chosen = slice(start, start + 500_000)
         np.testing.assert_array_equal(labels[chosen], reference.predict(rows[chosen]))
