@@ -37,6 +37,9 @@ Exit codes: 0 done; 1 crash; 2 usage; 3 data that can't be used, or a plan
 that does not fit in memory (running it again won't help).
 """
 
+LOOPBACK = "127.0.0.1:0"
+"""Where a cluster of this machine serves its dashboard: for nobody else to see."""
+
 HELP = """\
 Fit Gaussian mixtures to data that does not fit in memory.
 
@@ -422,7 +425,10 @@ def _machines(
     elif workers:
         with (
             LocalCluster(
-                n_workers=workers, threads_per_worker=1, dashboard_address=None
+                n_workers=workers,
+                threads_per_worker=1,
+                dashboard_address=LOOPBACK,
+                worker_dashboard_address=LOOPBACK,
             ) as cluster,
             Client(cluster, set_as_default=False) as client,
         ):

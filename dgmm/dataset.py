@@ -10,6 +10,7 @@ about ``BLOCK_BYTES`` together, whole Dask chunks, or as many rows of a plain ar
 makes a result independent of the machines it was computed on.
 """
 
+import asyncio
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -17,8 +18,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from typing import Any, Final
+from zipfile import BadZipFile
 
-import dask
 import dask.array as da
 import fsspec
 import numpy as np
@@ -97,16 +98,35 @@ class NpySource(Source):
         self.name = self._path = path
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
+        except (ValueError, EOFError, OSError, BadZipFile) as error:
             raise DataError(f"{path} can't be read as a .npy file: {error}") from error
+        if not isinstance(array, np.ndarray):
+            raise DataError(f"{path} can't be read as a .npy file: it is a .npz archive")
         self.shape, self.dtype = array.shape, array.dtype
+
+    @classmethod
+    def behind(cls, array: "np.memmap[Any, Any]") -> "NpySource | None":
+        """The file that ``array`` maps, if it maps all of a ``.npy`` file as it is."""
+        try:
+            source = cls(str(array.filename))
+        except DataError:
+            return None
+        whole = source._map()
+        same = all(
+            getattr(array, name) == getattr(whole, name)
+            for name in ("offset", "shape", "dtype", "strides")
+        )
+        return source if same and array.mode != "c" else None
 
     def cuts(self, block_bytes: int) -> NDArray[np.int64]:
         return self._even_cuts(1, block_bytes)
 
+    def _map(self) -> "np.memmap[Any, Any]":
+        return np.load(self._path, mmap_mode="r", allow_pickle=False)
+
     def read(self, start: int, stop: int) -> NDArray[Any]:
         # Mapped afresh each time: pages of a map that stays would count as memory in use.
-        return np.array(np.load(self._path, mmap_mode="r", allow_pickle=False)[start:stop])
+        return np.array(self._map()[start:stop])
 
 
 class ZarrSource(Source):
@@ -137,7 +157,11 @@ class ZarrSource(Source):
         prefix = f"{array.path}/" if array.path else ""
 
         async def listed() -> set[str]:
-            return {key.removeprefix(prefix) async for key in array.store.list_prefix(prefix)}
+            keys = [key async for key in array.store.list_prefix(prefix)]
+            if array.shards:  # an empty shard reads as one that holds nothing
+                sizes = await asyncio.gather(*map(array.store.getsize, keys))
+                keys = [key for key, size in zip(keys, sizes, strict=True) if size]
+            return {key.removeprefix(prefix) for key in keys}
 
         stored = sync(listed())
         keys = [array.metadata.encode_chunk_key(place) for place in np.ndindex(*grid)]
@@ -159,7 +183,7 @@ class DaskSource(Source):
 
     def __init__(self, array: da.Array) -> None:
         if any(math.isnan(size) for sizes in array.chunks for size in sizes):
-            array = array[:]  # the counts are noted in the copy
+            array = array.copy()  # the counts are noted in the copy
             array.compute_chunk_sizes()
         if array.ndim > 1:
             array = array.rechunk({axis: -1 for axis in range(1, array.ndim)})
@@ -171,8 +195,7 @@ class DaskSource(Source):
         return np.cumsum([0, *self.array.chunks[0]], dtype=np.int64)
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
-        with dask.config.set(scheduler="synchronous"):
-            return np.asarray(self.array[start:stop].compute())
+        return np.asarray(self.array[start:stop].compute(scheduler="synchronous"))
 
     def recut(self, cuts: NDArray[np.int64]) -> "DaskSource":
         """The same rows in chunks of other sizes."""
@@ -192,16 +215,18 @@ def open_source(data: Any, missing: str = "error") -> Source:
             return ZarrSource(data, str(data.store_path), missing)
         case zarr.Group():
             raise DataError(_name_an_array(data, str(data.store_path)))
-        case np.memmap() if str(data.filename).endswith(".npy"):
-            whole = NpySource(str(data.filename))
-            return whole if whole.shape == data.shape else ArraySource(data)
+        case np.memmap() if source := NpySource.behind(data):
+            return source
         case _:
             return ArraySource(np.asarray(data))
 
 
 def _open_path(path: str, missing: str) -> Source:
     protocol, _, _ = path.rpartition("://")
-    filesystem, inner = fsspec.core.url_to_fs(path)
+    try:
+        filesystem, inner = fsspec.core.url_to_fs(path)
+    except (ValueError, ImportError) as error:
+        raise DataError(f"{path} can't be opened: {error}") from error
     if not filesystem.exists(inner):
         raise DataError(f"{path} does not exist")
     if path.endswith(".npy"):

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dgmm.covariance import Array, Structure
-from dgmm.kernel import Form, Given, e_step
+from dgmm.kernel import TOLERANCE, Form, Given, e_step
 from dgmm.mixture import Frame, Mixture
 from dgmm.statistics import Statistics
 from dgmm.survey import Survey
@@ -55,9 +55,11 @@ class Setting:
     @classmethod
     def of(cls, found: Survey, structure: Structure, reg_covar: float) -> "Setting":
         """The setting for surveyed rows; ``reg_covar`` is in the data's units."""
-        frame = Frame.of(found.centre, found.variance, structure)
+        # A row of enormous weight makes the others' spread nothing; they must not overflow.
+        variance = np.maximum(found.variance, (1e-7 * (found.high - found.low)) ** 2)
+        frame = Frame.of(found.centre, variance, structure)
         reg = reg_covar / frame.scale**2
-        spread = np.sqrt(np.sum(found.variance / frame.scale**2))
+        spread = np.sqrt(np.sum(variance / frame.scale**2))
         total = None
         if found.scatter.ndim == 2:
             offset = (found.mean - frame.shift) / frame.scale
@@ -95,6 +97,20 @@ class State:
     def change(self) -> float:
         """By how much the last iteration raised the objective."""
         return self.objective - self.trace[-1] if self.trace else np.inf
+
+    @property
+    def rounding(self) -> float:
+        """How much of a fall of the objective rounding explains.
+
+        Twice the tolerance of the kernel; and a covariance's smallest variance is off by about
+        D u times the trace, which costs the square of that, relative to the variance.
+        """
+        mixture = self.mixture
+        structure, dims, ones = mixture.structure, mixture.dims, np.ones(mixture.dims)
+        dense = structure.dense(mixture.covariances, mixture.components, dims)
+        condition = np.trace(dense, axis1=1, axis2=2) * structure.trace(mixture.factors, ones)
+        off = dims * np.finfo(np.float64).eps * condition
+        return 2 * TOLERANCE + 1e-12 * abs(self.objective) + float(mixture.weights @ off**2)
 
 
 def evaluate(sweep: Sweep, setting: Setting, mixtures: Sequence[Mixture]) -> list[State]:

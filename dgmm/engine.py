@@ -16,14 +16,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 import numpy as np
 from dask.delayed import delayed
 from dask.system import CPU_COUNT
-from distributed import Client, default_client
-from threadpoolctl import threadpool_limits
+from distributed import Client, KilledWorker, default_client
+from threadpoolctl import ThreadpoolController
 
 from dgmm.dataset import DaskSource, Dataset, Source
 from dgmm.errors import BlockError, ClusterError
@@ -93,27 +94,33 @@ def connect(address: str, seconds: float = 10.0) -> Client:
 class _OneBlasThread:
     """While anyone is inside, matrix products use one thread each.
 
-    The limit belongs to the process, so the first one in sets it and the last one out lifts it.
+    For some libraries the limit belongs to the process, for others to the thread.  So each one in
+    sets it, and the last one out puts back what the first one found.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._inside = 0
-        self._limits: threadpool_limits | None = None
+        self._found: Any = None
+
+    @cached_property
+    def _libraries(self) -> ThreadpoolController:
+        return ThreadpoolController()
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
         with self._lock:
+            found = self._libraries.limit(limits=1)
             if not self._inside:
-                self._limits = threadpool_limits(1)
+                self._found = found
             self._inside += 1
         try:
             yield
         finally:
             with self._lock:
                 self._inside -= 1
-                if not self._inside and self._limits is not None:
-                    self._limits.restore_original_limits()
+                if not self._inside:
+                    self._found.restore_original_limits()
 
 
 one_blas_thread = _OneBlasThread()
@@ -181,13 +188,14 @@ class Cluster:
         job: Any = (self.dataset, fn, given)
         if len(firsts) > 2 * threads:  # below, Dask would put all tasks where the job's result is
             job = self.client.submit(_same, job, key=(f"dgmm-given-{token}", 0), priority=10)
+        keys = [(f"dgmm-sweep-{token}", i) for i in range(len(firsts))]
         lasts = [min(first + firsts.step, self.dataset.blocks) for first in firsts]
         level = self.client.map(
             _run,
             [job] * len(firsts),
             firsts,
             lasts,
-            key=[(f"dgmm-sweep-{token}", i) for i in range(len(firsts))],
+            key=keys,
             retries=RETRIES,
             pure=False,
         )
@@ -206,7 +214,16 @@ class Cluster:
                 priority=5,
                 pure=False,
             )
-        return level[0].result()
+        try:
+            return level[0].result()
+        except KilledWorker as error:
+            places = {str(key): i for i, key in enumerate(keys)}
+            if (task := places.get(str(error.task))) is None:
+                raise
+            span = f"rows {self.dataset.cuts[firsts[task]]} to {self.dataset.cuts[lasts[task]]}"
+            raise BlockError(
+                f"{span} of {self.dataset.source.name}: each worker that took them died: {error}"
+            ) from error
 
     def _through_graph(self, fn: Callable[[Block, G], T], given: G) -> T:
         """The same for rows or weights that a Dask graph computes: a task a block."""

@@ -34,7 +34,7 @@ from dgmm.errors import (
     UsageError,
 )
 from dgmm.fit import Progress, Request, fit, given_mixture
-from dgmm.kernel import ANSWERS, TOLERANCE, answer
+from dgmm.kernel import ANSWERS, answer
 from dgmm.mixture import Mixture
 from dgmm.plan import Plan, plan
 from dgmm.seeding import METHODS
@@ -44,7 +44,7 @@ from dgmm.sweep import Block, Sweep
 Data = Any
 """Rows (N, D): an array-like, ``dask.array``, ``zarr.Array``, path, URL or ``Dataset``."""
 
-STORED = (str, PathLike, da.Array, zarr.Array, zarr.Group, np.memmap, Dataset)
+STORED = (str, PathLike, da.Array, zarr.Array, zarr.Group, Dataset)
 
 
 class GaussianMixture(DensityMixin, BaseEstimator):
@@ -188,7 +188,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         fell = 0.0
         for progress in fit(sweep, request, question):
             yield progress
-            fell = max([fell, *(-_beyond_rounding(state) for state in progress.states)])
+            fell = max([fell, *(-state.change - state.rounding for state in progress.states)])
         self._keep(progress, planned, time.perf_counter() - began)
         self._warn(fell)
 
@@ -360,7 +360,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         dataset = self._dataset(X)
         kind = ANSWERS[what]
         columns = kind.columns(self.mixture_.components)
-        if isinstance(X, STORED) and not isinstance(X, np.memmap):
+        if isinstance(X, STORED):
             lengths = tuple(np.diff(dataset.cuts).tolist())
             given = (dataset, self.mixture_, what)
             meta = np.empty((0,) * (1 + len(columns)), dtype=kind.dtype)
@@ -381,9 +381,10 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         def fill(index: int) -> None:
             block = dataset.block(index)
             stop = block.start + len(block.rows)
-            answers[block.start : stop] = answer(block.rows, self.mixture_, what, block.start)
+            with engine.one_blas_thread():
+                answers[block.start : stop] = answer(block.rows, self.mixture_, what, block.start)
 
-        with engine.one_blas_thread(), ThreadPoolExecutor(self.n_jobs or CPU_COUNT) as pool:
+        with ThreadPoolExecutor(self.n_jobs or CPU_COUNT) as pool:
             list(pool.map(fill, range(dataset.blocks)))
         return answers
 
@@ -503,12 +504,6 @@ def _answer_chunk(
 ) -> NDArray[Any]:
     with engine.one_blas_thread():
         return answer(rows, mixture, what, block_info[0]["array-location"][0][0])
-
-
-def _beyond_rounding(state: Any) -> float:
-    """By how much the last iteration raised the objective, where it fell beyond rounding; or 0."""
-    allowed = 2 * TOLERANCE + 1e-12 * abs(state.objective)
-    return min(0.0, state.change + allowed)
 
 
 def _choose(name: str, value: Any, family: dict[str, Any]) -> Any:

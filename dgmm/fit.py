@@ -103,7 +103,11 @@ def _check(found: Survey) -> None:
         raise DataError(found.flaw[1])
     if not found.weight > 0:
         raise DataError("all weights are zero: there is nothing to fit")
-    if not (np.isfinite(found.weight) and np.isfinite(found.variance).all()):
+    if not 1e-200 < found.weight < 1e200:
+        raise DataError(
+            f"the weights sum to {found.weight:.3g}; rescale them, so that sums don't overflow"
+        )
+    if not np.isfinite(found.variance).all():
         raise DataError("the rows are too large: their sums of squares overflow; rescale them")
 
 

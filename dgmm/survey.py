@@ -114,6 +114,7 @@ class Survey:
     sample: Sample
     flaw: tuple[int, str] | None
 
+    @np.errstate(over="ignore", invalid="ignore")
     def __add__(self, other: "Survey") -> "Survey":
         """Merge means and scatters after Chan, Golub and LeVeque (1983)."""
         weight = self.weight + other.weight
@@ -148,10 +149,12 @@ def survey(block: Block, question: Question) -> Survey:
     """Survey one block."""
     dims = block.rows.shape[1]
     result = _nothing(dims, question)
-    for start in range(0, len(block.rows), TILE):
-        chosen = slice(start, start + TILE)
-        weights = None if block.weights is None else block.weights[chosen]
-        result += _survey_tile(Block(block.start + start, block.rows[chosen], weights), question)
+    with np.errstate(over="ignore", invalid="ignore"):  # told at the door, from the sums
+        for start in range(0, len(block.rows), TILE):
+            chosen = slice(start, start + TILE)
+            weights = None if block.weights is None else block.weights[chosen]
+            tile = Block(block.start + start, block.rows[chosen], weights)
+            result += _survey_tile(tile, question)
     return result
 
 

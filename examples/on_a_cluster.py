@@ -16,7 +16,7 @@ if __name__ == "__main__":
     rows.to_zarr("cluster-rows.zarr")
 
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster),
     ):
         there = GaussianMixture(2, random_state=0).fit("cluster-rows.zarr")

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from distributed import Client, LocalCluster
 
+QUIET = {"dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
+
 
 @pytest.fixture(scope="session")
 def clusters() -> Iterator[dict[int, Client]]:
@@ -13,7 +15,7 @@ def clusters() -> Iterator[dict[int, Client]]:
     opened: dict[int, Client] = {}
     stack = []
     for workers in (1, 2, 3):
-        cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+        cluster = LocalCluster(n_workers=workers, threads_per_worker=1, **QUIET)
         opened[workers] = Client(cluster, set_as_default=False)
         stack.append(cluster)
     yield opened

@@ -1,0 +1,691 @@
+"""The engine's contract, sentence by sentence: threads of this process, and real clusters."""
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+import zarr
+from distributed import Client, LocalCluster, get_worker
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from dgmm import BlockError, ClusterError, Dataset, GaussianMixture, engine, open_dataset
+from dgmm.sweep import Block
+
+CHUNK = 50
+BLOCKS = 61
+
+
+@pytest.fixture(scope="module")
+def rows() -> np.ndarray:
+    """Rows (N, 3) of 61 blocks, the last one shorter, from three normal distributions."""
+    rng = np.random.default_rng(5)
+    count = CHUNK * BLOCKS - 13
+    centres = np.array([[0.0, 0, 0], [4, 1, -2], [1, 5, 3]])
+    return centres[rng.integers(3, size=count)] + rng.normal(size=(count, 3))
+
+
+@pytest.fixture(scope="module")
+def weights(rows: np.ndarray) -> np.ndarray:
+    return np.random.default_rng(6).uniform(0.0, 3.0, size=len(rows))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, rows: np.ndarray, weights: np.ndarray) -> Path:
+    """A Zarr group of the rows and the weights, in chunks that make a block each."""
+    path = tmp_path_factory.mktemp("engine") / "store.zarr"
+    group = zarr.open_group(str(path), mode="w")
+    for name, array in (("rows", rows), ("weights", weights)):
+        chunks = (CHUNK, *array.shape[1:])
+        group.create_array(name, shape=array.shape, dtype=array.dtype, chunks=chunks)[:] = array
+    return path
+
+
+def stored(store: Path, weighted: bool = False) -> Dataset:
+    """The stored rows, a chunk a block."""
+    return open_dataset(store / "rows", store / "weights" if weighted else None, block_bytes=1)
+
+
+def bits(model: GaussianMixture) -> dict[str, bytes]:
+    """All that a fit found, to the last bit."""
+    return {
+        name: np.asarray(getattr(model, name)).tobytes()
+        for name in ("weights_", "means_", "covariances_", "lower_bounds_", "lower_bound_")
+    }
+
+
+def fitted(data: Any, client: Client | None = None, **options: Any) -> GaussianMixture:
+    """A model fitted to ``data`` on ``client``, or on threads of this process."""
+    options = {"n_components": 3, "random_state": 0, "tol": 1e-4, "max_iter": 200, **options}
+    model = GaussianMixture(**options)
+    for _ in model.fit_passes(data, client=client):
+        pass
+    assert model.fit_info_["engine"] == ("threads" if client is None else "distributed")
+    return model
+
+
+# Values to sweep for: what can be seen inside of tasks.
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A set that merges by union."""
+
+    values: frozenset[Any]
+
+    def __add__(self, other: "Seen") -> "Seen":
+        return Seen(self.values | other.values)
+
+
+def see(*values: Any) -> Seen:
+    return Seen(frozenset(values))
+
+
+def see_rows(block: Block, given: Any) -> Seen:
+    return see((block.start, block.start + len(block.rows)))
+
+
+def see_process(block: Block, given: Any) -> Seen:
+    return see(os.getpid())
+
+
+def see_task(block: Block, given: Any) -> Seen:
+    return see(get_worker().get_current_task())
+
+
+def blas_threads() -> set[int]:
+    return {info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"}
+
+
+def see_blas(block: Block, seconds: float) -> Seen:
+    time.sleep(seconds)
+    return see(*blas_threads())
+
+
+def sum_rows(block: Block, given: float) -> np.float64:
+    return np.float64(given * block.rows.astype(np.float64).sum())
+
+
+def all_spans(dataset: Dataset) -> set[tuple[int, int]]:
+    return {dataset.span(index) for index in range(dataset.blocks)}
+
+
+# Same blocks, same bits.
+
+FITS: dict[str, dict[str, Any]] = {
+    "full": {},
+    "tied": {"covariance_type": "tied"},
+    "diag": {"covariance_type": "diag"},
+    "spherical": {"covariance_type": "spherical"},
+    "weighted": {"weighted": True},
+    "weighted tied": {"weighted": True, "covariance_type": "tied"},
+    "three starts": {"n_init": 3, "init_params": "random_from_data"},
+}
+
+
+@pytest.mark.parametrize("case", FITS)
+def test_the_same_blocks_give_the_same_bits(
+    store: Path, clusters: dict[int, Client], case: str
+) -> None:
+    options = dict(FITS[case])
+    dataset = stored(store, options.pop("weighted", False))
+    assert dataset.blocks == BLOCKS
+
+    one_thread = bits(fitted(dataset, n_jobs=1, **options))
+
+    assert bits(fitted(dataset, n_jobs=2, **options)) == one_thread
+    assert bits(fitted(dataset, n_jobs=7, **options)) == one_thread
+    for client in clusters.values():
+        assert bits(fitted(dataset, client, **options)) == one_thread
+
+
+def test_other_blocks_may_give_other_bits(store: Path) -> None:
+    # Else the comparisons above would compare nothing.
+    assert bits(fitted(stored(store))) != bits(fitted(store / "rows"))
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 3, 4, 5, 16, 17, 31, 32, 33])
+def test_every_number_of_blocks_is_swept_once_with_the_same_bits(
+    tmp_path: Path, rows: np.ndarray, clusters: dict[int, Client], blocks: int
+) -> None:
+    np.save(tmp_path / "rows.npy", rows[: 10 * blocks])
+    dataset = open_dataset(tmp_path / "rows.npy", block_bytes=240)
+    assert dataset.blocks == blocks
+    expected = engine.Threads(dataset, 1)(sum_rows, 0.1)
+
+    sweeps = [
+        engine.over(dataset, threads=3),
+        *(engine.over(dataset, c) for c in clusters.values()),
+    ]
+
+    for sweep in sweeps:
+        assert sweep(see_rows, None).values == all_spans(dataset)
+        assert sweep(sum_rows, 0.1).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("fan_in", [2, 4, 64])
+@pytest.mark.parametrize("task_blocks", [1, 2, 8, 64])
+def test_the_length_of_tasks_and_sums_changes_no_bit(
+    store: Path,
+    clusters: dict[int, Client],
+    monkeypatch: pytest.MonkeyPatch,
+    task_blocks: int,
+    fan_in: int,
+) -> None:
+    dataset = stored(store)
+    expected = bits(fitted(dataset, n_jobs=1, max_iter=3, tol=1.0))
+    monkeypatch.setattr(engine, "FAN_IN", fan_in)
+    monkeypatch.setattr(engine, "TASK_BYTES", task_blocks * CHUNK * 24)
+
+    length = engine.run_length(dataset, 1)
+    found = bits(fitted(dataset, clusters[2], max_iter=3, tol=1.0))
+
+    assert length == min(task_blocks, 8)  # four tasks a thread, where there are so many blocks
+    assert found == expected
+
+
+@pytest.mark.parametrize("fan_in", [2, 16])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda rows: da.from_array(rows, chunks=(CHUNK, 3)),
+        lambda rows: da.from_array(rows, chunks=(171, 2)),
+        lambda rows: da.from_array(rows, chunks=(400, 3)).map_blocks(np.flipud)[::-1],
+        lambda rows: da.from_array(rows, chunks=(400, 3))[
+            da.from_array(rows, chunks=400)[:, 0] > 1
+        ],
+        lambda rows: da.concatenate([da.from_array(part) for part in (rows[:9], rows[:0], rows)]),
+    ],
+    ids=["chunks", "column-chunks", "computed", "filtered", "empty-chunk"],
+)
+def test_a_dask_array_gives_the_same_bits_through_its_graph(
+    rows: np.ndarray,
+    clusters: dict[int, Client],
+    monkeypatch: pytest.MonkeyPatch,
+    make: Callable[[np.ndarray], da.Array],
+    fan_in: int,
+) -> None:
+    monkeypatch.setattr(engine, "FAN_IN", fan_in)
+    given = make(rows)
+    expected = bits(fitted(given, n_jobs=1))
+
+    assert bits(fitted(given, n_jobs=2)) == expected
+    for client in clusters.values():
+        assert bits(fitted(given, client)) == expected
+
+
+@pytest.mark.parametrize("lazy", ["rows", "weights", "both"])
+def test_lazy_rows_and_weights_go_with_stored_ones(
+    store: Path, clusters: dict[int, Client], lazy: str
+) -> None:
+    def source(name: str) -> Any:
+        path = store / name
+        return da.from_zarr(str(path)) if lazy in (name, "both") else path
+
+    dataset = open_dataset(source("rows"), source("weights"), block_bytes=1)
+    assert dataset.lazy
+
+    found = bits(fitted(dataset, clusters[2]))
+
+    assert found == bits(fitted(stored(store, weighted=True), n_jobs=1))
+
+
+# Tasks are fat, and read where they compute.
+
+
+def test_many_small_blocks_are_swept_in_few_tasks(
+    tmp_path: Path, clusters: dict[int, Client]
+) -> None:
+    array = zarr.create_array(
+        str(tmp_path / "rows.zarr"), shape=(6000, 1), chunks=(2, 1), dtype="f4", compressors=None
+    )
+    array[:] = np.random.default_rng(0).normal(size=(6000, 1)).astype("f4")
+    dataset = open_dataset(str(tmp_path / "rows.zarr"), block_bytes=1)
+    assert dataset.blocks == 3000
+
+    tasks = engine.over(dataset, clusters[2])(see_task, None).values
+
+    assert len(tasks) == -(-3000 // engine.run_length(dataset, 2)) == 12
+    assert len(engine.over(dataset, clusters[1])(see_task, None).values) < 12
+    assert (
+        engine.over(dataset, clusters[2])(sum_rows, 0.1).tobytes()
+        == engine.over(dataset)(sum_rows, 0.1).tobytes()
+    )
+
+
+def test_a_task_reads_no_more_than_it_should(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = stored(store)
+    for blocks in (1, 2, 3, 4, 7, 8):
+        monkeypatch.setattr(engine, "TASK_BYTES", blocks * CHUNK * 24 + 5)
+        length = engine.run_length(dataset, 1)
+        assert length == 1 << (blocks.bit_length() - 1)
+        assert length * CHUNK * 24 <= engine.TASK_BYTES
+
+
+def test_tasks_run_in_the_workers_on_all_of_them(store: Path, clusters: dict[int, Client]) -> None:
+    def slowly_see_process(block: Block, given: Any) -> Seen:
+        time.sleep(0.02)
+        return see_process(block, given)
+
+    for workers, client in clusters.items():
+        seen = engine.over(stored(store), client)(slowly_see_process, None).values
+        pids = set(client.run(os.getpid).values())
+        assert len(pids) == workers
+        assert seen == pids
+
+
+ARRIVED: list[int] = []
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A sum that notes when it is unpacked in a process, which ``given`` must not be."""
+
+    value: int
+
+    def __add__(self, other: "Parcel") -> "Parcel":
+        return Parcel(self.value + other.value)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return unpack, (self.value,)
+
+
+def unpack(value: int) -> Parcel:
+    ARRIVED.append(value)
+    return Parcel(value)
+
+
+def count_rows(block: Block, given: Any) -> Parcel:
+    return Parcel(len(block.rows))
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_only_the_final_sum_comes_back(
+    store: Path, rows: np.ndarray, clusters: dict[int, Client], lazy: bool
+) -> None:
+    dataset = open_dataset(da.from_array(rows, chunks=(CHUNK, 3))) if lazy else stored(store)
+    ARRIVED.clear()
+
+    total = engine.over(dataset, clusters[2])(count_rows, None)
+
+    assert total.value == len(rows)
+    assert [len(rows)] == ARRIVED
+
+
+def keys_on(client: Client) -> list[str]:
+    return client.run_on_scheduler(lambda dask_scheduler: [str(k) for k in dask_scheduler.tasks])
+
+
+def none_left(client: Client) -> bool:
+    """Whether the scheduler soon holds no key; keys are released some time after their futures."""
+    deadline = time.monotonic() + 10
+    while keys_on(client) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not keys_on(client)
+
+
+def see_keys(block: Block, address: str) -> Seen:
+    return see(str(get_worker().get_current_task()))
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_nothing_stays_on_the_cluster(
+    store: Path, rows: np.ndarray, clusters: dict[int, Client], lazy: bool
+) -> None:
+    dataset = open_dataset(da.from_array(rows, chunks=(CHUNK, 3))) if lazy else stored(store)
+    client = clusters[2]
+    assert none_left(client)
+
+    engine.over(dataset, client)(count_rows, None)
+    assert none_left(client)
+    fitted(dataset, client, max_iter=3, tol=1.0)
+    assert none_left(client)
+    with pytest.raises(BlockError):
+        engine.over(dataset, client)(fail_at, 25 * CHUNK)
+    assert none_left(client)
+
+
+# A failure names the block and keeps its cause.
+
+
+def fail_at(block: Block, start: int) -> Parcel:
+    if block.start == start:
+        raise KeyError("a flaw")
+    return count_rows(block, None)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2, 3])
+@pytest.mark.parametrize("index", [0, 25, BLOCKS - 1])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_failure_names_the_block(
+    store: Path,
+    rows: np.ndarray,
+    clusters: dict[int, Client],
+    workers: int,
+    index: int,
+    lazy: bool,
+) -> None:
+    dataset = open_dataset(da.from_array(rows, chunks=(CHUNK, 3))) if lazy else stored(store)
+    sweep = engine.over(dataset, clusters.get(workers), threads=2)
+    start, stop = dataset.span(index)
+
+    with pytest.raises(BlockError) as caught:
+        sweep(fail_at, start)
+
+    assert f"rows {start} to {stop} (block {index}) of {dataset.source.name}" in str(caught.value)
+    assert "KeyError: 'a flaw'" in str(caught.value)
+    if not workers:  # what crosses between processes loses it
+        assert isinstance(caught.value.__cause__, KeyError)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_source_that_fails_names_the_block_on_a_cluster(
+    tmp_path: Path, rows: np.ndarray, clusters: dict[int, Client], lazy: bool
+) -> None:
+    path = tmp_path / "rows.zarr"
+    zarr.create_array(str(path), data=rows, chunks=(CHUNK, 3))
+    os.truncate(path / "c" / "7" / "0", 20)
+    dataset = open_dataset(da.from_zarr(str(path)) if lazy else path, block_bytes=1)
+
+    for sweep in (engine.over(dataset, threads=2), engine.over(dataset, clusters[2])):
+        with pytest.raises(BlockError) as caught:
+            sweep(count_rows, None)
+        assert f"rows 350 to 400 (block 7) of {dataset.source.name}" in str(caught.value)
+
+
+def test_threads_stop_soon_after_a_failure(rows: np.ndarray) -> None:
+    done: list[int] = []
+
+    def note(block: Block, given: Any) -> Parcel:
+        done.append(block.start)
+        time.sleep(0.005)
+        return fail_at(block, 0)
+
+    with pytest.raises(BlockError, match="rows 0 to 1 "):
+        engine.over(open_dataset(rows[:1000], block_bytes=1), threads=2)(note, None)
+
+    assert len(done) < 20
+
+
+# Retries are harmless, and a lost worker costs at most its tasks.
+
+
+def fail_once(block: Block, marker: str) -> np.float64:
+    if block.start == 25 * CHUNK and not os.path.exists(marker):
+        Path(marker).touch()
+        raise OSError("the network is away for a moment")
+    return sum_rows(block, 0.1)
+
+
+def die_once(block: Block, marker: str) -> np.float64:
+    if block.start == 25 * CHUNK and not os.path.exists(marker):
+        Path(marker).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return sum_rows(block, 0.1)
+
+
+def die(block: Block, start: int) -> np.float64:
+    if block.start == start:
+        os._exit(1)
+    return sum_rows(block, 0.1)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_task_that_fails_once_is_tried_again(
+    tmp_path: Path, store: Path, rows: np.ndarray, clusters: dict[int, Client], lazy: bool
+) -> None:
+    dataset = open_dataset(da.from_array(rows, chunks=(CHUNK, 3))) if lazy else stored(store)
+    marker = tmp_path / "failed"
+
+    found = engine.over(dataset, clusters[2])(fail_once, str(marker))
+
+    assert marker.exists()
+    assert found.tobytes() == engine.over(dataset)(sum_rows, 0.1).tobytes()
+
+
+@contextmanager
+def own_cluster(**config: Any) -> Iterator[Client]:
+    """A cluster of two workers to be killed, each watched by a nanny that starts another."""
+    with (
+        dask.config.set(config),
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+def test_killed_workers_change_no_bit(tmp_path: Path, store: Path, rows: np.ndarray) -> None:
+    dataset, lazy = stored(store), open_dataset(da.from_array(rows, chunks=(CHUNK, 3)))
+    total = engine.over(dataset)(sum_rows, 0.1)
+    expected = bits(fitted(dataset, n_jobs=1))
+    with own_cluster() as client:
+        for name, each in (("direct", dataset), ("lazy", lazy)):
+            before = set(client.run(os.getpid).values())
+            found = engine.over(each, client)(die_once, str(tmp_path / name))
+            assert (tmp_path / name).exists()
+            assert found.tobytes() == total.tobytes()
+            client.wait_for_workers(2, timeout=30)
+            assert set(client.run(os.getpid).values()) != before
+
+        # And in a fit: one worker as soon as it has tasks in the third pass.
+        model = GaussianMixture(3, random_state=0, tol=1e-4, max_iter=200)
+        killed: list[int] = []
+
+        def kill() -> None:
+            pids = client.run(os.getpid)
+            while not killed:
+                busy = [worker for worker, keys in client.processing().items() if keys]
+                if busy:
+                    os.kill(pids[busy[0]], signal.SIGKILL)
+                    killed.append(pids[busy[0]])
+
+        killer = threading.Thread(target=kill)
+        for progress in model.fit_passes(dataset, client=client):
+            if progress.passes == 2:
+                killer.start()
+        killer.join(30)
+
+    assert killed
+    assert bits(model) == expected
+
+
+def test_a_block_that_kills_its_workers_is_named(store: Path) -> None:
+    dataset = stored(store)
+    start, stop = dataset.span(25)
+
+    with (
+        own_cluster(**{"distributed.scheduler.allowed-failures": 1}) as client,
+        pytest.raises(BlockError) as caught,
+    ):
+        engine.over(dataset, client)(die, start)
+
+    first, last = (int(word) for word in str(caught.value).split() if word.isdigit())
+    assert first <= start < stop <= last
+    assert dataset.source.name in str(caught.value)
+
+
+# BLAS runs one thread per worker thread.
+
+
+def test_blas_runs_one_thread_in_threads(store: Path) -> None:
+    dataset = stored(store)
+    with threadpool_limits(2):
+        assert blas_threads() == {2}  # else there would be nothing to see
+        assert engine.over(dataset, threads=3)(see_blas, 0.001).values == {1}
+        assert blas_threads() == {2}
+        with pytest.raises(BlockError):
+            engine.over(dataset, threads=3)(fail_at, 0)
+        assert blas_threads() == {2}
+
+
+def test_blas_runs_one_thread_while_any_sweep_is_under_way(store: Path) -> None:
+    dataset = stored(store)
+    seen: list[set[int]] = []
+
+    def sweep(seconds: float) -> None:
+        seen.append(set(engine.over(dataset, threads=2)(see_blas, seconds).values))
+
+    with threadpool_limits(2):
+        sweeps = [threading.Thread(target=sweep, args=(s,)) for s in (0.001, 0.002, 0.004)]
+        for thread in sweeps:
+            thread.start()
+        for thread in sweeps:
+            thread.join()
+        assert seen == [{1}] * 3
+        assert blas_threads() == {2}
+
+        first, second = engine.one_blas_thread(), engine.one_blas_thread()
+        first.__enter__()
+        second.__enter__()
+        assert blas_threads() == {1}
+        first.__exit__(None, None, None)
+        assert blas_threads() == {1}
+        second.__exit__(None, None, None)
+        assert blas_threads() == {2}
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_blas_runs_one_thread_in_workers(
+    store: Path, rows: np.ndarray, clusters: dict[int, Client], lazy: bool
+) -> None:
+    dataset = open_dataset(da.from_array(rows, chunks=(CHUNK, 3))) if lazy else stored(store)
+    client = clusters[2]
+
+    def limit(threads: int) -> None:
+        threadpool_limits(threads)
+
+    client.run(limit, 2)
+    try:
+        assert list(client.run(blas_threads).values()) == [{2}, {2}]
+        assert engine.over(dataset, client)(see_blas, 0.001).values == {1}
+        assert list(client.run(blas_threads).values()) == [{2}, {2}]
+    finally:
+        client.run(limit, 1)
+
+
+def test_answers_use_one_blas_thread_and_give_the_limit_back(store: Path) -> None:
+    model = fitted(stored(store))
+    with threadpool_limits(2):
+        np.asarray(model.predict(store / "rows"))
+        model.score(store / "rows")
+        assert blas_threads() == {2}
+
+
+# Which engine sweeps.
+
+
+def test_an_active_client_is_used(store: Path, clusters: dict[int, Client]) -> None:
+    expected = GaussianMixture(3, random_state=0).fit(store / "rows")
+    assert expected.fit_info_["engine"] == "threads"
+
+    with Client(clusters[2].scheduler.address) as client:
+        model = GaussianMixture(3, random_state=0).fit(store / "rows")
+        workers = set(client.run(os.getpid).values())
+        assert engine.over(stored(store))(see_process, None).values <= workers
+    assert model.fit_info_["engine"] == "distributed"
+    assert (model.plan_.workers, model.plan_.threads) == (2, 1)
+    assert bits(model) == bits(expected)
+
+    with clusters[3].as_current():
+        model = GaussianMixture(3, random_state=0).fit(store / "rows")
+    assert model.fit_info_["engine"] == "distributed"
+    assert model.plan_.workers == 3
+
+    assert engine.active_client() is None
+    assert engine.over(stored(store))(see_process, None).values == {os.getpid()}
+
+
+@pytest.mark.parametrize("form", ["array", "mapped part", "memory store", "weights in memory"])
+def test_what_lies_in_memory_is_swept_here(
+    tmp_path: Path,
+    store: Path,
+    rows: np.ndarray,
+    weights: np.ndarray,
+    clusters: dict[int, Client],
+    form: str,
+) -> None:
+    np.save(tmp_path / "rows.npy", rows)
+    data, sample_weight = {
+        "array": (rows, None),
+        "mapped part": (np.load(tmp_path / "rows.npy", mmap_mode="r")[1:], None),
+        "memory store": (zarr.create_array(zarr.storage.MemoryStore(), data=rows), None),
+        "weights in memory": (store / "rows", weights),
+    }[form]
+    expected = GaussianMixture(3, random_state=0).fit(data, sample_weight=sample_weight)
+
+    with clusters[2].as_current():
+        model = GaussianMixture(3, random_state=0).fit(data, sample_weight=sample_weight)
+        dataset = open_dataset(data, sample_weight)
+        assert engine.over(dataset)(see_process, None).values == {os.getpid()}
+
+    assert model.fit_info_["engine"] == "threads"
+    assert model.plan_.engine == "threads"
+    assert bits(model) == bits(expected)
+
+
+@pytest.mark.parametrize("kind", ["zarr", "npy", "dask"])
+def test_answers_are_lazy_and_the_same_on_a_cluster(
+    tmp_path: Path, store: Path, rows: np.ndarray, clusters: dict[int, Client], kind: str
+) -> None:
+    model = fitted(stored(store))
+    np.save(tmp_path / "rows.npy", rows)
+    data = {
+        "zarr": stored(store),
+        "npy": tmp_path / "rows.npy",
+        "dask": da.from_array(rows, chunks=(171, 2)),
+    }[kind]
+
+    def processes(chunk: np.ndarray) -> np.ndarray:
+        return np.full(len(chunk), os.getpid())
+
+    for ask in (model.predict, model.predict_proba, model.score_samples):
+        expected = ask(rows)
+        here = ask(data)
+        assert isinstance(here, da.Array)
+        assert here.chunks[0] == tuple(np.diff(open_dataset(data).cuts).tolist())
+        assert (here.shape, here.dtype) == (expected.shape, expected.dtype)
+        np.testing.assert_allclose(here.compute(), expected, rtol=1e-9, atol=1e-12)
+        with clusters[2].as_current():
+            there = ask(data)
+            assert there.compute().tobytes() == here.compute().tobytes()
+    score = model.score(data)
+    with clusters[2].as_current():
+        assert model.score(data) == score
+        where = model.predict(data).map_blocks(processes, dtype=np.int64).compute()
+    assert set(where.tolist()) <= set(clusters[2].run(os.getpid).values())
+
+
+def test_nobody_answers_within_the_time_stated() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, but nobody listens
+        address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        began = time.monotonic()
+
+        with pytest.raises(ClusterError, match=rf"no Dask scheduler answered at {address} .*1 s"):
+            engine.connect(address, seconds=1.0)
+
+        assert time.monotonic() - began < 4
+
+
+@pytest.mark.parametrize("address", ["nowhere", "nope://127.0.0.1:8786", "tcp://127.0.0.1", ""])
+def test_an_address_that_is_none_is_refused(address: str) -> None:
+    with pytest.raises(ClusterError, match=f"no Dask scheduler answered at {address}"):
+        engine.connect(address, seconds=1.0)
+
+
+def test_a_connection_made_by_address_sweeps_and_is_not_made_the_default(
+    store: Path, clusters: dict[int, Client]
+) -> None:
+    with engine.connect(clusters[2].scheduler.address) as client:
+        assert engine.active_client() is None
+        assert engine.over(stored(store), client)(see_rows, None).values == all_spans(stored(store))

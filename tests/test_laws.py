@@ -1,0 +1,737 @@
+"""Laws that hold for all data: of merging, of sampling, of one tile, and of EM."""
+
+import itertools
+from dataclasses import fields, replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from scipy.special import logsumexp, softmax
+from scipy.stats import chi2, chisquare, kstest, multivariate_normal
+
+from dgmm import em
+from dgmm.covariance import FLOOR, STRUCTURES
+from dgmm.kernel import TOLERANCE, Form, Given, answer, e_step
+from dgmm.mixture import Frame, Mixture
+from dgmm.statistics import Statistics, Together, Total
+from dgmm.survey import Question, survey
+from dgmm.sweep import Block, tree_sum
+
+seeds = st.integers(0, 2**32 - 1)
+lengths = st.integers(0, 60)
+kinds = st.sampled_from(sorted(STRUCTURES))
+every_structure = pytest.mark.parametrize("kind", STRUCTURES)
+
+
+def laws(examples: int) -> settings:
+    return settings(max_examples=examples, deadline=None, derandomize=True, database=None)
+
+
+# ---------------------------------------------------------------- examples of everything
+
+
+def covariances_of(kind: str, k: int, d: int, rng: np.random.Generator) -> np.ndarray:
+    """Random positive definite covariances (K, D, D) of this structure, of condition below 100."""
+    a = rng.normal(size=(k, d, d))
+    dense = a @ a.swapaxes(1, 2) / d + 0.3 * np.eye(d)
+    if kind == "tied":
+        dense[:] = dense[0]
+    elif kind == "diag":
+        dense *= np.eye(d)
+    elif kind == "spherical":
+        dense = dense[:, :1, :1] * np.eye(d)
+    return dense
+
+
+def in_shape(kind: str, dense: np.ndarray) -> np.ndarray:
+    """Matrices (K, D, D) as the structure holds them."""
+    return {
+        "full": lambda: dense,
+        "tied": lambda: dense[0],
+        "diag": lambda: np.diagonal(dense, axis1=1, axis2=2),
+        "spherical": lambda: dense[:, 0, 0],
+    }[kind]()
+
+
+def a_mixture(kind: str, k: int, d: int, rng: np.random.Generator) -> Mixture:
+    weights = rng.dirichlet(np.full(k, 3.0))
+    precisions = np.linalg.inv(covariances_of(kind, k, d, rng))
+    precisions = (precisions + precisions.swapaxes(1, 2)) / 2
+    return Mixture.of(
+        STRUCTURES[kind], weights, rng.normal(size=(k, d)), in_shape(kind, precisions)
+    )
+
+
+def some_rows(n: int, d: int, rng: np.random.Generator) -> np.ndarray:
+    return rng.normal(size=(n, d)) * 1.5
+
+
+def some_weights(weighted: bool, n: int, rng: np.random.Generator) -> np.ndarray | None:
+    return rng.integers(0, 3, n) * rng.uniform(0.1, 2.0, n) if weighted else None
+
+
+UNIT = Frame(np.zeros(2), np.ones(2))
+
+
+def statistics_of(
+    forms: tuple[Form, ...], n: int, weighted: bool, rng: np.random.Generator
+) -> Together[Statistics]:
+    block = Block(0, some_rows(n, 2, rng), some_weights(weighted, n, rng))
+    return e_step(block, Given(UNIT, forms))
+
+
+def some_forms(kind: str, rng: np.random.Generator) -> tuple[Form, ...]:
+    """Several at once: of two structures, in the product form, centred, and penalised."""
+    first, second = a_mixture(kind, 3, 2, rng), a_mixture("diag", 1, 2, rng)
+    return (
+        Form.of(first),
+        Form.of(first, spread=1e6),
+        Form.of(second),
+        Form.of(first, reg=np.array([0.1, 0.01])),
+    )
+
+
+def member(what: str, start: int, n: int, weighted: bool, seed: int) -> Any:
+    """An example of each thing that is swept: of ``n`` rows from row ``start`` on.
+
+    All of one ``seed // 8`` go together.
+    """
+    own, shared = np.random.default_rng([seed, start]), np.random.default_rng(seed)
+    if what == "total":
+        return Total(float(own.normal()) * n, float(n))
+    if what == "survey":
+        block = Block(start, some_rows(n, 2, own), some_weights(weighted, n, own))
+        return survey(block, Question(sample=20, seed=seed, pairs=bool(seed % 2)))
+    if what == "sample":
+        return member("survey", start, n, weighted, seed).sample
+    kind = sorted(STRUCTURES)[seed % 4]
+    parts = statistics_of(some_forms(kind, shared), n, weighted, own)
+    return parts.parts[0] if what == "statistics" else parts
+
+
+MERGEABLE = ("statistics", "together", "survey", "sample", "total")
+every_mergeable = pytest.mark.parametrize("what", MERGEABLE)
+
+
+def numbers_in(value: Any, prefix: str = "") -> dict[str, Any]:
+    """All numbers of a mergeable value, by name."""
+    if isinstance(value, Together):
+        parts = [numbers_in(part, f"{prefix}{i}.") for i, part in enumerate(value.parts)]
+        return {name: number for part in parts for name, number in part.items()}
+    found = {}
+    for field in fields(value):
+        inner = getattr(value, field.name)
+        if hasattr(inner, "__dataclass_fields__"):
+            found |= numbers_in(inner, f"{prefix}{field.name}.")
+        else:
+            found[prefix + field.name] = inner
+    return found
+
+
+def assert_identical(a: Any, b: Any) -> None:
+    """The same bits (but for the sign of a zero)."""
+    ours, theirs = numbers_in(a), numbers_in(b)
+    assert ours.keys() == theirs.keys()
+    for name, number in ours.items():
+        np.testing.assert_array_equal(number, theirs[name], err_msg=name, strict=True)
+
+
+def assert_equal_to_rounding(a: Any, b: Any) -> None:
+    """Sums of at most 200 terms of size about 10, added in another order: below 200 u 200 10."""
+    ours, theirs = numbers_in(a), numbers_in(b)
+    assert ours.keys() == theirs.keys()
+    for name, number in ours.items():
+        if number is None or np.asarray(number).dtype.kind in "iu":
+            assert np.array_equal(number, theirs[name]), name
+        else:
+            np.testing.assert_allclose(number, theirs[name], rtol=1e-12, atol=1e-10, err_msg=name)
+
+
+# ---------------------------------------------------------------- merging
+
+
+@every_mergeable
+@laws(20)
+@given(n=lengths, weighted=st.booleans(), seed=seeds)
+def test_nothing_is_a_zero(what: str, n: int, weighted: bool, seed: int) -> None:
+    """Adding no rows, on either side, changes no bit."""
+    some, none = member(what, 0, n, weighted, seed), member(what, n, 0, weighted, seed)
+    assert_identical(some + none, some)
+    assert_identical(none + some, some)
+
+
+@every_mergeable
+@laws(20)
+@given(n=lengths, m=lengths, weighted=st.booleans(), seed=seeds)
+def test_addition_commutes(what: str, n: int, m: int, weighted: bool, seed: int) -> None:
+    a, b = member(what, 0, n, weighted, seed), member(what, n, m, weighted, seed)
+    assert_equal_to_rounding(a + b, b + a)
+
+
+@every_mergeable
+@laws(20)
+@given(n=st.tuples(lengths, lengths, lengths), weighted=st.booleans(), seed=seeds)
+def test_addition_associates(what: str, n: tuple[int, int, int], weighted: bool, seed: int) -> None:
+    starts = (0, n[0], n[0] + n[1])
+    a, b, c = (member(what, s, m, weighted, seed) for s, m in zip(starts, n, strict=True))
+    left, right = (a + b) + c, a + (b + c)
+    assert_equal_to_rounding(left, right)
+    if what == "sample":  # which rows are kept is no matter of rounding
+        assert_identical(left, right)
+
+
+@every_structure
+@laws(25)
+@given(n=lengths, m=lengths, weighted=st.booleans(), seed=seeds)
+def test_statistics_of_parts_add_up(kind: str, n: int, m: int, weighted: bool, seed: int) -> None:
+    """Rows in two blocks or in one; for one form and for several at once."""
+    rng = np.random.default_rng(seed)
+    forms = some_forms(kind, rng)
+    rows, weights = some_rows(n + m, 2, rng), some_weights(weighted, n + m, rng)
+
+    def of(start: int, stop: int, which: tuple[Form, ...]) -> Together[Statistics]:
+        part = None if weights is None else weights[start:stop]
+        return e_step(Block(start, rows[start:stop], part), Given(UNIT, which))
+
+    whole = of(0, n + m, forms)
+    assert_equal_to_rounding(of(0, n, forms) + of(n, n + m, forms), whole)
+    for form, together in zip(forms, whole.parts, strict=True):
+        assert_equal_to_rounding(of(0, n + m, (form,)).parts[0], together)
+
+
+def test_one_block_of_many_tiles_adds_up() -> None:
+    """A block larger than the cache's tile, whose last tile is short, is the sum of its rows."""
+    rng = np.random.default_rng(0)
+    forms = some_forms("full", rng)
+    rows = some_rows(10_001, 2, rng)
+    whole = e_step(Block(0, rows), Given(UNIT, forms))
+    pieces = [
+        e_step(Block(s, rows[s : s + 777]), Given(UNIT, forms)) for s in range(0, 10_001, 777)
+    ]
+    total = pieces[0]
+    for piece in pieces[1:]:
+        total += piece
+    for a, b in zip(numbers_in(whole).values(), numbers_in(total).values(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-8)  # 1e4 terms of size 10, as above
+
+
+@every_structure
+def test_an_empty_block_is_the_zero(kind: str) -> None:
+    """Bit for bit, signs of zeros included; and no form is left out."""
+    forms = some_forms(kind, np.random.default_rng(1))
+    for weights in (None, np.empty(0)):
+        found = e_step(Block(7, np.empty((0, 2)), weights), Given(UNIT, forms))
+        for form, statistics in zip(forms, found.parts, strict=True):
+            zero = Statistics.zero(form.about, form.layout.width(2))
+            for field in fields(Statistics):
+                a, b = getattr(statistics, field.name), getattr(zero, field.name)
+                assert np.asarray(a).tobytes() == np.asarray(b).tobytes(), field.name
+
+
+@every_structure
+def test_statistics_about_different_points_do_not_add(kind: str) -> None:
+    rng = np.random.default_rng(2)
+    a, b = (
+        statistics_of((Form.of(a_mixture(kind, 2, 2, rng), spread=1e6),), 5, False, rng).parts[0]
+        for _ in range(2)
+    )
+    with pytest.raises(ValueError, match="different points"):
+        a + b
+
+
+def test_together_of_unequal_numbers_does_not_add() -> None:
+    one = Total(1.0, 1.0)
+    with pytest.raises(ValueError, match=r"zip\(\)"):
+        Together((one,)) + Together((one, one))
+
+
+@laws(50)
+@given(n=lengths, m=lengths, seed=seeds, weighted=st.booleans(), scale=st.sampled_from([1, 1e9]))
+def test_surveys_of_parts_describe_the_whole(
+    n: int, m: int, seed: int, weighted: bool, scale: float
+) -> None:
+    """Count, weight, mean, scatter and range of two blocks together are those of all rows."""
+    rng = np.random.default_rng(seed)
+    rows, weights = some_rows(n + m, 2, rng) + scale, some_weights(weighted, n + m, rng)
+    assume(weights is None or weights.any())
+    assume(n + m > 0)
+    question = Question(sample=5, seed=1, pairs=True)
+    parts = [
+        survey(Block(s, rows[s:e], None if weights is None else weights[s:e]), question)
+        for s, e in ((0, n), (n, n + m))
+    ]
+    found = parts[0] + parts[1]
+    w = np.ones(n + m) if weights is None else weights
+    exact = [[Fraction(float(v)) for v in row] for row in rows]
+    total = sum(map(Fraction, w.tolist()))
+    mean = [
+        sum(Fraction(float(a)) * r[j] for a, r in zip(w, exact, strict=True)) / total
+        for j in (0, 1)
+    ]
+    scatter = [
+        [
+            float(
+                sum(
+                    Fraction(float(a)) * (r[i] - mean[i]) * (r[j] - mean[j])
+                    for a, r in zip(w, exact, strict=True)
+                )
+            )
+            for j in (0, 1)
+        ]
+        for i in (0, 1)
+    ]
+    assert found.rows == n + m
+    assert found.weight == pytest.approx(float(total), rel=1e-14)
+    # The mean is off by some u |mean|; that enters the scatter squared, and once for each rounding
+    # of a difference, of which there are 120 of size 1.5 and weight 2.
+    off = 8 * np.finfo(float).eps * scale
+    np.testing.assert_allclose(found.mean, [float(v) for v in mean], rtol=0, atol=off + 1e-15)
+    np.testing.assert_allclose(found.scatter, scatter, rtol=1e-13, atol=120 * 6 * off + 1e-12)
+    kept = rows[w > 0]
+    np.testing.assert_array_equal(found.low, kept.min(axis=0))
+    np.testing.assert_array_equal(found.high, kept.max(axis=0))
+
+
+# ---------------------------------------------------------------- sampling
+
+
+@laws(40)
+@given(
+    cuts=st.lists(st.integers(0, 300), max_size=6).map(sorted),
+    size=st.integers(1, 400),
+    seed=st.integers(0, 2**31 - 1),
+    weighted=st.booleans(),
+    hint=st.booleans(),
+)
+def test_the_sample_does_not_depend_on_the_cuts(
+    cuts: list[int], size: int, seed: int, weighted: bool, hint: bool
+) -> None:
+    """Exactly the same rows, however they are cut; a hint at the largest key changes nothing."""
+    rng = np.random.default_rng(seed)
+    rows, weights = some_rows(300, 2, rng), some_weights(weighted, 300, rng)
+    question = Question(size, seed)
+
+    def of(start: int, stop: int, asked: Question) -> Any:
+        part = None if weights is None else weights[start:stop]
+        return survey(Block(start, rows[start:stop], part), asked)
+
+    whole = of(0, 300, question).sample
+    if hint and len(whole.keys) == size:
+        question = replace(question, largest=float(np.nextafter(whole.keys.max(), np.inf)))
+    edges = [0, *cuts, 300]
+    pieces = [of(a, b, question) for a, b in itertools.pairwise(edges)]
+    found = tree_sum(pieces)
+    assert_identical(found.sample, whole)
+    assert len(whole.numbers) == min(size, 300 if weights is None else np.count_nonzero(weights))
+    np.testing.assert_array_equal(whole.rows, rows[whole.numbers])
+    if weights is not None:
+        assert (weights[whole.numbers] > 0).all()
+        np.testing.assert_array_equal(whole.weights, weights[whole.numbers])
+
+
+def test_the_question_keeps_the_whole_sample() -> None:
+    """The bound on keys that the number of rows allows never costs a sampled row."""
+    n = 300_000
+    question = Question.about(n, dims=1, components=2, seed=3, weighted=False, pairs=False)
+    assert np.isfinite(question.largest)
+    found = survey(Block(0, np.arange(n, dtype=float)[:, None]), question)
+    assert len(found.sample.numbers) == question.sample == 100_000
+    every = survey(Block(0, np.arange(n, dtype=float)[:, None]), replace(question, largest=np.inf))
+    assert_identical(found.sample, every.sample)
+
+
+def test_the_sample_is_uniform() -> None:
+    """Numbers of sampled rows are spread evenly, and no row is preferred over many seeds.
+
+    Fixed seeds, so it can't fail by chance; a fair sample fails one p < 1e-3 in a thousand.
+    """
+    n, size = 100_000, 5000
+    rows = np.zeros((n, 1))
+    numbers = survey(Block(0, rows), Question(size, seed=11)).sample.numbers
+    assert len(set(numbers.tolist())) == size
+    assert kstest(numbers / n, "uniform").pvalue > 1e-3
+    # Of 60 rows 20 are drawn, 1500 times: each row 500 times, with variance 1500 p (1 - p).
+    # Fixing the size of the sample makes the counts' sum constant, hence 59/60.
+    drawn = np.zeros(60)
+    for seed in range(1500):
+        drawn[survey(Block(0, rows[:60]), Question(20, seed)).sample.numbers] += 1
+    z = (drawn - 500) ** 2 / (1500 * (1 / 3) * (2 / 3)) * 59 / 60
+    assert chi2.sf(z.sum(), 59) > 1e-3
+
+
+def test_neighbouring_rows_are_sampled_independently() -> None:
+    """Pairs of neighbours come with the probability of independent draws."""
+    n, size = 100_000, 50_000
+    numbers = survey(Block(0, np.zeros((n, 1))), Question(size, seed=5)).sample.numbers
+    inside = np.zeros(n, bool)
+    inside[numbers] = True
+    for lag in (1, 2, 64):
+        a, b = inside[:-lag], inside[lag:]
+        table = [np.sum(a & b), np.sum(a & ~b), np.sum(~a & b), np.sum(~a & ~b)]
+        assert chisquare(table).pvalue > 1e-3  # half of the rows are in: all four are equal
+
+
+def test_a_weighted_draw_follows_the_weights() -> None:
+    """A sample of one row is row i with probability w_i / W; a row of weight 0 is never drawn."""
+    weights = np.array([1.0, 0.0, 2.0, 5.0, 0.5, 0.0, 1.5])
+    drawn = np.zeros(7)
+    for seed in range(4000):
+        found = survey(Block(0, np.zeros((7, 1)), weights), Question(1, seed))
+        drawn[found.sample.numbers] += 1
+    assert (drawn[weights == 0] == 0).all()
+    some = weights > 0
+    assert chisquare(drawn[some], 4000 * weights[some] / weights.sum()).pvalue > 1e-3
+
+
+# ---------------------------------------------------------------- the tree
+
+
+@laws(150)
+@given(
+    values=st.lists(st.floats(-1e30, 1e30, allow_nan=False), min_size=1, max_size=200),
+    heights=st.lists(st.integers(0, 5), min_size=1, max_size=4),
+)
+def test_any_batches_of_powers_of_two_give_the_same_bits(
+    values: list[float], heights: list[int]
+) -> None:
+    """Adding runs of 2^j leaves first, and runs of the results, and so on, changes nothing."""
+    level = values
+    for height in heights:
+        run = 1 << height
+        level = [tree_sum(level[i : i + run]) for i in range(0, len(level), run)]
+    assert tree_sum(level) == tree_sum(values)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 100])
+def test_the_tree_adds_every_leaf_once_in_order(count: int) -> None:
+    """Tuples add by concatenation, which shows the order and that nothing is lost or doubled."""
+    leaves = [(i,) for i in range(count)]
+    assert tree_sum(leaves) == tuple(range(count))
+
+
+def test_batches_that_are_no_power_of_two_may_differ() -> None:
+    """So the law above says something: in runs of three, the last bits come out otherwise."""
+    values = np.random.default_rng(0).normal(size=100).tolist()
+    threes = [tree_sum(values[i : i + 3]) for i in range(0, 100, 3)]
+    assert tree_sum(threes) != tree_sum(values)
+
+
+# ---------------------------------------------------------------- one tile
+
+
+def dense_e_step(
+    rows: np.ndarray, weights: np.ndarray, mixture: Mixture, reg: np.ndarray
+) -> dict[str, Any]:
+    """The obvious E-step: densities from SciPy, n x K responsibilities, sums by einsum."""
+    k, d = mixture.means.shape
+    dense = mixture.structure.dense(mixture.covariances, k, d)
+    logs = np.stack(
+        [
+            np.log(mixture.weights[i])
+            + multivariate_normal(mixture.means[i], dense[i]).logpdf(rows).reshape(len(rows))
+            for i in range(k)
+        ],
+        axis=1,
+    )
+    penalty = 0.5 * np.einsum("kii,i->k", np.linalg.inv(dense), reg)
+    shares = softmax(logs - penalty, axis=1) * weights[:, None]
+    return {
+        "counts": shares.sum(axis=0),
+        "first": np.einsum("nk,nd->kd", shares, rows),
+        "second": np.einsum("nk,ni,nj->kij", shares, rows, rows),
+        "objective": weights @ logsumexp(logs - penalty, axis=1),
+        "log_likelihood": weights @ logsumexp(logs, axis=1),
+    }
+
+
+def moved_to_zero(found: Statistics, layout: str, d: int) -> dict[str, Any]:
+    """Counts, sums and sums of products about 0, from sums about ``found.about``."""
+    counts, about = found.sums[:, 0], found.about
+    near = found.sums[:, 1 : 1 + d]
+    first = near + counts[:, None] * about
+    cross = near[:, :, None] * about[:, None, :]
+    outer = cross + cross.swapaxes(1, 2)
+    outer = outer + counts[:, None, None] * about[:, :, None] * about[:, None, :]
+    quadratic = found.sums[:, 1 + d :]
+    if layout == "full":
+        second = np.empty((len(counts), d, d))
+        at = np.triu_indices(d)
+        second[:, at[0], at[1]] = second[:, at[1], at[0]] = quadratic
+        second = second + outer
+    elif layout == "diag":
+        second = quadratic + np.diagonal(outer, axis1=1, axis2=2)
+    elif layout == "spherical":
+        second = quadratic[:, 0] + np.trace(outer, axis1=1, axis2=2)
+    else:
+        second = None
+    return {"counts": counts, "first": first, "second": second}
+
+
+def second_in(layout: str, dense: np.ndarray) -> Any:
+    return {
+        "full": dense,
+        "diag": np.diagonal(dense, axis1=1, axis2=2),
+        "spherical": np.trace(dense, axis1=1, axis2=2),
+        "tied": None,
+    }[layout]
+
+
+@every_structure
+@pytest.mark.parametrize("centred", [False, True], ids=["product", "centred"])
+@laws(25)
+@given(
+    n=st.integers(1, 60),
+    d=st.integers(1, 5),
+    k=st.integers(1, 5),
+    weighted=st.booleans(),
+    reg=st.sampled_from([0.0, 0.2]),
+    seed=seeds,
+)
+def test_the_e_step_is_the_obvious_one(
+    kind: str, centred: bool, n: int, d: int, k: int, weighted: bool, reg: float, seed: int
+) -> None:
+    """In the product form and in the centred form, for all structures, weights and penalties.
+
+    Terms are below 1e3 here, so that sixty of them are off by less than 60 * 60 * u * 1e3 < 1e-9.
+    """
+    rng = np.random.default_rng(seed)
+    mixture = a_mixture(kind, k, d, rng)
+    rows, weights = some_rows(n, d, rng), some_weights(weighted, n, rng)
+    amounts = reg * rng.uniform(0.5, 1.5, d)
+    if kind == "spherical":
+        amounts[:] = amounts[0]  # one scale for all columns
+    form = Form.of(mixture, reg=amounts, spread=1e6 if centred else 1.0)
+    assert form.centred == (tuple(range(k)) if centred else ())
+    frame = Frame(np.zeros(d), np.ones(d))
+    (found,) = e_step(Block(0, rows, weights), Given(frame, (form,))).parts
+    w = np.ones(n) if weights is None else weights
+    expected = dense_e_step(rows, w, mixture, amounts)
+    layout = form.layout.name
+    sums = moved_to_zero(found, layout, d)
+    expected["second"] = second_in(layout, expected["second"])
+    common = 0.0
+    if layout == "tied":  # what its quadratic part is, from the rows' total scatter
+        common = form.common_sum(np.einsum("n,ni,nj->ij", w, rows, rows))
+    for name, value in sums.items():
+        if value is not None:
+            np.testing.assert_allclose(value, expected[name], rtol=1e-9, atol=1e-9, err_msg=name)
+    assert found.objective + common == pytest.approx(expected["objective"], rel=1e-9, abs=1e-9)
+    plain = found.log_likelihood + common
+    assert plain == pytest.approx(expected["log_likelihood"], rel=1e-9, abs=1e-9)
+    assert found.weight == pytest.approx(w.sum(), rel=1e-14)
+    assert found.rows == n
+    assert sums["counts"].sum() == pytest.approx(w.sum(), rel=1e-12)
+
+
+@every_structure
+@laws(25)
+@given(d=st.integers(1, 5), k=st.integers(1, 5), seed=seeds)
+def test_one_step_is_the_same_in_both_forms(kind: str, d: int, k: int, seed: int) -> None:
+    """The M-step's mixture does not depend on the form, up to what the bound allows."""
+    rng = np.random.default_rng(seed)
+    mixture, rows = a_mixture(kind, k, d, rng), some_rows(60, d, rng)
+    setting = setting_of([Block(0, rows)], kind, 0.0)
+    start = setting.frame.enter(mixture)
+    after = []
+    for spread in (1.0, 1e6):
+        form = Form.of(start, spread=spread)
+        (found,) = e_step(Block(0, rows), Given(setting.frame, (form,))).parts
+        after.append(em.m_step(found, setting, start).mixture)
+    product, centred = after
+    np.testing.assert_allclose(product.weights, centred.weights, rtol=0, atol=TOLERANCE)
+    # A mean's and a covariance's error is that of its sums, divided by the count.
+    atol = TOLERANCE / product.weights.min()
+    assume(atol < 1e-3)
+    np.testing.assert_allclose(product.means, centred.means, rtol=TOLERANCE, atol=atol)
+    np.testing.assert_allclose(product.covariances, centred.covariances, rtol=0, atol=atol)
+
+
+@every_structure
+@laws(25)
+@given(n=st.integers(1, 50), d=st.integers(1, 4), k=st.integers(1, 6), seed=seeds)
+def test_answers_are_the_obvious_ones(kind: str, n: int, d: int, k: int, seed: int) -> None:
+    """Responsibilities are a distribution, labels their largest, scores the log-densities."""
+    rng = np.random.default_rng(seed)
+    mixture, rows = a_mixture(kind, k, d, rng), some_rows(n, d, rng)
+    rows[0] *= 1e3  # far from all components
+    proba = answer(rows, mixture, "proba")
+    np.testing.assert_allclose(proba.sum(axis=1), 1.0, rtol=1e-14 * k)
+    assert (proba >= 0).all()
+    np.testing.assert_array_equal(answer(rows, mixture, "labels"), proba.argmax(axis=1))
+    dense = mixture.structure.dense(mixture.covariances, k, d)
+    logs = np.stack(
+        [
+            np.log(mixture.weights[i])
+            + multivariate_normal(mixture.means[i], dense[i]).logpdf(rows).reshape(n)
+            for i in range(k)
+        ],
+        axis=1,
+    )
+    # Both are off by some u of the largest log-density, 1e7 for the row far out.
+    np.testing.assert_allclose(answer(rows, mixture, "score"), logsumexp(logs, axis=1), rtol=1e-11)
+    np.testing.assert_allclose(proba[1:], softmax(logs[1:], axis=1), rtol=0, atol=1e-10)
+
+
+# ---------------------------------------------------------------- the frame
+
+
+@every_structure
+@laws(40)
+@given(
+    d=st.integers(1, 4),
+    k=st.integers(1, 4),
+    shift=st.sampled_from([0.0, 3.0, 1e8]),
+    spread=st.floats(-20, 20),
+    seed=seeds,
+)
+def test_into_the_frame_and_out_again(
+    kind: str, d: int, k: int, shift: float, spread: float, seed: int
+) -> None:
+    """Nothing changes but the means, by a rounding; and densities differ by the volume alone."""
+    rng = np.random.default_rng(seed)
+    mean, variance = shift + rng.normal(size=d), np.exp(spread + rng.normal(size=d))
+    frame = Frame.of(mean, variance, STRUCTURES[kind])
+    mixture = a_mixture(kind, k, d, rng)
+    inside = frame.enter(mixture)
+    back = frame.leave(inside)
+    for name in ("weights", "covariances", "factors"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(mixture, name))
+    u = np.finfo(float).eps
+    atol = 2 * u * (np.abs(frame.shift).max() + np.abs(mixture.means).max())
+    np.testing.assert_allclose(back.means, mixture.means, rtol=0, atol=atol)
+    assert np.isin(np.frexp(frame.scale)[0], 0.5).all()  # powers of two
+    # A row at each mean, so that no digits are lost: log N differs by log |scale|.
+    inner = [inside.log_joint(i, inside.means[i][:, None])[0] for i in range(k)]
+    outer = [mixture.log_joint(i, mixture.means[i][:, None])[0] for i in range(k)]
+    np.testing.assert_allclose(np.array(inner) - frame.log_volume, outer, rtol=1e-12, atol=1e-11)
+
+
+def test_rows_in_the_frame_have_unit_spread() -> None:
+    rows = np.random.default_rng(0).normal(size=(2000, 3)) * [1e-6, 1.0, 1e6] + [0, 1e8, -1]
+    found = survey(Block(0, rows), Question(1, 0))
+    frame = Frame.of(found.centre, found.variance, STRUCTURES["full"])
+    x = frame.rows(rows, np.empty((3, 2000)))
+    assert (np.abs(x.mean(axis=1)) < 1e-6).all()
+    assert ((x.std(axis=1) > 0.7) & (x.std(axis=1) < 1.5)).all()  # to the nearest power of two
+
+
+# ---------------------------------------------------------------- EM
+
+
+def setting_of(blocks: list[Block], kind: str, reg_covar: float) -> em.Setting:
+    question = Question(sample=1000, seed=0, pairs=STRUCTURES[kind].shared)
+    found = tree_sum(survey(block, question) for block in blocks)
+    return em.Setting.of(found, STRUCTURES[kind], reg_covar)
+
+
+@st.composite
+def torture(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray | None, int, int]:
+    """Rows, weights, K and a seed: few rows, many components, equal rows, flat columns."""
+    n, d = draw(st.integers(2, 30)), draw(st.integers(1, 4))
+    k = draw(st.integers(1, min(n, 8)))
+    seed = draw(seeds)
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(n, d)) * draw(st.sampled_from([1.0, 1e-5, 1e5]))
+    match draw(st.sampled_from(["plain", "duplicates", "constant", "collinear", "integers"])):
+        case "duplicates":
+            rows = rows[rng.integers(0, max(1, n // 3), n)]
+        case "constant":
+            rows[:, 0] = 0.1
+        case "collinear":
+            rows[:, -1] = 2 * rows[:, 0]
+        case "integers":
+            rows = np.round(rows)
+    match draw(st.sampled_from(["none", "uniform", "zeros", "uneven"])):
+        case "none":
+            weights = None
+        case "uniform":
+            weights = rng.uniform(0.1, 2.0, n)
+        case "zeros":
+            weights = (rng.uniform(size=n) < 0.7) * 1.0
+        case "uneven":
+            weights = 10.0 ** rng.uniform(-9, 9, n)
+    assume(weights is None or weights.any())
+    return rows, weights, k, seed
+
+
+def a_start(rows: np.ndarray, kind: str, k: int, seed: int) -> Mixture:
+    """Some rows as means, normals as wide as the data."""
+    rng = np.random.default_rng([seed, 1])
+    means = rows[rng.choice(len(rows), k, replace=False)]
+    precision = 1.0 / np.maximum(rows.var(axis=0).max(), 1e-12)
+    precisions = in_shape(kind, np.repeat(np.eye(rows.shape[1])[None] * precision, k, axis=0))
+    return Mixture.of(STRUCTURES[kind], rng.dirichlet(np.full(k, 5.0)), means, precisions)
+
+
+def allowed_fall(state: em.State, setting: em.Setting) -> float:
+    """What rounding alone may take from the objective in one iteration.
+
+    Each of two objectives is off by the bound on its log-densities, and by its own rounding.  And
+    an M-step finds covariances to some u (rho + |mu|)^2, so to delta, that times the largest
+    precision, in the narrowest direction: a quarter of delta^2 in each of D directions below the
+    maximum.  It counts only where a component is some 1e5 times narrower than the data.
+    """
+    mixture = state.mixture
+    size = (setting.spread + np.linalg.norm(mixture.means, axis=1)) ** 2
+    delta = np.finfo(float).eps * size * mixture.structure.stiffness(mixture.factors)
+    curvature = 0.25 * mixture.dims * (mixture.weights @ delta**2)
+    return float(2 * TOLERANCE + 1e-12 * abs(state.objective) + curvature)
+
+
+@every_structure
+@pytest.mark.parametrize("reg_covar", [0.0, 1e-6, 1e-2])
+@laws(60)
+@given(example=torture())
+def test_the_objective_never_falls(kind: str, reg_covar: float, example: Any) -> None:
+    """All along a run, whatever the data; and never NaN."""
+    rows, weights, k, seed = example
+    half = len(rows) // 2
+    blocks = [
+        Block(s, rows[s:e], None if weights is None else weights[s:e])
+        for s, e in ((0, half), (half, len(rows)))
+    ]
+    setting = setting_of(blocks, kind, reg_covar)
+    start = setting.frame.enter(a_start(rows, kind, k, seed))
+
+    def sweep(fn: Any, given: Any) -> Any:
+        return tree_sum(fn(block, given) for block in blocks)
+
+    for (state,) in em.run(sweep, setting, [start], tol=0.0, max_iter=15):
+        mixture = state.mixture
+        for part in (mixture.weights, mixture.means, mixture.covariances, mixture.factors):
+            assert np.isfinite(part).all()
+        assert np.isfinite([state.objective, state.score]).all()
+        assert mixture.weights.sum() == pytest.approx(1.0, rel=1e-12)
+        assert (mixture.weights >= 0).all()
+        dense = mixture.structure.dense(mixture.covariances, k, rows.shape[1])
+        variances = np.diagonal(dense, axis1=1, axis2=2)
+        assert (variances >= FLOOR * (1 - 1e-3)).all()
+        assert state.change >= -allowed_fall(state, setting)
+    assert len(state.trace) == 15
+    assert [state.trace[0]] == [em.evaluate(sweep, setting, [start])[0].objective]
+
+
+@every_structure
+def test_runs_side_by_side_are_runs_alone(kind: str) -> None:
+    """Mixtures that share sweeps do not touch each other; one that has stopped stays."""
+    rng = np.random.default_rng(0)
+    rows = some_rows(400, 2, rng)
+    blocks = [Block(0, rows)]
+    setting = setting_of(blocks, kind, 1e-6)
+    starts = [setting.frame.enter(a_start(rows, kind, 3, seed)) for seed in range(4)]
+
+    def sweep(fn: Any, given: Any) -> Any:
+        return fn(blocks[0], given)
+
+    *_, together = em.run(sweep, setting, starts, tol=1e-3, max_iter=50)
+    lengths_seen = set()
+    for start, state in zip(starts, together, strict=True):
+        *_, (alone,) = em.run(sweep, setting, [start], tol=1e-3, max_iter=50)
+        assert len(alone.trace) == len(state.trace)
+        np.testing.assert_allclose(alone.trace, state.trace, rtol=1e-9)
+        np.testing.assert_allclose(alone.mixture.means, state.mixture.means, rtol=1e-7, atol=1e-9)
+        lengths_seen.add(len(alone.trace))
+    assert len(lengths_seen) > 1

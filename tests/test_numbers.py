@@ -1,0 +1,465 @@
+"""The numbers survive: data on which naive float64 formulas fail, against sixty digits.
+
+Parameters are right to the tolerances of ``assert_right``, or an error or a warning says what is
+wrong with the data; never NaN.
+"""
+
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import mpmath as mp
+import numpy as np
+import pytest
+from sklearn.exceptions import ConvergenceWarning
+
+from dgmm import DataError, DegenerateWarning, GaussianMixture
+from dgmm.covariance import STRUCTURES
+from dgmm.kernel import TOLERANCE
+
+ITERATIONS = 6
+U = np.finfo(float).eps
+
+every_structure = pytest.mark.parametrize("kind", STRUCTURES)
+
+
+# ---------------------------------------------------------------- EM in sixty digits
+
+exact = np.frompyfunc(mp.mpf, 1, 1)
+exp, log, sqrt = (np.frompyfunc(f, 1, 1) for f in (mp.exp, mp.log, mp.sqrt))
+
+
+def inverse_and_log_det(matrix: np.ndarray) -> tuple[np.ndarray, Any]:
+    inverse = np.array(mp.inverse(mp.matrix(matrix.tolist())).tolist(), dtype=object)
+    return inverse, mp.log(mp.det(mp.matrix(matrix.tolist())))
+
+
+def restrict(kind: str, covariances: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The maximum-likelihood covariances (K, D, D) of a structure, from those without one."""
+    d = covariances.shape[1]
+    if kind == "tied":
+        shared = (counts[:, None, None] * covariances).sum(axis=0) / counts.sum()
+        return np.stack([shared] * len(covariances))
+    if kind == "diag":
+        return covariances * np.eye(d, dtype=int)
+    if kind == "spherical":
+        return np.stack([np.trace(c) / d * np.eye(d, dtype=int) for c in covariances])
+    return covariances
+
+
+@dataclass(frozen=True)
+class Right:
+    """The parameters and objectives that EM must give; arrays of sixty-digit numbers."""
+
+    weights: np.ndarray
+    means: np.ndarray
+    covariances: np.ndarray
+    trace: list[Any]
+
+
+def reference_em(
+    rows: np.ndarray,
+    row_weights: np.ndarray,
+    means: np.ndarray,
+    precisions: np.ndarray,
+    kind: str,
+    reg: float,
+) -> Right:
+    """EM, written densely: densities, responsibilities, weighted means and covariances.
+
+    With ``reg`` added to variances, each density is multiplied by exp(-reg tr(Sigma^-1) / 2), so
+    that this is the exact M-step.
+    """
+    x, w = exact(rows), exact(row_weights)
+    (n, d), k = rows.shape, len(means)
+    weights, means = exact(np.full(k, 1.0)) / k, exact(means)
+    covariances = np.stack([inverse_and_log_det(p)[0] for p in exact(precisions)])
+    trace = []
+    for _ in range(ITERATIONS):
+        joint = np.empty((n, k), dtype=object)
+        for j in range(k):
+            inverse, log_det = inverse_and_log_det(covariances[j])
+            away = x - means[j]
+            square = ((away @ inverse) * away).sum(axis=1) + mp.mpf(reg) * np.trace(inverse)
+            constant = mp.log(weights[j]) - (log_det + d * mp.log(2 * mp.pi)) / 2
+            joint[:, j] = exp(constant - square / 2)
+        density = joint.sum(axis=1)
+        trace.append((w * log(density)).sum() / w.sum())
+        shares = joint / density[:, None] * w[:, None]
+        counts = shares.sum(axis=0)
+        weights, means = counts / counts.sum(), (shares.T @ x) / counts[:, None]
+        spread = [
+            ((x - means[j]) * shares[:, j : j + 1]).T @ (x - means[j]) / counts[j] for j in range(k)
+        ]
+        covariances = restrict(kind, np.stack(spread), counts) + mp.mpf(reg) * np.eye(d, dtype=int)
+    return Right(weights, means, covariances, trace)
+
+
+@pytest.fixture(autouse=True)
+def sixty_digits() -> Any:
+    with mp.workdps(60):
+        yield
+
+
+# ---------------------------------------------------------------- data
+
+
+@dataclass(frozen=True)
+class Case:
+    """Rows, their weights, and where to start: means, and a spread for each component (K, D)."""
+
+    rows: np.ndarray
+    means: np.ndarray
+    spreads: np.ndarray
+    row_weights: np.ndarray | None = None
+    reg: float = 0.0
+
+
+def base(n: int = 60, d: int = 2) -> np.ndarray:
+    """Two overlapping groups; multiples of 2^-20, so that shifts up to 2^32 are exact."""
+    rng = np.random.default_rng(12)
+    groups = np.where(np.arange(n) % 3, 1.5, -1.5)[:, None]
+    rows = rng.normal(size=(n, d)) @ (np.eye(d) + 0.3) + groups
+    return np.round(rows * 2**20) / 2**20
+
+
+def shifted(by: float) -> Case:
+    rows = base() + by
+    return Case(rows, np.array([[-1.0, -1], [1, 1]]) + by, np.ones((2, 2)))
+
+
+def scaled(*by: float) -> Case:
+    rows = base() * by
+    return Case(rows, np.array([[-1.0, -1], [1, 1]]) * by, np.ones((2, 2)) * by)
+
+
+def narrow(shift: float = 0.0) -> Case:
+    """Twenty rows within 1e-4, among forty spread over 1; a row as wide as can be misses none."""
+    rng = np.random.default_rng(5)
+    rows = np.concatenate([base(40), 0.7 + 1e-4 * rng.normal(size=(20, 2))]) + shift
+    means = np.array([[0.0, 0], [0.7, 0.7]]) + shift
+    return Case(rows, means, np.array([[1.0, 1], [1e-3, 1e-3]]))
+
+
+def skewed(condition: float) -> Case:
+    """The covariance of all rows has about this condition number, in no column's direction."""
+    turn = np.array([[0.8, -0.6], [0.6, 0.8]])
+    rng = np.random.default_rng(2)
+    rows = np.stack([base()[:, 0], rng.normal(size=60) / np.sqrt(condition)], axis=1) @ turn.T
+    return Case(rows, rows[[0, 7]], np.ones((2, 2)))
+
+
+def duplicated() -> Case:
+    rows = np.repeat(base(12), [9, 1, 1, 1, 12, 3, 1, 2, 1, 1, 20, 8], axis=0)
+    return Case(rows, np.array([[-1.0, -1], [1, 1]]), np.ones((2, 2)))
+
+
+def flat_column() -> Case:
+    rows = np.insert(base(), 1, 0.1, axis=1)
+    return Case(rows, rows[[0, 7]], np.ones((2, 3)), reg=1e-6)
+
+
+def collinear() -> Case:
+    rows = base()[:, [0, 1, 0]] * [1, 1, 2]
+    return Case(rows, rows[[0, 7]], np.ones((2, 3)), reg=1e-6)
+
+
+def heavy(weight: float) -> Case:
+    weights = np.ones(60)
+    weights[3] = weight
+    return Case(base(), np.array([[-1.0, -1], [1, 1]]), np.ones((2, 2)), weights, reg=1e-6)
+
+
+def uneven() -> Case:
+    weights = 10.0 ** np.random.default_rng(1).uniform(-4, 4, 60)
+    return Case(base(), np.array([[-1.0, -1], [1, 1]]), np.ones((2, 2)), weights, reg=1e-3)
+
+
+def one_column() -> Case:
+    return Case(base(d=1) + 1e6, np.array([[-1.0], [1.0]]) + 1e6, np.ones((2, 1)))
+
+
+def one_component() -> Case:
+    return Case(base() + 1e6, np.full((1, 2), 1e6), np.ones((1, 2)))
+
+
+CASES: dict[str, Callable[[], Case]] = {
+    "as it is": lambda: shifted(0.0),
+    "shifted by 1e4": lambda: shifted(1e4),
+    "shifted by 1e6": lambda: shifted(1e6),
+    "shifted by 1e8": lambda: shifted(1e8),
+    "columns of 1e-6 and 1e6": lambda: scaled(1e-6, 1e6),
+    "all of 1e-9": lambda: scaled(1e-9, 1e-9),
+    "all of 1e9": lambda: scaled(1e9, 1e9),
+    "a component of 1e-4": narrow,
+    "a component of 1e-4, shifted by 1e6": lambda: narrow(1e6),
+    "condition 1e6": lambda: skewed(1e6),
+    "condition 1e12": lambda: skewed(1e12),
+    "duplicates": duplicated,
+    "a constant column": flat_column,
+    "collinear columns": collinear,
+    "a row of weight 1e12": lambda: heavy(1e12),
+    "uneven weights": uneven,
+    "D = 1": one_column,
+    "K = 1": one_component,
+}
+
+
+def precisions_of(case: Case, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """The starting precisions as (K, D, D), and in the structure's shape."""
+    diagonal = 1.0 / case.spreads**2
+    if kind == "tied":
+        diagonal = np.repeat(diagonal[:1], len(diagonal), axis=0)
+    if kind == "spherical":
+        diagonal = np.repeat(diagonal.min(axis=1)[:, None], diagonal.shape[1], axis=1)
+    dense = diagonal[:, :, None] * np.eye(diagonal.shape[1])
+    shapes = {
+        "full": dense,
+        "tied": dense[0],
+        "diag": diagonal,
+        "spherical": diagonal[:, 0],
+    }
+    return dense, shapes[kind]
+
+
+def fitted(case: Case, kind: str, **more: Any) -> GaussianMixture:
+    k = len(case.means)
+    model = GaussianMixture(
+        k,
+        covariance_type=kind,
+        weights_init=np.full(k, 1 / k),
+        means_init=case.means,
+        precisions_init=precisions_of(case, kind)[1],
+        reg_covar=case.reg,
+        tol=0,
+        max_iter=ITERATIONS,
+        **more,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return model.fit(case.rows, sample_weight=case.row_weights)
+
+
+def dense_covariances(model: GaussianMixture) -> np.ndarray:
+    k, d = model.means_.shape
+    return model.mixture_.structure.dense(model.covariances_, k, d)
+
+
+def assert_right(model: GaussianMixture, right: Right, case: Case) -> None:
+    """The parameters equal ``right``, each measured in its own component's spread.
+
+    The kernel bounds the error of a log-density by TOLERANCE; responsibilities, and so parameters
+    in units of their component's spread, are then off by a few times it in each iteration: ten
+    times in six iterations is the allowance, as EM contracts.  To this comes what no float64 can
+    do better: a mean is stored to u |mean|; and the entries of a covariance to u times the data's
+    variance, which in the direction where a component has variance v is u / v of it (both in units
+    of the columns' spread).  The factor 16 is (rho + |mu|)^2 of these data in those units.  A bent
+    covariance enters log-densities, so responsibilities and all other parameters, in proportion.
+    """
+    w = np.ones(len(case.rows)) if case.row_weights is None else case.row_weights
+    centre = (w / w.sum()) @ case.rows
+    column = np.sqrt((w / w.sum()) @ (case.rows - centre) ** 2)
+    column = np.where(column > 1e-9 * np.abs(centre), column, 1.0)
+    if model.covariance_type == "spherical":
+        column = np.full_like(column, np.sqrt(np.mean(column**2)))
+    scale = exact(1.0 / column)
+    worst_bend = 0.0
+    for k in range(len(right.weights)):
+        unit = right.covariances[k] * scale[:, None] * scale
+        lower = np.array(mp.cholesky(mp.matrix(unit.tolist())).tolist(), dtype=object)
+        white = np.array(mp.inverse(mp.matrix(lower.tolist())).tolist(), dtype=object)
+        stiff = float((white * white).sum())  # at least the largest eigenvalue of the precision
+        bend = 16 * U * stiff
+        worst_bend = max(worst_bend, bend)
+        moved = white @ ((exact(model.means_[k]) - right.means[k]) * scale)
+        stored = 2 * U * float(np.abs(case.rows).max() / column.min()) * np.sqrt(stiff)
+        assert np.abs(moved).max() < 10 * TOLERANCE + bend + stored + 16 * U * np.sqrt(stiff)
+        found = exact(dense_covariances(model)[k]) * scale[:, None] * scale
+        error = white @ found @ white.T - np.eye(len(white), dtype=int)
+        assert np.abs(error).max() < 10 * TOLERANCE + bend
+        off = abs(exact(model.weights_[k]) - right.weights[k])
+        assert off < (10 * TOLERANCE + bend) * right.weights[k] + 10 * U
+    for ours, theirs in zip(model.lower_bounds_, right.trace, strict=True):
+        assert abs(ours - theirs) < 10 * TOLERANCE + worst_bend + 1e-12 * abs(theirs)
+
+
+def reference(case: Case, kind: str) -> Right:
+    w = np.ones(len(case.rows)) if case.row_weights is None else case.row_weights
+    dense, _ = precisions_of(case, kind)
+    return reference_em(case.rows, w, case.means, dense, kind, case.reg)
+
+
+@every_structure
+@pytest.mark.parametrize("name", CASES)
+def test_parameters_are_right(kind: str, name: str) -> None:
+    """After six iterations, without a warning, whatever was done to the data."""
+    case = CASES[name]()
+    assert_right(fitted(case, kind), reference(case, kind), case)
+
+
+@every_structure
+@pytest.mark.parametrize("by", [1e4, 1e6, 1e8])
+def test_a_shift_moves_the_means_and_nothing_else(kind: str, by: float) -> None:
+    """The shift is exact, so the only loss is a mean's rounding to u times the shift."""
+    still, moved = fitted(shifted(0.0), kind), fitted(shifted(by), kind)
+    np.testing.assert_allclose(moved.covariances_, still.covariances_, rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(moved.weights_, still.weights_, rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(moved.lower_bounds_, still.lower_bounds_, rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(moved.means_ - by, still.means_, rtol=0, atol=TOLERANCE + 2 * U * by)
+    # An answer comes from the rounded means: off by their rounding, times a slope below 10.
+    rows = shifted(0.0).rows
+    np.testing.assert_allclose(
+        moved.score_samples(rows + by), still.score_samples(rows), atol=TOLERANCE + 20 * U * by
+    )
+
+
+@pytest.mark.parametrize("kind", ["full", "diag"])
+def test_a_scale_multiplies_and_nothing_else(kind: str) -> None:
+    """Columns times powers of two: the same bits, as the frame takes them out again."""
+    by = np.array([2.0**-20, 2.0**20])
+    plain, other = fitted(shifted(0.0), kind), fitted(scaled(*by), kind)
+    np.testing.assert_array_equal(other.weights_, plain.weights_)
+    np.testing.assert_array_equal(other.means_, plain.means_ * by)
+    square = by[:, None] * by if kind == "full" else by * by
+    np.testing.assert_array_equal(other.covariances_, plain.covariances_ * square)
+
+
+# ---------------------------------------------------------------- what can't be right
+
+
+def finite_fit(model: GaussianMixture, rows: np.ndarray, **more: Any) -> list[str]:
+    """Fit, and give what DegenerateWarnings said; any other warning but one is an error."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("error")
+        warnings.simplefilter("always", DegenerateWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(rows, **more)
+    for name in ("weights_", "means_", "covariances_", "precisions_cholesky_", "lower_bounds_"):
+        assert np.isfinite(getattr(model, name)).all()
+    assert model.weights_.sum() == pytest.approx(1.0, rel=1e-12)
+    assert np.isfinite(model.score_samples(rows)).all()
+    np.testing.assert_allclose(model.predict_proba(rows).sum(axis=1), 1.0, rtol=1e-12)
+    assert np.isfinite(model.sample(20)[0]).all()
+    return [str(one.message) for one in caught]
+
+
+def named(messages: list[str]) -> set[int]:
+    """The components that warnings name."""
+    found = [re.match(r"components ((\d+)(, \d+)*) have lost", message) for message in messages]
+    return {int(k) for one in found if one for k in one[1].split(",")}
+
+
+DEGENERATE: dict[str, Callable[[], np.ndarray]] = {
+    "a constant column": lambda: np.insert(base(), 1, 0.1, axis=1),
+    "constant columns only": lambda: np.full((30, 2), 0.1),
+    "collinear": lambda: base()[:, [0, 1, 0]] * [1, 1, 2],
+    "collinear and shifted": lambda: base()[:, [0, 1, 0]] * [1, 1, 2] + 1e8,
+    "two distinct rows": lambda: base(2)[np.arange(40) % 2],
+    "three distinct rows, shifted": lambda: base(3)[np.arange(40) % 3] + 1e6,
+    "as many rows as components": lambda: base(4),
+    "more columns than rows": lambda: np.random.default_rng(0).normal(size=(8, 12)),
+    "one far row": lambda: np.concatenate([base(), [[1e9, -1e9]]]),
+    "subnormal": lambda: base() * 1e-310,
+}
+
+
+@every_structure
+@pytest.mark.parametrize("reg_covar", [0.0, 1e-6])
+@pytest.mark.parametrize("method", ["kmeans", "random_from_data"])
+@pytest.mark.parametrize("name", DEGENERATE)
+def test_degenerate_rows_never_make_nan(
+    kind: str, reg_covar: float, method: str, name: str
+) -> None:
+    """Four components, however they start: all numbers finite, and no false alarm."""
+    args = {"covariance_type": kind, "reg_covar": reg_covar, "init_params": method}
+    model = GaussianMixture(4, random_state=0, **args)
+    messages = finite_fit(model, DEGENERATE[name]())
+    info = model.fit_info_
+    assert named(messages) == {*info["vanished"], *info["collapsed"]}
+    assert all("raise reg_covar" in message for message in messages)
+
+
+@pytest.mark.parametrize("kind", ["full", "tied"])
+@pytest.mark.parametrize("seed", range(5))
+def test_rounding_is_no_fall_of_the_objective(kind: str, seed: int) -> None:
+    """No false alarm where a variance is 1e-12 of the data's, and its rounding 1e-4 of itself.
+
+    The M-step is then off by that, and the objective by its square; reg_covar = 1e-2 is small for
+    columns that vary by 1e5.
+    """
+    rows = np.random.default_rng(seed).normal(size=(3, 4)) * 1e5
+    model = GaussianMixture(covariance_type=kind, reg_covar=1e-2, tol=0, random_state=0)
+    assert finite_fit(model, rows) == []
+
+
+@every_structure
+@pytest.mark.parametrize("name", ["two distinct rows", "as many rows as components"])
+def test_more_components_than_rows_can_bear_are_named(kind: str, name: str) -> None:
+    """Without reg_covar each component sits on one row or has none, and the warning says which."""
+    model = GaussianMixture(4, covariance_type=kind, reg_covar=0, random_state=0)
+    assert named(finite_fit(model, DEGENERATE[name]())) == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("kind", ["full", "diag"])
+def test_a_constant_column_changes_nothing_else(kind: str) -> None:
+    """Without reg_covar: the fit of the other columns, and a warning that names all components.
+
+    The column's density is the same for all rows and components, so it cancels.
+    """
+    case = shifted(0.0)
+    plain = fitted(case, kind)
+    rows = np.insert(case.rows, 1, 0.1, axis=1)
+    wide = Case(rows, np.insert(case.means, 1, 0.1, axis=1), np.ones((2, 3)))
+    with pytest.warns(DegenerateWarning, match="components 0, 1 have lost their rank"):
+        model = fitted(wide, kind)
+    others = np.array([0, 2])
+    np.testing.assert_allclose(model.weights_, plain.weights_, rtol=10 * TOLERANCE)
+    np.testing.assert_allclose(model.means_[:, others], plain.means_, atol=10 * TOLERANCE)
+    np.testing.assert_allclose(model.means_[:, 1], 0.1, rtol=4 * U)
+    dense = dense_covariances(model)
+    np.testing.assert_allclose(
+        dense[:, others[:, None], others], dense_covariances(plain), atol=10 * TOLERANCE
+    )
+    np.testing.assert_allclose(dense[:, 1, others], 0.0, atol=1e-12)
+
+
+def test_a_weight_beyond_all_others() -> None:
+    """A row of weight 1e300 makes all others nothing: a warning or an error, never NaN."""
+    weights = np.ones(60)
+    weights[3] = 1e300
+    for kind in STRUCTURES:
+        model = GaussianMixture(2, covariance_type=kind, random_state=0)
+        try:
+            messages = finite_fit(model, base(), sample_weight=weights)
+        except DataError as error:
+            assert re.search("overflow|weight", str(error))  # noqa: PT017
+        else:
+            assert messages
+
+
+@pytest.mark.parametrize("size", [1e160, 1e300])
+def test_rows_whose_squares_overflow_are_refused(size: float) -> None:
+    with pytest.raises(DataError, match="rescale them"):
+        GaussianMixture(2, random_state=0).fit(base() * size)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_rows_that_are_no_numbers_are_named(value: float) -> None:
+    rows = base()
+    rows[41, 1] = value
+    flaw = f"NaN or infinity in the rows: {value} at row 41, column 1"
+    with pytest.raises(DataError, match=flaw):
+        GaussianMixture(2, random_state=0).fit(rows)
+
+
+@every_structure
+def test_a_variance_is_never_negative(kind: str) -> None:
+    """Two float32 rows, one component: the variances are the obvious ones plus reg_covar."""
+    rows = np.array([[9999.0], [0.0]], dtype=np.float32)
+    model = GaussianMixture(1, covariance_type=kind, reg_covar=0.1, random_state=0).fit(rows)
+    expected = (9999.0 / 2) ** 2 + 0.1
+    np.testing.assert_allclose(dense_covariances(model).ravel(), expected, rtol=1e-14)
+    two = GaussianMixture(2, covariance_type=kind, reg_covar=0.1, random_state=0).fit(rows)
+    np.testing.assert_allclose(dense_covariances(two).ravel(), 0.1, rtol=1e-7)
