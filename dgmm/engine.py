@@ -14,9 +14,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
@@ -24,7 +23,7 @@ import numpy as np
 from dask.delayed import delayed
 from dask.system import CPU_COUNT
 from distributed import Client, KilledWorker, default_client
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import threadpool_limits
 
 from dgmm.dataset import DaskSource, Dataset, Source
 from dgmm.errors import BlockError, ClusterError
@@ -91,46 +90,18 @@ def connect(address: str, seconds: float = 10.0) -> Client:
         ) from error
 
 
-class _OneBlasThread:
-    """While anyone is inside, matrix products use one thread each.
+def one_blas_thread() -> threadpool_limits:
+    """While inside, matrix products use one thread each: the threads are ours to share out.
 
-    For some libraries the limit belongs to the process, for others to the thread.  So each one in
-    sets it, and the last one out puts back what the first one found.
+    Enter it in the thread that starts the work: of several, only the first can set the limit.
     """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._found: Any = None
-
-    @cached_property
-    def _libraries(self) -> ThreadpoolController:
-        return ThreadpoolController()
-
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        with self._lock:
-            found = self._libraries.limit(limits=1)
-            if not self._inside:
-                self._found = found
-            self._inside += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._inside -= 1
-                if not self._inside:
-                    self._found.restore_original_limits()
-
-
-one_blas_thread = _OneBlasThread()
+    return threadpool_limits(1)
 
 
 def _apply(fn: Callable[[Block, G], T], given: G, read: Callable[[], Block], place: str) -> T:
     """One block's result; what goes wrong names the block."""
     try:
-        with one_blas_thread():
-            return fn(read(), given)
+        return fn(read(), given)
     except Exception as error:
         raise BlockError(f"{place}: {type(error).__name__}: {error}") from error
 
@@ -146,7 +117,7 @@ class Threads:
 
     dataset: Dataset
     threads: int
-    meter: Meter
+    meter: Meter = field(default_factory=Meter)
 
     def __call__(self, fn: Callable[[Block, G], T], given: G) -> T:
         def apply(index: int) -> T:
@@ -157,7 +128,7 @@ class Threads:
 
         tree: Tree[T] = Tree()
         pending: deque[Future[T]] = deque()
-        with ThreadPoolExecutor(self.threads, thread_name_prefix="dgmm") as pool:
+        with one_blas_thread(), ThreadPoolExecutor(self.threads, "dgmm") as pool:
             try:
                 for index in range(self.dataset.blocks):
                     if len(pending) == 2 * self.threads:
@@ -177,31 +148,45 @@ class Cluster:
 
     dataset: Dataset
     client: Client
-    meter: Meter
+    meter: Meter = field(default_factory=Meter)
 
     def __call__(self, fn: Callable[[Block, G], T], given: G) -> T:
         if self.dataset.lazy:
             return self._through_graph(fn, given)
-        token = uuid4().hex  # keys are never used again: an old result can't be taken for a new
         threads = sum(self.client.nthreads().values())
-        firsts = range(0, self.dataset.blocks, run_length(self.dataset, threads))
+        step = run_length(self.dataset, threads)
+        runs = [
+            (first, min(first + step, self.dataset.blocks))
+            for first in range(0, self.dataset.blocks, step)
+        ]
         job: Any = (self.dataset, fn, given)
-        if len(firsts) > 2 * threads:  # below, Dask would put all tasks where the job's result is
+        futures: list[Any] = []
+        try:
+            futures += self._submit(job, runs, inline=len(runs) <= 2 * threads)
+            return futures[-1].result()
+        except KilledWorker as error:
+            raise self._named(error, futures, runs) from error
+        finally:
+            for future in futures:  # a traceback would keep them, and they their results
+                future.release()
+
+    def _submit(self, job: Any, runs: list[tuple[int, int]], inline: bool) -> Iterator[Any]:
+        """The futures of a sweep: first one for each run of blocks, last the sum's."""
+        token = uuid4().hex  # keys are never used again: an old result can't be taken for a new
+        if not inline:  # few tasks would all be sent where the job's result is
             job = self.client.submit(_same, job, key=(f"dgmm-given-{token}", 0), priority=10)
-        keys = [(f"dgmm-sweep-{token}", i) for i in range(len(firsts))]
-        lasts = [min(first + firsts.step, self.dataset.blocks) for first in firsts]
         level = self.client.map(
             _run,
-            [job] * len(firsts),
-            firsts,
-            lasts,
-            key=keys,
+            [job] * len(runs),
+            *zip(*runs, strict=True),
+            key=[(f"dgmm-sweep-{token}", i) for i in range(len(runs))],
             retries=RETRIES,
             pure=False,
         )
-        for future, first, last in zip(level, firsts, lasts, strict=True):
-            rows = _rows(self.dataset, first, last)
+        for future, run in zip(level, runs, strict=True):
+            rows = _rows(self.dataset, *run)
             future.add_done_callback(lambda _, rows=rows: self.meter.add(rows))
+        yield from level
         height = 0
         while len(level) > 1:
             height += 1
@@ -214,16 +199,18 @@ class Cluster:
                 priority=5,
                 pure=False,
             )
-        try:
-            return level[0].result()
-        except KilledWorker as error:
-            places = {str(key): i for i, key in enumerate(keys)}
-            if (task := places.get(str(error.task))) is None:
-                raise
-            span = f"rows {self.dataset.cuts[firsts[task]]} to {self.dataset.cuts[lasts[task]]}"
-            raise BlockError(
-                f"{span} of {self.dataset.source.name}: each worker that took them died: {error}"
-            ) from error
+            yield from level
+
+    def _named(
+        self, error: KilledWorker, futures: list[Any], runs: list[tuple[int, int]]
+    ) -> Exception:
+        """An error that names the rows whose workers died."""
+        for future, (first, last) in zip(futures, runs, strict=False):
+            if str(future.key) == str(error.task):
+                span = f"rows {self.dataset.cuts[first]} to {self.dataset.cuts[last]}"
+                name = self.dataset.source.name
+                return BlockError(f"{span} of {name}: each worker that took them died: {error}")
+        return error
 
     def _through_graph(self, fn: Callable[[Block, G], T], given: G) -> T:
         """The same for rows or weights that a Dask graph computes: a task a block."""
@@ -244,7 +231,18 @@ class Cluster:
         add = delayed(tree_sum, pure=False)
         while len(level) > 1:
             level = [add(level[i : i + FAN_IN]) for i in range(0, len(level), FAN_IN)]
-        result = self.client.compute(level[0], retries=RETRIES).result()
+        future = self.client.compute(level[0], retries=RETRIES)
+        try:
+            result = future.result()
+        except BlockError:
+            raise
+        except Exception as error:  # in the graph that the array came with
+            name = self.dataset.source.name
+            raise BlockError(
+                f"{name} could not be computed: {type(error).__name__}: {error}"
+            ) from error
+        finally:
+            future.release()
         self.meter.add(self.dataset.rows)
         return result
 
@@ -268,23 +266,27 @@ def _same(job: Any) -> Any:
 def _run(job: tuple[Dataset, Callable[[Block, G], T], G], first: int, last: int) -> T:
     """A worker's task: the sum over blocks ``first`` to ``last``, one in memory at a time."""
     dataset, fn, given = job
-    return tree_sum(
-        _apply(fn, given, lambda i=i: dataset.block(i), _place(dataset, i))  # type: ignore[misc]
-        for i in range(first, last)
-    )
+    with one_blas_thread():
+        return tree_sum(
+            _apply(fn, given, lambda i=i: dataset.block(i), _place(dataset, i))  # type: ignore[misc]
+            for i in range(first, last)
+        )
 
 
 def _parts(dataset: Dataset, source: Source) -> list[Any]:
-    """One lazy array for each block."""
+    """Each block's rows or weights: a lazy array, or how to read it."""
     if isinstance(source, DaskSource):
         return list(source.array.to_delayed().ravel())
-    read = delayed(source.read, pure=False)
-    return [read(*dataset.span(index)) for index in range(dataset.blocks)]
+    return [partial(source.read, *dataset.span(index)) for index in range(dataset.blocks)]
+
+
+def _array(part: Any) -> Any:
+    return None if part is None else np.asarray(part() if callable(part) else part)
 
 
 def _run_graph(
     job: tuple[Callable[[Block, G], T], G], start: int, place: str, rows: Any, weights: Any
 ) -> T:
     fn, given = job
-    block = Block(start, np.asarray(rows), None if weights is None else np.asarray(weights))
-    return _apply(fn, given, lambda: block, place)
+    with one_blas_thread():
+        return _apply(fn, given, lambda: Block(start, _array(rows), _array(weights)), place)

@@ -381,10 +381,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         def fill(index: int) -> None:
             block = dataset.block(index)
             stop = block.start + len(block.rows)
-            with engine.one_blas_thread():
-                answers[block.start : stop] = answer(block.rows, self.mixture_, what, block.start)
+            answers[block.start : stop] = answer(block.rows, self.mixture_, what, block.start)
 
-        with ThreadPoolExecutor(self.n_jobs or CPU_COUNT) as pool:
+        with engine.one_blas_thread(), ThreadPoolExecutor(self.n_jobs or CPU_COUNT) as pool:
             list(pool.map(fill, range(dataset.blocks)))
         return answers
 

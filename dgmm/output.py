@@ -15,7 +15,6 @@ import fsspec
 import zarr
 
 from dgmm.dataset import Dataset
-from dgmm.engine import one_blas_thread
 from dgmm.errors import DataError
 from dgmm.kernel import ANSWERS, answer
 from dgmm.mixture import Mixture
@@ -62,8 +61,7 @@ def _write(block: Block, given: tuple[str, Mixture, str]) -> Total:
     """Write one block's answers."""
     url, mixture, what = given
     stop = block.start + len(block.rows)
-    with one_blas_thread():
-        answers = answer(block.rows, mixture, what, block.start)
+    answers = answer(block.rows, mixture, what, block.start)
     array: Any = zarr.open_array(url, mode="r+")
     array[block.start : stop] = answers
     return Total(0.0, float(len(block.rows)))
