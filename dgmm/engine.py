@@ -203,14 +203,21 @@ class Cluster:
 
     def _named(
         self, error: KilledWorker, futures: list[Any], runs: list[tuple[int, int]]
-    ) -> Exception:
-        """An error that names the rows whose workers died."""
-        for future, (first, last) in zip(futures, runs, strict=False):
-            if str(future.key) == str(error.task):
-                span = f"rows {self.dataset.cuts[first]} to {self.dataset.cuts[last]}"
-                name = self.dataset.source.name
-                return BlockError(f"{span} of {name}: each worker that took them died: {error}")
-        return error
+    ) -> BlockError:
+        """An error that names the rows whose workers died.
+
+        Dask blames each task that a dying worker held, so there may be several, one the culprit.
+        """
+        cuts = self.dataset.cuts
+        blamed = [
+            f"rows {cuts[first]} to {cuts[last]}"
+            for future, (first, last) in zip(futures, runs, strict=False)
+            if future.status == "error"
+        ]
+        return BlockError(
+            f"{' or '.join(blamed) or 'some rows'} of {self.dataset.source.name}: "
+            f"each worker that took them died: {error}"
+        )
 
     def _through_graph(self, fn: Callable[[Block, G], T], given: G) -> T:
         """The same for rows or weights that a Dask graph computes: a task a block."""

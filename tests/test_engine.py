@@ -1,6 +1,7 @@
 """The engine's contract, sentence by sentence: threads of this process, and real clusters."""
 
 import os
+import re
 import signal
 import socket
 import threading
@@ -511,8 +512,8 @@ def test_a_block_that_kills_its_workers_is_named(store: Path) -> None:
     ):
         engine.over(dataset, client)(die, start)
 
-    first, last, *_ = (int(word) for word in str(caught.value).split() if word.isdigit())
-    assert first <= start < stop <= last
+    blamed = re.findall(r"rows (\d+) to (\d+)", str(caught.value))
+    assert any(int(first) <= start < stop <= int(last) for first, last in blamed)
     assert dataset.source.name in str(caught.value)
 
 
