@@ -1,0 +1,102 @@
+"""``s3://`` in and out, against an S3 server on this machine, from threads and from a cluster."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+import zarr
+from click.testing import CliRunner
+from conftest import QUIET
+from distributed import Client, LocalCluster
+from moto.server import ThreadedMotoServer
+
+import dgmm
+from dgmm.cli import main
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:datetime.datetime.utc:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """A bucket's URL; the processes started from here find its server in the environment."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        fsspec.filesystem("s3").mkdir("bucket")
+        yield "s3://bucket"
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def stores(bucket: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, Path]]:
+    """The same rows in a plain and in a sharded store: on S3, and here."""
+    here = tmp_path_factory.mktemp("here")
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(6000, 3)) + 5 * rng.integers(0, 3, size=(6000, 1))
+    layouts = {
+        "plain": {"chunks": (500, 3)},
+        "sharded": {"chunks": (250, 3), "shards": (1000, 3)},
+    }
+    made = {}
+    for name, layout in layouts.items():
+        made[name] = (f"{bucket}/{name}.zarr", here / f"{name}.zarr")
+        for place in made[name]:
+            array = zarr.create_array(place, shape=rows.shape, dtype="f8", **layout)
+            array[:] = rows
+    return made
+
+
+@pytest.mark.parametrize("name", ["plain", "sharded"])
+def test_the_same_bits_from_s3(stores: dict[str, tuple[str, Path]], name: str) -> None:
+    there, here = stores[name]
+    expected = dgmm.GaussianMixture(3, random_state=0).fit(here)
+    found = dgmm.GaussianMixture(3, random_state=0).fit(there)
+    np.testing.assert_array_equal(found.means_, expected.means_)
+    np.testing.assert_array_equal(found.predict(there).compute(), expected.predict(here).compute())
+    with LocalCluster(n_workers=2, threads_per_worker=1, **QUIET) as cluster, Client(cluster):
+        spread = dgmm.GaussianMixture(3, random_state=0).fit(there)
+    assert spread.fit_info_["engine"] == "distributed"
+    np.testing.assert_array_equal(spread.means_, expected.means_)
+
+
+def test_the_command_line_on_s3(bucket: str, stores: dict[str, tuple[str, Path]]) -> None:
+    rows, model, labels = stores["sharded"][0], f"{bucket}/m.dgmm", f"{bucket}/labels.zarr"
+
+    def run(*words: str) -> dict[str, object]:
+        done = CliRunner().invoke(main, [*words, "--json"])
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)
+
+    run("fit", rows, "-k", "3", "-o", model)
+    run("predict", rows, "-m", model, "-o", labels)
+    fitted = dgmm.load(model)
+    expected = fitted.predict(zarr.open_array(stores["plain"][1], mode="r")[:])
+    np.testing.assert_array_equal(zarr.open_array(labels, mode="r")[:], expected)
+    names = {key.split("/")[1] for key in fsspec.filesystem("s3").find("bucket")}
+    assert names == {"plain.zarr", "sharded.zarr", "m.dgmm", "labels.zarr"}
+
+    again = CliRunner().invoke(main, ["predict", rows, "-m", model, "-o", labels])
+    assert again.exit_code == 3
+    run("predict", rows, "-m", model, "-o", labels, "--what", "score", "--overwrite")
+    scores = zarr.open_array(labels, mode="r")[:]
+    assert scores.mean() == pytest.approx(run("score", rows, "-m", model)["score"], rel=1e-12)
+
+
+def test_what_is_not_there_is_told(bucket: str) -> None:
+    for url in (f"{bucket}/no.zarr", "s3://no-such-bucket/no.zarr"):
+        with pytest.raises(dgmm.DataError, match="does not exist"):
+            dgmm.GaussianMixture(2).fit(url)
+    with pytest.raises(dgmm.ModelFileError, match="can't be read"):
+        dgmm.load(f"{bucket}/no.dgmm")

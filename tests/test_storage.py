@@ -1,0 +1,171 @@
+"""Model files: whole or not at all, checked when read, and nothing but data."""
+
+import json
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import dgmm
+from dgmm import DataError, GaussianMixture, ModelFileError, load
+from dgmm.covariance import STRUCTURES
+
+PARAMETERS = ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_")
+
+
+@pytest.fixture
+def model(blobs: np.ndarray) -> GaussianMixture:
+    return GaussianMixture(3, random_state=0).fit(blobs)
+
+
+@pytest.fixture
+def file(model: GaussianMixture, tmp_path: Path) -> Path:
+    model.save(tmp_path / "model.dgmm")
+    return tmp_path / "model.dgmm"
+
+
+@pytest.mark.parametrize("kind", STRUCTURES)
+@pytest.mark.parametrize("place", ["local", "memory"])
+def test_a_model_comes_back_bit_for_bit(
+    tmp_path: Path, blobs: np.ndarray, kind: str, place: str
+) -> None:
+    url = str(tmp_path / "m.dgmm") if place == "local" else f"memory://{tmp_path.name}/m.dgmm"
+    model = GaussianMixture(3, covariance_type=kind, random_state=0, tol=1e-4).fit(blobs)
+    model.save(url)
+    back = load(url)
+    for name in PARAMETERS:
+        np.testing.assert_array_equal(getattr(back, name), getattr(model, name))
+    for name in ("converged_", "n_iter_", "lower_bound_", "lower_bounds_", "n_features_in_"):
+        assert getattr(back, name) == getattr(model, name)
+    assert back.get_params() == model.get_params()
+    assert back.fit_info_ == model.fit_info_
+    np.testing.assert_array_equal(back.score_samples(blobs), model.score_samples(blobs))
+
+
+def test_it_can_be_read_without_dgmm(file: Path, model: GaussianMixture) -> None:
+    archive = np.load(file, allow_pickle=False)
+    np.testing.assert_array_equal(archive["means"], model.means_)
+    np.testing.assert_array_equal(archive["covariances"], model.covariances_)
+    assert json.loads(str(archive["header"]))["format"] == "dgmm-model"
+
+
+def test_nothing_is_overwritten_unasked(file: Path, model: GaussianMixture) -> None:
+    before = file.read_bytes()
+    with pytest.raises(DataError, match="exists"):
+        model.save(file)
+    assert file.read_bytes() == before
+    model.save(file, overwrite=True)
+    assert file.read_bytes() == before  # the same model, the same bytes
+    assert list(file.parent.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("place", ["nowhere/model.dgmm", "file/model.dgmm"])
+def test_a_failing_write_leaves_nothing(tmp_path: Path, model: GaussianMixture, place: str) -> None:
+    (tmp_path / "file").write_text("not a directory")
+    with pytest.raises(DataError, match="can't be written"):
+        model.save(tmp_path / place)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_every_truncation_is_refused(file: Path) -> None:
+    whole = file.read_bytes()
+    for length in [*range(0, len(whole), 97), len(whole) - 1]:
+        file.write_bytes(whole[:length])
+        with pytest.raises(ModelFileError, match="no usable model file"):
+            load(file)
+
+
+def test_no_flipped_bit_gives_another_model(file: Path, model: GaussianMixture) -> None:
+    """Where a bit of the archive's own book-keeping is hit, the model may still be whole."""
+    whole = file.read_bytes()
+    refused = 0
+    for place in range(0, len(whole), 41):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 8
+        file.write_bytes(bytes(flipped))
+        try:
+            back = load(file)
+        except ModelFileError:
+            refused += 1
+        else:
+            for name in PARAMETERS:
+                np.testing.assert_array_equal(getattr(back, name), getattr(model, name))
+    assert refused > len(whole) // 41 // 2
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (Path.touch, (Path("exploded"),))  # type: ignore[return-value]
+
+
+def _pickle(path: Path) -> None:
+    path.write_bytes(pickle.dumps(Bomb()))
+
+
+def _pickle_within(path: Path) -> None:
+    arrays = dict(np.load(path))
+    with path.open("wb") as out:
+        np.savez(out, **{**arrays, "means": np.array([Bomb()], dtype=object)})
+
+
+def _compressed(path: Path) -> None:
+    arrays = dict(np.load(path))
+    with path.open("wb") as out:
+        np.savez_compressed(out, **arrays)
+
+
+def _changed(**changes: object):  # type: ignore[no-untyped-def]
+    def change(path: Path) -> None:
+        arrays = dict(np.load(path))
+        header = json.loads(str(arrays.pop("header")))
+        for name, value in changes.items():
+            if name in arrays:
+                arrays[name] = value(arrays[name]) if callable(value) else value
+            else:
+                header[name] = value
+        with path.open("wb") as out:
+            np.savez(out, header=np.array(json.dumps(header)), **arrays)
+
+    return change
+
+
+FLAWS = {
+    "empty": (lambda path: path.write_bytes(b""), "damaged or of another kind"),
+    "text": (lambda path: path.write_text("weights: 1"), "damaged or of another kind"),
+    "an npy file": (lambda path: path.write_bytes(b"\x93NUMPY"), "damaged or of another kind"),
+    "another zip": (
+        lambda path: zipfile.ZipFile(path, "w").writestr("a", "b"),
+        "damaged or of another kind",
+    ),
+    "a pickle": (_pickle, "damaged or of another kind"),
+    "a pickle within": (_pickle_within, "damaged or of another kind"),
+    "compressed": (_compressed, "compressed"),
+    "a newer version": (_changed(version=2), "version 2, this dgmm reads up to 1; upgrade dgmm"),
+    "another format": (_changed(format="other"), "does not say 'dgmm-model'"),
+    "unknown covariances": (_changed(covariance_type="round"), "unknown covariances 'round'"),
+    "covariances of another kind": (_changed(covariance_type="diag"), "not float64 of shape"),
+    "other weights": (_changed(weights=lambda w: w[::-1]), "checksum"),
+    "half precision": (_changed(means=lambda m: m.astype("f2")), "float16"),
+    "NaN": (_changed(means=lambda m: m * np.nan), "NaN or infinity"),
+    "no record": (_changed(record=None), "no record"),
+    "another record": (_changed(record={"params": {}}), "record of the fit lacks"),
+}
+
+
+@pytest.mark.parametrize("flaw", FLAWS)
+def test_what_is_no_model_file_is_refused(
+    file: Path, flaw: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(file.parent)
+    make, message = FLAWS[flaw]
+    make(file)
+    with pytest.raises(ModelFileError, match=message):
+        load(file)
+    assert not Path("exploded").exists()
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="can't be read"):
+        dgmm.load(tmp_path / "nothing.dgmm")
