@@ -255,10 +255,10 @@ def assert_right(model: GaussianMixture, right: Right, case: Case) -> None:
     The kernel bounds the error of a log-density by TOLERANCE; responsibilities, and so parameters
     in units of their component's spread, are then off by a few times it in each iteration: ten
     times in six iterations is the allowance, as EM contracts.  To this comes what no float64 can
-    do better: a mean is stored to u |mean|, a row in the frame to u; and the entries of a covariance
-    to u times the component's own largest variance, which in its narrowest direction is u times
-    the condition number.  (In units of the columns' spread; the factor 16 is (rho + |mu|)^2 of these
-    data in those units.)  So a component that is narrow in all directions has no excuse.  A bent
+    do better: a mean is stored to u |mean|, a row in the frame to u; and the entries of a
+    covariance to u times the component's own largest variance, which in its narrowest direction is
+    u times the condition number.  (In units of the columns' spread; the factor 16 is (rho + |mu|)^2
+    of these data in those units.)  So a component narrow in all directions has no excuse.  A bent
     covariance enters log-densities, so responsibilities and all other parameters, in proportion.
     """
     w = np.ones(len(case.rows)) if case.row_weights is None else case.row_weights
