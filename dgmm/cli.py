@@ -5,6 +5,7 @@ crash, 2 usage, 3 data that can't be used or a plan that does not fit (see ``dgm
 """
 
 import json
+import math
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,14 +22,14 @@ from rich.table import Table
 
 import dgmm
 from dgmm import demo as demonstration
-from dgmm import engine, progress, storage
+from dgmm import engine, places, progress
 from dgmm.covariance import STRUCTURES
-from dgmm.dataset import Dataset, open_dataset
+from dgmm.dataset import BLOCK_BYTES, Dataset, open_dataset
 from dgmm.engine import Meter
 from dgmm.errors import DataError, DgmmError
 from dgmm.estimator import GaussianMixture, load
 from dgmm.kernel import ANSWERS
-from dgmm.output import write_answers
+from dgmm.output import check_target, write_answers
 from dgmm.plan import Plan
 from dgmm.seeding import METHODS
 
@@ -226,8 +227,9 @@ def fit(
     Example: dgmm fit rows.zarr -k 16 -o model.dgmm
     """
     if not overwrite:
-        storage.refuse_existing(output)
-    storage.check_writable(output)
+        places.refuse_existing(output)
+    places.refuse_directory(output)
+    places.check_writable(output)
     dataset = open_dataset(data, weights, missing=missing)
     model = GaussianMixture(
         components,
@@ -283,10 +285,12 @@ def predict(
 
     Example: dgmm predict rows.zarr -m model.dgmm -o labels.zarr
     """
-    if not overwrite:
-        storage.refuse_existing(output)
-    storage.check_writable(output)
+    places.check_writable(output)
     fitted, dataset = _open_both(model, data, None, missing)
+    check_target(output, dataset, overwrite)
+    # A block's answers may be larger than the block: smaller blocks, then.
+    answer_bytes = 8 * math.prod(ANSWERS[what].columns(fitted.mixture_.components))
+    dataset = dataset.recut(BLOCK_BYTES * dataset.row_bytes // max(dataset.row_bytes, answer_bytes))
     meter = Meter()
     with (
         _machines(scheduler, workers, connect_timeout) as client,
@@ -338,7 +342,7 @@ def show(model: str, as_json: bool) -> None:
     """Show the components of a model file, and how it was fitted."""
     fitted = load(model)
     mixture = fitted.mixture_
-    spread = np.sqrt(_variances(fitted))
+    spread = np.sqrt(mixture.variances)
     if as_json:
         described = {
             **_summary(fitted, model),
@@ -448,13 +452,6 @@ def _open_both(
             f"{data} has {dataset.dims} features; {model} was fitted to {fitted.n_features_in_}"
         )
     return fitted, dataset
-
-
-def _variances(fitted: GaussianMixture) -> np.ndarray:
-    """Each feature's variance in each component, (K, D)."""
-    mixture = fitted.mixture_
-    dense = mixture.structure.dense(mixture.covariances, mixture.components, mixture.dims)
-    return np.diagonal(dense, axis1=1, axis2=2)
 
 
 def _summary(model: GaussianMixture, path: str) -> dict[str, Any]:

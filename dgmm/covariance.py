@@ -142,6 +142,10 @@ class Structure(ABC):
         """The covariances as (K, D, D)."""
 
     @abstractmethod
+    def variances(self, covariances: Array, components: int, dims: int) -> Array:
+        """The diagonals of the covariances, (K, D)."""
+
+    @abstractmethod
     def precisions(self, factors: Array) -> Array:
         """The precisions C C', in the shape of the covariances."""
 
@@ -253,6 +257,9 @@ class Full(Structure):
     def dense(self, covariances: Array, components: int, dims: int) -> Array:
         return covariances
 
+    def variances(self, covariances: Array, components: int, dims: int) -> Array:
+        return np.diagonal(covariances, axis1=1, axis2=2)
+
     def precisions(self, factors: Array) -> Array:
         return factors @ factors.swapaxes(1, 2)
 
@@ -329,6 +336,9 @@ class Tied(Structure):
     def dense(self, covariances: Array, components: int, dims: int) -> Array:
         return np.broadcast_to(covariances, (components, dims, dims))
 
+    def variances(self, covariances: Array, components: int, dims: int) -> Array:
+        return np.broadcast_to(np.diagonal(covariances), (components, dims))
+
     def precisions(self, factors: Array) -> Array:
         return factors @ factors.T
 
@@ -398,6 +408,9 @@ class Diagonal(Structure):
     def dense(self, covariances: Array, components: int, dims: int) -> Array:
         return covariances[:, :, None] * np.eye(dims)
 
+    def variances(self, covariances: Array, components: int, dims: int) -> Array:
+        return covariances
+
     def precisions(self, factors: Array) -> Array:
         return factors * factors
 
@@ -456,6 +469,9 @@ class Spherical(Structure):
 
     def dense(self, covariances: Array, components: int, dims: int) -> Array:
         return covariances[:, None, None] * np.eye(dims)
+
+    def variances(self, covariances: Array, components: int, dims: int) -> Array:
+        return np.broadcast_to(covariances[:, None], (components, dims))
 
     def precisions(self, factors: Array) -> Array:
         return factors * factors

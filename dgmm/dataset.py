@@ -13,21 +13,22 @@ makes a result independent of the machines it was computed on.
 import asyncio
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from typing import Any, Final
 from zipfile import BadZipFile
 
+import dask
 import dask.array as da
-import fsspec
 import numpy as np
 import zarr
+from dask.optimization import cull
 from numpy.typing import NDArray
 from zarr.core.sync import sync
 
 from dgmm.errors import DataError, UsageError
+from dgmm.places import exists, is_local, place, protocols
 from dgmm.sweep import Block
 
 BLOCK_BYTES: Final = 8 << 20
@@ -139,7 +140,7 @@ class ZarrSource(Source):
         self.shape, self.dtype = array.shape, np.dtype(array.dtype)
         store = array.store
         self.here = isinstance(store, zarr.storage.MemoryStore) or (
-            isinstance(store, zarr.storage.FsspecStore) and "memory" in _protocols(store.fs)
+            isinstance(store, zarr.storage.FsspecStore) and "memory" in protocols(store.fs)
         )
         if missing == "error" and (lost := self._missing()):
             first, stored, expected = lost
@@ -194,8 +195,18 @@ class DaskSource(Source):
     def cuts(self, block_bytes: int) -> NDArray[np.int64]:
         return np.cumsum([0, *self.array.chunks[0]], dtype=np.int64)
 
+    @cached_property
+    def _graph(self) -> dict[Any, Any]:
+        """The graph of all chunks, optimised once; it never leaves this process."""
+        (optimised,) = dask.optimize(self.array)
+        return dict(optimised.__dask_graph__())
+
     def read(self, start: int, stop: int) -> NDArray[Any]:
-        return np.asarray(self.array[start:stop].compute(scheduler="synchronous"))
+        if start == stop:
+            return np.empty((0, *self.shape[1:]), self.dtype)
+        index = int(np.searchsorted(self.cuts(0), start, side="right")) - 1
+        key = (self.array.name, index, *[0] * (self.array.ndim - 1))
+        return np.asarray(dask.get(cull(self._graph, [key])[0], key))
 
     def recut(self, cuts: NDArray[np.int64]) -> "DaskSource":
         """The same rows in chunks of other sizes."""
@@ -215,6 +226,8 @@ def open_source(data: Any, missing: str = "error") -> Source:
             return ZarrSource(data, str(data.store_path), missing)
         case zarr.Group():
             raise DataError(_name_an_array(data, str(data.store_path)))
+        case np.ma.MaskedArray():
+            raise DataError("masked arrays are not supported: fill or drop the masked rows")
         case np.memmap() if source := NpySource.behind(data):
             return source
         case _:
@@ -222,19 +235,15 @@ def open_source(data: Any, missing: str = "error") -> Source:
 
 
 def _open_path(path: str, missing: str) -> Source:
-    protocol, _, _ = path.rpartition("://")
-    try:
-        filesystem, inner = fsspec.core.url_to_fs(path)
-    except (ValueError, ImportError) as error:
-        raise DataError(f"{path} can't be opened: {error}") from error
-    if not filesystem.exists(inner):
+    filesystem, inner = place(path)
+    if not exists(path):
         raise DataError(f"{path} does not exist")
     if path.endswith(".npy"):
-        if protocol not in ("", "file"):
+        if not is_local(filesystem):
             raise UsageError(f"{path}: .npy files are read from local paths; remote data as Zarr")
         return NpySource(inner)
     try:
-        found = zarr.open(inner if protocol in ("", "file") else path, mode="r")
+        found = zarr.open(inner if is_local(filesystem) else path, mode="r")
     except FileNotFoundError as error:
         raise DataError(f"{path} is neither a Zarr array or group nor a .npy file") from error
     except (ValueError, KeyError, OSError, TypeError) as error:
@@ -252,11 +261,6 @@ def _name_an_array(group: "zarr.Group", path: str) -> str:
         return f"{path} is a Zarr group without arrays"
     listed = ", ".join(f"{path.rstrip('/')}/{name}" for name in arrays[:10])
     return f"{path} is a Zarr group; name one of its {len(arrays)} arrays: {listed}"
-
-
-def _protocols(filesystem: Any) -> Sequence[str]:
-    protocol = filesystem.protocol
-    return (protocol,) if isinstance(protocol, str) else protocol
 
 
 @dataclass(frozen=True)
@@ -318,6 +322,10 @@ class Dataset:
         """The rows of block ``index``: the first one's number, and one past the last one's."""
         return int(self.cuts[index]), int(self.cuts[index + 1])
 
+    def recut(self, block_bytes: int) -> "Dataset":
+        """The same rows in blocks of about ``block_bytes``, as far as storage allows."""
+        return open_dataset(self.source, self.weights, block_bytes=block_bytes)
+
     def block(self, index: int) -> Block:
         """Read block ``index``."""
         start, stop = self.span(index)
@@ -353,8 +361,21 @@ def open_dataset(
         If there is no array there, or its shape or dtype can't be rows of numbers.
     """
     if isinstance(data, Dataset):
+        if sample_weight is not None:
+            raise UsageError("a Dataset brings its own weights: give them to open_dataset")
         return data
     source = open_source(data, missing)
+    _check_rows(source)
+    cuts = source.cuts(block_bytes)
+    weights = None if sample_weight is None else open_source(sample_weight, missing)
+    if weights is not None:
+        _check_weights(weights, source)
+    if isinstance(weights, DaskSource):
+        weights = weights.recut(cuts)
+    return Dataset(source, weights, cuts)
+
+
+def _check_rows(source: Source) -> None:
     if len(source.shape) != 2:
         raise DataError(
             f"rows must be 2-D, (rows, features); {source.name} has shape {source.shape}. "
@@ -372,18 +393,15 @@ def open_dataset(
             f"{source.name} has no columns: 0 feature(s) (shape={source.shape}) while a minimum of "
             "1 is required."
         )
-    cuts = source.cuts(block_bytes)
-    weights = None if sample_weight is None else open_source(sample_weight, missing)
-    if weights is not None:
-        if weights.shape != source.shape[:1]:
-            raise DataError(
-                f"weights must be one number a row, shape {source.shape[:1]}; "
-                f"{weights.name} has shape {weights.shape}"
-            )
-        _check_dtype(weights, "weights")
-        if isinstance(weights, DaskSource):
-            weights = weights.recut(cuts)
-    return Dataset(source, weights, cuts)
+
+
+def _check_weights(weights: Source, source: Source) -> None:
+    if weights.shape != source.shape[:1]:
+        raise DataError(
+            f"weights must be one number a row, shape {source.shape[:1]}; "
+            f"{weights.name} has shape {weights.shape}"
+        )
+    _check_dtype(weights, "weights")
 
 
 def _check_dtype(source: Source, what: str) -> None:

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.datasets import load_sample_image
 
-from dgmm import report, storage
+from dgmm import places, report
 from dgmm.covariance import Array
 from dgmm.dataset import Dataset, open_dataset
 from dgmm.errors import DataError
@@ -139,7 +139,7 @@ def prepare(directory: Path, overwrite: bool) -> None:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"{directory} can't be made: {error}") from error
-    storage.check_writable(str(directory / PICTURE))
+    places.check_writable(str(directory / PICTURE))
     for path in found:
         if path.is_dir():
             shutil.rmtree(path)

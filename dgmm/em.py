@@ -106,10 +106,9 @@ class State:
         D u times the trace, which costs the square of that, relative to the variance.
         """
         mixture = self.mixture
-        structure, dims, ones = mixture.structure, mixture.dims, np.ones(mixture.dims)
-        dense = structure.dense(mixture.covariances, mixture.components, dims)
-        condition = np.trace(dense, axis1=1, axis2=2) * structure.trace(mixture.factors, ones)
-        off = dims * np.finfo(np.float64).eps * condition
+        inverse = mixture.structure.trace(mixture.factors, np.ones(mixture.dims))
+        condition = mixture.variances.sum(axis=1) * inverse
+        off = mixture.dims * np.finfo(np.float64).eps * condition
         return 2 * TOLERANCE + 1e-12 * abs(self.objective) + float(mixture.weights @ off**2)
 
 

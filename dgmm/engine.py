@@ -10,10 +10,12 @@ other, not scattered data: a result can be computed again when its worker dies, 
 lost with it.  Only the final sum comes back.  The rows of a Dask array come through its own graph.
 """
 
+import pickle
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -23,6 +25,8 @@ import numpy as np
 from dask.delayed import delayed
 from dask.system import CPU_COUNT
 from distributed import Client, KilledWorker, default_client
+from distributed.client import FutureCancelledError
+from distributed.comm import CommClosedError
 from threadpoolctl import threadpool_limits
 
 from dgmm.dataset import DaskSource, Dataset, Source
@@ -40,6 +44,12 @@ TASK_BYTES: Final = 256 << 20
 """The most one task reads, so that a lost one costs seconds."""
 
 RETRIES: Final = 2
+
+WORKER_SECONDS: Final = 60
+"""How long to wait for a cluster's first worker."""
+
+LOST: Final = (CancelledError, FutureCancelledError, CommClosedError)
+"""What a future says when its scheduler is gone."""
 
 
 class Meter:
@@ -90,12 +100,35 @@ def connect(address: str, seconds: float = 10.0) -> Client:
         ) from error
 
 
-def one_blas_thread() -> threadpool_limits:
-    """While inside, matrix products use one thread each: the threads are ours to share out.
+class _OneBlasThread:
+    """While anyone is inside, matrix products use one thread each: threads are ours to share out.
 
-    Enter it in the thread that starts the work: of several, only the first can set the limit.
+    The limit belongs to the process, and threadpoolctl lets only the thread that set it lift it.
+    So one thread of ours does both, for the first one in and the last one out.
     """
-    return threadpool_limits(1)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._keeper = ThreadPoolExecutor(1, "dgmm-blas")
+        self._limit: Any = None
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            if not self._inside:
+                self._limit = self._keeper.submit(threadpool_limits, 1).result()
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if not self._inside:
+                    self._keeper.submit(self._limit.restore_original_limits).result()
+
+
+one_blas_thread = _OneBlasThread()
 
 
 def _apply(fn: Callable[[Block, G], T], given: G, read: Callable[[], Block], place: str) -> T:
@@ -153,7 +186,7 @@ class Cluster:
     def __call__(self, fn: Callable[[Block, G], T], given: G) -> T:
         if self.dataset.lazy:
             return self._through_graph(fn, given)
-        threads = sum(self.client.nthreads().values())
+        threads = _wait_for_threads(self.client)
         step = run_length(self.dataset, threads)
         runs = [
             (first, min(first + step, self.dataset.blocks))
@@ -162,8 +195,11 @@ class Cluster:
         job: Any = (self.dataset, fn, given)
         futures: list[Any] = []
         try:
-            futures += self._submit(job, runs, inline=len(runs) <= 2 * threads)
+            few = len(runs) <= 2 * threads
+            futures += self._submit(job, runs, inline=few and _is_small(job, len(runs)))
             return futures[-1].result()
+        except LOST as error:
+            raise _lost(error) from error
         except KilledWorker as error:
             raise self._named(error, futures, runs) from error
         finally:
@@ -238,11 +274,14 @@ class Cluster:
         add = delayed(tree_sum, pure=False)
         while len(level) > 1:
             level = [add(level[i : i + FAN_IN]) for i in range(0, len(level), FAN_IN)]
+        _wait_for_threads(self.client)
         future = self.client.compute(level[0], retries=RETRIES)
         try:
             result = future.result()
         except BlockError:
             raise
+        except LOST as error:
+            raise _lost(error) from error
         except Exception as error:  # in the graph that the array came with
             name = self.dataset.source.name
             raise BlockError(
@@ -252,6 +291,27 @@ class Cluster:
             future.release()
         self.meter.add(self.dataset.rows)
         return result
+
+
+def _wait_for_threads(client: Client) -> int:
+    """How many threads the workers have, once there is a worker."""
+    if not client.nthreads():
+        try:
+            client.wait_for_workers(1, timeout=WORKER_SECONDS)
+        except TimeoutError as error:
+            raise ClusterError(
+                f"the Dask cluster had no worker within {WORKER_SECONDS} s"
+            ) from error
+    return max(1, sum(client.nthreads().values()))
+
+
+def _lost(error: BaseException) -> ClusterError:
+    return ClusterError(f"the Dask cluster was lost during a pass: {type(error).__name__}: {error}")
+
+
+def _is_small(job: Any, copies: int) -> bool:
+    """Whether so many copies of ``job`` may travel through the scheduler."""
+    return copies * len(pickle.dumps(job)) < 10 << 20
 
 
 def _rows(dataset: Dataset, first: int, last: int) -> int:

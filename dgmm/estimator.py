@@ -25,7 +25,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dgmm import engine, storage
 from dgmm.covariance import STRUCTURES, Array
-from dgmm.dataset import Dataset, open_dataset
+from dgmm.dataset import DaskSource, Dataset, open_dataset
 from dgmm.errors import (
     DataError,
     DegenerateWarning,
@@ -44,7 +44,7 @@ from dgmm.sweep import Block, Sweep
 Data = Any
 """Rows (N, D): an array-like, ``dask.array``, ``zarr.Array``, path, URL or ``Dataset``."""
 
-STORED = (str, PathLike, da.Array, zarr.Array, zarr.Group, Dataset)
+STORED = (str, PathLike, da.Array, zarr.Array, zarr.Group, np.memmap, Dataset)
 
 
 class GaussianMixture(DensityMixin, BaseEstimator):
@@ -78,7 +78,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     verbose : int, default=0
         Print a line for each pass.
     n_jobs : int, optional
-        Threads of this process; all its processors by default.  Not used on a cluster.
+        Threads of this process; by default, or for -1, all its processors.  Not used on a cluster.
     memory : str or int, optional
         What a worker process may take, such as "2GiB"; by default 70 % of what it has.  A fit that
         would take more is refused.
@@ -180,10 +180,10 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         """
         dataset, request = self._prepare(X, sample_weight)
         client = client or engine.active_client()
-        planned = plan(dataset, request, client, self.n_jobs, self.memory)
+        planned = plan(dataset, request, client, self._threads, self.memory)
         planned.check()
         began = time.perf_counter()
-        sweep = engine.over(dataset, client, self.n_jobs, meter)
+        sweep = engine.over(dataset, client, self._threads, meter)
         question = request.question(dataset.rows, dataset.dims, dataset.weights is not None)
         fell = 0.0
         for progress in fit(sweep, request, question):
@@ -195,7 +195,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     def plan(self, X: Data, sample_weight: Data = None, client: Client | None = None) -> Plan:
         """What ``fit`` would need for ``X``, worked out without fitting."""
         dataset, request = self._prepare(X, sample_weight)
-        return plan(dataset, request, client or engine.active_client(), self.n_jobs, self.memory)
+        return plan(dataset, request, client or engine.active_client(), self._threads, self.memory)
+
+    @property
+    def _threads(self) -> int | None:
+        return CPU_COUNT if self.n_jobs == -1 else self.n_jobs
 
     def _prepare(self, X: Data, sample_weight: Data) -> tuple[Dataset, Request]:
         """What is to be fitted to what, both checked as far as that needs no pass."""
@@ -207,7 +211,10 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         """The parameters, checked."""
         structure = _choose("covariance_type", self.covariance_type, STRUCTURES)
         _choose("init_params", self.init_params, METHODS)
-        for name, least in (("n_components", 1), ("max_iter", 1), ("n_init", 1)):
+        counts = [("n_components", 1), ("max_iter", 1), ("n_init", 1)]
+        if self.n_jobs is not None and self.n_jobs != -1:
+            counts.append(("n_jobs", 1))
+        for name, least in counts:
             value = getattr(self, name)
             if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
                 raise UsageError(f"{name} must be an integer of at least {least}, not {value!r}")
@@ -260,6 +267,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         components, dims = request.components, dataset.dims
         if self.warm_start and hasattr(self, "mixture_"):
             fitted = self.mixture_
+            if fitted.structure is not request.structure:
+                raise UsageError(
+                    f"warm_start goes on from {fitted.structure.name!r} covariances; "
+                    f"covariance_type is {self.covariance_type!r}"
+                )
             if fitted.means.shape != (components, dims):
                 raise UsageError(
                     f"warm_start goes on from {fitted.components} components of {fitted.dims} "
@@ -360,15 +372,15 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         dataset = self._dataset(X)
         kind = ANSWERS[what]
         columns = kind.columns(self.mixture_.components)
-        if isinstance(X, STORED):
+        if isinstance(X, STORED) and not isinstance(X, np.memmap):
             lengths = tuple(np.diff(dataset.cuts).tolist())
             given = (dataset, self.mixture_, what)
             meta = np.empty((0,) * (1 + len(columns)), dtype=kind.dtype)
-            if not dataset.lazy:
+            if not isinstance(dataset.source, DaskSource):
                 return da.map_blocks(
                     _answer_block, given, chunks=(lengths, *((c,) for c in columns)), meta=meta
                 )
-            return dataset.source.array.map_blocks(  # type: ignore[attr-defined]
+            return dataset.source.array.map_blocks(
                 _answer_chunk,
                 self.mixture_,
                 what,
@@ -383,7 +395,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             stop = block.start + len(block.rows)
             answers[block.start : stop] = answer(block.rows, self.mixture_, what, block.start)
 
-        with engine.one_blas_thread(), ThreadPoolExecutor(self.n_jobs or CPU_COUNT) as pool:
+        with engine.one_blas_thread(), ThreadPoolExecutor(self._threads or CPU_COUNT) as pool:
             list(pool.map(fill, range(dataset.blocks)))
         return answers
 
@@ -409,7 +421,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         """
         check_is_fitted(self)
         dataset = self._dataset(X, sample_weight)
-        sweep = sweep or engine.over(dataset, threads=self.n_jobs)
+        sweep = sweep or engine.over(dataset, threads=self._threads)
         total = sweep(total_score, self.mixture_)
         if not total.weight > 0:
             raise DataError("all weights are zero: there is nothing to score")
@@ -433,9 +445,13 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         Raises ``DataError`` if something is there already, unless ``overwrite``.
         """
         check_is_fitted(self)
+        plain = {
+            name: value.item() if isinstance(value, np.generic) else value
+            for name, value in self.get_params().items()
+        }
         params = {
             name: value
-            for name, value in self.get_params().items()
+            for name, value in plain.items()
             if isinstance(value, str | int | float | bool) or value is None
         }
         record = {

@@ -9,7 +9,7 @@ of the last one.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -89,7 +89,7 @@ class Progress:
 def fit(sweep: Sweep, request: Request, question: Question) -> Iterator[Progress]:
     """Fit; raises ``DataError`` after the first sweep if the rows can't be used."""
     found = sweep(survey, question)
-    _check(found)
+    _check(found, request.components)
     setting = Setting.of(found, request.structure, request.reg_covar)
     yield Progress(1, found, setting)
     starts = [_start(found, setting, request) for _ in range(request.n_init)]
@@ -98,7 +98,7 @@ def fit(sweep: Sweep, request: Request, question: Question) -> Iterator[Progress
         yield Progress(passes, found, setting, states)
 
 
-def _check(found: Survey) -> None:
+def _check(found: Survey, components: int) -> None:
     if found.flaw is not None:
         raise DataError(found.flaw[1])
     if not found.weight > 0:
@@ -107,31 +107,27 @@ def _check(found: Survey) -> None:
         raise DataError(
             f"the weights sum to {found.weight:.3g}; rescale them, so that sums don't overflow"
         )
+    if found.weighted < components:
+        raise DataError(
+            f"{found.weighted} rows have a weight above 0, fewer than the {components} components"
+        )
     if not np.isfinite(found.variance).all():
         raise DataError("the rows are too large: their sums of squares overflow; rescale them")
 
 
 def _start(found: Survey, setting: Setting, request: Request) -> Mixture:
     """One first mixture (in the frame): what is given of it, the rest by ``init_params``."""
-    given = (request.weights, request.means, request.precisions)
-    if any(part is None for part in given):
-        random, method = request.random, request.init_params
-        seeded = setting.frame.leave(
-            seeding.seed(found, setting, request.components, method, random)
-        )
-    else:
-        seeded = None
-    weights, means = request.weights, request.means
-    if weights is None or means is None or seeded is not None:
-        assert seeded is not None
-        weights = seeded.weights if weights is None else weights
-        means = seeded.means if means is None else means
-    if request.precisions is None:
-        assert seeded is not None
-        mixture = Mixture(request.structure, weights, means, seeded.covariances, seeded.factors)
-    else:
-        mixture = given_mixture(request.structure, weights, means, request.precisions)
-    return setting.frame.enter(mixture)
+    weights, means, precisions = request.weights, request.means, request.precisions
+    if weights is not None and means is not None and precisions is not None:
+        return setting.frame.enter(given_mixture(request.structure, weights, means, precisions))
+    seeded = setting.frame.leave(
+        seeding.seed(found, setting, request.components, request.init_params, request.random)
+    )
+    weights = seeded.weights if weights is None else weights
+    means = seeded.means if means is None else means
+    if precisions is not None:
+        return setting.frame.enter(given_mixture(request.structure, weights, means, precisions))
+    return setting.frame.enter(replace(seeded, weights=weights, means=means))
 
 
 def given_mixture(structure: Structure, weights: Array, means: Array, precisions: Array) -> Mixture:

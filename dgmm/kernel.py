@@ -172,6 +172,8 @@ def _e_step_of(
     for chosen, x in tiles(block, frame, size):
         n = x.shape[1]
         weights = None if block.weights is None else block.weights[chosen].astype(np.float64)
+        if weights is not None:
+            x[:, weights == 0] = 0.0  # whatever such a row holds is as if absent
         features = layout.features(x, buffer[:, :n])
         log_joint = np.matmul(eta, features, out=joint[:, :n])
         own: list[tuple[int, Array]] = []  # the sums of centred components
@@ -274,5 +276,7 @@ def answer(rows: NDArray[Any], mixture: Mixture, what: str, start: int = 0) -> N
     for chosen, x in tiles(block, frame, size):
         log_joint = form.eta @ form.layout.features(x, buffer[:, : x.shape[1]])
         form.correct(log_joint, x)
+        if not np.isfinite(log_joint.max(axis=0)).all():
+            raise DataError("the rows are too far from the model: their log-densities overflow")
         answers[chosen] = kind.of(log_joint, form.common(x) - frame.log_volume)
     return answers

@@ -74,6 +74,11 @@ class Mixture:
         half_log_det = self.structure.half_log_det(self.factors, self.dims)
         return self.log_weights + half_log_det - 0.5 * self.dims * np.log(2 * np.pi)
 
+    @property
+    def variances(self) -> Array:
+        """Each feature's variance in each component, (K, D)."""
+        return self.structure.variances(self.covariances, self.components, self.dims)
+
     def log_joint(self, k: int, x: Array) -> Array:
         """log pi_k + log N(x | k), (n,), by differences from the mean; ``x`` is (D, n)."""
         white = self.structure.whiten(self.factors, k, x - self.means[k][:, None])
@@ -81,10 +86,8 @@ class Mixture:
 
     def moments(self) -> tuple[Array, Array]:
         """The mean (D,) and the variance of each feature (D,) of the mixture as a whole."""
-        dense = self.structure.dense(self.covariances, self.components, self.dims)
-        within = np.diagonal(dense, axis1=1, axis2=2)
         mean = self.weights @ self.means
-        return mean, self.weights @ (within + (self.means - mean) ** 2)
+        return mean, self.weights @ (self.variances + (self.means - mean) ** 2)
 
     def sample(self, rows: int, rng: Any) -> tuple[Array, NDArray[np.int64]]:
         """Draw ``rows`` rows (rows, D), grouped by component, and their components (rows,).
@@ -101,7 +104,7 @@ class Mixture:
 
     def marginal(self, features: Sequence[int]) -> "Mixture":
         """The mixture of some ``features`` alone, in the order given, as a full mixture."""
-        chosen = np.asarray(features)
+        chosen = np.arange(self.dims)[list(features)]
         dense = self.structure.dense(self.covariances, self.components, self.dims)
         return _full(self.weights, self.means[:, chosen], dense[:, chosen[:, None], chosen])
 
@@ -112,7 +115,7 @@ class Mixture:
         S_aa - S_ab S_bb^-1 S_ba, and its weight is multiplied by its density at the values
         (Bishop, Pattern Recognition and Machine Learning, 2006, section 2.3.1).
         """
-        given = np.asarray(features)
+        given = np.arange(self.dims)[list(features)]
         free = np.setdiff1d(np.arange(self.dims), given)
         known = self.marginal(features)
         point = np.asarray(values, dtype=np.float64)
@@ -129,8 +132,12 @@ class Mixture:
 
 
 def _full(weights: Array, means: Array, covariances: Array) -> Mixture:
-    covariances, factors, _ = STRUCTURES["full"].factor(covariances)
-    return Mixture(STRUCTURES["full"], weights, means, covariances, factors)
+    """A full mixture; its covariances are factored where a feature's spread is about 1."""
+    full, within = STRUCTURES["full"], np.diagonal(covariances, axis1=1, axis2=2)
+    scale = Frame.of(means[0], within.mean(axis=0), full).scale
+    covariances, factors, _ = full.factor(covariances / scale[:, None] / scale)
+    covariances, factors = full.rescale(covariances, factors, scale)
+    return Mixture(full, weights, means, covariances, factors)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 Each task writes the chunks of its own block, whole, so no two tasks touch the same chunk and a
 task that runs twice does no harm.  The array grows under a temporary name beside its own, which
-it gets when complete: an array of that name is always whole.
+it gets when complete: an array of that name is always whole.  An object store can't rename, so
+there it is copied in the end, its metadata last: until then there is no array of that name.
 """
 
 import os
@@ -11,15 +12,14 @@ from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
-import fsspec
 import zarr
 
 from dgmm.dataset import Dataset
 from dgmm.errors import DataError
 from dgmm.kernel import ANSWERS, answer
 from dgmm.mixture import Mixture
+from dgmm.places import exists, is_local, place, refuse_existing
 from dgmm.statistics import Total
-from dgmm.storage import is_local
 from dgmm.sweep import Block, Sweep
 
 
@@ -50,9 +50,24 @@ def write_answers(sweep: Sweep, dataset: Dataset, mixture: Mixture, what: str, u
     return int(written.weight)
 
 
+def check_target(url: str, dataset: Dataset, overwrite: bool) -> None:
+    """Raise ``DataError`` unless an array may be put at ``url``, in place of no more than one."""
+    if not overwrite:
+        refuse_existing(url)
+    if not exists(url):
+        return
+    try:
+        zarr.open_array(url, mode="r")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{url} is no Zarr array; it is not overwritten") from error
+    mine, rows = (place(name.rstrip("/"))[1] for name in (url, dataset.source.name))
+    if f"{rows}/".startswith(f"{mine}/"):
+        raise DataError(f"{url} holds the rows themselves; choose another name")
+
+
 def remove(url: str) -> None:
     """Remove the array at ``url``, if there is one."""
-    filesystem, path = fsspec.core.url_to_fs(url)
+    filesystem, path = place(url)
     with suppress(FileNotFoundError):
         filesystem.rm(path, recursive=True)
 
@@ -68,8 +83,8 @@ def _write(block: Block, given: tuple[str, Mixture, str]) -> Total:
 
 
 def _rename(partial: str, url: str) -> None:
-    filesystem, source = fsspec.core.url_to_fs(partial)
-    _, target = fsspec.core.url_to_fs(url.rstrip("/"))
+    filesystem, source = place(partial)
+    _, target = place(url.rstrip("/"))
     if is_local(filesystem):
         aside = f"{target}.{uuid4().hex}.old"
         if os.path.exists(target):
@@ -79,7 +94,10 @@ def _rename(partial: str, url: str) -> None:
         return
     # An object store can't rename: copy, and last of all the metadata that makes it an array.
     remove(url)
-    keys = sorted(filesystem.find(source), key=lambda key: key.endswith("zarr.json"))
-    for key in keys:
-        filesystem.copy(key, target + key[len(source) :])
+    try:
+        for key in sorted(filesystem.find(source), key=lambda key: key.endswith("zarr.json")):
+            filesystem.copy(key, target + key[len(source) :])
+    except BaseException:
+        remove(url)
+        raise
     remove(partial)

@@ -163,7 +163,7 @@ def _thread_bytes(dataset: Dataset, request: Request) -> int:
     columns = request.n_init * request.components
     width = request.structure.centred.width(dataset.dims)
     tile = 3 * max(TILE_BYTES, 8 * (width + 2 * columns) * tile_rows(width + 2 * columns))
-    survey = 8 * 6 * TILE * dataset.dims
+    survey = 8 * 6 * min(TILE, dataset.block_rows) * dataset.dims
     return dataset.read_bytes + max(tile, survey)
 
 

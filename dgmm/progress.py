@@ -64,7 +64,8 @@ def show_fit(
     """Run a fit to its end, showing each pass; the last progress."""
     pace = _Pace(tol, max_iter)
     if quiet:
-        *_, last = passes
+        for last in passes:  # noqa: B007 - one at a time: a list of them would be long
+            pass
         return last
     if not sys.stderr.isatty():
         for last in passes:
@@ -102,9 +103,9 @@ class _Pace:
     def _iterations_left(self, change: float, done: int) -> int:
         """Until the change, which shrinks by a steady factor, is below the tolerance."""
         most = self._max_iter - done
-        ratio = change / self._change
-        if not (0 < ratio < 1 and change > 0 and self._tol > 0 and math.isfinite(ratio)):
+        if not (self._tol > 0 and 0 < change < self._change < math.inf):
             return most
+        ratio = change / self._change
         return max(0, min(most, 2 + math.ceil(math.log(self._tol / change) / math.log(ratio))))
 
 

@@ -51,7 +51,7 @@ def sample_seed(random: Random) -> int:
 def seed(found: Survey, setting: Setting, components: int, method: str, random: Random) -> Mixture:
     """A first mixture (in the frame) of so many components, by a ``method`` of ``METHODS``."""
     sample = found.sample
-    if len(sample.numbers) < found.rows:  # drawn in proportion to the weights
+    if len(sample.numbers) < found.weighted:  # drawn in proportion to the weights
         sample = replace(sample, weights=np.ones_like(sample.weights))
     with threadpool_limits(1), warnings.catch_warnings():
         # One thread: k-means adds in the order in which threads arrive.  Fewer clusters than

@@ -20,40 +20,16 @@ import zipfile
 from typing import Any, Final
 from uuid import uuid4
 
-import fsspec
 import numpy as np
 
 from dgmm.covariance import STRUCTURES
 from dgmm.errors import DataError, ModelFileError
 from dgmm.mixture import Mixture
+from dgmm.places import is_local, place, refuse_existing
 
 FORMAT: Final = "dgmm-model"
 VERSION: Final = 1
 ARRAYS: Final = ("weights", "means", "covariances", "precisions_cholesky")
-
-
-def refuse_existing(url: str) -> None:
-    """Raise ``DataError`` if something is at ``url`` already."""
-    filesystem, path = fsspec.core.url_to_fs(url)
-    if filesystem.exists(path):
-        raise DataError(f"{url} exists; choose another name or allow it to be overwritten")
-
-
-def check_writable(url: str) -> None:
-    """Raise ``DataError`` unless a file can be made at ``url``; leaves nothing behind."""
-    filesystem, path = fsspec.core.url_to_fs(url)
-    if not is_local(filesystem):
-        return
-    parent = os.path.dirname(os.path.abspath(path))
-    if not os.path.isdir(parent):
-        raise DataError(f"{url} can't be written: there is no directory {parent}")
-    probe = os.path.join(parent, f".dgmm-{uuid4().hex}")
-    try:
-        with open(probe, "xb"):
-            pass
-        os.remove(probe)
-    except OSError as error:
-        raise DataError(f"{url} can't be written: {error}") from error
 
 
 def write_model(url: str, mixture: Mixture, record: dict[str, Any], overwrite: bool) -> None:
@@ -75,11 +51,11 @@ def write_model(url: str, mixture: Mixture, record: dict[str, Any], overwrite: b
 
 def read_model(url: str) -> tuple[Mixture, dict[str, Any]]:
     """Read a mixture and the record of its fit; raises ``ModelFileError`` if that can't be done."""
-    filesystem, path = fsspec.core.url_to_fs(url)
     try:
+        filesystem, path = place(url)
         with filesystem.open(path, "rb") as file:
             content = file.read()
-    except OSError as error:
+    except Exception as error:  # each file system has errors of its own
         raise ModelFileError(f"{url} can't be read: {error}") from error
     try:
         return _parse(content)
@@ -155,14 +131,9 @@ def _mixture(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Mixture:
     return Mixture(structure, *(arrays[name] for name in ARRAYS))
 
 
-def is_local(filesystem: Any) -> bool:
-    """Whether files lie on a file system of this machine."""
-    return "file" in (filesystem.protocol if filesystem.protocol else ())
-
-
 def _write(url: str, content: bytes) -> None:
     """Write a file that appears whole or not at all, and survives a power cut."""
-    filesystem, path = fsspec.core.url_to_fs(url)
+    filesystem, path = place(url)
     try:
         if not is_local(filesystem):
             filesystem.pipe_file(path, content)  # one PUT: atomic on object stores
@@ -177,5 +148,5 @@ def _write(url: str, content: bytes) -> None:
         finally:
             if os.path.exists(beside):
                 os.remove(beside)
-    except OSError as error:
+    except Exception as error:  # each file system has errors of its own
         raise DataError(f"{url} can't be written: {error}") from error

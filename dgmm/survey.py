@@ -92,8 +92,8 @@ class Survey:
 
     Attributes
     ----------
-    rows, weight : int, float
-        The number of rows and the sum of their weights.
+    rows, weighted, weight : int, int, float
+        The number of rows, how many have a weight above 0, and the sum of the weights.
     mean : (D,)
         Weighted.
     scatter : (D,) or (D, D)
@@ -106,6 +106,7 @@ class Survey:
     """
 
     rows: int
+    weighted: int
     weight: float
     mean: Array
     scatter: Array
@@ -124,6 +125,7 @@ class Survey:
         flaws = [flaw for flaw in (self.flaw, other.flaw) if flaw is not None]
         return Survey(
             self.rows + other.rows,
+            self.weighted + other.weighted,
             weight,
             self.mean + share * delta,
             self.scatter + other.scatter + between,
@@ -164,7 +166,7 @@ def _nothing(dims: int, question: Question) -> Survey:
     sample = Sample(question.sample, none, np.empty(0, np.int64), np.empty((0, dims)), none)
     scatter = np.zeros((dims, dims) if question.pairs else dims)
     low, high = np.full(dims, np.inf), np.full(dims, -np.inf)
-    return Survey(0, 0.0, np.zeros(dims), scatter, low, high, sample, None)
+    return Survey(0, 0, 0.0, np.zeros(dims), scatter, low, high, sample, None)
 
 
 def _survey_tile(tile: Block, question: Question) -> Survey:
@@ -172,7 +174,7 @@ def _survey_tile(tile: Block, question: Question) -> Survey:
     nothing = _nothing(tile.rows.shape[1], question)
     if flaw := describe_flaw(tile) or _weight_flaw(tile):
         return replace(nothing, rows=count, flaw=(tile.start, flaw))
-    rows = tile.rows.astype(np.float64)
+    rows = tile.rows.astype(np.float64, order="C")
     numbers = np.arange(tile.start, tile.start + count, dtype=np.int64)
     weights = np.ones(count) if tile.weights is None else tile.weights.astype(np.float64)
     if not weights.all():
@@ -188,6 +190,7 @@ def _survey_tile(tile: Block, question: Question) -> Survey:
     sample = Sample(question.sample, keys[near], numbers[near], rows[near], weights[near])
     return Survey(
         count,
+        len(rows),
         float(weight),
         mean,
         _products(away, question.pairs),
