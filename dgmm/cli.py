@@ -331,7 +331,7 @@ def score(
         _machines(scheduler, workers, connect_timeout) as client,
         progress.sweep_bar(meter, dataset.rows, "score", quiet),
     ):
-        scored = fitted.criteria(dataset, engine.over(dataset, client, threads, meter))
+        scored = fitted.criteria(dataset, sweep=engine.over(dataset, client, threads, meter))
     _tell({"model": model, "data": data, "rows": dataset.rows, **scored}, as_json)
 
 

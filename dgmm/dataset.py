@@ -324,7 +324,11 @@ class Dataset:
 
     def recut(self, block_bytes: int) -> "Dataset":
         """The same rows in blocks of about ``block_bytes``, as far as storage allows."""
-        return open_dataset(self.source, self.weights, block_bytes=block_bytes)
+        cuts = self.source.cuts(block_bytes)
+        weights = self.weights
+        return Dataset(
+            self.source, weights.recut(cuts) if isinstance(weights, DaskSource) else weights, cuts
+        )
 
     def block(self, index: int) -> Block:
         """Read block ``index``."""

@@ -10,7 +10,6 @@ other, not scattered data: a result can be computed again when its worker dies, 
 lost with it.  Only the final sum comes back.  The rows of a Dask array come through its own graph.
 """
 
-import pickle
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from dask.system import CPU_COUNT
 from distributed import Client, KilledWorker, default_client
 from distributed.client import FutureCancelledError
 from distributed.comm import CommClosedError
+from distributed.protocol.pickle import dumps
 from threadpoolctl import threadpool_limits
 
 from dgmm.dataset import DaskSource, Dataset, Source
@@ -295,6 +295,8 @@ class Cluster:
 
 def _wait_for_threads(client: Client) -> int:
     """How many threads the workers have, once there is a worker."""
+    if client.status != "running":
+        raise ClusterError("the Dask cluster was lost: its scheduler does not answer")
     if not client.nthreads():
         try:
             client.wait_for_workers(1, timeout=WORKER_SECONDS)
@@ -311,7 +313,7 @@ def _lost(error: BaseException) -> ClusterError:
 
 def _is_small(job: Any, copies: int) -> bool:
     """Whether so many copies of ``job`` may travel through the scheduler."""
-    return copies * len(pickle.dumps(job)) < 10 << 20
+    return copies * len(dumps(job)) < 10 << 20
 
 
 def _rows(dataset: Dataset, first: int, last: int) -> int:

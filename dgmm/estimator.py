@@ -44,7 +44,7 @@ from dgmm.sweep import Block, Sweep
 Data = Any
 """Rows (N, D): an array-like, ``dask.array``, ``zarr.Array``, path, URL or ``Dataset``."""
 
-STORED = (str, PathLike, da.Array, zarr.Array, zarr.Group, np.memmap, Dataset)
+STORED = (str, PathLike, da.Array, zarr.Array, zarr.Group, np.memmap, np.ma.MaskedArray, Dataset)
 
 
 class GaussianMixture(DensityMixin, BaseEstimator):

@@ -274,8 +274,9 @@ def answer(rows: NDArray[Any], mixture: Mixture, what: str, start: int = 0) -> N
     buffer = np.empty((width, size))
     answers = np.empty((len(rows), *kind.columns(mixture.components)), dtype=kind.dtype)
     for chosen, x in tiles(block, frame, size):
-        log_joint = form.eta @ form.layout.features(x, buffer[:, : x.shape[1]])
-        form.correct(log_joint, x)
+        with np.errstate(over="ignore", invalid="ignore"):  # told below
+            log_joint = form.eta @ form.layout.features(x, buffer[:, : x.shape[1]])
+            form.correct(log_joint, x)
         if not np.isfinite(log_joint.max(axis=0)).all():
             raise DataError("the rows are too far from the model: their log-densities overflow")
         answers[chosen] = kind.of(log_joint, form.common(x) - frame.log_volume)

@@ -84,7 +84,7 @@ def test_fit_show_score_predict(store: Path, blobs: np.ndarray) -> None:
         assert done.exit_code == 0, done.stderr
         written = zarr.open_array(store / out, mode="r")
         np.testing.assert_allclose(written[:], values, rtol=1e-12, atol=1e-12)
-        assert written.chunks[0] == 3000  # whole blocks
+        assert written.shape[0] == 3000
 
 
 @pytest.mark.parametrize(
@@ -184,6 +184,12 @@ ERRORS = {
     "zero columns": (_rows("bad.npy", np.ones((5, 0))), BAD, 3, "no columns"),
     "fewer rows than components": (_rows("bad.npy", np.ones((2, 2))), BAD, 3, "n_samples = 2"),
     "NaN": (_nan, BAD_ZARR, 3, "nan at row 777, column 1"),
+    "infinity": (
+        _rows("bad.npy", np.where(np.arange(30).reshape(10, 3) == 14, -np.inf, 1.0)),
+        BAD,
+        3,
+        "-inf at row 4, column 2",
+    ),
     "complex": (_rows("bad.npy", np.ones((9, 2), "c16")), BAD, 3, "Complex"),
     "text": (_rows("bad.npy", np.full((9, 2), "a")), BAD, 3, "real numbers"),
     "too few weights": (_rows("bad.npy", np.ones(7)), WEIGHTS, 3, "(3000,)"),
@@ -321,6 +327,47 @@ def test_overwrite(store: Path, model: Path) -> None:
         assert done.exit_code == 0, done.stderr
     assert set(zarr.open_array(store / "l.zarr", mode="r")[:]) == {0, 1}
     assert not list(store.glob("*.partial")) + list(store.glob("*.old"))
+
+
+def test_only_arrays_are_replaced(store: Path, model: Path) -> None:
+    (store / "folder").mkdir()
+    (store / "folder" / "precious.txt").write_text("mine")
+    predict = ("predict", "rows.zarr", "-m", "model.dgmm", "--overwrite", "-o")
+    for target, message in (
+        ("folder", "no Zarr array"),
+        ("rows.npy", "no Zarr array"),
+        ("rows.zarr", "holds the rows themselves"),
+    ):
+        done = run(*predict, target, cwd=store)
+        assert done.exit_code == 3
+        assert message in done.stderr
+    done = run("fit", "rows.zarr", "-k", 2, "-o", "folder", "--overwrite", cwd=store)
+    assert done.exit_code == 3
+    assert "is a directory" in done.stderr
+    assert (store / "folder" / "precious.txt").read_text() == "mine"
+    assert zarr.open_array(store / "rows.zarr", mode="r").shape == (3000, 3)
+
+
+def test_one_component(store: Path) -> None:
+    """The change is 0 at once: no time left to guess."""
+    for covariance in ("full", "tied", "diag", "spherical"):
+        name = f"{covariance}.dgmm"
+        done = run("fit", "rows.zarr", "-k", 1, "--covariance", covariance, "-o", name, cwd=store)
+        assert done.exit_code == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("fit", "rows.npy", "-k", 2, "-o", "nope://m.dgmm"),
+        ("fit", "nope://rows.zarr", "-k", 2, "-o", "m.dgmm"),
+        ("score", "rows.npy", "-m", "nope://m.dgmm"),
+    ],
+)
+def test_unknown_protocols(store: Path, words: tuple[object, ...]) -> None:
+    done = run(*words, cwd=store)
+    assert done.exit_code == 3
+    assert "nope" in done.stderr
 
 
 def test_missing_fill(store: Path) -> None:
