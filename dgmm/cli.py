@@ -22,7 +22,7 @@ from rich.table import Table
 
 import dgmm
 from dgmm import demo as demonstration
-from dgmm import engine, places, progress
+from dgmm import engine, places, progress, storage
 from dgmm.covariance import STRUCTURES
 from dgmm.dataset import BLOCK_BYTES, Dataset, open_dataset
 from dgmm.engine import Meter
@@ -35,11 +35,14 @@ from dgmm.seeding import METHODS
 
 EXIT_CODES = """\b
 Exit codes: 0 done; 1 crash; 2 usage; 3 data that can't be used, or a plan
-that does not fit in memory (running it again won't help).
+that does not fit in memory (running it again won't help); 130 Ctrl-C.
 """
 
 LOOPBACK = "127.0.0.1:0"
 """Where a cluster of this machine serves its dashboard: for nobody else to see."""
+
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it."""
 
 HELP = """\
 Fit Gaussian mixtures to data that does not fit in memory.
@@ -67,6 +70,9 @@ class _Command(click.Command):
             except DgmmError as error:
                 click.echo(f"Error: {error}", err=True)
                 ctx.exit(error.exit_code)
+            except KeyboardInterrupt:
+                click.echo("Interrupted: nothing was written.", err=True)
+                ctx.exit(INTERRUPTED)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -226,9 +232,8 @@ def fit(
 
     Example: dgmm fit rows.zarr -k 16 -o model.dgmm
     """
-    if not overwrite:
-        places.refuse_existing(output)
     places.refuse_directory(output)
+    storage.check_target(output, overwrite)
     places.check_writable(output)
     dataset = open_dataset(data, weights, missing=missing)
     model = GaussianMixture(
@@ -364,7 +369,7 @@ def show(model: str, as_json: bool) -> None:
         table.add_row(str(k), f"{mixture.weights[k]:.4f}", *list(cells)[:shown])
     console.print(table)
     if shown < mixture.dims:
-        click.echo(f"{mixture.dims - shown} more features: --json shows all")
+        click.echo(f"and {mixture.dims - shown} more: --json shows all")
 
 
 @main.command(cls=_Command, epilog=EXIT_CODES)
@@ -475,18 +480,18 @@ def _tell(values: dict[str, Any], as_json: bool) -> None:
     for name, value in values.items():
         if value == []:
             continue
-        shown = f"{value:.8g}" if isinstance(value, float) else value
+        shown = f"{value:.12g}" if isinstance(value, float) else value
         click.echo(f"{name:<{width}}  {shown}")
 
 
 def _show_plan(planned: Plan) -> None:
     table = Table(show_header=False, title=f"Plan for {planned.source}", title_justify="left")
     block = f"largest {planned.block_rows:,} rows, {format_bytes(planned.block_bytes)}"
-    machines = f"{planned.workers} worker process(es) x {planned.threads} thread(s)"
+    machines = f"worker processes: {planned.workers}, threads of each: {planned.threads}"
     for name, value in (
         ("rows x columns", f"{planned.rows:,} x {planned.columns}"),
-        ("components, features of T", f"{planned.components}, {planned.width}"),
-        ("engine", f"{planned.engine}: {machines}"),
+        ("components", f"{planned.components}"),
+        ("engine", f"{planned.engine}; {machines}"),
         ("blocks", f"{planned.blocks:,}; {block}"),
         ("tasks per pass", f"{planned.tasks:,}"),
         ("read per pass", format_bytes(planned.pass_bytes)),

@@ -147,7 +147,7 @@ class ZarrSource(Source):
             raise DataError(
                 f"{name} lacks chunk {first!r} ({stored} of {expected} are stored). "
                 f"Restore it; or, if chunks were left out because they hold only the fill value "
-                f"{array.fill_value!r}, say so with missing='fill' (--missing fill)"
+                f"{array.fill_value}, say so with missing='fill' (--missing fill)"
             )
 
     def _missing(self) -> tuple[str, int, int] | None:
@@ -381,10 +381,13 @@ def open_dataset(
 
 def _check_rows(source: Source) -> None:
     if len(source.shape) != 2:
-        raise DataError(
-            f"rows must be 2-D, (rows, features); {source.name} has shape {source.shape}. "
+        remedy = (
             "Reshape your data either using array.reshape(-1, 1) if it has a single feature or "
             "array.reshape(1, -1) if it is a single row"
+        )
+        raise DataError(
+            f"rows must be 2-D, (rows, features); {source.name} has shape {source.shape}. "
+            + (remedy if isinstance(source, ArraySource) and len(source.shape) == 1 else "")
         )
     _check_dtype(source, "rows")
     if source.shape[0] == 0:

@@ -25,7 +25,7 @@ from dask.delayed import delayed
 from dask.system import CPU_COUNT
 from distributed import Client, KilledWorker, default_client
 from distributed.client import FutureCancelledError
-from distributed.comm import CommClosedError
+from distributed.comm import CommClosedError, get_address_host
 from distributed.protocol.pickle import dumps
 from threadpoolctl import threadpool_limits
 
@@ -92,6 +92,10 @@ def active_client() -> Client | None:
 
 def connect(address: str, seconds: float = 10.0) -> Client:
     """A Client of the scheduler at ``address``; raises ``ClusterError`` after ``seconds``."""
+    try:
+        get_address_host(address)
+    except ValueError as error:
+        raise ClusterError(f"{address!r} is no address: {error}; try tcp://host:8786") from error
     try:
         return Client(address, timeout=seconds, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:

@@ -329,13 +329,17 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         vanished: list[int] = self.fit_info_["vanished"]
         collapsed: list[int] = self.fit_info_["collapsed"]
         for degenerate, what in (
-            (vanished, "have lost all weight; they keep their last mean and covariance"),
-            (collapsed, "have lost their rank; their variances are held at the smallest allowed"),
+            (vanished, "all weight and keep their last mean and covariance. Fit fewer components"),
+            (
+                collapsed,
+                "their rank, and their variances are held at the smallest allowed. "
+                "Fit fewer components, or raise reg_covar",
+            ),
         ):
             if degenerate:
                 listed = ", ".join(str(k) for k in degenerate)
                 warnings.warn(
-                    f"components {listed} {what}. Fit fewer components, or raise reg_covar",
+                    f"components {listed} have lost {what}",
                     DegenerateWarning,
                     stacklevel=4,
                 )

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Task, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
 from dgmm.engine import Meter
@@ -26,6 +26,7 @@ class _MeterBar(Bar):
     """A bar whose position is a meter's, read when it is drawn."""
 
     def __init__(self, meter: Meter, rows: int, title: str) -> None:
+        self._meter, self._rows, self._before = meter, rows, 0  # drawn while being made
         super().__init__(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=24),
@@ -34,7 +35,6 @@ class _MeterBar(Bar):
             console=console(),
             transient=True,
         )
-        self._meter, self._rows, self._before = meter, rows, 0
         self._task = self.add_task(title, total=rows, said="")
 
     def next(self, title: str, said: str) -> None:
@@ -43,8 +43,8 @@ class _MeterBar(Bar):
         self.update(self._task, description=title, said=said, completed=0)
 
     def get_renderables(self) -> Iterator[RenderableType]:
-        task: Task = self._tasks[self._task]
-        task.completed = min(self._rows, self._meter.rows - self._before)
+        for task in self._tasks.values():
+            task.completed = min(self._rows, self._meter.rows - self._before)
         yield from super().get_renderables()
 
 
@@ -98,10 +98,10 @@ class _Pace:
             said += f", change {best.change:.2e}"
         left = self._iterations_left(best.change, len(best.trace))
         self._change = best.change
-        return f"{said}, {rate}, about {_clock(left * seconds)} left"
+        return f"{said}, {rate}, at most {_clock(left * seconds)} left"
 
     def _iterations_left(self, change: float, done: int) -> int:
-        """Until the change, which shrinks by a steady factor, is below the tolerance."""
+        """At most; fewer if the change shrinks by a steady factor until it is below tol."""
         most = self._max_iter - done
         if not (self._tol > 0 and 0 < change < self._change < math.inf):
             return most

@@ -25,17 +25,27 @@ import numpy as np
 from dgmm.covariance import STRUCTURES
 from dgmm.errors import DataError, ModelFileError
 from dgmm.mixture import Mixture
-from dgmm.places import is_local, place, refuse_existing
+from dgmm.places import exists, is_local, place, refuse_existing
 
 FORMAT: Final = "dgmm-model"
 VERSION: Final = 1
 ARRAYS: Final = ("weights", "means", "covariances", "precisions_cholesky")
 
 
-def write_model(url: str, mixture: Mixture, record: dict[str, Any], overwrite: bool) -> None:
-    """Write ``mixture`` and the ``record`` of its fit; the file appears whole or not at all."""
+def check_target(url: str, overwrite: bool) -> None:
+    """Raise ``DataError`` unless a model may be put at ``url``, in place of no more than one."""
     if not overwrite:
         refuse_existing(url)
+    elif exists(url):
+        try:
+            read_model(url)
+        except ModelFileError as error:
+            raise DataError(f"{url} is no model file; it is not overwritten") from error
+
+
+def write_model(url: str, mixture: Mixture, record: dict[str, Any], overwrite: bool) -> None:
+    """Write ``mixture`` and the ``record`` of its fit; the file appears whole or not at all."""
+    check_target(url, overwrite)
     arrays = dict(zip(ARRAYS, _arrays(mixture), strict=True))
     header = {
         "format": FORMAT,

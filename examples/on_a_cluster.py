@@ -13,7 +13,7 @@ if __name__ == "__main__":
     random = da.random.default_rng(0)
     groups = 6 * random.integers(0, 2, size=(400_000, 1), chunks=50_000)
     rows = random.normal(size=(400_000, 3), chunks=(50_000, 3)) + groups
-    rows.to_zarr("cluster-rows.zarr")
+    rows.to_zarr("cluster-rows.zarr", overwrite=True)
 
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,

@@ -1,7 +1,10 @@
 """The command line, as a person uses it: with real files, and once as a process of its own."""
 
+import contextlib
 import json
 import os
+import pty
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -255,6 +258,7 @@ ERRORS = {
         2,
         "no Dask scheduler answered at tcp://127.0.0.1:9 within 1 s",
     ),
+    "no address": (_nothing, (*FIT, "--scheduler", "somewhere"), 2, "try tcp://host:8786"),
     "two kinds of cluster": (
         _nothing,
         (*FIT, "--scheduler", "tcp://127.0.0.1:9", "--workers", "2"),
@@ -329,6 +333,55 @@ def test_overwrite(store: Path, model: Path) -> None:
     assert not list(store.glob("*.partial")) + list(store.glob("*.old"))
 
 
+@pytest.mark.parametrize("command", ["fit", "score", "predict"])
+def test_in_a_terminal(store: Path, model: Path, command: str) -> None:
+    """A bar is drawn, on a pseudo-terminal; standard output is not touched."""
+    words = {
+        "fit": ("fit", "rows.zarr", "-k", "3", "-o", "new.dgmm", "--json"),
+        "score": ("score", "rows.zarr", "-m", "model.dgmm", "--json"),
+        "predict": ("predict", "rows.zarr", "-m", "model.dgmm", "-o", "l.zarr", "--json"),
+    }[command]
+    master, slave = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "dgmm.cli", *words],
+        cwd=store,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+        stdout=subprocess.PIPE,
+        stderr=slave,
+        text=True,
+    ) as process:
+        os.close(slave)
+        printed = process.stdout.read() if process.stdout else ""
+    drawn = b""
+    with contextlib.suppress(OSError):  # how a pseudo-terminal says that nobody writes any more
+        while piece := os.read(master, 4096):
+            drawn += piece
+    os.close(master)
+    assert process.returncode == 0, drawn.decode()
+    assert json.loads(printed)
+    assert {"fit": b"survey", "score": b"score", "predict": b"predict"}[command] in drawn
+    assert b"Traceback" not in drawn
+
+
+def test_ctrl_c(store: Path) -> None:
+    """It ends with 130, says so, and leaves nothing."""
+    before = sorted(store.rglob("*"))
+    with subprocess.Popen(
+        [sys.executable, "-m", "dgmm.cli", *FIT[:3], "20", *FIT[4:], "--tol=0", "--max-iter=99999"],
+        cwd=store,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        process.stderr.readline()  # the first pass is done
+        process.send_signal(signal.SIGINT)
+        told = process.stderr.read()
+    assert process.returncode == 130
+    assert "Interrupted: nothing was written" in told
+    assert "Traceback" not in told
+    assert sorted(store.rglob("*")) == before
+
+
 def test_only_arrays_are_replaced(store: Path, model: Path) -> None:
     (store / "folder").mkdir()
     (store / "folder" / "precious.txt").write_text("mine")
@@ -344,6 +397,9 @@ def test_only_arrays_are_replaced(store: Path, model: Path) -> None:
     done = run("fit", "rows.zarr", "-k", 2, "-o", "folder", "--overwrite", cwd=store)
     assert done.exit_code == 3
     assert "is a directory" in done.stderr
+    done = run("fit", "rows.zarr", "-k", 2, "-o", "rows.npy", "--overwrite", cwd=store)
+    assert done.exit_code == 3
+    assert "no model file; it is not overwritten" in done.stderr
     assert (store / "folder" / "precious.txt").read_text() == "mine"
     assert zarr.open_array(store / "rows.zarr", mode="r").shape == (3000, 3)
 

@@ -1,6 +1,7 @@
 """``s3://`` in and out, against an S3 server on this machine, from threads and from a cluster."""
 
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,3 +101,23 @@ def test_what_is_not_there_is_told(bucket: str) -> None:
             dgmm.GaussianMixture(2).fit(url)
     with pytest.raises(dgmm.ModelFileError, match="can't be read"):
         dgmm.load(f"{bucket}/no.dgmm")
+
+
+def test_a_server_that_does_not_answer_is_told(
+    bucket: str, stores: dict[str, tuple[str, Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = dgmm.GaussianMixture(3, random_state=0).fit(stores["plain"][1])
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, but nobody listens
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+        fsspec.filesystem("s3").clear_instance_cache()
+        try:
+            with pytest.raises(dgmm.DataError, match="connect"):
+                dgmm.open_dataset(f"{bucket}/plain.zarr")
+            with pytest.raises(dgmm.ModelFileError, match="connect"):
+                dgmm.load(f"{bucket}/m.dgmm")
+            with pytest.raises(dgmm.DataError, match="connect"):
+                model.save(f"{bucket}/new.dgmm", overwrite=True)
+        finally:
+            fsspec.filesystem("s3").clear_instance_cache()

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import resource
 import zipfile
 from pathlib import Path
 
@@ -67,6 +68,33 @@ def test_a_failing_write_leaves_nothing(tmp_path: Path, model: GaussianMixture, 
     with pytest.raises(DataError, match="can't be written"):
         model.save(tmp_path / place)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_write_that_fails_half_way_keeps_the_old_file(file: Path, model: GaussianMixture) -> None:
+    before = file.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+        with pytest.raises(DataError, match="can't be written"):
+            model.save(file, overwrite=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert file.read_bytes() == before
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_a_directory_is_not_overwritten(tmp_path: Path, model: GaussianMixture) -> None:
+    (tmp_path / "here" / "kept").mkdir(parents=True)
+    with pytest.raises(DataError):
+        model.save(tmp_path / "here", overwrite=True)
+    assert [path.name for path in tmp_path.rglob("*")] == ["here", "kept"]
+
+
+def test_an_address_of_no_known_kind_is_refused(model: GaussianMixture) -> None:
+    with pytest.raises(DataError, match="nope"):
+        model.save("nope://bucket/model.dgmm")
+    with pytest.raises(ModelFileError, match="nope"):
+        load("nope://bucket/model.dgmm")
 
 
 def test_every_truncation_is_refused(file: Path) -> None:
@@ -151,6 +179,13 @@ FLAWS = {
     "NaN": (_changed(means=lambda m: m * np.nan), "NaN or infinity"),
     "no record": (_changed(record=None), "no record"),
     "another record": (_changed(record={"params": {}}), "record of the fit lacks"),
+    "parameters of nothing": (_changed(record={"params": {"memory__x": 1}}), "record of the fit"),
+    "a list for the covariances": (_changed(covariance_type=["full"]), "unknown covariances"),
+    "a text for the version": (_changed(version="1"), "version 1"),
+    "no checksum": (_changed(sha256=None), "checksum"),
+    "means of no component": (_changed(means=lambda m: m[:0]), "means have shape"),
+    "means of one dimension": (_changed(means=lambda m: m[0]), "means have shape"),
+    "weights beyond 1": (_changed(weights=lambda w: 2 * w), "checksum"),
 }
 
 
