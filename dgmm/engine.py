@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -107,29 +107,32 @@ def connect(address: str, seconds: float = 10.0) -> Client:
 class _OneBlasThread:
     """While anyone is inside, matrix products use one thread each: threads are ours to share out.
 
-    The limit belongs to the process, and threadpoolctl lets only the thread that set it lift it.
-    So one thread of ours does both, for the first one in and the last one out.
+    The limit belongs to the process, and threadpoolctl lets only the thread that set it lift it,
+    or set another until it has left.  So a thread of its own sets it for the first one in, and
+    leaves after the last one out.  Whoever enters sets a limit too: that of a library with one for
+    each thread (OpenMP), or one under the caller's own.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._inside = 0
-        self._keeper = ThreadPoolExecutor(1, "dgmm-blas")
-        self._limit: Any = None
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
         with self._lock:
             if not self._inside:
-                self._limit = self._keeper.submit(threadpool_limits, 1).result()
+                self._keeper, self._held = ThreadPoolExecutor(1, "dgmm-blas"), ExitStack()
+                self._keeper.submit(lambda: self._held.enter_context(threadpool_limits(1))).result()
             self._inside += 1
         try:
-            yield
+            with threadpool_limits(1):
+                yield
         finally:
             with self._lock:
                 self._inside -= 1
                 if not self._inside:
-                    self._keeper.submit(self._limit.restore_original_limits).result()
+                    self._keeper.submit(self._held.close).result()
+                    self._keeper.shutdown()
 
 
 one_blas_thread = _OneBlasThread()

@@ -482,7 +482,7 @@ def load(path: str | PathLike[str]) -> GaussianMixture:
         model.lower_bounds_ = record["lower_bounds"]
         model.fit_info_ = record["fit_info"]
         names = record["feature_names"]
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise ModelFileError(f"{path}: the record of the fit lacks {error}") from error
     model.set_params(n_components=mixture.components, covariance_type=mixture.structure.name)
     model.n_features_in_ = mixture.dims

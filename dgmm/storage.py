@@ -110,7 +110,7 @@ def _check_header(header: Any) -> None:
         raise ModelFileError(
             f"it has version {header.get('version')}, this dgmm reads up to {VERSION}; upgrade dgmm"
         )
-    if header.get("covariance_type") not in STRUCTURES:
+    if str(header.get("covariance_type")) not in STRUCTURES:
         raise ModelFileError(f"it has unknown covariances {header.get('covariance_type')!r}")
     if not isinstance(header.get("record"), dict):
         raise ModelFileError("its header has no record of the fit")

@@ -684,7 +684,7 @@ def test_nobody_answers_within_the_time_stated() -> None:
 
 @pytest.mark.parametrize("address", ["nowhere", "nope://127.0.0.1:8786", "tcp://127.0.0.1", ""])
 def test_an_address_that_is_none_is_refused(address: str) -> None:
-    with pytest.raises(ClusterError, match=f"no Dask scheduler answered at {address}"):
+    with pytest.raises(ClusterError, match=f"^{address!r} is no address: .*tcp://host:8786"):
         engine.connect(address, seconds=1.0)
 
 
