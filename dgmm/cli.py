@@ -4,7 +4,6 @@ Results go to standard output, progress and warnings to standard error.  Exit co
 crash, 2 usage, 3 data that can't be used or a plan that does not fit (see ``dgmm.errors``).
 """
 
-import ctypes
 import json
 import math
 import sys
@@ -44,9 +43,6 @@ LOOPBACK = "127.0.0.1:0"
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it."""
-
-M_MMAP_THRESHOLD = -3
-"""As in malloc.h."""
 
 HELP = """\
 Fit Gaussian mixtures to data that does not fit in memory.
@@ -174,18 +170,6 @@ model_options = _together(
 @click.version_option(dgmm.__version__, prog_name="dgmm")
 def main() -> None:
     """``dgmm``."""
-    _return_memory()
-
-
-def _return_memory() -> None:
-    """Have blocks go back to the system when they are freed.
-
-    By itself, the C library keeps freed blocks for each thread that ever held one, so memory would
-    creep up over the first hundreds of blocks.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, 1 << 20)
 
 
 @main.command(cls=_Command, epilog=EXIT_CODES)

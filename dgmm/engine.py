@@ -10,6 +10,8 @@ other, not scattered data: a result can be computed again when its worker dies, 
 lost with it.  Only the final sum comes back.  The rows of a Dask array come through its own graph.
 """
 
+import ctypes
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -44,6 +46,9 @@ TASK_BYTES: Final = 256 << 20
 """The most one task reads, so that a lost one costs seconds."""
 
 RETRIES: Final = 2
+
+M_MMAP_THRESHOLD: Final = -3
+"""As in malloc.h."""
 
 WORKER_SECONDS: Final = 60
 """How long to wait for a cluster's first worker."""
@@ -138,6 +143,17 @@ class _OneBlasThread:
 one_blas_thread = _OneBlasThread()
 
 
+def _return_memory() -> None:
+    """Have blocks go back to the system when they are freed.
+
+    By itself, the C library keeps freed blocks for each thread that ever held one, so memory would
+    creep up over the first hundreds of blocks, beyond the plan.  Dask's workers do the same.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, 1 << 20)
+
+
 def _apply(fn: Callable[[Block, G], T], given: G, read: Callable[[], Block], place: str) -> T:
     """One block's result; what goes wrong names the block."""
     try:
@@ -166,6 +182,7 @@ class Threads:
             self.meter.add(_rows(self.dataset, index, index + 1))
             return result
 
+        _return_memory()
         tree: Tree[T] = Tree()
         pending: deque[Future[T]] = deque()
         with one_blas_thread(), ThreadPoolExecutor(self.threads, "dgmm") as pool:
