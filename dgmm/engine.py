@@ -147,7 +147,7 @@ def _return_memory() -> None:
     """Have blocks go back to the system when they are freed.
 
     By itself, the C library keeps freed blocks for each thread that ever held one, so memory would
-    creep up over the first hundreds of blocks, beyond the plan.  Dask's workers do the same.
+    creep up over the first hundreds of blocks.  Dask's workers do the same.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:

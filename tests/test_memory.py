@@ -1,7 +1,6 @@
 """Memory: planned, kept, and not growing with the number of rows.  Whole processes, measured."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -40,22 +39,27 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int, Path]
         subprocess.run(["rm", "-rf", str(path)], check=True)
 
 
+MEASURED = """
+import os, subprocess, sys
+process = subprocess.Popen(sys.argv[1:], stderr=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+print(usage.ru_maxrss, file=sys.stderr)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+"""Runs a command from a small process: the peak of a child counts its parent's when it was made."""
+
+
 def run(*words: object, cwd: Path) -> tuple[dict[str, object], int]:
     """What ``dgmm ... --json`` prints, and the most memory its process had, in bytes."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dgmm.cli", *map(str, words), "--json"],
+    command = [sys.executable, "-m", "dgmm.cli", *map(str, words), "--json"]
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, *command],
         cwd=cwd,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        capture_output=True,
         text=True,
+        check=True,
     )
-    assert process.stdout is not None
-    with process.stdout:
-        printed = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0
-    return json.loads(printed), usage.ru_maxrss * 1024
+    return json.loads(done.stdout), int(done.stderr) * 1024
 
 
 def test_fit_is_flat_in_the_number_of_rows_and_keeps_the_plan(
