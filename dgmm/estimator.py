@@ -68,7 +68,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     n_init : int, default=1
         Starts.  All share every reading of the data; the best is kept.
     init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default="kmeans"
-        How a start is found, on a uniform sample of about 100 000 rows.  "k-means++" and
+        How a start is found, on a uniform sample of at most 100 000 rows.  "k-means++" and
         "random_from_data" give each row to the nearest of the rows they choose.
     weights_init, means_init, precisions_init : array-like, optional
         Starting values, (K,), (K, D) and in the shape of the covariances.

@@ -1,8 +1,8 @@
 """First mixtures, found on a sample of the rows.
 
 The sample is uniform over the whole dataset and lies in memory, so scikit-learn's own k-means
-serves.  When the sample holds every row (some 100 000), the start is the very one that
-scikit-learn's ``GaussianMixture`` makes from the same ``random_state``.
+serves.  When the sample holds every row (100 000, or fewer with more than 40 features), the start
+is the very one that scikit-learn's ``GaussianMixture`` makes from the same ``random_state``.
 
 k-means works on the rows as they are, up to shift: like scikit-learn's, it sees a feature of large
 spread first.  Put features into comparable units.
