@@ -22,9 +22,10 @@ from rich.table import Table
 
 import dgmm
 from dgmm import demo as demonstration
-from dgmm import engine, places, progress, storage
+from dgmm import engine, native, places, progress, storage
 from dgmm.covariance import STRUCTURES
 from dgmm.dataset import BLOCK_BYTES, Dataset, open_dataset
+from dgmm.em import PRECISIONS
 from dgmm.engine import Meter
 from dgmm.errors import DataError, DgmmError
 from dgmm.estimator import GaussianMixture, load
@@ -167,7 +168,11 @@ model_options = _together(
 
 
 @click.group(help=HELP, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(dgmm.__version__, prog_name="dgmm")
+@click.version_option(
+    dgmm.__version__,
+    prog_name="dgmm",
+    message=f"%(prog)s %(version)s, {native.described(native.preferred())} kernel",
+)
 def main() -> None:
     """``dgmm``."""
 
@@ -200,6 +205,13 @@ def main() -> None:
     show_default=True,
     help="Added to the variances.",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="auto",
+    show_default=True,
+    help="auto: single in early passes, where a bound shows it to be good enough.",
+)
 @machine_options
 @memory_option
 @missing_option
@@ -218,6 +230,7 @@ def fit(
     tol: float,
     max_iter: int,
     reg_covar: float,
+    precision: str,
     scheduler: str | None,
     workers: int | None,
     threads: int | None,
@@ -247,6 +260,7 @@ def fit(
         random_state=seed,
         n_jobs=threads,
         memory=memory,
+        precision=precision,
     )
     meter = Meter()
     with _machines(scheduler, workers, connect_timeout) as client:

@@ -118,11 +118,14 @@ class Structure(ABC):
         return 0.0
 
     @abstractmethod
-    def estimate(self, counts: Array, offsets: Array, second: Array, total: Array | None) -> Array:
+    def estimate(
+        self, counts: Array, means: Array, offsets: Array, second: Array, total: Array | None
+    ) -> Array:
         """Maximum-likelihood covariances.
 
-        ``counts`` (K,), ``offsets`` (K, D) the means and ``second`` (K, Q) the sums of the
-        quadratic part, all about the same points; ``total`` (D, D) for tied, see ``common_sum``.
+        ``counts`` (K,), ``means`` (K, D) about 0; ``offsets`` (K, D) the means and ``second``
+        (K, Q) the sums of the quadratic part, both about the same points; ``total`` (D, D) for
+        tied, see ``common_sum``.
         """
 
     @abstractmethod
@@ -240,7 +243,9 @@ class Full(Structure):
     def whiten(self, factors: Array, k: int, x: Array) -> Array:
         return factors[k].T @ x
 
-    def estimate(self, counts: Array, offsets: Array, second: Array, total: Array | None) -> Array:
+    def estimate(
+        self, counts: Array, means: Array, offsets: Array, second: Array, total: Array | None
+    ) -> Array:
         mean_square = _unpack(second / counts[:, None], offsets.shape[1])
         return mean_square - offsets[:, :, None] * offsets[:, None, :]
 
@@ -317,11 +322,13 @@ class Tied(Structure):
         assert total is not None
         return -0.5 * float(np.sum(factors * (total @ factors)))
 
-    def estimate(self, counts: Array, offsets: Array, second: Array, total: Array | None) -> Array:
+    def estimate(
+        self, counts: Array, means: Array, offsets: Array, second: Array, total: Array | None
+    ) -> Array:
         if second.shape[1]:  # summed about the means, in the full structure's features
-            total = _unpack(second.sum(axis=0, keepdims=True), offsets.shape[1])[0]
+            total, means = _unpack(second.sum(axis=0, keepdims=True), offsets.shape[1])[0], offsets
         assert total is not None
-        return (total - (offsets.T * counts) @ offsets) / counts.sum()
+        return (total - (means.T * counts) @ means) / counts.sum()
 
     def add_to_diagonal(self, covariances: Array, amounts: Array) -> Array:
         return covariances + np.diag(amounts)
@@ -393,7 +400,9 @@ class Diagonal(Structure):
     def whiten(self, factors: Array, k: int, x: Array) -> Array:
         return factors[k][:, None] * x
 
-    def estimate(self, counts: Array, offsets: Array, second: Array, total: Array | None) -> Array:
+    def estimate(
+        self, counts: Array, means: Array, offsets: Array, second: Array, total: Array | None
+    ) -> Array:
         return second / counts[:, None] - offsets * offsets
 
     def add_to_diagonal(self, covariances: Array, amounts: Array) -> Array:
@@ -454,7 +463,9 @@ class Spherical(Structure):
     def whiten(self, factors: Array, k: int, x: Array) -> Array:
         return factors[k] * x
 
-    def estimate(self, counts: Array, offsets: Array, second: Array, total: Array | None) -> Array:
+    def estimate(
+        self, counts: Array, means: Array, offsets: Array, second: Array, total: Array | None
+    ) -> Array:
         mean_square = second[:, 0] / counts - np.sum(offsets * offsets, axis=1)
         return mean_square / offsets.shape[1]
 

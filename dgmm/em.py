@@ -9,6 +9,11 @@ mixture it starts from, and ends with the M-step.  The change that stops the run
 the starts of two iterations.  So ``trace`` and the number of iterations equal scikit-learn's; what
 differs is that the last mixture gets a sweep of its own too, and thus its own objective.
 
+**Precision.**  Where the kernel's bound shows single precision to be good enough, iterations use it
+until one changes the objective by less than ``tol`` or than the bound explains; then, and in the
+last two of ``max_iter``, all is double.  Only a change between two double sweeps ends the run, so
+that what is returned, and what is said of it, is as if all had been double.
+
 A component whose weight falls below rounding of the total **vanishes**: its weight becomes 0, and
 its mean and covariance stay as they were.  A component whose covariance loses its rank is
 **collapsed** onto ``covariance.FLOOR``.  Neither lowers the objective; the state names them.
@@ -16,15 +21,19 @@ its mean and covariance stay as they were.  A component whose covariance loses i
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 
 from dgmm.covariance import Array, Structure
-from dgmm.kernel import TOLERANCE, Form, Given, e_step
+from dgmm.kernel import SINGLE_TOLERANCE, TOLERANCE, Form, Given
 from dgmm.mixture import Frame, Mixture
+from dgmm.native import KERNELS
 from dgmm.statistics import Statistics
 from dgmm.survey import Survey
 from dgmm.sweep import Sweep
+
+PRECISIONS: Final = ("auto", "float64")
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,10 @@ class Setting:
         sum w x x' over the rows, in the frame; for tied.
     spread : float
         The root mean square of |x| in the frame.
+    kernel : str
+        A key of ``native.KERNELS``.
+    precision : str
+        One of ``PRECISIONS``: whether sweeps may be in single precision where that is good enough.
     """
 
     structure: Structure
@@ -51,9 +64,18 @@ class Setting:
     weight: float
     total: Array | None
     spread: float
+    kernel: str = "numpy"
+    precision: str = "float64"
 
     @classmethod
-    def of(cls, found: Survey, structure: Structure, reg_covar: float) -> "Setting":
+    def of(
+        cls,
+        found: Survey,
+        structure: Structure,
+        reg_covar: float,
+        kernel: str = "numpy",
+        precision: str = "float64",
+    ) -> "Setting":
         """The setting for surveyed rows; ``reg_covar`` is in the data's units."""
         # A row of enormous weight makes the others' spread nothing; they must not overflow.
         variance = np.maximum(found.variance, (1e-7 * (found.high - found.low)) ** 2)
@@ -65,7 +87,23 @@ class Setting:
             offset = (found.mean - frame.shift) / frame.scale
             total = found.scatter / frame.scale[:, None] / frame.scale
             total = total + found.weight * offset[:, None] * offset
-        return cls(structure, frame, reg, found.weight, total, float(spread))
+        return cls(structure, frame, reg, found.weight, total, float(spread), kernel, precision)
+
+    def single_bound(self, mixture: Mixture) -> float:
+        """The bound on single precision's error in log-densities; infinity if it is too large.
+
+        The M-step's error, relative to the smallest variance, is about the condition number times
+        the unit round-off, and costs the square of that.
+        """
+        if self.precision != "auto":
+            return np.inf
+        unit, live = float(np.finfo(np.float32).eps) / 2, mixture.weights > 0
+        bound = np.max(
+            KERNELS[self.kernel].noise(mixture, self.spread, unit), where=live, initial=0
+        )
+        stiffness = mixture.structure.stiffness(mixture.factors)
+        condition = np.max(mixture.variances.sum(axis=1) * stiffness, where=live, initial=0)
+        return float(bound) if max(bound, 10 * unit * condition) < SINGLE_TOLERANCE else np.inf
 
 
 @dataclass(frozen=True)
@@ -82,6 +120,10 @@ class State:
         Whether the last iteration met the stop rule.
     vanished, collapsed : tuple of int
         The mixture's components without weight, and those held at the smallest variance.
+    doubles : int
+        The sweeps in double precision so far; any in single precision came before.
+    bound : float
+        The largest error that single precision may have put in an objective so far.
     """
 
     mixture: Mixture
@@ -92,6 +134,13 @@ class State:
     converged: bool = False
     vanished: tuple[int, ...] = ()
     collapsed: tuple[int, ...] = ()
+    doubles: int = 1
+    bound: float = 0.0
+
+    @property
+    def singles(self) -> int:
+        """The sweeps in single precision so far."""
+        return len(self.trace) + 1 - self.doubles
 
     @property
     def change(self) -> float:
@@ -102,27 +151,40 @@ class State:
     def rounding(self) -> float:
         """How much of a fall of the objective rounding explains.
 
-        Twice the tolerance of the kernel; and a covariance's smallest variance is off by about
-        D u times the trace, which costs the square of that, relative to the variance.
+        Twice the bound of single precision, or the tolerance of the kernel; and a covariance's
+        smallest variance is off by about D u times the trace, which costs the square of that,
+        relative to the variance.
         """
         mixture = self.mixture
         inverse = mixture.structure.trace(mixture.factors, np.ones(mixture.dims))
         condition = mixture.variances.sum(axis=1) * inverse
         off = mixture.dims * np.finfo(np.float64).eps * condition
-        return 2 * TOLERANCE + 1e-12 * abs(self.objective) + float(mixture.weights @ off**2)
+        noise = TOLERANCE if self.doubles > 1 else max(TOLERANCE, self.bound)
+        return 2 * noise + 1e-12 * abs(self.objective) + float(mixture.weights @ off**2)
 
 
-def evaluate(sweep: Sweep, setting: Setting, mixtures: Sequence[Mixture]) -> list[State]:
-    """One sweep: what the data say about each mixture."""
-    forms = tuple(Form.of(mixture, setting.reg, setting.spread) for mixture in mixtures)
-    swept = sweep(e_step, Given(setting.frame, forms))
+def evaluate(
+    sweep: Sweep, setting: Setting, mixtures: Sequence[Mixture], bounds: Sequence[float] = ()
+) -> list[State]:
+    """One sweep: what the data say about each mixture.
+
+    ``bounds`` are those of single precision; infinity, or none at all, asks for double.
+    """
+    kernel = KERNELS[setting.kernel]
+    bounds = bounds or [np.inf] * len(mixtures)
+    forms = tuple(
+        Form.of(mixture, setting.reg, setting.spread, kernel.centres, bound < np.inf)
+        for mixture, bound in zip(mixtures, bounds, strict=True)
+    )
+    swept = sweep(kernel.e_step, Given(setting.frame, forms))
     states = []
-    for mixture, form, statistics in zip(mixtures, forms, swept.parts, strict=True):
+    for mixture, form, bound, statistics in zip(mixtures, forms, bounds, swept.parts, strict=True):
         common = form.common_sum(setting.total)
         volume = setting.frame.log_volume
         objective = (statistics.objective + common) / setting.weight - volume
         score = (statistics.log_likelihood + common) / setting.weight - volume
-        states.append(State(mixture, statistics, objective, score))
+        state = State(mixture, statistics, objective, score)
+        states.append(replace(state, doubles=0, bound=bound) if form.single else state)
     return states
 
 
@@ -146,6 +208,7 @@ def m_step(statistics: Statistics, setting: Setting, before: Mixture) -> Maximis
     means = np.where(vanished[:, None], before.means, statistics.about + offsets)
     covariances = structure.estimate(
         divisors if not structure.shared else weights,
+        means,
         offsets,
         statistics.sums[:, 1 + dims :],
         setting.total,
@@ -174,20 +237,33 @@ def run(
     All share each sweep.  Yields one state for each start, first for the starts themselves, then
     after every iteration; the state of a run that has stopped stays as it is.
     """
-    states = evaluate(sweep, setting, starts)
+    bounds = [setting.single_bound(start) if max_iter > 2 else np.inf for start in starts]
+    states = evaluate(sweep, setting, starts, bounds)
     yield tuple(states)
     while active := [
         i for i, s in enumerate(states) if not s.converged and len(s.trace) < max_iter
     ]:
         improved = [m_step(states[i].statistics, setting, states[i].mixture) for i in active]
-        evaluated = evaluate(sweep, setting, [found.mixture for found in improved])
+        bounds = [
+            setting.single_bound(found.mixture) if _far(states[i], tol, max_iter) else np.inf
+            for i, found in zip(active, improved, strict=True)
+        ]
+        evaluated = evaluate(sweep, setting, [found.mixture for found in improved], bounds)
         for i, found, state in zip(active, improved, evaluated, strict=True):
             before = states[i]
             states[i] = replace(
                 state,
                 trace=(*before.trace, before.objective),
-                converged=abs(before.change) < tol,
+                converged=abs(before.change) < tol and before.doubles > 1,
                 vanished=found.vanished,
                 collapsed=found.collapsed,
+                doubles=before.doubles + state.doubles,
+                bound=max(before.bound, state.bound),
             )
         yield tuple(states)
+
+
+def _far(state: State, tol: float, max_iter: int) -> bool:
+    """Whether the end is so far off that single precision may serve for another sweep."""
+    last = len(state.trace) + 2 >= max_iter
+    return not state.doubles and not last and state.change > max(tol, 2 * state.bound)

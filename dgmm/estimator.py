@@ -23,9 +23,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from dgmm import engine, storage
+from dgmm import engine, native, storage
 from dgmm.covariance import STRUCTURES, Array
 from dgmm.dataset import DaskSource, Dataset, open_dataset
+from dgmm.em import PRECISIONS
 from dgmm.errors import (
     DataError,
     DegenerateWarning,
@@ -82,6 +83,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     memory : str or int, optional
         What a worker process may take, such as "2GiB"; by default 70 % of what it has.  A fit that
         would take more is refused.
+    precision : {"auto", "float64"}, default="auto"
+        "auto" uses single precision in early passes, as long as a bound shows it to be good enough
+        (``dgmm.em``); the last passes, and so the results, are in double precision either way.
 
     Attributes
     ----------
@@ -134,6 +138,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         verbose: int = 0,
         n_jobs: int | None = None,
         memory: str | int | None = None,
+        precision: str = "auto",
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -150,6 +155,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.verbose = verbose
         self.n_jobs = n_jobs
         self.memory = memory
+        self.precision = precision
 
     def fit(self, X: Data, y: None = None, sample_weight: Data = None) -> Self:
         """Fit to rows ``X`` (N, D), weighted by ``sample_weight`` (N,) if given.
@@ -230,6 +236,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             max_iter=int(self.max_iter),
             n_init=int(self.n_init),
             init_params=self.init_params,
+            kernel=native.chosen(),
+            precision=_choose("precision", self.precision, {name: name for name in PRECISIONS}),
             random=check_random_state(self.random_state),
         )
 
@@ -313,6 +321,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             "score": best.score,
             "objective": best.objective,
             "engine": planned.engine,
+            "kernel": native.described(progress.setting.kernel),
+            "single_passes": best.singles,
+            "single_bound": best.bound,
             "vanished": list(best.vanished),
             "collapsed": list(best.collapsed),
         }

@@ -32,6 +32,8 @@ class Request:
     structure : Structure
     components, tol, reg_covar, max_iter, n_init, init_params
         As in ``GaussianMixture``.
+    kernel, precision : str
+        A key of ``native.KERNELS``; one of ``em.PRECISIONS``.
     random : RandomState
     weights, means, precisions : (K,), (K, D), ``structure.shape(K, D)``, or None
         Where to start, as far as given.
@@ -44,6 +46,8 @@ class Request:
     max_iter: int = 100
     n_init: int = 1
     init_params: str = "kmeans"
+    kernel: str = "numpy"
+    precision: str = "float64"
     random: Any = None
     weights: Array | None = None
     means: Array | None = None
@@ -90,7 +94,9 @@ def fit(sweep: Sweep, request: Request, question: Question) -> Iterator[Progress
     """Fit; raises ``DataError`` after the first sweep if the rows can't be used."""
     found = sweep(survey, question)
     _check(found, request.components)
-    setting = Setting.of(found, request.structure, request.reg_covar)
+    setting = Setting.of(
+        found, request.structure, request.reg_covar, request.kernel, request.precision
+    )
     yield Progress(1, found, setting)
     starts = [_start(found, setting, request) for _ in range(request.n_init)]
     runs = em.run(sweep, setting, starts, request.tol, request.max_iter)

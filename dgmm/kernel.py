@@ -17,6 +17,10 @@ bound exceeds ``TOLERANCE`` is centred: its log-density is computed from x - mu_
 taken about mu_k (``Form.about``), which cancels nothing.  A component a thousand times narrower
 than the data is centred; ordinary ones never are.
 
+**In single precision** the same holds with a larger u, and half the time is saved.  So long as the
+bound stays under ``SINGLE_TOLERANCE`` a form may ask for it (em.py decides): the products of a tile
+are then single, what is added up over tiles never is.
+
 **The penalty.**  Adding e to the diagonal of each covariance, as ``reg_covar`` does, is the exact
 M-step not of the likelihood, but of the likelihood with each component's density multiplied by
 exp(-e tr(Sigma_k^-1) / 2).  So that is the objective here, and it never falls; the plain
@@ -24,7 +28,7 @@ log-likelihood is summed beside it.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -37,7 +41,19 @@ from dgmm.statistics import Statistics, Together
 from dgmm.sweep import Block
 
 TOLERANCE: Final = 1e-9
+SINGLE_TOLERANCE: Final = 1e-3
 TILE_BYTES: Final = 2 << 20
+WIDE: Final = (600.0, 60.0)
+"""Penalties further apart than this are beyond the range of exp, in double and single precision."""
+
+
+def product_noise(mixture: Mixture, spread: float, unit: float) -> Array:
+    """The bound (K,) above on the error of log-densities by products; ``unit`` is u."""
+    structure = mixture.structure
+    size = (spread + np.linalg.norm(mixture.means, axis=1)) ** 2
+    return (
+        np.sqrt(structure.width(mixture.dims)) * unit * size * structure.stiffness(mixture.factors)
+    )
 
 
 @dataclass(frozen=True)
@@ -56,6 +72,10 @@ class Form:
         Where sums are taken about: 0, or the mean of a centred component.
     penalty : (K,)
         reg . diag(Sigma_k^-1) / 2.
+    whole : bool
+        Whether the log-densities hold ``Structure.common``, or it is added afterwards.
+    single : bool
+        Whether the products are in single precision; sums over tiles never are.
     """
 
     mixture: Mixture
@@ -64,46 +84,59 @@ class Form:
     centred: tuple[int, ...]
     about: Array
     penalty: Array
+    whole: bool
+    single: bool = False
 
     @classmethod
-    def of(cls, mixture: Mixture, reg: Array | None = None, spread: float | None = None) -> "Form":
-        """Write ``mixture``; ``reg`` (D,) is added to covariances, ``spread`` is rho above."""
+    def of(
+        cls,
+        mixture: Mixture,
+        reg: Array | None = None,
+        spread: float | None = None,
+        centre: bool = False,
+        single: bool = False,
+    ) -> "Form":
+        """Write ``mixture``.
+
+        ``reg`` (D,) is added to covariances, ``spread`` is rho above; ``centre`` all components,
+        or those that need it; ``single`` as the attribute.
+        """
         structure, dims = mixture.structure, mixture.dims
         reg = np.zeros(dims) if reg is None else reg
         spread = np.sqrt(dims) if spread is None else spread
         penalty = np.broadcast_to(
             0.5 * structure.trace(mixture.factors, reg), (mixture.components,)
         )
-        size = (spread + np.linalg.norm(mixture.means, axis=1)) ** 2
-        bound = np.sqrt(structure.width(dims)) * np.finfo(np.float64).eps * size
-        unfit = (bound * structure.stiffness(mixture.factors) > TOLERANCE) & (mixture.weights > 0)
+        bound = product_noise(mixture, spread, float(np.finfo(np.float64).eps))
+        unfit = (bound > TOLERANCE) & (mixture.weights > 0)
         layout = structure.centred if unfit.any() else structure
-        if layout is not structure:
+        whole = centre or layout is not structure
+        if whole:
             unfit = np.ones_like(unfit)
         eta = np.zeros((mixture.components, layout.width(dims)))
-        if layout is structure:
+        if not whole:
             linear = structure.solve(mixture.factors, mixture.means)
             eta[:, 0] = mixture.constants - 0.5 * np.sum(mixture.means * linear, axis=1) - penalty
             eta[:, 1 : 1 + dims] = linear
             eta[:, 1 + dims :] = structure.quadratic(mixture.factors)
         about = np.where(unfit[:, None], mixture.means, 0.0)
-        return cls(mixture, layout, eta, tuple(np.flatnonzero(unfit).tolist()), about, penalty)
+        centred = tuple(np.flatnonzero(unfit).tolist())
+        return cls(mixture, layout, eta, centred, about, penalty, whole, single)
 
     def correct(self, log_joint: Array, x: Array) -> None:
         """Overwrite the centred rows of ``log_joint`` (K, n), for rows ``x`` (D, n)."""
-        # What all components share is left out of the product form, but is in log_joint(k, x).
         for k in self.centred:
             log_joint[k] = self.mixture.log_joint(k, x) - self.penalty[k]
 
     def common(self, x: Array) -> Array | float:
         """What the log-densities of all components hold beyond ``eta . T(x)``."""
-        if self.layout is not self.mixture.structure:
+        if self.whole:
             return 0.0
         return self.mixture.structure.common(self.mixture.factors, x)
 
     def common_sum(self, total: Array | None) -> float:
         """The sum of ``common`` over all rows; ``total`` as in ``Structure.common_sum``."""
-        if self.layout is not self.mixture.structure:
+        if self.whole:
             return 0.0
         return self.mixture.structure.common_sum(self.mixture.factors, total)
 
@@ -143,18 +176,38 @@ def log_sum_exp(log_joint: Array) -> tuple[Array, Array]:
     return top + np.log(norm), log_joint
 
 
+Group = Callable[[Block, Frame, Structure, list[Form]], list[Statistics]]
+"""The statistics of a block under forms of one layout and precision."""
+
+
 def e_step(block: Block, given: Given) -> Together[Statistics]:
     """The statistics of a block under each form."""
-    layouts = {form.layout: None for form in given.forms}
+    return by_layout(_e_step_of, block, given)
+
+
+def by_layout(group: Group, block: Block, given: Given) -> Together[Statistics]:
+    """The statistics of a block under each form, those of one layout and precision together."""
+    kinds = {(form.layout, form.single): None for form in given.forms}
     sums: dict[int, Statistics] = {}
-    for layout in layouts:
-        chosen = [i for i, form in enumerate(given.forms) if form.layout is layout]
+    for layout, single in kinds:
+        chosen = [i for i, f in enumerate(given.forms) if f.layout is layout and f.single is single]
         forms = [given.forms[i] for i in chosen]
-        sums |= zip(chosen, _e_step_of(block, given.frame, layout, forms), strict=True)
+        part, scale = _narrowed(block) if single else (block, 1.0)
+        found = group(part, given.frame, layout, forms)
+        sums |= zip(chosen, [each.scaled(scale) for each in found], strict=True)
     parts = tuple(sums[i] for i in range(len(given.forms)))
     if not all(np.isfinite(part.objective) for part in parts):
         raise DataError(describe_flaw(block) or "the log-likelihood of these rows overflows")
     return Together(parts)
+
+
+def _narrowed(block: Block) -> tuple[Block, float]:
+    """The block with weights in the range of single precision, and what they were divided by."""
+    top = 0.0 if block.weights is None else float(block.weights.max(initial=0.0))
+    if block.weights is None or not 0.0 < top < np.inf:
+        return block, 1.0
+    scale = float(np.exp2(np.ceil(np.log2(top))))  # a power of two: no digit is lost
+    return replace(block, weights=block.weights / scale), scale
 
 
 def _e_step_of(
@@ -162,11 +215,12 @@ def _e_step_of(
 ) -> list[Statistics]:
     """The statistics of a block under forms of one layout, which share the features."""
     width = layout.width(block.rows.shape[1])
-    eta = np.concatenate([form.eta for form in forms])
+    real = np.float32 if forms[0].single else np.float64
+    eta = np.concatenate([form.eta for form in forms]).astype(real)
     ends = np.cumsum([len(form.eta) for form in forms])
     segments = [slice(int(end) - len(f.eta), int(end)) for f, end in zip(forms, ends, strict=True)]
     size = tile_rows(width + 2 * len(eta))
-    buffer, joint = np.empty((width, size)), np.empty((len(eta), size))
+    buffer, joint = np.empty((width, size), real), np.empty((len(eta), size), real)
     sums = np.zeros((len(eta), width))
     objective, plain = np.zeros(len(forms)), np.zeros(len(forms))
     for chosen, x in tiles(block, frame, size):
@@ -174,7 +228,7 @@ def _e_step_of(
         weights = None if block.weights is None else block.weights[chosen].astype(np.float64)
         if weights is not None:
             x[:, weights == 0] = 0.0  # whatever such a row holds is as if absent
-        features = layout.features(x, buffer[:, :n])
+        features = layout.features(x.astype(real, copy=False), buffer[:, :n])
         log_joint = np.matmul(eta, features, out=joint[:, :n])
         own: list[tuple[int, Array]] = []  # the sums of centred components
         for i, (form, segment) in enumerate(zip(forms, segments, strict=True)):
@@ -184,8 +238,8 @@ def _e_step_of(
             if weights is not None:
                 shares *= weights
                 log_norm, log_plain = log_norm * weights, log_plain * weights
-            objective[i] += log_norm.sum()
-            plain[i] += log_plain.sum()
+            objective[i] += log_norm.sum(dtype=np.float64)
+            plain[i] += log_plain.sum(dtype=np.float64)
             for k in form.centred:
                 moved = layout.features(x - form.about[k][:, None], np.empty((width, n)))
                 own.append((segment.start + k, moved @ shares[k]))
@@ -204,7 +258,7 @@ def _e_step_of(
 def _normalise(log_joint: Array, penalty: Array) -> tuple[Array, Array, Array]:
     """log sum_k e^L_k (n,), the same without penalties (n,), and the softmax of L (K, n)."""
     most = penalty.max()
-    if most - penalty.min() > 600.0:  # beyond the range of exp: only with D > 1200
+    if most - penalty.min() > WIDE[log_joint.dtype == np.float32]:
         log_plain = log_sum_exp(log_joint + penalty[:, None])[0]
         return log_sum_exp(log_joint)[0], log_plain, log_joint
     log_norm, shares = log_sum_exp(log_joint)

@@ -53,6 +53,19 @@ class Statistics:
         """The statistics of no rows."""
         return cls(np.zeros((len(about), width)), about, 0.0, 0.0, 0.0, 0)
 
+    def scaled(self, factor: float) -> "Statistics":
+        """The statistics of the same rows with weights ``factor`` times as large."""
+        if factor == 1.0:
+            return self
+        return Statistics(
+            factor * self.sums,
+            self.about,
+            factor * self.objective,
+            factor * self.log_likelihood,
+            factor * self.weight,
+            self.rows,
+        )
+
     def __add__(self, other: "Statistics") -> "Statistics":
         if not np.array_equal(self.about, other.about):
             raise ValueError("statistics about different points can't be added")

@@ -1,0 +1,186 @@
+"""The compiled kernel, and the choice between it and the NumPy one.
+
+It computes what ``kernel.e_step`` computes, for forms whose components are all centred: with the
+differences x - mu_k of a tile in the cache, a component's log-densities take one triangular
+product, its sums another, and both run in registers at the speed of the processor.  So it needs
+no bound on cancellation, shares no features between components, and holds no Python lock.
+
+With tied covariances, rows are whitened once; what is left are distances to K points.
+
+It is built with the package where a C compiler is at hand.  ``DGMM_KERNEL=numpy`` or ``native`` in
+the environment forces a choice.  A cluster's workers must all have the kernel that the fit chose.
+"""
+
+import importlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
+
+from dgmm import kernel
+from dgmm.covariance import Array, Structure
+from dgmm.errors import UsageError
+from dgmm.kernel import Form, Given
+from dgmm.mixture import Frame, Mixture
+from dgmm.statistics import Statistics, Together
+from dgmm.sweep import Block
+
+compiled: Any
+try:
+    compiled = importlib.import_module("dgmm._native")
+except ImportError:  # no compiler was at hand
+    compiled = None
+
+CODES: Final = {"full": 0, "diag": 1, "spherical": 2, "tied": 3}
+"""The structures as _native.c numbers them."""
+
+
+def e_step(block: Block, given: Given) -> Together[Statistics]:
+    """The statistics of a block under each form; all components of the forms are centred."""
+    if compiled is None:
+        raise UsageError(
+            "the fit uses the compiled kernel, which this process lacks; build it everywhere, or "
+            "set DGMM_KERNEL=numpy where the fit is started"
+        )
+    if any(np.ptp(form.penalty) > kernel.WIDE[form.single] for form in given.forms):
+        return kernel.e_step(block, given)
+    return kernel.by_layout(_group, block, given)
+
+
+def centred_noise(mixture: Mixture, spread: float, unit: float) -> Array:
+    """The bound (K,) on the error of log-densities by differences; see ``Kernel.noise``.
+
+    x and mu are rounded to u |x| and u |mu|, and C' multiplies that, and the rounding of its own
+    product, by no more than its norm; near the component |C'd| is about sqrt(D).
+    """
+    stiffness = mixture.structure.stiffness(mixture.factors)
+    size = spread + np.linalg.norm(mixture.means, axis=1)
+    return 2 * np.sqrt(mixture.dims * stiffness) * unit * size
+
+
+def _group(block: Block, frame: Frame, layout: Structure, forms: list[Form]) -> list[Statistics]:
+    """The statistics of a block under forms of one layout."""
+    if layout.shared:  # each whitens the rows in its own way
+        return [_whitened(block, frame, form) for form in forms]
+    factors = [
+        np.broadcast_to(
+            form.mixture.factors, layout.shape(form.mixture.components, len(frame.shift))
+        )
+        for form in forms
+    ]
+    means = [form.about for form in forms]
+    return _call(block, frame, layout, forms, means, factors, np.empty(0))
+
+
+def _whitened(block: Block, frame: Frame, form: Form) -> Statistics:
+    """The statistics under a tied form: sums of C'(x - mu), turned back into sums of x - mu."""
+    factor, means = form.mixture.factors, form.about @ form.mixture.factors
+    ones = np.ones(form.mixture.components)
+    (found,) = _call(block, frame, form.layout, [form], [means], [ones], factor)
+    found.sums[:, 1:] = solve_triangular(factor, found.sums[:, 1:].T, trans="T").T
+    return found
+
+
+def _call(
+    block: Block,
+    frame: Frame,
+    layout: Structure,
+    forms: list[Form],
+    means: list[Array],
+    factors: list[Array],
+    whiten: Array,
+) -> list[Statistics]:
+    """Hand a block to the compiled code."""
+    rows, weights = _plain(block.rows), block.weights
+    width = layout.width(rows.shape[1])
+    ends = np.cumsum([len(form.about) for form in forms], dtype=np.int64)
+    sums = np.zeros((int(ends[-1]), width))
+    objective, plain = np.zeros(len(forms)), np.zeros(len(forms))
+    real = np.float32 if forms[0].single else np.float64
+    compiled.e_step(
+        CODES[layout.name],
+        rows.dtype == np.float32,
+        forms[0].single,
+        width,
+        factors[0][0].size,
+        rows,
+        np.empty(0) if weights is None else np.ascontiguousarray(weights, dtype=np.float64),
+        np.ascontiguousarray(frame.shift),
+        np.ascontiguousarray(frame.scale),
+        np.ascontiguousarray(whiten, dtype=real),
+        _joined(means, real),
+        _joined(factors, real),
+        _joined([form.mixture.constants - form.penalty for form in forms], real),
+        _joined([form.penalty for form in forms]),
+        np.array([form.penalty.max() for form in forms]),
+        ends,
+        sums,
+        objective,
+        plain,
+    )
+    count = len(rows)
+    weight = float(count if weights is None else weights.sum(dtype=np.float64))
+    return [
+        Statistics(part, form.about, float(objective[i]), float(plain[i]), weight, count)
+        for i, (part, form) in enumerate(zip(np.split(sums, ends[:-1]), forms, strict=True))
+    ]
+
+
+def _plain(rows: np.ndarray) -> np.ndarray:
+    """Rows as float32 or float64, one after the other in memory."""
+    kept = rows.dtype in (np.float32, np.float64)
+    return np.ascontiguousarray(rows, dtype=rows.dtype if kept else np.float64)
+
+
+def _joined(arrays: list[Array], dtype: type[np.floating[Any]] = np.float64) -> NDArray[Any]:
+    return np.ascontiguousarray(np.concatenate(arrays), dtype=dtype)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A way to compute the E-step.
+
+    Attributes
+    ----------
+    e_step : callable
+        What is swept.
+    centres : bool
+        Whether it wants all components centred.
+    noise : callable
+        From a mixture, the root mean square of |x| in the frame and the unit round-off: a bound
+        (K,) on the error of the log-densities of rows near each component.
+    """
+
+    e_step: Callable[[Block, Given], Together[Statistics]]
+    centres: bool
+    noise: Callable[[Mixture, float, float], Array]
+
+
+KERNELS: Final = {
+    "numpy": Kernel(kernel.e_step, False, kernel.product_noise),
+    "native": Kernel(e_step, True, centred_noise),
+}
+
+
+def preferred() -> str:
+    """What ``DGMM_KERNEL`` asks for, else the compiled kernel if there is one."""
+    return os.environ.get("DGMM_KERNEL") or ("numpy" if compiled is None else "native")
+
+
+def chosen() -> str:
+    """The kernel to use; raises ``UsageError`` if there is no such kernel."""
+    name = preferred()
+    if name not in KERNELS:
+        raise UsageError(f"DGMM_KERNEL must be one of {', '.join(KERNELS)}, not {name!r}")
+    if name == "native" and compiled is None:
+        raise UsageError("DGMM_KERNEL=native, but dgmm was installed without a C compiler")
+    return name
+
+
+def described(name: str) -> str:
+    """A kernel's name, with the instructions it uses."""
+    return f"native ({compiled.instructions()})" if name == "native" and compiled else name

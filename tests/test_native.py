@@ -1,0 +1,129 @@
+"""The compiled kernel is the NumPy kernel's twin."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import dgmm
+from dgmm import kernel, native
+from dgmm.covariance import STRUCTURES, Structure
+from dgmm.kernel import Form, Given
+from dgmm.mixture import Frame, Mixture
+from dgmm.sweep import Block
+
+built = pytest.mark.skipif(native.compiled is None, reason="dgmm was built without a C compiler")
+
+SHAPES = [(1, 1, 5), (2, 3, 64), (3, 4, 1000), (8, 16, 1501), (13, 5, 700), (64, 7, 300)]
+"""D, K and n: with and without features, components and rows that fill no vector."""
+
+ROUNDING = 1e-12
+"""Both sum up to n products of rounding 1e-16 each, in different orders."""
+
+
+def mixture(structure: Structure, components: int, dims: int, rng: np.random.Generator) -> Mixture:
+    shape = structure.shape(components, dims)
+    precisions = rng.uniform(0.5, 2.0, size=shape)
+    if shape[-2:] == (dims, dims) and structure.name in ("full", "tied"):
+        root = 0.3 * rng.normal(size=shape)
+        precisions = root @ root.swapaxes(-1, -2) + np.eye(dims)
+    weights = rng.dirichlet(np.ones(components))
+    return Mixture.of(structure, weights, rng.normal(size=(components, dims)), precisions)
+
+
+@built
+@pytest.mark.parametrize("name", STRUCTURES)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", ["f8", "f4", "i4", ">f8"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("reg", [0.0, 1e-3])
+def test_twins(
+    name: str, shape: tuple[int, int, int], dtype: str, weighted: bool, reg: float
+) -> None:
+    dims, components, count = shape
+    rng = np.random.default_rng(dims)
+    rows = (3 * rng.normal(size=(count, dims)) + 1).astype(dtype)
+    weights = rng.uniform(size=count)
+    weights[::7] = 0
+    block = Block(0, rows, weights if weighted else None)
+    scale = np.exp2(rng.integers(-1, 2, size=dims if name != "spherical" else 1).astype(float))
+    frame = Frame(rng.normal(size=dims), np.broadcast_to(scale, dims))
+    forms = tuple(
+        Form.of(mixture(STRUCTURES[name], k, dims, rng), np.full(dims, reg), None, centre=True)
+        for k in (components, components + 1)
+    )
+    expected = kernel.e_step(block, Given(frame, forms)).parts
+    found = native.e_step(block, Given(frame, forms)).parts
+    for mine, theirs in zip(found, expected, strict=True):
+        spread = np.abs(theirs.sums).max()
+        np.testing.assert_allclose(mine.sums, theirs.sums, rtol=0, atol=ROUNDING * spread)
+        np.testing.assert_allclose(mine.objective, theirs.objective, rtol=ROUNDING)
+        np.testing.assert_allclose(mine.log_likelihood, theirs.log_likelihood, rtol=ROUNDING)
+        assert mine.weight == theirs.weight
+        assert mine.rows == theirs.rows
+        np.testing.assert_array_equal(mine.about, theirs.about)
+
+
+@built
+def test_no_rows_are_the_zero() -> None:
+    form = Form.of(mixture(STRUCTURES["full"], 3, 2, np.random.default_rng(0)), centre=True)
+    frame = Frame(np.zeros(2), np.ones(2))
+    (found,) = native.e_step(Block(0, np.empty((0, 2))), Given(frame, (form,))).parts
+    assert not found.sums.any()
+    assert (found.objective, found.log_likelihood, found.weight, found.rows) == (0, 0, 0, 0)
+
+
+@built
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_is_named(value: float) -> None:
+    rows = np.zeros((700, 2))
+    rows[600, 1] = value
+    form = Form.of(mixture(STRUCTURES["diag"], 3, 2, np.random.default_rng(0)), centre=True)
+    frame = Frame(np.zeros(2), np.ones(2))
+    with pytest.raises(dgmm.DataError, match=f"{value} at row 605, column 1"):
+        native.e_step(Block(5, rows), Given(frame, (form,)))
+
+
+@built
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_fits_agree(name: str, blobs: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    fits = {}
+    for choice in native.KERNELS:
+        monkeypatch.setenv("DGMM_KERNEL", choice)
+        model = dgmm.GaussianMixture(4, covariance_type=name, random_state=0, precision="float64")
+        fits[choice] = model.fit(blobs)
+        assert fits[choice].fit_info_["kernel"].startswith(choice)
+    np.testing.assert_allclose(fits["native"].means_, fits["numpy"].means_, rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(
+        fits["native"].lower_bounds_, fits["numpy"].lower_bounds_, rtol=1e-11
+    )
+
+
+def test_a_kernel_that_is_not_there(blobs: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DGMM_KERNEL", "fast")
+    with pytest.raises(dgmm.UsageError, match="DGMM_KERNEL must be one of numpy, native"):
+        dgmm.GaussianMixture(2).fit(blobs)
+    monkeypatch.setenv("DGMM_KERNEL", "native")
+    monkeypatch.setattr(native, "compiled", None)
+    with pytest.raises(dgmm.UsageError, match="without a C compiler"):
+        dgmm.GaussianMixture(2).fit(blobs)
+    form = Form.of(mixture(STRUCTURES["full"], 3, 3, np.random.default_rng(0)), centre=True)
+    given = Given(Frame(np.zeros(3), np.ones(3)), (form,))
+    with pytest.raises(dgmm.UsageError, match="which this process lacks"):
+        native.e_step(Block(0, blobs), given)
+
+
+def test_it_runs_where_it_was_not_built() -> None:
+    """Without the compiled part it falls back to NumPy, and says so."""
+    hidden = "import sys; sys.modules['dgmm._native'] = None; from dgmm.cli import main; main()"
+    environment = {name: value for name, value in os.environ.items() if name != "DGMM_KERNEL"}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", hidden, "--version"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "numpy kernel" in done.stdout

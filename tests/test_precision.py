@@ -1,0 +1,123 @@
+"""Single precision is used where its bound holds, and nothing that is returned depends on it."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dgmm import GaussianMixture
+from dgmm.covariance import STRUCTURES
+from dgmm.kernel import Form, Given, e_step
+from dgmm.mixture import Frame, Mixture
+from dgmm.native import KERNELS, compiled
+from dgmm.sweep import Block
+
+kernels = pytest.mark.parametrize(
+    "kernel",
+    [
+        pytest.param(
+            name, marks=pytest.mark.skipif(name == "native" and not compiled, reason="no C")
+        )
+        for name in KERNELS
+    ],
+)
+every_structure = pytest.mark.parametrize("name", STRUCTURES)
+
+UNIT = 2.0**-24
+
+
+def blocks(name: str, width: float, offset: float, weights: str) -> tuple[Block, Mixture]:
+    """Rows of a mixture of five normals, ``width`` wide and ``offset`` apart, and the mixture."""
+    rng, structure, dims = np.random.default_rng(1), STRUCTURES[name], 6
+    means = offset * rng.normal(size=(5, dims))
+    precisions = np.broadcast_to(
+        np.eye(dims) if name in ("full", "tied") else 1.0, structure.shape(5, dims)
+    )
+    rows = means[rng.integers(5, size=4000)] + width * rng.normal(size=(4000, dims))
+    given = {
+        "none": None,
+        "some": np.where(np.arange(4000) % 7 == 0, 0.0, rng.uniform(size=4000)),
+        "huge": 1e150 * rng.uniform(size=4000),
+    }[weights]
+    mixture = Mixture.of(structure, np.full(5, 0.2), means, precisions / width**2)
+    return Block(0, rows, given), mixture
+
+
+@kernels
+@every_structure
+@pytest.mark.parametrize(("width", "offset"), [(1.0, 1.0), (0.1, 1.0), (0.02, 2.0), (3.0, 30.0)])
+@pytest.mark.parametrize("weights", ["none", "some", "huge"])
+def test_the_bound_holds(kernel: str, name: str, width: float, offset: float, weights: str) -> None:
+    block, mixture = blocks(name, width, offset, weights)
+    frame = Frame(np.zeros(6), np.ones(6))
+    spread = float(np.sqrt(np.mean(np.sum(block.rows**2, axis=1))))
+    chosen = KERNELS[kernel]
+    exact, single = (
+        Form.of(mixture, np.full(6, 1e-6 * width**2), spread, chosen.centres, single)
+        for single in (False, True)
+    )
+    if exact.centred and kernel == "numpy":
+        pytest.skip("single precision is never asked for here")
+    (expected,) = e_step(block, Given(frame, (exact,))).parts
+    (found,) = chosen.e_step(block, Given(frame, (single,))).parts
+    bound = float(chosen.noise(mixture, spread, UNIT).max())
+    # Adding up log-densities of some 10 to 100 costs their own rounding.
+    size = abs(expected.objective) / expected.weight
+    allowed = (bound + 4 * UNIT * size) * expected.weight
+    assert abs(found.objective - expected.objective) < allowed
+    assert abs(found.log_likelihood - expected.log_likelihood) < allowed
+    assert found.weight == expected.weight
+    largest = np.abs(expected.sums).max()
+    if bound < 1e-3:
+        np.testing.assert_allclose(found.sums, expected.sums, rtol=0, atol=bound * largest)
+
+
+def fitted(rows: Any, **more: Any) -> GaussianMixture:
+    return GaussianMixture(4, random_state=0, tol=1e-5, max_iter=500, **more).fit(rows)
+
+
+@kernels
+@every_structure
+def test_what_is_returned_is_double(
+    kernel: str, name: str, blobs: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DGMM_KERNEL", kernel)
+    auto = fitted(blobs, covariance_type=name)
+    exact = fitted(blobs, covariance_type=name, precision="float64")
+    if (kernel, name) == ("numpy", "full"):  # here products of features lose too many digits
+        assert auto.fit_info_["single_passes"] == 0
+    else:
+        assert auto.fit_info_["single_passes"] > 2
+        assert 0 < auto.fit_info_["single_bound"] < 1e-3
+    assert exact.fit_info_["single_passes"] == 0
+    # Both stopped where a step gains less than tol, at most some steps apart.
+    assert abs(auto.lower_bound_ - exact.lower_bound_) < 1e-4
+    again = GaussianMixture(
+        4,
+        covariance_type=name,
+        weights_init=auto.weights_,
+        means_init=auto.means_,
+        precisions_init=auto.precisions_,
+        precision="float64",
+        tol=10.0,
+    ).fit(blobs)
+    assert again.lower_bounds_[0] == pytest.approx(auto.lower_bound_, rel=1e-11)
+
+
+def test_the_last_of_max_iter_are_double(blobs: np.ndarray) -> None:
+    with pytest.warns(match="not converged"):
+        model = GaussianMixture(4, random_state=0, tol=0, max_iter=7).fit(blobs)
+    assert model.fit_info_["single_passes"] == 6  # of 8 sweeps: the start's, and one an iteration
+
+
+@kernels
+def test_a_narrow_component_needs_double(
+    kernel: str, blobs: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DGMM_KERNEL", kernel)
+    rng = np.random.default_rng(0)
+    narrow = blobs[:1] + 1e-5 * rng.normal(size=(500, blobs.shape[1]))
+    rows = np.concatenate([blobs, narrow])
+    model = GaussianMixture(5, reg_covar=0, random_state=0, means_init=blobs[4::-1])
+    assert model.fit(rows).fit_info_["single_passes"] < model.n_iter_ + 1
+    assert np.linalg.eigvalsh(model.covariances_).min() < 2e-10
