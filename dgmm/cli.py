@@ -118,6 +118,14 @@ memory_option = click.option(
     metavar="SIZE",
     help="What each worker process may take, such as 2GiB.  [default: 70 % of what it has]",
 )
+cache_option = click.option(
+    "--cache",
+    metavar="SIZE",
+    default="auto",
+    show_default=True,
+    help="What each worker process keeps of the rows between passes: a size, none, or auto for "
+    "what the memory leaves free.",
+)
 machine_options = _together(
     click.option("--scheduler", metavar="ADDRESS", help="Use the Dask cluster at ADDRESS."),
     click.option(
@@ -214,6 +222,7 @@ def main() -> None:
 )
 @machine_options
 @memory_option
+@cache_option
 @missing_option
 @overwrite_option
 @json_option
@@ -236,6 +245,7 @@ def fit(
     threads: int | None,
     connect_timeout: float,
     memory: str | None,
+    cache: str,
     missing: str,
     overwrite: bool,
     as_json: bool,
@@ -260,6 +270,7 @@ def fit(
         random_state=seed,
         n_jobs=threads,
         memory=memory,
+        cache=cache,
         precision=precision,
     )
     meter = Meter()
@@ -391,6 +402,7 @@ def show(model: str, as_json: bool) -> None:
 @model_options
 @machine_options
 @memory_option
+@cache_option
 @missing_option
 @json_option
 def plan(
@@ -403,6 +415,7 @@ def plan(
     threads: int | None,
     connect_timeout: float,
     memory: str | None,
+    cache: str,
     missing: str,
     as_json: bool,
 ) -> None:
@@ -507,8 +520,13 @@ def _show_plan(planned: Plan) -> None:
         ("components", f"{planned.components}"),
         ("engine", f"{planned.engine}; {machines}"),
         ("blocks", f"{planned.blocks:,}; {block}"),
-        ("tasks per pass", f"{planned.tasks:,}"),
-        ("read per pass", format_bytes(planned.pass_bytes)),
+        ("tasks per pass", f"{planned.tasks:,}, of {-(-planned.blocks // planned.tasks):,} blocks"),
+        ("kernel", native.described(native.chosen())),
+        ("rows as they lie in memory", format_bytes(planned.pass_bytes)),
+        (
+            "kept between passes",
+            f"{planned.cached:.0%}: {format_bytes(planned.cache_bytes)} per worker",
+        ),
         ("peak memory per worker", f"at most {format_bytes(planned.peak_bytes)}"),
         ("allowed per worker", format_bytes(planned.limit_bytes)),
     ):

@@ -8,6 +8,10 @@ On a cluster, a task takes a run of 2^j consecutive blocks, one at a time; what 
 mixture, and where the data lie) is the result of one small task that the workers fetch from each
 other, not scattered data: a result can be computed again when its worker dies, scattered data are
 lost with it.  Only the final sum comes back.  The rows of a Dask array come through its own graph.
+
+**Reading** goes on while blocks are computed on, one block ahead of each thread.  A process may
+keep blocks between sweeps (``Cache``); on a cluster each run of blocks then has a worker that is
+asked first, but any may take it: a block that is not there is read again.
 """
 
 import ctypes
@@ -19,7 +23,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 from uuid import uuid4
 
 import numpy as np
@@ -70,21 +74,56 @@ class Meter:
             self.rows += rows
 
 
+class Cache:
+    """Blocks kept between sweeps: the first to come, as long as ``room`` bytes last.
+
+    Each sweep takes the blocks in the same order, so to drop the oldest would keep none in time.
+    """
+
+    def __init__(self, room: int) -> None:
+        self._lock, self._blocks, self.room = threading.Lock(), dict[int, Block](), room
+
+    def clear(self) -> None:
+        """Let go of all blocks, and keep no more."""
+        with self._lock:
+            self._blocks, self.room = {}, 0
+
+    def block(self, dataset: Dataset, index: int) -> Block:
+        """Block ``index``: what is kept, else read, and kept if it fits."""
+        if kept := self._blocks.get(index):
+            return kept
+        block = dataset.block(index)
+        with self._lock:
+            if block.nbytes <= self.room and index not in self._blocks:
+                self.room -= block.nbytes
+                self._blocks[index] = block
+        return block
+
+
+class Engine(Sweep, Protocol):
+    """A sweep that may keep blocks between calls; ``close`` lets go of them."""
+
+    def close(self) -> None:
+        """Free what is kept."""
+
+
 def over(
     dataset: Dataset,
     client: Client | None = None,
     threads: int | None = None,
     meter: Meter | None = None,
-) -> Sweep:
+    cache_bytes: int = 0,
+) -> Engine:
     """The sweep over ``dataset``: on ``client``, else an active Client, else this process.
 
-    Rows in this process's memory are swept by its own threads, cluster or no cluster.
+    Rows in this process's memory are swept by its own threads, cluster or no cluster.  Each
+    process may keep ``cache_bytes`` of blocks from one sweep to the next.
     """
     client = None if dataset.here else client or active_client()
     meter = meter or Meter()
     if client is not None:
-        return Cluster(dataset, client, meter)
-    return Threads(dataset, threads or CPU_COUNT, meter)
+        return Cluster(dataset, client, meter, cache_bytes)
+    return Threads(dataset, threads or CPU_COUNT, meter, Cache(cache_bytes))
 
 
 def active_client() -> Client | None:
@@ -174,29 +213,37 @@ class Threads:
     dataset: Dataset
     threads: int
     meter: Meter = field(default_factory=Meter)
+    cache: Cache = field(default_factory=lambda: Cache(0))
 
     def __call__(self, fn: Callable[[Block, G], T], given: G) -> T:
-        def apply(index: int) -> T:
-            read = lambda: self.dataset.block(index)  # noqa: E731
-            result = _apply(fn, given, read, _place(self.dataset, index))
+        def apply(index: int, reading: Future[Block]) -> T:
+            result = _apply(fn, given, reading.result, _place(self.dataset, index))
             self.meter.add(_rows(self.dataset, index, index + 1))
             return result
 
         _return_memory()
         tree: Tree[T] = Tree()
         pending: deque[Future[T]] = deque()
-        with one_blas_thread(), ThreadPoolExecutor(self.threads, "dgmm") as pool:
+        with (
+            one_blas_thread(),
+            ThreadPoolExecutor(self.threads, "dgmm") as pool,
+            ThreadPoolExecutor(self.threads, "dgmm-read") as readers,
+        ):
             try:
                 for index in range(self.dataset.blocks):
                     if len(pending) == 2 * self.threads:
                         tree.add(pending.popleft().result())
-                    pending.append(pool.submit(apply, index))
+                    reading = readers.submit(self.cache.block, self.dataset, index)
+                    pending.append(pool.submit(apply, index, reading))
                 while pending:
                     tree.add(pending.popleft().result())
             finally:
                 for future in pending:
                     future.cancel()
         return tree.sum()
+
+    def close(self) -> None:
+        self.cache.clear()
 
 
 @dataclass(frozen=True)
@@ -206,17 +253,23 @@ class Cluster:
     dataset: Dataset
     client: Client
     meter: Meter = field(default_factory=Meter)
+    cache_bytes: int = 0
+    token: str = field(default_factory=lambda: uuid4().hex)
+
+    def close(self) -> None:
+        if self.cache_bytes and self.client.status == "running":
+            self.client.run(_forget, self.token, wait=False)
 
     def __call__(self, fn: Callable[[Block, G], T], given: G) -> T:
         if self.dataset.lazy:
             return self._through_graph(fn, given)
-        threads = _wait_for_threads(self.client)
+        threads = sum(_wait_for_threads(self.client).values())
         step = run_length(self.dataset, threads)
         runs = [
             (first, min(first + step, self.dataset.blocks))
             for first in range(0, self.dataset.blocks, step)
         ]
-        job: Any = (self.dataset, fn, given)
+        job: Any = (self.dataset, fn, given, self.token, self.cache_bytes)
         futures: list[Any] = []
         try:
             few = len(runs) <= 2 * threads
@@ -235,14 +288,17 @@ class Cluster:
         token = uuid4().hex  # keys are never used again: an old result can't be taken for a new
         if not inline:  # few tasks would all be sent where the job's result is
             job = self.client.submit(_same, job, key=(f"dgmm-given-{token}", 0), priority=10)
-        level = self.client.map(
-            _run,
-            [job] * len(runs),
-            *zip(*runs, strict=True),
-            key=[(f"dgmm-sweep-{token}", i) for i in range(len(runs))],
-            retries=RETRIES,
-            pure=False,
-        )
+        level = []
+        for chosen, home in self._homes(len(runs)):
+            level += self.client.map(
+                _run,
+                [job] * len(chosen),
+                *zip(*(runs[i] for i in chosen), strict=True),
+                key=[(f"dgmm-sweep-{token}", i) for i in chosen],
+                retries=RETRIES,
+                pure=False,
+                **home,
+            )
         for future, run in zip(level, runs, strict=True):
             rows = _rows(self.dataset, *run)
             future.add_done_callback(lambda _, rows=rows: self.meter.add(rows))
@@ -260,6 +316,20 @@ class Cluster:
                 pure=False,
             )
             yield from level
+
+    def _homes(self, runs: int) -> Iterator[tuple[range, dict[str, Any]]]:
+        """Which of the ``runs`` go together, and where they would best be computed."""
+        if not self.cache_bytes:
+            yield range(runs), {}
+            return
+        # In the order of their names, so that a worker finds what it kept in the last sweep.
+        threads = sorted(_wait_for_threads(self.client).items())
+        ends = np.cumsum([count for _, count in threads])
+        ends = runs * ends // ends[-1]
+        for start, stop, (worker, _) in zip([0, *ends], ends, threads, strict=False):
+            if start < stop:
+                home = {"workers": [worker], "allow_other_workers": True}
+                yield range(int(start), int(stop)), home
 
     def _named(
         self, error: KilledWorker, futures: list[Any], runs: list[tuple[int, int]]
@@ -317,8 +387,8 @@ class Cluster:
         return result
 
 
-def _wait_for_threads(client: Client) -> int:
-    """How many threads the workers have, once there is a worker."""
+def _wait_for_threads(client: Client) -> dict[str, int]:
+    """How many threads each worker has, once there is a worker."""
     if client.status != "running":
         raise ClusterError("the Dask cluster was lost: its scheduler does not answer")
     if not client.nthreads():
@@ -328,7 +398,7 @@ def _wait_for_threads(client: Client) -> int:
             raise ClusterError(
                 f"the Dask cluster had no worker within {WORKER_SECONDS} s"
             ) from error
-    return max(1, sum(client.nthreads().values()))
+    return dict(client.nthreads())
 
 
 def _lost(error: BaseException) -> ClusterError:
@@ -356,14 +426,37 @@ def _same(job: Any) -> Any:
     return job
 
 
-def _run(job: tuple[Dataset, Callable[[Block, G], T], G], first: int, last: int) -> T:
-    """A worker's task: the sum over blocks ``first`` to ``last``, one in memory at a time."""
-    dataset, fn, given = job
-    with one_blas_thread():
-        return tree_sum(
-            _apply(fn, given, lambda i=i: dataset.block(i), _place(dataset, i))  # type: ignore[misc]
-            for i in range(first, last)
-        )
+_kept: dict[str, Cache] = {}
+"""A worker's cache, by the engine that it serves: the latest one, whoever forgot the one before."""
+
+
+def _cache(token: str, room: int) -> Cache:
+    """What this worker keeps for the engine ``token``."""
+    if token not in _kept:
+        _kept.clear()
+        _kept.setdefault(token, Cache(room))
+    return _kept.get(token) or Cache(0)
+
+
+async def _forget(token: str) -> None:  # a coroutine, as those need not be waited for
+    _kept.pop(token, None)
+
+
+def _run(job: tuple[Dataset, Callable[[Block, G], T], G, str, int], first: int, last: int) -> T:
+    """A worker's task: the sum over blocks ``first`` to ``last``, each read one block ahead."""
+    dataset, fn, given, token, room = job
+    cache = _cache(token, room) if room else Cache(0)
+
+    def results(reader: ThreadPoolExecutor) -> Iterator[T]:
+        reading = reader.submit(cache.block, dataset, first)
+        for index in range(first, last):
+            current = reading
+            if index + 1 < last:
+                reading = reader.submit(cache.block, dataset, index + 1)
+            yield _apply(fn, given, current.result, _place(dataset, index))
+
+    with one_blas_thread(), ThreadPoolExecutor(1, "dgmm-read") as reader:
+        return tree_sum(results(reader))
 
 
 def _parts(dataset: Dataset, source: Source) -> list[Any]:

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from os import PathLike
 from typing import Any, Self
@@ -83,6 +84,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     memory : str or int, optional
         What a worker process may take, such as "2GiB"; by default 70 % of what it has.  A fit that
         would take more is refused.
+    cache : {"auto", "none"}, str or int, default="auto"
+        How much of the rows a worker process keeps in memory between passes: a size, or what
+        ``memory`` leaves free.
     precision : {"auto", "float64"}, default="auto"
         "auto" uses single precision in early passes, as long as a bound shows it to be good enough
         (``dgmm.em``); the last passes, and so the results, are in double precision either way.
@@ -138,6 +142,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         verbose: int = 0,
         n_jobs: int | None = None,
         memory: str | int | None = None,
+        cache: str | int = "auto",
         precision: str = "auto",
     ) -> None:
         self.n_components = n_components
@@ -155,6 +160,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.verbose = verbose
         self.n_jobs = n_jobs
         self.memory = memory
+        self.cache = cache
         self.precision = precision
 
     def fit(self, X: Data, y: None = None, sample_weight: Data = None) -> Self:
@@ -186,22 +192,24 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         """
         dataset, request = self._prepare(X, sample_weight)
         client = client or engine.active_client()
-        planned = plan(dataset, request, client, self._threads, self.memory)
+        planned = plan(dataset, request, client, self._threads, self.memory, self.cache)
         planned.check()
         began = time.perf_counter()
-        sweep = engine.over(dataset, client, self._threads, meter)
         question = request.question(dataset.rows, dataset.dims, dataset.weights is not None)
         fell = 0.0
-        for progress in fit(sweep, request, question):
-            yield progress
-            fell = max([fell, *(-state.change - state.rounding for state in progress.states)])
+        engine_ = engine.over(dataset, client, self._threads, meter, planned.cache_bytes)
+        with closing(engine_) as sweep:
+            for progress in fit(sweep, request, question):
+                yield progress
+                fell = max([fell, *(-state.change - state.rounding for state in progress.states)])
         self._keep(progress, planned, time.perf_counter() - began)
         self._warn(fell)
 
     def plan(self, X: Data, sample_weight: Data = None, client: Client | None = None) -> Plan:
         """What ``fit`` would need for ``X``, worked out without fitting."""
         dataset, request = self._prepare(X, sample_weight)
-        return plan(dataset, request, client or engine.active_client(), self._threads, self.memory)
+        client = client or engine.active_client()
+        return plan(dataset, request, client, self._threads, self.memory, self.cache)
 
     @property
     def _threads(self) -> int | None:
@@ -321,6 +329,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             "score": best.score,
             "objective": best.objective,
             "engine": planned.engine,
+            "cached": planned.cached,
             "kernel": native.described(progress.setting.kernel),
             "single_passes": best.singles,
             "single_bound": best.bound,

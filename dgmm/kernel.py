@@ -56,6 +56,12 @@ def product_noise(mixture: Mixture, spread: float, unit: float) -> Array:
     )
 
 
+def penalties(mixture: Mixture, reg: Array) -> Array:
+    """reg . diag(Sigma_k^-1) / 2, (K,), for ``reg`` (D,)."""
+    trace = mixture.structure.trace(mixture.factors, reg)
+    return np.broadcast_to(0.5 * trace, (mixture.components,))
+
+
 @dataclass(frozen=True)
 class Form:
     """A mixture (in the frame) written for the kernel.
@@ -104,9 +110,7 @@ class Form:
         structure, dims = mixture.structure, mixture.dims
         reg = np.zeros(dims) if reg is None else reg
         spread = np.sqrt(dims) if spread is None else spread
-        penalty = np.broadcast_to(
-            0.5 * structure.trace(mixture.factors, reg), (mixture.components,)
-        )
+        penalty = penalties(mixture, reg)
         bound = product_noise(mixture, spread, float(np.finfo(np.float64).eps))
         unfit = (bound > TOLERANCE) & (mixture.weights > 0)
         layout = structure.centred if unfit.any() else structure

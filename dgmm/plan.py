@@ -1,11 +1,12 @@
 """What a run will need, worked out before it: blocks, tasks, bytes read, memory.
 
 The memory a worker needs does not depend on the number of rows: each of its threads holds one
-block, one tile's temporaries and a few statistics.  The projection adds these up on the high side;
-a run that would not fit is refused, with what to change.
+block and reads the next, beside one tile's temporaries and a few statistics.  The projection adds
+these up on the high side; a run that would not fit is refused, with what to change.  What is left
+of the memory may keep blocks from one pass to the next.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import psutil
@@ -23,6 +24,9 @@ from dgmm.survey import TILE, Question
 
 USABLE: Final = 0.7
 """The share of a worker's memory to plan for: Dask starts to spill at 70 % of it."""
+
+CACHEABLE: Final = 0.6
+"""The share to fill with cached blocks, unless told: Dask's workers complain from 70 % on."""
 
 SLACK: Final = 96 << 20
 """What libraries load and the allocator keeps beyond what is asked of it."""
@@ -50,6 +54,8 @@ class Plan:
     base_bytes, thread_bytes, shared_bytes : int
         What a worker process takes to begin with, for each of its threads, and for what they
         bring home.
+    cache_bytes : int
+        Blocks that a worker process keeps between passes.
     limit_bytes : int
         What it may take.
     """
@@ -70,29 +76,39 @@ class Plan:
     base_bytes: int
     thread_bytes: int
     shared_bytes: int
+    cache_bytes: int
     limit_bytes: int
 
     @property
     def peak_bytes(self) -> int:
         """The most a worker process will take."""
-        return self.base_bytes + self.threads * self.thread_bytes + self.shared_bytes
+        working = self.base_bytes + self.threads * self.thread_bytes + self.shared_bytes
+        return working + self.cache_bytes
+
+    @property
+    def cached(self) -> float:
+        """The share of the rows that is kept between passes."""
+        return min(1.0, self.workers * self.cache_bytes / max(1, self.pass_bytes))
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields and the peak by name."""
-        return {**asdict(self), "peak_bytes": self.peak_bytes}
+        """The fields, the peak and the cached share by name."""
+        return {**asdict(self), "peak_bytes": self.peak_bytes, "cached": self.cached}
 
     def check(self) -> None:
         """Raise ``PlanError`` if the run would not fit."""
         if self.peak_bytes <= self.limit_bytes:
             return
-        room = self.limit_bytes - self.base_bytes - self.shared_bytes
+        room = self.limit_bytes - self.base_bytes - self.shared_bytes - self.cache_bytes
         fewer = f"use at most {room // self.thread_bytes} threads, " * (room > self.thread_bytes)
         raise PlanError(
             f"the fit would take up to {format_bytes(self.peak_bytes)} in each worker process, "
             f"but may take {format_bytes(self.limit_bytes)}. "
             f"It is {format_bytes(self.base_bytes)} to begin with, "
             f"{format_bytes(self.thread_bytes)} for each of {self.threads} threads, and "
-            f"{format_bytes(self.shared_bytes)} for statistics or the sample. To change that, "
+            f"{format_bytes(self.shared_bytes)} for statistics or the sample"
+            + f", and {format_bytes(self.cache_bytes)} of cache"
+            * bool(self.cache_bytes)
+            + f". To change that, "
             f"{fewer}allow more memory, or store the rows in smaller chunks (the largest block "
             f"has {self.block_rows:,} rows, {format_bytes(self.block_bytes)})"
         )
@@ -104,11 +120,13 @@ def plan(
     client: Client | None = None,
     threads: int | None = None,
     memory: str | int | None = None,
+    cache: str | int = "auto",
 ) -> Plan:
     """Plan to fit ``request`` to ``dataset``, on ``client`` or with ``threads`` of this process.
 
     ``memory`` is what a worker process may take: bytes, or text such as "2GiB"; without it, 70 %
-    of a worker's memory limit or of this machine's memory.
+    of a worker's memory limit or of this machine's memory.  ``cache`` is what it may keep of the
+    rows between passes: an amount like ``memory``, "none", or "auto" for what the plan leaves free.
     """
     workers, engine, available = 1, "threads", MEMORY_LIMIT
     threads = threads or CPU_COUNT
@@ -120,11 +138,12 @@ def plan(
         limits = [worker["memory_limit"] for worker in described if worker["memory_limit"]]
         available = min(limits, default=available)
         base = max((worker["metrics"]["memory"] for worker in described), default=base)
+    asked = None if cache in ("auto", "none") else memory_bytes(cache)
     question = request.question(dataset.rows, dataset.dims, dataset.weights is not None)
     tasks = dataset.blocks
     if engine == "distributed" and not dataset.lazy:
         tasks = -(-dataset.blocks // run_length(dataset, threads * workers))
-    return Plan(
+    planned = Plan(
         source=dataset.source.name,
         rows=dataset.rows,
         columns=dataset.dims,
@@ -143,8 +162,17 @@ def plan(
         shared_bytes=max(
             _statistics_bytes(dataset, request, threads), _sample_bytes(dataset, question, threads)
         ),
+        cache_bytes=0,
         limit_bytes=int(available * USABLE) if memory is None else memory_bytes(memory),
     )
+    if cache == "none" or not dataset.read_bytes or (dataset.lazy and engine == "distributed"):
+        return planned  # in memory already, or not ours to keep
+    room = planned.limit_bytes if memory is not None else int(available * CACHEABLE)
+    if memory is None and engine == "threads":
+        room = min(room, int(psutil.virtual_memory().available * USABLE))
+    room = max(0, room - planned.peak_bytes) if asked is None else asked
+    share = -(-planned.pass_bytes // workers) + planned.block_bytes * (workers > 1)
+    return replace(planned, cache_bytes=min(room, share))
 
 
 def memory_bytes(text: str | int) -> int:
@@ -159,12 +187,13 @@ def memory_bytes(text: str | int) -> int:
 
 
 def _thread_bytes(dataset: Dataset, request: Request) -> int:
-    """What a thread holds: a block being read, and the temporaries of a tile."""
+    """What a thread holds: a block, the next one being read, and the temporaries of a tile."""
     columns = request.n_init * request.components
     width = request.structure.centred.width(dataset.dims)
     tile = 3 * max(TILE_BYTES, 8 * (width + 2 * columns) * tile_rows(width + 2 * columns))
     survey = 8 * 6 * min(TILE, dataset.block_rows) * dataset.dims
-    return dataset.read_bytes + max(tile, survey)
+    block = min(dataset.read_bytes, dataset.block_rows * dataset.row_bytes)
+    return dataset.read_bytes + block + max(tile, survey)
 
 
 def _statistics_bytes(dataset: Dataset, request: Request, threads: int) -> int:

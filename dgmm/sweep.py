@@ -31,6 +31,11 @@ class Block:
     rows: NDArray[Any]
     weights: NDArray[Any] | None = None
 
+    @property
+    def nbytes(self) -> int:
+        """The size of its arrays."""
+        return self.rows.nbytes + (0 if self.weights is None else self.weights.nbytes)
+
 
 class Sweep(Protocol):
     """Apply ``fn(block, given)`` to every block and add up the results.

@@ -53,7 +53,8 @@ def model(store: Path, blobs: np.ndarray) -> Path:
 
 
 def test_fit_show_score_predict(store: Path, blobs: np.ndarray) -> None:
-    done = run("fit", "rows.zarr", "-k", 4, "-o", "model.dgmm", "--json", cwd=store)
+    options = ("--json", "--precision", "float64")
+    done = run("fit", "rows.zarr", "-k", 4, "-o", "model.dgmm", *options, cwd=store)
     assert done.exit_code == 0, done.stderr
     summary = json.loads(done.stdout)
     assert summary["rows"] == 3000

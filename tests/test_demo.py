@@ -33,7 +33,7 @@ for line in run(sys.argv[1]):
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """The directory a run leaves, and its lines; a process of its own, so memory is its own."""
     directory = tmp_path_factory.mktemp("demo") / "new" / "place"
-    command = [sys.executable, "-W", "error", "-c", RUN, str(directory)]
+    command = [sys.executable, "-P", "-W", "error", "-c", RUN, str(directory)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import threading
@@ -121,6 +122,55 @@ def all_spans(dataset: Dataset) -> set[tuple[int, int]]:
     return {dataset.span(index) for index in range(dataset.blocks)}
 
 
+# Blocks kept between sweeps.
+
+
+def test_blocks_that_are_kept_are_not_read_again(store: Path, tmp_path: Path) -> None:
+    """The store can go away after the first pass."""
+    copy = tmp_path / "store"
+    shutil.copytree(store, copy)
+    model = GaussianMixture(3, random_state=0, tol=0.01)
+    passes = model.fit_passes(stored(copy))
+    next(passes)
+    shutil.rmtree(copy)
+    list(passes)
+    assert model.fit_info_["cached"] == 1.0
+    assert bits(model) == bits(fitted(stored(store)))
+
+
+def blocks_kept() -> list[int]:
+    return [len(cache._blocks) for cache in engine._kept.values()]
+
+
+def test_workers_keep_blocks_as_long_as_the_fit_lasts(
+    store: Path, clusters: dict[int, Client]
+) -> None:
+    client, dataset = clusters[2], stored(store)
+    passes = GaussianMixture(3, random_state=0, tol=0.01).fit_passes(dataset, client=client)
+    for _ in passes:
+        counts = client.run(blocks_kept)
+        assert sum(map(sum, counts.values())) >= dataset.blocks
+        assert all(counts.values())
+    deadline = time.monotonic() + 20
+    while any(client.run(blocks_kept).values()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_no_more_is_kept_than_fits(store: Path) -> None:
+    dataset = stored(store)
+    size = dataset.block(0).nbytes
+    cache = engine.Cache(3 * size + 1)
+    sweep = engine.Threads(dataset, 2, cache=cache)
+    for _ in range(2):
+        sweep(see_rows, None)
+    assert cache.room == 1
+    sweep.close()
+    assert not cache._blocks
+    assert sweep(see_rows, None).values == all_spans(dataset)
+    assert not cache._blocks
+
+
 # Same blocks, same bits.
 
 FITS: dict[str, dict[str, Any]] = {
@@ -131,6 +181,9 @@ FITS: dict[str, dict[str, Any]] = {
     "weighted": {"weighted": True},
     "weighted tied": {"weighted": True, "covariance_type": "tied"},
     "three starts": {"n_init": 3, "init_params": "k-means++"},
+    "double": {"precision": "float64"},
+    "nothing kept": {"cache": "none"},
+    "some kept": {"cache": 10_000},
 }
 
 

@@ -67,15 +67,27 @@ def test_fit_is_flat_in_the_number_of_rows_and_keeps_the_plan(
 ) -> None:
     peaks = []
     for rows, store in stores.items():
-        planned, _ = run("plan", store, "-k", 16, cwd=tmp_path)
-        done, peak = run(
-            *("fit", store, "-k", 16, "-o", f"{rows}.dgmm", "--max-iter", 1), cwd=tmp_path
-        )
+        words = (store, "-k", 16, "--cache", "none")
+        planned, _ = run("plan", *words, cwd=tmp_path)
+        done, peak = run("fit", *words, "-o", f"{rows}.dgmm", "--max-iter", 1, cwd=tmp_path)
         assert done["rows"] == rows
         assert peak < planned["peak_bytes"]
         assert peak < GIB
         peaks.append(peak)
     assert max(peaks) < 1.1 * min(peaks), peaks
+
+
+def test_the_cache_fills_what_is_allowed_and_no_more(
+    stores: dict[int, Path], tmp_path: Path
+) -> None:
+    """1.6 GB of rows: some of them stay in memory, under the plan."""
+    words = (stores[SIZES[-1]], "-k", 16, "--memory", "1GiB")
+    planned, _ = run("plan", *words, cwd=tmp_path)
+    assert planned["peak_bytes"] == GIB
+    assert 0.2 < planned["cached"] < 0.7
+    done, peak = run("fit", *words, "-o", "m.dgmm", "--max-iter", 1, cwd=tmp_path)
+    assert done["cached"] == pytest.approx(planned["cached"], rel=0.05)
+    assert planned["cache_bytes"] < peak < GIB
 
 
 def test_predict_on_more_than_the_memory_allowed(stores: dict[int, Path], tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_it_runs_where_it_was_not_built() -> None:
     hidden = "import sys; sys.modules['dgmm._native'] = None; from dgmm.cli import main; main()"
     environment = {name: value for name, value in os.environ.items() if name != "DGMM_KERNEL"}
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", hidden, "--version"],
+        [sys.executable, "-P", "-W", "error", "-c", hidden, "--version"],
         env=environment,
         capture_output=True,
         text=True,

@@ -237,6 +237,7 @@ def fitted(case: Case, kind: str, **more: Any) -> GaussianMixture:
         reg_covar=case.reg,
         tol=0,
         max_iter=ITERATIONS,
+        precision="float64",
         **more,
     )
     with warnings.catch_warnings():

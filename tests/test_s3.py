@@ -145,7 +145,7 @@ def test_a_store_that_can_not_be_reached_is_told(
         changed = {name: value and value.format(port=port) for name, value in setting.items()}
         settings = {**os.environ, "AWS_MAX_ATTEMPTS": "1", "HOME": str(tmp_path), **changed}
         done = subprocess.run(
-            [sys.executable, "-c", UNREACHED, str(model)],
+            [sys.executable, "-P", "-c", UNREACHED, str(model)],
             env={name: value for name, value in settings.items() if value is not None},
             capture_output=True,
             text=True,
