@@ -13,6 +13,7 @@ the environment forces a choice.  A cluster's workers must all have the kernel t
 
 import importlib
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -172,12 +173,21 @@ def preferred() -> str:
 
 
 def chosen() -> str:
-    """The kernel to use; raises ``UsageError`` if there is no such kernel."""
+    """The kernel to use; raises ``UsageError`` if there is no such kernel.
+
+    Warns if it is NumPy's for want of another, and not because ``DGMM_KERNEL`` says so.
+    """
     name = preferred()
     if name not in KERNELS:
         raise UsageError(f"DGMM_KERNEL must be one of {', '.join(KERNELS)}, not {name!r}")
     if name == "native" and compiled is None:
         raise UsageError("DGMM_KERNEL=native, but dgmm was installed without a C compiler")
+    if name == "numpy" and "DGMM_KERNEL" not in os.environ:
+        warnings.warn(
+            "dgmm was installed without a C compiler: the NumPy kernel is used, which takes two to "
+            "five times as long. Install a compiler and dgmm again, or set DGMM_KERNEL=numpy",
+            stacklevel=2,
+        )
     return name
 
 

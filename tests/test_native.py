@@ -115,6 +115,14 @@ def test_a_kernel_that_is_not_there(blobs: np.ndarray, monkeypatch: pytest.Monke
         native.e_step(Block(0, blobs), given)
 
 
+def test_a_slow_kernel_is_told_of(blobs: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DGMM_KERNEL", raising=False)
+    monkeypatch.setattr(native, "compiled", None)
+    with pytest.warns(UserWarning, match="installed without a C compiler"):
+        model = dgmm.GaussianMixture(4, random_state=0).fit(blobs)
+    assert model.fit_info_["kernel"] == "numpy"
+
+
 def test_it_runs_where_it_was_not_built() -> None:
     """Without the compiled part it falls back to NumPy, and says so."""
     hidden = "import sys; sys.modules['dgmm._native'] = None; from dgmm.cli import main; main()"
