@@ -35,6 +35,7 @@ from distributed.comm import CommClosedError, get_address_host
 from distributed.protocol.pickle import dumps
 from threadpoolctl import threadpool_limits
 
+from dgmm.cache import Cache, cache_for, forget
 from dgmm.dataset import DaskSource, Dataset, Source
 from dgmm.errors import BlockError, ClusterError
 from dgmm.statistics import Mergeable
@@ -72,32 +73,6 @@ class Meter:
         """Count ``rows`` more."""
         with self._lock:
             self.rows += rows
-
-
-class Cache:
-    """Blocks kept between sweeps: the first to come, as long as ``room`` bytes last.
-
-    Each sweep takes the blocks in the same order, so to drop the oldest would keep none in time.
-    """
-
-    def __init__(self, room: int) -> None:
-        self._lock, self._blocks, self.room = threading.Lock(), dict[int, Block](), room
-
-    def clear(self) -> None:
-        """Let go of all blocks, and keep no more."""
-        with self._lock:
-            self._blocks, self.room = {}, 0
-
-    def block(self, dataset: Dataset, index: int) -> Block:
-        """Block ``index``: what is kept, else read, and kept if it fits."""
-        if kept := self._blocks.get(index):
-            return kept
-        block = dataset.block(index)
-        with self._lock:
-            if block.nbytes <= self.room and index not in self._blocks:
-                self.room -= block.nbytes
-                self._blocks[index] = block
-        return block
 
 
 class Engine(Sweep, Protocol):
@@ -258,7 +233,7 @@ class Cluster:
 
     def close(self) -> None:
         if self.cache_bytes and self.client.status == "running":
-            self.client.run(_forget, self.token, wait=False)
+            self.client.run(forget, self.token, wait=False)
 
     def __call__(self, fn: Callable[[Block, G], T], given: G) -> T:
         if self.dataset.lazy:
@@ -426,26 +401,10 @@ def _same(job: Any) -> Any:
     return job
 
 
-_kept: dict[str, Cache] = {}
-"""A worker's cache, by the engine that it serves: the latest one, whoever forgot the one before."""
-
-
-def _cache(token: str, room: int) -> Cache:
-    """What this worker keeps for the engine ``token``."""
-    if token not in _kept:
-        _kept.clear()
-        _kept.setdefault(token, Cache(room))
-    return _kept.get(token) or Cache(0)
-
-
-async def _forget(token: str) -> None:  # a coroutine, as those need not be waited for
-    _kept.pop(token, None)
-
-
 def _run(job: tuple[Dataset, Callable[[Block, G], T], G, str, int], first: int, last: int) -> T:
     """A worker's task: the sum over blocks ``first`` to ``last``, each read one block ahead."""
     dataset, fn, given, token, room = job
-    cache = _cache(token, room) if room else Cache(0)
+    cache = cache_for(token, room)
 
     def results(reader: ThreadPoolExecutor) -> Iterator[T]:
         reading = reader.submit(cache.block, dataset, first)

@@ -21,7 +21,7 @@ from conftest import QUIET
 from distributed import Client, LocalCluster, get_worker
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from dgmm import BlockError, ClusterError, Dataset, GaussianMixture, engine, open_dataset
+from dgmm import BlockError, ClusterError, Dataset, GaussianMixture, cache, engine, open_dataset
 from dgmm.sweep import Block
 
 CHUNK = 50
@@ -139,7 +139,7 @@ def test_blocks_that_are_kept_are_not_read_again(store: Path, tmp_path: Path) ->
 
 
 def blocks_kept() -> list[int]:
-    return [len(cache._blocks) for cache in engine._kept.values()]
+    return [len(each._blocks) for each in cache._kept.values()]
 
 
 def test_workers_keep_blocks_as_long_as_the_fit_lasts(
@@ -160,15 +160,15 @@ def test_workers_keep_blocks_as_long_as_the_fit_lasts(
 def test_no_more_is_kept_than_fits(store: Path) -> None:
     dataset = stored(store)
     size = dataset.block(0).nbytes
-    cache = engine.Cache(3 * size + 1)
-    sweep = engine.Threads(dataset, 2, cache=cache)
+    kept = cache.Cache(3 * size + 1)
+    sweep = engine.Threads(dataset, 2, cache=kept)
     for _ in range(2):
         sweep(see_rows, None)
-    assert cache.room == 1
+    assert kept.room == 1
     sweep.close()
-    assert not cache._blocks
+    assert not kept._blocks
     assert sweep(see_rows, None).values == all_spans(dataset)
-    assert not cache._blocks
+    assert not kept._blocks
 
 
 # Same blocks, same bits.
