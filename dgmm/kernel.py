@@ -43,6 +43,9 @@ from dgmm.sweep import Block
 TOLERANCE: Final = 1e-9
 SINGLE_TOLERANCE: Final = 1e-3
 TILE_BYTES: Final = 2 << 20
+LOWEST: Final = (-1e300, -1e30)
+"""Log-densities that are as good as minus infinity, in double and single precision."""
+
 WIDE: Final = (600.0, 60.0)
 """Penalties further apart than this are beyond the range of exp, in double and single precision."""
 
@@ -72,6 +75,8 @@ class Form:
         Decides T, of width P; the mixture's own structure unless that can't be centred.
     eta : (K, P)
         The natural parameters; the rows of centred components are not used.
+    constants : (K,)
+        Log-densities at the means, less penalties; without weight, as low as can be borne.
     centred : tuple of int
         The components to treat by differences from their means.
     about : (K, D)
@@ -87,6 +92,7 @@ class Form:
     mixture: Mixture
     layout: Structure
     eta: Array
+    constants: Array
     centred: tuple[int, ...]
     about: Array
     penalty: Array
@@ -111,6 +117,7 @@ class Form:
         reg = np.zeros(dims) if reg is None else reg
         spread = np.sqrt(dims) if spread is None else spread
         penalty = penalties(mixture, reg)
+        constants = np.maximum(mixture.constants - penalty, LOWEST[single])
         bound = product_noise(mixture, spread, float(np.finfo(np.float64).eps))
         unfit = (bound > TOLERANCE) & (mixture.weights > 0)
         layout = structure.centred if unfit.any() else structure
@@ -120,12 +127,12 @@ class Form:
         eta = np.zeros((mixture.components, layout.width(dims)))
         if not whole:
             linear = structure.solve(mixture.factors, mixture.means)
-            eta[:, 0] = mixture.constants - 0.5 * np.sum(mixture.means * linear, axis=1) - penalty
+            eta[:, 0] = constants - 0.5 * np.sum(mixture.means * linear, axis=1)
             eta[:, 1 : 1 + dims] = linear
             eta[:, 1 + dims :] = structure.quadratic(mixture.factors)
         about = np.where(unfit[:, None], mixture.means, 0.0)
         centred = tuple(np.flatnonzero(unfit).tolist())
-        return cls(mixture, layout, eta, centred, about, penalty, whole, single)
+        return cls(mixture, layout, eta, constants, centred, about, penalty, whole, single)
 
     def correct(self, log_joint: Array, x: Array) -> None:
         """Overwrite the centred rows of ``log_joint`` (K, n), for rows ``x`` (D, n)."""

@@ -115,7 +115,7 @@ def _call(
         np.ascontiguousarray(whiten, dtype=real),
         _joined(means, real),
         _joined(factors, real),
-        _joined([form.mixture.constants - form.penalty for form in forms], real),
+        _joined([form.constants for form in forms], real),
         _joined([form.penalty for form in forms]),
         np.array([form.penalty.max() for form in forms]),
         ends,

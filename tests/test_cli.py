@@ -125,7 +125,12 @@ def test_plan(store: Path) -> None:
     assert planned["pass_bytes"] == 3000 * 3 * 8
     assert planned["base_bytes"] < planned["peak_bytes"] <= planned["limit_bytes"]
     shown = run("plan", "rows.zarr", "-k", 16, cwd=store)
-    for word in ("blocks", "tasks per pass", "read per pass", "peak memory per worker"):
+    for word in (
+        "blocks",
+        "tasks per pass",
+        "rows as they lie in memory",
+        "peak memory per worker",
+    ):
         assert word in shown.stdout
 
 
