@@ -9,12 +9,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#ifndef TILE_BYTES
-#define TILE_BYTES (192 << 10) /* what a tile's arrays may take of the caches */
-#endif
-#ifndef SMALLEST_TILE
+#define TILE_BYTES (320 << 10) /* what a tile's arrays may take, of a second-level cache of 512 KiB */
 #define SMALLEST_TILE 64 /* rows, whatever they take */
-#endif
 #define LARGEST_TILE 512
 
 enum { FULL, DIAGONAL, SPHERICAL, TIED }; /* as native.CODES */
