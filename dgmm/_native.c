@@ -60,25 +60,31 @@ static const Variant variants[] = {
     {"plain", {e_step_plain_double, e_step_plain_single}},
 };
 
-static const Variant *best(void) {
+static int supported(const Variant *variant) {
 #ifdef __x86_64__
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-        return &variants[0];
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return &variants[1];
-    return &variants[2];
-#else
-    return &variants[0];
+    if (variant->e_step[0] == e_step_avx512_double)
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    if (variant->e_step[0] == e_step_avx2_double)
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 #endif
+    return 1;
+}
+
+/* The variant ``number`` of those that this processor can run, the widest first; or NULL. */
+static const Variant *chosen(int number) {
+    for (size_t i = 0; i < sizeof(variants) / sizeof(variants[0]); i++)
+        if (supported(&variants[i]) && number-- == 0) return &variants[i];
+    return NULL;
 }
 
 enum { DATA, WEIGHTS, SHIFT, SCALE, WHITEN, MEANS, FACTORS, CONSTANTS, PENALTIES, MOST, ENDS, SUMS, OBJECTIVE, PLAIN, BUFFERS };
 
 static PyObject *e_step(PyObject *module, PyObject *args) {
     Py_buffer b[BUFFERS];
-    int structure, single_rows, single, failed;
+    int number, structure, single_rows, single, failed;
     Problem p = {0};
-    if (!PyArg_ParseTuple(args, "ippnny*y*y*y*y*y*y*y*y*y*y*w*w*w*", &structure, &single_rows, &single, &p.width, &p.factor_size,
+    if (!PyArg_ParseTuple(args, "iippnny*y*y*y*y*y*y*y*y*y*y*w*w*w*", &number, &structure, &single_rows, &single, &p.width, &p.factor_size,
                           &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &b[6], &b[7], &b[8], &b[9], &b[10], &b[11],
                           &b[12], &b[13]))
         return NULL;
@@ -93,19 +99,29 @@ static PyObject *e_step(PyObject *module, PyObject *args) {
     p.constants = b[CONSTANTS].buf, p.penalties = b[PENALTIES].buf;
     p.most = b[MOST].buf, p.ends = b[ENDS].buf;
     p.sums = b[SUMS].buf, p.objective = b[OBJECTIVE].buf, p.plain = b[PLAIN].buf;
+    const Variant *variant = chosen(number);
     Py_BEGIN_ALLOW_THREADS
-    failed = best()->e_step[single](&p);
+    failed = variant ? variant->e_step[single](&p) : 0;
     Py_END_ALLOW_THREADS
     for (int i = 0; i < BUFFERS; i++) PyBuffer_Release(&b[i]);
+    if (!variant) return PyErr_Format(PyExc_ValueError, "no variant %d", number);
     if (failed) return PyErr_NoMemory();
     Py_RETURN_NONE;
 }
 
-static PyObject *instructions(PyObject *module, PyObject *ignored) { return PyUnicode_FromString(best()->name); }
+static PyObject *names(PyObject *module, PyObject *ignored) {
+    PyObject *list = PyList_New(0);
+    for (int number = 0; list && chosen(number); number++) {
+        PyObject *name = PyUnicode_FromString(chosen(number)->name);
+        if (!name || PyList_Append(list, name)) Py_CLEAR(list);
+        Py_XDECREF(name);
+    }
+    return list;
+}
 
 static PyMethodDef methods[] = {
     {"e_step", e_step, METH_VARARGS, "Add a block's statistics; see dgmm.native."},
-    {"instructions", instructions, METH_NOARGS, "The vector instructions in use."},
+    {"variants", names, METH_NOARGS, "The vector instructions that can be used, the widest first."},
     {NULL, NULL, 0, NULL},
 };
 

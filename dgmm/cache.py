@@ -4,6 +4,8 @@ It is only a cache: losing it costs a read, never a result.
 """
 
 import threading
+import time
+from typing import Final
 
 from dgmm.dataset import Dataset
 from dgmm.sweep import Block
@@ -17,6 +19,7 @@ class Cache:
 
     def __init__(self, room: int) -> None:
         self._lock, self._blocks, self.room = threading.Lock(), dict[int, Block](), room
+        self.used = time.monotonic()
 
     def clear(self) -> None:
         """Let go of all blocks, and keep no more."""
@@ -25,6 +28,7 @@ class Cache:
 
     def block(self, dataset: Dataset, index: int) -> Block:
         """Block ``index``: what is kept, else read, and kept if it fits."""
+        self.used = time.monotonic()
         if kept := self._blocks.get(index):
             return kept
         block = dataset.block(index)
@@ -35,19 +39,31 @@ class Cache:
         return block
 
 
+IDLE_SECONDS: Final = 600
+"""A cache not used for so long is one that nobody could let go of."""
+
 _kept: dict[str, Cache] = {}
-"""A worker's cache, by the engine that it serves; one at most."""
+"""A worker's caches, by the engines that they serve."""
+
+_lock = threading.Lock()
 
 
 def cache_for(token: str, room: int) -> Cache:
-    """What this worker keeps for the engine ``token``, in place of what it kept for another."""
-    if not room:
-        return Cache(0)
-    if token not in _kept:
-        _kept.clear()
-    return _kept.setdefault(token, Cache(room))
+    """What this worker keeps for the engine ``token``.
+
+    The first engine has the ``room``; one that comes while that is at work has none, as both were
+    promised the same memory.
+    """
+    with _lock:
+        if token not in _kept:
+            idle = time.monotonic() - IDLE_SECONDS
+            for other in [name for name, cache in _kept.items() if cache.used < idle]:
+                del _kept[other]
+            _kept[token] = Cache(0 if _kept else room)
+        return _kept[token]
 
 
 async def forget(token: str) -> None:
     """Let go of what this worker keeps; a coroutine, as those need not be waited for."""
-    _kept.pop(token, None)
+    with _lock:
+        _kept.pop(token, None)

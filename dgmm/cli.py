@@ -425,7 +425,12 @@ def plan(
     """
     dataset = open_dataset(data, missing=missing)
     model = GaussianMixture(
-        components, covariance_type=covariance, n_init=n_init, n_jobs=threads, memory=memory
+        components,
+        covariance_type=covariance,
+        n_init=n_init,
+        n_jobs=threads,
+        memory=memory,
+        cache=cache,
     )
     with _machines(scheduler, workers, connect_timeout) as client:
         planned = model.plan(dataset, client=client)

@@ -35,6 +35,8 @@ from dgmm.sweep import Sweep
 
 PRECISIONS: Final = ("auto", "float64")
 
+SINGLE: Final = float(np.finfo(np.float32).eps)
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -97,7 +99,7 @@ class Setting:
         """
         if self.precision != "auto":
             return np.inf
-        unit, live = float(np.finfo(np.float32).eps) / 2, mixture.weights > 0
+        unit, live = SINGLE / 2, mixture.weights > 0
         noise = KERNELS[self.kernel].noise(mixture, self.spread, unit)
         size = np.abs(mixture.constants - penalties(mixture, self.reg))
         bound = np.max(noise + unit * size, where=live, initial=0)
@@ -184,7 +186,9 @@ def evaluate(
         objective = (statistics.objective + common) / setting.weight - volume
         score = (statistics.log_likelihood + common) / setting.weight - volume
         state = State(mixture, statistics, objective, score)
-        states.append(replace(state, doubles=0, bound=bound) if form.single else state)
+        if form.single:  # adding up costs the rounding of what is added up, too
+            state = replace(state, doubles=0, bound=bound + 2 * SINGLE * abs(objective + volume))
+        states.append(state)
     return states
 
 

@@ -14,13 +14,14 @@ keep blocks between sweeps (``Cache``); on a cluster each run of blocks then has
 asked first, but any may take it: a block that is not there is read again.
 """
 
+import asyncio
 import ctypes
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
@@ -54,6 +55,9 @@ RETRIES: Final = 2
 
 M_MMAP_THRESHOLD: Final = -3
 """As in malloc.h."""
+
+CLOSE_SECONDS: Final = 5
+"""How long to wait for workers to let go of what they keep."""
 
 WORKER_SECONDS: Final = 60
 """How long to wait for a cluster's first worker."""
@@ -232,13 +236,22 @@ class Cluster:
     token: str = field(default_factory=lambda: uuid4().hex)
 
     def close(self) -> None:
-        if self.cache_bytes and self.client.status == "running":
-            self.client.run(forget, self.token, wait=False)
+        """Free what is kept, as far as workers answer: nothing is lost where they don't."""
+        if not self.cache_bytes or self.client.status != "running":
+            return
+
+        async def ask() -> None:
+            with suppress(OSError, TimeoutError, *LOST):
+                told = self.client.run(forget, self.token, wait=False, on_error="ignore")
+                await asyncio.wait_for(told, CLOSE_SECONDS)
+
+        self.client.sync(ask)
 
     def __call__(self, fn: Callable[[Block, G], T], given: G) -> T:
         if self.dataset.lazy:
             return self._through_graph(fn, given)
-        threads = sum(_wait_for_threads(self.client).values())
+        workers = _wait_for_threads(self.client)
+        threads = sum(workers.values())
         step = run_length(self.dataset, threads)
         runs = [
             (first, min(first + step, self.dataset.blocks))
@@ -248,7 +261,7 @@ class Cluster:
         futures: list[Any] = []
         try:
             few = len(runs) <= 2 * threads
-            futures += self._submit(job, runs, inline=few and _is_small(job, len(runs)))
+            futures += self._submit(job, runs, workers, few and _is_small(job, len(runs)))
             return futures[-1].result()
         except LOST as error:
             raise _lost(error) from error
@@ -258,13 +271,15 @@ class Cluster:
             for future in futures:  # a traceback would keep them, and they their results
                 future.release()
 
-    def _submit(self, job: Any, runs: list[tuple[int, int]], inline: bool) -> Iterator[Any]:
+    def _submit(
+        self, job: Any, runs: list[tuple[int, int]], workers: dict[str, int], inline: bool
+    ) -> Iterator[Any]:
         """The futures of a sweep: first one for each run of blocks, last the sum's."""
         token = uuid4().hex  # keys are never used again: an old result can't be taken for a new
         if not inline:  # few tasks would all be sent where the job's result is
             job = self.client.submit(_same, job, key=(f"dgmm-given-{token}", 0), priority=10)
         level = []
-        for chosen, home in self._homes(len(runs)):
+        for chosen, home in self._homes(len(runs), workers):
             level += self.client.map(
                 _run,
                 [job] * len(chosen),
@@ -292,13 +307,13 @@ class Cluster:
             )
             yield from level
 
-    def _homes(self, runs: int) -> Iterator[tuple[range, dict[str, Any]]]:
+    def _homes(self, runs: int, workers: dict[str, int]) -> Iterator[tuple[range, dict[str, Any]]]:
         """Which of the ``runs`` go together, and where they would best be computed."""
         if not self.cache_bytes:
             yield range(runs), {}
             return
         # In the order of their names, so that a worker finds what it kept in the last sweep.
-        threads = sorted(_wait_for_threads(self.client).items())
+        threads = sorted(workers.items())
         ends = np.cumsum([count for _, count in threads])
         ends = runs * ends // ends[-1]
         for start, stop, (worker, _) in zip([0, *ends], ends, threads, strict=False):
@@ -404,7 +419,7 @@ def _same(job: Any) -> Any:
 def _run(job: tuple[Dataset, Callable[[Block, G], T], G, str, int], first: int, last: int) -> T:
     """A worker's task: the sum over blocks ``first`` to ``last``, each read one block ahead."""
     dataset, fn, given, token, room = job
-    cache = cache_for(token, room)
+    cache = cache_for(token, room) if room else Cache(0)
 
     def results(reader: ThreadPoolExecutor) -> Iterator[T]:
         reading = reader.submit(cache.block, dataset, first)

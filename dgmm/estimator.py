@@ -103,7 +103,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     lower_bounds_ : list of float
         The objective (mean over the rows) at the start of each iteration of the best start.
     lower_bound_ : float
-        The objective of the fitted parameters themselves, not less than any of ``lower_bounds_``.
+        The objective of the fitted parameters themselves; up to rounding (that of single precision
+        is at most ``fit_info_["single_bound"]``) not less than any of ``lower_bounds_``.
     n_features_in_ : int
         D.
     mixture_ : Mixture
@@ -111,7 +112,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     plan_ : Plan
         What the fit was planned to need.
     fit_info_ : dict
-        The record of the fit: rows, weight, passes, seconds, score, components that degenerated.
+        The record of the fit: rows, weight, passes, seconds, score, engine, share of the rows kept
+        in memory, kernel, passes in single precision and the bound on what that does to the
+        objective, components that degenerated.
 
     Examples
     --------
@@ -202,7 +205,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             for progress in fit(sweep, request, question):
                 yield progress
                 fell = max([fell, *(-state.change - state.rounding for state in progress.states)])
-        self._keep(progress, planned, time.perf_counter() - began)
+            self._keep(progress, planned, time.perf_counter() - began)
         self._warn(fell)
 
     def plan(self, X: Data, sample_weight: Data = None, client: Client | None = None) -> Plan:

@@ -14,7 +14,7 @@ the environment forces a choice.  A cluster's workers must all have the kernel t
 import importlib
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,13 +28,19 @@ from dgmm.errors import UsageError
 from dgmm.kernel import Form, Given
 from dgmm.mixture import Frame, Mixture
 from dgmm.statistics import Statistics, Together
-from dgmm.sweep import Block
+from dgmm.sweep import Block, tree_sum
 
 compiled: Any
 try:
     compiled = importlib.import_module("dgmm._native")
 except ImportError:  # no compiler was at hand
     compiled = None
+
+VARIANT = 0
+"""Which of ``compiled.variants()`` is used: the first is the widest that the processor has."""
+
+PIECE: Final = 1 << 14
+"""Rows that are copied at a time."""
 
 CODES: Final = {"full": 0, "diag": 1, "spherical": 2, "tied": 3}
 """The structures as _native.c numbers them."""
@@ -49,7 +55,7 @@ def e_step(block: Block, given: Given) -> Together[Statistics]:
         )
     if any(np.ptp(form.penalty) > kernel.WIDE[form.single] for form in given.forms):
         return kernel.e_step(block, given)
-    return kernel.by_layout(_group, block, given)
+    return tree_sum(kernel.by_layout(_group, piece, given) for piece in _pieces(block))
 
 
 def centred_noise(mixture: Mixture, spread: float, unit: float) -> Array:
@@ -96,13 +102,14 @@ def _call(
     whiten: Array,
 ) -> list[Statistics]:
     """Hand a block to the compiled code."""
-    rows, weights = _plain(block.rows), block.weights
+    rows, weights = block.rows, block.weights
     width = layout.width(rows.shape[1])
     ends = np.cumsum([len(form.about) for form in forms], dtype=np.int64)
     sums = np.zeros((int(ends[-1]), width))
     objective, plain = np.zeros(len(forms)), np.zeros(len(forms))
     real = np.float32 if forms[0].single else np.float64
     compiled.e_step(
+        VARIANT,
         CODES[layout.name],
         rows.dtype == np.float32,
         forms[0].single,
@@ -131,10 +138,16 @@ def _call(
     ]
 
 
-def _plain(rows: np.ndarray) -> np.ndarray:
-    """Rows as float32 or float64, one after the other in memory."""
-    kept = rows.dtype in (np.float32, np.float64)
-    return np.ascontiguousarray(rows, dtype=rows.dtype if kept else np.float64)
+def _pieces(block: Block) -> Iterator[Block]:
+    """The block with rows as the compiled code reads them: in pieces, where they must be copied."""
+    rows = block.rows
+    fits = rows.dtype in (np.float32, np.float64) and rows.flags.carray
+    size = max(1, len(rows)) if fits else PIECE
+    for start in range(0, max(1, len(rows)), size):
+        part = rows[start : start + size]
+        dtype = np.float32 if rows.dtype == np.float32 else np.float64
+        weights = None if block.weights is None else block.weights[start : start + size]
+        yield Block(block.start + start, np.require(part, dtype, ["C", "A"]), weights)
 
 
 def _joined(arrays: list[Array], dtype: type[np.floating[Any]] = np.float64) -> NDArray[Any]:
@@ -182,7 +195,7 @@ def chosen() -> str:
         raise UsageError(f"DGMM_KERNEL must be one of {', '.join(KERNELS)}, not {name!r}")
     if name == "native" and compiled is None:
         raise UsageError("DGMM_KERNEL=native, but dgmm was installed without a C compiler")
-    if name == "numpy" and "DGMM_KERNEL" not in os.environ:
+    if name == "numpy" and not os.environ.get("DGMM_KERNEL"):
         warnings.warn(
             "dgmm was installed without a C compiler: the NumPy kernel is used, which takes two to "
             "five times as long. Install a compiler and dgmm again, or set DGMM_KERNEL=numpy",
@@ -192,5 +205,7 @@ def chosen() -> str:
 
 
 def described(name: str) -> str:
-    """A kernel's name, with the instructions it uses."""
-    return f"native ({compiled.instructions()})" if name == "native" and compiled else name
+    """A kernel's name, with the instructions it uses, or that there is no such kernel."""
+    if name not in KERNELS or (name == "native" and compiled is None):
+        return f"no {name}"
+    return f"native ({compiled.variants()[VARIANT]})" if name == "native" else name

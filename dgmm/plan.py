@@ -100,6 +100,7 @@ class Plan:
             return
         room = self.limit_bytes - self.base_bytes - self.shared_bytes - self.cache_bytes
         fewer = f"use at most {room // self.thread_bytes} threads, " * (room > self.thread_bytes)
+        smaller = "keep less in the cache, " * bool(self.cache_bytes)
         raise PlanError(
             f"the fit would take up to {format_bytes(self.peak_bytes)} in each worker process, "
             f"but may take {format_bytes(self.limit_bytes)}. "
@@ -109,8 +110,8 @@ class Plan:
             + f", and {format_bytes(self.cache_bytes)} of cache"
             * bool(self.cache_bytes)
             + f". To change that, "
-            f"{fewer}allow more memory, or store the rows in smaller chunks (the largest block "
-            f"has {self.block_rows:,} rows, {format_bytes(self.block_bytes)})"
+            f"{fewer}{smaller}allow more memory, or store the rows in smaller chunks (the largest "
+            f"block has {self.block_rows:,} rows, {format_bytes(self.block_bytes)})"
         )
 
 
@@ -138,7 +139,8 @@ def plan(
         limits = [worker["memory_limit"] for worker in described if worker["memory_limit"]]
         available = min(limits, default=available)
         base = max((worker["metrics"]["memory"] for worker in described), default=base)
-    asked = None if cache in ("auto", "none") else memory_bytes(cache)
+    keeps = cache not in ("none", "0", 0)
+    asked = memory_bytes(cache) if keeps and cache != "auto" else None
     question = request.question(dataset.rows, dataset.dims, dataset.weights is not None)
     tasks = dataset.blocks
     if engine == "distributed" and not dataset.lazy:
@@ -165,7 +167,7 @@ def plan(
         cache_bytes=0,
         limit_bytes=int(available * USABLE) if memory is None else memory_bytes(memory),
     )
-    if cache == "none" or not dataset.read_bytes or (dataset.lazy and engine == "distributed"):
+    if not keeps or not dataset.read_bytes or (dataset.lazy and engine == "distributed"):
         return planned  # in memory already, or not ours to keep
     room = planned.limit_bytes if memory is not None else int(available * CACHEABLE)
     if memory is None and engine == "threads":
@@ -193,7 +195,8 @@ def _thread_bytes(dataset: Dataset, request: Request) -> int:
     tile = 3 * max(TILE_BYTES, 8 * (width + 2 * columns) * tile_rows(width + 2 * columns))
     survey = 8 * 6 * min(TILE, dataset.block_rows) * dataset.dims
     block = min(dataset.read_bytes, dataset.block_rows * dataset.row_bytes)
-    return dataset.read_bytes + block + max(tile, survey)
+    parameters = 8 * columns * 2 * width  # as the compiled kernel wants them
+    return dataset.read_bytes + block + parameters + max(tile, survey)
 
 
 def _statistics_bytes(dataset: Dataset, request: Request, threads: int) -> int:

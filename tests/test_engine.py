@@ -543,6 +543,19 @@ def test_a_worker_killed_during_a_fit_changes_no_bit(store: Path, mortal: Client
     assert killed
 
 
+def test_a_worker_lost_after_the_last_pass_costs_nothing(store: Path, mortal: Client) -> None:
+    """Though it can't be told to let go of the blocks that it kept."""
+    dataset = stored(store)
+    mortal.wait_for_workers(2, timeout=60)
+    pids = mortal.run(os.getpid)
+    model = GaussianMixture(3, random_state=0, tol=0.01)
+    passes = model.fit_passes(dataset, client=mortal)
+    for progress in passes:
+        if progress.states and progress.best.converged:
+            os.kill(next(iter(pids.values())), signal.SIGKILL)
+    assert bits(model) == bits(fitted(dataset))
+
+
 def test_a_block_that_kills_its_workers_is_named(store: Path, mortal: Client) -> None:
     dataset = stored(store)
     start, stop = dataset.span(25)

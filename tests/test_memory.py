@@ -77,6 +77,28 @@ def test_fit_is_flat_in_the_number_of_rows_and_keeps_the_plan(
     assert max(peaks) < 1.1 * min(peaks), peaks
 
 
+def test_narrow_integers_are_not_widened_at_once(tmp_path: Path) -> None:
+    """Rows of int8 would take eight times their size as float64."""
+    rows = zarr.create_array(
+        tmp_path / "r.zarr", shape=(20_000_000, 4), chunks=(2**21, 4), dtype="i1"
+    )
+    rows[:] = np.random.default_rng(0).integers(-9, 9, size=(2_000_000, 4)).repeat(10, axis=0)
+    words = (
+        tmp_path / "r.zarr",
+        "-k",
+        2,
+        "--covariance",
+        "diag",
+        "--cache",
+        "none",
+        "--threads",
+        8,
+    )
+    planned, _ = run("plan", *words, cwd=tmp_path)
+    _, peak = run("fit", *words, "-o", "m.dgmm", "--max-iter", 1, cwd=tmp_path)
+    assert peak < planned["peak_bytes"]
+
+
 def test_the_cache_fills_what_is_allowed_and_no_more(
     stores: dict[int, Path], tmp_path: Path
 ) -> None:
@@ -85,6 +107,9 @@ def test_the_cache_fills_what_is_allowed_and_no_more(
     planned, _ = run("plan", *words, cwd=tmp_path)
     assert planned["peak_bytes"] == GIB
     assert 0.2 < planned["cached"] < 0.7
+    unkept, _ = run("plan", *words, "--cache", "none", cwd=tmp_path)
+    assert unkept["cache_bytes"] == 0
+    assert unkept["peak_bytes"] < planned["peak_bytes"]
     done, peak = run("fit", *words, "-o", "m.dgmm", "--max-iter", 1, cwd=tmp_path)
     assert done["cached"] == pytest.approx(planned["cached"], rel=0.05)
     assert planned["cache_bytes"] < peak < GIB

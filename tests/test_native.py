@@ -16,6 +16,9 @@ from dgmm.sweep import Block
 
 built = pytest.mark.skipif(native.compiled is None, reason="dgmm was built without a C compiler")
 
+VARIANTS = range(len(native.compiled.variants()) if native.compiled else 0)
+"""Each kind of vector that this processor has."""
+
 SHAPES = [(1, 1, 5), (2, 3, 64), (3, 4, 1000), (8, 16, 1501), (13, 5, 700), (64, 7, 300)]
 """D, K and n: with and without features, components and rows that fill no vector."""
 
@@ -34,14 +37,24 @@ def mixture(structure: Structure, components: int, dims: int, rng: np.random.Gen
 
 
 @built
+@pytest.mark.parametrize(
+    "variant", range(len(native.compiled.variants()) if native.compiled else 0)
+)
 @pytest.mark.parametrize("name", STRUCTURES)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("dtype", ["f8", "f4", "i4", ">f8"])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("reg", [0.0, 1e-3])
 def test_twins(
-    name: str, shape: tuple[int, int, int], dtype: str, weighted: bool, reg: float
+    variant: int,
+    name: str,
+    shape: tuple[int, int, int],
+    dtype: str,
+    weighted: bool,
+    reg: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(native, "VARIANT", variant)
     dims, components, count = shape
     rng = np.random.default_rng(dims)
     rows = (3 * rng.normal(size=(count, dims)) + 1).astype(dtype)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dgmm import GaussianMixture
+from dgmm import GaussianMixture, native
 from dgmm.covariance import STRUCTURES
 from dgmm.kernel import Form, Given, e_step
 from dgmm.mixture import Frame, Mixture
@@ -45,9 +45,21 @@ def blocks(name: str, width: float, offset: float, weights: str) -> tuple[Block,
 
 @kernels
 @every_structure
+@pytest.mark.parametrize("variant", [0, -1])
 @pytest.mark.parametrize(("width", "offset"), [(1.0, 1.0), (0.1, 1.0), (0.02, 2.0), (3.0, 30.0)])
 @pytest.mark.parametrize("weights", ["none", "some", "huge"])
-def test_the_bound_holds(kernel: str, name: str, width: float, offset: float, weights: str) -> None:
+def test_the_bound_holds(
+    kernel: str,
+    name: str,
+    variant: int,
+    width: float,
+    offset: float,
+    weights: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In the widest and in the plainest vectors."""
+    if compiled:
+        monkeypatch.setattr(native, "VARIANT", variant % len(compiled.variants()))
     block, mixture = blocks(name, width, offset, weights)
     frame = Frame(np.zeros(6), np.ones(6))
     spread = float(np.sqrt(np.mean(np.sum(block.rows**2, axis=1))))
