@@ -1,0 +1,1 @@
+"""Benchmarks: ``python -m benchmarks --help``.  This package imports nothing by itself."""

@@ -1,0 +1,155 @@
+"""A contender: a program in a process of its own that runs EM iterations when told."""
+
+import json
+import select
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+FAREWELL = 20.0
+"""Seconds that a process may take to end, once nothing more is asked of it."""
+
+ROOT = Path(__file__).parents[1]
+OTHERS = ("diag", "spherical", "tied")
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program to be measured.
+
+    Attributes
+    ----------
+    name : str
+        In the table.
+    module : str
+        Of its adaptor, in ``benchmarks.peers``.
+    install : str
+        What installs it.
+    precisions : tuple of str
+        The dtypes that it computes in.
+    structures : tuple of str
+        The structures to compare beside full covariances.
+    least : int
+        The fewest iterations that it can be timed with: dgmm's last two are in double precision.
+    """
+
+    name: str
+    module: str
+    install: str
+    precisions: tuple[str, ...] = ("float64", "float32")
+    structures: tuple[str, ...] = ()
+    least: int = 1
+
+
+OURS = Program("dgmm", "dgmm_itself", "pip install .", least=3)
+PEERS = {
+    peer.name: peer
+    for peer in (
+        Program("scikit-learn", "scikit_learn", "pip install scikit-learn", structures=OTHERS),
+        Program("onedal", "onedal", "pip install daal4py==2024.7.0 'numpy<2'"),
+        Program("spark", "spark", "pip install pyspark pyarrow (and Java 17)", ("float64",)),
+        Program("gmmx", "gmmx", "pip install gmmx"),
+        Program("pomegranate", "pomegranate", "pip install pomegranate"),
+    )
+}
+
+
+class Unavailable(Exception):
+    """A program is not installed, or can't do what is asked."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A program that has loaded a case, in a process; it may take ``patience`` seconds to answer."""
+
+    program: Program
+    version: str
+    own_start: bool
+    process: "subprocess.Popen[str]"
+    patience: float
+
+    def run(self, iterations: int, **more: int) -> dict[str, Any]:
+        """Run so many iterations; what it measured."""
+        stdin = _pipe(self.process.stdin)
+        print(json.dumps({"iterations": iterations, **more}), file=stdin, flush=True)
+        return _answer(self.process, self.patience)
+
+    def each(self, iterations: int) -> tuple[float, str]:
+        """The seconds of one iteration: a long run less a short one, which sets up as much.
+
+        And what the long run says of itself.
+        """
+        short = self.run(self.program.least)
+        long = self.run(self.program.least + iterations)
+        done = long["iterations"] - short["iterations"]
+        if done < 1:
+            raise Unavailable(f"failed: it stopped after {long['iterations']} iterations")
+        return (long["seconds"] - short["seconds"]) / done, long["note"]
+
+
+@contextmanager
+def contender(
+    program: Program,
+    python: str,
+    place: Path,
+    dtype: str,
+    structure: str,
+    threads: int,
+    patience: float,
+) -> Iterator[Contender]:
+    """Start ``program`` with ``python`` on the case in the directory ``place``."""
+    words = (f"benchmarks.peers.{program.module}", place, dtype, structure, threads)
+    with (place / "log.txt").open("w") as log:
+        process = subprocess.Popen(
+            [python, "-m", *map(str, words)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+    try:
+        ready = _answer(process, patience)
+        if "missing" in ready:
+            raise Unavailable(f"missing: {program.install}")
+        yield Contender(program, ready["version"], ready["own_start"], process, patience)
+    finally:
+        _pipe(process.stdin).close()
+        try:
+            process.wait(FAREWELL)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def interpreters(given: tuple[str, ...]) -> dict[str, str]:
+    """The Python of each program, from words NAME=PATH; this one, where none is named."""
+    named = dict.fromkeys([OURS.name, *PEERS], sys.executable)
+    for word in given:
+        name, sign, path = word.partition("=")
+        if not sign or name not in named:
+            raise click.BadParameter(f"{word!r} is not NAME=PATH, NAME one of {', '.join(named)}")
+        named[name] = path
+    return named
+
+
+def _pipe(pipe: IO[str] | None) -> IO[str]:
+    assert pipe is not None
+    return pipe
+
+
+def _answer(process: "subprocess.Popen[str]", patience: float) -> dict[str, Any]:
+    stdout = _pipe(process.stdout)
+    if not select.select([stdout], [], [], patience)[0]:
+        raise Unavailable(f"given up after {patience:.0f} s")
+    line = stdout.readline()
+    answer = json.loads(line) if line else {"failed": "the process died"}
+    if "failed" in answer:
+        raise Unavailable(f"failed: {' '.join(answer['failed'].split())[:100]}")
+    return dict(answer)

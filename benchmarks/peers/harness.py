@@ -1,0 +1,173 @@
+"""The process of one contender: loads a case, runs so many EM iterations when told, says how long.
+
+One JSON object a line: in come ``{"iterations": n}`` and ``{"iterations": n, "score": rows}``; out
+goes what was measured.  The first line out says that it is ready, or why it can't be.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Array = Any
+Parameters = tuple[Array, Array, Array]
+"""Weights (K,), means (K, D) and covariances (K, D, D)."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is to be fitted.
+
+    Attributes
+    ----------
+    rows : (N, D)
+        Of the case's dtype, as are the other arrays.
+    weights, means, covariances : (K,), (K, D), (K, D, D)
+        Where to start.
+    structure : str
+        Of the covariances, by scikit-learn's names.
+    threads : int
+    place : Path
+        A directory for temporary files.
+    """
+
+    rows: Array
+    weights: Array
+    means: Array
+    covariances: Array
+    structure: str
+    threads: int
+    place: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run brought.
+
+    Attributes
+    ----------
+    seconds : float
+        Of the iterations and whatever the program does around them.
+    iterations : int
+        As the program counted them.
+    parameters : callable
+        What it ended with.
+    note : str
+        What the table should say of the run.
+    """
+
+    seconds: float
+    iterations: int
+    parameters: Callable[[], Parameters]
+    note: str = ""
+
+
+Run = Callable[[int], Outcome]
+"""Run so many EM iterations from the case's start."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A contender that has loaded a case.
+
+    Attributes
+    ----------
+    run : Run
+    version : str
+    own_start : bool
+        Whether it can't begin where it is told to.
+    """
+
+    run: Run
+    version: str
+    own_start: bool = False
+
+
+def use_threads(count: int) -> None:
+    """Have libraries that are loaded from now on use so many threads, on so many processors."""
+    for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "BLIS"):
+        os.environ[f"{name}_NUM_THREADS"] = str(count)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
+
+
+def serve(prepare: Callable[[Case], Ready]) -> None:
+    """Serve the case in the directory that the command line names; see the module."""
+    told = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what the program prints is not ours
+
+    def say(**words: Any) -> None:
+        print(json.dumps(words), file=told, flush=True)
+
+    try:
+        place, dtype, structure, threads = sys.argv[1:]
+        use_threads(int(threads))
+        case = load(Path(place), dtype, structure, int(threads))
+        ready = prepare(case)
+    except ImportError as error:
+        return say(missing=str(error))
+    except Exception as error:
+        return say(failed=f"{type(error).__name__}: {error}")
+    say(version=ready.version, own_start=ready.own_start)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        try:
+            done = ready.run(asked["iterations"])
+            found = score(case, done.parameters(), asked["score"]) if "score" in asked else None
+            say(seconds=done.seconds, iterations=done.iterations, note=done.note, score=found)
+        except Exception as error:
+            return say(failed=f"{type(error).__name__}: {error}")
+    return None
+
+
+def load(place: Path, dtype: str, structure: str, threads: int) -> Case:
+    """The case in a directory, in ``dtype``."""
+    rows, weights, means, covariances = (
+        np.load(place / f"{name}.npy").astype(dtype, order="C")
+        for name in ("rows", "weights", "means", "covariances")
+    )
+    return Case(rows, weights, means, covariances, structure, threads, place)
+
+
+def dense(structure: str, covariances: Array, components: int, dims: int) -> Array:
+    """Covariances of a structure as (K, D, D)."""
+    shaped: dict[str, Callable[[], Array]] = {
+        "full": lambda: covariances,
+        "tied": lambda: np.repeat(covariances[None], components, axis=0),
+        "diag": lambda: covariances[:, :, None] * np.eye(dims),
+        "spherical": lambda: covariances[:, None, None] * np.eye(dims),
+    }
+    return shaped[structure]()
+
+
+def precisions(case: Case) -> Array:
+    """The inverses of the start's covariances, in the shape of the case's structure."""
+    covariance = np.asarray(case.covariances[0], np.float64)
+    variances, components = np.diag(covariance), len(case.weights)
+    shaped: dict[str, Callable[[], Array]] = {
+        "full": lambda: np.repeat(np.linalg.inv(covariance)[None], components, axis=0),
+        "tied": lambda: np.linalg.inv(covariance),
+        "diag": lambda: np.tile(1 / variances, (components, 1)),
+        "spherical": lambda: np.full(components, 1 / variances.mean()),
+    }
+    return shaped[case.structure]().astype(case.rows.dtype)
+
+
+def score(case: Case, parameters: Parameters, rows: int) -> float:
+    """The mean log-likelihood of the first ``rows`` rows, in plain NumPy and double precision."""
+    weights, means, covariances = (np.asarray(a, dtype=np.float64) for a in parameters)
+    x = case.rows[:rows].astype(np.float64)
+    log_joint = np.empty((len(weights), len(x)))
+    for k, (mean, covariance) in enumerate(zip(means, covariances, strict=True)):
+        lower = np.linalg.cholesky((covariance + covariance.T) / 2)
+        white = np.linalg.solve(lower, (x - mean).T)
+        log_joint[k] = -0.5 * np.sum(white**2, axis=0) - np.log(np.diag(lower)).sum()
+    with np.errstate(divide="ignore"):
+        log_joint += np.log(weights)[:, None] - 0.5 * x.shape[1] * np.log(2 * np.pi)
+    top = log_joint.max(axis=0)
+    return float(np.mean(top + np.log(np.exp(log_joint - top).sum(axis=0))))

@@ -1,0 +1,40 @@
+"""scikit-learn's ``GaussianMixture``."""
+
+import time
+import warnings
+
+from benchmarks.peers.harness import Case, Outcome, Parameters, Ready, dense, precisions, serve
+
+
+def prepare(case: Case) -> Ready:
+    """Load scikit-learn."""
+    import sklearn
+    from sklearn.mixture import GaussianMixture
+
+    def run(iterations: int) -> Outcome:
+        model = GaussianMixture(
+            len(case.weights),
+            covariance_type=case.structure,
+            weights_init=case.weights,
+            means_init=case.means,
+            precisions_init=precisions(case),
+            tol=0,
+            reg_covar=0,
+            max_iter=iterations,
+        )
+        began = time.perf_counter()
+        model.fit(case.rows)
+        seconds = time.perf_counter() - began
+
+        def parameters() -> Parameters:
+            covariances = dense(case.structure, model.covariances_, *case.means.shape)
+            return model.weights_, model.means_, covariances
+
+        return Outcome(seconds, model.n_iter_, parameters)
+
+    warnings.simplefilter("ignore")  # that it did not converge
+    return Ready(run, sklearn.__version__)
+
+
+if __name__ == "__main__":
+    serve(prepare)
