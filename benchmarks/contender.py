@@ -66,7 +66,7 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True)
 class Contender:
-    """A program that has loaded a case, in a process; it may take ``patience`` seconds to answer."""
+    """A program that has loaded a case; it may take ``patience`` seconds to answer."""
 
     program: Program
     version: str
