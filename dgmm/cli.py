@@ -29,6 +29,7 @@ from dgmm.em import PRECISIONS
 from dgmm.engine import Meter
 from dgmm.errors import DataError, DgmmError
 from dgmm.estimator import GaussianMixture, load
+from dgmm.fit import STRATEGIES
 from dgmm.kernel import ANSWERS
 from dgmm.output import check_target, write_answers
 from dgmm.plan import Plan
@@ -192,18 +193,32 @@ def main() -> None:
 @weights_option
 @click.option(
     "--init",
-    type=click.Choice(list(METHODS)),
-    default="kmeans",
+    type=click.Choice(["auto", *METHODS]),
+    default="auto",
     show_default=True,
-    help="How to find a start, on a sample of the rows.",
+    help="How to find a start, on a sample of the rows; auto: a race of several.",
+)
+@click.option(
+    "--strategy",
+    type=click.Choice(list(STRATEGIES)),
+    default="auto",
+    show_default=True,
+    help="auto: a few passes, by way of a sample; em: the textbook's algorithm.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random choices.")
 @click.option(
     "--tol",
     type=click.FloatRange(min=0),
-    default=1e-3,
+    help="Stop when a pass changes the objective, a mean over the rows, by less.  "
+    "[default: 1e-3 for em; auto goes by --resolution]",
+)
+@click.option(
+    "--resolution",
+    type=click.FloatRange(min=0),
+    default=0.1,
     show_default=True,
-    help="Stop when a pass changes the objective, a mean over the rows, by less.",
+    help="auto: stop when the estimated gain left is below this fraction of p / (2 N), what N rows "
+    "can tell about p parameters.",
 )
 @click.option("--max-iter", type=click.IntRange(min=1), default=100, show_default=True)
 @click.option(
@@ -235,8 +250,10 @@ def fit(
     output: str,
     weights: str | None,
     init: str,
+    strategy: str,
     seed: int,
-    tol: float,
+    tol: float | None,
+    resolution: float,
     max_iter: int,
     reg_covar: float,
     precision: str,
@@ -262,7 +279,9 @@ def fit(
     model = GaussianMixture(
         components,
         covariance_type=covariance,
+        strategy=strategy,
         tol=tol,
+        resolution=resolution,
         reg_covar=reg_covar,
         max_iter=max_iter,
         n_init=n_init,
@@ -276,7 +295,7 @@ def fit(
     meter = Meter()
     with _machines(scheduler, workers, connect_timeout) as client:
         passes = model.fit_passes(dataset, client=client, meter=meter)
-        progress.show_fit(passes, meter, dataset.rows, tol, max_iter, quiet)
+        progress.show_fit(passes, meter, dataset.rows, tol or 0.0, max_iter, quiet)
     model.save(output, overwrite=overwrite)
     _tell(_summary(model, output), as_json)
 

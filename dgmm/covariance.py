@@ -85,6 +85,32 @@ class Structure(ABC):
         self.square(x, out[1 + dims :])
         return out
 
+    def moved(self, sums: Array, by: Array) -> Array:
+        """Sums (K, P) of T(x - by_k), from ``sums`` (K, P) of T(x); ``by`` is (K, D)."""
+        counts, first, dims = sums[:, :1], sums[:, 1 : 1 + by.shape[1]], by.shape[1]
+
+        def squares(points: Array) -> Array:
+            out = np.empty((sums.shape[1] - 1 - dims, len(points)))
+            self.square(points.T, out)
+            return out.T
+
+        mixed = 0.5 * (squares(first + by) - squares(first - by))  # 2 x y, if a square is x x
+        second = sums[:, 1 + dims :] - mixed + counts * squares(by)
+        return np.concatenate([counts, first - counts * by, second], axis=1)
+
+    @abstractmethod
+    def coordinates(self, factors: Array, covariances: Array) -> Array:
+        """Unconstrained coordinates (K, M) of ``covariances``, seen from others' ``factors``.
+
+        They are 0 where the two are equal, and there, the Fisher information of a normal
+        distribution for them is near the identity.  Raises ``LinAlgError`` where rounding makes a
+        matrix indefinite.
+        """
+
+    @abstractmethod
+    def from_coordinates(self, factors: Array, coordinates: Array) -> Array:
+        """The covariances with these ``coordinates``, seen from ``factors``."""
+
     @abstractmethod
     def quadratic(self, factors: Array) -> Array:
         """The coefficients (K, Q) of the quadratic part in log N(x | k)."""
@@ -108,6 +134,10 @@ class Structure(ABC):
     @abstractmethod
     def whiten(self, factors: Array, k: int, x: Array) -> Array:
         """C_k' x, for ``x`` (D, n): rows of unit variance."""
+
+    @abstractmethod
+    def coloured(self, factors: Array, white: Array) -> Array:
+        """The vectors (K, D) that ``whiten`` turns into ``white`` (K, D)."""
 
     def common(self, factors: Array, x: Array) -> Array | float:
         """What log N(x | k) holds beyond T(x) . eta_k, the same for every k; ``x`` is (D, n)."""
@@ -193,6 +223,26 @@ def _factor_matrix(covariance: Array) -> tuple[Array, Array, bool]:
     return (vectors * values) @ vectors.T if lost else covariance, factor, lost
 
 
+def _solve_lower(lower: Array, values: Array) -> Array:
+    solved: Array = solve_triangular(lower, values, lower=True, check_finite=False)
+    return solved
+
+
+def _matrix_coordinates(factor: Array, covariance: Array) -> Array:
+    """The log-Cholesky factor of C' S C: logarithms on the diagonal, which count twice."""
+    lower = np.linalg.cholesky(factor.T @ covariance @ factor).astype(np.float64, copy=False)
+    diagonal = np.sqrt(2) * np.log(np.diagonal(lower))
+    return np.concatenate([diagonal, lower[np.tril_indices(len(lower), -1)]])
+
+
+def _matrix_from_coordinates(factor: Array, coordinates: Array) -> Array:
+    dims = len(factor)
+    lower = np.diag(np.exp(coordinates[:dims] / np.sqrt(2)))
+    lower[np.tril_indices(dims, -1)] = coordinates[dims:]
+    root = _solve_lower(factor.T, lower)
+    return root @ root.T
+
+
 def _factors_of_matrix(precision: Array) -> tuple[Array, Array]:
     """The covariance and the precision factor of one (D, D) precision."""
     if not np.allclose(precision, precision.T, rtol=1e-7, atol=1e-12 * np.abs(precision).max()):
@@ -222,6 +272,16 @@ class Full(Structure):
         for i in range(len(x)):
             np.multiply(x[i], x[i:], out=out[at : at + len(x) - i])
             at += len(x) - i
+
+    def coloured(self, factors: Array, white: Array) -> Array:
+        pairs = zip(factors, white, strict=True)
+        return np.stack([_solve_lower(factor.T, vector) for factor, vector in pairs])
+
+    def coordinates(self, factors: Array, covariances: Array) -> Array:
+        return np.stack(list(map(_matrix_coordinates, factors, covariances)))
+
+    def from_coordinates(self, factors: Array, coordinates: Array) -> Array:
+        return np.stack(list(map(_matrix_from_coordinates, factors, coordinates)))
 
     def quadratic(self, factors: Array) -> Array:
         rows, columns = _upper(factors.shape[1])
@@ -295,6 +355,15 @@ class Tied(Structure):
 
     def square(self, x: Array, out: Array) -> None:
         pass
+
+    def coloured(self, factors: Array, white: Array) -> Array:
+        return _solve_lower(factors.T, white.T).T
+
+    def coordinates(self, factors: Array, covariances: Array) -> Array:
+        return _matrix_coordinates(factors, covariances)[None]
+
+    def from_coordinates(self, factors: Array, coordinates: Array) -> Array:
+        return _matrix_from_coordinates(factors, coordinates[0])
 
     def quadratic(self, factors: Array) -> Array:
         return np.empty((1, 0))
@@ -382,6 +451,15 @@ class Diagonal(Structure):
     def square(self, x: Array, out: Array) -> None:
         np.multiply(x, x, out=out)
 
+    def coloured(self, factors: Array, white: Array) -> Array:
+        return white / factors
+
+    def coordinates(self, factors: Array, covariances: Array) -> Array:
+        return np.log(covariances * factors * factors) / np.sqrt(2)
+
+    def from_coordinates(self, factors: Array, coordinates: Array) -> Array:
+        return np.exp(coordinates * np.sqrt(2)) / (factors * factors)
+
     def quadratic(self, factors: Array) -> Array:
         return -0.5 * factors * factors
 
@@ -444,6 +522,15 @@ class Spherical(Structure):
 
     def square(self, x: Array, out: Array) -> None:
         np.sum(x * x, axis=0, out=out[0])
+
+    def coloured(self, factors: Array, white: Array) -> Array:
+        return white / factors[:, None]
+
+    def coordinates(self, factors: Array, covariances: Array) -> Array:
+        return np.log(covariances * factors * factors)[:, None]
+
+    def from_coordinates(self, factors: Array, coordinates: Array) -> Array:
+        return np.exp(coordinates[:, 0]) / (factors * factors)
 
     def quadratic(self, factors: Array) -> Array:
         return (-0.5 * factors * factors)[:, None]

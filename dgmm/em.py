@@ -1,13 +1,19 @@
-"""Expectation-maximisation, as a generator of states.
+"""Expectation-maximisation, one sweep at a time.
 
-``run`` yields; whoever consumes it prints, draws, saves or stops between two states.  A ``State``
-pairs a mixture with what one sweep says about *that* mixture, so the objective printed, the
-parameters returned and the state saved belong together.
+A ``Walk`` goes from a start towards an optimum: a value that says which mixture the next sweep
+should evaluate (its ``trial``), and what it becomes when it is told what the sweep found
+(``advance``).  ``run`` advances several side by side and yields them after every sweep; whoever
+consumes it prints, draws, saves or stops between two.  Here is the textbook's walk; others are in
+squarem.py and ladder.py.
+
+A ``State`` pairs a mixture with what one sweep says about *that* mixture, so the objective printed,
+the parameters returned and the state saved belong together.
 
 Iterations are counted as scikit-learn counts them: iteration i takes an E-step's statistics of the
-mixture it starts from, and ends with the M-step.  The change that stops the run is judged between
-the starts of two iterations.  So ``trace`` and the number of iterations equal scikit-learn's; what
-differs is that the last mixture gets a sweep of its own too, and thus its own objective.
+mixture it starts from, and ends with the M-step.  The change that stops the textbook's walk is
+judged between the starts of two iterations.  So ``trace`` and the number of iterations equal
+scikit-learn's; what differs is that the last mixture gets a sweep of its own too, and thus its own
+objective.
 
 **Precision.**  Where the kernel's bound shows single precision to be good enough, iterations use it
 until one changes the objective by less than ``tol`` or than the bound explains; then, and in the
@@ -19,14 +25,15 @@ its mean and covariance stay as they were.  A component whose covariance loses i
 **collapsed** onto ``covariance.FLOOR``.  Neither lowers the objective; the state names them.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 
 from dgmm.covariance import Array, Structure
-from dgmm.kernel import SINGLE_TOLERANCE, TOLERANCE, Form, Given, penalties
+from dgmm.kernel import SINGLE_TOLERANCE, TOLERANCE, Anchor, Form, Given, penalties
 from dgmm.mixture import Frame, Mixture
 from dgmm.native import KERNELS
 from dgmm.statistics import Statistics
@@ -58,6 +65,8 @@ class Setting:
         A key of ``native.KERNELS``.
     precision : str
         One of ``PRECISIONS``: whether sweeps may be in single precision where that is good enough.
+    anchor : Anchor or None
+        What is added to the statistics of each sweep.
     """
 
     structure: Structure
@@ -68,6 +77,7 @@ class Setting:
     spread: float
     kernel: str = "numpy"
     precision: str = "float64"
+    anchor: Anchor | None = None
 
     @classmethod
     def of(
@@ -109,6 +119,19 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """A mixture to be evaluated, and which of its components degenerated when it was made.
+
+    ``bound`` is what single precision may do to its objective; infinity asks for double.
+    """
+
+    mixture: Mixture
+    vanished: tuple[int, ...] = ()
+    collapsed: tuple[int, ...] = ()
+    bound: float = np.inf
+
+
+@dataclass(frozen=True)
 class State:
     """A mixture (in the frame) and what one sweep says about it.
 
@@ -116,92 +139,62 @@ class State:
     ----------
     objective, score : float
         Mean per unit weight of the penalised and of the plain log-likelihood, of the data.
-    trace : tuple of float
-        The objective at the start of each iteration so far.
-    converged : bool
-        Whether the last iteration met the stop rule.
     vanished, collapsed : tuple of int
         The mixture's components without weight, and those held at the smallest variance.
-    doubles : int
-        The sweeps in double precision so far; any in single precision came before.
     bound : float
-        The largest error that single precision may have put in an objective so far.
+        The largest error that single precision may have put in the objective; 0 if all is double.
     """
 
     mixture: Mixture
     statistics: Statistics
     objective: float
     score: float
-    trace: tuple[float, ...] = ()
-    converged: bool = False
     vanished: tuple[int, ...] = ()
     collapsed: tuple[int, ...] = ()
-    doubles: int = 1
     bound: float = 0.0
 
     @property
-    def singles(self) -> int:
-        """The sweeps in single precision so far."""
-        return len(self.trace) + 1 - self.doubles
-
-    @property
-    def change(self) -> float:
-        """By how much the last iteration raised the objective."""
-        return self.objective - self.trace[-1] if self.trace else np.inf
-
-    @property
     def rounding(self) -> float:
-        """How much of a fall of the objective rounding explains.
+        """How much of a fall of the objective to here rounding explains, in double precision.
 
-        Twice the bound of single precision, or the tolerance of the kernel; and a covariance's
-        smallest variance is off by about D u times the trace, which costs the square of that,
-        relative to the variance.
+        Twice the tolerance of the kernel; and a covariance's smallest variance is off by about
+        D u times the trace, which costs the square of that, relative to the variance.
         """
         mixture = self.mixture
         inverse = mixture.structure.trace(mixture.factors, np.ones(mixture.dims))
         condition = mixture.variances.sum(axis=1) * inverse
         off = mixture.dims * np.finfo(np.float64).eps * condition
-        noise = TOLERANCE if self.doubles > 1 else max(TOLERANCE, self.bound)
-        return 2 * noise + 1e-12 * abs(self.objective) + float(mixture.weights @ off**2)
+        return 2 * TOLERANCE + 1e-12 * abs(self.objective) + float(mixture.weights @ off**2)
 
 
-def evaluate(
-    sweep: Sweep, setting: Setting, mixtures: Sequence[Mixture], bounds: Sequence[float] = ()
-) -> list[State]:
-    """One sweep: what the data say about each mixture.
+def evaluate(sweep: Sweep, settings: Sequence[Setting], trials: Sequence[Trial]) -> list[State]:
+    """One sweep: what the data say about each trial's mixture, each under its own setting.
 
-    ``bounds`` are those of single precision; infinity, or none at all, asks for double.
+    The settings share the frame and the kernel.
     """
-    kernel = KERNELS[setting.kernel]
-    bounds = bounds or [np.inf] * len(mixtures)
+    kernel = KERNELS[settings[0].kernel]
+    pairs = list(zip(settings, trials, strict=True))
     forms = tuple(
-        Form.of(mixture, setting.reg, setting.spread, kernel.centres, bound < np.inf)
-        for mixture, bound in zip(mixtures, bounds, strict=True)
+        Form.of(trial.mixture, each.reg, each.spread, kernel.centres, trial.bound < np.inf)
+        for each, trial in pairs
     )
-    swept = sweep(kernel.e_step, Given(setting.frame, forms))
+    swept = sweep(kernel.e_step, Given(settings[0].frame, forms))
     states = []
-    for mixture, form, bound, statistics in zip(mixtures, forms, bounds, swept.parts, strict=True):
+    for (setting, trial), form, statistics in zip(pairs, forms, swept.parts, strict=True):
+        if setting.anchor is not None:
+            statistics = setting.anchor.join(statistics, form)
         common = form.common_sum(setting.total)
         volume = setting.frame.log_volume
         objective = (statistics.objective + common) / setting.weight - volume
         score = (statistics.log_likelihood + common) / setting.weight - volume
-        state = State(mixture, statistics, objective, score)
-        if form.single:  # adding up costs the rounding of what is added up, too
-            state = replace(state, doubles=0, bound=bound + 2 * SINGLE * abs(objective + volume))
-        states.append(state)
+        # Adding up costs the rounding of what is added up, too.
+        bound = trial.bound + 2 * SINGLE * abs(objective + volume) if form.single else 0.0
+        degenerate = trial.vanished, trial.collapsed
+        states.append(State(trial.mixture, statistics, objective, score, *degenerate, bound))
     return states
 
 
-@dataclass(frozen=True)
-class Maximised:
-    """The outcome of an M-step: a mixture and which of its components degenerated."""
-
-    mixture: Mixture
-    vanished: tuple[int, ...]
-    collapsed: tuple[int, ...]
-
-
-def m_step(statistics: Statistics, setting: Setting, before: Mixture) -> Maximised:
+def m_step(statistics: Statistics, setting: Setting, before: Mixture) -> Trial:
     """The mixture that maximises the expected objective under ``before``'s responsibilities."""
     structure, dims = setting.structure, before.dims
     counts = statistics.sums[:, 0]
@@ -226,54 +219,162 @@ def m_step(statistics: Statistics, setting: Setting, before: Mixture) -> Maximis
         factors = np.where(kept, before.factors, factors)
         collapsed = collapsed & ~vanished
     mixture = Mixture(structure, weights / weights.sum(), means, covariances, factors)
-    return Maximised(mixture, _numbers(vanished), _numbers(np.broadcast_to(collapsed, len(means))))
+    return Trial(mixture, _numbers(vanished), _numbers(np.broadcast_to(collapsed, len(means))))
 
 
 def _numbers(flags: np.ndarray) -> tuple[int, ...]:
     return tuple(np.flatnonzero(flags).tolist())
 
 
-def run(
-    sweep: Sweep, setting: Setting, starts: Sequence[Mixture], tol: float, max_iter: int
-) -> Iterator[tuple[State, ...]]:
-    """Improve each of ``starts`` (in the frame) until the objective changes by less than ``tol``.
+@dataclass(frozen=True)
+class Stop:
+    """When a walk may end.
 
-    All share each sweep.  Yields one state for each start, first for the starts themselves, then
-    after every iteration; the state of a run that has stopped stays as it is.
+    Attributes
+    ----------
+    max_iter : int
+        Iterations at most.
+    tol : float
+        When an iteration changes the objective by less; 0 for never.
+    target : float
+        When the estimated remaining gain of the objective is below it; 0 for never.
     """
-    bounds = [setting.single_bound(start) if max_iter > 3 else np.inf for start in starts]
-    states = evaluate(sweep, setting, starts, bounds)
-    yield tuple(states)
-    while active := [
-        i for i, s in enumerate(states) if not s.converged and len(s.trace) < max_iter
-    ]:
-        improved = [m_step(states[i].statistics, setting, states[i].mixture) for i in active]
-        bounds = [
-            setting.single_bound(found.mixture) if _far(states[i], tol, max_iter) else np.inf
-            for i, found in zip(active, improved, strict=True)
-        ]
-        evaluated = evaluate(sweep, setting, [found.mixture for found in improved], bounds)
-        for i, found, state in zip(active, improved, evaluated, strict=True):
-            before = states[i]
-            states[i] = replace(
-                state,
-                trace=(*before.trace, before.objective),
-                converged=_settled(before, tol),
-                vanished=found.vanished,
-                collapsed=found.collapsed,
-                doubles=before.doubles + state.doubles,
-                bound=max(before.bound, state.bound),
-            )
-        yield tuple(states)
+
+    max_iter: int
+    tol: float = 0.0
+    target: float = 0.0
 
 
-def _far(state: State, tol: float, max_iter: int) -> bool:
-    """Whether the end is so far off that single precision may serve for another sweep."""
-    last = len(state.trace) + 3 >= max_iter
-    return not state.doubles and not last and state.change > max(tol, 2 * state.bound)
+@dataclass(frozen=True)
+class Walk(ABC):
+    """A way from a start towards an optimum, one sweep at a time.
+
+    Attributes
+    ----------
+    setting : Setting
+    stop : Stop
+    trial : Trial or None
+        What the next sweep should evaluate; None when the walk has ended.
+    state : State or None
+        The best mixture so far; None before the first sweep.
+    trace : tuple of float
+        The best objective at the start of each iteration so far.
+    converged : bool
+    gap : float
+        By how much the objective could still grow, as estimated; infinity if it isn't.
+    doubles : int
+        The sweeps in double precision so far; any in single precision came before.
+    bound : float
+        The largest error that single precision may have put in an objective so far.
+    rejected : int
+        Sweeps of mixtures that turned out worse than what there was, and were dropped.
+    fell : float
+        The most by which an M-step lowered the objective beyond rounding.
+    """
+
+    setting: Setting
+    stop: Stop
+    trial: Trial | None
+    state: State | None = None
+    trace: tuple[float, ...] = ()
+    converged: bool = False
+    gap: float = np.inf
+    doubles: int = 0
+    bound: float = 0.0
+    rejected: int = 0
+    fell: float = 0.0
+
+    @abstractmethod
+    def advance(self, found: State) -> "Walk":
+        """The walk after a sweep that ``found`` this about its trial."""
+
+    @property
+    def best(self) -> State:
+        """``state``, which there must be."""
+        assert self.state is not None
+        return self.state
+
+    @property
+    def singles(self) -> int:
+        """The sweeps in single precision so far."""
+        return len(self.trace) + 1 - self.doubles
+
+    @property
+    def change(self) -> float:
+        """By how much the last iteration raised the objective."""
+        return self.best.objective - self.trace[-1] if self.trace else np.inf
+
+    @property
+    def reason(self) -> str:
+        """Why the walk has ended."""
+        if not self.converged:
+            return "max_iter"
+        return "gap" if self.gap < self.stop.target else "tol"
+
+    def told(self, found: State, mapped: bool = False) -> Self:
+        """The walk with a sweep counted; ``mapped`` if it found the image of ``state`` under EM."""
+        before = self.state
+        if before is None:
+            trace, fell = self.trace, self.fell
+        else:
+            slack = found.rounding + 2 * max(found.bound, before.bound)
+            trace = (*self.trace, before.objective)
+            fell = max(self.fell, mapped * (before.objective - found.objective - slack))
+        doubles = self.doubles + (not found.bound)
+        bound = max(self.bound, found.bound)
+        return replace(self, trace=trace, fell=fell, doubles=doubles, bound=bound)
+
+    def trying(self, trial: Trial, far: bool) -> Self:
+        """The walk with its next trial, in single precision if it is ``far`` from the end."""
+        far = far and not self.doubles and len(self.trace) + 3 < self.stop.max_iter
+        bound = self.setting.single_bound(trial.mixture) if far else np.inf
+        return replace(self, trial=replace(trial, bound=bound))
+
+    def ended(self, converged: bool) -> Self:
+        """The walk at its end."""
+        return replace(self, trial=None, converged=converged)
+
+    @property
+    def spent(self) -> bool:
+        """Whether all iterations are used up."""
+        return len(self.trace) >= self.stop.max_iter
 
 
-def _settled(state: State, tol: float) -> bool:
-    """Whether the last iteration met the stop rule, as far as rounding lets one see that."""
-    seen = state.doubles > 1 or (state.doubles == 1 and 20 * state.bound < tol)
-    return seen and abs(state.change) < tol
+@dataclass(frozen=True)
+class Textbook(Walk):
+    """EM, until an iteration changes the objective by less than ``stop.tol``."""
+
+    @classmethod
+    def of(cls, setting: Setting, start: Mixture, stop: Stop) -> Self:
+        """The walk that begins at ``start``."""
+        return cls(setting, stop, None).trying(Trial(start), far=stop.max_iter > 3)
+
+    def advance(self, found: State) -> "Textbook":
+        walk = replace(self.told(found, mapped=True), state=found)
+        if self._settled or walk.spent:
+            return walk.ended(converged=self._settled)
+        far = walk.change > max(self.stop.tol, 2 * found.bound)
+        return walk.trying(m_step(found.statistics, self.setting, found.mixture), far)
+
+    @property
+    def _settled(self) -> bool:
+        """Whether the last iteration met the stop rule, as far as rounding lets one see that."""
+        if not self.trace:
+            return False
+        tol = self.stop.tol
+        seen = self.doubles > 1 or (self.doubles == 1 and 20 * self.bound < tol)
+        return seen and abs(self.change) < tol
+
+
+def run(sweep: Sweep, walks: Sequence[Walk]) -> Iterator[tuple[Walk, ...]]:
+    """Advance ``walks`` to their ends; all share each sweep.
+
+    Yields after every sweep; a walk that has ended stays as it is.
+    """
+    walks = list(walks)
+    while active := [i for i, walk in enumerate(walks) if walk.trial is not None]:
+        trials = [trial for walk in walks if (trial := walk.trial) is not None]
+        states = evaluate(sweep, [walks[i].setting for i in active], trials)
+        for i, state in zip(active, states, strict=True):
+            walks[i] = walks[i].advance(state)
+        yield tuple(walks)

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final, Protocol, TypeVar
 from uuid import uuid4
 
@@ -34,15 +34,16 @@ from distributed import Client, KilledWorker, default_client
 from distributed.client import FutureCancelledError
 from distributed.comm import CommClosedError, get_address_host
 from distributed.protocol.pickle import dumps
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from dgmm.cache import Cache, cache_for, forget
-from dgmm.dataset import DaskSource, Dataset, Source
+from dgmm.dataset import DaskSource, Dataset, Source, open_dataset
 from dgmm.errors import BlockError, ClusterError
 from dgmm.statistics import Mergeable
 from dgmm.sweep import Block, Sweep, Tree, tree_sum
 
 G = TypeVar("G")
+S = TypeVar("S")
 T = TypeVar("T", bound=Mergeable)
 
 FAN_IN: Final = 16
@@ -50,6 +51,9 @@ FAN_IN: Final = 16
 
 TASK_BYTES: Final = 256 << 20
 """The most one task reads, so that a lost one costs seconds."""
+
+NEARBY_BYTES: Final = 512 << 10
+"""The size of a block of rows that are in memory anyhow."""
 
 RETRIES: Final = 2
 
@@ -105,6 +109,15 @@ def over(
     return Threads(dataset, threads or CPU_COUNT, meter, Cache(cache_bytes))
 
 
+def nearby(rows: Any, weights: Any = None, threads: int | None = None) -> Sweep:
+    """The sweep over ``rows`` (n, D) and ``weights`` (n,) in this process's memory.
+
+    Their blocks are small, so that a sample of a few thousand rows is shared out, too.
+    """
+    dataset = open_dataset(rows, weights, block_bytes=NEARBY_BYTES)
+    return Threads(dataset, threads or CPU_COUNT)
+
+
 def active_client() -> Client | None:
     """The Client that is active in this thread, if one is."""
     try:
@@ -127,6 +140,12 @@ def connect(address: str, seconds: float = 10.0) -> Client:
         ) from error
 
 
+@cache
+def _libraries() -> ThreadpoolController:
+    """The libraries with threads of their own; finding them takes milliseconds."""
+    return ThreadpoolController()
+
+
 class _OneBlasThread:
     """While anyone is inside, matrix products use one thread each: threads are ours to share out.
 
@@ -145,10 +164,11 @@ class _OneBlasThread:
         with self._lock:
             if not self._inside:
                 self._keeper, self._held = ThreadPoolExecutor(1, "dgmm-blas"), ExitStack()
-                self._keeper.submit(lambda: self._held.enter_context(threadpool_limits(1))).result()
+                limit = _libraries().limit
+                self._keeper.submit(lambda: self._held.enter_context(limit(limits=1))).result()
             self._inside += 1
         try:
-            with threadpool_limits(1):
+            with _libraries().limit(limits=1):
                 yield
         finally:
             with self._lock:
@@ -159,6 +179,21 @@ class _OneBlasThread:
 
 
 one_blas_thread = _OneBlasThread()
+
+
+def each_on_one_blas_thread(steps: Iterator[S]) -> Iterator[S]:
+    """The items of ``steps``, made with one thread for matrix products.
+
+    For small matrices more threads only wait for each other, and for large ones they may round
+    differently.
+    """
+    end = object()
+    while True:
+        with one_blas_thread():
+            item: Any = next(steps, end)
+        if item is end:
+            return
+        yield item
 
 
 def _return_memory() -> None:

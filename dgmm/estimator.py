@@ -35,7 +35,7 @@ from dgmm.errors import (
     ObjectiveFellWarning,
     UsageError,
 )
-from dgmm.fit import Progress, Request, fit, given_mixture
+from dgmm.fit import STRATEGIES, Progress, Request, fit, given_mixture
 from dgmm.kernel import ANSWERS, answer
 from dgmm.mixture import Mixture
 from dgmm.plan import Plan, plan
@@ -61,17 +61,26 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         K, the number of components.
     covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
         See ``dgmm.covariance``.
-    tol : float, default=1e-3
-        EM stops when an iteration changes the objective by less.
+    strategy : {"auto", "em"}, default="auto"
+        "em" is EM, step by step.  "auto" gets to the same kind of optimum in a few passes: it
+        finds a start on a sample, climbs to larger samples, and goes on over all rows in long
+        steps; given starting values, it begins there (``dgmm.fit``).
+    tol : float, optional
+        Stop when an iteration changes the objective by less.  By default "em" has 1e-3, and "auto"
+        stops by ``resolution``.
+    resolution : float, default=0.1
+        "auto" stops when the objective could grow, as estimated, by less than this fraction of
+        p / (2 N): what so many rows can't tell from nothing, for p free parameters.
     reg_covar : float, default=1e-6
         Added to the variances, with the penalty in the objective that makes this an exact M-step
         (``dgmm.kernel``), so the objective never falls.
     max_iter : int, default=100
     n_init : int, default=1
         Starts.  All share every reading of the data; the best is kept.
-    init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default="kmeans"
-        How a start is found, on a uniform sample of at most 100 000 rows.  "k-means++" and
-        "random_from_data" give each row to the nearest of the rows they choose.
+    init_params : {"auto", "kmeans", "k-means++", "random", "random_from_data"}, default="auto"
+        How a start is found, on a uniform sample of the rows.  "auto" is "kmeans" for "em" and for
+        samples too small for more, and else a race of several kinds (``dgmm.race``).
+        "k-means++" and "random_from_data" give each row to the nearest of the rows they choose.
     weights_init, means_init, precisions_init : array-like, optional
         Starting values, (K,), (K, D) and in the shape of the covariances.
     random_state : int, RandomState or None
@@ -99,7 +108,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         (K, D, D) full, (D, D) tied, (K, D) diag, (K,) spherical.
     converged_ : bool
     n_iter_ : int
-        Iterations of the best start.
+        Iterations of the best start: passes over all rows, but for the first two.
     lower_bounds_ : list of float
         The objective (mean over the rows) at the start of each iteration of the best start.
     lower_bound_ : float
@@ -112,9 +121,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     plan_ : Plan
         What the fit was planned to need.
     fit_info_ : dict
-        The record of the fit: rows, weight, passes, seconds, score, engine, share of the rows kept
-        in memory, kernel, passes in single precision and the bound on what that does to the
-        objective, components that degenerated.
+        The record of the fit: strategy, rows, weight, passes over all rows, the work on samples
+        in ``sample_passes`` as large as those, rejected steps, why it stopped, by how much the
+        objective could still grow as ``estimated_gap`` and its statistical resolution, seconds,
+        score, engine, share of the rows kept in memory, kernel, passes in single precision and the
+        bound on what that does to the objective, components that degenerated.
 
     Examples
     --------
@@ -132,11 +143,13 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         n_components: int = 1,
         *,
         covariance_type: str = "full",
-        tol: float = 1e-3,
+        strategy: str = "auto",
+        tol: float | None = None,
+        resolution: float = 0.1,
         reg_covar: float = 1e-6,
         max_iter: int = 100,
         n_init: int = 1,
-        init_params: str = "kmeans",
+        init_params: str = "auto",
         weights_init: ArrayLike | None = None,
         means_init: ArrayLike | None = None,
         precisions_init: ArrayLike | None = None,
@@ -150,7 +163,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
+        self.strategy = strategy
         self.tol = tol
+        self.resolution = resolution
         self.reg_covar = reg_covar
         self.max_iter = max_iter
         self.n_init = n_init
@@ -199,20 +214,22 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         planned.check()
         began = time.perf_counter()
         question = request.question(dataset.rows, dataset.dims, dataset.weights is not None)
-        fell = 0.0
         engine_ = engine.over(dataset, client, self._threads, meter, planned.cache_bytes)
         with closing(engine_) as sweep:
-            for progress in fit(sweep, request, question):
+            passes = fit(sweep, request, question, self._nearby)
+            for progress in engine.each_on_one_blas_thread(passes):
                 yield progress
-                fell = max([fell, *(-state.change - state.rounding for state in progress.states)])
             self._keep(progress, planned, time.perf_counter() - began)
-        self._warn(fell)
+        self._warn(max(walk.fell for walk in progress.walks))
 
     def plan(self, X: Data, sample_weight: Data = None, client: Client | None = None) -> Plan:
         """What ``fit`` would need for ``X``, worked out without fitting."""
         dataset, request = self._prepare(X, sample_weight)
         client = client or engine.active_client()
         return plan(dataset, request, client, self._threads, self.memory, self.cache)
+
+    def _nearby(self, rows: Array, weights: Array | None) -> Sweep:
+        return engine.nearby(rows, weights, self._threads)
 
     @property
     def _threads(self) -> int | None:
@@ -227,7 +244,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     def _request(self) -> Request:
         """The parameters, checked."""
         structure = _choose("covariance_type", self.covariance_type, STRUCTURES)
-        _choose("init_params", self.init_params, METHODS)
+        _choose("init_params", self.init_params, {"auto": None, **METHODS})
         counts = [("n_components", 1), ("max_iter", 1), ("n_init", 1)]
         if self.n_jobs is not None and self.n_jobs != -1:
             counts.append(("n_jobs", 1))
@@ -235,14 +252,18 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             value = getattr(self, name)
             if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
                 raise UsageError(f"{name} must be an integer of at least {least}, not {value!r}")
-        for name in ("tol", "reg_covar"):
+        for name in ("tol", "reg_covar", "resolution"):
             value = getattr(self, name)
+            if name == "tol" and value is None:
+                continue
             if not isinstance(value, int | float | np.number) or not 0 <= value < np.inf:
                 raise UsageError(f"{name} must be a number of at least 0, not {value!r}")
         return Request(
             structure=structure,
             components=int(self.n_components),
-            tol=float(self.tol),
+            strategy=_choose("strategy", self.strategy, {name: name for name in STRATEGIES}),
+            tol=None if self.tol is None else float(self.tol),
+            resolution=float(self.resolution),
             reg_covar=float(self.reg_covar),
             max_iter=int(self.max_iter),
             n_init=int(self.n_init),
@@ -317,25 +338,32 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         return replace(request, weights=weights, means=means, precisions=precisions)
 
     def _keep(self, progress: Progress, planned: Plan, seconds: float) -> None:
-        best = progress.best
+        walk, found = progress.best, progress.found
+        best = walk.best
         self._adopt(progress.mixture)
-        self.converged_ = best.converged
-        self.n_iter_ = len(best.trace)
-        self.lower_bounds_ = list(best.trace)
+        self.converged_ = walk.converged
+        self.n_iter_ = len(walk.trace)
+        self.lower_bounds_ = list(walk.trace)
         self.lower_bound_ = best.objective
         self.plan_ = planned
         self.fit_info_: dict[str, Any] = {
-            "rows": progress.found.rows,
-            "weight": progress.found.weight,
+            "strategy": self.strategy,
+            "rows": found.rows,
+            "weight": found.weight,
             "passes": progress.passes,
+            "sample_passes": progress.nearby / found.rows,
+            "rejected": walk.rejected,
+            "stopped_by": walk.reason,
+            "estimated_gap": walk.gap if np.isfinite(walk.gap) else None,
+            "resolution": best.mixture.free_parameters / (2 * found.weighted),
             "seconds": seconds,
             "score": best.score,
             "objective": best.objective,
             "engine": planned.engine,
             "cached": planned.cached,
             "kernel": native.described(progress.setting.kernel),
-            "single_passes": best.singles,
-            "single_bound": best.bound,
+            "single_passes": walk.singles,
+            "single_bound": walk.bound,
             "vanished": list(best.vanished),
             "collapsed": list(best.collapsed),
         }
@@ -374,13 +402,22 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 stacklevel=4,
             )
         if not self.converged_:
-            change = self.lower_bound_ - self.lower_bounds_[-1]
             warnings.warn(
-                f"not converged after {self.n_iter_} iterations: the last one changed the "
-                f"objective by {change:.3g}, tol is {self.tol:g}. Raise max_iter or tol",
+                f"not converged after {self.n_iter_} iterations: {self._what_is_left()}. "
+                "Raise max_iter, or tol or resolution",
                 ConvergenceWarning,
                 stacklevel=4,
             )
+
+    def _what_is_left(self) -> str:
+        gap, resolution = self.fit_info_["estimated_gap"], self.fit_info_["resolution"]
+        if gap is not None:
+            return (
+                f"the objective could still grow by {gap:.2e}, as estimated, "
+                f"{gap / resolution:.2g} of the statistical resolution"
+            )
+        change = self.lower_bound_ - self.lower_bounds_[-1]
+        return f"the last one changed the objective by {change:.3g}"
 
     def predict(self, X: Data) -> Any:
         """The most probable component of each row of ``X``, (N,)."""
@@ -517,12 +554,13 @@ def load(path: str | PathLike[str]) -> GaussianMixture:
 
 def describe(progress: Progress) -> str:
     """One line about a pass."""
-    if not progress.states:
+    if not progress.walks:
         found = progress.found
         return f"pass 1: surveyed {found.rows} rows of {len(found.mean)} features"
-    best = progress.best
-    line = f"pass {progress.passes}: iteration {len(best.trace)}, objective {best.objective:.8g}"
-    return line + (f", change {best.change:.2e}" if best.trace else "")
+    walk = progress.best
+    line = f"pass {progress.passes}: iteration {len(walk.trace)}"
+    line += f", objective {walk.best.objective:.8g}"
+    return line + (f", change {walk.change:.2e}" if walk.trace else "")
 
 
 def total_score(block: Block, mixture: Mixture) -> Total:

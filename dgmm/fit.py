@@ -2,25 +2,42 @@
 
 ::
 
-    survey -> errors at the door -> setting -> starts -> em.run -> states
+    survey -> errors at the door -> setting -> walks, by strategy -> em.run -> walks
 
-It yields after every sweep.  Its consumer shows progress, saves, stops, and takes the best state
+It yields after every sweep.  Its consumer shows progress, saves, stops, and takes the best walk
 of the last one.
+
+**Strategies.**  "em" is the textbook: EM from each start.  "auto" finds its start by a race on a
+small part of the survey's sample (race.py), climbs the ladder of larger parts, and goes on from
+anchor to anchor over all rows (ladder.py).  Where the sample has too few rows for the number of
+parameters, or where the start is given, it is SQUAREM over all rows (squarem.py).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from dgmm import em, seeding
 from dgmm.covariance import Array, Structure
-from dgmm.em import Setting, State
+from dgmm.em import Setting, Stop, Textbook, Walk
 from dgmm.errors import DataError, UsageError
+from dgmm.ladder import AMPLE, ENOUGH, Anchored, Cost, Nearby, Rung, climb, rungs
 from dgmm.mixture import Mixture
+from dgmm.race import race, seeded
+from dgmm.squarem import Squarem
 from dgmm.survey import Question, Survey, survey
 from dgmm.sweep import Sweep
+
+TOL: Final = 1e-3
+"""When "em" stops unless told: as scikit-learn does."""
+
+RACEABLE: Final = 10
+"""How many rows for each free parameter a race needs."""
+
+GUIDE: Final = 10
+"""An anchored sample is at most this part of all rows: hundreds of passes over it must be cheap."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +47,7 @@ class Request:
     Attributes
     ----------
     structure : Structure
-    components, tol, reg_covar, max_iter, n_init, init_params
+    components, strategy, tol, resolution, reg_covar, max_iter, n_init, init_params
         As in ``GaussianMixture``.
     kernel, precision : str
         A key of ``native.KERNELS``; one of ``em.PRECISIONS``.
@@ -41,11 +58,13 @@ class Request:
 
     structure: Structure
     components: int
-    tol: float = 1e-3
+    strategy: str = "em"
+    tol: float | None = None
+    resolution: float = 0.1
     reg_covar: float = 1e-6
     max_iter: int = 100
     n_init: int = 1
-    init_params: str = "kmeans"
+    init_params: str = "auto"
     kernel: str = "numpy"
     precision: str = "float64"
     random: Any = None
@@ -57,7 +76,18 @@ class Request:
         """What the first sweep asks for."""
         seed = seeding.sample_seed(self.random)
         pairs = self.structure.shared
-        return Question.about(rows, dims, self.components, seed, weighted, pairs)
+        wanted = AMPLE * self.parameters(dims) if self.strategy == "auto" else 0
+        return Question.about(rows, dims, self.components, seed, weighted, pairs, wanted)
+
+    def parameters(self, dims: int) -> int:
+        """The number of free parameters."""
+        covariances = self.structure.free_parameters(self.components, dims)
+        return covariances + self.components * dims + self.components - 1
+
+    @property
+    def given(self) -> bool:
+        """Whether any starting values are."""
+        return any(each is not None for each in (self.weights, self.means, self.precisions))
 
 
 @dataclass(frozen=True)
@@ -70,38 +100,96 @@ class Progress:
         Sweeps so far.
     found : Survey
     setting : Setting
-    states : tuple of State
-        One for each start; none after the first sweep.
+    walks : tuple of Walk
+        None after the first sweep.
+    nearby : int
+        Rows of the sample evaluated so far, times mixtures.
     """
 
     passes: int
     found: Survey
     setting: Setting
-    states: tuple[State, ...] = ()
+    walks: tuple[Walk, ...] = ()
+    nearby: int = 0
 
     @property
-    def best(self) -> State:
-        """The state with the highest objective."""
-        return max(self.states, key=lambda state: state.objective)
+    def best(self) -> Walk:
+        """The walk with the highest objective."""
+        return max(self.walks, key=lambda walk: walk.best.objective)
 
     @property
     def mixture(self) -> Mixture:
-        """The best state's mixture, of the data."""
-        return self.setting.frame.leave(self.best.mixture)
+        """The best walk's mixture, of the data."""
+        return self.setting.frame.leave(self.best.best.mixture)
 
 
-def fit(sweep: Sweep, request: Request, question: Question) -> Iterator[Progress]:
-    """Fit; raises ``DataError`` after the first sweep if the rows can't be used."""
+def fit(
+    sweep: Sweep, request: Request, question: Question, nearby: Nearby | None = None
+) -> Iterator[Progress]:
+    """Fit; raises ``DataError`` after the first sweep if the rows can't be used.
+
+    ``nearby`` sweeps over rows in memory; "auto" wants it.
+    """
     found = sweep(survey, question)
     _check(found, request.components)
     setting = Setting.of(
         found, request.structure, request.reg_covar, request.kernel, request.precision
     )
     yield Progress(1, found, setting)
+    cost = Cost()
+    walks = STRATEGIES[request.strategy](found, setting, request, nearby, cost)
+    for passes, reached in enumerate(em.run(sweep, walks), start=2):
+        yield Progress(passes, found, setting, reached, cost.rows)
+
+
+def _textbook(
+    found: Survey, setting: Setting, request: Request, nearby: Nearby | None, cost: Cost
+) -> list[Walk]:
+    """EM from each start."""
+    stop = Stop(request.max_iter, tol=TOL if request.tol is None else request.tol)
     starts = [_start(found, setting, request) for _ in range(request.n_init)]
-    runs = em.run(sweep, setting, starts, request.tol, request.max_iter)
-    for passes, states in enumerate(runs, start=2):
-        yield Progress(passes, found, setting, states)
+    return [Textbook.of(setting, start, stop) for start in starts]
+
+
+def _auto(
+    found: Survey, setting: Setting, request: Request, nearby: Nearby | None, cost: Cost
+) -> list[Walk]:
+    """The fewest sweeps over all rows that the sample allows."""
+    parameters = request.parameters(len(found.mean))
+    resolution = parameters / (2 * found.weighted)
+    target = request.resolution * resolution if request.tol is None else 0.0
+    stop = Stop(request.max_iter, request.tol or 0.0, target)
+    sample = seeding.representative(found)
+    enough = len(sample.keys) >= RACEABLE * parameters
+    if request.given or nearby is None or not enough:
+        starts = [_start(found, setting, request) for _ in range(request.n_init)]
+        return [Squarem.of(setting, start, stop) for start in starts]
+
+    def rung(size: int) -> Rung:
+        return Rung.of(sample.first(size), setting, nearby, cost)
+
+    least, most = 2 * RACEABLE * parameters, ENOUGH * parameters
+    track = rung(min(len(sample.keys), int(np.clip(found.weighted // 50, least, most))))
+    starts = [_raced(track, request) for _ in range(request.n_init)]
+    ladder = [rung(size) for size in rungs(sample, found.weighted, parameters)]
+    if not ladder:
+        return [Squarem.of(setting, start, stop) for start in starts]
+    top = max((climb(ladder, start) for start in starts), key=lambda state: state.objective)
+    guides = [each for each in ladder if GUIDE * len(each.sample.rows) <= found.weighted]
+    if not guides:
+        return [Squarem.of(setting, top.mixture, stop)]
+    return [Anchored.of(setting, top.mixture, stop, guides[-1], found.weighted)]
+
+
+def _raced(track: Rung, request: Request) -> Mixture:
+    """A start found on a small sample, by a race unless a method is named."""
+    if request.init_params == "auto":
+        return race(track, request.components, request.random)
+    return seeded(track, request.components, request.init_params, request.random)
+
+
+Strategy = Callable[[Survey, Setting, Request, Nearby | None, Cost], list[Walk]]
+STRATEGIES: Final[dict[str, Strategy]] = {"auto": _auto, "em": _textbook}
 
 
 def _check(found: Survey, components: int) -> None:
@@ -126,14 +214,15 @@ def _start(found: Survey, setting: Setting, request: Request) -> Mixture:
     weights, means, precisions = request.weights, request.means, request.precisions
     if weights is not None and means is not None and precisions is not None:
         return setting.frame.enter(given_mixture(request.structure, weights, means, precisions))
-    seeded = setting.frame.leave(
-        seeding.seed(found, setting, request.components, request.init_params, request.random)
+    method = "kmeans" if request.init_params == "auto" else request.init_params
+    seed = setting.frame.leave(
+        seeding.seed(found, setting, request.components, method, request.random)
     )
-    weights = seeded.weights if weights is None else weights
-    means = seeded.means if means is None else means
+    weights = seed.weights if weights is None else weights
+    means = seed.means if means is None else means
     if precisions is not None:
         return setting.frame.enter(given_mixture(request.structure, weights, means, precisions))
-    return setting.frame.enter(replace(seeded, weights=weights, means=means))
+    return setting.frame.enter(replace(seed, weights=weights, means=means))
 
 
 def given_mixture(structure: Structure, weights: Array, means: Array, precisions: Array) -> Mixture:

@@ -134,6 +134,18 @@ class Form:
         centred = tuple(np.flatnonzero(unfit).tolist())
         return cls(mixture, layout, eta, constants, centred, about, penalty, whole, single)
 
+    def pairing(self, sums: Array) -> float:
+        """sum_k sums_k . eta_k, for ``sums`` (K, P) of T(x - about_k)."""
+        mixture, dims = self.mixture, self.mixture.dims
+        eta = self.eta.copy()
+        own = list(self.centred)
+        shape = self.layout.shape(mixture.components, dims)
+        quadratic = self.layout.quadratic(np.broadcast_to(mixture.factors, shape))
+        eta[own] = 0.0  # about its mean, a log-density has no linear part
+        eta[own, 0] = self.constants[own]
+        eta[own, 1 + dims :] = np.broadcast_to(quadratic, eta[:, 1 + dims :].shape)[own]
+        return float(np.sum(eta * sums))
+
     def correct(self, log_joint: Array, x: Array) -> None:
         """Overwrite the centred rows of ``log_joint`` (K, n), for rows ``x`` (D, n)."""
         for k in self.centred:
@@ -150,6 +162,50 @@ class Form:
         if self.whole:
             return 0.0
         return self.mixture.structure.common_sum(self.mixture.factors, total)
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """Statistics to be added to those of some rows, as if there were more, or fewer, rows.
+
+    With c_k their sums, the objective grows by sum_k c_k . eta_k: linear in eta, so the M-step
+    from the joint statistics still raises it (the inequality that EM rests on holds for the rows'
+    own part, and with equality for a linear one).
+
+    Attributes
+    ----------
+    layout : Structure
+        Of the sums.
+    sums, about : (K, P), (K, D)
+        As in ``Statistics``.
+    """
+
+    layout: Structure
+    sums: Array
+    about: Array
+
+    @classmethod
+    def between(cls, whole: Statistics, part: Statistics, layout: Structure) -> "Anchor":
+        """What ``part`` lacks to be like ``whole``, both about the same points, weight by weight.
+
+        Joined to the statistics of the same rows under the same mixture, it makes those of the
+        whole, scaled down to the weight of the part.
+        """
+        return cls(layout, whole.sums * (part.weight / whole.weight) - part.sums, whole.about)
+
+    def join(self, statistics: Statistics, form: Form) -> Statistics:
+        """The joint statistics, with their objective under ``form``: minus infinity if unknown."""
+        if form.layout is not self.layout:
+            return replace(statistics, objective=-np.inf, log_likelihood=-np.inf)
+        scale = 1.0 / statistics.weight  # so that the terms of a square are of one size
+        sums = self.layout.moved(self.sums * scale, form.about - self.about) / scale
+        linear = form.pairing(sums)
+        return replace(
+            statistics,
+            sums=statistics.sums + sums,
+            objective=statistics.objective + linear,
+            log_likelihood=statistics.log_likelihood + linear + float(sums[:, 0] @ form.penalty),
+        )
 
 
 @dataclass(frozen=True)

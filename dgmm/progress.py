@@ -90,14 +90,16 @@ class _Pace:
         now = time.perf_counter()
         seconds, self._last = now - self._last, now
         rate = f"{progress.found.rows / max(seconds, 1e-9):,.0f} rows/s"
-        if not progress.states:
+        if not progress.walks:
             return f"{progress.found.rows:,} rows x {len(progress.found.mean)} surveyed, {rate}"
-        best = progress.best
-        said = f"score {best.score:.6f}"
-        if best.trace:
-            said += f", change {best.change:.2e}"
-        left = self._iterations_left(best.change, len(best.trace))
-        self._change = best.change
+        walk = progress.best
+        said = f"score {walk.best.score:.6f}"
+        if walk.trace:
+            said += f", change {walk.change:.2e}"
+        if math.isfinite(walk.gap):
+            said += f", {walk.gap:.1e} to go"
+        left = self._iterations_left(walk.change, len(walk.trace))
+        self._change = walk.change
         return f"{said}, {rate}, at most {_clock(left * seconds)} left"
 
     def _iterations_left(self, change: float, done: int) -> int:

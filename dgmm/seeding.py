@@ -36,11 +36,13 @@ class Drawn:
     """How a method shares out the rows of a sample.
 
     ``shares`` yields, for consecutive rows, their shares (K, n) in the components; ``labels`` (n,)
-    are the components of rows that belong to one alone.
+    are the components of rows that belong to one alone; ``about`` (K, D) are points near the means
+    to come, in the frame.
     """
 
     shares: Iterator[tuple[slice, Array]]
     labels: NDArray[Any] | None = None
+    about: Array | None = None
 
 
 def sample_seed(random: Random) -> int:
@@ -48,24 +50,35 @@ def sample_seed(random: Random) -> int:
     return int(copy.deepcopy(random).randint(np.iinfo(np.int32).max))
 
 
-def seed(found: Survey, setting: Setting, components: int, method: str, random: Random) -> Mixture:
-    """A first mixture (in the frame) of so many components, by a ``method`` of ``METHODS``."""
+def representative(found: Survey) -> Sample:
+    """The survey's sample, with weights that make it stand for all rows."""
     sample = found.sample
     if len(sample.numbers) < found.weighted:  # drawn in proportion to the weights
-        sample = replace(sample, weights=np.ones_like(sample.weights))
+        return replace(sample, weights=np.ones_like(sample.weights))
+    return sample
+
+
+def draw(sample: Sample, components: int, method: str, random: Random) -> Drawn:
+    """Shares of a sample's rows in so many components, by a ``method`` of ``METHODS``."""
     with threadpool_limits(1), warnings.catch_warnings():
         # One thread: k-means adds in the order in which threads arrive.  Fewer clusters than
         # asked for is told by the fit, which names the components.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return _mixture(sample, setting, METHODS[method](sample, components, random), components)
+        return METHODS[method](sample, components, random)
 
 
-def _mixture(sample: Sample, setting: Setting, drawn: Drawn, components: int) -> Mixture:
-    """The M-step from the shares drawn."""
+def seed(found: Survey, setting: Setting, components: int, method: str, random: Random) -> Mixture:
+    """A first mixture (in the frame) of so many components, by a ``method`` of ``METHODS``."""
+    sample = representative(found)
+    return mixture_of(sample, setting, draw(sample, components, method, random), components)
+
+
+def mixture_of(sample: Sample, setting: Setting, drawn: Drawn, components: int) -> Mixture:
+    """The mixture (in the frame) that an M-step makes of the shares ``drawn``."""
     structure, dims = setting.structure, sample.rows.shape[1]
     layout = structure.centred
     x = setting.frame.rows(sample.rows, np.empty((dims, len(sample.rows))))
-    about = np.zeros((components, dims))
+    about = np.zeros((components, dims)) if drawn.about is None else drawn.about
     if drawn.labels is not None:
         for k in np.unique(drawn.labels):
             about[k] = x[:, drawn.labels == k].mean(axis=1)
@@ -85,15 +98,17 @@ def _mixture(sample: Sample, setting: Setting, drawn: Drawn, components: int) ->
     return m_step(statistics, setting, nothing).mixture
 
 
-def _pieces(rows: int, components: int) -> Iterator[slice]:
+def pieces(rows: int, components: int) -> Iterator[slice]:
+    """Places of consecutive rows, few enough for arrays (K, n) to fit the cache."""
     size = tile_rows(components)
     return (slice(start, min(start + size, rows)) for start in range(0, rows, size))
 
 
-def _labelled(labels: NDArray[Any], components: int) -> Drawn:
+def labelled(labels: NDArray[Any], components: int) -> Drawn:
+    """Each row belongs to the component that its label (n,) names."""
     every = np.arange(components)[:, None]
-    pieces = _pieces(len(labels), components)
-    shares = ((chosen, (labels[chosen] == every).astype(np.float64)) for chosen in pieces)
+    parts = pieces(len(labels), components)
+    shares = ((chosen, (labels[chosen] == every).astype(np.float64)) for chosen in parts)
     return Drawn(shares, labels)
 
 
@@ -101,13 +116,13 @@ def _nearest(sample: Sample, components: int, seeds: NDArray[Any]) -> Drawn:
     """Each row belongs to the nearest of the ``seeds``, rows given by their places."""
     centre = sample.rows.mean(axis=0)
     labels = pairwise_distances_argmin(sample.rows - centre, sample.rows[seeds] - centre)
-    return _labelled(labels, components)
+    return labelled(labels, components)
 
 
 def _kmeans(sample: Sample, components: int, random: Random) -> Drawn:
     weights = None if (sample.weights == 1).all() else sample.weights
     kmeans = KMeans(components, n_init=1, random_state=random)
-    return _labelled(kmeans.fit(sample.rows, sample_weight=weights).labels_, components)
+    return labelled(kmeans.fit(sample.rows, sample_weight=weights).labels_, components)
 
 
 def _kmeans_plus_plus(sample: Sample, components: int, random: Random) -> Drawn:
@@ -119,7 +134,7 @@ def _kmeans_plus_plus(sample: Sample, components: int, random: Random) -> Drawn:
 
 def _random(sample: Sample, components: int, random: Random) -> Drawn:
     def shares() -> Iterator[tuple[slice, Array]]:
-        for chosen in _pieces(len(sample.rows), components):
+        for chosen in pieces(len(sample.rows), components):
             drawn = random.uniform(size=(chosen.stop - chosen.start, components))
             yield chosen, (drawn / drawn.sum(axis=1, keepdims=True)).T
 

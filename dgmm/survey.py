@@ -46,10 +46,21 @@ class Question:
 
     @classmethod
     def about(
-        cls, rows: int, dims: int, components: int, seed: int, weighted: bool, pairs: bool
+        cls,
+        rows: int,
+        dims: int,
+        components: int,
+        seed: int,
+        weighted: bool,
+        pairs: bool,
+        wanted: int = 0,
     ) -> "Question":
-        """The question for ``rows`` = N: a sample of some 30 MB, and never too few for K."""
-        sample = max(min(100_000, (1 << 22) // dims), 20 * components)
+        """The question for ``rows`` = N: a sample of 100 000 rows, or as many as are ``wanted``.
+
+        It has at most some 30 MB, or 130 MB if more are wanted, and never too few rows for K.
+        """
+        most = (1 << (24 if wanted > 100_000 else 22)) // dims
+        sample = max(min(max(100_000, wanted), most), 20 * components)
         # N keys are exponential variates: the n smallest lie below n/N, give or take ten sigma.
         expected = (sample + 10 * np.sqrt(sample) + 10) / max(rows, 1)
         largest = -np.log1p(-expected) if expected < 1 and not weighted else np.inf
@@ -74,6 +85,10 @@ class Sample:
             np.concatenate([self.rows, other.rows]),
             np.concatenate([self.weights, other.weights]),
         ).smallest()
+
+    def first(self, size: int) -> "Sample":
+        """The ``size`` rows with the smallest keys: a sample of the same kind."""
+        return replace(self, size=size).smallest()
 
     def smallest(self) -> "Sample":
         """The rows with the ``size`` smallest keys, by row number."""

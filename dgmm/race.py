@@ -1,0 +1,184 @@
+"""Good starts: many candidates on a small sample, of which the likeliest wins.
+
+The candidates are of several kinds, because none is best everywhere: k-means++ seeds with each row
+given to the nearest, the same after Lloyd's iterations, and rows drawn at random.  All run EM side
+by side, sharing each sweep; after a few iterations the worse half leaves, and so on (emEM of
+Biernacki, Celeux and Govaert, 2003, with successive halving).  They are ranked by the mixture's
+likelihood, which is what is wanted, not by the squared distances that k-means lowers.
+
+Then the winner is taken apart: two components are merged and a third is split, for a few choices
+of three, again side by side; the best is kept if it is better (Ueda, Nakano, Ghahramani and Hinton,
+SMEM algorithm for mixture models, 2000).  What merging two costs is at most Runnalls' bound
+(Kullback-Leibler approach to Gaussian mixture reduction, 2007); what splitting one brings is found
+by EM with two components on its rows alone.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Final
+
+import numpy as np
+
+from dgmm.covariance import Array
+from dgmm.em import Stop, Walk
+from dgmm.kernel import log_sum_exp
+from dgmm.ladder import Rung
+from dgmm.mixture import Mixture
+from dgmm.seeding import Drawn, Random, draw, labelled, mixture_of, pieces
+from dgmm.squarem import Squarem
+
+CANDIDATES: Final = ("k-means++", "kmeans", "k-means++", "kmeans", "random_from_data", "kmeans")
+HEAT: Final = 6
+"""Sweeps before the worse half leaves."""
+
+MERGES: Final = 5
+TRIALS: Final = 6
+"""How many pairs to think of merging, and how many exchanges to try."""
+
+TRIAL_SWEEPS: Final = 10
+ROUNDS: Final = 3
+
+
+def race(rung: Rung, components: int, random: Random) -> Mixture:
+    """The likeliest mixture (in the frame) of so many components found on a ``rung``."""
+    starts = [seeded(rung, components, method, random) for method in CANDIDATES]
+    walks = [_walk(rung, start) for start in starts]
+    while True:
+        walks = sorted(rung.climb(walks, HEAT), key=_objective, reverse=True)
+        if len(walks) == 1:
+            break
+        walks = walks[: len(walks) // 2]
+    return _taken_apart(rung, walks[0]) if components > 2 else walks[0].best.mixture
+
+
+def seeded(rung: Rung, components: int, method: str, random: Random) -> Mixture:
+    """A start by one of ``seeding.METHODS``, with all features of about the same spread."""
+    frame = rung.setting.frame
+    scaled = frame.rows(rung.sample.rows, np.empty(rung.sample.rows.shape[::-1])).T
+    drawn = draw(replace(rung.sample, rows=scaled), components, method, random)
+    return mixture_of(rung.sample, rung.setting, drawn, components)
+
+
+def _walk(rung: Rung, start: Mixture) -> Walk:
+    return Squarem.of(rung.setting, start, Stop(1000))
+
+
+def _objective(walk: Walk) -> float:
+    return walk.best.objective
+
+
+def _taken_apart(rung: Rung, winner: Walk) -> Mixture:
+    """The winner after merging and splitting for as long as that helps."""
+    for _ in range(ROUNDS):
+        mixture = winner.best.mixture
+        starts = [_exchanged(rung, mixture, each) for each in _exchanges(rung, mixture)]
+        trials = [_walk(rung, start) for start in starts]
+        *walks, winner = rung.climb([*trials, winner], TRIAL_SWEEPS)
+        best = max([winner, *walks], key=_objective)
+        worth = rung.resolution(mixture) / mixture.components
+        if _objective(best) - _objective(winner) < worth:
+            break
+        winner = best
+    return winner.best.mixture
+
+
+@dataclass(frozen=True)
+class _Exchange:
+    """Components ``i`` and ``j`` become i, and ``k`` becomes j and k as ``halves`` share its rows.
+
+    ``promise`` is by how much that may raise the objective, at once.
+    """
+
+    promise: float
+    i: int
+    j: int
+    k: int
+    halves: Mixture
+
+
+def _exchanges(rung: Rung, mixture: Mixture) -> list[_Exchange]:
+    """The most promising exchanges, the best first."""
+    live = np.flatnonzero(mixture.weights > 0).tolist()
+    cost = {pair: _merge_cost(mixture, *pair) for pair in combinations(live, 2)}
+    merges = sorted(cost, key=lambda pair: cost[pair])[:MERGES]
+    shares = np.concatenate([tile.shares for tile in _tiles(rung, mixture)], axis=1)
+    found = []
+    for k in live:
+        if (halved := _halves(rung, mixture, k, shares[k])) is None:
+            continue
+        gain, halves = halved
+        pairs = [pair for pair in merges if k not in pair]
+        found += [_Exchange(gain - cost[i, j], i, j, k, halves) for i, j in pairs]
+    return sorted(found, key=lambda each: -each.promise)[:TRIALS]
+
+
+def _merge_cost(mixture: Mixture, i: int, j: int) -> float:
+    """Runnalls' bound on what merging costs."""
+    dense = mixture.structure.dense(mixture.covariances, mixture.components, mixture.dims)
+    wi, wj = mixture.weights[i], mixture.weights[j]
+    total = wi + wj
+    away = mixture.means[i] - mixture.means[j]
+    merged = (wi * dense[i] + wj * dense[j]) / total + wi * wj / total**2 * np.outer(away, away)
+    logs = [np.linalg.slogdet(each)[1] for each in (merged, dense[i], dense[j])]
+    return float(0.5 * (total * logs[0] - wi * logs[1] - wj * logs[2]))
+
+
+def _halves(rung: Rung, mixture: Mixture, k: int, shares: Array) -> tuple[float, Mixture] | None:
+    """Two components in the place of k, and what they add to the objective: EM on its rows.
+
+    ``shares`` (n,) are its responsibilities.  None if its rows can't be told apart.
+    """
+    dense = mixture.structure.dense(mixture.covariances, mixture.components, mixture.dims)
+    axis = np.linalg.eigh(dense[k])[1][:, -1]
+    part = rung.weighted(shares)
+    rows = part.sample.rows
+    x = part.setting.frame.rows(rows, np.empty(rows.shape[::-1]))
+    beyond = axis @ (x - mixture.means[k][:, None]) > 0
+    if beyond.all() or not beyond.any():
+        return None
+    starts = [
+        mixture_of(part.sample, part.setting, labelled(labels, count), count)
+        for count, labels in ((1, np.zeros(len(rows), int)), (2, beyond.astype(int)))
+    ]
+    one, two = part.climb([_walk(part, start) for start in starts], TRIAL_SWEEPS)
+    gain = part.setting.weight / rung.setting.weight * (_objective(two) - _objective(one))
+    return gain, two.best.mixture
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """Some rows (D, n) in the frame, where they stand, and responsibilities (K, n)."""
+
+    chosen: slice
+    x: Array
+    shares: Array
+
+
+def _tiles(rung: Rung, mixture: Mixture) -> Iterator[_Tile]:
+    for chosen in pieces(len(rung.sample.rows), mixture.components):
+        rows = rung.sample.rows[chosen]
+        x = rung.setting.frame.rows(rows, np.empty(rows.shape[::-1]))
+        yield _Tile(chosen, x, _shares(mixture, x))
+
+
+def _shares(mixture: Mixture, x: Array) -> Array:
+    """The responsibilities (K, n) for rows (D, n)."""
+    joint = np.stack([mixture.log_joint(k, x) for k in range(mixture.components)])
+    return log_sum_exp(joint)[1]
+
+
+def _exchanged(rung: Rung, mixture: Mixture, exchange: _Exchange) -> Mixture:
+    """The mixture after an exchange."""
+    i, j, k = exchange.i, exchange.j, exchange.k
+
+    def shares() -> Iterator[tuple[slice, Array]]:
+        for tile in _tiles(rung, mixture):
+            taken = tile.shares
+            taken[i] += taken[j]
+            taken[[j, k]] = taken[k] * _shares(exchange.halves, tile.x)
+            yield tile.chosen, taken
+
+    about = mixture.means.copy()
+    about[[j, k]] = exchange.halves.means
+    return mixture_of(rung.sample, rung.setting, Drawn(shares(), about=about), mixture.components)

@@ -1,0 +1,210 @@
+"""SQUAREM: EM with steps as long as the last two EM steps show them to be worth.
+
+After Varadhan and Roland (Simple and globally convergent methods for accelerating the convergence
+of any EM algorithm, 2008), scheme S3: with theta_1 = M(theta_0) and theta_2 = M(theta_1), where M
+is one EM iteration, r = theta_1 - theta_0 and u = (theta_2 - theta_1) - r,
+
+    theta' = theta_0 - 2 a r + a^2 u,    a = -|r| / |u|
+
+A cycle costs two sweeps, of theta_1 and of theta': each gives both an objective and the next EM
+step, and theta_2 is never swept unless theta' fails.
+
+**Coordinates.**  Parameters are seen from theta_1: logarithms of weights, means and covariances
+where each component of theta_1 is standard normal, each scaled by the root of its weight
+(``Structure.coordinates``).  So any step gives a mixture, lengths are about those of the Fisher
+information, and the way does not depend on the units of the features.
+
+**Safety.**  theta' is taken only if its objective is not below that of theta_1; otherwise the walk
+goes on from theta_2, as EM would, and the next steps are shorter.  The walk ends at a theta_1, the
+EM image of a point not worse than any before.  So the objective of what is returned is never below
+that of an EM step from where the walk stood.
+
+**When to stop.**  With rho the eigenvalues of the derivative of M at the optimum, the EM step r
+raises the objective by about sum r^2 (1 + rho) / 2, and the whole way left is sum r^2 / (1 - rho) /
+2, in the coordinates where the complete-data information is the identity.  Now |a| is about
+1 / (1 - rho) for those rho that matter in a cycle, and the slowest matter in some cycle.  So with
+a the largest |a| of the last ``MEMORY`` cycles, the gain left is estimated as that of the last EM
+step times (a - 1)^2 / (2 a - 1).  The walk ends when that is below the target in two cycles on end.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dgmm.covariance import Array
+from dgmm.em import Setting, State, Stop, Trial, Walk, m_step
+from dgmm.mixture import Mixture
+
+MEMORY: Final = 6
+"""How many cycles to remember the step lengths of."""
+
+LONGEST: Final = 4.0
+"""The first limit on |a|; a good step as long as that raises it fourfold, a bad one lowers it."""
+
+JUMP: Final = 5.0
+"""The most by which the logarithm of a weight may change in an extrapolation."""
+
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Squarem(Walk):
+    """The accelerated walk.
+
+    Attributes
+    ----------
+    base : State or None
+        theta_0, once it has been swept.
+    fallback : Trial or None
+        theta_2, while theta' is on trial.
+    longest : float
+        The limit on |a|.
+    taken : float
+        The |a| of theta' while it is on trial.
+    lengths : tuple of float
+        The last cycles' |a|.
+    calm : int
+        For how many cycles on end the estimated gain left has been below the target.
+    """
+
+    base: State | None = None
+    fallback: Trial | None = None
+    longest: float = LONGEST
+    taken: float = 1.0
+    lengths: tuple[float, ...] = ()
+    calm: int = 0
+
+    @classmethod
+    def of(cls, setting: Setting, start: Mixture, stop: Stop) -> Self:
+        """The walk that begins at ``start``."""
+        return cls(setting, stop, None).trying(Trial(start), far=True)
+
+    @classmethod
+    def after(cls, walk: Walk) -> "Squarem":
+        """The walk that goes on from where another stands."""
+        taken = {name: getattr(walk, name) for name in Walk.__dataclass_fields__}
+        return cls(**taken)._mapped(walk.best)
+
+    def advance(self, found: State) -> "Squarem":
+        if self.fallback is not None:
+            return self._judged(found, self.fallback)
+        walk = replace(self.told(found, mapped=True), state=found)
+        if self.base is None:
+            return walk.ended(False) if walk.spent else walk._mapped(found)
+        return walk._extrapolated(self.base, found)
+
+    def _judged(self, found: State, fallback: Trial) -> "Squarem":
+        """After the sweep of theta'."""
+        walk = replace(self.told(found), fallback=None)
+        if found.objective >= self.best.objective:
+            walk = replace(walk, state=found, longest=self._longer)
+            return walk.ended(False) if walk.spent else walk._mapped(found)
+        shorter = max(1.0, self.taken / 4)
+        walk = replace(walk, rejected=self.rejected + 1, longest=shorter, base=None)
+        return walk.ended(False) if walk.spent else walk.trying(fallback, self._far)
+
+    @property
+    def _longer(self) -> float:
+        """The limit on |a| after a step that was good."""
+        return 4 * self.longest if self.taken == self.longest else self.longest
+
+    def _mapped(self, base: State) -> "Squarem":
+        """With theta_1 on trial."""
+        trial = m_step(base.statistics, self.setting, base.mixture)
+        return replace(self, base=base).trying(trial, self._far)
+
+    def _extrapolated(self, base: State, found: State) -> "Squarem":
+        """After the sweep of theta_1: stop, or put theta' on trial."""
+        fallback = m_step(found.statistics, self.setting, found.mixture)
+        step = extrapolate(base.mixture, found.mixture, fallback.mixture, self.longest)
+        gain = found.objective - base.objective
+        lengths = (*self.lengths, step.length)[-MEMORY:]
+        slowest = max(lengths)
+        gap = max(0.0, gain) * max((slowest - 1) ** 2 / (2 * slowest - 1), 0.1)
+        exact = self.doubles > 1 and not base.bound
+        calm = self.calm + 1 if exact and gap < self.stop.target else 0
+        walk = replace(self, lengths=lengths, gap=gap if exact else np.inf, calm=calm, base=None)
+        settled = exact and abs(gain) < self.stop.tol
+        if calm > 1 or settled or walk.spent or not np.isfinite(found.objective):
+            return walk.ended(calm > 1 or settled)
+        walk = replace(walk, taken=min(step.length, self.longest))
+        if step.mixture is None:
+            return replace(walk, longest=walk._longer).trying(fallback, walk._far)
+        return replace(walk, fallback=fallback).trying(step.mixture, walk._far)
+
+    @property
+    def _far(self) -> bool:
+        """Whether single precision may serve for another sweep."""
+        if self.state is None or not self.trace:
+            return True
+        return self.change > max(4 * self.bound, 4 * self.stop.tol, self.stop.target)
+
+
+@dataclass(frozen=True)
+class Step:
+    """An extrapolation: the mixture, if it leads beyond theta_2, and |a| before it was limited."""
+
+    mixture: Trial | None
+    length: float
+
+
+def extrapolate(first: Mixture, second: Mixture, third: Mixture, longest: float) -> Step:
+    """theta' from theta_0, theta_1 and theta_2, with |a| at most ``longest``."""
+    live = (first.weights > 0) & (second.weights > 0) & (third.weights > 0)
+    try:
+        start, middle, end = (_coordinates(each, second, live) for each in (first, second, third))
+        r, u = middle - start, (end - middle) - (middle - start)
+        moved = float(np.linalg.norm(r))
+        length = moved / max(float(np.linalg.norm(u)), 1e-9 * moved) if moved else 1.0
+        taken = min(length, longest)
+        if taken <= 1.0:
+            return Step(None, max(length, 1.0))
+        trial = _mixture(start + 2 * taken * r + taken**2 * u, third, second, live)
+    except np.linalg.LinAlgError:
+        return Step(None, 1.0)
+    return Step(trial, length)
+
+
+def _coordinates(mixture: Mixture, seen_from: Mixture, live: Mask) -> Array:
+    """Coordinates (M,) of the ``live`` components and their covariances."""
+    structure, root = mixture.structure, np.sqrt(seen_from.weights)
+    away = mixture.means - seen_from.means
+    white = np.stack(
+        [structure.whiten(seen_from.factors, k, x[:, None])[:, 0] for k, x in enumerate(away)]
+    )
+    shapes = structure.coordinates(seen_from.factors, mixture.covariances)
+    logs = np.where(live, mixture.log_weights, 0.0)
+    shape_root = np.ones(1) if structure.shared else root
+    parts = (logs * root, white * root[:, None], shapes * shape_root[:, None])
+    return np.concatenate([part.ravel() for part in parts])
+
+
+def _mixture(coordinates: Array, like: Mixture, seen_from: Mixture, live: Mask) -> Trial:
+    """The mixture with these coordinates; components that are not ``live`` are as in ``like``."""
+    structure, root = like.structure, np.sqrt(seen_from.weights)
+    count, dims = like.means.shape
+    safe = np.where(root > 0, root, 1.0)
+    logs, white, shapes = np.split(coordinates, [count, count + count * dims])
+    log_weights = like.log_weights + np.clip(logs / safe - like.log_weights, -JUMP, JUMP)
+    weights = np.where(live, np.exp(log_weights - log_weights.max()), 0.0)
+    means = seen_from.means + structure.coloured(
+        seen_from.factors, white.reshape(count, dims) / safe[:, None]
+    )
+    scaled = shapes.reshape(1 if structure.shared else count, -1)
+    scaled = scaled if structure.shared else scaled / safe[:, None]
+    covariances = structure.from_coordinates(seen_from.factors, scaled)
+    means = np.where(live[:, None], means, like.means)
+    if not structure.shared:
+        kept = live.reshape(-1, *[1] * (covariances.ndim - 1))
+        covariances = np.where(kept, covariances, like.covariances)
+    if not (np.isfinite(means).all() and np.isfinite(covariances).all()):
+        raise np.linalg.LinAlgError("the extrapolation overflows")
+    covariances, factors, collapsed = structure.factor(covariances)
+    mixture = Mixture(structure, weights / weights.sum(), means, covariances, factors)
+    lost = np.broadcast_to(collapsed, live.shape) & live
+    return Trial(
+        mixture, tuple(np.flatnonzero(~live).tolist()), tuple(np.flatnonzero(lost).tolist())
+    )
