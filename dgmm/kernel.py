@@ -65,6 +65,17 @@ def penalties(mixture: Mixture, reg: Array) -> Array:
     return np.broadcast_to(0.5 * trace, (mixture.components,))
 
 
+def natural(mixture: Mixture, constants: Array) -> Array:
+    """eta (K, P), for log-densities ``constants`` (K,) at the means."""
+    structure, dims = mixture.structure, mixture.dims
+    eta = np.empty((mixture.components, structure.width(dims)))
+    linear = structure.solve(mixture.factors, mixture.means)
+    eta[:, 0] = constants - 0.5 * np.sum(mixture.means * linear, axis=1)
+    eta[:, 1 : 1 + dims] = linear
+    eta[:, 1 + dims :] = structure.quadratic(mixture.factors)
+    return eta
+
+
 @dataclass(frozen=True)
 class Form:
     """A mixture (in the frame) written for the kernel.
@@ -126,25 +137,21 @@ class Form:
             unfit = np.ones_like(unfit)
         eta = np.zeros((mixture.components, layout.width(dims)))
         if not whole:
-            linear = structure.solve(mixture.factors, mixture.means)
-            eta[:, 0] = constants - 0.5 * np.sum(mixture.means * linear, axis=1)
-            eta[:, 1 : 1 + dims] = linear
-            eta[:, 1 + dims :] = structure.quadratic(mixture.factors)
+            eta = natural(mixture, constants)
         about = np.where(unfit[:, None], mixture.means, 0.0)
         centred = tuple(np.flatnonzero(unfit).tolist())
         return cls(mixture, layout, eta, constants, centred, about, penalty, whole, single)
 
-    def pairing(self, sums: Array) -> float:
+    def pairing(self, sums: Array, about: Array) -> float:
         """sum_k sums_k . eta_k, for ``sums`` (K, P) of T(x - about_k)."""
         mixture, dims = self.mixture, self.mixture.dims
-        eta = self.eta.copy()
-        own = list(self.centred)
+        if self.layout.shared:
+            return float(np.sum(natural(mixture, self.constants) * self.layout.moved(sums, -about)))
+        eta = np.zeros_like(sums)  # about its mean, a log-density has no linear part
+        eta[:, 0] = self.constants
         shape = self.layout.shape(mixture.components, dims)
-        quadratic = self.layout.quadratic(np.broadcast_to(mixture.factors, shape))
-        eta[own] = 0.0  # about its mean, a log-density has no linear part
-        eta[own, 0] = self.constants[own]
-        eta[own, 1 + dims :] = np.broadcast_to(quadratic, eta[:, 1 + dims :].shape)[own]
-        return float(np.sum(eta * sums))
+        eta[:, 1 + dims :] = self.layout.quadratic(np.broadcast_to(mixture.factors, shape))
+        return float(np.sum(eta * self.layout.moved(sums, mixture.means - about)))
 
     def correct(self, log_joint: Array, x: Array) -> None:
         """Overwrite the centred rows of ``log_joint`` (K, n), for rows ``x`` (D, n)."""
@@ -178,28 +185,38 @@ class Anchor:
         Of the sums.
     sums, about : (K, P), (K, D)
         As in ``Statistics``.
+    total : (D, D) or None
+        The scatter about 0 of the rows that there would be more, where the structure needs it.
     """
 
     layout: Structure
     sums: Array
     about: Array
+    total: Array | None = None
 
     @classmethod
-    def between(cls, whole: Statistics, part: Statistics, layout: Structure) -> "Anchor":
+    def between(
+        cls, whole: Statistics, part: Statistics, layout: Structure, total: Array | None = None
+    ) -> "Anchor":
         """What ``part`` lacks to be like ``whole``, both about the same points, weight by weight.
 
         Joined to the statistics of the same rows under the same mixture, it makes those of the
         whole, scaled down to the weight of the part.
         """
-        return cls(layout, whole.sums * (part.weight / whole.weight) - part.sums, whole.about)
+        sums = whole.sums * (part.weight / whole.weight) - part.sums
+        return cls(layout, sums, whole.about, total)
 
     def join(self, statistics: Statistics, form: Form) -> Statistics:
         """The joint statistics, with their objective under ``form``: minus infinity if unknown."""
         if form.layout is not self.layout:
             return replace(statistics, objective=-np.inf, log_likelihood=-np.inf)
-        scale = 1.0 / statistics.weight  # so that the terms of a square are of one size
-        sums = self.layout.moved(self.sums * scale, form.about - self.about) / scale
-        linear = form.pairing(sums)
+        weight = statistics.weight  # divided by it, the terms of a square are of one size
+        each = self.sums / weight
+        sums = self.layout.moved(each, form.about - self.about) * weight
+        linear = form.pairing(each, self.about) * weight
+        if form.whole and self.total is not None:
+            mixture = form.mixture
+            linear += mixture.structure.common_sum(mixture.factors, self.total)
         return replace(
             statistics,
             sums=statistics.sums + sums,

@@ -204,13 +204,12 @@ def _stand_in(rung: Rung, found: State, setting: Setting, fine: float) -> Walk |
     if found.statistics.sums.shape != own.best.statistics.sums.shape:
         return None
     form = Form.of(mixture, setting.reg, setting.spread, KERNELS[setting.kernel].centres)
-    share = rung.setting.weight / setting.weight
-    anchored = replace(
-        rung.setting,
-        anchor=Anchor.between(found.statistics, own.best.statistics, form.layout),
-        total=None if setting.total is None else setting.total * share,
-        precision="float64",
-    )
+    total = more = None
+    if setting.total is not None and rung.setting.total is not None:
+        total = setting.total * (rung.setting.weight / setting.weight)
+        more = total - rung.setting.total
+    anchor = Anchor.between(found.statistics, own.best.statistics, form.layout, more)
+    anchored = replace(rung.setting, anchor=anchor, total=total, precision="float64")
     walk: Walk = Squarem.of(anchored, mixture, Stop(RUNG_ITERATIONS, target=fine))
     degenerate = set(found.vanished + found.collapsed)
     while walk.trial is not None:

@@ -55,7 +55,9 @@ def test_too_few_rows_of_positive_weight(blobs: np.ndarray) -> None:
 def test_warm_start_goes_on_from_the_same_structure(
     blobs: np.ndarray, before: str, after: str
 ) -> None:
-    model = GaussianMixture(3, covariance_type=before, warm_start=True, random_state=0).fit(blobs)
+    model = GaussianMixture(
+        3, strategy="em", covariance_type=before, warm_start=True, random_state=0
+    ).fit(blobs)
     model.set_params(covariance_type=after)
     if before == after:
         assert model.fit(blobs).n_iter_ <= 3  # one that sees it in single precision, two in double

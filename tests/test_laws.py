@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp, softmax
 from scipy.stats import chi2, chisquare, kstest, multivariate_normal
 
-from dgmm import em
+from dgmm import em, native
 from dgmm.covariance import FLOOR, STRUCTURES
-from dgmm.kernel import Form, Given, answer, e_step
+from dgmm.kernel import Anchor, Form, Given, answer, e_step
 from dgmm.mixture import Frame, Mixture
+from dgmm.native import KERNELS
+from dgmm.squarem import Squarem, extrapolate
 from dgmm.statistics import Statistics, Together, Total
 from dgmm.survey import Question, survey
 from dgmm.sweep import Block, tree_sum
@@ -554,6 +556,99 @@ def test_one_step_is_the_same_in_both_forms(kind: str, d: int, k: int, seed: int
 
 @every_structure
 @laws(25)
+@given(d=st.integers(1, 5), k=st.integers(1, 5), seed=seeds)
+def test_sums_can_be_taken_about_other_points(kind: str, d: int, k: int, seed: int) -> None:
+    """``moved`` against the sums of T(x - by) themselves."""
+    rng = np.random.default_rng(seed)
+    rows, by, shares = rng.normal(size=(d, 30)), rng.normal(size=(k, d)), rng.random((k, 30))
+    structure = STRUCTURES[kind]
+    width = structure.width(d)
+    sums = shares @ structure.features(rows, np.empty((width, 30))).T
+    expected = [
+        structure.features(rows - by[i][:, None], np.empty((width, 30))) @ shares[i]
+        for i in range(k)
+    ]
+    np.testing.assert_allclose(structure.moved(sums, by), expected, rtol=0, atol=1e-11)
+
+
+@every_structure
+@laws(25)
+@given(d=st.integers(1, 5), k=st.integers(1, 5), seed=seeds)
+def test_coordinates_lead_back(kind: str, d: int, k: int, seed: int) -> None:
+    """Any covariances have coordinates, seen from any others; their own are 0."""
+    rng = np.random.default_rng(seed)
+    one, other = a_mixture(kind, k, d, rng), a_mixture(kind, k, d, rng)
+    structure = one.structure
+    seen = structure.coordinates(one.factors, other.covariances)
+    back = structure.from_coordinates(one.factors, seen)
+    np.testing.assert_allclose(back, other.covariances, rtol=1e-9, atol=1e-12)
+    own = structure.coordinates(one.factors, one.covariances)
+    np.testing.assert_allclose(own, 0.0, atol=1e-9)
+    white = rng.normal(size=(k, d))
+    coloured = structure.coloured(one.factors, white)
+    for i in range(k):
+        again = structure.whiten(one.factors, i, coloured[i][:, None])[:, 0]
+        np.testing.assert_allclose(again, white[i], rtol=1e-9, atol=1e-9)
+
+
+@every_structure
+@laws(25)
+@given(d=st.integers(1, 4), k=st.integers(1, 4), length=st.floats(1.5, 50), seed=seeds)
+def test_an_extrapolation_is_a_mixture(kind: str, d: int, k: int, length: float, seed: int) -> None:
+    """However long the step; and a step of length 1 would lead to the third mixture."""
+    rng = np.random.default_rng(seed)
+    first, second, third = (a_mixture(kind, k, d, rng) for _ in range(3))
+    assert extrapolate(first, second, third, 1.0).mixture is None
+    trial = extrapolate(first, second, third, length).mixture
+    if trial is not None:
+        mixture = trial.mixture
+        assert mixture.weights.sum() == pytest.approx(1.0)
+        dense = mixture.structure.dense(mixture.covariances, k, d)
+        assert (np.linalg.eigvalsh(dense) > 0).all() or trial.collapsed
+
+
+@every_structure
+@pytest.mark.parametrize("name", KERNELS)
+@laws(25)
+@given(d=st.integers(1, 4), k=st.integers(1, 4), seed=seeds)
+def test_an_anchored_sample_stands_for_all(name: str, kind: str, d: int, k: int, seed: int) -> None:
+    """At its anchor it has the statistics of all rows; anywhere, an objective that EM raises."""
+    if name == "native" and native.compiled is None:
+        pytest.skip("no compiled kernel")
+    rng = np.random.default_rng(seed)
+    rows = some_rows(400, d, rng)
+    kernel = KERNELS[name]
+    whole = setting_of([Block(0, rows)], kind, 1e-3)
+    setting = replace(whole, kernel=name)
+    start = setting.frame.enter(a_start(rows, kind, k, seed))
+    few, more = replace(setting, weight=100.0), None
+    if setting.total is not None:
+        x = setting.frame.rows(rows[:100], np.empty((d, 100)))
+        few = replace(few, total=setting.total * 0.25)
+        more = setting.total * 0.25 - x @ x.T
+
+    def over(some: np.ndarray) -> Any:
+        return lambda fn, given: fn(Block(0, some), given)
+
+    (all_,) = em.evaluate(over(rows), [setting], [em.Trial(start)])
+    (part,) = em.evaluate(over(rows[:100]), [few], [em.Trial(start)])
+    layout = Form.of(start, setting.reg, setting.spread, kernel.centres).layout
+    anchored = replace(few, anchor=Anchor.between(all_.statistics, part.statistics, layout, more))
+    walk = em.Textbook.of(anchored, start, em.Stop(3))
+    before = -np.inf
+    for (walked,) in em.run(over(rows[:100]), [walk]):
+        state = walked.best
+        if not walked.trace:
+            expected = all_.statistics.sums / 4
+            np.testing.assert_allclose(state.statistics.sums, expected, rtol=1e-9, atol=1e-9)
+        if state.vanished or state.collapsed:
+            break  # what is taken away was all there was
+        assert state.objective >= before - 1e-8
+        before = state.objective
+
+
+@every_structure
+@laws(25)
 @given(n=st.integers(1, 50), d=st.integers(1, 4), k=st.integers(1, 6), seed=seeds)
 def test_answers_are_the_obvious_ones(kind: str, n: int, d: int, k: int, seed: int) -> None:
     """Responsibilities are a distribution, labels their largest, scores the log-densities."""
@@ -685,10 +780,13 @@ def allowed_fall(state: em.State, setting: em.Setting) -> float:
 
 
 @every_structure
+@pytest.mark.parametrize("walk", [em.Textbook, Squarem])
 @pytest.mark.parametrize("reg_covar", [0.0, 1e-6, 1e-2])
 @laws(60)
 @given(example=torture())
-def test_the_objective_never_falls(kind: str, reg_covar: float, example: Any) -> None:
+def test_the_objective_never_falls(
+    kind: str, walk: type[em.Textbook | Squarem], reg_covar: float, example: Any
+) -> None:
     """All along a run, whatever the data; and never NaN."""
     rows, weights, k, seed = example
     half = len(rows) // 2
@@ -702,7 +800,8 @@ def test_the_objective_never_falls(kind: str, reg_covar: float, example: Any) ->
     def sweep(fn: Any, given: Any) -> Any:
         return tree_sum(fn(block, given) for block in blocks)
 
-    for (state,) in em.run(sweep, setting, [start], tol=0.0, max_iter=15):
+    for (walked,) in em.run(sweep, [walk.of(setting, start, em.Stop(15))]):
+        state = walked.best
         mixture = state.mixture
         for part in (mixture.weights, mixture.means, mixture.covariances, mixture.factors):
             assert np.isfinite(part).all()
@@ -712,13 +811,15 @@ def test_the_objective_never_falls(kind: str, reg_covar: float, example: Any) ->
         dense = mixture.structure.dense(mixture.covariances, k, rows.shape[1])
         variances = np.diagonal(dense, axis1=1, axis2=2)
         assert (variances >= FLOOR * (1 - 1e-3)).all()
-        assert state.change >= -allowed_fall(state, setting)
-    assert len(state.trace) == 15
-    assert [state.trace[0]] == [em.evaluate(sweep, setting, [start])[0].objective]
+        assert walked.change >= -allowed_fall(state, setting)
+    assert len(walked.trace) == 15
+    first = em.evaluate(sweep, [setting], [em.Trial(start)])[0]
+    assert [walked.trace[0]] == [first.objective]
 
 
 @every_structure
-def test_runs_side_by_side_are_runs_alone(kind: str) -> None:
+@pytest.mark.parametrize("walk", [em.Textbook, Squarem])
+def test_runs_side_by_side_are_runs_alone(kind: str, walk: type[em.Textbook | Squarem]) -> None:
     """Mixtures that share sweeps do not touch each other; one that has stopped stays."""
     rng = np.random.default_rng(0)
     rows = some_rows(400, 2, rng)
@@ -729,12 +830,14 @@ def test_runs_side_by_side_are_runs_alone(kind: str) -> None:
     def sweep(fn: Any, given: Any) -> Any:
         return fn(blocks[0], given)
 
-    *_, together = em.run(sweep, setting, starts, tol=1e-3, max_iter=50)
+    stop = em.Stop(300, tol=1e-4)
+    *_, together = em.run(sweep, [walk.of(setting, start, stop) for start in starts])
     lengths_seen = set()
-    for start, state in zip(starts, together, strict=True):
-        *_, (alone,) = em.run(sweep, setting, [start], tol=1e-3, max_iter=50)
-        assert len(alone.trace) == len(state.trace)
-        np.testing.assert_allclose(alone.trace, state.trace, rtol=1e-9)
-        np.testing.assert_allclose(alone.mixture.means, state.mixture.means, rtol=1e-7, atol=1e-9)
+    for start, shared in zip(starts, together, strict=True):
+        *_, (alone,) = em.run(sweep, [walk.of(setting, start, stop)])
+        assert len(alone.trace) == len(shared.trace)
+        np.testing.assert_allclose(alone.trace, shared.trace, rtol=1e-9)
+        ours, theirs = alone.best.mixture.means, shared.best.mixture.means
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)  # slow ways magnify rounding
         lengths_seen.add(len(alone.trace))
     assert len(lengths_seen) > 1

@@ -1,0 +1,182 @@
+"""The strategies: what "auto" reaches, in how many passes, and that it says what it did."""
+
+import itertools
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from distributed import Client
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture as Reference
+
+from dgmm import GaussianMixture
+from dgmm.covariance import STRUCTURES
+from dgmm.ladder import Anchored
+from dgmm.squarem import Squarem
+
+every_structure = pytest.mark.parametrize("kind", STRUCTURES)
+
+
+def overlapping(rows: int, seed: int = 0) -> np.ndarray:
+    """Rows (rows, 3) of six overlapping normal distributions: EM is slow on them."""
+    rng = np.random.default_rng(seed)
+    shapes = rng.normal(size=(6, 3, 3)) * 0.5 + np.eye(3)
+    labels = rng.integers(6, size=rows)
+    means = 2.0 * rng.normal(size=(6, 3))
+    return means[labels] + np.einsum("nij,nj->ni", shapes[labels], rng.normal(size=(rows, 3)))
+
+
+@pytest.fixture(scope="module")
+def rows() -> np.ndarray:
+    return overlapping(200_000)
+
+
+def to_the_end(model: GaussianMixture, rows: np.ndarray) -> float:
+    """The objective where EM ends that goes on from a fitted model for very long."""
+    onward = GaussianMixture(
+        model.n_components,
+        strategy="em",
+        covariance_type=model.covariance_type,
+        weights_init=model.weights_,
+        means_init=model.means_,
+        precisions_init=model.precisions_,
+        tol=1e-11,
+        max_iter=2000,
+        precision="float64",
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return float(onward.fit(rows).lower_bound_)
+
+
+@every_structure
+def test_a_handful_of_passes_to_the_resolution(kind: str, rows: np.ndarray) -> None:
+    """It stops where it says: EM run on for ever gains no more than a few estimates' worth."""
+    model = GaussianMixture(6, covariance_type=kind, random_state=0).fit(rows)
+    info = model.fit_info_
+    assert info["strategy"] == "auto"
+    assert info["stopped_by"] == "gap"
+    assert info["passes"] <= 10
+    assert info["estimated_gap"] < 0.1 * info["resolution"]
+    assert info["sample_passes"] > 0
+    assert model.lower_bounds_ == sorted(model.lower_bounds_)
+    assert to_the_end(model, rows) - model.lower_bound_ < 0.3 * info["resolution"]
+    plain = GaussianMixture(6, strategy="em", covariance_type=kind, random_state=0).fit(rows)
+    assert model.lower_bound_ > plain.lower_bound_ - 0.1 * info["resolution"]
+
+
+def test_the_walk_from_anchor_to_anchor(rows: np.ndarray) -> None:
+    """Each pass over all rows leaves but a fraction of what there was to gain."""
+    model = GaussianMixture(6, random_state=0, resolution=1e-3)
+    walks = [p.best for p in model.fit_passes(rows) if p.walks]
+    assert all(isinstance(walk, Anchored) for walk in walks)
+    objectives = [walk.best.objective for walk in walks]
+    for earlier, later in itertools.pairwise(walks):
+        gained = later.best.objective - earlier.best.objective
+        assert gained == pytest.approx(earlier.gap, rel=0.5)
+        assert later.gap < earlier.gap / 2
+    assert objectives == sorted(objectives)
+
+
+@every_structure
+@pytest.mark.parametrize("strategy", ["auto", "em"])
+def test_same_bits_everywhere(
+    kind: str, strategy: str, clusters: dict[int, Client], tmp_path: Path
+) -> None:
+    """With threads, and with any number of workers."""
+    data = overlapping(60_000)
+    store = str(tmp_path / "rows.zarr")
+    zarr.create_array(store, data=data, chunks=(4096, 3))
+    args: dict[str, Any] = {"covariance_type": kind, "strategy": strategy, "random_state": 1}
+    models = [GaussianMixture(6, n_jobs=n, **args).fit(store) for n in (1, 2)]
+    for client in clusters.values():
+        model = GaussianMixture(6, **args)
+        list(model.fit_passes(store, client=client))
+        models.append(model)
+    for model in models[1:]:
+        for name in ("weights_", "means_", "covariances_"):
+            np.testing.assert_array_equal(getattr(model, name), getattr(models[0], name))
+        assert model.lower_bounds_ == models[0].lower_bounds_
+        assert model.fit_info_["passes"] == models[0].fit_info_["passes"]
+
+
+@every_structure
+def test_a_given_start_is_where_it_begins(kind: str, blobs: np.ndarray) -> None:
+    """And only acceleration is left: no worse than EM from there, in fewer iterations."""
+    first = Reference(4, covariance_type=kind, max_iter=1, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        first.fit(blobs)
+    start = {
+        "covariance_type": kind,
+        "weights_init": first.weights_,
+        "means_init": first.means_,
+        "precisions_init": first.precisions_,
+        "precision": "float64",
+    }
+    walks = [p.best for p in GaussianMixture(4, **start).fit_passes(blobs) if p.walks]
+    assert all(isinstance(walk, Squarem) for walk in walks)
+    plain = GaussianMixture(4, strategy="em", tol=1e-9, max_iter=5000, **start).fit(blobs)
+    assert walks[0].best.objective == plain.lower_bounds_[0]
+    assert walks[-1].best.objective > plain.lower_bound_ - 1e-5
+    assert len(walks[-1].trace) < plain.n_iter_
+
+
+def test_too_few_rows_for_a_sample(blobs: np.ndarray) -> None:
+    """A race needs ten rows for each parameter; without, it is SQUAREM from a k-means start."""
+    model = GaussianMixture(40, random_state=0, max_iter=500).fit(blobs)
+    assert model.fit_info_["sample_passes"] == 0
+    assert model.converged_
+
+
+def test_tol_is_honoured(rows: np.ndarray) -> None:
+    model = GaussianMixture(6, tol=1e-2, random_state=0).fit(rows)
+    assert model.fit_info_["stopped_by"] == "tol"
+    assert model.converged_
+
+
+def test_it_says_when_it_had_to_stop(rows: np.ndarray) -> None:
+    with pytest.warns(ConvergenceWarning, match="of the statistical resolution"):
+        model = GaussianMixture(6, max_iter=1, resolution=1e-9, random_state=0).fit(rows)
+    assert not model.converged_
+    assert model.fit_info_["stopped_by"] == "max_iter"
+    assert model.n_iter_ == 1
+
+
+@pytest.mark.parametrize("init", ["kmeans", "k-means++", "random", "random_from_data"])
+def test_a_named_start_is_used(init: str, rows: np.ndarray) -> None:
+    one = GaussianMixture(6, init_params=init, random_state=0).fit(rows)
+    again = GaussianMixture(6, init_params=init, random_state=0).fit(rows)
+    assert one.lower_bounds_ == again.lower_bounds_
+    raced = GaussianMixture(6, random_state=0).fit(rows)
+    assert raced.lower_bound_ > one.lower_bound_ - one.fit_info_["resolution"]
+
+
+@pytest.mark.parametrize("weighted", ["counts", "uneven"])
+def test_weighted_rows(weighted: str, rows: np.ndarray) -> None:
+    """Counts of rows give what the repeated rows give; any weights stop where EM would end."""
+    rng = np.random.default_rng(3)
+    weights = {
+        "counts": rng.integers(0, 3, len(rows)).astype(float),
+        "uneven": rng.gamma(0.5, size=len(rows)),
+    }[weighted]
+    model = GaussianMixture(6, random_state=0).fit(rows, sample_weight=weights)
+    onward = GaussianMixture(
+        6,
+        strategy="em",
+        weights_init=model.weights_,
+        means_init=model.means_,
+        precisions_init=model.precisions_,
+        tol=1e-10,
+        max_iter=1000,
+        precision="float64",
+    ).fit(rows, sample_weight=weights)
+    assert onward.lower_bound_ - model.lower_bound_ < 0.5 * model.fit_info_["resolution"]
+
+
+def test_strategies_must_exist(blobs: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="strategy must be one of 'auto', 'em'"):
+        GaussianMixture(2, strategy="best").fit(blobs)
