@@ -48,6 +48,9 @@ ENOUGH: Final = 50
 AMPLE: Final = 200
 """How many rows for each free parameter are as many as a sample needs."""
 
+LEAST: Final = 20_000
+"""The rows of the highest rung, where there are few parameters."""
+
 SMALL: Final = 4
 """A rung is at most this part of the one above, and the highest of all rows."""
 
@@ -130,7 +133,7 @@ class Rung:
 
 def rungs(sample: Sample, rows: int, parameters: int) -> list[int]:
     """How many rows each rung has, for ``rows`` rows in all; none where there are too few."""
-    top = min(len(sample.keys), rows // SMALL, AMPLE * parameters)
+    top = min(len(sample.keys), rows // SMALL, max(AMPLE * parameters, LEAST))
     sizes = []
     while top >= ENOUGH * parameters:
         sizes.append(top)
