@@ -16,6 +16,7 @@ from dgmm.errors import (
 from dgmm.estimator import GaussianMixture, load
 from dgmm.mixture import Mixture
 from dgmm.plan import Plan
+from dgmm.search import MixtureSearch, select
 
 __version__ = "0.1.0"
 
@@ -29,6 +30,7 @@ __all__ = [
     "DgmmWarning",
     "GaussianMixture",
     "Mixture",
+    "MixtureSearch",
     "ModelFileError",
     "ObjectiveFellWarning",
     "Plan",
@@ -36,4 +38,5 @@ __all__ = [
     "UsageError",
     "load",
     "open_dataset",
+    "select",
 ]

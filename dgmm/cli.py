@@ -1,4 +1,4 @@
-"""The command line: ``dgmm fit | predict | score | show | plan | demo``.
+"""The command line: ``dgmm fit | select | predict | score | show | plan | demo``.
 
 Results go to standard output, progress and warnings to standard error.  Exit codes: 0 done, 1 a
 crash, 2 usage, 3 data that can't be used or a plan that does not fit (see ``dgmm.errors``).
@@ -22,7 +22,7 @@ from rich.table import Table
 
 import dgmm
 from dgmm import demo as demonstration
-from dgmm import engine, native, places, progress, storage
+from dgmm import engine, native, places, progress, report, storage
 from dgmm.covariance import STRUCTURES
 from dgmm.dataset import BLOCK_BYTES, Dataset, open_dataset
 from dgmm.em import PRECISIONS
@@ -33,7 +33,9 @@ from dgmm.fit import STRATEGIES
 from dgmm.kernel import ANSWERS
 from dgmm.output import check_target, write_answers
 from dgmm.plan import Plan
+from dgmm.search import MixtureSearch
 from dgmm.seeding import METHODS
+from dgmm.selection import CRITERIA
 
 EXIT_CODES = """\b
 Exit codes: 0 done; 1 crash; 2 usage; 3 data that can't be used, or a plan
@@ -58,6 +60,7 @@ Start here:
   dgmm plan rows.zarr -k 16                  what a fit will need
   dgmm fit rows.zarr -k 16 -o model.dgmm     fit, out of core
   dgmm predict rows.zarr -m model.dgmm -o labels.zarr
+  dgmm select rows.zarr -k 2..32 -o best.dgmm     how many components?
 """
 
 
@@ -298,6 +301,155 @@ def fit(
         progress.show_fit(passes, meter, dataset.rows, tol or 0.0, max_iter, quiet)
     model.save(output, overwrite=overwrite)
     _tell(_summary(model, output), as_json)
+
+
+def _numbers(context: click.Context, option: click.Parameter, text: str) -> list[int]:
+    """2..32, or 2,4,8, or both."""
+    numbers: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("..")
+        if not first.isdigit() or not (last or first).isdigit():
+            raise click.BadParameter(f"{text!r} is not like 2..32 or 2,4,8")
+        numbers += range(int(first), int(last or first) + 1)
+    if not numbers or min(numbers) < 1:
+        raise click.BadParameter(f"{text!r} names no numbers of components from 1 on")
+    return sorted(set(numbers))
+
+
+def _structures(context: click.Context, option: click.Parameter, text: str) -> list[str]:
+    """Names of structures."""
+    names = text.split(",")
+    for name in names:
+        if name not in STRUCTURES:
+            raise click.BadParameter(f"{name!r} is none of {', '.join(STRUCTURES)}")
+    return names
+
+
+@main.command(cls=_Command, epilog=EXIT_CODES)
+@data_argument
+@click.option(
+    "-k",
+    "--components",
+    callback=_numbers,
+    default="1..10",
+    show_default=True,
+    metavar="RANGE",
+    help="Numbers of components to choose from: 2..32, or 2,4,8.",
+)
+@click.option(
+    "--covariance",
+    callback=_structures,
+    default="full",
+    show_default=True,
+    metavar="NAMES",
+    help=f"Structures to choose from, with commas between: {', '.join(STRUCTURES)}.",
+)
+@click.option(
+    "--criterion",
+    type=click.Choice(list(CRITERIA)),
+    default="bic",
+    show_default=True,
+    help="What is to be small; heldout: minus the score of one row in ten, which is not fitted.",
+)
+@click.option("-o", "--output", required=True, metavar="PATH", help="Where the best model goes.")
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="PNG",
+    help="Draw the criterion into a picture, too.",
+)
+@weights_option
+@click.option("--n-init", type=click.IntRange(min=1), default=1, show_default=True, help="Starts.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the random choices.")
+@click.option("--max-iter", type=click.IntRange(min=1), default=100, show_default=True)
+@click.option(
+    "--reg-covar",
+    type=click.FloatRange(min=0),
+    default=1e-6,
+    show_default=True,
+    help="Added to the variances.",
+)
+@machine_options
+@memory_option
+@cache_option
+@missing_option
+@overwrite_option
+@json_option
+@quiet_option
+def select(
+    data: str,
+    components: list[int],
+    covariance: list[str],
+    criterion: str,
+    output: str,
+    plot: Path | None,
+    weights: str | None,
+    n_init: int,
+    seed: int,
+    max_iter: int,
+    reg_covar: float,
+    scheduler: str | None,
+    workers: int | None,
+    threads: int | None,
+    connect_timeout: float,
+    memory: str | None,
+    cache: str,
+    missing: str,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Choose the number of components and the structure for DATA.
+
+    All candidates share every pass over the data, and leave when they can't win any more.  Writes
+    the best model, and prints what became of each.
+
+    Example: dgmm select rows.zarr -k 2..32 --covariance full,diag -o best.dgmm
+    """
+    places.refuse_directory(output)
+    storage.check_target(output, overwrite)
+    places.check_writable(output)
+    dataset = open_dataset(data, weights, missing=missing)
+    template = GaussianMixture(
+        n_init=n_init,
+        max_iter=max_iter,
+        reg_covar=reg_covar,
+        random_state=seed,
+        n_jobs=threads,
+        memory=memory,
+        cache=cache,
+    )
+    search = MixtureSearch(
+        template, n_components=components, covariance_type=covariance, criterion=criterion
+    )
+    meter = Meter()
+    with _machines(scheduler, workers, connect_timeout) as client:
+        passes = search.fit_passes(dataset, client=client, meter=meter)
+        progress.show_selection(passes, meter, dataset.rows, criterion, quiet)
+    search.best_estimator_.save(output, overwrite=overwrite)
+    if plot is not None:
+        report.criteria_figure(search.results_, criterion).savefig(plot)
+    summary = {"criterion": criterion, **_summary(search.best_estimator_, output)}
+    if as_json:
+        click.echo(json.dumps({**summary, "candidates": search.results_}))
+        return
+    _show_candidates(search.results_, criterion)
+    _tell(summary, as_json)
+
+
+def _show_candidates(results: list[dict[str, Any]], criterion: str) -> None:
+    """A table of a search's candidates, the best first."""
+    table = Table("components", "covariance", "parameters", criterion, "score", "left after pass")
+    for each in sorted(results, key=lambda each: float(each[criterion])):
+        table.add_row(
+            str(each["n_components"]),
+            each["covariance_type"],
+            f"{each['parameters']:,}",
+            f"{each[criterion]:.8g}",
+            f"{each['score']:.6f}",
+            "" if each["dropped_after"] is None else str(each["dropped_after"]),
+        )
+    Console().print(table)
 
 
 @main.command(cls=_Command, epilog=EXIT_CODES)

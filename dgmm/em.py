@@ -87,11 +87,11 @@ class Setting:
         reg_covar: float,
         kernel: str = "numpy",
         precision: str = "float64",
+        frame: Frame | None = None,
     ) -> "Setting":
         """The setting for surveyed rows; ``reg_covar`` is in the data's units."""
-        # A row of enormous weight makes the others' spread nothing; they must not overflow.
-        variance = np.maximum(found.variance, (1e-7 * (found.high - found.low)) ** 2)
-        frame = Frame.of(found.centre, variance, structure)
+        variance = _spread(found)
+        frame = frame or frame_of(found, structure)
         reg = reg_covar / frame.scale**2
         spread = np.sqrt(np.sum(variance / frame.scale**2))
         total = None
@@ -116,6 +116,17 @@ class Setting:
         stiffness = mixture.structure.stiffness(mixture.factors)
         condition = np.max(mixture.variances.sum(axis=1) * stiffness, where=live, initial=0)
         return float(bound) if max(bound, 10 * unit * condition) < SINGLE_TOLERANCE else np.inf
+
+
+def frame_of(found: Survey, structure: Structure) -> Frame:
+    """The frame for surveyed rows."""
+    return Frame.of(found.centre, _spread(found), structure)
+
+
+def _spread(found: Survey) -> Array:
+    """Each feature's variance (D,), or more."""
+    # A row of enormous weight makes the others' spread nothing; they must not overflow.
+    return np.maximum(found.variance, (1e-7 * (found.high - found.low)) ** 2)
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,10 @@ from dgmm import em, seeding
 from dgmm.covariance import Array, Structure
 from dgmm.em import Setting, Stop, Textbook, Walk
 from dgmm.errors import DataError, UsageError
-from dgmm.ladder import AMPLE, ENOUGH, Anchored, Cost, Nearby, Rung, climb, rungs
+from dgmm.ladder import AMPLE, Anchored, Nearby, Rung, Samples, climb
 from dgmm.mixture import Mixture
 from dgmm.race import race, seeded
+from dgmm.seeding import representative
 from dgmm.squarem import Squarem
 from dgmm.survey import Question, Survey, survey
 from dgmm.sweep import Sweep
@@ -131,19 +132,19 @@ def fit(
     ``nearby`` sweeps over rows in memory; "auto" wants it.
     """
     found = sweep(survey, question)
-    _check(found, request.components)
+    check(found, request.components)
     setting = Setting.of(
         found, request.structure, request.reg_covar, request.kernel, request.precision
     )
     yield Progress(1, found, setting)
-    cost = Cost()
-    walks = STRATEGIES[request.strategy](found, setting, request, nearby, cost)
+    samples = None if nearby is None else Samples(representative(found), found.weighted, nearby)
+    walks = STRATEGIES[request.strategy](found, setting, request, samples)
     for passes, reached in enumerate(em.run(sweep, walks), start=2):
-        yield Progress(passes, found, setting, reached, cost.rows)
+        yield Progress(passes, found, setting, reached, 0 if samples is None else samples.cost.rows)
 
 
 def _textbook(
-    found: Survey, setting: Setting, request: Request, nearby: Nearby | None, cost: Cost
+    found: Survey, setting: Setting, request: Request, samples: Samples | None
 ) -> list[Walk]:
     """EM from each start."""
     stop = Stop(request.max_iter, tol=TOL if request.tol is None else request.tol)
@@ -151,27 +152,19 @@ def _textbook(
     return [Textbook.of(setting, start, stop) for start in starts]
 
 
-def _auto(
-    found: Survey, setting: Setting, request: Request, nearby: Nearby | None, cost: Cost
-) -> list[Walk]:
+def _auto(found: Survey, setting: Setting, request: Request, samples: Samples | None) -> list[Walk]:
     """The fewest sweeps over all rows that the sample allows."""
     parameters = request.parameters(len(found.mean))
     resolution = parameters / (2 * found.weighted)
     target = request.resolution * resolution if request.tol is None else 0.0
     stop = Stop(request.max_iter, request.tol or 0.0, target)
-    sample = seeding.representative(found)
-    enough = len(sample.keys) >= RACEABLE * parameters
-    if request.given or nearby is None or not enough:
+    enough = samples is not None and len(samples.sample.keys) >= RACEABLE * parameters
+    if samples is None or request.given or not enough:
         starts = [_start(found, setting, request) for _ in range(request.n_init)]
         return [Squarem.of(setting, start, stop) for start in starts]
-
-    def rung(size: int) -> Rung:
-        return Rung.of(sample.first(size), setting, nearby, cost)
-
-    least, most = 2 * RACEABLE * parameters, ENOUGH * parameters
-    track = rung(min(len(sample.keys), int(np.clip(found.weighted // 50, least, most))))
+    track = samples.track(parameters, setting)
     starts = [_raced(track, request) for _ in range(request.n_init)]
-    ladder = [rung(size) for size in rungs(sample, found.weighted, parameters)]
+    ladder = samples.ladder(parameters, setting)
     if not ladder:
         return [Squarem.of(setting, start, stop) for start in starts]
     top = max((climb(ladder, start) for start in starts), key=lambda state: state.objective)
@@ -188,11 +181,12 @@ def _raced(track: Rung, request: Request) -> Mixture:
     return seeded(track, request.components, request.init_params, request.random)
 
 
-Strategy = Callable[[Survey, Setting, Request, Nearby | None, Cost], list[Walk]]
+Strategy = Callable[[Survey, Setting, Request, Samples | None], list[Walk]]
 STRATEGIES: Final[dict[str, Strategy]] = {"auto": _auto, "em": _textbook}
 
 
-def _check(found: Survey, components: int) -> None:
+def check(found: Survey, components: int) -> None:
+    """Raise ``DataError`` unless so many components can be fitted to the rows."""
     if found.flaw is not None:
         raise DataError(found.flaw[1])
     if not found.weight > 0:

@@ -28,7 +28,7 @@ far from the end as that, the sample is a poor guide: SQUAREM on all rows goes o
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
 import numpy as np
@@ -41,6 +41,9 @@ from dgmm.native import KERNELS
 from dgmm.squarem import Squarem
 from dgmm.survey import Sample
 from dgmm.sweep import Sweep
+
+FEW: Final = 20
+"""How many rows for each free parameter tell good starts from bad ones."""
 
 ENOUGH: Final = 50
 """How many rows for each free parameter a sample must have to be a guide."""
@@ -77,6 +80,20 @@ class Cost:
     rows: int = 0
 
 
+def over(sample: Sample, nearby: Nearby) -> Sweep:
+    """The sweep over a ``sample``."""
+    return nearby(sample.rows, None if (sample.weights == 1).all() else sample.weights)
+
+
+def within(setting: Setting, sample: Sample) -> Setting:
+    """The ``setting`` for the rows of a ``sample`` alone."""
+    total = None
+    if setting.total is not None:
+        x = setting.frame.rows(sample.rows, np.empty(sample.rows.shape[::-1]))
+        total = (x * sample.weights) @ x.T
+    return replace(setting, weight=float(sample.weights.sum()), total=total)
+
+
 @dataclass(frozen=True)
 class Rung:
     """A sample to fit to.
@@ -99,13 +116,7 @@ class Rung:
     @classmethod
     def of(cls, sample: Sample, setting: Setting, nearby: Nearby, cost: Cost) -> "Rung":
         """The rung of a ``sample``."""
-        weights = None if (sample.weights == 1).all() else sample.weights
-        total = None
-        if setting.total is not None:
-            x = setting.frame.rows(sample.rows, np.empty(sample.rows.shape[::-1]))
-            total = (x * sample.weights) @ x.T
-        own = replace(setting, weight=float(sample.weights.sum()), total=total)
-        return cls(sample, nearby(sample.rows, weights), own, nearby, cost)
+        return cls(sample, over(sample, nearby), within(setting, sample), nearby, cost)
 
     def weighted(self, shares: Array) -> "Rung":
         """The rows that matter when weights are multiplied by ``shares`` (n,)."""
@@ -131,14 +142,48 @@ class Rung:
         return mixture.free_parameters / (2 * len(self.sample.rows))
 
 
-def rungs(sample: Sample, rows: int, parameters: int) -> list[int]:
-    """How many rows each rung has, for ``rows`` rows in all; none where there are too few."""
-    top = min(len(sample.keys), rows // SMALL, max(AMPLE * parameters, LEAST))
-    sizes = []
-    while top >= ENOUGH * parameters:
-        sizes.append(top)
-        top //= SMALL
-    return sizes[::-1]
+@dataclass(frozen=True)
+class Samples:
+    """The survey's sample and parts of it, each made once.
+
+    Attributes
+    ----------
+    sample : Sample
+    rows : int
+        How many rows it stands for.
+    nearby : Nearby
+    cost : Cost
+    """
+
+    sample: Sample
+    rows: int
+    nearby: Nearby
+    cost: Cost = field(default_factory=Cost)
+    _parts: dict[int, tuple[Sample, Sweep]] = field(default_factory=dict)
+
+    def rung(self, size: int, setting: Setting) -> Rung:
+        """So many rows, to be kept: to fit to under ``setting``."""
+        if size not in self._parts:
+            sample = self.sample.first(size)
+            self._parts[size] = sample, over(sample, self.nearby)
+        sample, sweep = self._parts[size]
+        return Rung(sample, sweep, within(setting, sample), self.nearby, self.cost)
+
+    def track(self, parameters: int, setting: Setting) -> Rung:
+        """A few rows for each of so many parameters, to be used once."""
+        few = int(np.clip(self.rows // 50, FEW * parameters, ENOUGH * parameters))
+        sample = self.sample.first(min(few, len(self.sample.keys)))
+        return Rung.of(sample, setting, self.nearby, self.cost)
+
+    def ladder(self, parameters: int, setting: Setting) -> list[Rung]:
+        """The rungs for so many parameters, the lowest first; none where there are too few rows."""
+        size, sizes = len(self.sample.keys), []
+        ample = max(AMPLE * parameters, LEAST)
+        while size >= ENOUGH * parameters:
+            if SMALL * size <= self.rows and (size < SMALL * ample):
+                sizes.append(size)
+            size //= SMALL
+        return [self.rung(size, setting) for size in sizes[::-1]]
 
 
 def climb(ladder: list[Rung], start: Mixture) -> State:

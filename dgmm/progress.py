@@ -15,6 +15,7 @@ from rich.progress import Progress as Bar
 
 from dgmm.engine import Meter
 from dgmm.fit import Progress
+from dgmm.selection import Standings
 
 
 def console() -> Console:
@@ -75,6 +76,32 @@ def show_fit(
         for last in passes:
             bar.next(f"pass {last.passes + 1}", pace.describe(last))
     return last
+
+
+def show_selection(
+    passes: Iterable[Standings], meter: Meter, rows: int, criterion: str, quiet: bool
+) -> None:
+    """Run a selection to its end, showing each pass."""
+    if quiet or not sys.stderr.isatty():
+        for last in passes:
+            if not quiet:
+                line = f"pass {last.passes}: {_standing(last, criterion)}"
+                print(line, file=sys.stderr, flush=True)
+        return
+    with _MeterBar(meter, rows, "pass 1: survey") as bar:
+        for last in passes:
+            bar.next(f"pass {last.passes + 1}", _standing(last, criterion))
+
+
+def _standing(standings: Standings, criterion: str) -> str:
+    """What a pass of a selection brought, in a line."""
+    if not standings.candidates:
+        found = standings.found
+        return f"{found.rows:,} rows x {len(found.mean)} surveyed; finding starts on a sample"
+    left = sum(each.dropped is None for each in standings.candidates)
+    best = standings.best
+    kind = f"{best.request.components} {best.request.structure.name}"
+    return f"{left} candidates left, best {kind}, {criterion} {best.value:.8g}"
 
 
 class _Pace:

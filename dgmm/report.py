@@ -181,3 +181,45 @@ def ellipse_axes(covariance: Array) -> tuple[float, float, float]:
     shorter, longer = 2 * np.sqrt(variances)
     x, y = directions[:, 1]
     return float(longer), float(shorter), float(np.degrees(np.arctan2(y, x)))
+
+
+def draw_criteria(axes: Axes, results: Sequence[dict[str, Any]], criterion: str) -> None:
+    """The criterion of each candidate of a search by its number of components, a line a structure.
+
+    ``results`` are those of a ``MixtureSearch``.  Candidates that were dropped are hollow: they
+    would have gone on to somewhat better values.  The best is ringed.
+    """
+    for kind in dict.fromkeys(each["covariance_type"] for each in results):
+        own = [each for each in results if each["covariance_type"] == kind]
+        own.sort(key=lambda each: int(each["n_components"]))
+        places = [each["n_components"] for each in own]
+        (line,) = axes.plot(places, [each[criterion] for each in own], linewidth=1, label=kind)
+        for dropped, face in ((False, line.get_color()), (True, PAPER)):
+            some = [each for each in own if (each["dropped_after"] is not None) == dropped]
+            axes.plot(
+                [each["n_components"] for each in some],
+                [each[criterion] for each in some],
+                "o",
+                markersize=4,
+                markerfacecolor=face,
+                markeredgecolor=line.get_color(),
+            )
+    best = min(results, key=lambda each: float(each[criterion]))
+    axes.plot(
+        [best["n_components"]],
+        [best[criterion]],
+        "o",
+        markersize=11,
+        markerfacecolor="none",
+        markeredgecolor=INK,
+    )
+    axes.set_xlabel("components", color=INK, fontsize=7)
+    axes.set_ylabel(criterion, color=INK, fontsize=7)
+    axes.legend(frameon=False, fontsize=7, labelcolor=INK)
+
+
+def criteria_figure(results: Sequence[dict[str, Any]], criterion: str) -> Figure:
+    """A picture of a search; see ``draw_criteria``."""
+    figure = canvas(960, 600)
+    draw_criteria(panel(figure, 130, 40, 790, 470), results, criterion)
+    return figure

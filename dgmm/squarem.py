@@ -123,10 +123,11 @@ class Squarem(Walk):
         gain = found.objective - base.objective
         lengths = (*self.lengths, step.length)[-MEMORY:]
         slowest = max(lengths)
-        gap = max(0.0, gain) * max((slowest - 1) ** 2 / (2 * slowest - 1), 0.1)
+        unseen = 2 * max(base.bound, found.bound)  # what single precision may hide of it
+        gap = (max(0.0, gain) + unseen) * max((slowest - 1) ** 2 / (2 * slowest - 1), 0.1)
         exact = self.doubles > 1 and not base.bound
         calm = self.calm + 1 if exact and gap < self.stop.target else 0
-        walk = replace(self, lengths=lengths, gap=gap if exact else np.inf, calm=calm, base=None)
+        walk = replace(self, lengths=lengths, gap=gap, calm=calm, base=None)
         settled = exact and abs(gain) < self.stop.tol
         if calm > 1 or settled or walk.spent or not np.isfinite(found.objective):
             return walk.ended(calm > 1 or settled)

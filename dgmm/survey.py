@@ -200,7 +200,7 @@ def _survey_tile(tile: Block, question: Question) -> Survey:
     weight = weights.sum()
     mean = (weights / weight) @ rows
     away = (rows - mean) * np.sqrt(weights)[:, None]
-    keys = -np.log(_uniform(numbers, question.seed)) / weights
+    keys = -np.log(uniform(numbers, question.seed)) / weights
     near = keys < question.largest
     sample = Sample(question.sample, keys[near], numbers[near], rows[near], weights[near])
     return Survey(
@@ -232,7 +232,7 @@ def _weight_flaw(tile: Block) -> str | None:
     return f"weights must be finite and not negative: {tile.weights[row]} at row {tile.start + row}"
 
 
-def _uniform(numbers: NDArray[np.int64], seed: int) -> Array:
+def uniform(numbers: NDArray[np.int64], seed: int) -> Array:
     """A uniform variate in (0, 1) for each row number: splitmix64 (Steele, Lea, Flood 2014)."""
     z = numbers.astype(np.uint64) + np.uint64(1) + _mix(np.array([seed], dtype=np.uint64))
     bits = _mix(z * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(11)

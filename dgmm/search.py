@@ -1,0 +1,216 @@
+"""``MixtureSearch`` and ``select``: the best of many mixtures, in the passes of about one fit."""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from typing import Any, Self
+
+import numpy as np
+from distributed import Client
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
+from sklearn.utils.validation import check_is_fitted
+
+from dgmm import engine
+from dgmm.errors import UsageError
+from dgmm.estimator import Data, GaussianMixture
+from dgmm.fit import Progress, Request
+from dgmm.plan import Plan, plan
+from dgmm.selection import CRITERIA, Candidate, Standings
+from dgmm.selection import select as run
+
+
+class MixtureSearch(MetaEstimatorMixin, BaseEstimator):
+    """Fit mixtures of several sizes and structures side by side, and keep the best.
+
+    All candidates share every pass over the data, and those that can't win any more leave early
+    (``dgmm.selection``).  Afterwards it is used like ``sklearn.model_selection.GridSearchCV``.
+
+    Parameters
+    ----------
+    estimator : GaussianMixture, optional
+        Whose other parameters all candidates have.
+    n_components : iterable of int, default=range(1, 11)
+    covariance_type : str or iterable of str, default="full"
+    criterion : {"bic", "aic", "icl", "heldout"}, default="bic"
+        What is minimised; "heldout" is minus the mean log-likelihood of one row in ten, which is
+        not fitted to.
+
+    Attributes
+    ----------
+    best_estimator_ : GaussianMixture
+        The best candidate, fitted; it was not fitted again.
+    best_params_ : dict
+    best_index_ : int
+    best_score_ : float
+        Minus its criterion.
+    results_ : list of dict
+        For each candidate: n_components, covariance_type, parameters, score, the criterion as it
+        stood last, iterations, and after which pass it was dropped (None for those that stayed).
+    cv_results_ : dict
+        The same as scikit-learn's searches have it.
+    passes_ : int
+        Over all rows.
+    """
+
+    def __init__(
+        self,
+        estimator: GaussianMixture | None = None,
+        *,
+        n_components: Iterable[int] = range(1, 11),
+        covariance_type: str | Iterable[str] = "full",
+        criterion: str = "bic",
+    ) -> None:
+        self.estimator = estimator
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.criterion = criterion
+
+    def fit(self, X: Data, y: None = None, sample_weight: Data = None) -> Self:
+        """Choose a mixture for rows ``X`` (N, D); raises what ``GaussianMixture.fit`` does."""
+        for _ in self.fit_passes(X, sample_weight):
+            pass
+        return self
+
+    def fit_passes(
+        self,
+        X: Data,
+        sample_weight: Data = None,
+        client: Client | None = None,
+        meter: engine.Meter | None = None,
+    ) -> Iterator[Standings]:
+        """Choose, yielding after every pass of all candidates; when exhausted, this is fitted."""
+        if self.criterion not in CRITERIA:
+            named = ", ".join(map(repr, CRITERIA))
+            raise UsageError(f"criterion must be one of {named}, not {self.criterion!r}")
+        models = self._models()
+        prepared = [model._prepare(X, sample_weight) for model in models]
+        dataset, requests = prepared[0][0], [request for _, request in prepared]
+        client = client or engine.active_client()
+        template = models[0]
+        together = _together(requests, dataset.dims)
+        machines = (client, template._threads, template.memory, template.cache)
+        planned = plan(dataset, together, *machines)
+        planned.check()
+        began = time.perf_counter()
+        weighted = dataset.weights is not None
+        questions = [each.question(dataset.rows, dataset.dims, weighted) for each in requests]
+        question = max(questions, key=lambda each: each.sample)
+        question = replace(question, pairs=any(each.pairs for each in questions))
+        swept = engine.over(dataset, client, template._threads, meter, planned.cache_bytes)
+        with closing(swept) as sweep:
+            standings = run(sweep, requests, question, template._nearby, CRITERIA[self.criterion])
+            for last in engine.each_on_one_blas_thread(standings):
+                yield last
+        self._keep(last, models, planned, time.perf_counter() - began)
+
+    def _models(self) -> list[GaussianMixture]:
+        """The candidates, not yet fitted."""
+        kinds = self.covariance_type
+        kinds = [kinds] if isinstance(kinds, str) else list(kinds)
+        counts = list(self.n_components)
+        if not kinds or not counts:
+            raise UsageError("there is nothing to choose from: no n_components or covariance_type")
+        template = GaussianMixture() if self.estimator is None else self.estimator
+        return [
+            clone(template).set_params(n_components=count, covariance_type=kind)
+            for kind in kinds
+            for count in counts
+        ]
+
+    def _keep(
+        self, last: Standings, models: list[GaussianMixture], planned: Plan, seconds: float
+    ) -> None:
+        self.best_index_ = last.candidates.index(last.best)
+        best, model = last.best, models[self.best_index_]
+        progress = Progress(last.passes, last.found, best.setting, best.walks, last.nearby)
+        model._keep(progress, planned, seconds)
+        self.best_estimator_ = model
+        self.best_params_ = {
+            "n_components": model.n_components,
+            "covariance_type": model.covariance_type,
+        }
+        self.best_score_ = -best.value
+        self.passes_ = last.passes
+        self.results_ = [_record(each, self.criterion) for each in last.candidates]
+        self.n_features_in_ = model.n_features_in_
+        values = np.array([each.value for each in last.candidates])
+        self.cv_results_ = {
+            "params": [
+                {name: record[name] for name in self.best_params_} for record in self.results_
+            ],
+            "param_n_components": np.array([each["n_components"] for each in self.results_]),
+            "param_covariance_type": np.array([each["covariance_type"] for each in self.results_]),
+            "mean_test_score": -values,
+            "rank_test_score": values.argsort().argsort() + 1,
+        }
+
+    def predict(self, X: Data) -> Any:
+        """The most probable component of each row under the best mixture, (N,)."""
+        return self._best.predict(X)
+
+    def predict_proba(self, X: Data) -> Any:
+        """The probability of each component for each row under the best mixture, (N, K)."""
+        return self._best.predict_proba(X)
+
+    def score_samples(self, X: Data) -> Any:
+        """The log-density of each row under the best mixture, (N,), in nats."""
+        return self._best.score_samples(X)
+
+    def score(self, X: Data, y: None = None) -> float:
+        """The mean log-likelihood of rows under the best mixture, in nats."""
+        return self._best.score(X)
+
+    @property
+    def _best(self) -> GaussianMixture:
+        check_is_fitted(self)
+        return self.best_estimator_
+
+
+def select(
+    X: Data,
+    n_components: Iterable[int] = range(1, 11),
+    covariance_type: str | Iterable[str] = "full",
+    criterion: str = "bic",
+    sample_weight: Data = None,
+    **parameters: Any,
+) -> MixtureSearch:
+    """The best mixture for rows ``X`` (N, D): a fitted ``MixtureSearch``.
+
+    ``parameters`` are those of ``GaussianMixture`` that all candidates have.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dgmm import select
+    >>> rows = np.random.default_rng(0).normal(size=(2000, 2)) + [[0, 0], [9, 9]] * 1000
+    >>> select(rows, range(1, 5), random_state=0).best_params_
+    {'n_components': 2, 'covariance_type': 'full'}
+    """
+    search = MixtureSearch(
+        GaussianMixture(**parameters),
+        n_components=n_components,
+        covariance_type=covariance_type,
+        criterion=criterion,
+    )
+    return search.fit(X, sample_weight=sample_weight)
+
+
+def _together(requests: list[Request], dims: int) -> Request:
+    """A request that needs the memory of all ``requests`` together."""
+    widest = max(requests, key=lambda each: each.structure.centred.width(dims))
+    total = sum(each.components * each.n_init for each in requests)
+    return replace(widest, components=total, n_init=1)
+
+
+def _record(candidate: Candidate, criterion: str) -> dict[str, Any]:
+    best = candidate.walk.best
+    return {
+        "n_components": best.mixture.components,
+        "covariance_type": best.mixture.structure.name,
+        "parameters": best.mixture.free_parameters,
+        "score": best.score,
+        criterion: candidate.value,
+        "iterations": len(candidate.walk.trace),
+        "dropped_after": candidate.dropped,
+    }

@@ -1,0 +1,290 @@
+"""Choosing a mixture: many candidates fitted side by side, in the sweeps of one fit.
+
+Every candidate (a number of components and a structure) goes its own way by its own walk, and all
+share each sweep: the rows are read and decompressed once for all, whatever there is to compute on
+them.  After each sweep a candidate leaves that can't win any more: one whose criterion, if it
+gained ``OPTIMISM`` times what it is estimated to have left to gain, would still be worse than
+another's is already.  What is left at the end are fitted models; the best needs no refit.
+
+**Criteria**, all to be minimised; s is the mean log-likelihood of N rows, p the number of free
+parameters:
+
+- bic, -2 N s + p log N (Schwarz, Estimating the dimension of a model, 1978);
+- aic, -2 N s + 2 p (Akaike, 1974);
+- icl, bic plus twice the entropy of the responsibilities, so that components that overlap count
+  for less (Biernacki, Celeux and Govaert, Assessing a mixture model for clustering with the
+  integrated completed likelihood, 2000);
+- heldout, minus the mean log-likelihood of one row in ten, chosen by a hash of its number, which
+  the fit does not see.
+
+The last two are measured by sweeps of their own: after the first, second, fourth, eighth ... sweep
+of the candidates, to drop the losers, and at the end.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+
+from dgmm import em
+from dgmm.em import Setting, State, Walk
+from dgmm.fit import STRATEGIES, Request, check
+from dgmm.kernel import answer
+from dgmm.ladder import Nearby, Samples
+from dgmm.mixture import Mixture
+from dgmm.seeding import representative
+from dgmm.statistics import Together, Total
+from dgmm.survey import Question, Survey, survey, uniform
+from dgmm.sweep import Block, Sweep
+
+OPTIMISM: Final = 3.0
+"""How many times its estimate a gain may turn out to be."""
+
+HELD: Final = 0.1
+"""The share of rows held out."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows held out, or all others: ``fn`` applied to a block where the rest has no weight."""
+
+    fn: Callable[[Block, Any], Any]
+    seed: int
+    held: bool
+
+    def __call__(self, block: Block, given: Any) -> Any:
+        numbers = np.arange(block.start, block.start + len(block.rows), dtype=np.int64)
+        inside = (uniform(numbers, self.seed) < HELD) == self.held
+        weights = np.ones(len(numbers)) if block.weights is None else block.weights
+        return self.fn(replace(block, weights=np.where(inside, weights, 0.0)), given)
+
+
+def score_each(block: Block, mixtures: tuple[Mixture, ...]) -> Together[Total]:
+    """The weighted sum of a block's log-densities under each of ``mixtures`` (of the data)."""
+    return Together(
+        tuple(_total(block, answer(block.rows, each, "score", block.start)) for each in mixtures)
+    )
+
+
+def entropy_each(block: Block, mixtures: tuple[Mixture, ...]) -> Together[Total]:
+    """The weighted sum of the entropies of a block's responsibilities under each mixture."""
+    totals = []
+    for mixture in mixtures:
+        shares = answer(block.rows, mixture, "proba", block.start)
+        logs = np.log(np.where(shares > 0, shares, 1.0))
+        totals.append(_total(block, -np.sum(shares * logs, axis=1)))
+    return Together(tuple(totals))
+
+
+def _total(block: Block, values: Any) -> Total:
+    if block.weights is None:
+        return Total(float(values.sum()), float(len(values)))
+    weights = block.weights.astype(np.float64)
+    used = weights > 0
+    return Total(float(values[used] @ weights[used]), float(weights.sum()))
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """What to choose by; lower is better.
+
+    Attributes
+    ----------
+    penalty : callable
+        From p and the weight N: what is added to -2 N s.
+    measure : callable or None
+        What must be swept besides, given mixtures of the data.
+    holds_out : bool
+        Whether that is swept over the rows held out, and is all there is.
+    """
+
+    penalty: Callable[[int, float], float]
+    measure: Callable[[Block, tuple[Mixture, ...]], Together[Total]] | None = None
+    holds_out: bool = False
+
+    def value(self, state: State, weight: float, measured: Total | None) -> float:
+        """The criterion for a state, with what was ``measured`` of it."""
+        if self.holds_out:
+            return np.inf if measured is None else -measured.value / measured.weight
+        extra = 0.0 if measured is None else 2 * measured.value
+        plain = -2 * weight * state.score
+        return plain + self.penalty(state.mixture.free_parameters, weight) + extra
+
+    def worth(self, gain: float, weight: float) -> float:
+        """By how much it falls when s grows by ``gain``."""
+        return gain if self.holds_out else 2 * weight * gain
+
+
+def _schwarz(parameters: int, weight: float) -> float:
+    return parameters * float(np.log(weight))
+
+
+def _akaike(parameters: int, weight: float) -> float:
+    return 2.0 * parameters
+
+
+CRITERIA: Final = {
+    "bic": Criterion(_schwarz),
+    "aic": Criterion(_akaike),
+    "icl": Criterion(_schwarz, entropy_each),
+    "heldout": Criterion(_akaike, score_each, holds_out=True),
+}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One of the mixtures to choose from, as far as it has come.
+
+    Attributes
+    ----------
+    request : Request
+    setting : Setting
+    walks : tuple of Walk
+        Its starts'.
+    value : float
+        Its criterion as it stands; infinity if unknown.
+    dropped : int or None
+        After how many sweeps it left.
+    """
+
+    request: Request
+    setting: Setting
+    walks: tuple[Walk, ...]
+    value: float = np.inf
+    dropped: int | None = None
+
+    @property
+    def walk(self) -> Walk:
+        """The best walk."""
+        return max(self.walks, key=lambda walk: walk.best.objective)
+
+    @property
+    def running(self) -> bool:
+        """Whether it has a trial for the next sweep."""
+        return self.dropped is None and any(walk.trial is not None for walk in self.walks)
+
+    @property
+    def mixture(self) -> Mixture:
+        """Of the data."""
+        return self.setting.frame.leave(self.walk.best.mixture)
+
+
+@dataclass(frozen=True)
+class Standings:
+    """Where a selection stands after a sweep."""
+
+    passes: int
+    found: Survey
+    candidates: tuple[Candidate, ...] = ()
+    nearby: int = 0
+
+    @property
+    def best(self) -> Candidate:
+        """The candidate with the lowest criterion."""
+        return min(self.candidates, key=lambda each: each.value)
+
+
+class _Counted:
+    """A sweep over the rows to be fitted, or those held out, that counts its calls."""
+
+    def __init__(self, sweep: Sweep, holds_out: bool, seed: int) -> None:
+        self._sweep, self._holds_out, self._seed = sweep, holds_out, seed
+        self.passes = 0
+
+    def __call__(self, fn: Callable[[Block, Any], Any], given: Any, held: bool = False) -> Any:
+        self.passes += 1
+        return self._sweep(Part(fn, self._seed, held) if self._holds_out else fn, given)
+
+
+def select(
+    sweep: Sweep,
+    requests: Sequence[Request],
+    question: Question,
+    nearby: Nearby,
+    criterion: Criterion,
+) -> Iterator[Standings]:
+    """Fit what ``requests`` ask for and choose by ``criterion``; yields after every sweep of all.
+
+    ``question`` is the survey's, the largest that any of them asks.  Raises ``DataError`` as a fit
+    does.
+    """
+    counted = _Counted(sweep, criterion.holds_out, question.seed)
+    found = counted(survey, question)
+    check(found, max(request.components for request in requests))
+    yield Standings(1, found)
+    samples = Samples(representative(found), found.weighted, nearby)
+    candidates = _starting(found, requests, samples)
+    rounds = 0
+    while any(each.running for each in candidates):
+        candidates = _advanced(counted, candidates)
+        rounds += 1
+        if criterion.measure is None or rounds.bit_count() == 1:
+            candidates = _valued(counted, criterion, candidates, found.weight)
+            candidates = _dropped(criterion, candidates, found.weight, counted.passes)
+        yield Standings(counted.passes, found, tuple(candidates), samples.cost.rows)
+    if criterion.measure is not None:
+        candidates = _valued(counted, criterion, candidates, found.weight)
+        yield Standings(counted.passes, found, tuple(candidates), samples.cost.rows)
+
+
+def _starting(found: Survey, requests: Sequence[Request], samples: Samples) -> list[Candidate]:
+    """The candidates before their first sweep, in one frame for all."""
+    isotropic = [each.structure for each in requests if each.structure.isotropic]
+    frame = em.frame_of(found, (isotropic or [requests[0].structure])[0])
+    candidates = []
+    for request in requests:
+        settled = (request.kernel, request.precision, frame)
+        setting = Setting.of(found, request.structure, request.reg_covar, *settled)
+        walks = STRATEGIES[request.strategy](found, setting, request, samples)
+        candidates.append(Candidate(request, setting, tuple(walks)))
+    return candidates
+
+
+def _advanced(sweep: Sweep, candidates: list[Candidate]) -> list[Candidate]:
+    """All candidates that run, one sweep further."""
+    places = [
+        (i, j)
+        for i, each in enumerate(candidates)
+        if each.running
+        for j, walk in enumerate(each.walks)
+        if walk.trial is not None
+    ]
+    settings = [candidates[i].setting for i, _ in places]
+    trials = [trial for i, j in places if (trial := candidates[i].walks[j].trial) is not None]
+    states = em.evaluate(sweep, settings, trials)
+    walks = [list(each.walks) for each in candidates]
+    for (i, j), state in zip(places, states, strict=True):
+        walks[i][j] = walks[i][j].advance(state)
+    return [
+        replace(each, walks=tuple(those)) for each, those in zip(candidates, walks, strict=True)
+    ]
+
+
+def _valued(
+    sweep: _Counted, criterion: Criterion, candidates: list[Candidate], weight: float
+) -> list[Candidate]:
+    """Candidates with their criteria, measured where that is needed."""
+    alive = [i for i, each in enumerate(candidates) if each.dropped is None]
+    measured: list[Total | None] = [None] * len(alive)
+    if criterion.measure is not None:
+        mixtures = tuple(candidates[i].mixture for i in alive)
+        measured = list(sweep(criterion.measure, mixtures, held=True).parts)
+    valued = list(candidates)
+    for i, own in zip(alive, measured, strict=True):
+        value = criterion.value(candidates[i].walk.best, weight, own)
+        valued[i] = replace(candidates[i], value=value)
+    return valued
+
+
+def _dropped(
+    criterion: Criterion, candidates: list[Candidate], weight: float, passes: int
+) -> list[Candidate]:
+    """Candidates without those that can't win any more."""
+    best = min(each.value for each in candidates)
+    left = []
+    for each in candidates:
+        hope = each.value - criterion.worth(OPTIMISM * each.walk.gap, weight)
+        lost = each.dropped is None and hope > best
+        left.append(replace(each, dropped=passes) if lost else each)
+    return left
