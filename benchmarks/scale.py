@@ -65,6 +65,7 @@ def model(rows: Any, components: int, iterations: int) -> GaussianMixture:
     begin = data.start(rows, components)
     return GaussianMixture(
         components,
+        strategy="em",
         **data.given(begin),
         tol=0,
         max_iter=iterations,

@@ -53,6 +53,7 @@ class Case:
         begin = data.start(self.rows, self.components)
         return GaussianMixture(
             self.components,
+            strategy="em",
             **data.given(begin),
             tol=0,
             max_iter=self.rounds + 8,

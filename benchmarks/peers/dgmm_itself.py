@@ -15,6 +15,7 @@ def prepare(case: Case) -> Ready:
     def run(iterations: int) -> Outcome:
         model = dgmm.GaussianMixture(
             len(case.weights),
+            strategy="em",
             covariance_type=case.structure,
             weights_init=case.weights / case.weights.sum(),
             means_init=case.means,
