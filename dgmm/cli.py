@@ -439,7 +439,7 @@ def select(
 
 def _show_candidates(results: list[dict[str, Any]], criterion: str) -> None:
     """A table of a search's candidates, the best first."""
-    table = Table("components", "covariance", "parameters", criterion, "score", "left after pass")
+    table = Table("components", "covariance", "parameters", criterion, "score", "left after")
     for each in sorted(results, key=lambda each: float(each[criterion])):
         table.add_row(
             str(each["n_components"]),
