@@ -6,6 +6,8 @@ from benchmarks.against import peers
 from benchmarks.billion import billion
 from benchmarks.kernel import kernel
 from benchmarks.memory import memory
+from benchmarks.passes import passes
+from benchmarks.patches import patches
 from benchmarks.scale import scale
 from benchmarks.stream import stream
 
@@ -13,8 +15,9 @@ HELP = """\
 Measure dgmm against this machine and against its peers.
 
 Each prints Markdown tables on standard output, and progress on standard error. What is compared
-runs in turn, at least five times; figures are medians over these rounds. All data are synthetic
-and seeded. benchmarks/README.md says how to read the tables, and how to install the peers.
+runs in turn, at least five times; figures are medians over these rounds. All data are seeded,
+and synthetic but for photographs. benchmarks/README.md says how to read the tables, and how to
+install the peers.
 
 \b
 Start here:
@@ -29,7 +32,7 @@ def main() -> None:
     """``python -m benchmarks``."""
 
 
-for command in (kernel, stream, memory, scale, peers, billion):
+for command in (kernel, stream, memory, scale, passes, peers, billion, patches):
     main.add_command(command)
 
 if __name__ == "__main__":

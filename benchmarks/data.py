@@ -1,6 +1,6 @@
 """Synthetic rows of a known mixture, seeded, and where an EM run on them starts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,23 +117,39 @@ def store(path: Path, known: Known, rows: int, chunk_rows: int | None = None, se
     dims = known.means.shape[1]
     step = chunk_rows or CHUNK_BYTES // (4 * dims)
     if not path.exists():
-        _write(path, known, rows, step, seed)
+        write(path, rows, dims, step, lambda i, n: draw(known, n, 1 + i + (seed << 32)))
     return int(zarr.open_array(path, mode="r").nbytes_stored())
 
 
-def _write(path: Path, known: Known, rows: int, step: int, seed: int) -> None:
-    dims = known.means.shape[1]
+def write(
+    path: Path,
+    rows: int,
+    dims: int,
+    step: int,
+    chunk: Callable[[int, int], NDArray[Any]],
+    about: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a Zarr array of float32 rows (n, D) whose chunk i, of m rows, is ``chunk(i, m)``.
+
+    ``about`` becomes its attributes.  Chunks are made and written by several threads.
+    """
     partial = path.with_suffix(".partial")
-    shape, chunks = (rows, dims), (min(step, rows), dims)
-    array = zarr.create_array(partial, shape=shape, chunks=chunks, dtype="f4", overwrite=True)
+    array = zarr.create_array(
+        partial,
+        shape=(rows, dims),
+        chunks=(min(step, rows), dims),
+        dtype="f4",
+        attributes=dict(about or {}),
+        overwrite=True,
+    )
     starts = range(0, rows, step)
 
-    def write(index: int) -> None:
+    def put(index: int) -> None:
         begin = starts[index]
-        array[begin : begin + step] = draw(known, min(step, rows - begin), 1 + index + (seed << 32))
+        array[begin : begin + step] = chunk(index, min(step, rows - begin))
         if index % max(1, len(starts) // 20) == 0:
             say(f"writing {path.name}: {begin:,} of {rows:,} rows")
 
     with ThreadPoolExecutor(CPU_COUNT) as pool:
-        list(pool.map(write, range(len(starts))))
+        list(pool.map(put, range(len(starts))))
     partial.rename(path)

@@ -37,7 +37,7 @@ TOL: Final = 1e-3
 RACEABLE: Final = 10
 """How many rows for each free parameter a race needs."""
 
-GUIDE: Final = 10
+GUIDE: Final = 8
 """An anchored sample is at most this part of all rows: hundreds of passes over it must be cheap."""
 
 
@@ -167,11 +167,12 @@ def _auto(found: Survey, setting: Setting, request: Request, samples: Samples | 
     ladder = samples.ladder(parameters, setting)
     if not ladder:
         return [Squarem.of(setting, start, stop) for start in starts]
-    top = max((climb(ladder, start) for start in starts), key=lambda state: state.objective)
+    climbed = [climb(ladder, start) for start in starts]
+    top = max(climbed, key=lambda walk: walk.best.objective)
     guides = [each for each in ladder if GUIDE * len(each.sample.rows) <= found.weighted]
     if not guides:
-        return [Squarem.of(setting, top.mixture, stop)]
-    return [Anchored.of(setting, top.mixture, stop, guides[-1], found.weighted)]
+        return [Squarem.of(setting, top.best.mixture, stop, top.lengths)]
+    return [Anchored.of(setting, top, stop, guides[-1], found.weighted)]
 
 
 def _raced(track: Rung, request: Request) -> Mixture:

@@ -186,14 +186,16 @@ class Samples:
         return [self.rung(size, setting) for size in sizes[::-1]]
 
 
-def climb(ladder: list[Rung], start: Mixture) -> State:
-    """The state reached at the top of the ``ladder``, which has a rung at least."""
+def climb(ladder: list[Rung], start: Mixture) -> Squarem:
+    """The walk at the top of the ``ladder``, which has a rung at least."""
+    lengths: tuple[float, ...] = ()
+    walk: Walk
     for rung in ladder:
-        target = 0.5 * rung.resolution(start)
-        walk = Squarem.of(rung.setting, start, Stop(RUNG_ITERATIONS, target=target))
-        (reached,) = rung.climb([walk])
-        start = reached.best.mixture
-    return reached.best
+        stop = Stop(RUNG_ITERATIONS, target=0.5 * rung.resolution(start))
+        (walk,) = rung.climb([Squarem.of(rung.setting, start, stop, lengths)])
+        assert isinstance(walk, Squarem)
+        start, lengths, top = walk.best.mixture, walk.lengths, walk
+    return top
 
 
 @dataclass(frozen=True)
@@ -206,31 +208,32 @@ class Anchored(Walk):
         The top of the ladder.
     fine : float
         How exactly to end between two anchors.
+    lengths : tuple of float
+        Of the steps that led here.
     """
 
     rung: Rung | None = None
     fine: float = 0.0
+    lengths: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, setting: Setting, start: Mixture, stop: Stop, rung: Rung, rows: int) -> Self:
-        """The walk that begins at ``start``, where a fit to the ``rung`` has ended.
-
-        ``rows`` is the number of rows in all.
-        """
+    def of(cls, setting: Setting, climbed: Squarem, stop: Stop, rung: Rung, rows: int) -> Self:
+        """The walk that begins where the ladder was ``climbed``; ``rows`` are all there are."""
+        start = climbed.best.mixture
         gap = rung.resolution(start)
         fine = FINE * start.free_parameters / (2 * rows)
-        walk = cls(setting, stop, None, gap=gap, rung=rung, fine=fine)
+        walk = cls(setting, stop, None, gap=gap, rung=rung, fine=fine, lengths=climbed.lengths)
         return walk.trying(Trial(start), far=gap > 10 * setting.single_bound(start))
 
     def advance(self, found: State) -> Walk:
         assert self.rung is not None
         walk = self.told(found)
         if self.state is not None and found.objective < self.state.objective:
-            return Squarem.after(replace(walk, rejected=walk.rejected + 1))
+            return Squarem.after(replace(walk, rejected=walk.rejected + 1), self.lengths)
         walk = replace(walk, state=found)
         guide = _stand_in(self.rung, found, self.setting, self.fine)
         if guide is None:
-            return Squarem.after(walk)
+            return Squarem.after(walk, self.lengths)
         gain = guide.best.objective - guide.trace[0]
         gap = gain + (guide.gap if np.isfinite(guide.gap) else gain)
         walk = replace(walk, gap=gap)
@@ -240,7 +243,7 @@ class Anchored(Walk):
         if walk.spent:
             return walk.ended(False)
         if self.state is not None and gap > self.gap / 2 and not self.best.bound:
-            return Squarem.after(walk)
+            return Squarem.after(walk, self.lengths)
         best = guide.best
         return walk.trying(Trial(best.mixture, best.vanished, best.collapsed), far=False)
 

@@ -24,7 +24,10 @@ raises the objective by about sum r^2 (1 + rho) / 2, and the whole way left is s
 2, in the coordinates where the complete-data information is the identity.  Now |a| is about
 1 / (1 - rho) for those rho that matter in a cycle, and the slowest matter in some cycle.  So with
 a the largest |a| of the last ``MEMORY`` cycles, the gain left is estimated as that of the last EM
-step times (a - 1)^2 / (2 a - 1).  The walk ends when that is below the target in two cycles on end.
+step times (a - 1)^2 / (2 a - 1); and as no less than the gain of the last cycle, for that formula
+knows nothing of a way that bends.  The walk ends when the estimate is below the target in two
+cycles on end, and lengths of ``LEARNT`` cycles are known, be it from a walk on a sample.  It is an
+estimate: a saddle, or a way slower than any seen, it does not know of.
 """
 
 from dataclasses import dataclass, replace
@@ -39,6 +42,9 @@ from dgmm.mixture import Mixture
 
 MEMORY: Final = 6
 """How many cycles to remember the step lengths of."""
+
+LEARNT: Final = 4
+"""How many lengths must be known for the largest to say how slow the way is."""
 
 LONGEST: Final = 4.0
 """The first limit on |a|; a good step as long as that raises it fourfold, a bad one lowers it."""
@@ -66,6 +72,8 @@ class Squarem(Walk):
         The |a| of theta' while it is on trial.
     lengths : tuple of float
         The last cycles' |a|.
+    level : float
+        The objective at the last theta_1.
     calm : int
         For how many cycles on end the estimated gain left has been below the target.
     """
@@ -75,18 +83,21 @@ class Squarem(Walk):
     longest: float = LONGEST
     taken: float = 1.0
     lengths: tuple[float, ...] = ()
+    level: float = -np.inf
     calm: int = 0
 
     @classmethod
-    def of(cls, setting: Setting, start: Mixture, stop: Stop) -> Self:
-        """The walk that begins at ``start``."""
-        return cls(setting, stop, None).trying(Trial(start), far=True)
+    def of(
+        cls, setting: Setting, start: Mixture, stop: Stop, lengths: tuple[float, ...] = ()
+    ) -> Self:
+        """The walk that begins at ``start``; ``lengths`` are those of a walk that led there."""
+        return cls(setting, stop, None, lengths=lengths).trying(Trial(start), far=True)
 
     @classmethod
-    def after(cls, walk: Walk) -> "Squarem":
+    def after(cls, walk: Walk, lengths: tuple[float, ...] = ()) -> "Squarem":
         """The walk that goes on from where another stands."""
         taken = {name: getattr(walk, name) for name in Walk.__dataclass_fields__}
-        return cls(**taken)._mapped(walk.best)
+        return cls(**taken, lengths=lengths)._mapped(walk.best)
 
     def advance(self, found: State) -> "Squarem":
         if self.fallback is not None:
@@ -124,10 +135,13 @@ class Squarem(Walk):
         lengths = (*self.lengths, step.length)[-MEMORY:]
         slowest = max(lengths)
         unseen = 2 * max(base.bound, found.bound)  # what single precision may hide of it
-        gap = (max(0.0, gain) + unseen) * max((slowest - 1) ** 2 / (2 * slowest - 1), 0.1)
+        gap = (max(0.0, gain) + unseen) * (slowest - 1) ** 2 / (2 * slowest - 1)
+        gap = max(gap, found.objective - self.level)
         exact = self.doubles > 1 and not base.bound
-        calm = self.calm + 1 if exact and gap < self.stop.target else 0
+        known = exact and len(lengths) >= LEARNT
+        calm = self.calm + 1 if known and gap < self.stop.target else 0
         walk = replace(self, lengths=lengths, gap=gap, calm=calm, base=None)
+        walk = replace(walk, level=found.objective)
         settled = exact and abs(gain) < self.stop.tol
         if calm > 1 or settled or walk.spent or not np.isfinite(found.objective):
             return walk.ended(calm > 1 or settled)

@@ -53,7 +53,7 @@ def model(store: Path, blobs: np.ndarray) -> Path:
 
 
 def test_fit_show_score_predict(store: Path, blobs: np.ndarray) -> None:
-    options = ("--json", "--precision", "float64")
+    options = ("--json", "--strategy", "em", "--precision", "float64")
     done = run("fit", "rows.zarr", "-k", 4, "-o", "model.dgmm", *options, cwd=store)
     assert done.exit_code == 0, done.stderr
     summary = json.loads(done.stdout)
@@ -97,7 +97,8 @@ def test_fit_show_score_predict(store: Path, blobs: np.ndarray) -> None:
         ("--covariance", "tied", "--init", "random_from_data", "--n-init", "3"),
         ("--covariance", "diag", "--weights", "weights.npy", "--seed", "5"),
         ("--covariance", "spherical", "--threads", "1", "--memory", "4GiB", "--tol", "1e-5"),
-        ("--workers", "2", "--max-iter", "200", "--reg-covar", "1e-4"),
+        ("--workers", "2", "--max-iter", "200", "--reg-covar", "1e-4", "--strategy", "em"),
+        ("--resolution", "0.5", "--seed", "2"),
     ],
 )
 def test_fit_options(store: Path, blobs: np.ndarray, options: tuple[str, ...]) -> None:
@@ -109,10 +110,12 @@ def test_fit_options(store: Path, blobs: np.ndarray, options: tuple[str, ...]) -
     direct = dgmm.GaussianMixture(
         3,
         covariance_type=given.get("--covariance", "full"),
-        init_params=given.get("--init", "kmeans"),
+        strategy=given.get("--strategy", "auto"),
+        init_params=given.get("--init", "auto"),
         n_init=int(given.get("--n-init", 1)),
         random_state=int(given.get("--seed", 0)),
-        tol=float(given.get("--tol", 1e-3)),
+        tol=float(given["--tol"]) if "--tol" in given else None,
+        resolution=float(given.get("--resolution", 0.1)),
         max_iter=int(given.get("--max-iter", 100)),
         reg_covar=float(given.get("--reg-covar", 1e-6)),
     ).fit(str(store / "rows.zarr"), sample_weight=weights)

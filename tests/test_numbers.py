@@ -230,6 +230,7 @@ def fitted(case: Case, kind: str, **more: Any) -> GaussianMixture:
     k = len(case.means)
     model = GaussianMixture(
         k,
+        strategy="em",
         covariance_type=kind,
         weights_init=np.full(k, 1 / k),
         means_init=case.means,
@@ -378,7 +379,7 @@ def test_degenerate_rows_never_make_nan(
 ) -> None:
     """Four components, however they start: all numbers finite, and no false alarm."""
     args = {"covariance_type": kind, "reg_covar": reg_covar, "init_params": method}
-    model = GaussianMixture(4, random_state=0, **args)
+    model = GaussianMixture(4, strategy="em", random_state=0, **args)
     messages = finite_fit(model, DEGENERATE[name]())
     info = model.fit_info_
     assert named(messages) == {*info["vanished"], *info["collapsed"]}

@@ -30,6 +30,7 @@ def test_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "show",
         "score",
         "predict",
+        "select",
     }
     for command in commands:
         done = CliRunner().invoke(main, command.split())
