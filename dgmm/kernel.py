@@ -353,9 +353,10 @@ def _normalise(log_joint: Array, penalty: Array) -> tuple[Array, Array, Array]:
 
 def describe_flaw(block: Block) -> str | None:
     """Name the block's first row that holds NaN or infinity, if one does."""
-    bad = ~np.isfinite(block.rows).all(axis=1)
-    if not bad.any():
+    finite = np.isfinite(block.rows)
+    if finite.all():
         return None
+    bad = ~finite.all(axis=1)
     row = int(bad.argmax())
     column = int((~np.isfinite(block.rows[row])).argmax())
     value = block.rows[row, column]

@@ -136,7 +136,7 @@ class Survey:
         weight = self.weight + other.weight
         share = other.weight / weight if weight else 0.0
         delta = other.mean - self.mean
-        between = self.weight * share * _products(delta[None], self.scatter.ndim == 2)
+        between = self.weight * share * _products(delta[:, None], self.scatter.ndim == 2)
         flaws = [flaw for flaw in (self.flaw, other.flaw) if flaw is not None]
         return Survey(
             self.rows + other.rows,
@@ -198,8 +198,9 @@ def _survey_tile(tile: Block, question: Question) -> Survey:
     if not len(rows):
         return replace(nothing, rows=count)
     weight = weights.sum()
-    mean = (weights / weight) @ rows
-    away = (rows - mean) * np.sqrt(weights)[:, None]
+    columns = np.ascontiguousarray(rows.T)  # sums along memory are several times as fast
+    mean = columns @ (weights / weight)
+    away = (columns - mean[:, None]) * np.sqrt(weights)
     keys = -np.log(uniform(numbers, question.seed)) / weights
     near = keys < question.largest
     sample = Sample(question.sample, keys[near], numbers[near], rows[near], weights[near])
@@ -209,16 +210,16 @@ def _survey_tile(tile: Block, question: Question) -> Survey:
         float(weight),
         mean,
         _products(away, question.pairs),
-        rows.min(axis=0),
-        rows.max(axis=0),
+        columns.min(axis=1),
+        columns.max(axis=1),
         sample.smallest(),
         None,
     )
 
 
 def _products(away: Array, pairs: bool) -> Array:
-    """Sums over rows ``away`` (n, D) of squares (D,), or of products of ``pairs`` (D, D)."""
-    return away.T @ away if pairs else np.sum(away * away, axis=0)
+    """Sums over rows ``away`` (D, n) of squares (D,), or of products of ``pairs`` (D, D)."""
+    return away @ away.T if pairs else np.sum(away * away, axis=1)
 
 
 def _weight_flaw(tile: Block) -> str | None:
