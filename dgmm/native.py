@@ -197,8 +197,8 @@ def chosen() -> str:
         raise UsageError("DGMM_KERNEL=native, but dgmm was installed without a C compiler")
     if name == "numpy" and not os.environ.get("DGMM_KERNEL"):
         warnings.warn(
-            "dgmm was installed without a C compiler: the NumPy kernel is used, which takes two to "
-            "five times as long. Install a compiler and dgmm again, or set DGMM_KERNEL=numpy",
+            "dgmm was installed without a C compiler: the NumPy kernel is used, which takes up to "
+            "four times as long. Install a compiler and dgmm again, or set DGMM_KERNEL=numpy",
             stacklevel=2,
         )
     return name

@@ -106,7 +106,7 @@ class Plan:
             f"but may take {format_bytes(self.limit_bytes)}. "
             f"It is {format_bytes(self.base_bytes)} to begin with, "
             f"{format_bytes(self.thread_bytes)} for each of {self.threads} threads, and "
-            f"{format_bytes(self.shared_bytes)} for statistics or the sample"
+            f"{format_bytes(self.shared_bytes)} for statistics and the sample"
             + f", and {format_bytes(self.cache_bytes)} of cache"
             * bool(self.cache_bytes)
             + f". To change that, "
@@ -161,9 +161,8 @@ def plan(
         pass_bytes=dataset.rows * dataset.row_bytes,
         base_bytes=base + SLACK,
         thread_bytes=_thread_bytes(dataset, request),
-        shared_bytes=max(
-            _statistics_bytes(dataset, request, threads), _sample_bytes(dataset, question, threads)
-        ),
+        shared_bytes=_statistics_bytes(dataset, request, threads)
+        + _sample_bytes(dataset, question, threads),
         cache_bytes=0,
         limit_bytes=int(available * USABLE) if memory is None else memory_bytes(memory),
     )
