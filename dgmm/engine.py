@@ -20,7 +20,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -146,6 +146,16 @@ def _libraries() -> ThreadpoolController:
     return ThreadpoolController()
 
 
+@cache
+def _pool(name: str, threads: int) -> ThreadPoolExecutor:
+    """Threads for the life of this process.
+
+    Python can't end while a thread waits for work that started as Ctrl-C arrived; so they are
+    started once, not for every sweep.
+    """
+    return ThreadPoolExecutor(threads, name)
+
+
 class _OneBlasThread:
     """While anyone is inside, matrix products use one thread each: threads are ours to share out.
 
@@ -158,24 +168,24 @@ class _OneBlasThread:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._inside = 0
+        self._held = ExitStack()
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
+        limit = _libraries().limit
         with self._lock:
-            if not self._inside:
-                self._keeper, self._held = ThreadPoolExecutor(1, "dgmm-blas"), ExitStack()
-                limit = _libraries().limit
-                self._keeper.submit(lambda: self._held.enter_context(limit(limits=1))).result()
             self._inside += 1
+            if self._inside == 1:
+                keeper = _pool("dgmm-blas", 1)
+                keeper.submit(lambda: self._held.enter_context(limit(limits=1))).result()
         try:
-            with _libraries().limit(limits=1):
+            with limit(limits=1):
                 yield
         finally:
             with self._lock:
                 self._inside -= 1
                 if not self._inside:
-                    self._keeper.submit(self._held.close).result()
-                    self._keeper.shutdown()
+                    _pool("dgmm-blas", 1).submit(self._held.close).result()
 
 
 one_blas_thread = _OneBlasThread()
@@ -238,11 +248,8 @@ class Threads:
         _return_memory()
         tree: Tree[T] = Tree()
         pending: deque[Future[T]] = deque()
-        with (
-            one_blas_thread(),
-            ThreadPoolExecutor(self.threads, "dgmm") as pool,
-            ThreadPoolExecutor(self.threads, "dgmm-read") as readers,
-        ):
+        pool, readers = _pool("dgmm", self.threads), _pool("dgmm-read", self.threads)
+        with one_blas_thread():
             try:
                 for index in range(self.dataset.blocks):
                     if len(pending) == 2 * self.threads:
@@ -254,6 +261,7 @@ class Threads:
             finally:
                 for future in pending:
                     future.cancel()
+                wait(pending)
         return tree.sum()
 
     def close(self) -> None:
