@@ -262,11 +262,11 @@ def test_starts_share_every_reading(blobs: np.ndarray) -> None:
 
     The best is kept, and it is the best of five fits with one start each from the same stream.
     """
-    args = {"strategy": "em", "init_params": "random_from_data", "max_iter": 500}
+    args = {"init_params": "random_from_data", "max_iter": 500}
     stream = np.random.RandomState(4)
-    singles = [GaussianMixture(3, random_state=stream, **args).fit(blobs) for _ in range(5)]
+    singles = [exact(3, random_state=stream, **args).fit(blobs) for _ in range(5)]
     assert len({single.n_iter_ for single in singles}) > 1
-    together = GaussianMixture(3, n_init=5, random_state=4, **args).fit(blobs)
+    together = exact(3, n_init=5, random_state=4, **args).fit(blobs)
     assert together.fit_info_["passes"] == max(single.n_iter_ for single in singles) + 2
     best = max(singles, key=lambda single: single.lower_bound_)
     assert together.lower_bound_ == pytest.approx(best.lower_bound_, rel=RTOL)

@@ -118,7 +118,7 @@ def test_what_is_returned_is_double(
 
 def test_the_last_of_max_iter_are_double(blobs: np.ndarray) -> None:
     with pytest.warns(match="not converged"):
-        model = GaussianMixture(4, random_state=0, tol=0, max_iter=7).fit(blobs)
+        model = GaussianMixture(4, strategy="em", random_state=0, tol=0, max_iter=7).fit(blobs)
     assert model.fit_info_["single_passes"] == 5  # of 8 sweeps: the start's, and one an iteration
 
 
