@@ -26,8 +26,9 @@ raises the objective by about sum r^2 (1 + rho) / 2, and the whole way left is s
 a the largest |a| of the last ``MEMORY`` cycles, the gain left is estimated as that of the last EM
 step times (a - 1)^2 / (2 a - 1); and as no less than the gain of the last cycle, for that formula
 knows nothing of a way that bends.  The walk ends when the estimate is below the target in two
-cycles on end, and lengths of ``LEARNT`` cycles are known, be it from a walk on a sample.  It is an
-estimate: a saddle, or a way slower than any seen, it does not know of.
+cycles on end, and lengths of ``LEARNT`` cycles are known, be it from a walk on a sample; or where
+an EM step gains nothing at all.  It is an estimate: a saddle, or a way slower than any seen, it does
+not know of.
 """
 
 from dataclasses import dataclass, replace
@@ -142,7 +143,8 @@ class Squarem(Walk):
         calm = self.calm + 1 if known and gap < self.stop.target else 0
         walk = replace(self, lengths=lengths, gap=gap, calm=calm, base=None)
         walk = replace(walk, level=found.objective)
-        settled = exact and abs(gain) < self.stop.tol
+        still = self.stop.target > 0 and abs(gain) <= found.rounding  # a fixed point of EM
+        settled = exact and (still or abs(gain) < self.stop.tol)
         if calm > 1 or settled or walk.spent or not np.isfinite(found.objective):
             return walk.ended(calm > 1 or settled)
         walk = replace(walk, taken=min(step.length, self.longest))
