@@ -27,8 +27,8 @@ a the largest |a| of the last ``MEMORY`` cycles, the gain left is estimated as t
 step times (a - 1)^2 / (2 a - 1); and as no less than the gain of the last cycle, for that formula
 knows nothing of a way that bends.  The walk ends when the estimate is below the target in two
 cycles on end, and lengths of ``LEARNT`` cycles are known, be it from a walk on a sample; or where
-an EM step gains nothing at all.  It is an estimate: a saddle, or a way slower than any seen, it does
-not know of.
+an EM step gains nothing at all.  It is an estimate: a saddle, or a way slower than any seen, it
+does not know of.
 """
 
 from dataclasses import dataclass, replace
