@@ -153,6 +153,26 @@ machine_options = _together(
         help="How long to wait for the scheduler.",
     ),
 )
+n_init_option = click.option(
+    "--n-init",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Starts; all share every pass, the best is kept.",
+)
+seed_option = click.option(
+    "--seed", type=int, default=0, show_default=True, help="Of the random choices."
+)
+max_iter_option = click.option(
+    "--max-iter", type=click.IntRange(min=1), default=100, show_default=True
+)
+reg_covar_option = click.option(
+    "--reg-covar",
+    type=click.FloatRange(min=0),
+    default=1e-6,
+    show_default=True,
+    help="Added to the variances.",
+)
 model_options = _together(
     click.option(
         "-k",
@@ -169,13 +189,7 @@ model_options = _together(
         show_default=True,
         help="How the components' covariances are tied down.",
     ),
-    click.option(
-        "--n-init",
-        type=click.IntRange(min=1),
-        default=1,
-        show_default=True,
-        help="Starts; all share every pass, the best is kept.",
-    ),
+    n_init_option,
 )
 
 
@@ -208,7 +222,7 @@ def main() -> None:
     show_default=True,
     help="auto: a few passes, by way of a sample; em: the textbook's algorithm.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the random choices.")
+@seed_option
 @click.option(
     "--tol",
     type=click.FloatRange(min=0),
@@ -223,14 +237,8 @@ def main() -> None:
     help="auto: stop when the estimated gain left is below this fraction of p / (2 N), what N rows "
     "can tell about p parameters.",
 )
-@click.option("--max-iter", type=click.IntRange(min=1), default=100, show_default=True)
-@click.option(
-    "--reg-covar",
-    type=click.FloatRange(min=0),
-    default=1e-6,
-    show_default=True,
-    help="Added to the variances.",
-)
+@max_iter_option
+@reg_covar_option
 @click.option(
     "--precision",
     type=click.Choice(PRECISIONS),
@@ -275,9 +283,7 @@ def fit(
 
     Example: dgmm fit rows.zarr -k 16 -o model.dgmm
     """
-    places.refuse_directory(output)
-    storage.check_target(output, overwrite)
-    places.check_writable(output)
+    _check_model_target(output, overwrite)
     dataset = open_dataset(data, weights, missing=missing)
     model = GaussianMixture(
         components,
@@ -359,16 +365,10 @@ def _structures(context: click.Context, option: click.Parameter, text: str) -> l
     help="Draw the criterion into a picture, too.",
 )
 @weights_option
-@click.option("--n-init", type=click.IntRange(min=1), default=1, show_default=True, help="Starts.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the random choices.")
-@click.option("--max-iter", type=click.IntRange(min=1), default=100, show_default=True)
-@click.option(
-    "--reg-covar",
-    type=click.FloatRange(min=0),
-    default=1e-6,
-    show_default=True,
-    help="Added to the variances.",
-)
+@n_init_option
+@seed_option
+@max_iter_option
+@reg_covar_option
 @machine_options
 @memory_option
 @cache_option
@@ -406,9 +406,7 @@ def select(
 
     Example: dgmm select rows.zarr -k 2..32 --covariance full,diag -o best.dgmm
     """
-    places.refuse_directory(output)
-    storage.check_target(output, overwrite)
-    places.check_writable(output)
+    _check_model_target(output, overwrite)
     dataset = open_dataset(data, weights, missing=missing)
     template = GaussianMixture(
         n_init=n_init,
@@ -622,6 +620,13 @@ def demo(directory: Path, overwrite: bool) -> None:
     """
     for line in demonstration.run(directory, overwrite=overwrite):
         click.echo(line)
+
+
+def _check_model_target(output: str, overwrite: bool) -> None:
+    """Raise unless a model file may and can be written, before any work is done for it."""
+    places.refuse_directory(output)
+    storage.check_target(output, overwrite)
+    places.check_writable(output)
 
 
 @contextmanager

@@ -17,8 +17,8 @@ objective.
 
 **Precision.**  Where the kernel's bound shows single precision to be good enough, iterations use it
 until one changes the objective by less than ``tol`` or than the bound explains; then, and in the
-last three of ``max_iter``, all is double.  Two sweeps at least are, so the last M-step has double
-statistics, and the last objective is as exact as if all had been double.
+last three of ``max_iter``, all is double.  Two sweeps of the textbook's walk at least are, so the
+last M-step has double statistics, and the last objective is as exact as if all had been double.
 
 A component whose weight falls below rounding of the total **vanishes**: its weight becomes 0, and
 its mean and covariance stay as they were.  A component whose covariance loses its rank is
@@ -230,10 +230,11 @@ def m_step(statistics: Statistics, setting: Setting, before: Mixture) -> Trial:
         factors = np.where(kept, before.factors, factors)
         collapsed = collapsed & ~vanished
     mixture = Mixture(structure, weights / weights.sum(), means, covariances, factors)
-    return Trial(mixture, _numbers(vanished), _numbers(np.broadcast_to(collapsed, len(means))))
+    return Trial(mixture, numbers(vanished), numbers(np.broadcast_to(collapsed, len(means))))
 
 
-def _numbers(flags: np.ndarray) -> tuple[int, ...]:
+def numbers(flags: np.ndarray) -> tuple[int, ...]:
+    """The numbers of the components that ``flags`` (K,) name."""
     return tuple(np.flatnonzero(flags).tolist())
 
 
@@ -375,6 +376,11 @@ class Textbook(Walk):
         tol = self.stop.tol
         seen = self.doubles > 1 or (self.doubles == 1 and 20 * self.bound < tol)
         return seen and abs(self.change) < tol
+
+
+def best_of(walks: Sequence[Walk]) -> Walk:
+    """The walk with the highest objective."""
+    return max(walks, key=lambda walk: walk.best.objective)
 
 
 def run(sweep: Sweep, walks: Sequence[Walk]) -> Iterator[tuple[Walk, ...]]:

@@ -40,8 +40,8 @@ from dgmm.kernel import ANSWERS, answer
 from dgmm.mixture import Mixture
 from dgmm.plan import Plan, plan
 from dgmm.seeding import METHODS
-from dgmm.statistics import Total
-from dgmm.sweep import Block, Sweep
+from dgmm.selection import score_each
+from dgmm.sweep import Sweep
 
 Data = Any
 """Rows (N, D): an array-like, ``dask.array``, ``zarr.Array``, path, URL or ``Dataset``."""
@@ -486,7 +486,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         check_is_fitted(self)
         dataset = self._dataset(X, sample_weight)
         sweep = sweep or engine.over(dataset, threads=self._threads)
-        total = sweep(total_score, self.mixture_)
+        (total,) = sweep(score_each, (self.mixture_,)).parts
         if not total.weight > 0:
             raise DataError("all weights are zero: there is nothing to score")
         parameters = self.mixture_.free_parameters
@@ -561,15 +561,6 @@ def describe(progress: Progress) -> str:
     line = f"pass {progress.passes}: iteration {len(walk.trace)}"
     line += f", objective {walk.best.objective:.8g}"
     return line + (f", change {walk.change:.2e}" if walk.trace else "")
-
-
-def total_score(block: Block, mixture: Mixture) -> Total:
-    """The weighted sum of a block's log-densities."""
-    scores = answer(block.rows, mixture, "score", block.start)
-    if block.weights is None:
-        return Total(float(scores.sum()), float(len(scores)))
-    weights = block.weights.astype(np.float64)
-    return Total(float(scores @ weights), float(weights.sum()))
 
 
 def _answer_block(given: tuple[Dataset, Mixture, str], block_info: dict[Any, Any]) -> NDArray[Any]:

@@ -102,7 +102,7 @@ class Progress:
     found : Survey
     setting : Setting
     walks : tuple of Walk
-        None after the first sweep.
+        Empty after the first sweep.
     nearby : int
         Rows of the sample evaluated so far, times mixtures.
     """
@@ -116,7 +116,7 @@ class Progress:
     @property
     def best(self) -> Walk:
         """The walk with the highest objective."""
-        return max(self.walks, key=lambda walk: walk.best.objective)
+        return em.best_of(self.walks)
 
     @property
     def mixture(self) -> Mixture:

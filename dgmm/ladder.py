@@ -32,6 +32,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dgmm.covariance import Array
 from dgmm.em import Setting, State, Stop, Trial, Walk, run
@@ -56,9 +57,6 @@ LEAST: Final = 20_000
 
 SMALL: Final = 4
 """A rung is at most this part of the one above, and the highest of all rows."""
-
-SOME: Final = 1e-3
-"""Rows of a smaller share in a component tell nothing of it."""
 
 RUNG_ITERATIONS: Final = 300
 """Iterations at most on one rung."""
@@ -104,7 +102,10 @@ class Rung:
         Its weights make it stand for all rows.
     sweep : Sweep
     setting : Setting
+    nearby : Nearby
+        To sweep over parts of it.
     cost : Cost
+        Counts what is done here.
     """
 
     sample: Sample
@@ -118,15 +119,15 @@ class Rung:
         """The rung of a ``sample``."""
         return cls(sample, over(sample, nearby), within(setting, sample), nearby, cost)
 
-    def weighted(self, shares: Array) -> "Rung":
-        """The rows that matter when weights are multiplied by ``shares`` (n,)."""
-        some, sample = shares > SOME, self.sample
+    def part(self, places: NDArray[np.intp], shares: Array) -> "Rung":
+        """The rows at ``places`` (m,), with weights multiplied by ``shares`` (m,)."""
+        sample = self.sample
         part = Sample(
             sample.size,
-            sample.keys[some],
-            sample.numbers[some],
-            sample.rows[some],
-            sample.weights[some] * shares[some],
+            sample.keys[places],
+            sample.numbers[places],
+            sample.rows[places],
+            sample.weights[places] * shares,
         )
         return Rung.of(part, self.setting, self.nearby, self.cost)
 
@@ -142,9 +143,9 @@ class Rung:
         return mixture.free_parameters / (2 * len(self.sample.rows))
 
 
-@dataclass(frozen=True)
+@dataclass
 class Samples:
-    """The survey's sample and parts of it, each made once.
+    """The survey's sample and parts of it, each made once and remembered.
 
     Attributes
     ----------

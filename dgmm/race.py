@@ -19,6 +19,7 @@ from itertools import combinations
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dgmm.covariance import Array
 from dgmm.em import Stop, Walk
@@ -35,6 +36,9 @@ HEAT: Final = 6
 MERGES: Final = 5
 TRIALS: Final = 6
 """How many pairs to think of merging, and how many exchanges to try."""
+
+SOME: Final = 1e-3
+"""Rows of a smaller share in a component tell nothing of it."""
 
 TRIAL_SWEEPS: Final = 10
 ROUNDS: Final = 3
@@ -102,10 +106,9 @@ def _exchanges(rung: Rung, mixture: Mixture) -> list[_Exchange]:
     live = np.flatnonzero(mixture.weights > 0).tolist()
     cost = {pair: _merge_cost(mixture, *pair) for pair in combinations(live, 2)}
     merges = sorted(cost, key=lambda pair: cost[pair])[:MERGES]
-    shares = np.concatenate([tile.shares for tile in _tiles(rung, mixture)], axis=1)
     found = []
-    for k in live:
-        if (halved := _halves(rung, mixture, k, shares[k])) is None:
+    for k, members in zip(live, _members(rung, mixture, live), strict=True):
+        if (halved := _halves(rung, mixture, k, members)) is None:
             continue
         gain, halves = halved
         pairs = [pair for pair in merges if k not in pair]
@@ -124,14 +127,31 @@ def _merge_cost(mixture: Mixture, i: int, j: int) -> float:
     return float(0.5 * (total * logs[0] - wi * logs[1] - wj * logs[2]))
 
 
-def _halves(rung: Rung, mixture: Mixture, k: int, shares: Array) -> tuple[float, Mixture] | None:
+Members = tuple[NDArray[np.intp], Array]
+"""Where the rows of a component stand in the sample (m,), and its shares in them (m,)."""
+
+
+def _members(rung: Rung, mixture: Mixture, components: list[int]) -> list[Members]:
+    """The rows of each of ``components``; few are of many, so this is much less than (K, n)."""
+    found: dict[int, list[Members]] = {k: [] for k in components}
+    for tile in _tiles(rung, mixture):
+        for k in components:
+            some = np.flatnonzero(tile.shares[k] > SOME)
+            found[k].append((some + tile.chosen.start, tile.shares[k][some]))
+    return [
+        (np.concatenate([places for places, _ in parts]), np.concatenate([own for _, own in parts]))
+        for parts in found.values()
+    ]
+
+
+def _halves(rung: Rung, mixture: Mixture, k: int, members: Members) -> tuple[float, Mixture] | None:
     """Two components in the place of k, and what they add to the objective: EM on its rows.
 
-    ``shares`` (n,) are its responsibilities.  None if its rows can't be told apart.
+    None if these can't be told apart.
     """
     dense = mixture.structure.dense(mixture.covariances, mixture.components, mixture.dims)
     axis = np.linalg.eigh(dense[k])[1][:, -1]
-    part = rung.weighted(shares)
+    part = rung.part(*members)
     rows = part.sample.rows
     x = part.setting.frame.rows(rows, np.empty(rows.shape[::-1]))
     beyond = axis @ (x - mixture.means[k][:, None]) > 0

@@ -84,8 +84,8 @@ class MixtureSearch(MetaEstimatorMixin, BaseEstimator):
             named = ", ".join(map(repr, CRITERIA))
             raise UsageError(f"criterion must be one of {named}, not {self.criterion!r}")
         models = self._models()
-        prepared = [model._prepare(X, sample_weight) for model in models]
-        dataset, requests = prepared[0][0], [request for _, request in prepared]
+        dataset, first = models[0]._prepare(X, sample_weight)
+        requests = [first, *(model._prepare(dataset, None)[1] for model in models[1:])]
         client = client or engine.active_client()
         template = models[0]
         together = _together(requests, dataset.dims)
@@ -103,6 +103,7 @@ class MixtureSearch(MetaEstimatorMixin, BaseEstimator):
             for last in engine.each_on_one_blas_thread(standings):
                 yield last
         self._keep(last, models, planned, time.perf_counter() - began)
+        self.best_estimator_._warn(max(walk.fell for walk in last.best.walks))
 
     def _models(self) -> list[GaussianMixture]:
         """The candidates, not yet fitted."""
@@ -125,6 +126,8 @@ class MixtureSearch(MetaEstimatorMixin, BaseEstimator):
         best, model = last.best, models[self.best_index_]
         progress = Progress(last.passes, last.found, best.setting, best.walks, last.nearby)
         model._keep(progress, planned, seconds)
+        if hasattr(models[0], "feature_names_in_"):  # only that one saw the names
+            model.feature_names_in_ = models[0].feature_names_in_
         self.best_estimator_ = model
         self.best_params_ = {
             "n_components": model.n_components,

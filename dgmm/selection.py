@@ -157,7 +157,7 @@ class Candidate:
     @property
     def walk(self) -> Walk:
         """The best walk."""
-        return max(self.walks, key=lambda walk: walk.best.objective)
+        return em.best_of(self.walks)
 
     @property
     def running(self) -> bool:
@@ -181,8 +181,9 @@ class Standings:
 
     @property
     def best(self) -> Candidate:
-        """The candidate with the lowest criterion."""
-        return min(self.candidates, key=lambda each: each.value)
+        """The candidate with the lowest criterion of those that stayed."""
+        stayed = [each for each in self.candidates if each.dropped is None]
+        return min(stayed, key=lambda each: each.value)
 
 
 class _Counted:

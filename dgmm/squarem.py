@@ -15,9 +15,10 @@ where each component of theta_1 is standard normal, each scaled by the root of i
 information, and the way does not depend on the units of the features.
 
 **Safety.**  theta' is taken only if its objective is not below that of theta_1; otherwise the walk
-goes on from theta_2, as EM would, and the next steps are shorter.  The walk ends at a theta_1, the
-EM image of a point not worse than any before.  So the objective of what is returned is never below
-that of an EM step from where the walk stood.
+goes on from theta_2, as EM would, and the next steps are shorter.  Unless iterations run out, the
+walk ends at a theta_1, the EM image of a point not worse than any before; and never at a point
+worse than the theta_1 before it.  So the objective of what is returned is never below that of an EM
+step from where the walk stood.
 
 **When to stop.**  With rho the eigenvalues of the derivative of M at the optimum, the EM step r
 raises the objective by about sum r^2 (1 + rho) / 2, and the whole way left is sum r^2 / (1 - rho) /
@@ -38,7 +39,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.covariance import Array
-from dgmm.em import Setting, State, Stop, Trial, Walk, m_step
+from dgmm.em import Setting, State, Stop, Trial, Walk, m_step, numbers
 from dgmm.mixture import Mixture
 
 MEMORY: Final = 6
@@ -222,6 +223,4 @@ def _mixture(coordinates: Array, like: Mixture, seen_from: Mixture, live: Mask) 
     covariances, factors, collapsed = structure.factor(covariances)
     mixture = Mixture(structure, weights / weights.sum(), means, covariances, factors)
     lost = np.broadcast_to(collapsed, live.shape) & live
-    return Trial(
-        mixture, tuple(np.flatnonzero(~live).tolist()), tuple(np.flatnonzero(lost).tolist())
-    )
+    return Trial(mixture, numbers(~live), numbers(lost))
