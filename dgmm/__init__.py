@@ -17,6 +17,7 @@ from dgmm.estimator import GaussianMixture, load
 from dgmm.mixture import Mixture
 from dgmm.plan import Plan
 from dgmm.search import MixtureSearch, select
+from dgmm.summary import Summary
 
 __version__ = "0.1.0"
 
@@ -35,6 +36,7 @@ __all__ = [
     "ObjectiveFellWarning",
     "Plan",
     "PlanError",
+    "Summary",
     "UsageError",
     "load",
     "open_dataset",

@@ -625,7 +625,7 @@ def demo(directory: Path, overwrite: bool) -> None:
 def _check_model_target(output: str, overwrite: bool) -> None:
     """Raise unless a model file may and can be written, before any work is done for it."""
     places.refuse_directory(output)
-    storage.check_target(output, overwrite)
+    storage.check_target(output, storage.MODEL, overwrite)
     places.check_writable(output)
 
 

@@ -41,6 +41,7 @@ from dgmm.mixture import Mixture
 from dgmm.plan import Plan, plan
 from dgmm.seeding import METHODS
 from dgmm.selection import score_each
+from dgmm.summary import Summary
 from dgmm.sweep import Sweep
 
 Data = Any
@@ -116,6 +117,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         is at most ``fit_info_["single_bound"]``) not less than any of ``lower_bounds_``.
     n_features_in_ : int
         D.
+    summary_ : Summary
+        The statistics of all rows seen, for ``partial_fit``.
     mixture_ : Mixture
         The parameters as one value, with ``marginal`` and ``conditional``.
     plan_ : Plan
@@ -221,6 +224,67 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 yield progress
             self._keep(progress, planned, time.perf_counter() - began)
         self._warn(max(walk.fell for walk in progress.walks))
+
+    def partial_fit(self, X: Data, y: None = None, sample_weight: Data = None) -> Self:
+        """Learn from more rows: a step of incremental EM, in one pass over them.
+
+        Adds their statistics to ``summary_``, those of all rows seen before, and takes an M-step.
+        No row is read again, so earlier ones keep the responsibilities they had; ``dgmm.summary``
+        says what is exact in that and what is not.  ``lower_bound_`` becomes a lower bound of the
+        objective for all rows seen, and ``lower_bounds_`` holds it from before the M-step.  If this
+        is not fitted yet, it is ``fit``.
+
+        Raises ``DataError`` for rows that can't be used, and then nothing has changed.
+        """
+        if not hasattr(self, "mixture_"):
+            return self.fit(X, sample_weight=sample_weight)
+        return self.update(self._summary + self.summarize(X, sample_weight))
+
+    def summarize(self, X: Data, sample_weight: Data = None) -> Summary:
+        """The statistics of rows ``X`` under the fitted mixture, in one pass; nothing is fitted.
+
+        Those of rows at different sites add up, can be saved, and go to ``update``: so many sites
+        can fit one mixture together, each round an EM iteration over the rows of all.
+        """
+        check_is_fitted(self)
+        dataset = self._dataset(X, sample_weight)
+        with closing(engine.over(dataset, threads=self._threads)) as sweep:
+            return self._summary.summarize(sweep, self.mixture_, native.chosen())
+
+    def update(self, summary: Summary) -> Self:
+        """Take the M-step from a ``summary``, which becomes ``summary_``.
+
+        Raises ``UsageError`` if it does not descend from this model.
+        """
+        check_is_fitted(self)
+        if why := self._summary.differs(summary):
+            raise UsageError(f"the summary does not descend from this model: {why}")
+        trial = summary.improve(self.mixture_)
+        self.lower_bounds_ = [summary.bound(self.mixture_)]
+        self.lower_bound_ = summary.bound(trial.mixture)
+        self._adopt(trial.mixture)
+        self.summary_ = summary
+        self.n_iter_: int = self.n_iter_ + 1
+        self.converged_ = False
+        self.fit_info_: dict[str, Any] = {
+            "strategy": "incremental",
+            "rows": summary.rows,
+            "weight": summary.weight,
+            "objective": self.lower_bound_,
+            "resolution": trial.mixture.free_parameters / (2 * summary.rows),
+            "kernel": native.described(native.chosen()),
+            "vanished": list(trial.vanished),
+            "collapsed": list(trial.collapsed),
+        }
+        self._warn_of_degenerate()
+        return self
+
+    @property
+    def _summary(self) -> Summary:
+        """``summary_``, which there must be."""
+        if not hasattr(self, "summary_"):
+            raise UsageError("this model was saved without the statistics of its rows; fit it anew")
+        return self.summary_
 
     def plan(self, X: Data, sample_weight: Data = None, client: Client | None = None) -> Plan:
         """What ``fit`` would need for ``X``, worked out without fitting."""
@@ -341,12 +405,13 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         walk, found = progress.best, progress.found
         best = walk.best
         self._adopt(progress.mixture)
+        self.summary_ = Summary.of(best, walk.setting)
         self.converged_ = walk.converged
         self.n_iter_ = len(walk.trace)
         self.lower_bounds_ = list(walk.trace)
         self.lower_bound_ = best.objective
         self.plan_ = planned
-        self.fit_info_: dict[str, Any] = {
+        self.fit_info_ = {
             "strategy": self.strategy,
             "rows": found.rows,
             "weight": found.weight,
@@ -376,7 +441,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.precisions_cholesky_ = mixture.factors
         self.precisions_ = mixture.structure.precisions(mixture.factors)
 
-    def _warn(self, fell: float) -> None:
+    def _warn_of_degenerate(self) -> None:
         vanished: list[int] = self.fit_info_["vanished"]
         collapsed: list[int] = self.fit_info_["collapsed"]
         for degenerate, what in (
@@ -394,6 +459,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                     DegenerateWarning,
                     stacklevel=4,
                 )
+
+    def _warn(self, fell: float) -> None:
+        self._warn_of_degenerate()
         if fell > 0:
             warnings.warn(
                 f"the objective fell by {fell:.3g} in an iteration, more than rounding explains; "
@@ -527,14 +595,20 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             "fit_info": self.fit_info_,
             "feature_names": list(getattr(self, "feature_names_in_", [])) or None,
         }
-        storage.write_model(str(path), self.mixture_, record, overwrite)
+        header, arrays = {"record": record}, {}
+        if hasattr(self, "summary_"):
+            header["summary"], arrays = self.summary_.record(), self.summary_.arrays()
+        storage.write_model(str(path), self.mixture_, header, arrays, overwrite)
 
 
 def load(path: str | PathLike[str]) -> GaussianMixture:
     """The fitted model in a file at a path or URL; raises ``ModelFileError`` if there is none."""
-    mixture, record = storage.read_model(str(path))
+    mixture, header, arrays = storage.read_model(str(path))
+    record = header["record"]
     model = GaussianMixture()
     try:
+        if "summary" in header:
+            model.summary_ = Summary.parse(arrays, header)
         model.set_params(**record["params"])
         model.converged_ = record["converged"]
         model.n_iter_ = record["n_iter"]
@@ -542,6 +616,8 @@ def load(path: str | PathLike[str]) -> GaussianMixture:
         model.lower_bounds_ = record["lower_bounds"]
         model.fit_info_ = record["fit_info"]
         names = record["feature_names"]
+    except ModelFileError as error:
+        raise ModelFileError(f"{path} is no usable model file: {error}") from error
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise ModelFileError(f"{path}: the record of the fit lacks {error}") from error
     model.set_params(n_components=mixture.components, covariance_type=mixture.structure.name)

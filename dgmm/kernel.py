@@ -118,11 +118,13 @@ class Form:
         spread: float | None = None,
         centre: bool = False,
         single: bool = False,
+        apart: bool = False,
     ) -> "Form":
         """Write ``mixture``.
 
         ``reg`` (D,) is added to covariances, ``spread`` is rho above; ``centre`` all components,
-        or those that need it; ``single`` as the attribute.
+        or those that need it; ``single`` as the attribute; ``apart`` asks for the quadratic part
+        of each component, even if they are tied.
         """
         structure, dims = mixture.structure, mixture.dims
         reg = np.zeros(dims) if reg is None else reg
@@ -131,7 +133,7 @@ class Form:
         constants = np.maximum(mixture.constants - penalty, LOWEST[single])
         bound = product_noise(mixture, spread, float(np.finfo(np.float64).eps))
         unfit = (bound > TOLERANCE) & (mixture.weights > 0)
-        layout = structure.centred if unfit.any() else structure
+        layout = structure.centred if apart or unfit.any() else structure
         whole = centre or layout is not structure
         if whole:
             unfit = np.ones_like(unfit)

@@ -1,15 +1,15 @@
-"""Model files: self-describing, checked, and unable to execute code.
+"""Files of ours: self-describing, checked, whole or not at all, and unable to execute code.
 
-A model file is a NumPy ``.npz`` archive, written uncompressed and read with ``allow_pickle=False``.
-Without dgmm::
+A file is a NumPy ``.npz`` archive, written uncompressed and read with ``allow_pickle=False``: some
+arrays, and a header, one JSON text that holds the format's name and version, a SHA-256 of all else,
+and a record.  Without dgmm::
 
     >>> model = numpy.load("model.dgmm")            # doctest: +SKIP
     >>> model["weights"], model["means"], model["covariances"]
     >>> json.loads(str(model["header"]))            # what it is, how it was fitted
 
-The header, one JSON text, holds the format's name and version, the covariance structure, a SHA-256
-of the arrays, and the record of the fit.  Files of a newer version are refused, and so are files
-whose size, shapes, checksum or numbers don't fit.
+Files of a newer version are refused, and so are files whose size, shapes, checksum or numbers don't
+fit.
 """
 
 import hashlib
@@ -21,46 +21,47 @@ from typing import Any, Final
 from uuid import uuid4
 
 import numpy as np
+from numpy.typing import NDArray
 
-from dgmm.covariance import STRUCTURES
+from dgmm.covariance import STRUCTURES, Structure
 from dgmm.errors import DataError, ModelFileError
 from dgmm.mixture import Mixture
 from dgmm.places import exists, is_local, place, refuse_existing
 
-FORMAT: Final = "dgmm-model"
 VERSION: Final = 1
-ARRAYS: Final = ("weights", "means", "covariances", "precisions_cholesky")
+"""Of every format here."""
+
+MODEL: Final = "dgmm-model"
+PARAMETERS: Final = ("weights", "means", "covariances", "precisions_cholesky")
+
+Arrays = dict[str, NDArray[Any]]
 
 
-def check_target(url: str, overwrite: bool) -> None:
-    """Raise ``DataError`` unless a model may be put at ``url``, in place of no more than one."""
+def check_target(url: str, format: str, overwrite: bool) -> None:
+    """Raise ``DataError`` unless a file may be put at ``url``, in place of none but its like."""
     if not overwrite:
         refuse_existing(url)
     elif exists(url):
         try:
-            read_model(url)
+            read(url, format)
         except ModelFileError as error:
-            raise DataError(f"{url} is no model file; it is not overwritten") from error
+            raise DataError(f"{url} is no {_kind(format)} file; it is not overwritten") from error
 
 
-def write_model(url: str, mixture: Mixture, record: dict[str, Any], overwrite: bool) -> None:
-    """Write ``mixture`` and the ``record`` of its fit; the file appears whole or not at all."""
-    check_target(url, overwrite)
-    arrays = dict(zip(ARRAYS, _arrays(mixture), strict=True))
-    header = {
-        "format": FORMAT,
-        "version": VERSION,
-        "covariance_type": mixture.structure.name,
-        "sha256": _digest(arrays),
-        "record": record,
-    }
+def write(
+    url: str, format: str, arrays: Arrays, header: dict[str, Any], overwrite: bool = False
+) -> None:
+    """Write a file of a ``format``; it appears whole or not at all."""
+    check_target(url, format, overwrite)
+    header = {"format": format, "version": VERSION, **header}
+    header["sha256"] = digest(arrays, header)
     buffer = io.BytesIO()
     np.savez(buffer, header=np.array(json.dumps(header)), **arrays)  # type: ignore[arg-type]
-    _write(url, buffer.getvalue())
+    _put(url, buffer.getvalue())
 
 
-def read_model(url: str) -> tuple[Mixture, dict[str, Any]]:
-    """Read a mixture and the record of its fit; raises ``ModelFileError`` if that can't be done."""
+def read(url: str, format: str) -> tuple[Arrays, dict[str, Any]]:
+    """The arrays and the header of a file; raises ``ModelFileError`` if it is none, or damaged."""
     try:
         filesystem, path = place(url)
         with filesystem.open(path, "rb") as file:
@@ -68,23 +69,76 @@ def read_model(url: str) -> tuple[Mixture, dict[str, Any]]:
     except Exception as error:  # each file system has errors of its own
         raise ModelFileError(f"{url} can't be read: {error}") from error
     try:
-        return _parse(content)
+        return _parse(content, format)
+    except ModelFileError as error:
+        raise ModelFileError(f"{url} is no usable {_kind(format)} file: {error}") from error
+
+
+def write_model(
+    url: str, mixture: Mixture, header: dict[str, Any], arrays: Arrays, overwrite: bool
+) -> None:
+    """Write ``mixture``, more for the ``header`` and more ``arrays`` to a model file."""
+    own = (mixture.weights, mixture.means, mixture.covariances, mixture.factors)
+    parameters = dict(zip(PARAMETERS, own, strict=True))
+    header = {"covariance_type": mixture.structure.name, **header}
+    write(url, MODEL, {**parameters, **arrays}, header, overwrite)
+
+
+def read_model(url: str) -> tuple[Mixture, dict[str, Any], Arrays]:
+    """A mixture, its header and all arrays; raises ``ModelFileError`` if that can't be had."""
+    arrays, header = read(url, MODEL)
+    try:
+        if not isinstance(header.get("record"), dict):
+            raise ModelFileError("its header has no record of the fit")
+        return _mixture(header, arrays), header, arrays
     except ModelFileError as error:
         raise ModelFileError(f"{url} is no usable model file: {error}") from error
 
 
-def _arrays(mixture: Mixture) -> tuple[np.ndarray, ...]:
-    return mixture.weights, mixture.means, mixture.covariances, mixture.factors
+def structure_of(header: dict[str, Any]) -> Structure:
+    """The structure that a header names."""
+    name = str(header.get("covariance_type"))
+    if name not in STRUCTURES:
+        raise ModelFileError(f"it has unknown covariances {header.get('covariance_type')!r}")
+    return STRUCTURES[name]
 
 
-def _digest(arrays: dict[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
-    for name in ARRAYS:
-        digest.update(np.ascontiguousarray(arrays[name], dtype="<f8").tobytes())
+def expect(arrays: Arrays, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Raise ``ModelFileError`` unless these ``arrays`` are float64, finite, of these ``shapes``."""
+    for name, expected in shapes.items():
+        found = arrays[name]
+        if found.shape != expected or found.dtype != np.float64:
+            raise ModelFileError(
+                f"its {name} are {found.dtype} of shape {found.shape}, "
+                f"not float64 of shape {expected}"
+            )
+        if not np.isfinite(found).all():
+            raise ModelFileError(f"its {name} hold NaN or infinity")
+
+
+def need(arrays: Arrays, names: tuple[str, ...]) -> None:
+    """Raise ``ModelFileError`` unless there are arrays of these ``names``."""
+    if missing := [name for name in names if name not in arrays]:
+        raise ModelFileError(f"it lacks {', '.join(missing)}")
+
+
+def _kind(format: str) -> str:
+    """What people call a format."""
+    return format.removeprefix("dgmm-")
+
+
+def digest(arrays: Arrays, header: dict[str, Any]) -> str:
+    """The SHA-256 of a file's content."""
+    told = {name: value for name, value in header.items() if name != "sha256"}
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(array.tobytes())
     return digest.hexdigest()
 
 
-def _parse(content: bytes) -> tuple[Mixture, dict[str, Any]]:
+def _parse(content: bytes, format: str) -> tuple[Arrays, dict[str, Any]]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = archive.infolist()
@@ -93,55 +147,40 @@ def _parse(content: bytes) -> tuple[Mixture, dict[str, Any]]:
             if sum(m.file_size for m in members) > len(content):
                 raise ModelFileError("its members claim to be larger than the file")
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            header = json.loads(str(archive["header"]))
-            arrays = {name: archive[name] for name in ARRAYS if name in archive}
+            arrays = {name: archive[name] for name in archive.files}
+        header = json.loads(str(arrays.pop("header")))
     except ModelFileError:
         raise
     except Exception as error:  # a damaged archive fails in many ways, none of them ours to list
         raise ModelFileError(f"damaged or of another kind ({error})") from error
-    _check_header(header)
-    return _mixture(header, arrays), header["record"]
-
-
-def _check_header(header: Any) -> None:
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise ModelFileError(f"its header does not say {FORMAT!r}")
+    if not isinstance(header, dict) or header.get("format") != format:
+        raise ModelFileError(f"its header does not say {format!r}")
     if not isinstance(header.get("version"), int) or header["version"] > VERSION:
         raise ModelFileError(
             f"it has version {header.get('version')}, this dgmm reads up to {VERSION}; upgrade dgmm"
         )
-    if str(header.get("covariance_type")) not in STRUCTURES:
-        raise ModelFileError(f"it has unknown covariances {header.get('covariance_type')!r}")
-    if not isinstance(header.get("record"), dict):
-        raise ModelFileError("its header has no record of the fit")
+    if digest(arrays, header) != header.get("sha256"):
+        raise ModelFileError("its checksum does not fit its content")
+    return arrays, header
 
 
-def _mixture(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Mixture:
-    if missing := [name for name in ARRAYS if name not in arrays]:
-        raise ModelFileError(f"it lacks {', '.join(missing)}")
-    structure = STRUCTURES[header["covariance_type"]]
+def _mixture(header: dict[str, Any], arrays: Arrays) -> Mixture:
+    structure = structure_of(header)
+    need(arrays, PARAMETERS)
     means = arrays["means"]
     if means.ndim != 2 or 0 in means.shape:
         raise ModelFileError(f"its means have shape {means.shape}")
     components, dims = means.shape
     shape = structure.shape(components, dims)
-    for name, expected in zip(ARRAYS, ((components,), means.shape, shape, shape), strict=True):
-        if arrays[name].shape != expected or arrays[name].dtype != np.float64:
-            raise ModelFileError(
-                f"its {name} are {arrays[name].dtype} of shape {arrays[name].shape}, "
-                f"not float64 of shape {expected}"
-            )
-        if not np.isfinite(arrays[name]).all():
-            raise ModelFileError(f"its {name} hold NaN or infinity")
-    if _digest(arrays) != header.get("sha256"):
-        raise ModelFileError("its checksum does not fit its numbers")
+    shapes = ((components,), means.shape, shape, shape)
+    expect(arrays, dict(zip(PARAMETERS, shapes, strict=True)))
     weights = arrays["weights"]
     if weights.min() < 0 or abs(weights.sum() - 1) > 1e-9:
         raise ModelFileError("its weights are not a distribution")
-    return Mixture(structure, *(arrays[name] for name in ARRAYS))
+    return Mixture(structure, *(arrays[name] for name in PARAMETERS))
 
 
-def _write(url: str, content: bytes) -> None:
+def _put(url: str, content: bytes) -> None:
     """Write a file that appears whole or not at all, and survives a power cut."""
     filesystem, path = place(url)
     try:

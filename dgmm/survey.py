@@ -187,7 +187,7 @@ def _nothing(dims: int, question: Question) -> Survey:
 def _survey_tile(tile: Block, question: Question) -> Survey:
     count = len(tile.rows)
     nothing = _nothing(tile.rows.shape[1], question)
-    if flaw := describe_flaw(tile) or _weight_flaw(tile):
+    if flaw := describe_flaw(tile) or weight_flaw(tile):
         return replace(nothing, rows=count, flaw=(tile.start, flaw))
     rows = tile.rows.astype(np.float64, order="C")
     numbers = np.arange(tile.start, tile.start + count, dtype=np.int64)
@@ -222,7 +222,7 @@ def _products(away: Array, pairs: bool) -> Array:
     return away @ away.T if pairs else np.sum(away * away, axis=1)
 
 
-def _weight_flaw(tile: Block) -> str | None:
+def weight_flaw(tile: Block) -> str | None:
     """Name the first weight that can't be used, if one can't."""
     if tile.weights is None:
         return None

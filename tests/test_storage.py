@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import dgmm
-from dgmm import DataError, GaussianMixture, ModelFileError, load
+from dgmm import DataError, GaussianMixture, ModelFileError, load, storage
 from dgmm.covariance import STRUCTURES
 
 PARAMETERS = ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_")
@@ -144,7 +144,9 @@ def _compressed(path: Path) -> None:
         np.savez_compressed(out, **arrays)
 
 
-def _changed(**changes: object):  # type: ignore[no-untyped-def]
+def _changed(signed: bool = True, **changes: object):  # type: ignore[no-untyped-def]
+    """Change a file, and its checksum with it if ``signed``."""
+
     def change(path: Path) -> None:
         arrays = dict(np.load(path))
         header = json.loads(str(arrays.pop("header")))
@@ -153,6 +155,8 @@ def _changed(**changes: object):  # type: ignore[no-untyped-def]
                 arrays[name] = value(arrays[name]) if callable(value) else value
             else:
                 header[name] = value
+        if signed:
+            header["sha256"] = storage.digest(arrays, header)
         with path.open("wb") as out:
             np.savez(out, header=np.array(json.dumps(header)), **arrays)
 
@@ -174,7 +178,7 @@ FLAWS = {
     "another format": (_changed(format="other"), "does not say 'dgmm-model'"),
     "unknown covariances": (_changed(covariance_type="round"), "unknown covariances 'round'"),
     "covariances of another kind": (_changed(covariance_type="diag"), "not float64 of shape"),
-    "other weights": (_changed(weights=lambda w: w[::-1]), "checksum"),
+    "other weights": (_changed(signed=False, weights=lambda w: w[::-1]), "checksum"),
     "half precision": (_changed(means=lambda m: m.astype("f2")), "float16"),
     "NaN": (_changed(means=lambda m: m * np.nan), "NaN or infinity"),
     "no record": (_changed(record=None), "no record"),
@@ -182,10 +186,11 @@ FLAWS = {
     "parameters of nothing": (_changed(record={"params": {"memory__x": 1}}), "record of the fit"),
     "a list for the covariances": (_changed(covariance_type=["full"]), "unknown covariances"),
     "a text for the version": (_changed(version="1"), "version 1"),
-    "no checksum": (_changed(sha256=None), "checksum"),
+    "no checksum": (_changed(signed=False, sha256=None), "checksum"),
     "means of no component": (_changed(means=lambda m: m[:0]), "means have shape"),
     "means of one dimension": (_changed(means=lambda m: m[0]), "means have shape"),
-    "weights beyond 1": (_changed(weights=lambda w: 2 * w), "checksum"),
+    "weights beyond 1": (_changed(weights=lambda w: 2 * w), "not a distribution"),
+    "another number in the record": (_changed(signed=False, record={"n_iter": 1}), "checksum"),
 }
 
 
