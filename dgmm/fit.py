@@ -23,7 +23,7 @@ from dgmm import em, seeding
 from dgmm.covariance import Array, Structure
 from dgmm.em import Setting, Stop, Textbook, Walk
 from dgmm.errors import DataError, UsageError
-from dgmm.ladder import AMPLE, Anchored, Nearby, Rung, Samples, climb
+from dgmm.ladder import AMPLE, ENOUGH, Anchored, Nearby, Rung, Samples, climb
 from dgmm.mixture import Mixture
 from dgmm.race import race, seeded
 from dgmm.seeding import representative
@@ -37,8 +37,11 @@ TOL: Final = 1e-3
 RACEABLE: Final = 10
 """How many rows for each free parameter a race needs."""
 
-GUIDE: Final = 8
+GUIDE: Final = 32
 """An anchored sample is at most this part of all rows: hundreds of passes over it must be cheap."""
+
+ROOM: Final = 1 << 22
+"""How many numbers the sample may have where it need not have more: 34 MB."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,8 @@ class Request:
         """What the first sweep asks for."""
         seed = seeding.sample_seed(self.random)
         pairs = self.structure.shared
-        wanted = AMPLE * self.parameters(dims) if self.strategy == "auto" else 0
+        wanted = max(AMPLE * self.parameters(dims), min(rows // GUIDE, ROOM // dims))
+        wanted = wanted if self.strategy == "auto" else 0
         return Question.about(rows, dims, self.components, seed, weighted, pairs, wanted)
 
     def parameters(self, dims: int) -> int:
@@ -169,10 +173,11 @@ def _auto(found: Survey, setting: Setting, request: Request, samples: Samples | 
         return [Squarem.of(setting, start, stop) for start in starts]
     climbed = [climb(ladder, start) for start in starts]
     top = max(climbed, key=lambda walk: walk.best.objective)
-    guides = [each for each in ladder if GUIDE * len(each.sample.rows) <= found.weighted]
-    if not guides:
+    guide = min(len(samples.sample.keys), found.weighted // GUIDE)
+    if guide < ENOUGH * parameters:
         return [Squarem.of(setting, top.best.mixture, stop, top.lengths)]
-    return [Anchored.of(setting, top, stop, guides[-1], found.weighted)]
+    rung = samples.rung(guide, setting)
+    return [Anchored.of(setting, top, stop, rung, found.weighted)]
 
 
 def _raced(track: Rung, request: Request) -> Mixture:

@@ -196,29 +196,20 @@ class Anchor:
     about: Array
     total: Array | None = None
 
-    @classmethod
-    def between(
-        cls, whole: Statistics, part: Statistics, layout: Structure, total: Array | None = None
-    ) -> "Anchor":
-        """What ``part`` lacks to be like ``whole``, both about the same points, weight by weight.
-
-        Joined to the statistics of the same rows under the same mixture, it makes those of the
-        whole, scaled down to the weight of the part.
-        """
-        sums = whole.sums * (part.weight / whole.weight) - part.sums
-        return cls(layout, sums, whole.about, total)
+    def linear(self, form: Form, weight: float) -> float:
+        """sum_k c_k . eta_k under ``form``; rows of this ``weight`` are of the sums' size."""
+        found = form.pairing(self.sums / weight, self.about) * weight
+        if form.whole and self.total is not None:
+            found += form.mixture.structure.common_sum(form.mixture.factors, self.total)
+        return found
 
     def join(self, statistics: Statistics, form: Form) -> Statistics:
         """The joint statistics, with their objective under ``form``: minus infinity if unknown."""
         if form.layout is not self.layout:
             return replace(statistics, objective=-np.inf, log_likelihood=-np.inf)
         weight = statistics.weight  # divided by it, the terms of a square are of one size
-        each = self.sums / weight
-        sums = self.layout.moved(each, form.about - self.about) * weight
-        linear = form.pairing(each, self.about) * weight
-        if form.whole and self.total is not None:
-            mixture = form.mixture
-            linear += mixture.structure.common_sum(mixture.factors, self.total)
+        sums = self.layout.moved(self.sums / weight, form.about - self.about) * weight
+        linear = self.linear(form, weight)
         return replace(
             statistics,
             sums=statistics.sums + sums,
