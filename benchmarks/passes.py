@@ -38,7 +38,7 @@ STILL, WHILE = 1e-3 * NEAR, 20
 PASSES = f"""\
 {COMPONENTS} components, full, {DIMS} columns; seeds: {{seeds}}, medians of them. EM begins with
 k-means, SQUAREM at its very start, "auto" without one. Passes are over all rows: surveys count, and
-work on samples by its rows; k-means does not. "To the best" is until within {NEAR} p / (2 N) of the
+work on samples by its rows (times components); k-means does not. "To the best" is until within {NEAR} p / (2 N) of the
 highest objective that any of the three led to, "to its own" of where the method itself led, found
 by going on from its end; in brackets, how many seeds got there. EM is given up after {MOST:,}
 iterations or when it stands still: what follows a > are the passes made by then, which also serve
@@ -143,7 +143,7 @@ class Case:
         ends: list[Mixture] = []
         for progress in islice(model.fit_passes(self.rows), 1, most):  # the survey is the first
             ends = [*ends[:1], progress.mixture]
-            passes = progress.passes + progress.nearby / self.count
+            passes = progress.passes + progress.nearby / (self.count * COMPONENTS)
             steps.append((passes, progress.best.best.objective / self.resolution))
             if len(steps) % 50 == 1:
                 case = f"{self.family}, {self.count:,}, {self.structure}, seed {self.seed}"

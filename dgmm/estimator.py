@@ -416,7 +416,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             "rows": found.rows,
             "weight": found.weight,
             "passes": progress.passes,
-            "sample_passes": progress.nearby / found.rows,
+            "sample_passes": progress.nearby / (found.rows * best.mixture.components),
             "rejected": walk.rejected,
             "stopped_by": walk.reason,
             "estimated_gap": walk.gap if np.isfinite(walk.gap) else None,

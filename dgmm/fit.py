@@ -108,7 +108,7 @@ class Progress:
     walks : tuple of Walk
         Empty after the first sweep.
     nearby : int
-        Rows of the sample evaluated so far, times mixtures.
+        Rows of the sample evaluated so far, times components.
     """
 
     passes: int
@@ -144,7 +144,8 @@ def fit(
     samples = None if nearby is None else Samples(representative(found), found.weighted, nearby)
     walks = STRATEGIES[request.strategy](found, setting, request, samples)
     for passes, reached in enumerate(em.run(sweep, walks), start=2):
-        yield Progress(passes, found, setting, reached, 0 if samples is None else samples.cost.rows)
+        spent = 0 if samples is None else samples.cost.densities
+        yield Progress(passes, found, setting, reached, spent)
 
 
 def _textbook(

@@ -92,9 +92,9 @@ Nearby = Callable[[Array, Array | None], Sweep]
 
 @dataclass
 class Cost:
-    """Rows times mixtures evaluated in memory: the one thing here that counts as it goes."""
+    """Rows times components evaluated in memory: the one thing here that counts as it goes."""
 
-    rows: int = 0
+    densities: int = 0
 
 
 def over(sample: Sample, nearby: Nearby) -> Sweep:
@@ -153,7 +153,9 @@ class Rung:
     def climb(self, walks: list[Walk], sweeps: int = RUNG_ITERATIONS + 1) -> list[Walk]:
         """The walks after so many sweeps more, or at their ends."""
         for _, reached in zip(range(sweeps), run(self.sweep, walks), strict=False):
-            self.cost.rows += len(self.sample.rows) * sum(w.trial is not None for w in walks)
+            trials = [walk.trial for walk in walks if walk.trial is not None]
+            components = sum(trial.mixture.components for trial in trials)
+            self.cost.densities += len(self.sample.rows) * components
             walks = list(reached)
         return walks
 

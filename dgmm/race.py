@@ -7,10 +7,10 @@ Biernacki, Celeux and Govaert, 2003, with successive halving).  They are ranked 
 likelihood, which is what is wanted, not by the squared distances that k-means lowers.
 
 Then the winner is taken apart: two components are merged and a third is split, for a few choices
-of three, again side by side; the best is kept if it is better (Ueda, Nakano, Ghahramani and Hinton,
-SMEM algorithm for mixture models, 2000).  What merging two costs is at most Runnalls' bound
-(Kullback-Leibler approach to Gaussian mixture reduction, 2007); what splitting one brings is found
-by EM with two components on its rows alone.
+of three, again side by side and soon with fewer; the best is kept if it is better (Ueda, Nakano,
+Ghahramani and Hinton, SMEM algorithm for mixture models, 2000).  What merging two costs is at most
+Runnalls' bound (Kullback-Leibler approach to Gaussian mixture reduction, 2007); what splitting one
+brings is found by EM with two components on its rows alone.
 """
 
 from collections.abc import Iterator
@@ -41,6 +41,7 @@ SOME: Final = 1e-3
 """Rows of a smaller share in a component tell nothing of it."""
 
 TRIAL_SWEEPS: Final = 10
+FINALISTS: Final = 2
 ROUNDS: Final = 3
 
 
@@ -77,9 +78,11 @@ def _taken_apart(rung: Rung, winner: Walk) -> Mixture:
     for _ in range(ROUNDS):
         mixture = winner.best.mixture
         starts = [_exchanged(rung, mixture, each) for each in _exchanges(rung, mixture)]
-        trials = [_walk(rung, start) for start in starts]
-        *walks, winner = rung.climb([*trials, winner], TRIAL_SWEEPS)
-        best = max([winner, *walks], key=_objective)
+        trials = rung.climb([_walk(rung, start) for start in starts], TRIAL_SWEEPS // 2)
+        trials = sorted(trials, key=_objective, reverse=True)[:FINALISTS]
+        trials = rung.climb(trials, TRIAL_SWEEPS // 2)
+        (winner,) = rung.climb([winner], TRIAL_SWEEPS)
+        best = max([winner, *trials], key=_objective)
         worth = rung.resolution(mixture) / mixture.components
         if _objective(best) - _objective(winner) < worth:
             break

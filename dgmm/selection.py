@@ -223,10 +223,10 @@ def select(
         if criterion.measure is None or rounds.bit_count() == 1:
             candidates = _valued(counted, criterion, candidates, found.weight)
             candidates = _dropped(criterion, candidates, found.weight, counted.passes)
-        yield Standings(counted.passes, found, tuple(candidates), samples.cost.rows)
+        yield Standings(counted.passes, found, tuple(candidates), samples.cost.densities)
     if criterion.measure is not None:
         candidates = _valued(counted, criterion, candidates, found.weight)
-        yield Standings(counted.passes, found, tuple(candidates), samples.cost.rows)
+        yield Standings(counted.passes, found, tuple(candidates), samples.cost.densities)
 
 
 def _starting(found: Survey, requests: Sequence[Request], samples: Samples) -> list[Candidate]:
