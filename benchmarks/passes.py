@@ -38,12 +38,13 @@ STILL, WHILE = 1e-3 * NEAR, 20
 PASSES = f"""\
 {COMPONENTS} components, full, {DIMS} columns; seeds: {{seeds}}, medians of them. EM begins with
 k-means, SQUAREM at its very start, "auto" without one. Passes are over all rows: surveys count, and
-work on samples by its rows (times components); k-means does not. "To the best" is until within {NEAR} p / (2 N) of the
-highest objective that any of the three led to, "to its own" of where the method itself led, found
-by going on from its end; in brackets, how many seeds got there. EM is given up after {MOST:,}
-iterations or when it stands still: what follows a > are the passes made by then, which also serve
-for "EM / auto, own". "EM / auto, best" is over the seeds where EM got there, and 0 where only EM
-did. "Below the best": the objective where it stopped, in p / (2 N), median and worst."""
+work on samples by its rows (times components); k-means does not. "To the best" is until within
+{NEAR} p / (2 N) of the highest objective that any of the three led to, "to its own" of where the
+method itself led, found by going on from its end; in brackets, how many seeds got there. EM is
+given up after {MOST:,} iterations or when it stands still: what follows a > are the passes made by
+then, which also serve for "EM / auto, own". "EM / auto, best" is over the seeds where EM got there,
+and 0 where only EM did. "Below the best": the objective where it stopped, in p / (2 N), median and
+worst."""
 STOPS = f"""\
 The gain that was left when the fit stopped, in p / (2 N), median and worst (seeds: {{seeds}}): as
 estimated, and as found by SQUAREM down to 1e-5 and EM after it, in float64. Fits stop when the

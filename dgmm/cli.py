@@ -1,4 +1,4 @@
-"""The command line: ``dgmm fit | select | predict | score | show | plan | demo``.
+"""The command line: ``dgmm fit | select | update | predict | score | show | plan | demo``.
 
 Results go to standard output, progress and warnings to standard error.  Exit codes: 0 done, 1 a
 crash, 2 usage, 3 data that can't be used or a plan that does not fit (see ``dgmm.errors``).
@@ -532,6 +532,50 @@ def score(
     ):
         scored = fitted.criteria(dataset, sweep=engine.over(dataset, client, threads, meter))
     _tell({"model": model, "data": data, "rows": dataset.rows, **scored}, as_json)
+
+
+@main.command(cls=_Command, epilog=EXIT_CODES)
+@data_argument
+@model_option
+@click.option("-o", "--output", required=True, metavar="PATH", help="Where the new model goes.")
+@weights_option
+@machine_options
+@missing_option
+@overwrite_option
+@json_option
+@quiet_option
+def update(
+    data: str,
+    model: str,
+    output: str,
+    weights: str | None,
+    scheduler: str | None,
+    workers: int | None,
+    threads: int | None,
+    connect_timeout: float,
+    missing: str,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Learn from DATA, rows that MODEL has not seen, in one pass over them alone.
+
+    A step of incremental EM: the statistics of all rows seen before are in the model file. The
+    objective it tells is a lower bound of that of all rows seen.
+
+    Example: dgmm update tonight.zarr -m model.dgmm -o model.dgmm --overwrite
+    """
+    _check_model_target(output, overwrite)
+    fitted, dataset = _open_both(model, data, weights, missing)
+    meter = Meter()
+    with (
+        _machines(scheduler, workers, connect_timeout) as client,
+        progress.sweep_bar(meter, dataset.rows, "update", quiet),
+    ):
+        found = fitted.summarize(dataset, sweep=engine.over(dataset, client, threads, meter))
+    fitted.update(fitted.summary_ + found)
+    fitted.save(output, overwrite=overwrite)
+    _tell(_summary(fitted, output), as_json)
 
 
 @main.command(cls=_Command, epilog=EXIT_CODES)

@@ -240,16 +240,17 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             return self.fit(X, sample_weight=sample_weight)
         return self.update(self._summary + self.summarize(X, sample_weight))
 
-    def summarize(self, X: Data, sample_weight: Data = None) -> Summary:
+    def summarize(self, X: Data, sample_weight: Data = None, sweep: Sweep | None = None) -> Summary:
         """The statistics of rows ``X`` under the fitted mixture, in one pass; nothing is fitted.
 
         Those of rows at different sites add up, can be saved, and go to ``update``: so many sites
-        can fit one mixture together, each round an EM iteration over the rows of all.
+        can fit one mixture together, each round an EM iteration over the rows of all.  ``sweep`` is
+        the engine to use, by default the one that ``fit`` would.
         """
         check_is_fitted(self)
         dataset = self._dataset(X, sample_weight)
-        with closing(engine.over(dataset, threads=self._threads)) as sweep:
-            return self._summary.summarize(sweep, self.mixture_, native.chosen())
+        sweep = sweep or engine.over(dataset, threads=self._threads)
+        return self._summary.summarize(sweep, self.mixture_, native.chosen())
 
     def update(self, summary: Summary) -> Self:
         """Take the M-step from a ``summary``, which becomes ``summary_``.

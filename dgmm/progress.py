@@ -125,6 +125,8 @@ class _Pace:
             said += f", change {walk.change:.2e}"
         if math.isfinite(walk.gap):
             said += f", {walk.gap:.1e} to go"
+        if walk.stop.target > 0:
+            return f"{said} (stops below {walk.stop.target:.1e}), {rate}"
         left = self._iterations_left(walk.change, len(walk.trace))
         self._change = walk.change
         return f"{said}, {rate}, at most {_clock(left * seconds)} left"

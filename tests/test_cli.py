@@ -18,7 +18,7 @@ from sklearn.mixture import GaussianMixture as Reference
 import dgmm
 from dgmm.cli import main
 
-COMMANDS = ("fit", "predict", "score", "show", "plan", "demo")
+COMMANDS = ("fit", "select", "update", "predict", "score", "show", "plan", "demo")
 
 
 def run(*words: object, cwd: Path) -> Result:
@@ -89,6 +89,20 @@ def test_fit_show_score_predict(store: Path, blobs: np.ndarray) -> None:
         written = zarr.open_array(store / out, mode="r")
         np.testing.assert_allclose(written[:], values, rtol=1e-12, atol=1e-12)
         assert written.shape[0] == 3000
+
+
+def test_update_learns_from_more_rows(store: Path, model: Path, blobs: np.ndarray) -> None:
+    more = blobs[:700] + 0.1
+    np.save(store / "more.npy", more)
+    command = ("update", "more.npy", "-m", "model.dgmm", "-o", "model.dgmm")
+    refused = run(*command, cwd=store)
+    assert refused.exit_code == 3
+    expected = dgmm.load(model).partial_fit(more)
+    done = run(*command, "--overwrite", "--json", cwd=store)
+    assert done.exit_code == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["strategy"], told["rows"]) == ("incremental", 3700)
+    np.testing.assert_array_equal(dgmm.load(model).means_, expected.means_)
 
 
 @pytest.mark.parametrize(

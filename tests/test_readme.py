@@ -31,6 +31,7 @@ def test_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "score",
         "predict",
         "select",
+        "update",
     }
     for command in commands:
         done = CliRunner().invoke(main, command.split())
