@@ -3,11 +3,13 @@
 from dgmm.dataset import Dataset, open_dataset
 from dgmm.errors import (
     BlockError,
+    CheckpointError,
     ClusterError,
     DataError,
     DegenerateWarning,
     DgmmError,
     DgmmWarning,
+    LostError,
     ModelFileError,
     ObjectiveFellWarning,
     PlanError,
@@ -23,6 +25,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BlockError",
+    "CheckpointError",
     "ClusterError",
     "DataError",
     "Dataset",
@@ -30,6 +33,7 @@ __all__ = [
     "DgmmError",
     "DgmmWarning",
     "GaussianMixture",
+    "LostError",
     "Mixture",
     "MixtureSearch",
     "ModelFileError",

@@ -1,12 +1,17 @@
 """The command line: ``dgmm fit | select | update | predict | score | show | plan | demo``.
 
 Results go to standard output, progress and warnings to standard error.  Exit codes: 0 done, 1 a
-crash, 2 usage, 3 data that can't be used or a plan that does not fit (see ``dgmm.errors``).
+crash, 2 usage, 3 data that can't be used or a plan that does not fit (see ``dgmm.errors``), 4
+interrupted, and the same command goes on where it stopped.
 """
 
 import json
+import logging
 import math
+import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,7 +32,7 @@ from dgmm.covariance import STRUCTURES
 from dgmm.dataset import BLOCK_BYTES, Dataset, open_dataset
 from dgmm.em import PRECISIONS
 from dgmm.engine import Meter
-from dgmm.errors import DataError, DgmmError
+from dgmm.errors import DataError, DgmmError, LostError
 from dgmm.estimator import GaussianMixture, load
 from dgmm.fit import STRATEGIES
 from dgmm.kernel import ANSWERS
@@ -39,14 +44,15 @@ from dgmm.selection import CRITERIA
 
 EXIT_CODES = """\b
 Exit codes: 0 done; 1 crash; 2 usage; 3 data that can't be used, or a plan
-that does not fit in memory (running it again won't help); 130 Ctrl-C.
+that does not fit in memory (running it again won't help); 4 interrupted, and
+the same command goes on (with --checkpoint; else 130 Ctrl-C, 143 SIGTERM).
 """
 
 LOOPBACK = "127.0.0.1:0"
 """Where a cluster of this machine serves its dashboard: for nobody else to see."""
 
-INTERRUPTED = 130
-"""The exit code after Ctrl-C, as shells have it."""
+RESUMABLE = 4
+"""The exit code of an interrupted fit that has a checkpoint; without, it is as shells have it."""
 
 HELP = """\
 Fit Gaussian mixtures to data that does not fit in memory.
@@ -68,16 +74,68 @@ class _Command(click.Command):
     """A command that turns dgmm's errors into a message and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        with warnings.catch_warnings():
+        resumable = ctx.params.get("checkpoint") is not None
+        with warnings.catch_warnings(), _interruptible(resumable), _logged():
             warnings.showwarning = _show_warning
             try:
                 return super().invoke(ctx)
             except DgmmError as error:
                 click.echo(f"Error: {error}", err=True)
+                lost = resumable and isinstance(error, LostError)
+                ctx.exit(RESUMABLE if lost else error.exit_code)
+            except _Interrupted as error:
+                if resumable:
+                    click.echo("Interrupted: the same command goes on where it stopped.", err=True)
+                else:
+                    click.echo("Interrupted: nothing was written.", err=True)
                 ctx.exit(error.exit_code)
-            except KeyboardInterrupt:
-                click.echo("Interrupted: nothing was written.", err=True)
-                ctx.exit(INTERRUPTED)
+
+
+class _Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM."""
+
+    def __init__(self, exit_code: int) -> None:
+        self.exit_code = exit_code
+
+
+@contextmanager
+def _interruptible(resumable: bool) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end what is inside in good order; a second one ends it at once."""
+
+    def stop(number: int, frame: Any) -> None:
+        code = RESUMABLE if resumable else 128 + number
+        for each in before:
+            signal.signal(each, lambda *_: os._exit(code))
+        raise _Interrupted(code)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for each in (signal.SIGINT, signal.SIGTERM):
+            if (was := signal.getsignal(each)) is not signal.SIG_IGN:
+                before[each] = was
+                signal.signal(each, stop)
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    """What dgmm logs is told in a line each."""
+    handler, log = logging.StreamHandler(sys.stderr), logging.getLogger("dgmm")
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.addHandler(handler)
+    level, propagate = log.level, log.propagate
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+        log.propagate = propagate
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -246,6 +304,17 @@ def main() -> None:
     show_default=True,
     help="auto: single in early passes, where a bound shows it to be good enough.",
 )
+@click.option(
+    "--checkpoint",
+    metavar="PATH",
+    help="A directory where each pass leaves what it reached; the same command goes on from there.",
+)
+@click.option(
+    "--resume/--no-resume",
+    default=True,
+    show_default=True,
+    help="Go on from the checkpoint, or begin anew in its place.",
+)
 @machine_options
 @memory_option
 @cache_option
@@ -268,6 +337,8 @@ def fit(
     max_iter: int,
     reg_covar: float,
     precision: str,
+    checkpoint: str | None,
+    resume: bool,
     scheduler: str | None,
     workers: int | None,
     threads: int | None,
@@ -300,6 +371,8 @@ def fit(
         memory=memory,
         cache=cache,
         precision=precision,
+        checkpoint=checkpoint,
+        resume=resume,
     )
     meter = Meter()
     with _machines(scheduler, workers, connect_timeout) as client:

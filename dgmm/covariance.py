@@ -87,6 +87,8 @@ class Structure(ABC):
 
     def moved(self, sums: Array, by: Array) -> Array:
         """Sums (K, P) of T(x - by_k), from ``sums`` (K, P) of T(x); ``by`` is (K, D)."""
+        size = np.exp2(np.round(np.log2(max(1e-300, np.abs(sums[:, 0]).max()))))
+        sums = sums / size  # means and ``by`` are of one size, and so are the squares below
         counts, first, dims = sums[:, :1], sums[:, 1 : 1 + by.shape[1]], by.shape[1]
 
         def squares(points: Array) -> Array:
@@ -96,7 +98,7 @@ class Structure(ABC):
 
         mixed = 0.5 * (squares(first + by) - squares(first - by))  # 2 x y, if a square is x x
         second = sums[:, 1 + dims :] - mixed + counts * squares(by)
-        return np.concatenate([counts, first - counts * by, second], axis=1)
+        return size * np.concatenate([counts, first - counts * by, second], axis=1)
 
     @abstractmethod
     def coordinates(self, factors: Array, covariances: Array) -> Array:

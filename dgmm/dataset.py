@@ -138,11 +138,12 @@ class ZarrSource(Source):
     def __init__(self, array: "zarr.Array[Any]", name: str, missing: str) -> None:
         self.name, self._array = name, array
         self.shape, self.dtype = array.shape, np.dtype(array.dtype)
+        self._strict = missing == "error"
         store = array.store
         self.here = isinstance(store, zarr.storage.MemoryStore) or (
             isinstance(store, zarr.storage.FsspecStore) and "memory" in protocols(store.fs)
         )
-        if missing == "error" and (lost := self._missing()):
+        if self._strict and (lost := self._missing()):
             first, stored, expected = lost
             raise DataError(
                 f"{name} lacks chunk {first!r} ({stored} of {expected} are stored). "
@@ -174,7 +175,28 @@ class ZarrSource(Source):
         return self._even_cuts(unit, block_bytes)
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
-        return np.asarray(self._array[start:stop])
+        rows = np.asarray(self._array[start:stop])
+        if self._strict:
+            self._check_stored(rows, start)
+        return rows
+
+    def _check_stored(self, rows: NDArray[Any], start: int) -> None:
+        """Raise ``DataError`` if a chunk of ``rows`` is gone: Zarr reads that as the fill value."""
+        array = self._array
+        unit, fill = array.shards or array.chunks, array.fill_value
+        step = unit[0]
+        for first in range(start // step * step, start + len(rows), step):
+            part = rows[max(0, first - start) : first - start + step]
+            if part.size and _all_equal(part.reshape(-1)[:1], fill) and _all_equal(part, fill):
+                places = np.ndindex(*(-(-n // c) for n, c in zip(array.shape, unit, strict=True)))
+                for place in (each for each in places if each[0] == first // step):
+                    key = array.metadata.encode_chunk_key(place)
+                    if not sync(array.store.exists(f"{array.path}/{key}" if array.path else key)):
+                        raise DataError(f"{self.name} has lost chunk {key!r} since it was opened")
+
+
+def _all_equal(values: NDArray[Any], fill: Any) -> bool:
+    return bool(np.all((values == fill) | ((values != values) & (fill != fill))))
 
 
 class DaskSource(Source):

@@ -33,6 +33,7 @@ from typing import Final, Self
 import numpy as np
 
 from dgmm.covariance import Array, Structure
+from dgmm.errors import DataError
 from dgmm.kernel import SINGLE_TOLERANCE, TOLERANCE, Anchor, Form, Given, penalties
 from dgmm.mixture import Frame, Mixture
 from dgmm.native import KERNELS
@@ -67,6 +68,8 @@ class Setting:
         One of ``PRECISIONS``: whether sweeps may be in single precision where that is good enough.
     anchor : Anchor or None
         What is added to the statistics of each sweep.
+    moments : ((D,), float) or None
+        The means of x and of |x|^2, in the frame; None where sweeps are not of the surveyed rows.
     """
 
     structure: Structure
@@ -78,6 +81,7 @@ class Setting:
     kernel: str = "numpy"
     precision: str = "float64"
     anchor: Anchor | None = None
+    moments: tuple[Array, float] | None = None
 
     @classmethod
     def of(
@@ -95,11 +99,21 @@ class Setting:
         reg = reg_covar / frame.scale**2
         spread = np.sqrt(np.sum(variance / frame.scale**2))
         total = None
+        offset = (found.mean - frame.shift) / frame.scale
         if found.scatter.ndim == 2:
-            offset = (found.mean - frame.shift) / frame.scale
             total = found.scatter / frame.scale[:, None] / frame.scale
             total = total + found.weight * offset[:, None] * offset
-        return cls(structure, frame, reg, found.weight, total, float(spread), kernel, precision)
+        return cls(
+            structure,
+            frame,
+            reg,
+            found.weight,
+            total,
+            float(spread),
+            kernel,
+            precision,
+            moments=(offset, float(np.sum(found.variance / frame.scale**2 + offset**2))),
+        )
 
     def single_bound(self, mixture: Mixture) -> float:
         """The bound on single precision's error in log-densities; infinity if it is too large.
@@ -192,6 +206,8 @@ def evaluate(sweep: Sweep, settings: Sequence[Setting], trials: Sequence[Trial])
     swept = sweep(kernel.e_step, Given(settings[0].frame, forms))
     states = []
     for (setting, trial), form, statistics in zip(pairs, forms, swept.parts, strict=True):
+        if setting.moments is not None:
+            _check_same_rows(statistics, form, setting.weight, *setting.moments)
         if setting.anchor is not None:
             statistics = setting.anchor.join(statistics, form)
         common = form.common_sum(setting.total)
@@ -203,6 +219,33 @@ def evaluate(sweep: Sweep, settings: Sequence[Setting], trials: Sequence[Trial])
         degenerate = trial.vanished, trial.collapsed
         states.append(State(trial.mixture, statistics, objective, score, *degenerate, bound))
     return states
+
+
+SAME: Final = (1e-6, 1e-3)
+"""How far moments may be off by rounding, in double and single precision, where 1 is the spread."""
+
+
+def _check_same_rows(
+    statistics: Statistics, form: Form, weight: float, mean: Array, size: float
+) -> None:
+    """Raise ``DataError`` unless a sweep saw the rows of the survey.
+
+    The shares of a row sum to 1; so whatever the mixture, counts sum to the ``weight``, and x and
+    |x|^2 have the ``mean`` and the mean ``size`` that they had.
+    """
+    dims = len(mean)
+    sums = form.layout.moved(statistics.sums, -statistics.about).sum(axis=0) / weight
+    square = np.empty((len(sums) - 1 - dims, dims))
+    form.layout.square(np.eye(dims), square)
+    off = [abs(sums[0] - 1), np.abs(sums[1 : 1 + dims] - mean).max() / (1 + np.sqrt(size))]
+    if len(square):
+        off.append(abs(sums[1 + dims :] @ (square.sum(axis=1) > 0) - size) / (1 + size))
+    moved = 1e-14 * np.max(np.sum(statistics.about**2, axis=1))  # what it costs to move the sums
+    if not max(off) < SAME[form.single] + moved:
+        raise DataError(
+            "the rows are not those of the first pass: their weight, mean or spread have changed, "
+            f"by {max(off):.1e} of it. Something writes to them; fit again when it is done"
+        )
 
 
 def m_step(statistics: Statistics, setting: Setting, before: Mixture) -> Trial:

@@ -12,12 +12,19 @@ lost with it.  Only the final sum comes back.  The rows of a Dask array come thr
 **Reading** goes on while blocks are computed on, one block ahead of each thread.  A process may
 keep blocks between sweeps (``Cache``); on a cluster each run of blocks then has a worker that is
 asked first, but any may take it: a block that is not there is read again.
+
+**What may go wrong on a cluster.**  Dask itself runs the tasks of a dead worker again.  Where the
+scheduler or the connection is lost, the sweep is begun again when they are back, ``ATTEMPTS`` times
+at most, with keys never used before.  Workers that don't answer while nothing gets done are
+dropped, so their tasks go to others.  Nothing of an abandoned sweep gets into another's result.
 """
 
 import asyncio
 import ctypes
+import logging
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
@@ -27,6 +34,7 @@ from functools import cache, partial
 from typing import Any, Final, Protocol, TypeVar
 from uuid import uuid4
 
+import dask
 import numpy as np
 from dask.delayed import delayed
 from dask.system import CPU_COUNT
@@ -38,9 +46,11 @@ from threadpoolctl import ThreadpoolController
 
 from dgmm.cache import Cache, cache_for, forget
 from dgmm.dataset import DaskSource, Dataset, Source, open_dataset
-from dgmm.errors import BlockError, ClusterError
+from dgmm.errors import BlockError, ClusterError, LostError
 from dgmm.statistics import Mergeable
 from dgmm.sweep import Block, Sweep, Tree, tree_sum
+
+log = logging.getLogger("dgmm")
 
 G = TypeVar("G")
 S = TypeVar("S")
@@ -60,8 +70,20 @@ RETRIES: Final = 2
 M_MMAP_THRESHOLD: Final = -3
 """As in malloc.h."""
 
-CLOSE_SECONDS: Final = 5
-"""How long to wait for workers to let go of what they keep."""
+ATTEMPTS: Final = 5
+"""How often a sweep is begun before the cluster is given up."""
+
+RETURN_SECONDS: Final = 300
+"""How long to wait for a lost scheduler to come back."""
+
+QUIET_SECONDS: Final = 60
+"""After how long without a finished task to ask the workers whether they live; see ``patience``."""
+
+ANSWER_SECONDS: Final = 10
+"""How long a worker may take to say so."""
+
+ALIKE: Final = ("dgmm", "dask", "distributed", "numpy", "zarr", "numcodecs")
+"""The packages whose versions must be the same everywhere."""
 
 WORKER_SECONDS: Final = 60
 """How long to wait for a cluster's first worker."""
@@ -268,32 +290,71 @@ class Threads:
         self.cache.clear()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Cluster:
-    """Sweeps with the workers of a Dask cluster."""
+    """Sweeps with the workers of a Dask cluster.
+
+    ``client`` is replaced if it can't be saved; ``address`` is its scheduler's, once it was used;
+    ``alike`` are the workers found fit to serve.
+    """
 
     dataset: Dataset
     client: Client
     meter: Meter = field(default_factory=Meter)
     cache_bytes: int = 0
     token: str = field(default_factory=lambda: uuid4().hex)
+    address: str = ""
+    alike: frozenset[str] = frozenset()
+    own: ExitStack = field(default_factory=ExitStack)
 
     def close(self) -> None:
         """Free what is kept, as far as workers answer: nothing is lost where they don't."""
-        if not self.cache_bytes or self.client.status != "running":
-            return
-
-        async def ask() -> None:
-            with suppress(OSError, TimeoutError, *LOST):
-                told = self.client.run(forget, self.token, wait=False, on_error="ignore")
-                await asyncio.wait_for(told, CLOSE_SECONDS)
-
-        self.client.sync(ask)
+        with self.own:
+            if self.cache_bytes and self.client.status == "running":
+                _ask(self.client, forget, self.token, wait=False, on_error="ignore")
 
     def __call__(self, fn: Callable[[Block, G], T], given: G) -> T:
+        if not self.address:
+            if self.client.status != "running":
+                raise ClusterError("the Client is closed: there is no cluster to use")
+            self.address = self.client.scheduler.address
+        for attempt in range(1, ATTEMPTS + 1):
+            counted = self.meter.rows
+            try:
+                return self._sweep(fn, given)
+            except LostError as error:
+                if attempt == ATTEMPTS:
+                    raise
+                log.warning("%s: begun again, %d of %d", error, attempt + 1, ATTEMPTS)
+                self.meter.add(counted - self.meter.rows)
+                self._find_again(self.address)
+        raise AssertionError
+
+    def _find_again(self, address: str) -> None:
+        """Wait until the scheduler is back."""
+        until = time.monotonic() + RETURN_SECONDS
+        while time.monotonic() < until:
+            if self.client.status == "running":
+                return
+            if self.client.status == "closed":
+                with suppress(OSError, TimeoutError):
+                    client = Client(
+                        address,
+                        timeout=ANSWER_SECONDS,
+                        set_as_default=False,
+                        security=self.client.security,
+                    )
+                    self.client = self.own.enter_context(client)
+            time.sleep(0.5)
+        raise LostError(f"the Dask scheduler at {address} did not come back in {RETURN_SECONDS} s")
+
+    def _sweep(self, fn: Callable[[Block, G], T], given: G) -> T:
+        workers = _wait_for_threads(self.client)
+        if not self.alike.issuperset(workers):
+            _check_alike(self.client)
+            self.alike = frozenset(workers)
         if self.dataset.lazy:
             return self._through_graph(fn, given)
-        workers = _wait_for_threads(self.client)
         threads = sum(workers.values())
         step = run_length(self.dataset, threads)
         runs = [
@@ -305,7 +366,7 @@ class Cluster:
         try:
             few = len(runs) <= 2 * threads
             futures += self._submit(job, runs, workers, few and _is_small(job, len(runs)))
-            return futures[-1].result()
+            return _watched(self.client, futures)
         except LOST as error:
             raise _lost(error) from error
         except KilledWorker as error:
@@ -401,10 +462,9 @@ class Cluster:
         add = delayed(tree_sum, pure=False)
         while len(level) > 1:
             level = [add(level[i : i + FAN_IN]) for i in range(0, len(level), FAN_IN)]
-        _wait_for_threads(self.client)
         future = self.client.compute(level[0], retries=RETRIES)
         try:
-            result = future.result()
+            result = _watched(self.client, [future])
         except BlockError:
             raise
         except LOST as error:
@@ -423,19 +483,85 @@ class Cluster:
 def _wait_for_threads(client: Client) -> dict[str, int]:
     """How many threads each worker has, once there is a worker."""
     if client.status != "running":
-        raise ClusterError("the Dask cluster was lost: its scheduler does not answer")
-    if not client.nthreads():
-        try:
+        raise LostError("the Dask cluster was lost: its scheduler does not answer")
+    try:
+        if not client.nthreads():
             client.wait_for_workers(1, timeout=WORKER_SECONDS)
-        except TimeoutError as error:
-            raise ClusterError(
-                f"the Dask cluster had no worker within {WORKER_SECONDS} s"
-            ) from error
-    return dict(client.nthreads())
+        return dict(client.nthreads())
+    except TimeoutError as error:
+        raise ClusterError(f"the Dask cluster had no worker within {WORKER_SECONDS} s") from error
+    except LOST as error:
+        raise _lost(error) from error
 
 
-def _lost(error: BaseException) -> ClusterError:
-    return ClusterError(f"the Dask cluster was lost during a pass: {type(error).__name__}: {error}")
+def _lost(error: BaseException) -> LostError:
+    return LostError(f"the Dask cluster was lost during a pass ({type(error).__name__})")
+
+
+def _check_alike(client: Client) -> None:
+    """Raise ``ClusterError`` if versions of packages differ: results would, or pickles break."""
+    try:
+        client.get_versions(check=True, packages=list(ALIKE))
+    except ValueError as error:
+        raise ClusterError(
+            f"the cluster's packages are not those of this process; use one image for all.\n{error}"
+        ) from error
+    except LOST as error:
+        raise _lost(error) from error
+
+
+def patience() -> float:
+    """Seconds without a finished task after which workers are asked whether they live.
+
+    Dask's configuration value ``dgmm.quiet-seconds``.
+    """
+    return float(dask.config.get("dgmm.quiet-seconds", QUIET_SECONDS))
+
+
+def _watched(client: Client, futures: list[Any]) -> Any:
+    """The last one's result.  Workers that hang while nothing gets done are dropped."""
+    quiet, done, since = patience(), 0, time.monotonic()
+    while True:
+        try:
+            return futures[-1].result(timeout=min(quiet, 5))
+        except TimeoutError:
+            if futures[-1].status == "error":  # a task's own
+                raise
+        if (now_done := sum(future.done() for future in futures)) > done:
+            done, since = now_done, time.monotonic()
+        elif time.monotonic() - since > quiet:
+            _drop_hung(client)
+            since = time.monotonic()
+
+
+def _drop_hung(client: Client) -> None:
+    """Have the scheduler forget workers that don't answer; their tasks go to others."""
+    asked = {worker: _ask(client, _alive, workers=[worker]) for worker in client.nthreads()}
+    for worker, answered in asked.items():
+        if not answered:
+            log.warning("the worker at %s does not answer: its tasks go to others", worker)
+            client.run_on_scheduler(_drop, worker)
+
+
+def _alive() -> bool:
+    return True
+
+
+async def _drop(worker: str, dask_scheduler: Any) -> None:
+    await dask_scheduler.remove_worker(worker, stimulus_id="dgmm-hung", expected=True)
+
+
+def _ask(client: Client, what: Callable[..., Any], *args: Any, **options: Any) -> bool:
+    """Run ``what`` on workers; whether they answered in time."""
+
+    async def ask() -> bool:
+        with suppress(OSError, TimeoutError, *LOST):
+            told = client.run(what, *args, **options)
+            await asyncio.wait_for(told, ANSWER_SECONDS)
+            return True
+        return False
+
+    return bool(client.sync(ask))
 
 
 def _is_small(job: Any, copies: int) -> bool:

@@ -4,10 +4,12 @@
 
     DgmmError                 exit code 1
       UsageError              2   what was asked for cannot be (also a ValueError)
-        ClusterError          2   no Dask cluster answers at the address given
+        ClusterError          2   no Dask cluster answers at the address given, or it won't do
+      LostError               1   the Dask cluster was lost, and did not come back
       DataError               3   what was found cannot be used (also a ValueError)
         BlockError            3   a block of rows could not be read or computed; says which
         ModelFileError        3   a model file is missing, damaged or from the future
+        CheckpointError       3   a checkpoint is of another fit, damaged, or another driver's
       PlanError               3   the run would not fit in the memory it may use
 
     DgmmWarning
@@ -31,7 +33,11 @@ class UsageError(DgmmError, ValueError):
 
 
 class ClusterError(UsageError):
-    """No Dask cluster answers."""
+    """No Dask cluster answers, or its workers don't have what is needed."""
+
+
+class LostError(DgmmError):
+    """The Dask cluster was lost during a pass, and did not come back."""
 
 
 class DataError(DgmmError, ValueError):
@@ -46,6 +52,10 @@ class BlockError(DataError):
 
 class ModelFileError(DataError):
     """A model file is missing, damaged, or newer than this version of dgmm."""
+
+
+class CheckpointError(DataError):
+    """A checkpoint is of another fit, damaged, or being written by another driver."""
 
 
 class PlanError(DgmmError):

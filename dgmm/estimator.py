@@ -25,6 +25,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dgmm import engine, native, storage
+from dgmm.checkpoint import Checkpoint, fingerprint
 from dgmm.covariance import STRUCTURES, Array
 from dgmm.dataset import DaskSource, Dataset, open_dataset
 from dgmm.em import PRECISIONS
@@ -100,6 +101,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     precision : {"auto", "float64"}, default="auto"
         "auto" uses single precision in early passes, as long as a bound shows it to be good enough
         (``dgmm.em``); the last passes, and so the results, are in double precision either way.
+    checkpoint : str or PathLike, optional
+        A directory, at a path or URL, where each pass leaves what it reached; a fit of the same
+        settings to the same rows that finds it there goes on from it (``dgmm.checkpoint``).
+    resume : bool, default=True
+        False begins anew, in place of what ``checkpoint`` holds.
 
     Attributes
     ----------
@@ -163,6 +169,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         memory: str | int | None = None,
         cache: str | int = "auto",
         precision: str = "auto",
+        checkpoint: str | PathLike[str] | None = None,
+        resume: bool = True,
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -183,6 +191,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.memory = memory
         self.cache = cache
         self.precision = precision
+        self.checkpoint = checkpoint
+        self.resume = resume
 
     def fit(self, X: Data, y: None = None, sample_weight: Data = None) -> Self:
         """Fit to rows ``X`` (N, D), weighted by ``sample_weight`` (N,) if given.
@@ -218,9 +228,13 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         began = time.perf_counter()
         question = request.question(dataset.rows, dataset.dims, dataset.weights is not None)
         engine_ = engine.over(dataset, client, self._threads, meter, planned.cache_bytes)
+        kept = self._checkpoint(dataset, request)
+        resumed = None if kept is None else kept.resume()
         with closing(engine_) as sweep:
-            passes = fit(sweep, request, question, self._nearby)
+            passes = fit(sweep, request, question, self._nearby, resumed)
             for progress in engine.each_on_one_blas_thread(passes):
+                if kept is not None and (resumed is None or progress.passes > resumed.passes):
+                    kept.save(progress, request.random)
                 yield progress
             self._keep(progress, planned, time.perf_counter() - began)
         self._warn(max(walk.fell for walk in progress.walks))
@@ -292,6 +306,16 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         dataset, request = self._prepare(X, sample_weight)
         client = client or engine.active_client()
         return plan(dataset, request, client, self._threads, self.memory, self.cache)
+
+    def _checkpoint(self, dataset: Dataset, request: Request) -> Checkpoint | None:
+        """Where passes are kept, if anywhere; empty if the fit shall not go on from there."""
+        if self.checkpoint is None:
+            return None
+        of = fingerprint(dataset, request, self.random_state)
+        checkpoint = Checkpoint(str(self.checkpoint), of)
+        if not self.resume:
+            checkpoint.discard()
+        return checkpoint
 
     def _nearby(self, rows: Array, weights: Array | None) -> Sweep:
         return engine.nearby(rows, weights, self._threads)

@@ -15,7 +15,7 @@ parameters, or where the start is given, it is SQUAREM over all rows (squarem.py
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 
@@ -128,22 +128,58 @@ class Progress:
         return self.setting.frame.leave(self.best.best.mixture)
 
 
+class Resumed(Protocol):
+    """Where a fit stopped that is to go on.
+
+    Attributes
+    ----------
+    passes, found, nearby
+        As in ``Progress``.
+    """
+
+    @property
+    def passes(self) -> int: ...
+
+    @property
+    def found(self) -> Survey: ...
+
+    @property
+    def nearby(self) -> int: ...
+
+    def restore(self, random: Any) -> None:
+        """Put the random numbers where they were, if walks are still to be begun."""
+
+    def walks(self, setting: Setting, samples: Samples | None) -> tuple[Walk, ...]:
+        """The walks; none if they are still to be begun."""
+
+
 def fit(
-    sweep: Sweep, request: Request, question: Question, nearby: Nearby | None = None
+    sweep: Sweep,
+    request: Request,
+    question: Question,
+    nearby: Nearby | None = None,
+    resumed: Resumed | None = None,
 ) -> Iterator[Progress]:
     """Fit; raises ``DataError`` after the first sweep if the rows can't be used.
 
-    ``nearby`` sweeps over rows in memory; "auto" wants it.
+    ``nearby`` sweeps over rows in memory; "auto" wants it.  A fit that is ``resumed`` yields where
+    it stopped first, without a sweep.
     """
-    found = sweep(survey, question)
+    found = sweep(survey, question) if resumed is None else resumed.found
     check(found, request.components)
     setting = Setting.of(
         found, request.structure, request.reg_covar, request.kernel, request.precision
     )
-    yield Progress(1, found, setting)
     samples = None if nearby is None else Samples(representative(found), found.weighted, nearby)
-    walks = STRATEGIES[request.strategy](found, setting, request, samples)
-    for passes, reached in enumerate(em.run(sweep, walks), start=2):
+    done, walks = 1, tuple[Walk, ...]()
+    if resumed is not None:
+        resumed.restore(request.random)
+        done, walks = resumed.passes, resumed.walks(setting, samples)
+        if samples is not None:
+            samples.cost.densities = resumed.nearby
+    yield Progress(done, found, setting, walks, 0 if resumed is None else resumed.nearby)
+    walks = walks or tuple(STRATEGIES[request.strategy](found, setting, request, samples))
+    for passes, reached in enumerate(em.run(sweep, walks), start=done + 1):
         spent = 0 if samples is None else samples.cost.densities
         yield Progress(passes, found, setting, reached, spent)
 

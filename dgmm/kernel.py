@@ -196,9 +196,9 @@ class Anchor:
     about: Array
     total: Array | None = None
 
-    def linear(self, form: Form, weight: float) -> float:
-        """sum_k c_k . eta_k under ``form``; rows of this ``weight`` are of the sums' size."""
-        found = form.pairing(self.sums / weight, self.about) * weight
+    def linear(self, form: Form) -> float:
+        """sum_k c_k . eta_k under ``form``."""
+        found = form.pairing(self.sums, self.about)
         if form.whole and self.total is not None:
             found += form.mixture.structure.common_sum(form.mixture.factors, self.total)
         return found
@@ -207,9 +207,8 @@ class Anchor:
         """The joint statistics, with their objective under ``form``: minus infinity if unknown."""
         if form.layout is not self.layout:
             return replace(statistics, objective=-np.inf, log_likelihood=-np.inf)
-        weight = statistics.weight  # divided by it, the terms of a square are of one size
-        sums = self.layout.moved(self.sums / weight, form.about - self.about) * weight
-        linear = self.linear(form, weight)
+        sums = self.layout.moved(self.sums, form.about - self.about)
+        linear = self.linear(form)
         return replace(
             statistics,
             sums=statistics.sums + sums,

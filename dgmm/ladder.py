@@ -108,7 +108,7 @@ def within(setting: Setting, sample: Sample) -> Setting:
     if setting.total is not None:
         x = setting.frame.rows(sample.rows, np.empty(sample.rows.shape[::-1]))
         total = (x * sample.weights) @ x.T
-    return replace(setting, weight=float(sample.weights.sum()), total=total)
+    return replace(setting, weight=float(sample.weights.sum()), total=total, moments=None)
 
 
 @dataclass(frozen=True)
@@ -299,7 +299,7 @@ class Anchored(Walk):
         assert isinstance(walk, Squarem)
         best, weight = walk.best, setting.weight
         ends = [self._form(each) for each in (found.mixture, best.mixture)]
-        before, after = (held.linear(form, weight) / weight for form in ends)
+        before, after = (held.linear(form) / weight for form in ends)
         gain = best.objective - walk.trace[0] - (after - before)
         short = self.leash * max((*walk.lengths, *self.lengths), default=1.0)
         gap = gain * (1 + short) ** 2 / (1 + 2 * short)

@@ -65,3 +65,29 @@ def check_writable(url: str) -> None:
         os.remove(probe)
     except OSError as error:
         raise DataError(f"{url} can't be written: {error}") from error
+
+
+def names(url: str) -> list[str]:
+    """The names of what is in the directory at ``url``; none if there is no directory."""
+    filesystem, path = place(url)
+    try:
+        filesystem.invalidate_cache()
+        if not filesystem.isdir(path):
+            return []
+        found = filesystem.ls(path, detail=False)
+    except FileNotFoundError:
+        return []
+    except Exception as error:  # each file system has errors of its own
+        raise DataError(f"{url} can't be listed: {error}") from error
+    return [each.rstrip("/").rpartition("/")[2] for each in found]
+
+
+def remove(url: str) -> None:
+    """Delete the file at ``url``, if it is there."""
+    filesystem, path = place(url)
+    try:
+        filesystem.rm_file(path)
+    except FileNotFoundError:
+        return
+    except Exception as error:  # each file system has errors of its own
+        raise DataError(f"{url} can't be deleted: {error}") from error

@@ -133,7 +133,7 @@ def plan(
     threads = threads or CPU_COUNT
     base = psutil.Process().memory_info().rss
     if client is not None and not dataset.here:
-        described = client.scheduler_info(n_workers=-1)["workers"].values()
+        described = client.scheduler_info(n_workers=-1).get("workers", {}).values()
         workers, engine = max(1, len(described)), "distributed"
         threads = max((worker["nthreads"] for worker in described), default=threads)
         limits = [worker["memory_limit"] for worker in described if worker["memory_limit"]]

@@ -17,6 +17,7 @@ import io
 import json
 import os
 import zipfile
+from collections.abc import Callable
 from typing import Any, Final
 from uuid import uuid4
 
@@ -53,11 +54,26 @@ def write(
 ) -> None:
     """Write a file of a ``format``; it appears whole or not at all."""
     check_target(url, format, overwrite)
+    _put(url, _packed(format, arrays, header), os.replace, "overwrite")
+
+
+def create(url: str, format: str, arrays: Arrays, header: dict[str, Any]) -> None:
+    """Write a file that must not be there; raises ``FileExistsError`` if it is, even just now.
+
+    Its directory is made if there is none.
+    """
+    filesystem, path = place(url)
+    if is_local(filesystem):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+    _put(url, _packed(format, arrays, header), os.link, "create")
+
+
+def _packed(format: str, arrays: Arrays, header: dict[str, Any]) -> bytes:
     header = {"format": format, "version": VERSION, **header}
     header["sha256"] = digest(arrays, header)
     buffer = io.BytesIO()
     np.savez(buffer, header=np.array(json.dumps(header)), **arrays)  # type: ignore[arg-type]
-    _put(url, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def read(url: str, format: str) -> tuple[Arrays, dict[str, Any]]:
@@ -180,12 +196,15 @@ def _mixture(header: dict[str, Any], arrays: Arrays) -> Mixture:
     return Mixture(structure, *(arrays[name] for name in PARAMETERS))
 
 
-def _put(url: str, content: bytes) -> None:
-    """Write a file that appears whole or not at all, and survives a power cut."""
+def _put(url: str, content: bytes, publish: Callable[[str, str], None], mode: str) -> None:
+    """Write a file that appears whole or not at all, and survives a power cut.
+
+    ``publish`` gives the written file its name, where it is local; ``mode`` is an object store's.
+    """
     filesystem, path = place(url)
     try:
         if not is_local(filesystem):
-            filesystem.pipe_file(path, content)  # one PUT: atomic on object stores
+            filesystem.pipe_file(path, content, mode=mode)  # one PUT: atomic on object stores
             return
         beside = f"{path}.{uuid4().hex}.partial"
         try:
@@ -193,9 +212,23 @@ def _put(url: str, content: bytes) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(beside, path)
+            publish(beside, path)
+            _sync_directory(os.path.dirname(os.path.abspath(path)))
         finally:
             if os.path.exists(beside):
                 os.remove(beside)
+    except FileExistsError:
+        raise
     except Exception as error:  # each file system has errors of its own
         raise DataError(f"{url} can't be written: {error}") from error
+
+
+def _sync_directory(path: str) -> None:
+    """Have the names in a directory survive a power cut, too."""
+    if os.name != "posix":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -12,7 +12,7 @@ from scipy.stats import multivariate_normal
 from threadpoolctl import threadpool_info
 
 import dgmm
-from dgmm import ClusterError, DataError, GaussianMixture, UsageError, engine
+from dgmm import ClusterError, DataError, GaussianMixture, LostError, UsageError, engine
 from dgmm.covariance import STRUCTURES
 
 
@@ -151,7 +151,10 @@ def test_a_cluster_without_workers(
             engine.over(dgmm.open_dataset(da.from_array(blobs)), client)(dgmm.estimator.describe, 0)
 
 
-def test_a_cluster_that_goes_away(tmp_path: Path, blobs: np.ndarray) -> None:
+def test_a_cluster_that_goes_away_for_good(
+    tmp_path: Path, blobs: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "RETURN_SECONDS", 1)
     zarr.create_array(tmp_path / "rows.zarr", data=blobs, chunks=(500, 3))
     model = GaussianMixture(3, tol=0, max_iter=10_000, random_state=0)
     cluster = LocalCluster(n_workers=1, threads_per_worker=1, **QUIET)
@@ -159,7 +162,9 @@ def test_a_cluster_that_goes_away(tmp_path: Path, blobs: np.ndarray) -> None:
     passes = model.fit_passes(str(tmp_path / "rows.zarr"), client=client)
     next(passes)
     cluster.close()
-    with pytest.raises(ClusterError):
+    with pytest.raises(LostError, match="did not come back in 1 s"):
         for _ in passes:
             pass
     client.close()
+    with pytest.raises(ClusterError, match="Client is closed"):
+        list(model.fit_passes(str(tmp_path / "rows.zarr"), client=client))

@@ -1,0 +1,293 @@
+"""Checkpoints: a fit that is killed goes on where it was, and ends with the same bits.
+
+A checkpoint is a directory, local or at a URL, of immutable files, one for each pass::
+
+    pass-000001.dgmm     the survey, its sample, the state of the random numbers; kept for good
+    pass-000005.dgmm     the walks after pass 5; the last ``KEPT`` are kept
+    pass-000006.dgmm
+
+Each is a file of ``storage``: checked by a digest, unable to execute code, and durable, with its
+name, before the next pass begins.  So whatever is killed at whatever moment, the newest file that
+can be read is a state of the fit, and no more than the pass under way is lost.
+
+**What is in it.**  A walk is a frozen value, and so are its parts: they are written as they are,
+field by field (``_encode``).  What follows from the survey is not written but made again.
+
+**The same fit.**  Each file says what is being fitted to what (``fingerprint``): settings, the
+shape, blocks and type of the rows, and a digest of some of them.  With anything else a fit refuses
+to go on, and says what differs.
+
+**One writer.**  A pass's file is made only if the one before is the newest and it isn't there yet,
+in one step (a hard link; on object stores, a conditional PUT).  Of two drivers the slower one finds
+it there, and ends.
+"""
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from importlib.metadata import version
+from typing import Any, Final
+
+import numpy as np
+
+from dgmm import native, places, storage
+from dgmm.covariance import STRUCTURES, Structure
+from dgmm.dataset import Dataset
+from dgmm.em import Setting, State, Stop, Textbook, Trial, Walk
+from dgmm.errors import CheckpointError, ModelFileError
+from dgmm.fit import Progress, Request
+from dgmm.ladder import Anchored, Rung, Samples
+from dgmm.mixture import Mixture
+from dgmm.squarem import Squarem
+from dgmm.statistics import Statistics
+from dgmm.storage import Arrays
+from dgmm.survey import Sample, Survey
+
+FORMAT: Final = "dgmm-checkpoint"
+KEPT: Final = 3
+"""How many of the newest passes stay, beside the first."""
+
+NAME: Final = re.compile(r"pass-(\d{6})\.dgmm")
+LOOKED_AT: Final = 3
+"""How many blocks of the rows the fingerprint reads."""
+
+TYPES: Final = {
+    each.__name__: each
+    for each in (
+        *(Anchored, Mixture, Sample, Squarem, State),
+        *(Statistics, Stop, Survey, Textbook, Trial),
+    )
+}
+"""All that a file can become."""
+
+log = logging.getLogger("dgmm")
+
+Fingerprint = dict[str, Any]
+
+
+def fingerprint(dataset: Dataset, request: Request, seed: Any) -> Fingerprint:
+    """What is fitted to what.  ``seed`` is ``random_state`` as it was given."""
+    given = {"weights": request.weights, "means": request.means, "precisions": request.precisions}
+    plain = {
+        name: getattr(request, name)
+        for name in (
+            *("components", "strategy", "tol", "resolution", "reg_covar"),
+            *("max_iter", "n_init", "init_params", "precision"),
+        )
+    }
+    blocks = sorted({round(part) for part in np.linspace(0, dataset.blocks - 1, LOOKED_AT)})
+    return {
+        "dgmm": version("dgmm"),
+        "covariance_type": request.structure.name,
+        **plain,
+        "random_state": int(seed) if isinstance(seed, int | np.integer) else None,
+        **{f"{name}_init": _digest(array) for name, array in given.items()},
+        "kernel": native.described(request.kernel),
+        "rows": [dataset.rows, dataset.dims],
+        "dtype": str(dataset.source.dtype),
+        "blocks": _digest(dataset.cuts),
+        "sample_weight": dataset.weights is not None,
+        "content": [
+            _digest(part)
+            for index in blocks
+            for block in [dataset.block(index)]
+            for part in (block.rows, block.weights)
+        ],
+    }
+
+
+def _digest(array: Any) -> str | None:
+    if array is None:
+        return None
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
+
+
+class Checkpoint:
+    """The checkpoint of one fit.
+
+    ``resume`` says where it stands, ``save`` what was reached; both raise ``CheckpointError``.
+    """
+
+    def __init__(self, url: str, of: Fingerprint) -> None:
+        self._url, self._of = url.rstrip("/"), json.loads(json.dumps(of))
+        self._newest = 0
+
+    def resume(self) -> "Saved | None":
+        """Where the fit stopped; None if it has not begun.
+
+        Raises ``CheckpointError`` if it is of another fit, or if its first file is not whole.
+        """
+        numbers = self._numbers()
+        if not numbers:
+            return None
+        first, told = self._read(1)
+        self._refuse_others(told)
+        found = _decode(told["found"], first, None)
+        if not isinstance(found, Survey):
+            raise CheckpointError(f"{self._url} holds no survey; delete it to start over")
+        self._newest, latest = 1, Saved(1, found, told["random"], {}, first)
+        for number in sorted(numbers - {1}, reverse=True):
+            try:
+                arrays, header = self._read(number)
+            except CheckpointError as error:
+                log.warning("a checkpoint is skipped: %s", error)
+                places.remove(self._name(number))
+                continue
+            self._refuse_others(header)
+            self._newest = number
+            latest = Saved(number, found, told["random"], header, arrays)
+            break
+        log.info("going on after pass %d, from %s", self._newest, self._url)
+        return latest
+
+    def save(self, progress: Progress, random: Any = None) -> None:
+        """Write what a pass has reached; ``random`` is the generator, after the first pass."""
+        arrays: Arrays = {}
+        if not progress.walks:
+            name, keys, *numbers = random.get_state()
+            header = {"found": _encode(progress.found, arrays), "random": [name, 0, *numbers]}
+            arrays["random"] = keys
+        else:
+            walks = [_encode(walk, arrays) for walk in progress.walks]
+            header = {"walks": walks, "nearby": progress.nearby}
+        numbers = self._numbers()
+        if max(numbers, default=0) != self._newest:
+            raise self._fenced(max(numbers, default=0))
+        number = progress.passes
+        try:
+            storage.create(self._name(number), FORMAT, arrays, {"of": self._of, **header})
+        except FileExistsError as error:
+            raise self._fenced(number) from error
+        self._newest = number
+        for old in sorted(numbers - {1})[: -(KEPT - 1)]:
+            places.remove(self._name(old))
+
+    def discard(self) -> None:
+        """Delete what there is, the first pass last, so that what is left is never half."""
+        for number in sorted(self._numbers(), reverse=True):
+            places.remove(self._name(number))
+
+    def _fenced(self, number: int) -> CheckpointError:
+        return CheckpointError(
+            f"another driver writes to {self._url}: it has reached pass {number}, this one "
+            f"comes from pass {self._newest}. Let one of them finish"
+        )
+
+    def _name(self, number: int) -> str:
+        return f"{self._url}/pass-{number:06d}.dgmm"
+
+    def _numbers(self) -> set[int]:
+        """The passes that there are files of."""
+        found = (NAME.fullmatch(name) for name in places.names(self._url))
+        return {int(match[1]) for match in found if match}
+
+    def _read(self, number: int) -> tuple[Arrays, dict[str, Any]]:
+        try:
+            return storage.read(self._name(number), FORMAT)
+        except ModelFileError as error:
+            raise CheckpointError(str(error)) from error
+
+    def _refuse_others(self, header: dict[str, Any]) -> None:
+        there = header.get("of")
+        if not isinstance(there, dict):
+            raise CheckpointError(f"{self._url} does not say what it is a checkpoint of")
+        unlike = [name for name in self._of if there.get(name) != self._of[name]]
+        if unlike:
+            told = ", ".join(
+                name
+                if name in ("content", "blocks")
+                else f"{name} is {self._of[name]}, was {there.get(name)}"
+                for name in unlike
+            )
+            raise CheckpointError(
+                f"{self._url} is the checkpoint of another fit: {told}. Run that one, choose "
+                "another checkpoint, or start over (resume=False, --no-resume)"
+            )
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Where a fit stopped, as read; see ``fit.Resumed``."""
+
+    passes: int
+    found: Survey
+    random: list[Any]
+    header: dict[str, Any]
+    arrays: Arrays
+
+    @property
+    def nearby(self) -> int:
+        return int(self.header.get("nearby", 0))
+
+    def restore(self, random: Any) -> None:
+        if not self.header:
+            name, _, *numbers = self.random
+            random.set_state((name, self.arrays["random"], *numbers))
+
+    def walks(self, setting: Setting, samples: Samples | None) -> tuple[Walk, ...]:
+        known = _Known(setting, samples)
+        walks = tuple(_decode(each, self.arrays, known) for each in self.header.get("walks", ()))
+        if not all(isinstance(walk, Walk) for walk in walks):
+            raise CheckpointError("a checkpoint holds no walks; delete it to start over")
+        return walks
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What walks refer to and a file need not hold."""
+
+    setting: Setting
+    samples: Samples | None
+
+
+def _encode(value: Any, arrays: Arrays) -> Any:
+    """A value as JSON; its arrays go to ``arrays``."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        arrays[name := f"array{len(arrays)}"] = value
+        return {"array": name}
+    if isinstance(value, tuple | list):
+        return [_encode(each, arrays) for each in value]
+    if isinstance(value, Structure):
+        return {"structure": value.name}
+    if isinstance(value, Setting):
+        return {"setting": None}
+    if isinstance(value, Rung):
+        return {"rung": value.sample.size}
+    if not is_dataclass(value) or type(value).__name__ not in TYPES:
+        raise TypeError(f"{type(value).__name__} can't be part of a checkpoint")
+    own = {each.name: _encode(getattr(value, each.name), arrays) for each in fields(value)}
+    return {"type": type(value).__name__, "fields": own}
+
+
+def _decode(value: Any, arrays: Arrays, known: _Known | None) -> Any:
+    """What ``_encode`` was given; raises ``CheckpointError`` if it can't be that."""
+    try:
+        return _decoded(value, arrays, known)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"a checkpoint is not as it should be: {error!r}") from error
+
+
+def _decoded(value: Any, arrays: Arrays, known: _Known | None) -> Any:
+    if isinstance(value, list):
+        return tuple(_decoded(each, arrays, known) for each in value)
+    if not isinstance(value, dict):
+        return value
+    ((kind, what), *rest) = value.items()
+    if kind == "array":
+        return arrays[what]
+    if kind == "structure":
+        return STRUCTURES[what]
+    if kind == "setting" and known is not None:
+        return known.setting
+    if kind == "rung" and known is not None and known.samples is not None:
+        return known.samples.rung(what, known.setting)
+    ((_, own),) = rest
+    make: Callable[..., Any] = TYPES[what]
+    return make(**{name: _decoded(each, arrays, known) for name, each in own.items()})
