@@ -85,20 +85,16 @@ class Structure(ABC):
         self.square(x, out[1 + dims :])
         return out
 
+    @abstractmethod
+    def cross(self, x: Array, y: Array) -> Array:
+        """What ``square`` of (D, n) ``x + y`` has beyond those of each: (Q, n), bilinear."""
+
     def moved(self, sums: Array, by: Array) -> Array:
         """Sums (K, P) of T(x - by_k), from ``sums`` (K, P) of T(x); ``by`` is (K, D)."""
-        size = np.exp2(np.round(np.log2(max(1e-300, np.abs(sums[:, 0]).max()))))
-        sums = sums / size  # means and ``by`` are of one size, and so are the squares below
-        counts, first, dims = sums[:, :1], sums[:, 1 : 1 + by.shape[1]], by.shape[1]
-
-        def squares(points: Array) -> Array:
-            out = np.empty((sums.shape[1] - 1 - dims, len(points)))
-            self.square(points.T, out)
-            return out.T
-
-        mixed = 0.5 * (squares(first + by) - squares(first - by))  # 2 x y, if a square is x x
-        second = sums[:, 1 + dims :] - mixed + counts * squares(by)
-        return size * np.concatenate([counts, first - counts * by, second], axis=1)
+        dims = by.shape[1]
+        counts, first, second = sums[:, :1], sums[:, 1 : 1 + dims], sums[:, 1 + dims :]
+        both, alone = self.cross(first.T, by.T).T, self.cross(by.T, by.T).T / 2
+        return np.concatenate([counts, first - counts * by, second - both + counts * alone], axis=1)
 
     @abstractmethod
     def coordinates(self, factors: Array, covariances: Array) -> Array:
@@ -269,6 +265,10 @@ class Full(Structure):
     def shape(self, components: int, dims: int) -> tuple[int, ...]:
         return components, dims, dims
 
+    def cross(self, x: Array, y: Array) -> Array:
+        rows, columns = _upper(len(x))
+        return x[rows] * y[columns] + x[columns] * y[rows]
+
     def square(self, x: Array, out: Array) -> None:
         at = 0
         for i in range(len(x)):
@@ -354,6 +354,9 @@ class Tied(Structure):
 
     def shape(self, components: int, dims: int) -> tuple[int, ...]:
         return dims, dims
+
+    def cross(self, x: Array, y: Array) -> Array:
+        return np.empty((0, x.shape[1]))
 
     def square(self, x: Array, out: Array) -> None:
         pass
@@ -450,6 +453,9 @@ class Diagonal(Structure):
     def shape(self, components: int, dims: int) -> tuple[int, ...]:
         return components, dims
 
+    def cross(self, x: Array, y: Array) -> Array:
+        return 2 * x * y
+
     def square(self, x: Array, out: Array) -> None:
         np.multiply(x, x, out=out)
 
@@ -521,6 +527,9 @@ class Spherical(Structure):
 
     def shape(self, components: int, dims: int) -> tuple[int, ...]:
         return (components,)
+
+    def cross(self, x: Array, y: Array) -> Array:
+        return 2 * np.sum(x * y, axis=0, keepdims=True)
 
     def square(self, x: Array, out: Array) -> None:
         np.sum(x * x, axis=0, out=out[0])

@@ -269,14 +269,29 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     def update(self, summary: Summary) -> Self:
         """Take the M-step from a ``summary``, which becomes ``summary_``.
 
-        Raises ``UsageError`` if it does not descend from this model.
+        ``fit_info_`` then tells of that step.  Raises ``UsageError`` if it does not descend from
+        this model's fit, and ``DataError`` if no finite likelihood comes of it; then nothing has
+        changed.
         """
         check_is_fitted(self)
-        if why := self._summary.differs(summary):
+        own = self._summary
+        if not isinstance(summary, Summary):
+            raise UsageError(f"update wants a Summary, not {type(summary).__name__}")
+        if why := own.differs(summary):
             raise UsageError(f"the summary does not descend from this model: {why}")
-        trial = summary.improve(self.mixture_)
-        self.lower_bounds_ = [summary.bound(self.mixture_)]
-        self.lower_bound_ = summary.bound(trial.mixture)
+        settled = (self.n_components, self.covariance_type, self.reg_covar)
+        shared = (len(own.sums), own.structure.name, own.reg_covar)
+        if settled != shared:
+            raise UsageError(
+                f"n_components, covariance_type and reg_covar were {shared} in the fit and are "
+                f"{settled} now; rows can only be added under the same"
+            )
+        with engine.one_blas_thread():
+            trial = summary.improve(self.mixture_)
+            before, after = (summary.bound(each) for each in (self.mixture_, trial.mixture))
+        if not np.isfinite(after):
+            raise DataError("these rows and those before have no finite likelihood; rescale them")
+        self.lower_bounds_, self.lower_bound_ = [before], after
         self._adopt(trial.mixture)
         self.summary_ = summary
         self.n_iter_: int = self.n_iter_ + 1
@@ -285,8 +300,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             "strategy": "incremental",
             "rows": summary.rows,
             "weight": summary.weight,
-            "objective": self.lower_bound_,
-            "resolution": trial.mixture.free_parameters / (2 * summary.rows),
+            "objective": after,
             "kernel": native.described(native.chosen()),
             "vanished": list(trial.vanished),
             "collapsed": list(trial.collapsed),
@@ -635,6 +649,7 @@ def load(path: str | PathLike[str]) -> GaussianMixture:
         if "summary" in header:
             model.summary_ = Summary.parse(arrays, header)
         model.set_params(**record["params"])
+        _check_record(record, mixture, model)
         model.converged_ = record["converged"]
         model.n_iter_ = record["n_iter"]
         model.lower_bound_ = record["lower_bound"]
@@ -651,6 +666,22 @@ def load(path: str | PathLike[str]) -> GaussianMixture:
         model.feature_names_in_ = np.array(names, dtype=object)
     model._adopt(mixture)
     return model
+
+
+def _check_record(record: dict[str, Any], mixture: Mixture, model: GaussianMixture) -> None:
+    """Raise ``TypeError`` unless a fit's record has the types and shapes that ``load`` uses."""
+    kinds = {"converged": bool, "n_iter": int, "lower_bounds": list, "fit_info": dict}
+    for name, kind in kinds.items():
+        if type(record[name]) is not kind:
+            raise TypeError(f"{name} as it should be")
+    names = record["feature_names"]
+    if names is not None and (not isinstance(names, list) or len(names) != mixture.dims):
+        raise TypeError("a feature name for each feature")
+    summary = getattr(model, "summary_", None)
+    if summary is not None and (
+        summary.structure is not mixture.structure or summary.about.shape != mixture.means.shape
+    ):
+        raise TypeError("statistics of the same shape as the model")
 
 
 def describe(progress: Progress) -> str:

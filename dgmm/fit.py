@@ -37,11 +37,11 @@ TOL: Final = 1e-3
 RACEABLE: Final = 10
 """How many rows for each free parameter a race needs."""
 
+WEIGHTS: Final = (1e-200, 1e200)
+"""Between which the sum of all weights must be, so that sums of squares don't overflow."""
+
 GUIDE: Final = 32
 """An anchored sample is at most this part of all rows: hundreds of passes over it must be cheap."""
-
-ROOM: Final = 1 << 22
-"""How many numbers the sample may have where it need not have more: 34 MB."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,7 @@ class Request:
         """What the first sweep asks for."""
         seed = seeding.sample_seed(self.random)
         pairs = self.structure.shared
-        wanted = max(AMPLE * self.parameters(dims), min(rows // GUIDE, ROOM // dims))
-        wanted = wanted if self.strategy == "auto" else 0
+        wanted = AMPLE * self.parameters(dims) if self.strategy == "auto" else 0
         return Question.about(rows, dims, self.components, seed, weighted, pairs, wanted)
 
     def parameters(self, dims: int) -> int:
@@ -234,7 +233,7 @@ def check(found: Survey, components: int) -> None:
         raise DataError(found.flaw[1])
     if not found.weight > 0:
         raise DataError("all weights are zero: there is nothing to fit")
-    if not 1e-200 < found.weight < 1e200:
+    if not WEIGHTS[0] < found.weight < WEIGHTS[1]:
         raise DataError(
             f"the weights sum to {found.weight:.3g}; rescale them, so that sums don't overflow"
         )

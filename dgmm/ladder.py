@@ -18,8 +18,9 @@ expectation maximization with variance reduction, 2018), with the whole sample f
 adds is linear in the natural parameters, so EM with it has an objective of its own that never falls
 (``kernel.Anchor``), and converges to some theta*, the next anchor.  Where theta* = theta_c, that is
 the fixed point of EM on all rows, exactly.  The way from anchor to anchor is Newton's method with
-the sample's information matrix for that of all rows, so the error shrinks by a factor of the order
-of sqrt(p / n) in each sweep of all rows.
+the sample's information matrix for that of all rows.  In each sweep of all rows the error shrinks
+by a factor of the order of sqrt(p / n); in a direction where EM's steps would have to be a times as
+long, of a times that, as far as it is below 1.
 
 **The leash** mu is 0 where that goes well.  In directions that the rows say little about, the
 sample may say the opposite: then the stand-in knows no end, and takes away more of a component than
@@ -33,7 +34,9 @@ as far as 1 / mu steps of EM, and mu is changed by how well the gain was foresee
 estimate of the gain left on all rows at theta_c: Newton's decrement.  In a direction where EM's
 steps would have to be a times as long, the leash leaves a step of 1 / (1 + mu a) of the way, so
 what there is to gain is that times (1 + mu a)^2 / (1 + 2 mu a), with a the largest that SQUAREM has
-met.  When it is below the target, theta_c is returned, which has been swept.
+met.  Where such estimates shrink by a factor q from anchor to anchor, those to come are counted,
+too: 1 / (1 - q) times as much.  When that is below the target, theta_c is returned, which has been
+swept.
 """
 
 from collections.abc import Callable
@@ -81,6 +84,9 @@ TIGHTEST: Final = 1.0
 POOR: Final = 0.25
 GOOD: Final = 0.75
 """The share of a foreseen gain that asks for a tighter leash, and that allows a looser one."""
+
+STEADY: Final = 0.1
+"""The least part of a gap that is taken to go in a sweep, where they shrink slowly."""
 
 COARSE: Final = 0.1
 FINE: Final = 0.02
@@ -255,6 +261,8 @@ class Anchored(Walk):
 
     def advance(self, found: State) -> Walk:
         walk = self._judged(found)
+        if walk.rejected > self.rejected and walk.spent:
+            return walk.ended(False)
         while walk.leash <= TIGHTEST:
             reached = walk._reached()
             if reached is not None:
@@ -262,8 +270,11 @@ class Anchored(Walk):
             walk = replace(walk, leash=_tighter(walk.leash))
         else:
             return Squarem.after(walk, self.lengths)
-        walk = replace(walk, gap=reached.gap, hope=reached.gain)
-        settled = 0 <= walk.change < self.stop.tol
+        better = walk.rejected == self.rejected
+        slowed = reached.gain / self.hope if better and self.hope > 0 else 0.0
+        gap = reached.gap / max(1 - slowed, STEADY)
+        walk = replace(walk, gap=gap, hope=reached.gain)
+        settled = better and 0 <= walk.change < self.stop.tol
         if not walk.best.bound and (walk.gap < self.stop.target or settled):
             return walk.ended(True)
         return walk.ended(False) if walk.spent else walk.trying(reached.trial, far=False)
@@ -273,8 +284,9 @@ class Anchored(Walk):
         walk = self.told(found)
         if self.state is None:
             return replace(walk, state=found)
-        share = (found.objective - self.state.objective) / self.hope if self.hope > 0 else 1.0
-        if share < 0:
+        gained = found.objective - self.state.objective
+        share = gained / self.hope if self.hope > 0 else 1.0
+        if gained < 0:
             return replace(walk, rejected=walk.rejected + 1, leash=_tighter(self.leash))
         if share < POOR:
             return replace(walk, state=found, leash=_tighter(self.leash))

@@ -16,6 +16,7 @@ import hashlib
 import io
 import json
 import os
+import stat
 import zipfile
 from collections.abc import Callable
 from typing import Any, Final
@@ -81,7 +82,12 @@ def read(url: str, format: str) -> tuple[Arrays, dict[str, Any]]:
     try:
         filesystem, path = place(url)
         with filesystem.open(path, "rb") as file:
+            size = file.seek(0, io.SEEK_END)
+            _check_members(file, size)  # before anything large is read
+            file.seek(0)
             content = file.read()
+    except ModelFileError as error:
+        raise ModelFileError(f"{url} is no usable {_kind(format)} file: {error}") from error
     except Exception as error:  # each file system has errors of its own
         raise ModelFileError(f"{url} can't be read: {error}") from error
     try:
@@ -97,6 +103,7 @@ def write_model(
     own = (mixture.weights, mixture.means, mixture.covariances, mixture.factors)
     parameters = dict(zip(PARAMETERS, own, strict=True))
     header = {"covariance_type": mixture.structure.name, **header}
+    _mixture(header, parameters)  # what could not be read again must not be written
     write(url, MODEL, {**parameters, **arrays}, header, overwrite)
 
 
@@ -122,7 +129,9 @@ def structure_of(header: dict[str, Any]) -> Structure:
 def expect(arrays: Arrays, shapes: dict[str, tuple[int, ...]]) -> None:
     """Raise ``ModelFileError`` unless these ``arrays`` are float64, finite, of these ``shapes``."""
     for name, expected in shapes.items():
-        found = arrays[name]
+        found = arrays.get(name)
+        if found is None:
+            raise ModelFileError(f"its {name} are missing")
         if found.shape != expected or found.dtype != np.float64:
             raise ModelFileError(
                 f"its {name} are {found.dtype} of shape {found.shape}, "
@@ -132,10 +141,13 @@ def expect(arrays: Arrays, shapes: dict[str, tuple[int, ...]]) -> None:
             raise ModelFileError(f"its {name} hold NaN or infinity")
 
 
-def need(arrays: Arrays, names: tuple[str, ...]) -> None:
-    """Raise ``ModelFileError`` unless there are arrays of these ``names``."""
-    if missing := [name for name in names if name not in arrays]:
-        raise ModelFileError(f"it lacks {', '.join(missing)}")
+def matrix(arrays: Arrays, name: str) -> NDArray[Any]:
+    """The array of this ``name``; raises ``ModelFileError`` unless it is a matrix."""
+    found = arrays.get(name)
+    if found is None or found.ndim != 2 or 0 in found.shape:
+        have = "missing" if found is None else f"of shape {found.shape}"
+        raise ModelFileError(f"its {name} are {have}")
+    return found
 
 
 def _kind(format: str) -> str:
@@ -154,20 +166,28 @@ def digest(arrays: Arrays, header: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
+def _check_members(file: Any, size: int) -> None:
+    """Raise ``ModelFileError`` unless a file is an archive that is no larger than it seems."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+    except Exception as error:  # a damaged archive fails in many ways, none of them ours to list
+        raise ModelFileError(f"damaged or of another kind ({error})") from error
+    if any(m.compress_type != zipfile.ZIP_STORED for m in members):
+        raise ModelFileError("its members are compressed, which dgmm never does")
+    if sum(m.file_size for m in members) > size:
+        raise ModelFileError("its members claim to be larger than the file")
+
+
 def _parse(content: bytes, format: str) -> tuple[Arrays, dict[str, Any]]:
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members = archive.infolist()
-            if any(m.compress_type != zipfile.ZIP_STORED for m in members):
-                raise ModelFileError("its members are compressed, which dgmm never does")
-            if sum(m.file_size for m in members) > len(content):
-                raise ModelFileError("its members claim to be larger than the file")
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
+        if not all(isinstance(each, np.ndarray) for each in arrays.values()):
+            raise ValueError("a member is no array")
         header = json.loads(str(arrays.pop("header")))
-    except ModelFileError:
-        raise
-    except Exception as error:  # a damaged archive fails in many ways, none of them ours to list
+        whole = isinstance(header, dict) and digest(arrays, header) == header.get("sha256")
+    except Exception as error:
         raise ModelFileError(f"damaged or of another kind ({error})") from error
     if not isinstance(header, dict) or header.get("format") != format:
         raise ModelFileError(f"its header does not say {format!r}")
@@ -175,17 +195,14 @@ def _parse(content: bytes, format: str) -> tuple[Arrays, dict[str, Any]]:
         raise ModelFileError(
             f"it has version {header.get('version')}, this dgmm reads up to {VERSION}; upgrade dgmm"
         )
-    if digest(arrays, header) != header.get("sha256"):
+    if not whole:
         raise ModelFileError("its checksum does not fit its content")
     return arrays, header
 
 
 def _mixture(header: dict[str, Any], arrays: Arrays) -> Mixture:
     structure = structure_of(header)
-    need(arrays, PARAMETERS)
-    means = arrays["means"]
-    if means.ndim != 2 or 0 in means.shape:
-        raise ModelFileError(f"its means have shape {means.shape}")
+    means = matrix(arrays, "means")
     components, dims = means.shape
     shape = structure.shape(components, dims)
     shapes = ((components,), means.shape, shape, shape)
@@ -206,14 +223,17 @@ def _put(url: str, content: bytes, publish: Callable[[str, str], None], mode: st
         if not is_local(filesystem):
             filesystem.pipe_file(path, content, mode=mode)  # one PUT: atomic on object stores
             return
+        path = os.path.realpath(path)
         beside = f"{path}.{uuid4().hex}.partial"
         try:
             with open(beside, "xb") as file:
+                if os.path.exists(path):
+                    os.chmod(beside, stat.S_IMODE(os.stat(path).st_mode))
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             publish(beside, path)
-            _sync_directory(os.path.dirname(os.path.abspath(path)))
+            _sync_directory(os.path.dirname(path))
         finally:
             if os.path.exists(beside):
                 os.remove(beside)

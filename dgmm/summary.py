@@ -8,8 +8,9 @@ mixture theta, a lower bound of the objective of all its rows,
 
 with L_c(theta_c) the objective of the c-th rows under the mixture theta_c they were seen with, S_c
 their statistics and S all of these together: the free energy of Neal and Hinton (A view of the EM
-algorithm that justifies incremental, sparse, and other variants, 1998).  The sum of the brackets is
-one number, so the bound is free.
+algorithm that justifies incremental, sparse, and other variants, 1998).  A bracket is the entropy
+of the responsibilities of its rows, so their sum is between 0 and log K for each unit of weight:
+one number, and the bound is free.
 
 **What is exact.**  Summaries under one mixture, added up, are those of all the rows together, but
 for rounding; then the bound at that mixture is the objective, and the M-step is an EM iteration
@@ -21,6 +22,7 @@ converges to, if rows are never seen again, is not the optimum of all rows.  A f
 begun with this mixture, gets there.
 """
 
+import hashlib
 from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any, Final, Self
@@ -31,7 +33,8 @@ from dgmm import storage
 from dgmm.covariance import Array, Structure
 from dgmm.em import Setting, State, Trial, m_step
 from dgmm.errors import DataError, ModelFileError, UsageError
-from dgmm.kernel import Form, Given
+from dgmm.fit import WEIGHTS
+from dgmm.kernel import Form, Given, describe_flaw
 from dgmm.mixture import Frame, Mixture
 from dgmm.native import KERNELS
 from dgmm.statistics import Statistics, Together
@@ -42,33 +45,37 @@ FORMAT: Final = "dgmm-summary"
 ARRAYS: Final = ("sums", "about", "shift", "scale", "reg")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Summary:
     """The sufficient statistics of rows, in ``frame``; they merge by ``+``.
 
-    Adding raises ``UsageError`` if the summaries don't descend from one model.
+    Adding raises ``UsageError`` if the summaries don't descend from one fit.  Rows that are added
+    twice count twice.
 
     Attributes
     ----------
+    origin : str
+        The fit that all this descends from: a digest of the mixture that it led to.
     structure : Structure
     frame : Frame
     reg : (D,)
         What is added to the diagonal of each covariance, in the frame.
     sums, about : (K, P), (K, D)
         As in ``Statistics``; each component's own, for tied, too.
-    constant : float
-        The sum of the brackets above, in the frame.
+    entropy : float
+        The sum of the brackets above.
     weight : float
         The sum of the row weights.
     rows : int
     """
 
+    origin: str
     structure: Structure
     frame: Frame
     reg: Array
     sums: Array
     about: Array
-    constant: float
+    entropy: float
     weight: float
     rows: int
 
@@ -77,33 +84,50 @@ class Summary:
         """The summary of the rows that a ``state`` came from."""
         objective = (state.objective + setting.frame.log_volume) * setting.weight
         statistics = replace(_own(state.statistics, setting), objective=objective)
-        return cls._of(statistics, _form(state.mixture, setting.reg), setting.frame, setting.reg)
+        form, mixture = _form(state.mixture, setting.reg), state.mixture
+        told = hashlib.sha256(b"".join(a.tobytes() for a in (mixture.means, mixture.covariances)))
+        return cls._of(told.hexdigest()[:16], statistics, form, setting.frame, setting.reg)
 
     @classmethod
-    def _of(cls, statistics: Statistics, form: Form, frame: Frame, reg: Array) -> Self:
+    def _of(cls, origin: str, statistics: Statistics, form: Form, frame: Frame, reg: Array) -> Self:
         """From ``statistics`` in the layout of ``form``."""
+        entropy = statistics.objective - form.pairing(statistics.sums, statistics.about)
+        most = statistics.weight * np.log(len(statistics.sums))
         return cls(
+            origin,
             form.mixture.structure,
             frame,
             reg,
             statistics.sums,
             statistics.about,
-            statistics.objective - form.pairing(statistics.sums, statistics.about),
+            float(np.clip(entropy, 0.0, most)),  # a difference of large numbers
             statistics.weight,
             statistics.rows,
         )
 
+    @property
+    def reg_covar(self) -> float:
+        """What is added to the diagonal of each covariance, in the data's units."""
+        return float(self.reg[0] * self.frame.scale[0] ** 2)
+
     def __add__(self, other: "Summary") -> "Summary":
+        if not isinstance(other, Summary):
+            return NotImplemented
         if why := self.differs(other):
-            raise UsageError(f"summaries add up only if they descend from one model: {why}")
+            raise UsageError(f"summaries add up only if they descend from one fit: {why}")
         moved = self.structure.centred.moved(other.sums, self.about - other.about)
+        weight = self.weight + other.weight
+        _check_weight(weight)
         return replace(
             self,
             sums=self.sums + moved,
-            constant=self.constant + other.constant,
-            weight=self.weight + other.weight,
+            entropy=self.entropy + other.entropy,
+            weight=weight,
             rows=self.rows + other.rows,
         )
+
+    def __radd__(self, other: int) -> "Summary":
+        return self if other == 0 else NotImplemented  # so that sum() works
 
     def differs(self, other: "Summary") -> str | None:
         """Why the two can't be added up; None if they can."""
@@ -112,13 +136,14 @@ class Summary:
         if self.about.shape != other.about.shape:
             mine, theirs = self.about.shape, other.about.shape
             return f"components and features are {mine} here, {theirs} there"
-        pairs = {
-            "shift": (self.frame.shift, other.frame.shift),
-            "scale": (self.frame.scale, other.frame.scale),
-            "reg_covar": (self.reg, other.reg),
-        }
-        unlike = [name for name, pair in pairs.items() if not np.array_equal(*pair)]
-        return f"they differ in {' and '.join(unlike)}" if unlike else None
+        pairs = (
+            (self.frame.shift, other.frame.shift),
+            (self.frame.scale, other.frame.scale),
+            (self.reg, other.reg),
+        )
+        if self.origin != other.origin or not all(np.array_equal(*pair) for pair in pairs):
+            return "their models were fitted apart"
+        return None
 
     def summarize(self, sweep: Sweep, mixture: Mixture, kernel: str) -> "Summary":
         """The summary of other rows, seen with ``mixture`` (of the data), to be added to this one.
@@ -127,19 +152,24 @@ class Summary:
         """
         form = _form(self.frame.enter(mixture), self.reg)
         (found,) = sweep(_e_step, _Asked(kernel, Given(self.frame, (form,)))).parts
-        if not found.weight > 0:
+        if found.weight == 0:
             raise DataError("all weights are zero: there is nothing to learn from")
-        return self._of(found, form, self.frame, self.reg)
+        _check_weight(found.weight)
+        return self._of(self.origin, found, form, self.frame, self.reg)
 
     def bound(self, mixture: Mixture) -> float:
         """F, the lower bound of the objective of ``mixture`` (of the data), mean per unit weight.
 
-        Equal to the objective if all rows were seen with this mixture.
+        Equal to the objective if all rows were seen with this mixture; minus infinity if rows were
+        given to a component that has no weight in it.
         """
         inside = self.frame.enter(mixture)
-        alive = np.where(inside.weights > 0, 1.0, 0.0)  # no share where there is no weight
-        linear = _form(inside, self.reg).pairing(self.sums * alive[:, None], self.about)
-        return (self.constant + linear) / self.weight - self.frame.log_volume
+        dead = inside.weights <= 0
+        if np.any(self.sums[dead, 0] > np.finfo(np.float64).eps * self.weight):
+            return -np.inf
+        sums = np.where(dead[:, None], 0.0, self.sums)
+        linear = _form(inside, self.reg).pairing(sums, self.about)
+        return (self.entropy + linear) / self.weight - self.frame.log_volume
 
     def improve(self, mixture: Mixture) -> Trial:
         """The mixture (of the data) that raises the bound most: an M-step.
@@ -172,8 +202,9 @@ class Summary:
     def record(self) -> dict[str, Any]:
         """What of it a file keeps in its header."""
         return {
+            "origin": self.origin,
             "covariance_type": self.structure.name,
-            "constant": self.constant,
+            "entropy": self.entropy,
             "weight": self.weight,
             "rows": self.rows,
         }
@@ -185,22 +216,43 @@ class Summary:
         if not isinstance(record, dict):
             raise ModelFileError("its header has no record of the statistics")
         structure = storage.structure_of(record)
-        storage.need(arrays, ARRAYS)
-        about = arrays["about"]
-        if about.ndim != 2 or 0 in about.shape:
-            raise ModelFileError(f"its about has shape {about.shape}")
+        about = storage.matrix(arrays, "about")
         components, dims = about.shape
-        shapes: tuple[tuple[int, ...], ...]
-        shapes = ((components, structure.centred.width(dims)), about.shape, *[(dims,)] * 3)
-        storage.expect(arrays, dict(zip(ARRAYS, shapes, strict=True)))
-        try:
-            numbers = float(record["constant"]), float(record["weight"]), int(record["rows"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelFileError(f"its record of the statistics lacks {error}") from error
-        if not (np.isfinite(numbers[0]) and 0 < numbers[1] < np.inf and arrays["scale"].min() > 0):
-            raise ModelFileError("its statistics are of nothing")
-        frame = Frame(arrays["shift"], arrays["scale"])
-        return cls(structure, frame, arrays["reg"], arrays["sums"], about, *numbers)
+        width = structure.centred.width(dims)
+        shapes = {"sums": (components, width), **dict.fromkeys(("shift", "scale", "reg"), (dims,))}
+        storage.expect(arrays, shapes)
+        kinds = {"origin": str, "entropy": float, "weight": float, "rows": int}
+        for name, kind in kinds.items():
+            if type(record.get(name)) is not kind:
+                raise ModelFileError(f"its statistics have {name} {record.get(name)!r}")
+        weight, counts = record["weight"], arrays["sums"][:, 0]
+        sound = (
+            WEIGHTS[0] < weight < WEIGHTS[1]
+            and record["rows"] > 0
+            and 0 <= record["entropy"] <= weight * np.log(components) * (1 + 1e-9)
+            and counts.min() >= 0
+            and abs(counts.sum() / weight - 1) < 1e-6
+            and arrays["scale"].min() > 0
+            and arrays["reg"].min() >= 0
+        )
+        if not sound:
+            raise ModelFileError("its statistics are those of no rows")
+        return cls(
+            record["origin"],
+            structure,
+            Frame(arrays["shift"], arrays["scale"]),
+            arrays["reg"],
+            arrays["sums"],
+            about,
+            record["entropy"],
+            weight,
+            record["rows"],
+        )
+
+
+def _check_weight(weight: float) -> None:
+    if not WEIGHTS[0] < weight < WEIGHTS[1]:
+        raise DataError(f"the weights sum to {weight:.3g}; rescale them")
 
 
 def _form(mixture: Mixture, reg: Array) -> Form:
@@ -235,6 +287,6 @@ class _Asked:
 
 def _e_step(block: Block, asked: _Asked) -> Together[Statistics]:
     """The statistics of a block that no survey has seen."""
-    if flaw := weight_flaw(block):
+    if flaw := weight_flaw(block) or describe_flaw(block):
         raise DataError(flaw)
     return KERNELS[asked.kernel].e_step(block, asked.given)

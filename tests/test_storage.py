@@ -187,8 +187,8 @@ FLAWS = {
     "a list for the covariances": (_changed(covariance_type=["full"]), "unknown covariances"),
     "a text for the version": (_changed(version="1"), "version 1"),
     "no checksum": (_changed(signed=False, sha256=None), "checksum"),
-    "means of no component": (_changed(means=lambda m: m[:0]), "means have shape"),
-    "means of one dimension": (_changed(means=lambda m: m[0]), "means have shape"),
+    "means of no component": (_changed(means=lambda m: m[:0]), "means are of shape"),
+    "means of one dimension": (_changed(means=lambda m: m[0]), "means are of shape"),
     "weights beyond 1": (_changed(weights=lambda w: 2 * w), "not a distribution"),
     "another number in the record": (_changed(signed=False, record={"n_iter": 1}), "checksum"),
 }

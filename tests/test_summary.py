@@ -159,7 +159,7 @@ def test_what_cannot_be_learnt_from_changes_nothing() -> None:
 
 def test_only_what_descends_from_one_model_adds_up() -> None:
     one, other = fitted(drawn(0, 500)), fitted(drawn(1, 500))
-    with pytest.raises(UsageError, match="differ in shift"):
+    with pytest.raises(UsageError, match="fitted apart"):
         one.summary_ + other.summary_
     with pytest.raises(UsageError, match="does not descend from this model"):
         one.update(other.summary_)
@@ -168,6 +168,59 @@ def test_only_what_descends_from_one_model_adds_up() -> None:
     two = GaussianMixture(2, random_state=0).fit(drawn(0, 500))
     with pytest.raises(UsageError, match="components and features"):
         one.summary_ + two.summary_
+
+
+def test_two_fits_to_the_same_rows_are_two_fits() -> None:
+    """Their components come in different orders."""
+    rows = drawn(0, 500)
+    one, other = (GaussianMixture(K, random_state=seed).fit(rows) for seed in (0, 4))
+    with pytest.raises(UsageError, match="fitted apart"):
+        one.summary_ + other.summary_
+
+
+@every_structure
+@pytest.mark.parametrize("unit", [1e-100, 1e-12, 1e12, 1e100])
+def test_the_unit_of_the_weights_does_not_matter(kind: str, unit: float) -> None:
+    """But for rounding, which in the fit to start with is worth some 1e-9."""
+    results = []
+    for scale in (1.0, unit):
+        model = GaussianMixture(K, covariance_type=kind, random_state=0)
+        model.fit(drawn(0, 400), sample_weight=np.full(400, scale))
+        for seed in (1, 2):
+            model.partial_fit(drawn(seed, 300) + 0.1, sample_weight=np.full(300, scale))
+        results.append(model)
+    one, other = results
+    assert one.lower_bound_ == pytest.approx(other.lower_bound_, abs=1e-7)
+    assert one.lower_bounds_ == pytest.approx(other.lower_bounds_, abs=1e-7)
+    np.testing.assert_allclose(one.covariances_, other.covariances_, atol=1e-5)
+
+
+def test_what_cannot_be_a_model_is_not_made(tmp_path: Path) -> None:
+    model = fitted(drawn(0, 500))
+    means = model.means_.copy()
+    with pytest.raises(DataError, match="the weights sum to"):
+        model.partial_fit(drawn(1, 50), sample_weight=np.full(50, 1e300))
+    with pytest.raises(UsageError, match="wants a Summary, not str"):
+        model.update("one.sums")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="under the same"):
+        model.set_params(reg_covar=0.5).partial_fit(drawn(1, 50))
+    np.testing.assert_array_equal(model.means_, means)
+    total = sum([model.summary_, model.summary_])
+    assert isinstance(total, Summary)
+    assert total.rows == 1000
+    with pytest.raises(TypeError):
+        model.summary_ + 1
+
+
+def test_the_bound_of_a_mixture_that_leaves_rows_out_is_minus_infinity() -> None:
+    rows = drawn(0, 500)
+    far = np.vstack([rows, [[1e4, 1e4]] * 5])
+    start = {"means_init": [[0, 0], [2, 1], [1e4, 1e4]], "reg_covar": 1e-3}
+    model = GaussianMixture(K, random_state=0, strategy="em", **start).fit(far)
+    whole = model.summary_
+    with pytest.warns(DegenerateWarning):
+        model.update(model.summarize(rows))
+    assert whole.bound(model.mixture_) == -np.inf
 
 
 def test_a_component_that_nothing_belongs_to_stays() -> None:
@@ -179,7 +232,6 @@ def test_a_component_that_nothing_belongs_to_stays() -> None:
         model.update(model.summarize(rows))
     assert model.weights_[2] == 0
     np.testing.assert_allclose(model.means_[2], [1e4, 1e4])
-    assert np.isfinite(model.lower_bound_)
     assert np.isfinite(model.score_samples(rows)).all()
     with pytest.warns(DegenerateWarning):
         model.partial_fit(rows)
@@ -196,7 +248,7 @@ def test_a_summary_comes_back_bit_for_bit(tmp_path: Path, place: str) -> None:
     assert back.differs(found) is None
     np.testing.assert_array_equal(back.sums, found.sums)
     np.testing.assert_array_equal(back.about, found.about)
-    assert (back.constant, back.weight, back.rows) == (found.constant, found.weight, found.rows)
+    assert (back.entropy, back.weight, back.rows) == (found.entropy, found.weight, found.rows)
     with pytest.raises(DataError, match="exists"):
         found.save(url)
 
@@ -237,13 +289,17 @@ def _changed(**changes: Callable[[np.ndarray], np.ndarray] | object) -> Callable
         (lambda path: path.write_text("sums"), "damaged"),
         (lambda path: fitted(drawn(0, 99)).save(path, overwrite=False), "does not say"),
         (_changed(summary=None), "no record of the statistics"),
-        (_changed(weight=0.0), "of nothing"),
-        (_changed(constant=float("nan")), "of nothing"),
-        (_changed(rows="many"), "record of the statistics lacks"),
+        (_changed(weight=0.0), "of no rows"),
+        (_changed(weight=1e300), "of no rows"),
+        (_changed(entropy=float("nan")), "of no rows"),
+        (_changed(entropy=True), "have entropy True"),
+        (_changed(rows="many"), "have rows 'many'"),
+        (_changed(rows=0), "of no rows"),
         (_changed(sums=lambda sums: sums[:, :-1]), "not float64 of shape"),
         (_changed(sums=lambda sums: sums * np.inf), "NaN or infinity"),
-        (_changed(about=lambda about: about[0]), "about has shape"),
-        (_changed(scale=lambda scale: 0 * scale), "of nothing"),
+        (_changed(sums=lambda sums: -sums), "of no rows"),
+        (_changed(about=lambda about: about[0]), "about are of shape"),
+        (_changed(scale=lambda scale: 0 * scale), "of no rows"),
         (_changed(covariance_type="round"), "unknown covariances"),
     ],
 )
@@ -278,7 +334,7 @@ def test_the_same_bits_on_a_cluster(clusters: dict[int, Client], tmp_path: Path)
     with clusters[2].as_current():
         together = model.summarize(path)
     np.testing.assert_array_equal(alone.sums, together.sums)
-    assert alone.constant == together.constant
+    assert alone.entropy == together.entropy
 
 
 @settings(max_examples=50, deadline=None)
