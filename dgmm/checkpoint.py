@@ -125,10 +125,10 @@ class Checkpoint:
             return None
         first, told = self._read(1)
         self._refuse_others(told)
-        found = _decode(told["found"], first, None)
+        found = _decode(told.get("found"), first, None)
         if not isinstance(found, Survey):
-            raise CheckpointError(f"{self._url} holds no survey; delete it to start over")
-        self._newest, latest = 1, Saved(1, found, told["random"], {}, first)
+            raise CheckpointError(f"{self._url} holds no survey; start over with resume=False")
+        self._newest, latest = 1, Saved(1, found, told.get("random"), {}, first)
         for number in sorted(numbers - {1}, reverse=True):
             try:
                 arrays, header = self._read(number)
@@ -138,7 +138,7 @@ class Checkpoint:
                 continue
             self._refuse_others(header)
             self._newest = number
-            latest = Saved(number, found, told["random"], header, arrays)
+            latest = Saved(number, found, told.get("random"), header, arrays)
             break
         log.info("going on after pass %d, from %s", self._newest, self._url)
         return latest
@@ -214,24 +214,36 @@ class Saved:
 
     passes: int
     found: Survey
-    random: list[Any]
+    random: Any
     header: dict[str, Any]
     arrays: Arrays
 
     @property
     def nearby(self) -> int:
-        return int(self.header.get("nearby", 0))
+        spent = self.header.get("nearby", 0)
+        if type(spent) is not int or spent < 0:
+            raise CheckpointError(f"a checkpoint says that {spent!r} rows were evaluated")
+        return spent
 
     def restore(self, random: Any) -> None:
-        if not self.header:
+        if self.header:
+            return
+        try:
             name, _, *numbers = self.random
             random.set_state((name, self.arrays["random"], *numbers))
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"a checkpoint has no state of random numbers: {error}"
+            ) from error
 
     def walks(self, setting: Setting, samples: Samples | None) -> tuple[Walk, ...]:
-        known = _Known(setting, samples)
-        walks = tuple(_decode(each, self.arrays, known) for each in self.header.get("walks", ()))
+        if not self.header:
+            return ()
+        walks = _decode(self.header.get("walks"), self.arrays, _Known(setting, samples))
+        if not isinstance(walks, tuple) or not walks:
+            raise CheckpointError("a checkpoint holds no walks; start over with resume=False")
         if not all(isinstance(walk, Walk) for walk in walks):
-            raise CheckpointError("a checkpoint holds no walks; delete it to start over")
+            raise CheckpointError("a checkpoint holds other things than walks")
         return walks
 
 

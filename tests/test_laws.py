@@ -623,7 +623,7 @@ def test_an_anchored_sample_stands_for_all(
     whole = setting_of([Block(0, rows)], kind, 1e-3)
     setting = replace(whole, kernel=name)
     start = setting.frame.enter(a_start(rows, kind, k, seed))
-    few, more = replace(setting, weight=100.0), None
+    few, more = replace(setting, weight=100.0, moments=None), None
     if setting.total is not None:
         x = setting.frame.rows(rows[:100], np.empty((d, 100)))
         few = replace(few, total=setting.total * (1 + leash) / 4)

@@ -1,0 +1,284 @@
+"""Checkpoints: at every pass a state to go on from, to the same bits; of one fit, by one driver."""
+
+import json
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sklearn.exceptions import ConvergenceWarning
+
+from dgmm import CheckpointError, DataError, GaussianMixture, open_dataset, storage
+from dgmm.checkpoint import FORMAT
+from dgmm.covariance import STRUCTURES
+
+FITS: dict[str, dict[str, Any]] = {
+    **{name: {"covariance_type": name} for name in STRUCTURES},
+    "em": {"strategy": "em", "tol": 1e-4},
+    "em, three starts": {"strategy": "em", "n_init": 3, "init_params": "random_from_data"},
+    "a given start": {"means_init": [[0, 0, 0], [1, 1, 1], [2, 2, 2]]},
+    "cut short": {"max_iter": 2, "resolution": 1e-9},
+}
+
+
+def drawn(rows: int = 40_000, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    centres = 1.5 * rng.normal(size=(4, 3))
+    return centres[rng.integers(4, size=rows)] + rng.normal(size=(rows, 3))
+
+
+def model(place: str | Path | None = None, **params: Any) -> GaussianMixture:
+    return GaussianMixture(3, **{"random_state": 0, **params}, checkpoint=place)
+
+
+def stopped(rows: Any, passes: int, **params: Any) -> None:
+    """A fit that is left after so many passes."""
+    walking = model(**params).fit_passes(rows)
+    for progress in walking:
+        if progress.passes == passes:
+            break
+    walking.close()
+
+
+def fitted(rows: Any, **params: Any) -> GaussianMixture:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return model(**params).fit(rows)
+
+
+def assert_same(one: GaussianMixture, other: GaussianMixture) -> None:
+    for name in ("weights_", "means_", "covariances_", "precisions_cholesky_"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    assert one.lower_bounds_ == other.lower_bounds_
+    assert one.converged_ == other.converged_
+    np.testing.assert_array_equal(one.summary_.sums, other.summary_.sums)
+    left_out = {"seconds"}
+    assert {k: v for k, v in one.fit_info_.items() if k not in left_out} == {
+        k: v for k, v in other.fit_info_.items() if k not in left_out
+    }
+
+
+@pytest.mark.parametrize("where", ["local", "memory"])
+@pytest.mark.parametrize("name", FITS)
+def test_it_goes_on_from_every_pass_to_the_same_bits(tmp_path: Path, name: str, where: str) -> None:
+    rows, params = drawn(), FITS[name]
+    place = str(tmp_path / "fit") if where == "local" else f"memory://{tmp_path.name}/fit"
+    whole = fitted(rows, place=place, **params)
+    assert_same(whole, fitted(rows, **params))
+    passes = whole.fit_info_["passes"]
+    for stop in range(1, passes + 1):
+        begun = f"{place}-{stop}"
+        stopped(rows, stop, place=begun, **params)
+        again = model(begun, **params).fit_passes(rows)
+        assert next(again).passes == stop
+        again.close()
+        assert_same(fitted(rows, place=begun, **params), whole)
+
+
+def test_the_random_numbers_are_kept(tmp_path: Path) -> None:
+    """Nobody gave a seed, and yet it ends in one way."""
+    rows, place = drawn(), tmp_path / "fit"
+    stopped(rows, 1, place=place, random_state=None)
+    shutil.copytree(place, tmp_path / "copy")
+    one, other = (
+        fitted(rows, place=each, random_state=None) for each in (place, tmp_path / "copy")
+    )
+    assert_same(one, other)
+
+
+def test_stopped_at_every_pass_once(tmp_path: Path) -> None:
+    rows, place = drawn(), tmp_path / "fit"
+    whole = fitted(rows, strategy="em", tol=1e-4)
+    for stop in range(1, whole.fit_info_["passes"] + 1):
+        stopped(rows, stop, place=place, strategy="em", tol=1e-4)
+    assert_same(fitted(rows, place=place, strategy="em", tol=1e-4), whole)
+
+
+def test_the_first_and_the_last_few_are_kept(tmp_path: Path) -> None:
+    whole = fitted(drawn(), place=tmp_path / "fit", strategy="em", tol=1e-4)
+    last = whole.fit_info_["passes"]
+    assert sorted(path.name for path in (tmp_path / "fit").iterdir()) == [
+        f"pass-{number:06d}.dgmm" for number in (1, last - 2, last - 1, last)
+    ]
+
+
+def _shifted(rows: np.ndarray) -> np.ndarray:
+    changed = rows.copy()
+    changed[-1, 0] += 1
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("change", "params", "message"),
+    [
+        (lambda rows: rows, {"tol": 1e-3}, "tol is 0.001, was None"),
+        (lambda rows: rows, {"covariance_type": "diag"}, "covariance_type is diag, was full"),
+        (lambda rows: rows, {"random_state": 1}, "random_state is 1, was 0"),
+        (lambda rows: rows, {"means_init": np.eye(3)}, "means_init is [0-9a-f]{16}, was None"),
+        (lambda rows: rows.astype("f4"), {}, "dtype is float32, was float64"),
+        (lambda rows: rows[:-1], {}, r"rows is \[39999, 3\], was \[40000, 3\]"),
+        (_shifted, {}, "another fit: content"),
+    ],
+)
+def test_another_fit_is_refused_and_told_what_differs(
+    tmp_path: Path,
+    change: Callable[[np.ndarray], np.ndarray],
+    params: dict[str, Any],
+    message: str,
+) -> None:
+    rows, place = drawn(), tmp_path / "fit"
+    stopped(rows, 2, place=place)
+    before = sorted(path.read_bytes() for path in place.iterdir())
+    with pytest.raises(CheckpointError, match=message):
+        model(place, **params).fit(change(rows))
+    assert sorted(path.read_bytes() for path in place.iterdir()) == before
+    begun_anew = fitted(change(rows), place=place, resume=False, **params)
+    assert_same(begun_anew, fitted(change(rows), **params))
+
+
+def test_the_newest_whole_file_counts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows, place = drawn(), tmp_path / "fit"
+    whole = fitted(rows, strategy="em", tol=1e-4)
+    stopped(rows, 6, place=place, strategy="em", tol=1e-4)
+    newest = place / "pass-000006.dgmm"
+    newest.write_bytes(newest.read_bytes()[:-100])
+    assert_same(fitted(rows, place=place, strategy="em", tol=1e-4), whole)
+    assert "pass-000006.dgmm is no usable checkpoint file" in caplog.text
+
+
+def test_without_the_first_file_it_is_no_checkpoint(tmp_path: Path) -> None:
+    rows, place = drawn(), tmp_path / "fit"
+    stopped(rows, 3, place=place)
+    (place / "pass-000001.dgmm").write_bytes(b"")
+    with pytest.raises(CheckpointError, match="no usable checkpoint file"):
+        model(place).fit(rows)
+
+
+@pytest.mark.parametrize("first", [1, 3])
+def test_of_two_drivers_the_slower_one_ends(tmp_path: Path, first: int) -> None:
+    rows, place = drawn(), tmp_path / "fit"
+    params = {"strategy": "em", "tol": 1e-4}
+    slow = model(place, **params).fit_passes(rows)
+    for _ in range(first):
+        next(slow)
+    whole = fitted(rows, place=place, **params)
+    with pytest.raises(CheckpointError, match="another driver writes to"):
+        list(slow)
+    assert_same(fitted(rows, place=place, **params), whole)
+
+
+def test_rows_that_change_while_fitting_are_noticed(tmp_path: Path) -> None:
+    store = tmp_path / "rows.zarr"
+    array = zarr.create_array(store, data=drawn(), chunks=(1000, 3))
+    walking = model(strategy="em", tol=0, max_iter=50, cache="none").fit_passes(store)
+    next(walking)
+    next(walking)
+    array[5000:6000] += 0.1
+    with pytest.raises(DataError, match="not those of the first pass"):
+        list(walking)
+
+
+@pytest.mark.parametrize("layout", [{}, {"shards": (4000, 3)}, {"zarr_format": 2}])
+def test_a_chunk_that_goes_away_is_named(tmp_path: Path, layout: dict[str, Any]) -> None:
+    store = tmp_path / "rows.zarr"
+    zarr.create_array(store, data=drawn(), chunks=(1000, 3), **layout)
+    walking = model(strategy="em", tol=0, max_iter=50, cache="none").fit_passes(store)
+    next(walking)
+    lost = next(
+        p
+        for p in store.rglob("*")
+        if p.is_file() and "zarr" not in p.name and not p.name.startswith(".")
+    )
+    lost.unlink()
+    with pytest.raises(DataError, match="since it was opened"):
+        list(walking)
+
+
+def test_chunks_that_hold_the_fill_value_are_no_loss(tmp_path: Path) -> None:
+    rows = drawn()
+    rows[3000:5000] = 0.0
+    store = tmp_path / "rows.zarr"
+    array = zarr.create_array(
+        store, shape=rows.shape, dtype="f8", chunks=(1000, 3), config={"write_empty_chunks": True}
+    )
+    array[:] = rows
+    assert_same(fitted(store), fitted(open_dataset(store)))
+    fitted(store, strategy="em")
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of two checkpoints."""
+    place = tmp_path_factory.mktemp("fuzz")
+    stopped(drawn(2000), 4, place=place / "auto")
+    stopped(drawn(2000), 4, place=place / "em", strategy="em", tol=1e-6)
+    return place
+
+
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_damaged_files_are_errors(tmp_path: Path, written: Path, data: st.DataObject) -> None:
+    """Bits flipped, ends cut off, bytes put in: refused, or what was written."""
+    whole = data.draw(st.sampled_from(sorted(written.rglob("*.dgmm"))))
+    content = bytearray(whole.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, max(0, len(content) - 1)))
+        match data.draw(st.sampled_from(["flip", "cut", "insert", "remove"])):
+            case "flip" if content:
+                content[at] ^= 1 << data.draw(st.integers(0, 7))
+            case "cut":
+                del content[at:]
+            case "insert":
+                content[at:at] = data.draw(st.binary(min_size=1, max_size=9))
+            case _:
+                del content[at : at + data.draw(st.integers(1, 9))]
+    path = tmp_path / "pass.dgmm"
+    path.write_bytes(content)
+    try:
+        arrays, header = storage.read(str(path), FORMAT)
+    except DataError:
+        return
+    expected, told = storage.read(str(whole), FORMAT)
+    assert header == told
+    for each, value in expected.items():
+        np.testing.assert_array_equal(arrays[each], value)
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["array", "type", "fields", "rung", "setting"]), inner)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(name=st.sampled_from(["found", "walks", "of", "random", "nearby"]), value=values)
+def test_headers_of_another_kind_are_errors(
+    tmp_path: Path, name: str, value: Any, written: Path
+) -> None:
+    """Whole files, with a right checksum, that say something else."""
+    rows, place = drawn(2000), tmp_path / "fit"
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(written / "auto", place)
+    chosen = max(place.iterdir()) if name in ("walks", "nearby") else min(place.iterdir())
+    arrays, header = storage.read(str(chosen), FORMAT)
+    chosen.unlink()
+    storage.create(str(chosen), FORMAT, arrays, json.loads(json.dumps({**header, name: value})))
+    try:
+        fitted(rows, place=place)
+    except DataError:
+        return
+    assert name in ("nearby", "random")
