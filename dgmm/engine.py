@@ -42,6 +42,7 @@ from distributed import Client, KilledWorker, default_client
 from distributed.client import FutureCancelledError
 from distributed.comm import CommClosedError, get_address_host
 from distributed.protocol.pickle import dumps
+from distributed.security import Security
 from threadpoolctl import ThreadpoolController
 
 from dgmm.cache import Cache, cache_for, forget
@@ -82,8 +83,9 @@ QUIET_SECONDS: Final = 60
 ANSWER_SECONDS: Final = 10
 """How long a worker may take to say so."""
 
-ALIKE: Final = ("dgmm", "dask", "distributed", "numpy", "zarr", "numcodecs")
-"""The packages whose versions must be the same everywhere."""
+ALIKE: Final[tuple[str, ...]] = ("dgmm", "dask", "distributed", "numpy", "zarr", "numcodecs")
+ALIKE_THERE: Final[tuple[str, ...]] = ("dask", "distributed")
+"""The packages whose versions must be the same on all workers, and on the scheduler, too."""
 
 WORKER_SECONDS: Final = 60
 """How long to wait for a cluster's first worker."""
@@ -154,6 +156,12 @@ def connect(address: str, seconds: float = 10.0) -> Client:
         get_address_host(address)
     except ValueError as error:
         raise ClusterError(f"{address!r} is no address: {error}; try tcp://host:8786") from error
+    security = Security()
+    if address.startswith("tls") and not security.get_connection_args("client")["ssl_context"]:
+        raise ClusterError(
+            f"{address} wants a certificate, and Dask's configuration names none: set "
+            "distributed.comm.tls.ca-file, distributed.comm.tls.client.cert and .key"
+        )
     try:
         return Client(address, timeout=seconds, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
@@ -501,13 +509,23 @@ def _lost(error: BaseException) -> LostError:
 def _check_alike(client: Client) -> None:
     """Raise ``ClusterError`` if versions of packages differ: results would, or pickles break."""
     try:
-        client.get_versions(check=True, packages=list(ALIKE))
-    except ValueError as error:
-        raise ClusterError(
-            f"the cluster's packages are not those of this process; use one image for all.\n{error}"
-        ) from error
+        found: Any = client.get_versions(packages=list(ALIKE))
     except LOST as error:
         raise _lost(error) from error
+    own = found["client"]["packages"]
+    others = {"the scheduler": (found["scheduler"], ALIKE_THERE)}
+    others |= {f"worker {name}": (each, ALIKE) for name, each in found["workers"].items()}
+    unlike = [
+        f"{package} is {own.get(package)} here, {each['packages'].get(package)} on {name}"
+        for name, (each, packages) in others.items()
+        for package in packages
+        if each["packages"].get(package) != own.get(package)
+    ]
+    if unlike:
+        raise ClusterError(
+            "the cluster's packages are not those of this process; use one image for all: "
+            + "; ".join(unlike)
+        )
 
 
 def patience() -> float:

@@ -1,5 +1,6 @@
 """Faults: processes killed, stopped and cut off, and always the model of an undisturbed run."""
 
+import datetime
 import os
 import random
 import signal
@@ -18,6 +19,10 @@ import psutil
 import pytest
 import zarr
 from conftest import QUIET
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from distributed import Client, LocalCluster
 
 import dgmm
@@ -304,11 +309,11 @@ def free_port() -> int:
 class Supervised:
     """A scheduler and two workers, each started again when it ends, as a cluster's owner does."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, protocol: str = "tcp") -> None:
         self.port, self._place, self._stop = free_port(), place, threading.Event()
-        address = f"tcp://127.0.0.1:{self.port}"
+        address, host = f"{protocol}://127.0.0.1:{self.port}", f"{protocol}://127.0.0.1"
         commands = [
-            ["scheduler", "--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard"],
+            ["scheduler", "--host", host, "--port", str(self.port), "--no-dashboard"],
             *(
                 ["worker", address, "--nthreads", "1", "--no-dashboard", "--no-nanny"]
                 for _ in range(2)
@@ -476,3 +481,63 @@ def test_many_passes_leave_nothing_behind(tmp_path: Path) -> None:
             tasks = client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks))
         assert tasks == 0
     assert len(list((tmp_path / "passes").iterdir())) == 4
+
+
+# ---------------------------------------------------------------- strangers
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> dict[str, str]:
+    """Dask's configuration for a cluster of one certificate authority, as environment variables."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    encoding = serialization.Encoding.PEM
+    plain = serialization.NoEncryption()
+    (tmp_path / "cert.pem").write_bytes(made.public_bytes(encoding))
+    private = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, plain)
+    (tmp_path / "key.pem").write_bytes(private)
+    tls = "DASK_DISTRIBUTED__COMM__TLS__"
+    settings = {"DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "True"}
+    settings[f"{tls}CA_FILE"] = str(tmp_path / "cert.pem")
+    for role in ("SCHEDULER", "WORKER", "CLIENT"):
+        settings[f"{tls}{role}__CERT"] = str(tmp_path / "cert.pem")
+        settings[f"{tls}{role}__KEY"] = str(tmp_path / "key.pem")
+    return settings
+
+
+def test_a_cluster_behind_tls(
+    place: Path,
+    undisturbed: GaussianMixture,
+    certificates: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It serves who has a certificate, by Dask's own configuration; others are turned away."""
+    plain = dict(ENVIRONMENT)
+    monkeypatch.setitem(globals(), "ENVIRONMENT", {**ENVIRONMENT, **certificates})
+    cluster = Supervised(place, "tls")
+    try:
+        address = f"tls://127.0.0.1:{cluster.port}"
+        words = (*FIT, *TEXTBOOK, "--scheduler", address, "--connect-timeout", "60")
+        finish(start(*words, cwd=place))
+        assert_same(place, undisturbed)
+        monkeypatch.setitem(globals(), "ENVIRONMENT", plain)
+        for stranger in (address, f"tcp://127.0.0.1:{cluster.port}"):
+            words = ("score", "rows.zarr", "-m", "model.dgmm", "--scheduler", stranger)
+            process = start(*words, "--connect-timeout", "5", cwd=place)
+            told = end(process)
+            assert process.returncode == 2
+            assert "Traceback" not in told
+    finally:
+        cluster.close()

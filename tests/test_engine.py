@@ -760,3 +760,21 @@ def test_a_connection_made_by_address_sweeps_and_is_not_made_the_default(
     with engine.connect(clusters[2].scheduler.address) as client:
         assert engine.active_client() is None
         assert engine.over(stored(store), client)(see_rows, None).values == all_spans(stored(store))
+
+
+def test_a_worker_with_other_packages_is_refused(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its results could be others; and the error says which packages."""
+    other = tmp_path / "zarr-0.0.1.dist-info"
+    other.mkdir()
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: zarr\nVersion: 0.0.1\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, **QUIET) as cluster,
+        Client(cluster, set_as_default=False) as client,
+        pytest.raises(
+            ClusterError, match=r"use one image for all: zarr is [\d.]+ here, 0\.0\.1 on worker tcp"
+        ),
+    ):
+        engine.over(stored(store), client)(sum_rows, 0.0)
