@@ -5,6 +5,8 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -762,19 +764,25 @@ def test_a_connection_made_by_address_sweeps_and_is_not_made_the_default(
         assert engine.over(stored(store), client)(see_rows, None).values == all_spans(stored(store))
 
 
-def test_a_worker_with_other_packages_is_refused(
-    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_with_other_packages_is_refused(store: Path, tmp_path: Path) -> None:
     """Its results could be others; and the error says which packages."""
     other = tmp_path / "zarr-0.0.1.dist-info"
     other.mkdir()
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: zarr\nVersion: 0.0.1\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    command = [sys.executable, "-m", "distributed.cli.dask_worker", "--no-nanny", "--no-dashboard"]
     with (
-        LocalCluster(n_workers=1, threads_per_worker=1, **QUIET) as cluster,
+        LocalCluster(n_workers=0, **QUIET) as cluster,
         Client(cluster, set_as_default=False) as client,
-        pytest.raises(
-            ClusterError, match=r"use one image for all: zarr is [\d.]+ here, 0\.0\.1 on worker tcp"
-        ),
+        subprocess.Popen(
+            [*command, cluster.scheduler_address],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            stderr=subprocess.DEVNULL,
+        ) as worker,
     ):
-        engine.over(stored(store), client)(sum_rows, 0.0)
+        client.wait_for_workers(1, timeout=60)
+        with pytest.raises(
+            ClusterError, match=r"use one image for all: zarr is [\d.]+ here, 0\.0\.1 on worker tcp"
+        ):
+            engine.over(stored(store), client)(sum_rows, 0.0)
+        worker.kill()
