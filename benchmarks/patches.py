@@ -247,7 +247,9 @@ def patches(
         for count in counts or (10 if quick else 200,):
             name = directory / f"patches-{count}-{rows}"
             model = name.with_suffix(".dgmm")
-            words = ("-k", count, "-o", model, "--overwrite", "--json", *options)
+            passes = name.with_suffix(".passes")  # a run that is cut off goes on from there
+            words = ("-k", count, "-o", model, "--overwrite", "--checkpoint", passes, "--json")
+            words += tuple(options)
             done = process.dgmm("fit", store, *words, tell=say)
             draw(model, name.with_suffix(".png"))
             yield line(done, score(some, model), score(held_out, model))
