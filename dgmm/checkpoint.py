@@ -114,6 +114,7 @@ class Checkpoint:
     def __init__(self, url: str, of: Fingerprint) -> None:
         self._url, self._of = url.rstrip("/"), json.loads(json.dumps(of))
         self._newest = 0
+        self._damaged: set[int] = set()
 
     def resume(self) -> "Saved | None":
         """Where the fit stopped; None if it has not begun.
@@ -134,7 +135,7 @@ class Checkpoint:
                 arrays, header = self._read(number)
             except CheckpointError as error:
                 log.warning("a checkpoint is skipped: %s", error)
-                places.remove(self._name(number))
+                self._damaged.add(number)  # it stays until there is a better one
                 continue
             self._refuse_others(header)
             self._newest = number
@@ -153,10 +154,13 @@ class Checkpoint:
         else:
             walks = [_encode(walk, arrays) for walk in progress.walks]
             header = {"walks": walks, "nearby": progress.nearby}
-        numbers = self._numbers()
+        numbers = self._numbers() - self._damaged
         if max(numbers, default=0) != self._newest:
             raise self._fenced(max(numbers, default=0))
         number = progress.passes
+        if number in self._damaged:
+            places.remove(self._name(number))
+            self._damaged.remove(number)
         try:
             storage.create(self._name(number), FORMAT, arrays, {"of": self._of, **header})
         except FileExistsError as error:

@@ -69,12 +69,12 @@ def create(url: str, format: str, arrays: Arrays, header: dict[str, Any]) -> Non
     _put(url, _packed(format, arrays, header), os.link, "create")
 
 
-def _packed(format: str, arrays: Arrays, header: dict[str, Any]) -> bytes:
+def _packed(format: str, arrays: Arrays, header: dict[str, Any]) -> memoryview:
     header = {"format": format, "version": VERSION, **header}
     header["sha256"] = digest(arrays, header)
     buffer = io.BytesIO()
     np.savez(buffer, header=np.array(json.dumps(header)), **arrays)  # type: ignore[arg-type]
-    return buffer.getvalue()
+    return buffer.getbuffer()
 
 
 def read(url: str, format: str) -> tuple[Arrays, dict[str, Any]]:
@@ -162,7 +162,7 @@ def digest(arrays: Arrays, header: dict[str, Any]) -> str:
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        digest.update(array.tobytes())
+        digest.update(array.data)
     return digest.hexdigest()
 
 
@@ -213,7 +213,7 @@ def _mixture(header: dict[str, Any], arrays: Arrays) -> Mixture:
     return Mixture(structure, *(arrays[name] for name in PARAMETERS))
 
 
-def _put(url: str, content: bytes, publish: Callable[[str, str], None], mode: str) -> None:
+def _put(url: str, content: memoryview, publish: Callable[[str, str], None], mode: str) -> None:
     """Write a file that appears whole or not at all, and survives a power cut.
 
     ``publish`` gives the written file its name, where it is local; ``mode`` is an object store's.
@@ -221,7 +221,9 @@ def _put(url: str, content: bytes, publish: Callable[[str, str], None], mode: st
     filesystem, path = place(url)
     try:
         if not is_local(filesystem):
-            filesystem.pipe_file(path, content, mode=mode)  # one PUT: atomic on object stores
+            filesystem.pipe_file(
+                path, bytes(content), mode=mode
+            )  # one PUT: atomic on object stores
             return
         path = os.path.realpath(path)
         beside = f"{path}.{uuid4().hex}.partial"
