@@ -311,8 +311,8 @@ class Anchored(Walk):
         assert isinstance(walk, Squarem)
         best, weight = walk.best, setting.weight
         ends = [self._form(each) for each in (found.mixture, best.mixture)]
-        before, after = (held.linear(form) / weight for form in ends)
-        gain = best.objective - walk.trace[0] - (after - before)
+        before, after = (held.linear(form) + form.common_sum(held.total) for form in ends)
+        gain = max(0.0, best.objective - walk.trace[0] - (after - before) / weight)
         short = self.leash * max((*walk.lengths, *self.lengths), default=1.0)
         gap = gain * (1 + short) ** 2 / (1 + 2 * short)
         gap += walk.gap if np.isfinite(walk.gap) else gain

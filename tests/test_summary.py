@@ -181,7 +181,7 @@ def test_two_fits_to_the_same_rows_are_two_fits() -> None:
 @every_structure
 @pytest.mark.parametrize("unit", [1e-100, 1e-12, 1e12, 1e100])
 def test_the_unit_of_the_weights_does_not_matter(kind: str, unit: float) -> None:
-    """But for rounding, which in the fit to start with is worth some 1e-9."""
+    """But for rounding, to which a fit adds what it leaves to be gained."""
     results = []
     for scale in (1.0, unit):
         model = GaussianMixture(K, covariance_type=kind, random_state=0)
@@ -190,8 +190,8 @@ def test_the_unit_of_the_weights_does_not_matter(kind: str, unit: float) -> None
             model.partial_fit(drawn(seed, 300) + 0.1, sample_weight=np.full(300, scale))
         results.append(model)
     one, other = results
-    assert one.lower_bound_ == pytest.approx(other.lower_bound_, abs=1e-7)
-    assert one.lower_bounds_ == pytest.approx(other.lower_bounds_, abs=1e-7)
+    assert one.lower_bound_ == pytest.approx(other.lower_bound_, abs=1e-6)
+    assert one.lower_bounds_ == pytest.approx(other.lower_bounds_, abs=1e-6)
     np.testing.assert_allclose(one.covariances_, other.covariances_, atol=1e-5)
 
 
