@@ -22,12 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.covariance import Array
-from dgmm.em import Stop, Walk
+from dgmm.em import Stop, Walk, m_step
 from dgmm.kernel import log_sum_exp
 from dgmm.ladder import Rung
 from dgmm.mixture import Mixture
-from dgmm.seeding import Drawn, Random, draw, labelled, mixture_of, pieces
+from dgmm.seeding import Random, draw, labelled, mixture_of, pieces
 from dgmm.squarem import Squarem
+from dgmm.statistics import Statistics
 
 CANDIDATES: Final = ("k-means++", "kmeans", "k-means++", "kmeans", "random_from_data", "kmeans")
 HEAT: Final = 6
@@ -192,16 +193,25 @@ def _shares(mixture: Mixture, x: Array) -> Array:
 
 
 def _exchanged(rung: Rung, mixture: Mixture, exchange: _Exchange) -> Mixture:
-    """The mixture after an exchange."""
+    """The mixture after an exchange: the M-step from what its components, so changed, expect."""
     i, j, k = exchange.i, exchange.j, exchange.k
-
-    def shares() -> Iterator[tuple[slice, Array]]:
-        for tile in _tiles(rung, mixture):
-            taken = tile.shares
-            taken[i] += taken[j]
-            taken[[j, k]] = taken[k] * _shares(exchange.halves, tile.x)
-            yield tile.chosen, taken
-
-    about = mixture.means.copy()
+    sums, about = _expected(mixture), mixture.means.copy()
+    layout = mixture.structure.centred
+    sums[i] += layout.moved(sums[[j]], about[[i]] - about[[j]])[0]
+    sums[[j, k]] = mixture.weights[k] * _expected(exchange.halves)
     about[[j, k]] = exchange.halves.means
-    return mixture_of(rung.sample, rung.setting, Drawn(shares(), about=about), mixture.components)
+    statistics = Statistics(sums, about, 0.0, 0.0, 1.0, len(rung.sample.rows))
+    return m_step(statistics, rung.setting, mixture).mixture
+
+
+def _expected(mixture: Mixture) -> Array:
+    """The statistics (K, P) that each component expects of its rows, about its own mean."""
+    layout, count, dims = mixture.structure.centred, *mixture.means.shape
+    dense = mixture.structure.dense(mixture.covariances, count, dims)
+    sums = np.zeros((count, layout.width(dims)))
+    sums[:, 0] = mixture.weights
+    square = np.empty((sums.shape[1] - 1 - dims, dims))
+    for k, root in enumerate(np.linalg.cholesky(dense)):
+        layout.square(root, square)  # the roots' columns stand for rows
+        sums[k, 1 + dims :] = mixture.weights[k] * square.sum(axis=1)
+    return sums
