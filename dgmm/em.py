@@ -183,13 +183,16 @@ class State:
         """How much of a fall of the objective to here rounding explains, in double precision.
 
         Twice the tolerance of the kernel; and a covariance's smallest variance is off by about
-        D u times the trace, which costs the square of that, relative to the variance.
+        D u times the trace, which costs the square of that, relative to the variance, and where
+        that is large its logarithm.  The variances of a component that has collapsed are set.
         """
         mixture = self.mixture
         inverse = mixture.structure.trace(mixture.factors, np.ones(mixture.dims))
         condition = mixture.variances.sum(axis=1) * inverse
         off = mixture.dims * np.finfo(np.float64).eps * condition
-        return 2 * TOLERANCE + 1e-12 * abs(self.objective) + float(mixture.weights @ off**2)
+        cost = mixture.weights * np.minimum(off**2, np.log1p(off))
+        cost[list(self.collapsed)] = 0.0
+        return 2 * TOLERANCE + 1e-12 * abs(self.objective) + float(cost.sum())
 
 
 def evaluate(sweep: Sweep, settings: Sequence[Setting], trials: Sequence[Trial]) -> list[State]:

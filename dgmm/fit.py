@@ -251,9 +251,10 @@ def _start(found: Survey, setting: Setting, request: Request) -> Mixture:
     if weights is not None and means is not None and precisions is not None:
         return setting.frame.enter(given_mixture(request.structure, weights, means, precisions))
     method = "kmeans" if request.init_params == "auto" else request.init_params
-    seed = setting.frame.leave(
-        seeding.seed(found, setting, request.components, method, request.random)
-    )
+    seed = seeding.seed(found, setting, request.components, method, request.random)
+    if request.strategy == "auto" and request.init_params == "auto":
+        seed = seeding.cautious(seed, len(found.sample.keys))
+    seed = setting.frame.leave(seed)
     weights = seed.weights if weights is None else weights
     means = seed.means if means is None else means
     if precisions is not None:

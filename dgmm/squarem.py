@@ -144,7 +144,8 @@ class Squarem(Walk):
         calm = self.calm + 1 if known and gap < self.stop.target else 0
         walk = replace(self, lengths=lengths, gap=gap, calm=calm, base=None)
         walk = replace(walk, level=found.objective)
-        still = self.stop.target > 0 and abs(gain) <= found.rounding  # a fixed point of EM
+        seen = min(found.rounding, self.stop.target)
+        still = seen > 0 and abs(gain) <= seen  # a fixed point of EM
         settled = exact and (still or abs(gain) < self.stop.tol)
         if calm > 1 or settled or walk.spent or not np.isfinite(found.objective):
             return walk.ended(calm > 1 or settled)

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import zarr
 from distributed import Client
+from scipy.stats import multivariate_normal
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture as Reference
 
-from dgmm import GaussianMixture
+from dgmm import DegenerateWarning, GaussianMixture
 from dgmm.covariance import STRUCTURES
 from dgmm.ladder import Anchored
+from dgmm.seeding import cautious
 from dgmm.squarem import Squarem
 
 every_structure = pytest.mark.parametrize("kind", STRUCTURES)
@@ -176,3 +178,37 @@ def test_weighted_rows(weighted: str, rows: np.ndarray) -> None:
 def test_strategies_must_exist(blobs: np.ndarray) -> None:
     with pytest.raises(ValueError, match="strategy must be one of 'auto', 'em'"):
         GaussianMixture(2, strategy="best").fit(blobs)
+
+
+def test_a_collapsed_component_does_not_hide_what_is_left_to_gain() -> None:
+    """Its variances are set, not rounded: a fit that still climbs is seen to."""
+    rng = np.random.default_rng(0)
+    line = 7 + rng.normal(size=(1500, 1)) * np.linspace(0.5, 1.5, 6)
+    clouds = [rng.normal(size=(4000, 6)), 1.3 * rng.normal(size=(4000, 6)) + 0.8]
+    means = np.repeat([[-0.3], [0.3], [7.0]], 6, axis=1)
+    unit = np.broadcast_to(np.eye(6), (3, 6, 6))
+    start = {"means_init": means, "precisions_init": unit, "weights_init": np.ones(3) / 3}
+    model = GaussianMixture(3, reg_covar=0, **start)
+    with pytest.warns(DegenerateWarning, match="lost their rank"):
+        model.fit(np.concatenate([*clouds, line]))
+    assert model.fit_info_["collapsed"] == [2]
+    assert model.fit_info_["stopped_by"] == "gap"
+    assert model.fit_info_["estimated_gap"] < 0.1 * model.fit_info_["resolution"]
+
+
+@every_structure
+def test_a_cautious_start_draws_covariances_together(kind: str) -> None:
+    """A component of n rows keeps n parts of its own covariance, and takes D of their mean."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(100, 3)) * np.where(np.arange(100) < 90, 1.0, 5.0)[:, None]
+    before = GaussianMixture(2, covariance_type=kind, random_state=0).fit(rows).mixture_
+    after = cautious(before, 100)
+    dense = [each.structure.dense(each.covariances, 2, 3) for each in (before, after)]
+    mean = np.tensordot(before.weights, dense[0], 1)
+    counts = 100 * before.weights[:, None, None]
+    np.testing.assert_allclose(dense[1], (counts * dense[0] + 3 * mean) / (counts + 3), rtol=1e-12)
+    expected = [
+        multivariate_normal.logpdf(rows, m, c) for m, c in zip(after.means, dense[1], strict=True)
+    ]
+    densities = [after.log_joint(k, rows.T) - after.log_weights[k] for k in range(2)]
+    np.testing.assert_allclose(densities, expected, rtol=1e-9)
