@@ -1,18 +1,11 @@
 """The command line: ``dgmm fit | select | update | predict | score | show | plan | demo``.
 
-Results go to standard output, progress and warnings to standard error.  Exit codes: 0 done, 1 a
-crash, 2 usage, 3 data that can't be used or a plan that does not fit (see ``dgmm.errors``), 4
-interrupted, and the same command goes on where it stopped.
+Results go to standard output, progress and warnings to standard error.
 """
 
 import json
-import logging
 import math
-import os
-import signal
 import sys
-import threading
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,11 +21,12 @@ from rich.table import Table
 import dgmm
 from dgmm import demo as demonstration
 from dgmm import engine, native, places, progress, report, storage
+from dgmm.command import EXIT_CODES, Command
 from dgmm.covariance import STRUCTURES
 from dgmm.dataset import BLOCK_BYTES, Dataset, open_dataset
 from dgmm.em import PRECISIONS
 from dgmm.engine import Meter
-from dgmm.errors import DataError, DgmmError, LostError
+from dgmm.errors import DataError
 from dgmm.estimator import GaussianMixture, load
 from dgmm.fit import STRATEGIES
 from dgmm.kernel import ANSWERS
@@ -42,17 +36,8 @@ from dgmm.search import MixtureSearch
 from dgmm.seeding import METHODS
 from dgmm.selection import CRITERIA
 
-EXIT_CODES = """\b
-Exit codes: 0 done; 1 crash; 2 usage; 3 data that can't be used, or a plan
-that does not fit in memory (running it again won't help); 4 interrupted, and
-the same command goes on (with --checkpoint; else 130 Ctrl-C, 143 SIGTERM).
-"""
-
 LOOPBACK = "127.0.0.1:0"
 """Where a cluster of this machine serves its dashboard: for nobody else to see."""
-
-RESUMABLE = 4
-"""The exit code of an interrupted fit that has a checkpoint; without, it is as shells have it."""
 
 HELP = """\
 Fit Gaussian mixtures to data that does not fit in memory.
@@ -68,78 +53,6 @@ Start here:
   dgmm predict rows.zarr -m model.dgmm -o labels.zarr
   dgmm select rows.zarr -k 2..32 -o best.dgmm     how many components?
 """
-
-
-class _Command(click.Command):
-    """A command that turns dgmm's errors into a message and an exit code."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        resumable = ctx.params.get("checkpoint") is not None
-        with warnings.catch_warnings(), _interruptible(resumable), _logged():
-            warnings.showwarning = _show_warning
-            try:
-                return super().invoke(ctx)
-            except DgmmError as error:
-                click.echo(f"Error: {error}", err=True)
-                lost = resumable and isinstance(error, LostError)
-                ctx.exit(RESUMABLE if lost else error.exit_code)
-            except _Interrupted as error:
-                if resumable:
-                    click.echo("Interrupted: the same command goes on where it stopped.", err=True)
-                else:
-                    click.echo("Interrupted: nothing was written.", err=True)
-                ctx.exit(error.exit_code)
-
-
-class _Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM."""
-
-    def __init__(self, exit_code: int) -> None:
-        self.exit_code = exit_code
-
-
-@contextmanager
-def _interruptible(resumable: bool) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end what is inside in good order; a second one ends it at once."""
-
-    def stop(number: int, frame: Any) -> None:
-        code = RESUMABLE if resumable else 128 + number
-        for each in before:
-            signal.signal(each, lambda *_: os._exit(code))
-        raise _Interrupted(code)
-
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        for each in (signal.SIGINT, signal.SIGTERM):
-            if (was := signal.getsignal(each)) is not signal.SIG_IGN:
-                before[each] = was
-                signal.signal(each, stop)
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-
-@contextmanager
-def _logged() -> Iterator[None]:
-    """What dgmm logs is told in a line each."""
-    handler, log = logging.StreamHandler(sys.stderr), logging.getLogger("dgmm")
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    log.addHandler(handler)
-    level, propagate = log.level, log.propagate
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        log.setLevel(level)
-        log.propagate = propagate
-
-
-def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    click.echo(f"Warning: {message}", err=True)
 
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -261,7 +174,7 @@ def main() -> None:
     """``dgmm``."""
 
 
-@main.command(cls=_Command, epilog=EXIT_CODES)
+@main.command(cls=Command, epilog=EXIT_CODES)
 @data_argument
 @model_options
 @click.option("-o", "--output", required=True, metavar="PATH", help="Where the model file goes.")
@@ -404,7 +317,7 @@ def _structures(context: click.Context, option: click.Parameter, text: str) -> l
     return names
 
 
-@main.command(cls=_Command, epilog=EXIT_CODES)
+@main.command(cls=Command, epilog=EXIT_CODES)
 @data_argument
 @click.option(
     "-k",
@@ -523,7 +436,7 @@ def _show_candidates(results: list[dict[str, Any]], criterion: str) -> None:
     Console().print(table)
 
 
-@main.command(cls=_Command, epilog=EXIT_CODES)
+@main.command(cls=Command, epilog=EXIT_CODES)
 @data_argument
 @model_option
 @click.option("-o", "--output", required=True, metavar="PATH", help="Where the Zarr array goes.")
@@ -573,7 +486,7 @@ def predict(
     _tell({"output": output, "what": what, "rows": rows}, as_json)
 
 
-@main.command(cls=_Command, epilog=EXIT_CODES)
+@main.command(cls=Command, epilog=EXIT_CODES)
 @data_argument
 @model_option
 @weights_option
@@ -607,7 +520,7 @@ def score(
     _tell({"model": model, "data": data, "rows": dataset.rows, **scored}, as_json)
 
 
-@main.command(cls=_Command, epilog=EXIT_CODES)
+@main.command(cls=Command, epilog=EXIT_CODES)
 @data_argument
 @model_option
 @click.option("-o", "--output", required=True, metavar="PATH", help="Where the new model goes.")
@@ -651,7 +564,7 @@ def update(
     _tell(_summary(fitted, output), as_json)
 
 
-@main.command(cls=_Command, epilog=EXIT_CODES)
+@main.command(cls=Command, epilog=EXIT_CODES)
 @click.argument("model")
 @json_option
 def show(model: str, as_json: bool) -> None:
@@ -683,7 +596,7 @@ def show(model: str, as_json: bool) -> None:
         click.echo(f"and {mixture.dims - shown} more: --json shows all")
 
 
-@main.command(cls=_Command, epilog=EXIT_CODES)
+@main.command(cls=Command, epilog=EXIT_CODES)
 @data_argument
 @model_options
 @machine_options
@@ -727,7 +640,7 @@ def plan(
     planned.check()
 
 
-@main.command(cls=_Command, epilog=EXIT_CODES)
+@main.command(cls=Command, epilog=EXIT_CODES)
 @click.argument("directory", default="dgmm-demo", type=click.Path(path_type=Path))
 @overwrite_option
 def demo(directory: Path, overwrite: bool) -> None:
