@@ -6,15 +6,12 @@ Results go to standard output, progress and warnings to standard error.
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 from dask.utils import format_bytes
-from distributed import Client, LocalCluster
 from rich.console import Console
 from rich.table import Table
 
@@ -30,14 +27,29 @@ from dgmm.errors import DataError
 from dgmm.estimator import GaussianMixture, load
 from dgmm.fit import STRATEGIES
 from dgmm.kernel import ANSWERS
+from dgmm.options import (
+    Machines,
+    cache_option,
+    data_argument,
+    json_option,
+    machine_options,
+    max_iter_option,
+    memory_option,
+    missing_option,
+    model_option,
+    model_options,
+    n_init_option,
+    overwrite_option,
+    quiet_option,
+    reg_covar_option,
+    seed_option,
+    weights_option,
+)
 from dgmm.output import check_target, write_answers
 from dgmm.plan import Plan
 from dgmm.search import MixtureSearch
 from dgmm.seeding import METHODS
 from dgmm.selection import CRITERIA
-
-LOOPBACK = "127.0.0.1:0"
-"""Where a cluster of this machine serves its dashboard: for nobody else to see."""
 
 HELP = """\
 Fit Gaussian mixtures to data that does not fit in memory.
@@ -53,115 +65,6 @@ Start here:
   dgmm predict rows.zarr -m model.dgmm -o labels.zarr
   dgmm select rows.zarr -k 2..32 -o best.dgmm     how many components?
 """
-
-
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-
-def _together(*decorators: Decorator) -> Decorator:
-    """Several options as one decorator."""
-
-    def apply(function: Callable[..., Any]) -> Callable[..., Any]:
-        for decorator in reversed(decorators):
-            function = decorator(function)
-        return function
-
-    return apply
-
-
-data_argument = click.argument("data")
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object on standard output."
-)
-quiet_option = click.option("--quiet", is_flag=True, help="Show no progress.")
-overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is there already.")
-missing_option = click.option(
-    "--missing",
-    type=click.Choice(["error", "fill"]),
-    default="error",
-    show_default=True,
-    help="What a Zarr chunk that isn't stored means: an accident, or the fill value.",
-)
-weights_option = click.option(
-    "--weights", metavar="DATA", help="A weight for each row: a path or URL like DATA, shape (N,)."
-)
-model_option = click.option(
-    "-m", "--model", required=True, metavar="PATH", help="A model file: a path or URL."
-)
-memory_option = click.option(
-    "--memory",
-    metavar="SIZE",
-    help="What each worker process may take, such as 2GiB.  [default: 70 % of what it has]",
-)
-cache_option = click.option(
-    "--cache",
-    metavar="SIZE",
-    default="auto",
-    show_default=True,
-    help="What each worker process keeps of the rows between passes: a size, none, or auto for "
-    "what the memory leaves free.",
-)
-machine_options = _together(
-    click.option("--scheduler", metavar="ADDRESS", help="Use the Dask cluster at ADDRESS."),
-    click.option(
-        "--workers",
-        type=click.IntRange(min=1),
-        metavar="N",
-        help="Use N worker processes of this machine.",
-    ),
-    click.option(
-        "--threads",
-        type=click.IntRange(min=1),
-        metavar="N",
-        help="Threads of this process, without a cluster.  [default: all processors]",
-    ),
-    click.option(
-        "--connect-timeout",
-        type=click.FloatRange(min=0, min_open=True),
-        default=10.0,
-        show_default=True,
-        metavar="SECONDS",
-        help="How long to wait for the scheduler.",
-    ),
-)
-n_init_option = click.option(
-    "--n-init",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Starts; all share every pass, the best is kept.",
-)
-seed_option = click.option(
-    "--seed", type=int, default=0, show_default=True, help="Of the random choices."
-)
-max_iter_option = click.option(
-    "--max-iter", type=click.IntRange(min=1), default=100, show_default=True
-)
-reg_covar_option = click.option(
-    "--reg-covar",
-    type=click.FloatRange(min=0),
-    default=1e-6,
-    show_default=True,
-    help="Added to the variances.",
-)
-model_options = _together(
-    click.option(
-        "-k",
-        "--components",
-        type=click.IntRange(min=1),
-        required=True,
-        metavar="K",
-        help="How many components.",
-    ),
-    click.option(
-        "--covariance",
-        type=click.Choice(list(STRUCTURES)),
-        default="full",
-        show_default=True,
-        help="How the components' covariances are tied down.",
-    ),
-    n_init_option,
-)
 
 
 @click.group(help=HELP, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
@@ -252,10 +155,7 @@ def fit(
     precision: str,
     checkpoint: str | None,
     resume: bool,
-    scheduler: str | None,
-    workers: int | None,
-    threads: int | None,
-    connect_timeout: float,
+    machines: Machines,
     memory: str | None,
     cache: str,
     missing: str,
@@ -280,7 +180,7 @@ def fit(
         n_init=n_init,
         init_params=init,
         random_state=seed,
-        n_jobs=threads,
+        n_jobs=machines.threads,
         memory=memory,
         cache=cache,
         precision=precision,
@@ -288,7 +188,7 @@ def fit(
         resume=resume,
     )
     meter = Meter()
-    with _machines(scheduler, workers, connect_timeout) as client:
+    with machines.client() as client:
         passes = model.fit_passes(dataset, client=client, meter=meter)
         progress.show_fit(passes, meter, dataset.rows, tol or 0.0, max_iter, quiet)
     model.save(output, overwrite=overwrite)
@@ -374,10 +274,7 @@ def select(
     seed: int,
     max_iter: int,
     reg_covar: float,
-    scheduler: str | None,
-    workers: int | None,
-    threads: int | None,
-    connect_timeout: float,
+    machines: Machines,
     memory: str | None,
     cache: str,
     missing: str,
@@ -399,7 +296,7 @@ def select(
         max_iter=max_iter,
         reg_covar=reg_covar,
         random_state=seed,
-        n_jobs=threads,
+        n_jobs=machines.threads,
         memory=memory,
         cache=cache,
     )
@@ -407,7 +304,7 @@ def select(
         template, n_components=components, covariance_type=covariance, criterion=criterion
     )
     meter = Meter()
-    with _machines(scheduler, workers, connect_timeout) as client:
+    with machines.client() as client:
         passes = search.fit_passes(dataset, client=client, meter=meter)
         progress.show_selection(passes, meter, dataset.rows, criterion, quiet)
     search.best_estimator_.save(output, overwrite=overwrite)
@@ -457,10 +354,7 @@ def predict(
     model: str,
     output: str,
     what: str,
-    scheduler: str | None,
-    workers: int | None,
-    threads: int | None,
-    connect_timeout: float,
+    machines: Machines,
     missing: str,
     overwrite: bool,
     as_json: bool,
@@ -478,10 +372,10 @@ def predict(
     dataset = dataset.recut(BLOCK_BYTES * dataset.row_bytes // max(dataset.row_bytes, answer_bytes))
     meter = Meter()
     with (
-        _machines(scheduler, workers, connect_timeout) as client,
+        machines.client() as client,
         progress.sweep_bar(meter, dataset.rows, "predict", quiet),
     ):
-        sweep = engine.over(dataset, client, threads, meter)
+        sweep = engine.over(dataset, client, machines.threads, meter)
         rows = write_answers(sweep, dataset, fitted.mixture_, what, output)
     _tell({"output": output, "what": what, "rows": rows}, as_json)
 
@@ -498,10 +392,7 @@ def score(
     data: str,
     model: str,
     weights: str | None,
-    scheduler: str | None,
-    workers: int | None,
-    threads: int | None,
-    connect_timeout: float,
+    machines: Machines,
     missing: str,
     as_json: bool,
     quiet: bool,
@@ -513,10 +404,12 @@ def score(
     fitted, dataset = _open_both(model, data, weights, missing)
     meter = Meter()
     with (
-        _machines(scheduler, workers, connect_timeout) as client,
+        machines.client() as client,
         progress.sweep_bar(meter, dataset.rows, "score", quiet),
     ):
-        scored = fitted.criteria(dataset, sweep=engine.over(dataset, client, threads, meter))
+        scored = fitted.criteria(
+            dataset, sweep=engine.over(dataset, client, machines.threads, meter)
+        )
     _tell({"model": model, "data": data, "rows": dataset.rows, **scored}, as_json)
 
 
@@ -535,10 +428,7 @@ def update(
     model: str,
     output: str,
     weights: str | None,
-    scheduler: str | None,
-    workers: int | None,
-    threads: int | None,
-    connect_timeout: float,
+    machines: Machines,
     missing: str,
     overwrite: bool,
     as_json: bool,
@@ -555,10 +445,12 @@ def update(
     fitted, dataset = _open_both(model, data, weights, missing)
     meter = Meter()
     with (
-        _machines(scheduler, workers, connect_timeout) as client,
+        machines.client() as client,
         progress.sweep_bar(meter, dataset.rows, "update", quiet),
     ):
-        found = fitted.summarize(dataset, sweep=engine.over(dataset, client, threads, meter))
+        found = fitted.summarize(
+            dataset, sweep=engine.over(dataset, client, machines.threads, meter)
+        )
     fitted.update(fitted.summary_ + found)
     fitted.save(output, overwrite=overwrite)
     _tell(_summary(fitted, output), as_json)
@@ -609,10 +501,7 @@ def plan(
     components: int,
     covariance: str,
     n_init: int,
-    scheduler: str | None,
-    workers: int | None,
-    threads: int | None,
-    connect_timeout: float,
+    machines: Machines,
     memory: str | None,
     cache: str,
     missing: str,
@@ -627,11 +516,11 @@ def plan(
         components,
         covariance_type=covariance,
         n_init=n_init,
-        n_jobs=threads,
+        n_jobs=machines.threads,
         memory=memory,
         cache=cache,
     )
-    with _machines(scheduler, workers, connect_timeout) as client:
+    with machines.client() as client:
         planned = model.plan(dataset, client=client)
     if as_json:
         click.echo(json.dumps(planned.to_dict()))
@@ -657,31 +546,6 @@ def _check_model_target(output: str, overwrite: bool) -> None:
     places.refuse_directory(output)
     storage.check_target(output, storage.MODEL, overwrite)
     places.check_writable(output)
-
-
-@contextmanager
-def _machines(
-    scheduler: str | None, workers: int | None, timeout: float
-) -> Iterator[Client | None]:
-    """The cluster asked for: at an address, of so many processes here, or none."""
-    if scheduler and workers:
-        raise click.UsageError("--scheduler and --workers exclude each other")
-    if scheduler:
-        with engine.connect(scheduler, timeout) as client:
-            yield client
-    elif workers:
-        with (
-            LocalCluster(
-                n_workers=workers,
-                threads_per_worker=1,
-                dashboard_address=LOOPBACK,
-                worker_dashboard_address=LOOPBACK,
-            ) as cluster,
-            Client(cluster, set_as_default=False) as client,
-        ):
-            yield client
-    else:
-        yield None
 
 
 def _open_both(

@@ -1,0 +1,175 @@
+"""The options that several commands share."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
+
+import click
+from distributed import Client, LocalCluster
+
+from dgmm import engine
+from dgmm.covariance import STRUCTURES
+
+LOOPBACK = "127.0.0.1:0"
+"""Where a cluster of this machine serves its dashboard: for nobody else to see."""
+
+
+@dataclass(frozen=True)
+class Machines:
+    """Where to sweep: on a cluster at an address, in processes or in threads of this machine."""
+
+    scheduler: str | None
+    workers: int | None
+    threads: int | None
+    connect_timeout: float
+
+    @contextmanager
+    def client(self) -> Iterator[Client | None]:
+        """The cluster asked for: at an address, of so many processes here, or none."""
+        if self.scheduler and self.workers:
+            raise click.UsageError("--scheduler and --workers exclude each other")
+        if self.scheduler:
+            with engine.connect(self.scheduler, self.connect_timeout) as client:
+                yield client
+        elif self.workers:
+            with (
+                LocalCluster(
+                    n_workers=self.workers,
+                    threads_per_worker=1,
+                    dashboard_address=LOOPBACK,
+                    worker_dashboard_address=LOOPBACK,
+                ) as cluster,
+                Client(cluster, set_as_default=False) as client,
+            ):
+                yield client
+        else:
+            yield None
+
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def _together(*decorators: Decorator) -> Decorator:
+    """Several options as one decorator."""
+
+    def apply(function: Callable[..., Any]) -> Callable[..., Any]:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply
+
+
+data_argument = click.argument("data")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object on standard output."
+)
+quiet_option = click.option("--quiet", is_flag=True, help="Show no progress.")
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is there already.")
+missing_option = click.option(
+    "--missing",
+    type=click.Choice(["error", "fill"]),
+    default="error",
+    show_default=True,
+    help="What a Zarr chunk that isn't stored means: an accident, or the fill value.",
+)
+weights_option = click.option(
+    "--weights", metavar="DATA", help="A weight for each row: a path or URL like DATA, shape (N,)."
+)
+model_option = click.option(
+    "-m", "--model", required=True, metavar="PATH", help="A model file: a path or URL."
+)
+memory_option = click.option(
+    "--memory",
+    metavar="SIZE",
+    help="What each worker process may take, such as 2GiB.  [default: 70 % of what it has]",
+)
+cache_option = click.option(
+    "--cache",
+    metavar="SIZE",
+    default="auto",
+    show_default=True,
+    help="What each worker process keeps of the rows between passes: a size, none, or auto for "
+    "what the memory leaves free.",
+)
+_machines = _together(
+    click.option("--scheduler", metavar="ADDRESS", help="Use the Dask cluster at ADDRESS."),
+    click.option(
+        "--workers",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Use N worker processes of this machine.",
+    ),
+    click.option(
+        "--threads",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Threads of this process, without a cluster.  [default: all processors]",
+    ),
+    click.option(
+        "--connect-timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        default=10.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long to wait for the scheduler.",
+    ),
+)
+
+
+def machine_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say where a command sweeps, as one parameter ``machines``."""
+
+    @wraps(command)
+    def gathered(
+        scheduler: str | None,
+        workers: int | None,
+        threads: int | None,
+        connect_timeout: float,
+        **rest: Any,
+    ) -> None:
+        command(machines=Machines(scheduler, workers, threads, connect_timeout), **rest)
+
+    return _machines(gathered)
+
+
+n_init_option = click.option(
+    "--n-init",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Starts; all share every pass, the best is kept.",
+)
+seed_option = click.option(
+    "--seed", type=int, default=0, show_default=True, help="Of the random choices."
+)
+max_iter_option = click.option(
+    "--max-iter", type=click.IntRange(min=1), default=100, show_default=True
+)
+reg_covar_option = click.option(
+    "--reg-covar",
+    type=click.FloatRange(min=0),
+    default=1e-6,
+    show_default=True,
+    help="Added to the variances.",
+)
+model_options = _together(
+    click.option(
+        "-k",
+        "--components",
+        type=click.IntRange(min=1),
+        required=True,
+        metavar="K",
+        help="How many components.",
+    ),
+    click.option(
+        "--covariance",
+        type=click.Choice(list(STRUCTURES)),
+        default="full",
+        show_default=True,
+        help="How the components' covariances are tied down.",
+    ),
+    n_init_option,
+)
