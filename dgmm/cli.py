@@ -3,9 +3,9 @@
 Results go to standard output, progress and warnings to standard error.
 """
 
-import json
 import math
 import sys
+from json import dumps
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from rich.table import Table
 import dgmm
 from dgmm import demo as demonstration
 from dgmm import engine, native, places, progress, report, storage
-from dgmm.command import EXIT_CODES, Command
+from dgmm.command import ENVIRONMENT, EXIT_CODES, Command
 from dgmm.covariance import STRUCTURES
 from dgmm.dataset import BLOCK_BYTES, Dataset, open_dataset
 from dgmm.em import PRECISIONS
@@ -67,11 +67,16 @@ Start here:
 """
 
 
-@click.group(help=HELP, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    help=HELP,
+    epilog=f"{ENVIRONMENT}\n{EXIT_CODES}",
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "DGMM"},
+)
 @click.version_option(
     dgmm.__version__,
     prog_name="dgmm",
     message=f"%(prog)s %(version)s, {native.described(native.preferred())} kernel",
+    allow_from_autoenv=False,
 )
 def main() -> None:
     """``dgmm``."""
@@ -160,7 +165,7 @@ def fit(
     cache: str,
     missing: str,
     overwrite: bool,
-    as_json: bool,
+    json: bool,
     quiet: bool,
 ) -> None:
     """Fit a mixture to the rows of DATA, and write it to a model file.
@@ -192,7 +197,7 @@ def fit(
         passes = model.fit_passes(dataset, client=client, meter=meter)
         progress.show_fit(passes, meter, dataset.rows, tol or 0.0, max_iter, quiet)
     model.save(output, overwrite=overwrite)
-    _tell(_summary(model, output), as_json)
+    _tell(_summary(model, output), json)
 
 
 def _numbers(context: click.Context, option: click.Parameter, text: str) -> list[int]:
@@ -279,7 +284,7 @@ def select(
     cache: str,
     missing: str,
     overwrite: bool,
-    as_json: bool,
+    json: bool,
     quiet: bool,
 ) -> None:
     """Choose the number of components and the structure for DATA.
@@ -311,11 +316,11 @@ def select(
     if plot is not None:
         report.criteria_figure(search.results_, criterion).savefig(plot)
     summary = {"criterion": criterion, **_summary(search.best_estimator_, output)}
-    if as_json:
-        click.echo(json.dumps({**summary, "candidates": search.results_}))
+    if json:
+        click.echo(dumps({**summary, "candidates": search.results_}))
         return
     _show_candidates(search.results_, criterion)
-    _tell(summary, as_json)
+    _tell(summary, json)
 
 
 def _show_candidates(results: list[dict[str, Any]], criterion: str) -> None:
@@ -357,7 +362,7 @@ def predict(
     machines: Machines,
     missing: str,
     overwrite: bool,
-    as_json: bool,
+    json: bool,
     quiet: bool,
 ) -> None:
     """Say of each row of DATA what a model thinks of it, in a Zarr array.
@@ -377,7 +382,7 @@ def predict(
     ):
         sweep = engine.over(dataset, client, machines.threads, meter)
         rows = write_answers(sweep, dataset, fitted.mixture_, what, output)
-    _tell({"output": output, "what": what, "rows": rows}, as_json)
+    _tell({"output": output, "what": what, "rows": rows}, json)
 
 
 @main.command(cls=Command, epilog=EXIT_CODES)
@@ -394,7 +399,7 @@ def score(
     weights: str | None,
     machines: Machines,
     missing: str,
-    as_json: bool,
+    json: bool,
     quiet: bool,
 ) -> None:
     """Score DATA under a model: the mean log-likelihood of its rows, AIC and BIC.
@@ -410,7 +415,7 @@ def score(
         scored = fitted.criteria(
             dataset, sweep=engine.over(dataset, client, machines.threads, meter)
         )
-    _tell({"model": model, "data": data, "rows": dataset.rows, **scored}, as_json)
+    _tell({"model": model, "data": data, "rows": dataset.rows, **scored}, json)
 
 
 @main.command(cls=Command, epilog=EXIT_CODES)
@@ -431,7 +436,7 @@ def update(
     machines: Machines,
     missing: str,
     overwrite: bool,
-    as_json: bool,
+    json: bool,
     quiet: bool,
 ) -> None:
     """Learn from DATA, rows that MODEL has not seen, in one pass over them alone.
@@ -453,25 +458,25 @@ def update(
         )
     fitted.update(fitted.summary_ + found)
     fitted.save(output, overwrite=overwrite)
-    _tell(_summary(fitted, output), as_json)
+    _tell(_summary(fitted, output), json)
 
 
 @main.command(cls=Command, epilog=EXIT_CODES)
 @click.argument("model")
 @json_option
-def show(model: str, as_json: bool) -> None:
+def show(model: str, json: bool) -> None:
     """Show the components of a model file, and how it was fitted."""
     fitted = load(model)
     mixture = fitted.mixture_
     spread = np.sqrt(mixture.variances)
-    if as_json:
+    if json:
         described = {
             **_summary(fitted, model),
             "weights": mixture.weights.tolist(),
             "means": mixture.means.tolist(),
             "covariances": mixture.covariances.tolist(),
         }
-        click.echo(json.dumps(described))
+        click.echo(dumps(described))
         return
     _tell(_summary(fitted, model), as_json=False)
     console = Console()
@@ -505,7 +510,7 @@ def plan(
     memory: str | None,
     cache: str,
     missing: str,
-    as_json: bool,
+    json: bool,
 ) -> None:
     """Show what a fit to DATA will need, without fitting: blocks, tasks, bytes read, peak memory.
 
@@ -522,8 +527,8 @@ def plan(
     )
     with machines.client() as client:
         planned = model.plan(dataset, client=client)
-    if as_json:
-        click.echo(json.dumps(planned.to_dict()))
+    if json:
+        click.echo(dumps(planned.to_dict()))
     else:
         _show_plan(planned)
     planned.check()
@@ -576,7 +581,7 @@ def _summary(model: GaussianMixture, path: str) -> dict[str, Any]:
 def _tell(values: dict[str, Any], as_json: bool) -> None:
     """Print ``values`` as JSON, or as lines for a person."""
     if as_json:
-        click.echo(json.dumps(values))
+        click.echo(dumps(values))
         return
     width = max(map(len, values))
     for name, value in values.items():

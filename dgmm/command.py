@@ -12,9 +12,11 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from dgmm.errors import DgmmError, LostError
 
@@ -24,12 +26,30 @@ that does not fit in memory (running it again won't help); 4 interrupted, and
 the same command goes on (with --checkpoint; else 130 Ctrl-C, 143 SIGTERM).
 """
 
+ENVIRONMENT = """\b
+Each option is also read from the environment, where it is not given here:
+for dgmm fit, --max-iter from DGMM_FIT_MAX_ITER, --no-resume as
+DGMM_FIT_RESUME=false. An empty variable is as none.
+"""
+
 RESUMABLE = 4
 """The exit code of an interrupted fit that has a checkpoint; without, it is as shells have it."""
 
 
 class Command(click.Command):
     """A command that turns dgmm's errors into a message and an exit code."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            rest = super().parse_args(ctx, args)
+        except click.BadParameter as error:
+            _refuse_unknown_variables(ctx)  # the one missing may be there by a wrong name
+            name = None if error.param is None else error.param.name
+            if name and ctx.get_parameter_source(name) is ParameterSource.ENVIRONMENT:
+                error.param_hint = f"{_variable(ctx, name)} in the environment"
+            raise
+        _refuse_unknown_variables(ctx)
+        return rest
 
     def invoke(self, ctx: click.Context) -> Any:
         resumable = ctx.params.get("checkpoint") is not None
@@ -47,6 +67,21 @@ class Command(click.Command):
                 else:
                     click.echo("Interrupted: nothing was written.", err=True)
                 ctx.exit(error.exit_code)
+
+
+def _variable(ctx: click.Context, option: str) -> str:
+    return f"{ctx.auto_envvar_prefix}_{option.upper()}"
+
+
+def _refuse_unknown_variables(ctx: click.Context) -> None:
+    """Raise ``UsageError`` for a variable that reads like an option and is none: a slip."""
+    known = [_variable(ctx, each.name) for each in ctx.command.params if each.name]
+    for name in sorted(os.environ):
+        if name.startswith(_variable(ctx, "")) and name not in known:
+            close = "".join(f"; do you mean {each}?" for each in get_close_matches(name, known, 1))
+            raise click.UsageError(
+                f"{name} in the environment names no option of {ctx.command_path}{close}"
+            )
 
 
 class _Interrupted(KeyboardInterrupt):

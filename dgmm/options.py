@@ -63,9 +63,7 @@ def _together(*decorators: Decorator) -> Decorator:
 
 
 data_argument = click.argument("data")
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object on standard output."
-)
+json_option = click.option("--json", is_flag=True, help="Print one JSON object on standard output.")
 quiet_option = click.option("--quiet", is_flag=True, help="Show no progress.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is there already.")
 missing_option = click.option(

@@ -21,11 +21,11 @@ from dgmm.cli import main
 COMMANDS = ("fit", "select", "update", "predict", "score", "show", "plan", "demo")
 
 
-def run(*words: object, cwd: Path) -> Result:
+def run(*words: object, cwd: Path, **env: str) -> Result:
     before = os.getcwd()
     os.chdir(cwd)
     try:
-        result = CliRunner().invoke(main, list(map(str, words)), env={"COLUMNS": "100"})
+        result = CliRunner().invoke(main, list(map(str, words)), env={"COLUMNS": "100", **env})
     finally:
         os.chdir(before)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
@@ -480,6 +480,60 @@ def test_a_process_of_its_own(store: Path) -> None:
     )
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_options_from_the_environment(store: Path) -> None:
+    """What is on the command line goes first; an empty variable is none."""
+    given = {
+        "DGMM_FIT_COMPONENTS": "3",
+        "DGMM_FIT_OUTPUT": "m.dgmm",
+        "DGMM_FIT_STRATEGY": "em",
+        "DGMM_FIT_TOL": "0",
+        "DGMM_FIT_MAX_ITER": "3",
+        "DGMM_FIT_JSON": "true",
+        "DGMM_FIT_WEIGHTS": "",
+        "DGMM_FIT_CHECKPOINT": "passes",
+        "DGMM_FIT_RESUME": "false",
+        "DGMM_KERNEL": "numpy",  # is no option
+        "DGMM_VERSION": "true",  # nor is this
+    }
+    done = run("fit", "rows.zarr", cwd=store, **given)
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["iterations"] == 3
+    refused = run("fit", "rows.zarr", cwd=store, **given)
+    assert refused.exit_code == 3
+    assert "m.dgmm exists" in refused.stderr
+    for resume in ("false", "true"):
+        done = run(
+            *("fit", "rows.zarr", "--max-iter", 3),
+            cwd=store,
+            **{
+                **given,
+                "DGMM_FIT_OVERWRITE": "yes",
+                "DGMM_FIT_MAX_ITER": "9",
+                "DGMM_FIT_RESUME": resume,
+            },
+        )
+        assert done.exit_code == 0, done.stderr
+        assert json.loads(done.stdout)["iterations"] == 3
+        assert ("going on after pass 5" in done.stderr) == (resume == "true")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("DGMM_FIT_MAX_ITER", "many", "DGMM_FIT_MAX_ITER in the environment: 'many' is not"),
+        ("DGMM_FIT_OVERWRITE", "perhaps", "DGMM_FIT_OVERWRITE in the environment: 'perhaps'"),
+        ("DGMM_FIT_MAXITER", "9", "DGMM_FIT_MAXITER in the environment names no option of"),
+    ],
+)
+def test_wrong_variables_are_named(store: Path, name: str, value: str, message: str) -> None:
+    done = run(*FIT, cwd=store, **{name: value})
+    assert done.exit_code == 2
+    assert message in " ".join(done.stderr.split())
+    assert not (store / "out.dgmm").exists()
+    assert run("plan", "rows.npy", "-k", 3, cwd=store, **{name: value}).exit_code == 0
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_teaches(tmp_path: Path, command: str) -> None:
     shown = run(command, "--help", cwd=tmp_path)
@@ -487,6 +541,7 @@ def test_help_teaches(tmp_path: Path, command: str) -> None:
     assert "Exit codes" in shown.stdout or command == "demo"
     assert command in run("--help", cwd=tmp_path).stdout
     assert "\\b" not in shown.stdout
+    assert "DGMM_FIT_MAX_ITER" in run("--help", cwd=tmp_path).stdout
 
 
 def test_version(tmp_path: Path) -> None:
