@@ -29,6 +29,7 @@ from dgmm.fit import STRATEGIES
 from dgmm.kernel import ANSWERS
 from dgmm.options import (
     Machines,
+    Shown,
     cache_option,
     data_argument,
     json_option,
@@ -43,10 +44,12 @@ from dgmm.options import (
     quiet_option,
     reg_covar_option,
     seed_option,
+    shown_options,
     weights_option,
 )
 from dgmm.output import check_target, write_answers
 from dgmm.plan import Plan
+from dgmm.progress import LOGS
 from dgmm.search import MixtureSearch
 from dgmm.seeding import METHODS
 from dgmm.selection import CRITERIA
@@ -142,7 +145,7 @@ def main() -> None:
 @missing_option
 @overwrite_option
 @json_option
-@quiet_option
+@shown_options
 def fit(
     data: str,
     components: int,
@@ -166,7 +169,7 @@ def fit(
     missing: str,
     overwrite: bool,
     json: bool,
-    quiet: bool,
+    shown: Shown,
 ) -> None:
     """Fit a mixture to the rows of DATA, and write it to a model file.
 
@@ -193,11 +196,13 @@ def fit(
         resume=resume,
     )
     meter = Meter()
-    with machines.client() as client:
-        passes = model.fit_passes(dataset, client=client, meter=meter)
-        progress.show_fit(passes, meter, dataset.rows, tol or 0.0, max_iter, quiet)
+    with shown.watches() as watches, machines.client() as client:
+        planned = model.plan(dataset, client=client)
+        steps = model.fit_passes(dataset, client=client, meter=meter, planned=planned)
+        progress.run(progress.of_fit(steps), planned, meter, *watches)
     model.save(output, overwrite=overwrite)
     _tell(_summary(model, output), json)
+    _tell_end(shown.log, model, output)
 
 
 def _numbers(context: click.Context, option: click.Parameter, text: str) -> list[int]:
@@ -266,7 +271,7 @@ def _structures(context: click.Context, option: click.Parameter, text: str) -> l
 @missing_option
 @overwrite_option
 @json_option
-@quiet_option
+@shown_options
 def select(
     data: str,
     components: list[int],
@@ -285,7 +290,7 @@ def select(
     missing: str,
     overwrite: bool,
     json: bool,
-    quiet: bool,
+    shown: Shown,
 ) -> None:
     """Choose the number of components and the structure for DATA.
 
@@ -309,18 +314,20 @@ def select(
         template, n_components=components, covariance_type=covariance, criterion=criterion
     )
     meter = Meter()
-    with machines.client() as client:
-        passes = search.fit_passes(dataset, client=client, meter=meter)
-        progress.show_selection(passes, meter, dataset.rows, criterion, quiet)
+    with shown.watches() as watches, machines.client() as client:
+        planned = search.plan(dataset, client=client)
+        steps = search.fit_passes(dataset, client=client, meter=meter, planned=planned)
+        progress.run(progress.of_selection(steps, criterion), planned, meter, *watches)
     search.best_estimator_.save(output, overwrite=overwrite)
     if plot is not None:
         report.criteria_figure(search.results_, criterion).savefig(plot)
     summary = {"criterion": criterion, **_summary(search.best_estimator_, output)}
     if json:
         click.echo(dumps({**summary, "candidates": search.results_}))
-        return
-    _show_candidates(search.results_, criterion)
-    _tell(summary, json)
+    else:
+        _show_candidates(search.results_, criterion)
+        _tell(summary, json)
+    _tell_end(shown.log, search.best_estimator_, output)
 
 
 def _show_candidates(results: list[dict[str, Any]], criterion: str) -> None:
@@ -576,6 +583,13 @@ def _summary(model: GaussianMixture, path: str) -> dict[str, Any]:
         "iterations": model.n_iter_,
         **model.fit_info_,
     }
+
+
+def _tell_end(log: str, model: GaussianMixture, path: str) -> None:
+    """The last event: where the model is, and what it came to."""
+    info = {name: model.fit_info_[name] for name in ("score", "passes", "seconds")}
+    ended = {"converged": model.converged_, "reason": model.fit_info_["stopped_by"]}
+    LOGS[log].say("done", model=path, **info, **ended)
 
 
 def _tell(values: dict[str, Any], as_json: bool) -> None:

@@ -7,18 +7,21 @@ Exit codes: 0 done, 1 a crash, 2 usage, 3 data that can't be used or a plan that
 import logging
 import os
 import signal
-import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from dgmm.errors import DgmmError, LostError
+from dgmm.progress import LOGS, Log
 
 EXIT_CODES = """\b
 Exit codes: 0 done; 1 crash; 2 usage; 3 data that can't be used, or a plan
@@ -36,10 +39,23 @@ RESUMABLE = 4
 """The exit code of an interrupted fit that has a checkpoint; without, it is as shells have it."""
 
 
+NOTHING = "nothing was written"
+
+
 class Command(click.Command):
     """A command that turns dgmm's errors into a message and an exit code."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        log = _log_asked_for(ctx, args)  # before anything in them is found wrong
+        try:
+            return self._parse(ctx, args)
+        except click.UsageError as error:
+            if not log.alone:
+                raise
+            log.say("error", error.format_message(), exit_code=error.exit_code)
+            ctx.exit(error.exit_code)
+
+    def _parse(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
             rest = super().parse_args(ctx, args)
         except click.BadParameter as error:
@@ -53,20 +69,26 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         resumable = ctx.params.get("checkpoint") is not None
-        with warnings.catch_warnings(), _interruptible(resumable), _logged():
-            warnings.showwarning = _show_warning
+        log = LOGS[ctx.params.get("log", "auto")]
+        with warnings.catch_warnings(), _interruptible(resumable), _logged(log):
+            warnings.showwarning = partial(_show_warning, log)
             try:
                 return super().invoke(ctx)
             except DgmmError as error:
-                click.echo(f"Error: {error}", err=True)
                 lost = resumable and isinstance(error, LostError)
-                ctx.exit(RESUMABLE if lost else error.exit_code)
+                code = RESUMABLE if lost else error.exit_code
+                log.say("error", str(error), exit_code=code)
             except _Interrupted as error:
-                if resumable:
-                    click.echo("Interrupted: the same command goes on where it stopped.", err=True)
-                else:
-                    click.echo("Interrupted: nothing was written.", err=True)
-                ctx.exit(error.exit_code)
+                code = error.exit_code
+                goes_on = "the same command goes on where it stopped"
+                log.say("interrupted", goes_on if resumable else NOTHING, exit_code=code)
+            except click.exceptions.Exit:
+                raise
+            except Exception as error:
+                if not log.alone:
+                    raise
+                code = _tell_unexpected(log, error)
+            ctx.exit(code)
 
 
 def _variable(ctx: click.Context, option: str) -> str:
@@ -114,22 +136,60 @@ def _interruptible(resumable: bool) -> Iterator[None]:
             signal.signal(each, handler)
 
 
+class _Teller(logging.Handler):
+    """Tells what is logged."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = record.levelname.lower()
+        self._log.say("log", self.format(record), level=level, logger=record.name)
+
+
 @contextmanager
-def _logged() -> Iterator[None]:
-    """What dgmm logs is told in a line each."""
-    handler, log = logging.StreamHandler(sys.stderr), logging.getLogger("dgmm")
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    log.addHandler(handler)
-    level, propagate = log.level, log.propagate
-    log.setLevel(logging.INFO)
-    log.propagate = False
+def _logged(log: Log) -> Iterator[None]:
+    """What dgmm logs is told; and what others do, where they may not write themselves."""
+    own, others = logging.getLogger("dgmm"), []
+    if log.alone:
+        known = logging.root.manager.loggerDict.values()
+        named = [each for each in known if isinstance(each, logging.Logger)]
+        others = [logging.root, *(each for each in named if each.handlers)]
+    before = [(each, each.handlers) for each in {own, *others}]
+    level, propagate = own.level, own.propagate
+    for logger, _ in before:
+        logger.handlers = [_Teller(log)]
+    own.setLevel(logging.INFO)
+    own.propagate = False
     try:
         yield
     finally:
-        log.removeHandler(handler)
-        log.setLevel(level)
-        log.propagate = propagate
+        for logger, handlers in before:
+            logger.handlers = handlers
+        own.setLevel(level)
+        own.propagate = propagate
 
 
-def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    click.echo(f"Warning: {message}", err=True)
+def _show_warning(
+    log: Log, message: Warning | str, category: type[Warning], *_: Any, **__: Any
+) -> None:
+    log.say("warning", str(message), category=category.__name__)
+
+
+def _tell_unexpected(log: Log, error: Exception) -> int:
+    """Tell of an error that is not one of ours; its exit code."""
+    if isinstance(error, click.ClickException):
+        log.say("error", error.format_message(), exit_code=error.exit_code)
+        return error.exit_code
+    trace = "".join(traceback.format_exception(error))
+    log.say("crash", f"{type(error).__name__}: {error}", exit_code=1, traceback=trace)
+    return 1
+
+
+def _log_asked_for(ctx: click.Context, args: list[str]) -> Log:
+    """As ``--log`` says, as far as one can tell without reading the other options."""
+    given = [os.environ.get(_variable(ctx, "log"), "")]
+    given += [each.removeprefix("--log=") for each in args if each.startswith("--log=")]
+    given += [after for each, after in pairwise(args) if each == "--log"]
+    return LOGS.get(given[-1], LOGS["auto"])

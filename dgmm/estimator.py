@@ -215,15 +215,17 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         sample_weight: Data = None,
         client: Client | None = None,
         meter: engine.Meter | None = None,
+        planned: Plan | None = None,
     ) -> Iterator[Progress]:
         """Fit, yielding after every pass over the data; when exhausted, this is fitted.
 
         ``client`` is the cluster to use, else the active one, else this process; ``meter`` counts
-        the rows swept, also within a pass.
+        the rows swept, also within a pass; ``planned`` is what ``plan`` gave, if it was asked.
         """
         dataset, request = self._prepare(X, sample_weight)
         client = client or engine.active_client()
-        planned = plan(dataset, request, client, self._threads, self.memory, self.cache)
+        if planned is None:
+            planned = plan(dataset, request, client, self._threads, self.memory, self.cache)
         planned.check()
         began = time.perf_counter()
         question = request.question(dataset.rows, dataset.dims, dataset.weights is not None)

@@ -108,6 +108,8 @@ class Progress:
         Empty after the first sweep.
     nearby : int
         Rows of the sample evaluated so far, times components.
+    resumed : bool
+        Whether the fit goes on from here, and no sweep was made to get here.
     """
 
     passes: int
@@ -115,6 +117,7 @@ class Progress:
     setting: Setting
     walks: tuple[Walk, ...] = ()
     nearby: int = 0
+    resumed: bool = False
 
     @property
     def best(self) -> Walk:
@@ -176,7 +179,8 @@ def fit(
         done, walks = resumed.passes, resumed.walks(setting, samples)
         if samples is not None:
             samples.cost.densities = resumed.nearby
-    yield Progress(done, found, setting, walks, 0 if resumed is None else resumed.nearby)
+    spent = 0 if resumed is None else resumed.nearby
+    yield Progress(done, found, setting, walks, spent, resumed is not None)
     walks = walks or tuple(STRATEGIES[request.strategy](found, setting, request, samples))
     for passes, reached in enumerate(em.run(sweep, walks), start=done + 1):
         spent = 0 if samples is None else samples.cost.densities

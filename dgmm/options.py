@@ -9,8 +9,9 @@ from typing import Any
 import click
 from distributed import Client, LocalCluster
 
-from dgmm import engine
+from dgmm import engine, metrics, progress
 from dgmm.covariance import STRUCTURES
+from dgmm.progress import LOGS, Watch
 
 LOOPBACK = "127.0.0.1:0"
 """Where a cluster of this machine serves its dashboard: for nobody else to see."""
@@ -46,6 +47,21 @@ class Machines:
                 yield client
         else:
             yield None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How passes are shown."""
+
+    log: str
+    metrics_port: tuple[str, int] | None
+    quiet: bool
+
+    @contextmanager
+    def watches(self) -> Iterator[list[Watch]]:
+        """All who watch the passes, while inside."""
+        with metrics.served(self.metrics_port) as served:
+            yield [progress.silent if self.quiet else LOGS[self.log].watch, served]
 
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -171,3 +187,45 @@ model_options = _together(
     ),
     n_init_option,
 )
+
+
+def _address(
+    context: click.Context, option: click.Parameter, text: str | None
+) -> tuple[str, int] | None:
+    """9090, or HOST:9090."""
+    if text is None:
+        return None
+    host, _, port = text.rpartition(":")
+    if not port.isdigit() or int(port) > 65535:
+        raise click.BadParameter(f"{text!r} is not like 9090 or 127.0.0.1:9090")
+    return host.strip("[]") or "0.0.0.0", int(port)
+
+
+_shown = _together(
+    click.option(
+        "--log",
+        type=click.Choice(list(LOGS)),
+        default="auto",
+        show_default=True,
+        help="What standard error gets. auto: a bar in a terminal, else text, a line for each pass; "
+        "json: one JSON object a line, for each pass and whatever else happens.",
+    ),
+    click.option(
+        "--metrics-port",
+        callback=_address,
+        metavar="[HOST:]PORT",
+        help="Serve metrics for Prometheus at PORT while it runs, to all who can reach this machine "
+        "unless HOST says where.",
+    ),
+    quiet_option,
+)
+
+
+def shown_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say how passes are shown, as one parameter ``shown``."""
+
+    @wraps(command)
+    def gathered(log: str, metrics_port: tuple[str, int] | None, quiet: bool, **rest: Any) -> None:
+        command(shown=Shown(log, metrics_port, quiet), **rest)
+
+    return _shown(gathered)

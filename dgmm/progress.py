@@ -1,26 +1,269 @@
-"""Progress on the terminal: a bar that lives, or plain lines where nobody watches.
+"""What a command tells while it works, on standard error; results go to standard output.
 
-Everything here goes to standard error; results go to standard output.
+A fit is a generator, and what its passes bring is told by those who take them from it: each is a
+function that takes passes, tells of them, and hands them on, so any number can stand in a row.
 """
 
+import json
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
 
+import click
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
+from dgmm.em import Walk
 from dgmm.engine import Meter
 from dgmm.fit import Progress
+from dgmm.plan import Plan
 from dgmm.selection import Standings
+from dgmm.survey import Survey
+
+NUMBERS: Final = {
+    "score": "Mean log-likelihood of the rows, per unit weight.",
+    "change": "By how much the last pass raised the objective, a mean over the rows.",
+    "gap": "By how much the objective could still grow, as estimated.",
+    "target": "The fit stops when the gap is below it.",
+    "candidates": "Mixtures that can still win.",
+    "criterion": "The best candidate's criterion.",
+    "seconds_left": "A guess: if what the fit stops by goes on falling as in the last pass.",
+    "seconds_left_at_most": "Until --max-iter, if each pass takes as long as the last.",
+}
+"""What a pass may tell, by name."""
 
 
-def console() -> Console:
-    """Standard error, as it is now."""
-    return Console(stderr=True, highlight=False)
+@dataclass(frozen=True)
+class Pass:
+    """What a pass over the data brought.
+
+    Attributes
+    ----------
+    number : int
+        Of the fit's passes, with those before it was resumed.
+    rows : int
+        Rows swept for it; none where a fit goes on, and first tells where it stands.
+    seconds : float
+    said : str
+        For a person, in a line.
+    numbers : dict
+        Some of ``NUMBERS``; None where one isn't known.
+    """
+
+    number: int
+    rows: int
+    seconds: float
+    said: str
+    numbers: dict[str, float | None]
+
+    @property
+    def rows_per_second(self) -> float | None:
+        return self.rows / max(self.seconds, 1e-9) if self.rows else None
+
+
+STARTED: Final = (
+    *("rows", "columns", "components", "engine", "workers", "threads"),
+    *("tasks", "peak_bytes", "limit_bytes", "cached"),
+)
+"""What of its plan a fit tells when it starts."""
+
+Step = TypeVar("Step", Progress, Standings)
+Watch = Callable[[Iterator[Pass], Plan, Meter], Iterator[Pass]]
+"""Takes passes, as planned and while a meter counts their rows, tells of them, hands them on."""
+
+
+def run(passes: Iterator[Pass], planned: Plan, meter: Meter, *watches: Watch) -> None:
+    """Take all ``passes``, under the eyes of all ``watches``."""
+    for watch in watches:
+        passes = watch(passes, planned, meter)
+    deque(passes, maxlen=0)
+
+
+def of_fit(steps: Iterable[Progress]) -> Iterator[Pass]:
+    """A fit's passes."""
+    before: Walk | None = None
+    for step, rows, seconds in _timed(steps):
+        if not step.walks:
+            yield Pass(step.passes, rows, seconds, _surveyed(step.found), {})
+            continue
+        walk = step.best
+        most, guess = _passes_left(step, before)
+        numbers = {
+            "score": walk.best.score,
+            "change": _known(walk.change),
+            "gap": _known(walk.gap),
+            "target": walk.stop.target or None,
+            "seconds_left": seconds * guess if rows and guess is not None else None,
+            "seconds_left_at_most": seconds * most if rows else None,
+        }
+        yield Pass(step.passes, rows, seconds, _said(walk, numbers), numbers)
+        before = walk
+
+
+def of_selection(steps: Iterable[Standings], criterion: str) -> Iterator[Pass]:
+    """The passes of a selection by ``criterion``."""
+    for step, rows, seconds in _timed(steps):
+        if not step.candidates:
+            yield Pass(step.passes, rows, seconds, _surveyed(step.found), {})
+            continue
+        left = sum(each.dropped is None for each in step.candidates)
+        best = step.best
+        kind = f"{best.request.components} {best.request.structure.name}"
+        said = f"{left} candidates left, best {kind}, {criterion} {best.value:.8g}"
+        score = best.walk.best.score
+        numbers = {"score": score, "candidates": left, "criterion": _known(best.value)}
+        yield Pass(step.passes, rows, seconds, said, numbers)
+
+
+def _timed(steps: Iterable[Step]) -> Iterator[tuple[Step, int, float]]:
+    """Each step with the rows swept for it, and the seconds that took."""
+    last, passes = time.perf_counter(), 0
+    for step in steps:
+        now = time.perf_counter()
+        sweeps = 0 if isinstance(step, Progress) and step.resumed else step.passes - passes
+        yield step, sweeps * step.found.rows, now - last
+        last, passes = now, step.passes
+
+
+def _passes_left(step: Progress, before: Walk | None) -> tuple[int, int | None]:
+    """How many passes are to come: at most, and a guess.
+
+    The guess is that what the fit stops by shrinks by the factor of the last pass from now on.
+    """
+    running = [walk for walk in step.walks if walk.trial is not None]
+    if not running:
+        return 0, 0
+    most = max(walk.stop.max_iter - len(walk.trace) for walk in running)
+    if before is None:
+        return most, None
+    walk = step.best
+    for goal, now, was in (
+        (walk.stop.target, walk.gap, before.gap),
+        (walk.stop.tol, abs(walk.change), abs(before.change)),
+    ):
+        if 0 < goal < now < was < math.inf:
+            return most, min(most, 1 + math.ceil(math.log(goal / now) / math.log(now / was)))
+    return most, None
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _surveyed(found: Survey) -> str:
+    return f"{found.rows:,} rows x {len(found.mean)} surveyed"
+
+
+def _said(walk: Walk, numbers: dict[str, float | None]) -> str:
+    said = f"score {walk.best.score:.6f}"
+    if walk.trace:
+        said += f", change {walk.change:.2e}"
+    if math.isfinite(walk.gap):
+        said += f", {walk.gap:.1e} to go"
+    if walk.stop.target > 0:
+        said += f" (stops below {walk.stop.target:.1e})"
+    if (guess := numbers["seconds_left"]) is not None:
+        said += f", about {_clock(guess)} left"
+    elif (most := numbers["seconds_left_at_most"]) is not None and not walk.stop.target:
+        said += f", at most {_clock(most)} left"
+    return said
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+def _with_rate(done: Pass) -> str:
+    rate = done.rows_per_second
+    return done.said if rate is None else f"{done.said}, {rate:,.0f} rows/s"
+
+
+def silent(passes: Iterator[Pass], planned: Plan, meter: Meter) -> Iterator[Pass]:
+    """Tell nothing."""
+    return passes
+
+
+def _lines(passes: Iterator[Pass], planned: Plan, meter: Meter) -> Iterator[Pass]:
+    """A line for each pass."""
+    for done in passes:
+        click.echo(f"pass {done.number}: {_with_rate(done)}", err=True)
+        yield done
+
+
+def _live(passes: Iterator[Pass], planned: Plan, meter: Meter) -> Iterator[Pass]:
+    """A bar that lives, or lines where nobody watches."""
+    if not sys.stderr.isatty():
+        yield from _lines(passes, planned, meter)
+        return
+    with _MeterBar(meter, planned.rows, "pass 1: survey") as bar:
+        for done in passes:
+            bar.next(f"pass {done.number + 1}", _with_rate(done))
+            yield done
+
+
+def _objects(passes: Iterator[Pass], planned: Plan, meter: Meter) -> Iterator[Pass]:
+    """A JSON object for each pass, and one before the first."""
+    plan = {name: getattr(planned, name) for name in STARTED}
+    _say_json("start", data=planned.source, **plan)
+    for done in passes:
+        swept = {"pass": done.number, "rows": done.rows, "seconds": done.seconds}
+        _say_json("pass", **swept, rows_per_second=done.rows_per_second, **done.numbers)
+        yield done
+
+
+SENTENCES: Final = {
+    "log": "{}",
+    "warning": "Warning: {}",
+    "error": "Error: {}",
+    "interrupted": "Interrupted: {}.",
+}
+"""The events that are news to a person."""
+
+
+def _say_text(event: str, message: str = "", /, **more: Any) -> None:
+    if event in SENTENCES:
+        click.echo(SENTENCES[event].format(message), err=True)
+
+
+def _say_json(event: str, message: str = "", /, **more: Any) -> None:
+    when = datetime.now(UTC).isoformat(timespec="milliseconds")
+    told = {"event": event, "time": when, **({"message": message} if message else {}), **more}
+    click.echo(json.dumps(told, allow_nan=False), err=True)
+
+
+@dataclass(frozen=True)
+class Log:
+    """How a command tells what happens.
+
+    Attributes
+    ----------
+    say : callable
+        Tells of an event, with a message for a person and what more a machine may want.
+    watch : Watch
+        Tells of passes.
+    alone : bool
+        Whether nobody else may write to standard error.
+    """
+
+    say: Callable[..., None]
+    watch: Watch
+    alone: bool = False
+
+
+LOGS: Final = {
+    "auto": Log(_say_text, _live),
+    "text": Log(_say_text, _lines),
+    "json": Log(_say_json, _objects, alone=True),
+}
 
 
 class _MeterBar(Bar):
@@ -33,7 +276,7 @@ class _MeterBar(Bar):
             BarColumn(bar_width=24),
             TextColumn("{task.fields[said]}"),
             TimeElapsedColumn(),
-            console=console(),
+            console=Console(stderr=True, highlight=False),
             transient=True,
         )
         self._task = self.add_task(title, total=rows, said="")
@@ -57,90 +300,3 @@ def sweep_bar(meter: Meter, rows: int, title: str, quiet: bool) -> Iterator[None
         return
     with _MeterBar(meter, rows, title):
         yield
-
-
-def show_fit(
-    passes: Iterable[Progress], meter: Meter, rows: int, tol: float, max_iter: int, quiet: bool
-) -> Progress:
-    """Run a fit to its end, showing each pass; the last progress."""
-    pace = _Pace(tol, max_iter)
-    if quiet:
-        for last in passes:  # noqa: B007 - one at a time: a list of them would be long
-            pass
-        return last
-    if not sys.stderr.isatty():
-        for last in passes:
-            print(f"pass {last.passes}: {pace.describe(last)}", file=sys.stderr, flush=True)
-        return last
-    with _MeterBar(meter, rows, "pass 1: survey") as bar:
-        for last in passes:
-            bar.next(f"pass {last.passes + 1}", pace.describe(last))
-    return last
-
-
-def show_selection(
-    passes: Iterable[Standings], meter: Meter, rows: int, criterion: str, quiet: bool
-) -> None:
-    """Run a selection to its end, showing each pass."""
-    if quiet or not sys.stderr.isatty():
-        for last in passes:
-            if not quiet:
-                line = f"pass {last.passes}: {_standing(last, criterion)}"
-                print(line, file=sys.stderr, flush=True)
-        return
-    with _MeterBar(meter, rows, "pass 1: survey") as bar:
-        for last in passes:
-            bar.next(f"pass {last.passes + 1}", _standing(last, criterion))
-
-
-def _standing(standings: Standings, criterion: str) -> str:
-    """What a pass of a selection brought, in a line."""
-    if not standings.candidates:
-        found = standings.found
-        return f"{found.rows:,} rows x {len(found.mean)} surveyed; finding starts on a sample"
-    left = sum(each.dropped is None for each in standings.candidates)
-    best = standings.best
-    kind = f"{best.request.components} {best.request.structure.name}"
-    return f"{left} candidates left, best {kind}, {criterion} {best.value:.8g}"
-
-
-class _Pace:
-    """Rows per second, and a guess of the time left."""
-
-    def __init__(self, tol: float, max_iter: int) -> None:
-        self._tol, self._max_iter = tol, max_iter
-        self._last = time.perf_counter()
-        self._change = math.inf
-
-    def describe(self, progress: Progress) -> str:
-        """What a pass brought, in a line."""
-        now = time.perf_counter()
-        seconds, self._last = now - self._last, now
-        rate = f"{progress.found.rows / max(seconds, 1e-9):,.0f} rows/s"
-        if not progress.walks:
-            return f"{progress.found.rows:,} rows x {len(progress.found.mean)} surveyed, {rate}"
-        walk = progress.best
-        said = f"score {walk.best.score:.6f}"
-        if walk.trace:
-            said += f", change {walk.change:.2e}"
-        if math.isfinite(walk.gap):
-            said += f", {walk.gap:.1e} to go"
-        if walk.stop.target > 0:
-            return f"{said} (stops below {walk.stop.target:.1e}), {rate}"
-        left = self._iterations_left(walk.change, len(walk.trace))
-        self._change = walk.change
-        return f"{said}, {rate}, at most {_clock(left * seconds)} left"
-
-    def _iterations_left(self, change: float, done: int) -> int:
-        """At most; fewer if the change shrinks by a steady factor until it is below tol."""
-        most = self._max_iter - done
-        if not (self._tol > 0 and 0 < change < self._change < math.inf):
-            return most
-        ratio = change / self._change
-        return max(0, min(most, 2 + math.ceil(math.log(self._tol / change) / math.log(ratio))))
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
 from dgmm import engine
+from dgmm.dataset import Dataset
 from dgmm.errors import UsageError
 from dgmm.estimator import Data, GaussianMixture
 from dgmm.fit import Progress, Request
@@ -78,19 +79,20 @@ class MixtureSearch(MetaEstimatorMixin, BaseEstimator):
         sample_weight: Data = None,
         client: Client | None = None,
         meter: engine.Meter | None = None,
+        planned: Plan | None = None,
     ) -> Iterator[Standings]:
-        """Choose, yielding after every pass of all candidates; when exhausted, this is fitted."""
+        """Choose, yielding after every pass of all candidates; when exhausted, this is fitted.
+
+        The parameters are those of ``GaussianMixture.fit_passes``.
+        """
         if self.criterion not in CRITERIA:
             named = ", ".join(map(repr, CRITERIA))
             raise UsageError(f"criterion must be one of {named}, not {self.criterion!r}")
         models = self._models()
-        dataset, first = models[0]._prepare(X, sample_weight)
-        requests = [first, *(model._prepare(dataset, None)[1] for model in models[1:])]
+        dataset, requests = _prepared(models, X, sample_weight)
         client = client or engine.active_client()
         template = models[0]
-        together = _together(requests, dataset.dims)
-        machines = (client, template._threads, template.memory, template.cache)
-        planned = plan(dataset, together, *machines)
+        planned = planned or _planned(template, dataset, requests, client)
         planned.check()
         began = time.perf_counter()
         weighted = dataset.weights is not None
@@ -104,6 +106,12 @@ class MixtureSearch(MetaEstimatorMixin, BaseEstimator):
                 yield last
         self._keep(last, models, planned, time.perf_counter() - began)
         self.best_estimator_._warn(max(walk.fell for walk in last.best.walks))
+
+    def plan(self, X: Data, sample_weight: Data = None, client: Client | None = None) -> Plan:
+        """What ``fit`` would need for ``X``, worked out without fitting."""
+        models = self._models()
+        dataset, requests = _prepared(models, X, sample_weight)
+        return _planned(models[0], dataset, requests, client or engine.active_client())
 
     def _models(self) -> list[GaussianMixture]:
         """The candidates, not yet fitted."""
@@ -197,6 +205,22 @@ def select(
         criterion=criterion,
     )
     return search.fit(X, sample_weight=sample_weight)
+
+
+def _prepared(
+    models: list[GaussianMixture], X: Data, sample_weight: Data
+) -> tuple[Dataset, list[Request]]:
+    """What is to be fitted to what, both checked as far as that needs no pass."""
+    dataset, first = models[0]._prepare(X, sample_weight)
+    return dataset, [first, *(model._prepare(dataset, None)[1] for model in models[1:])]
+
+
+def _planned(
+    template: GaussianMixture, dataset: Dataset, requests: list[Request], client: Client | None
+) -> Plan:
+    """The plan of all ``requests`` side by side."""
+    together = _together(requests, dataset.dims)
+    return plan(dataset, together, client, template._threads, template.memory, template.cache)
 
 
 def _together(requests: list[Request], dims: int) -> Request:
