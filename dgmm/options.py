@@ -207,15 +207,15 @@ _shown = _together(
         type=click.Choice(list(LOGS)),
         default="auto",
         show_default=True,
-        help="What standard error gets. auto: a bar in a terminal, else text, a line for each pass; "
-        "json: one JSON object a line, for each pass and whatever else happens.",
+        help="What standard error gets. auto: a bar in a terminal, else text, a line for each "
+        "pass; json: one JSON object a line, for each pass and whatever else happens.",
     ),
     click.option(
         "--metrics-port",
         callback=_address,
         metavar="[HOST:]PORT",
-        help="Serve metrics for Prometheus at PORT while it runs, to all who can reach this machine "
-        "unless HOST says where.",
+        help="Serve metrics for Prometheus at PORT while it runs, to all who can reach this "
+        "machine unless HOST says where.",
     ),
     quiet_option,
 )

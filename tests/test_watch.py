@@ -1,0 +1,251 @@
+"""A fit that is watched by machines: JSON lines and Prometheus metrics, of real processes."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from prometheus_client.parser import text_string_to_metric_families
+
+from dgmm import GaussianMixture, metrics, progress
+from dgmm.engine import Meter
+from dgmm.progress import Pass
+
+FIT = ("fit", "rows.zarr", "-k", "4", "-o", "m.dgmm", "--log", "json")
+ENDLESS = ("--strategy", "em", "--tol", "0", "--max-iter", "99999")
+MAIN = "from dgmm.cli import main; main()"
+
+
+@pytest.fixture
+def place(tmp_path: Path, blobs: np.ndarray) -> Path:
+    zarr.create_array(tmp_path / "rows.zarr", data=blobs, chunks=(500, 3))
+    return tmp_path
+
+
+def start(*words: str, cwd: Path, script: str = MAIN) -> Any:
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", script, *words],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell may ignore it
+    )
+
+
+def told(*words: str, cwd: Path, script: str = MAIN) -> tuple[int, list[dict[str, Any]]]:
+    """The exit code, and every line of standard error, which must be JSON."""
+    process = start(*words, cwd=cwd, script=script)
+    _, lines = process.communicate()
+    return process.returncode, [parsed(line) for line in lines.splitlines()]
+
+
+def parsed(line: str) -> dict[str, Any]:
+    """A line's object; NaN and infinity are no JSON."""
+    event = json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} in {line}"))
+    assert datetime.fromisoformat(event["time"]).utcoffset().total_seconds() == 0
+    return event
+
+
+def test_each_pass_and_the_end(place: Path) -> None:
+    """Of the textbook's fit, whose changes shrink steadily: then the time left is guessed."""
+    words = (*FIT, "--strategy", "em", "--precision", "float64", "--checkpoint", "passes")
+    code, events = told(*words, cwd=place)
+    assert code == 0
+    first, *passes, last = events
+    assert (first["event"], first["data"], first["rows"]) == ("start", "rows.zarr", 3000)
+    assert first["peak_bytes"] <= first["limit_bytes"]
+    assert [each["event"] for each in passes] == ["pass"] * len(passes)
+    assert [each["pass"] for each in passes] == list(range(1, len(passes) + 1))
+    assert all(each["rows"] == 3000 for each in passes)
+    scores = [each["score"] for each in passes[1:]]
+    assert scores == sorted(scores)
+    assert passes[1]["change"] is None
+    guesses = [(each["seconds_left"], each["seconds_left_at_most"]) for each in passes[1:]]
+    assert guesses[-1] == (0, 0)
+    assert any(guess for guess, _ in guesses[:-1])
+    assert all(guess <= most for guess, most in guesses if guess is not None)
+    assert (last["event"], last["model"], last["passes"]) == ("done", "m.dgmm", len(passes))
+    assert (last["converged"], last["reason"], last["score"]) == (True, "tol", scores[-1])
+
+    code, events = told(*words, "--overwrite", cwd=place)  # all is done, and it only says so
+    assert code == 0
+    assert [each["event"] for each in events] == ["start", "log", "pass", "done"]
+    stood = events[2]
+    assert (stood["pass"], stood["rows"], stood["rows_per_second"]) == (len(passes), 0, None)
+
+
+def test_a_selection(place: Path) -> None:
+    code, events = told(
+        *("select", "rows.zarr", "-k", "1..3", "-o", "m.dgmm", "--log", "json"), cwd=place
+    )
+    assert code == 0
+    passes = [each for each in events if each["event"] == "pass"]
+    assert passes[1]["candidates"] == 3
+    assert passes[-1]["criterion"] <= passes[1]["criterion"]
+    assert events[-1]["event"] == "done"
+
+
+def test_quiet_tells_the_end_only(place: Path) -> None:
+    code, events = told(*FIT, "--quiet", cwd=place)
+    assert (code, [each["event"] for each in events]) == (0, ["done"])
+
+
+CRASH = """
+import logging, sys, warnings
+from dgmm import cli
+def broken(*_, **__):
+    warnings.warn("watch out")
+    logging.getLogger("distributed.core").warning("a worker left")
+    logging.getLogger("somebody").error("else")
+    raise RuntimeError("a fault")
+cli.open_dataset = broken
+cli.main()
+"""
+
+
+def test_a_crash_and_what_others_say(place: Path) -> None:
+    code, events = told(*FIT, cwd=place, script=CRASH)
+    assert code == 1
+    warned, left, other, crash = events
+    assert (warned["event"], warned["message"]) == ("warning", "watch out")
+    assert (left["event"], left["message"], left["level"]) == ("log", "a worker left", "warning")
+    assert (other["message"], other["logger"]) == ("else", "somebody")
+    assert (crash["event"], crash["exit_code"]) == ("crash", 1)
+    assert crash["message"] == "RuntimeError: a fault"
+    assert "in broken\nRuntimeError: a fault" in crash["traceback"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("fit", "no.zarr", *FIT[2:]), 3, "does not exist"),
+        ((*FIT, "--memory", "50MiB"), 3, "in each worker process"),
+        ((*FIT, "--memory", "much"), 2, "'much'"),
+        ((*FIT, "--max-iter", "0"), 2, "x>=1"),
+        ((*FIT, "--unknown"), 2, "--unknown"),
+        (("fit", "--log=json"), 2, "DATA"),
+        ((*FIT, "--workers", "2", "--scheduler", "tcp://127.0.0.1:9"), 2, "exclude"),
+        ((*FIT, "--metrics-port", "http"), 2, "'http' is not like 9090"),
+        ((*FIT, "--metrics-port", "127.0.0.1:1:2"), 2, "can't be served"),
+    ],
+)
+def test_errors_are_one_object(
+    place: Path, words: tuple[str, ...], code: int, message: str
+) -> None:
+    found, events = told(*words, cwd=place)
+    assert found == code
+    error = events[-1]
+    assert (error["event"], error["exit_code"]) == ("error", code)
+    assert message in error["message"]
+    assert not (place / "m.dgmm").exists()
+
+
+def test_interrupted(place: Path) -> None:
+    process = start(*FIT, *ENDLESS, "--checkpoint", "passes", cwd=place)
+    with process:
+        while parsed(process.stderr.readline())["event"] != "pass":
+            pass
+        process.terminate()
+        last = [parsed(line) for line in process.stderr][-1]
+    assert process.returncode == 4
+    assert (last["event"], last["exit_code"]) == ("interrupted", 4)
+    assert "goes on" in last["message"]
+
+
+def scraped(url: str) -> dict[str, float]:
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        text = answer.read().decode()
+    return {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_metrics_of_a_fit(place: Path) -> None:
+    process = start(*FIT, *ENDLESS, "--metrics-port", "127.0.0.1:0", cwd=place)
+    with process:
+        url = parsed(process.stderr.readline())["message"].removeprefix("metrics at ")
+        while parsed(process.stderr.readline()).get("pass") != 3:
+            pass
+        first = scraped(url)
+        for _ in range(3):  # by then passes have been done that were not when the first was served
+            seen = parsed(process.stderr.readline())
+        second = scraped(url)
+        process.send_signal(signal.SIGINT)
+        process.stderr.read()
+    assert process.returncode == 130
+    assert first["dgmm_passes_total"] >= 3
+    assert second["dgmm_passes_total"] >= seen["pass"]
+    assert second["dgmm_rows_total"] >= 3000 * seen["pass"]
+    assert first["dgmm_rows_per_pass"] == 3000
+    assert second["dgmm_score"] >= first["dgmm_score"] - 1e-12
+    assert second["dgmm_rows_per_second"] > 0
+    assert second["dgmm_seconds_left_at_most"] > 0
+    assert "dgmm_gap" not in second  # the textbook's algorithm has no idea of it
+    assert second["process_resident_memory_bytes"] > 50 << 20
+
+
+def test_rows_are_counted_within_a_pass_and_never_fall() -> None:
+    meter, planned = Meter(), GaussianMixture(2).plan(np.zeros((100, 2)))
+
+    def passes() -> Iterator[Pass]:
+        meter.add(100)
+        yield Pass(1, 100, 1.0, "surveyed", {})
+        meter.add(50)
+        seen.append(scraped(url))
+        meter.add(-50)  # the cluster was lost, and the pass begins again
+        seen.append(scraped(url))
+        yield Pass(2, 100, 2.0, "", {"score": -1.5, "gap": None})
+        seen.append(scraped(url))
+
+    seen: list[dict[str, float]] = []
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/metrics"
+    with metrics.served(("127.0.0.1", port)) as watch:
+        assert "dgmm_rows_total" not in scraped(url)
+        progress.run(passes(), planned, meter, watch)
+    assert [each["dgmm_rows_total"] for each in seen] == [150, 150, 150]
+    assert [each["dgmm_passes_total"] for each in seen] == [1, 1, 2]
+    assert seen[2]["dgmm_score"] == -1.5
+    assert seen[2]["dgmm_rows_per_second"] == 50
+    assert "dgmm_gap" not in seen[2]
+    with pytest.raises(OSError):  # nobody serves any more
+        scraped(url)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_a_port_in_use(place: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = f"127.0.0.1:{taken.getsockname()[1]}"
+        code, events = told(*FIT, "--checkpoint", "passes", "--metrics-port", port, cwd=place)
+    assert code == 2
+    (error,) = events
+    assert f"metrics can't be served at {port}" in error["message"]
+    assert not (place / "passes").exists()
+
+
+def test_without_prometheus_client(place: Path) -> None:
+    hidden = f"import sys; sys.modules['prometheus_client'] = None; {MAIN}"
+    code, events = told(*FIT, "--metrics-port", "0", cwd=place, script=hidden)
+    assert code == 2
+    assert "pip install 'dgmm[metrics]'" in events[-1]["message"]
+    code, events = told(*FIT, cwd=place, script=hidden)
+    assert code == 0
