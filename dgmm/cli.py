@@ -3,6 +3,7 @@
 Results go to standard output, progress and warnings to standard error.
 """
 
+import logging
 import math
 import sys
 from json import dumps
@@ -49,6 +50,7 @@ from dgmm.options import (
 )
 from dgmm.output import check_target, write_answers
 from dgmm.plan import Plan
+from dgmm.pods import Pods
 from dgmm.progress import LOGS
 from dgmm.search import MixtureSearch
 from dgmm.seeding import METHODS
@@ -507,6 +509,13 @@ def show(model: str, json: bool) -> None:
 @memory_option
 @cache_option
 @missing_option
+@click.option(
+    "--kubernetes",
+    is_flag=True,
+    help="Print settings for the manifests in deploy/ instead, for --workers pods  [default: 4] of "
+    "--threads each  [default: 2]; --memory is then a worker's container.  [default: as much as "
+    "it needs]",
+)
 @json_option
 def plan(
     data: str,
@@ -517,6 +526,7 @@ def plan(
     memory: str | None,
     cache: str,
     missing: str,
+    kubernetes: bool,
     json: bool,
 ) -> None:
     """Show what a fit to DATA will need, without fitting: blocks, tasks, bytes read, peak memory.
@@ -532,6 +542,13 @@ def plan(
         memory=memory,
         cache=cache,
     )
+    if kubernetes:
+        if machines.scheduler:
+            raise click.UsageError("--kubernetes plans a cluster to be made: without --scheduler")
+        pods = model.pods(dataset, machines.workers or 4, machines.threads or 2)
+        pods.plan.check()
+        _show_pods(pods, json)
+        return
     with machines.client() as client:
         planned = model.plan(dataset, client=client)
     if json:
@@ -603,6 +620,30 @@ def _tell(values: dict[str, Any], as_json: bool) -> None:
             continue
         shown = f"{value:.12g}" if isinstance(value, float) else value
         click.echo(f"{name:<{width}}  {shown}")
+
+
+def _show_pods(pods: Pods, as_json: bool) -> None:
+    """Settings as lines for ``deploy/base/settings.env``, or as an object."""
+    planned, settings = pods.plan, pods.settings
+    threads = planned.workers * planned.threads
+    if planned.tasks < threads:
+        logging.getLogger("dgmm").warning(
+            f"a pass has {planned.tasks} tasks for {threads} threads: fewer --workers or --threads "
+            "do the same, or store the rows in smaller chunks"
+        )
+    if as_json:
+        click.echo(dumps(settings))
+        return
+    parts = ("base_bytes", "thread_bytes", "shared_bytes", "cache_bytes")
+    base, thread, shared, cache = (format_bytes(getattr(planned, part)) for part in parts)
+    click.echo(f"# {planned.source}: {planned.rows:,} rows x {planned.columns}")
+    click.echo(f"# {planned.components} components, of width {planned.width}")
+    click.echo(f"# {planned.tasks:,} tasks a pass, for {threads} threads")
+    click.echo(f"# a worker: {base} + {planned.threads} x {thread} + {shared}, + {cache} of cache")
+    kept = f"# {planned.cached:.0%} of the rows stay in memory between passes"
+    click.echo(kept + f"; all with --memory {pods.keeping >> 20}Mi" * (planned.cached < 1))
+    for name, value in settings.items():
+        click.echo(f"{name}={value}")
 
 
 def _show_plan(planned: Plan) -> None:

@@ -40,6 +40,7 @@ from dgmm.fit import STRATEGIES, Progress, Request, fit, given_mixture
 from dgmm.kernel import ANSWERS, answer
 from dgmm.mixture import Mixture
 from dgmm.plan import Plan, plan
+from dgmm.pods import Pods, pods
 from dgmm.seeding import METHODS
 from dgmm.selection import score_each
 from dgmm.summary import Summary
@@ -322,6 +323,14 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         dataset, request = self._prepare(X, sample_weight)
         client = client or engine.active_client()
         return plan(dataset, request, client, self._threads, self.memory, self.cache)
+
+    def pods(self, X: Data, workers: int, threads: int, sample_weight: Data = None) -> Pods:
+        """What to ask of Kubernetes for ``fit`` to ``X`` on ``workers`` pods of ``threads`` each.
+
+        ``memory`` is what a worker's container has, if that is settled.
+        """
+        dataset, request = self._prepare(X, sample_weight)
+        return pods(dataset, request, workers, threads, self.memory, self.cache)
 
     def _checkpoint(self, dataset: Dataset, request: Request) -> Checkpoint | None:
         """Where passes are kept, if anywhere; empty if the fit shall not go on from there."""

@@ -31,6 +31,9 @@ CACHEABLE: Final = 0.6
 SLACK: Final = 96 << 20
 """What libraries load and the allocator keeps beyond what is asked of it."""
 
+PROCESS: Final = 224 << 20
+"""What a process takes once it has loaded all that a sweep needs; a fresh worker has not yet."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -115,6 +118,49 @@ class Plan:
         )
 
 
+@dataclass(frozen=True)
+class Hosts:
+    """Where a sweep runs.
+
+    Attributes
+    ----------
+    engine : str
+    workers, threads : int
+        Worker processes, and threads of each.
+    base : int
+        What a worker process takes to begin with.
+    available, free : int
+        What it has, and what of that nobody uses now.
+    """
+
+    engine: str
+    workers: int
+    threads: int
+    base: int
+    available: int
+    free: int
+
+
+def hosts(dataset: Dataset, client: Client | None, threads: int | None) -> Hosts:
+    """The machines there are for ``dataset``: those of ``client``, or this one."""
+    threads = threads or CPU_COUNT
+    if client is None or dataset.here:
+        free = int(psutil.virtual_memory().available * USABLE)
+        base = psutil.Process().memory_info().rss
+        return Hosts("threads", 1, threads, base, MEMORY_LIMIT, free)
+    described = client.scheduler_info(n_workers=-1).get("workers", {}).values()
+    limits = [worker["memory_limit"] for worker in described if worker["memory_limit"]]
+    available = min(limits, default=MEMORY_LIMIT)
+    return Hosts(
+        "distributed",
+        max(1, len(described)),
+        max((worker["nthreads"] for worker in described), default=threads),
+        max([PROCESS, *(worker["metrics"]["memory"] for worker in described)]),
+        available,
+        available,
+    )
+
+
 def plan(
     dataset: Dataset,
     request: Request,
@@ -129,21 +175,19 @@ def plan(
     of a worker's memory limit or of this machine's memory.  ``cache`` is what it may keep of the
     rows between passes: an amount like ``memory``, "none", or "auto" for what the plan leaves free.
     """
-    workers, engine, available = 1, "threads", MEMORY_LIMIT
-    threads = threads or CPU_COUNT
-    base = psutil.Process().memory_info().rss
-    if client is not None and not dataset.here:
-        described = client.scheduler_info(n_workers=-1).get("workers", {}).values()
-        workers, engine = max(1, len(described)), "distributed"
-        threads = max((worker["nthreads"] for worker in described), default=threads)
-        limits = [worker["memory_limit"] for worker in described if worker["memory_limit"]]
-        available = min(limits, default=available)
-        base = max((worker["metrics"]["memory"] for worker in described), default=base)
+    return plan_on(hosts(dataset, client, threads), dataset, request, memory, cache)
+
+
+def plan_on(
+    on: Hosts, dataset: Dataset, request: Request, memory: str | int | None, cache: str | int
+) -> Plan:
+    """Plan to fit ``request`` to ``dataset`` with ``on``; the rest is as in ``plan``."""
+    threads, workers, available = on.threads, on.workers, on.available
     keeps = cache not in ("none", "0", 0)
     asked = memory_bytes(cache) if keeps and cache != "auto" else None
     question = request.question(dataset.rows, dataset.dims, dataset.weights is not None)
     tasks = dataset.blocks
-    if engine == "distributed" and not dataset.lazy:
+    if on.engine == "distributed" and not dataset.lazy:
         tasks = -(-dataset.blocks // run_length(dataset, threads * workers))
     planned = Plan(
         source=dataset.source.name,
@@ -151,7 +195,7 @@ def plan(
         columns=dataset.dims,
         components=request.components,
         width=request.structure.width(dataset.dims),
-        engine=engine,
+        engine=on.engine,
         workers=workers,
         threads=threads,
         blocks=dataset.blocks,
@@ -159,18 +203,16 @@ def plan(
         block_bytes=dataset.block_rows * dataset.row_bytes,
         tasks=tasks,
         pass_bytes=dataset.rows * dataset.row_bytes,
-        base_bytes=base + SLACK,
+        base_bytes=on.base + SLACK,
         thread_bytes=_thread_bytes(dataset, request),
         shared_bytes=_statistics_bytes(dataset, request, threads)
         + _sample_bytes(dataset, question, threads),
         cache_bytes=0,
         limit_bytes=int(available * USABLE) if memory is None else memory_bytes(memory),
     )
-    if not keeps or not dataset.read_bytes or (dataset.lazy and engine == "distributed"):
+    if not keeps or not dataset.read_bytes or (dataset.lazy and on.engine == "distributed"):
         return planned  # in memory already, or not ours to keep
-    room = planned.limit_bytes if memory is not None else int(available * CACHEABLE)
-    if memory is None and engine == "threads":
-        room = min(room, int(psutil.virtual_memory().available * USABLE))
+    room = min(int(available * CACHEABLE), on.free) if memory is None else planned.limit_bytes
     room = max(0, room - planned.peak_bytes) if asked is None else asked
     share = -(-planned.pass_bytes // workers) + planned.block_bytes * (workers > 1)
     return replace(planned, cache_bytes=min(room, share))
@@ -191,17 +233,28 @@ def _thread_bytes(dataset: Dataset, request: Request) -> int:
     """What a thread holds: a block, the next one being read, and the temporaries of a tile."""
     columns = request.n_init * request.components
     width = request.structure.centred.width(dataset.dims)
-    tile = 3 * max(TILE_BYTES, 8 * (width + 2 * columns) * tile_rows(width + 2 * columns))
     survey = 8 * 6 * min(TILE, dataset.block_rows) * dataset.dims
     block = min(dataset.read_bytes, dataset.block_rows * dataset.row_bytes)
     parameters = 8 * columns * 2 * width  # as the compiled kernel wants them
-    return dataset.read_bytes + block + parameters + max(tile, survey)
+    return dataset.read_bytes + block + parameters + max(tile_bytes(dataset, request), survey)
+
+
+def tile_bytes(dataset: Dataset, request: Request) -> int:
+    """The temporaries of a tile."""
+    columns = request.n_init * request.components
+    width = request.structure.centred.width(dataset.dims)
+    return 3 * max(TILE_BYTES, 8 * (width + 2 * columns) * tile_rows(width + 2 * columns))
+
+
+def statistics_bytes(dataset: Dataset, request: Request) -> int:
+    """The statistics of all components, and what they are taken about."""
+    columns = request.n_init * request.components
+    return 8 * columns * (request.structure.centred.width(dataset.dims) + dataset.dims)
 
 
 def _statistics_bytes(dataset: Dataset, request: Request, threads: int) -> int:
     """Statistics alive at once: in the tree, waiting to be added, and in the making."""
-    columns = request.n_init * request.components
-    one = 8 * columns * (request.structure.centred.width(dataset.dims) + dataset.dims)
+    one = statistics_bytes(dataset, request)
     return one * (dataset.blocks.bit_length() + 5 * threads)
 
 
