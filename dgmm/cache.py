@@ -26,6 +26,12 @@ class Cache:
         with self._lock:
             self._blocks, self.room = {}, 0
 
+    @property
+    def nbytes(self) -> int:
+        """The size of what is kept."""
+        with self._lock:
+            return sum(block.nbytes for block in self._blocks.values())
+
     def block(self, dataset: Dataset, index: int) -> Block:
         """Block ``index``: what is kept, else read, and kept if it fits."""
         self.used = time.monotonic()
@@ -43,7 +49,7 @@ IDLE_SECONDS: Final = 600
 """A cache not used for so long is one that nobody could let go of."""
 
 _kept: dict[str, Cache] = {}
-"""A worker's caches, by the engines that they serve."""
+"""A worker's caches, by the engines that they serve: a client's name, and the engine's own."""
 
 _lock = threading.Lock()
 
@@ -61,6 +67,18 @@ def cache_for(token: str, room: int) -> Cache:
                 del _kept[other]
             _kept[token] = Cache(0 if _kept else room)
         return _kept[token]
+
+
+def let_go(living: list[str]) -> int:
+    """Let go of what is kept for clients that aren't ``living``; bytes kept until now, for all.
+
+    A driver that was killed could not let go, and the same fit, started again, needs the room.
+    """
+    with _lock:
+        kept = sum(cache.nbytes for cache in _kept.values())
+        for token in [each for each in _kept if each.split()[0] not in living]:
+            del _kept[token]
+        return kept
 
 
 async def forget(token: str) -> None:

@@ -45,7 +45,7 @@ from distributed.protocol.pickle import dumps
 from distributed.security import Security
 from threadpoolctl import ThreadpoolController
 
-from dgmm.cache import Cache, cache_for, forget
+from dgmm.cache import Cache, cache_for, forget, let_go
 from dgmm.dataset import DaskSource, Dataset, Source, open_dataset
 from dgmm.errors import BlockError, ClusterError, LostError
 from dgmm.statistics import Mergeable
@@ -310,10 +310,13 @@ class Cluster:
     client: Client
     meter: Meter = field(default_factory=Meter)
     cache_bytes: int = 0
-    token: str = field(default_factory=lambda: uuid4().hex)
+    token: str = field(init=False)
     address: str = ""
     alike: frozenset[str] = frozenset()
     own: ExitStack = field(default_factory=ExitStack)
+
+    def __post_init__(self) -> None:
+        self.token = f"{self.client.id} {uuid4().hex}"
 
     def close(self) -> None:
         """Free what is kept, as far as workers answer: nothing is lost where they don't."""
@@ -323,8 +326,7 @@ class Cluster:
 
     def __call__(self, fn: Callable[[Block, G], T], given: G) -> T:
         if not self.address:
-            if self.client.status != "running":
-                raise ClusterError("the Client is closed: there is no cluster to use")
+            check_open(self.client)
             self.address = self.client.scheduler.address
         for attempt in range(1, ATTEMPTS + 1):
             counted = self.meter.rows
@@ -357,7 +359,7 @@ class Cluster:
         raise LostError(f"the Dask scheduler at {address} did not come back in {RETURN_SECONDS} s")
 
     def _sweep(self, fn: Callable[[Block, G], T], given: G) -> T:
-        workers = _wait_for_threads(self.client)
+        workers = wait_for_threads(self.client)
         if not self.alike.issuperset(workers):
             _check_alike(self.client)
             self.alike = frozenset(workers)
@@ -488,16 +490,23 @@ class Cluster:
         return result
 
 
-def _wait_for_threads(client: Client) -> dict[str, int]:
-    """How many threads each worker has, once there is a worker."""
+def check_open(client: Client) -> None:
+    """Raise ``ClusterError`` unless ``client`` has a cluster."""
+    if client.status != "running":
+        raise ClusterError("the Client is closed: there is no cluster to use")
+
+
+def wait_for_threads(client: Client, seconds: float | None = None) -> dict[str, int]:
+    """How many threads each worker has, once there is one; waits ``WORKER_SECONDS`` at least."""
+    seconds = max(seconds or 0, WORKER_SECONDS)
     if client.status != "running":
         raise LostError("the Dask cluster was lost: its scheduler does not answer")
     try:
         if not client.nthreads():
-            client.wait_for_workers(1, timeout=WORKER_SECONDS)
+            client.wait_for_workers(1, timeout=seconds)
         return dict(client.nthreads())
     except TimeoutError as error:
-        raise ClusterError(f"the Dask cluster had no worker within {WORKER_SECONDS} s") from error
+        raise ClusterError(f"the Dask cluster had no worker within {seconds:g} s") from error
     except LOST as error:
         raise _lost(error) from error
 
@@ -569,17 +578,26 @@ async def _drop(worker: str, dask_scheduler: Any) -> None:
     await dask_scheduler.remove_worker(worker, stimulus_id="dgmm-hung", expected=True)
 
 
-def _ask(client: Client, what: Callable[..., Any], *args: Any, **options: Any) -> bool:
-    """Run ``what`` on workers; whether they answered in time."""
+def kept_bytes(client: Client) -> dict[str, int]:
+    """What each worker that answers has kept of rows, also for clients that are gone."""
+    living = client.run_on_scheduler(_clients)
+    return _ask(client, let_go, living, on_error="ignore") or {}
 
-    async def ask() -> bool:
+
+def _clients(dask_scheduler: Any) -> list[str]:
+    return list(dask_scheduler.clients)
+
+
+def _ask(client: Client, what: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Run ``what`` on workers; what each answers, or None if one does not in time."""
+
+    async def ask() -> Any:
         with suppress(OSError, TimeoutError, *LOST):
             told = client.run(what, *args, **options)
-            await asyncio.wait_for(told, ANSWER_SECONDS)
-            return True
-        return False
+            return await asyncio.wait_for(told, ANSWER_SECONDS)
+        return None
 
-    return bool(client.sync(ask))
+    return client.sync(ask)
 
 
 def _is_small(job: Any, copies: int) -> bool:

@@ -33,6 +33,7 @@ class Machines:
             raise click.UsageError("--scheduler and --workers exclude each other")
         if self.scheduler:
             with engine.connect(self.scheduler, self.connect_timeout) as client:
+                engine.wait_for_threads(client, self.connect_timeout)  # it is they who are planned
                 yield client
         elif self.workers:
             with (
@@ -128,7 +129,7 @@ _machines = _together(
         default=10.0,
         show_default=True,
         metavar="SECONDS",
-        help="How long to wait for the scheduler.",
+        help="How long to wait for the scheduler; and for a first worker, 60 at least.",
     ),
 )
 

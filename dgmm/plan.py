@@ -16,7 +16,7 @@ from distributed import Client
 from distributed.system import MEMORY_LIMIT
 
 from dgmm.dataset import Dataset
-from dgmm.engine import run_length
+from dgmm.engine import check_open, kept_bytes, run_length, wait_for_threads
 from dgmm.errors import PlanError, UsageError
 from dgmm.fit import Request
 from dgmm.kernel import TILE_BYTES, tile_rows
@@ -148,14 +148,18 @@ def hosts(dataset: Dataset, client: Client | None, threads: int | None) -> Hosts
         free = int(psutil.virtual_memory().available * USABLE)
         base = psutil.Process().memory_info().rss
         return Hosts("threads", 1, threads, base, MEMORY_LIMIT, free)
-    described = client.scheduler_info(n_workers=-1).get("workers", {}).values()
+    check_open(client)
+    wait_for_threads(client)
+    found = client.scheduler_info(n_workers=-1).get("workers", {})
+    described, kept = found.values(), kept_bytes(client)
     limits = [worker["memory_limit"] for worker in described if worker["memory_limit"]]
+    taken = [worker["metrics"]["memory"] - kept.get(name, 0) for name, worker in found.items()]
     available = min(limits, default=MEMORY_LIMIT)
     return Hosts(
         "distributed",
         max(1, len(described)),
         max((worker["nthreads"] for worker in described), default=threads),
-        max([PROCESS, *(worker["metrics"]["memory"] for worker in described)]),
+        max(PROCESS, *taken),
         available,
         available,
     )

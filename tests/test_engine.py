@@ -159,6 +159,24 @@ def test_workers_keep_blocks_as_long_as_the_fit_lasts(
         time.sleep(0.05)
 
 
+def test_what_a_dead_driver_kept_makes_room_for_the_next(
+    store: Path, clusters: dict[int, Client]
+) -> None:
+    """Killed, it could not let go; planned as a worker's own, its blocks might leave no room."""
+    client, dataset = clusters[2], stored(store)
+    gone = Client(client.scheduler.address, set_as_default=False)
+    abandoned = GaussianMixture(3, random_state=0).fit_passes(dataset, client=gone)
+    next(abandoned)
+    gone.close()
+    assert any(map(sum, client.run(blocks_kept).values()))
+    passes = GaussianMixture(3, random_state=0).fit_passes(dataset, client=client)
+    next(passes)
+    counts = client.run(blocks_kept).values()
+    assert all(len(each) == 1 for each in counts)
+    assert sum(map(sum, counts)) >= dataset.blocks
+    passes.close()
+
+
 def test_no_more_is_kept_than_fits(store: Path) -> None:
     dataset = stored(store)
     size = dataset.block(0).nbytes
