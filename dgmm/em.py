@@ -210,7 +210,7 @@ def evaluate(sweep: Sweep, settings: Sequence[Setting], trials: Sequence[Trial])
     states = []
     for (setting, trial), form, statistics in zip(pairs, forms, swept.parts, strict=True):
         if setting.moments is not None:
-            _check_same_rows(statistics, form, setting.weight, *setting.moments)
+            _check_same_rows(statistics, form, setting.frame, setting.weight, *setting.moments)
         if setting.anchor is not None:
             statistics = setting.anchor.join(statistics, form)
         common = form.common_sum(setting.total)
@@ -229,7 +229,7 @@ SAME: Final = (1e-6, 1e-3)
 
 
 def _check_same_rows(
-    statistics: Statistics, form: Form, weight: float, mean: Array, size: float
+    statistics: Statistics, form: Form, frame: Frame, weight: float, mean: Array, size: float
 ) -> None:
     """Raise ``DataError`` unless a sweep saw the rows of the survey.
 
@@ -244,7 +244,8 @@ def _check_same_rows(
     if len(square):
         off.append(abs(sums[1 + dims :] @ (square.sum(axis=1) > 0) - size) / (1 + size))
     moved = 1e-14 * np.max(np.sum(statistics.about**2, axis=1))  # what it costs to move the sums
-    if not max(off) < SAME[form.single] + moved:
+    stored = 1e-13 * np.max(np.abs(frame.shift) / frame.scale)  # merging rounds means far from 0
+    if not max(off) < SAME[form.single] + moved + stored:
         raise DataError(
             "the rows are not those of the first pass: their weight, mean or spread have changed, "
             f"by {max(off):.1e} of it. Something writes to them; fit again when it is done"

@@ -199,8 +199,13 @@ def _survey_tile(tile: Block, question: Question) -> Survey:
         return replace(nothing, rows=count)
     weight = weights.sum()
     columns = np.ascontiguousarray(rows.T)  # sums along memory are several times as fast
-    mean = columns @ (weights / weight)
-    away = (columns - mean[:, None]) * np.sqrt(weights)
+    shares = weights / weight
+    mean = columns @ shares
+    away = columns - mean[:, None]
+    missed = away @ shares  # the sum's rounding, which shows where a mean is large
+    mean += missed
+    away -= missed[:, None]
+    away *= np.sqrt(weights)
     keys = -np.log(uniform(numbers, question.seed)) / weights
     near = keys < question.largest
     sample = Sample(question.sample, keys[near], numbers[near], rows[near], weights[near])

@@ -191,6 +191,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "shifted by 1e4": lambda: shifted(1e4),
     "shifted by 1e6": lambda: shifted(1e6),
     "shifted by 1e8": lambda: shifted(1e8),
+    "shifted by 1e12": lambda: shifted(1e12),
     "columns of 1e-6 and 1e6": lambda: scaled(1e-6, 1e6),
     "all of 1e-9": lambda: scaled(1e-9, 1e-9),
     "all of 1e9": lambda: scaled(1e9, 1e9),
@@ -318,6 +319,20 @@ def test_a_shift_moves_the_means_and_nothing_else(kind: str, by: float) -> None:
     np.testing.assert_allclose(
         moved.score_samples(rows + by), still.score_samples(rows), atol=TOLERANCE + 20 * U * by
     )
+
+
+@every_structure
+@pytest.mark.parametrize(("count", "shift"), [(1000, 0.0), (1000, 1e10), (40_000, 1e12)])
+def test_rows_far_from_zero_are_those_of_the_first_pass(
+    kind: str, count: int, shift: float
+) -> None:
+    """Means are then rounded by much of the spread, which must not look like other rows."""
+    rng = np.random.default_rng(3)
+    rows = np.sort(rng.normal(size=(count, 2)), axis=0) + shift
+    rows = np.column_stack([rows, np.full(count, 1e9 + 0.1)])
+    model = GaussianMixture(2, covariance_type=kind, strategy="em", max_iter=5, random_state=0)
+    assert finite_fit(model, rows) == []
+    np.testing.assert_array_equal(model.means_[:, 2], 1e9 + 0.1)
 
 
 @pytest.mark.parametrize("kind", ["full", "diag"])
