@@ -10,6 +10,7 @@ from benchmarks.passes import passes
 from benchmarks.patches import patches
 from benchmarks.scale import scale
 from benchmarks.stream import stream
+from benchmarks.torture import torture
 
 HELP = """\
 Measure dgmm against this machine and against its peers.
@@ -32,7 +33,7 @@ def main() -> None:
     """``python -m benchmarks``."""
 
 
-for command in (kernel, stream, memory, scale, passes, peers, billion, patches):
+for command in (kernel, stream, memory, scale, passes, peers, billion, patches, torture):
     main.add_command(command)
 
 if __name__ == "__main__":

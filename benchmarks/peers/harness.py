@@ -1,7 +1,8 @@
 """The process of one contender: loads a case, runs so many EM iterations when told, says how long.
 
 One JSON object a line: in come ``{"iterations": n}`` and ``{"iterations": n, "score": rows}``; out
-goes what was measured.  The first line out says that it is ready, or why it can't be.
+goes what was measured.  ``"keep": 1`` leaves the parameters in the case's directory, as
+``found.npz``.  The first line out says that it is ready, or why it can't be.
 """
 
 import json
@@ -119,6 +120,8 @@ def serve(prepare: Callable[[Case], Ready]) -> None:
         try:
             done = ready.run(asked["iterations"])
             found = score(case, done.parameters(), asked["score"]) if "score" in asked else None
+            if "keep" in asked:
+                keep(case.place / "found.npz", done.parameters())
             say(seconds=done.seconds, iterations=done.iterations, note=done.note, score=found)
         except Exception as error:
             return say(failed=f"{type(error).__name__}: {error}")
@@ -132,6 +135,12 @@ def load(place: Path, dtype: str, structure: str, threads: int) -> Case:
         for name in ("rows", "weights", "means", "covariances")
     )
     return Case(rows, weights, means, covariances, structure, threads, place)
+
+
+def keep(path: Path, parameters: Parameters) -> None:
+    """Write parameters to a file."""
+    weights, means, covariances = parameters
+    np.savez(path, weights=weights, means=means, covariances=covariances)
 
 
 def dense(structure: str, covariances: Array, components: int, dims: int) -> Array:
