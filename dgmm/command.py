@@ -169,6 +169,8 @@ def _logged(log: Log) -> Iterator[None]:
             logger.handlers = handlers
         own.setLevel(level)
         own.propagate = propagate
+        if log.alone:  # the last word is said; libraries may think of more as the process ends
+            logging.root.addHandler(logging.NullHandler())
 
 
 def _show_warning(
