@@ -45,6 +45,9 @@ PRECISIONS: Final = ("auto", "float64")
 
 SINGLE: Final = float(np.finfo(np.float32).eps)
 
+SAME: Final = (1e-6, 1e-3)
+"""How far moments may be off by rounding, in double and single precision, where 1 is the spread."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -224,10 +227,6 @@ def evaluate(sweep: Sweep, settings: Sequence[Setting], trials: Sequence[Trial])
     return states
 
 
-SAME: Final = (1e-6, 1e-3)
-"""How far moments may be off by rounding, in double and single precision, where 1 is the spread."""
-
-
 def _check_same_rows(
     statistics: Statistics, form: Form, frame: Frame, weight: float, mean: Array, size: float
 ) -> None:
@@ -236,13 +235,13 @@ def _check_same_rows(
     The shares of a row sum to 1; so whatever the mixture, counts sum to the ``weight``, and x and
     |x|^2 have the ``mean`` and the mean ``size`` that they had.
     """
-    dims = len(mean)
-    sums = form.layout.moved(statistics.sums, -statistics.about).sum(axis=0) / weight
-    square = np.empty((len(sums) - 1 - dims, dims))
-    form.layout.square(np.eye(dims), square)
+    layout, dims = form.layout, len(mean)
+    sums = layout.moved(statistics.sums, -statistics.about).sum(axis=0) / weight
+    identity = layout.add_to_diagonal(np.zeros(layout.shape(1, dims)), np.ones(dims))
+    square = -2 * layout.quadratic(identity)[0]  # the coefficients of |x|^2; none for tied
     off = [abs(sums[0] - 1), np.abs(sums[1 : 1 + dims] - mean).max() / (1 + np.sqrt(size))]
     if len(square):
-        off.append(abs(sums[1 + dims :] @ (square.sum(axis=1) > 0) - size) / (1 + size))
+        off.append(abs(sums[1 + dims :] @ square - size) / (1 + size))
     moved = 1e-14 * np.max(np.sum(statistics.about**2, axis=1))  # what it costs to move the sums
     stored = 1e-13 * np.max(np.abs(frame.shift) / frame.scale)  # merging rounds means far from 0
     if not max(off) < SAME[form.single] + moved + stored:

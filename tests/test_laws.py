@@ -1,6 +1,7 @@
 """Laws that hold for all data: of merging, of sampling, of one tile, and of EM."""
 
 import itertools
+import tracemalloc
 from dataclasses import fields, replace
 from fractions import Fraction
 from typing import Any
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp, softmax
 from scipy.stats import chi2, chisquare, kstest, multivariate_normal
 
-from dgmm import em, native
+from dgmm import GaussianMixture, em, native
 from dgmm.covariance import FLOOR, STRUCTURES
+from dgmm.errors import DataError
 from dgmm.kernel import Anchor, Form, Given, answer, e_step
 from dgmm.mixture import Frame, Mixture
 from dgmm.native import KERNELS
@@ -844,3 +846,30 @@ def test_runs_side_by_side_are_runs_alone(kind: str, walk: type[em.Textbook | Sq
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)  # slow ways magnify rounding
         lengths_seen.add(len(alone.trace))
     assert len(lengths_seen) > 1
+
+
+@pytest.mark.parametrize("kind", [kind for kind in STRUCTURES if kind != "tied"])
+@pytest.mark.parametrize("about", [0.0, 1e3])
+def test_rows_of_another_spread_are_noticed(kind: str, about: float) -> None:
+    """Those of the survey are not, though the sweep's sums are about other points."""
+    rng = np.random.default_rng(0)
+    rows = some_rows(400, 3, rng) + about
+    setting = setting_of([Block(0, rows)], kind, 1e-6)
+    start = em.Trial(setting.frame.enter(a_start(rows, kind, 3, 0)))
+    em.evaluate(lambda fn, given: fn(Block(0, rows), given), [setting], [start])
+    wider = rows.mean(axis=0) + 1.001 * (rows - rows.mean(axis=0))
+    with pytest.raises(DataError, match="not those of the first pass"):
+        em.evaluate(lambda fn, given: fn(Block(0, wider), given), [setting], [start])
+
+
+@pytest.mark.parametrize("kind", ["diag", "spherical"])
+def test_many_features_take_no_square_matrix(kind: str) -> None:
+    features = 10_000
+    rows = np.random.default_rng(0).normal(size=(100, features))
+    tracemalloc.start()
+    GaussianMixture(
+        2, covariance_type=kind, strategy="em", init_params="random_from_data", max_iter=2, tol=1e9
+    ).fit(rows)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 * features**2 / 2
