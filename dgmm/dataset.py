@@ -15,6 +15,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from os import PathLike
 from typing import Any, Final
 from zipfile import BadZipFile
@@ -151,28 +152,54 @@ class ZarrSource(Source):
                 f"{array.fill_value}, say so with missing='fill' (--missing fill)"
             )
 
+    @property
+    def _unit(self) -> tuple[int, ...]:
+        """The shape of what is stored under one key: a shard, or a chunk where there are none."""
+        return self._array.shards or self._array.chunks
+
+    @property
+    def _grid(self) -> list[range]:
+        """Where units stand along each axis."""
+        pairs = zip(self.shape, self._unit, strict=True)
+        return [range(-(-size // step)) for size, step in pairs]
+
+    @property
+    def _node(self) -> str:
+        """What the array's keys begin with in its store."""
+        return f"{self._array.path}/" if self._array.path else ""
+
+    def _key(self, unit: tuple[int, ...]) -> str:
+        """The key of the ``unit`` that stands there in the grid."""
+        return self._node + self._array.metadata.encode_chunk_key(unit)
+
+    async def _stored(self, keys: list[str]) -> list[str]:
+        """Those of the ``keys`` that hold anything: an empty shard reads as if it weren't there."""
+
+        async def size(key: str) -> int:
+            try:
+                return await self._array.store.getsize(key)
+            except FileNotFoundError:
+                return 0
+
+        sizes = await asyncio.gather(*map(size, keys))
+        return [key for key, size in zip(keys, sizes, strict=True) if size]
+
     def _missing(self) -> tuple[str, int, int] | None:
-        """The first chunk that isn't stored, how many are, and how many there should be."""
-        array = self._array
-        unit = array.shards or array.chunks
-        grid = [-(-size // step) for size, step in zip(array.shape, unit, strict=True)]
-        prefix = f"{array.path}/" if array.path else ""
+        """The first unit that isn't stored, how many are, and how many there should be."""
 
-        async def listed() -> set[str]:
-            keys = [key async for key in array.store.list_prefix(prefix)]
-            if array.shards:  # an empty shard reads as one that holds nothing
-                sizes = await asyncio.gather(*map(array.store.getsize, keys))
-                keys = [key for key, size in zip(keys, sizes, strict=True) if size]
-            return {key.removeprefix(prefix) for key in keys}
+        async def listed() -> list[str]:
+            keys = [key async for key in self._array.store.list_prefix(self._node)]
+            return await self._stored(keys) if self._array.shards else keys
 
-        stored = sync(listed())
-        keys = [array.metadata.encode_chunk_key(place) for place in np.ndindex(*grid)]
+        stored = set(sync(listed()))
+        keys = list(map(self._key, product(*self._grid)))
         absent = [key for key in keys if key not in stored]
-        return (absent[0], len(keys) - len(absent), len(keys)) if absent else None
+        if not absent:
+            return None
+        return absent[0].removeprefix(self._node), len(keys) - len(absent), len(keys)
 
     def cuts(self, block_bytes: int) -> NDArray[np.int64]:
-        unit = (self._array.shards or self._array.chunks)[0]
-        return self._even_cuts(unit, block_bytes)
+        return self._even_cuts(self._unit[0], block_bytes)
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         rows = np.asarray(self._array[start:stop])
@@ -181,18 +208,20 @@ class ZarrSource(Source):
         return rows
 
     def _check_stored(self, rows: NDArray[Any], start: int) -> None:
-        """Raise ``DataError`` if a chunk of ``rows`` is gone: Zarr reads that as the fill value."""
-        array = self._array
-        unit, fill = array.shards or array.chunks, array.fill_value
-        step = unit[0]
-        for first in range(start // step * step, start + len(rows), step):
-            part = rows[max(0, first - start) : first - start + step]
-            if part.size and _all_equal(part.reshape(-1)[:1], fill) and _all_equal(part, fill):
-                places = np.ndindex(*(-(-n // c) for n, c in zip(array.shape, unit, strict=True)))
-                for place in (each for each in places if each[0] == first // step):
-                    key = array.metadata.encode_chunk_key(place)
-                    if not sync(array.store.exists(f"{array.path}/{key}" if array.path else key)):
-                        raise DataError(f"{self.name} has lost chunk {key!r} since it was opened")
+        """Raise ``DataError`` if a unit of ``rows`` is gone: Zarr reads that as the fill value."""
+        fill = 0 if self._array.fill_value is None else self._array.fill_value  # as Zarr does
+        step, *across = self._unit
+        units = range(start // step, -(-(start + len(rows)) // step))
+        doubtful = []
+        for unit in product(units, *self._grid[1:]):
+            first = unit[0] * step - start
+            columns = (slice(at * n, at * n + n) for at, n in zip(unit[1:], across, strict=True))
+            part = rows[max(0, first) : first + step, *columns]
+            if part.size and _all_equal(part.flat[0], fill) and _all_equal(part, fill):
+                doubtful.append(self._key(unit))
+        if doubtful and (lost := set(doubtful).difference(sync(self._stored(doubtful)))):
+            key = min(lost).removeprefix(self._node)
+            raise DataError(f"{self.name} has lost chunk {key!r} since it was opened")
 
 
 def _all_equal(values: NDArray[Any], fill: Any) -> bool:

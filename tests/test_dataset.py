@@ -129,6 +129,7 @@ ZARR: dict[str, dict[str, Any]] = {
     "v3-sharded-plain": {"shards": 40, "compressors": None},
     "v3-other-keys": {"chunk_key_encoding": {"name": "v2", "separator": "."}},
     "v2": {"zarr_format": 2, "compressors": None},
+    "v2-no-fill-value": {"zarr_format": 2, "fill_value": None},
     "v2-compressed": {"zarr_format": 2},
     "v2-nested": {"zarr_format": 2, "chunk_key_encoding": {"name": "v2", "separator": "/"}},
     "v2-fortran": {"zarr_format": 2, "order": "F"},
@@ -672,6 +673,36 @@ def test_a_lost_chunk_is_named_unless_it_means_the_fill_value(tmp_path: Path, la
     assert 0 < (~kept).sum() <= 3 * per_file
     model = GaussianMixture(random_state=0).fit(open_dataset(store, missing="fill"))
     np.testing.assert_allclose(model.means_[0], found.mean(axis=0), rtol=1e-12)
+
+
+@pytest.mark.parametrize("layout", ZARR)
+def test_each_chunk_that_is_lost_once_opened_is_named(tmp_path: Path, layout: str) -> None:
+    """Deleted, or cut to nothing, whichever of the rows and columns it holds."""
+    store = zarr_at(layout)(tmp_path, ROWS)
+    dataset = open_dataset(store, block_bytes=1)
+    for file in chunk_files(store):
+        key, content = file.relative_to(store).as_posix(), file.read_bytes()
+        file.unlink()
+        with pytest.raises(DataError, match=f"has lost chunk '{re.escape(key)}' since it was open"):
+            dataset.source.read(0, len(ROWS))
+        file.write_bytes(b"")
+        with pytest.raises((DataError, ValueError, RuntimeError)):
+            dataset.source.read(0, len(ROWS))
+        file.write_bytes(content)
+    read = np.concatenate([dataset.block(index).rows for index in range(dataset.blocks)])
+    np.testing.assert_array_equal(read, ROWS)
+
+
+@pytest.mark.parametrize("layout", ["v3", "column-chunks", "column-shards"])
+def test_stored_chunks_may_hold_the_fill_value(tmp_path: Path, layout: str) -> None:
+    rows = ROWS.copy()
+    rows[15:70, 0] = 0.0
+    rows[30:50] = 0.0
+    array = put(str(tmp_path / "store.zarr"), rows, layout)
+    array.with_config({"write_empty_chunks": True})[:] = rows
+    dataset = open_dataset(str(tmp_path / "store.zarr"))
+    for start, stop in ((0, len(rows)), (35, 36), (19, 61), (40, 40)):
+        np.testing.assert_array_equal(dataset.source.read(start, stop), rows[start:stop])
 
 
 def test_a_lost_chunk_of_an_array_in_a_group_is_named(tmp_path: Path) -> None:
