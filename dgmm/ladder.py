@@ -233,7 +233,7 @@ class Anchored(Walk):
     Attributes
     ----------
     rung : Rung
-        The top of the ladder.
+        The guide: the sample that stands in for all rows between two sweeps of them.
     fine : float
         How exactly to end between two anchors.
     lengths : tuple of float
