@@ -102,7 +102,7 @@ def fingerprint(dataset: Dataset, request: Request, seed: Any) -> Fingerprint:
 def _digest(array: Any) -> str | None:
     if array is None:
         return None
-    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()[:16]
 
 
 class Checkpoint:
@@ -129,7 +129,7 @@ class Checkpoint:
         found = _decode(told.get("found"), first, None)
         if not isinstance(found, Survey):
             raise CheckpointError(f"{self._url} holds no survey; start over with resume=False")
-        self._newest, latest = 1, Saved(1, found, told.get("random"), {}, first)
+        latest = Saved(1, found, told, first)
         for number in sorted(numbers - {1}, reverse=True):
             try:
                 arrays, header = self._read(number)
@@ -138,9 +138,9 @@ class Checkpoint:
                 self._damaged.add(number)  # it stays until there is a better one
                 continue
             self._refuse_others(header)
-            self._newest = number
-            latest = Saved(number, found, told.get("random"), header, arrays)
+            latest = Saved(number, found, header, arrays)
             break
+        self._newest = latest.passes
         log.info("going on after pass %d, from %s", self._newest, self._url)
         return latest
 
@@ -149,7 +149,7 @@ class Checkpoint:
         arrays: Arrays = {}
         if not progress.walks:
             name, keys, *numbers = random.get_state()
-            header = {"found": _encode(progress.found, arrays), "random": [name, 0, *numbers]}
+            header = {"found": _encode(progress.found, arrays), "random": [name, *numbers]}
             arrays["random"] = keys
         else:
             walks = [_encode(walk, arrays) for walk in progress.walks]
@@ -214,11 +214,14 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Saved:
-    """Where a fit stopped, as read; see ``fit.Resumed``."""
+    """Where a fit stopped; see ``fit.Resumed``.
+
+    ``header`` and ``arrays`` are those of the last pass.  The first one's hold the random numbers,
+    any other's the walks.
+    """
 
     passes: int
     found: Survey
-    random: Any
     header: dict[str, Any]
     arrays: Arrays
 
@@ -230,10 +233,10 @@ class Saved:
         return spent
 
     def restore(self, random: Any) -> None:
-        if self.header:
+        if self.passes > 1:
             return
         try:
-            name, _, *numbers = self.random
+            name, *numbers = self.header["random"]
             random.set_state((name, self.arrays["random"], *numbers))
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
@@ -241,7 +244,7 @@ class Saved:
             ) from error
 
     def walks(self, setting: Setting, samples: Samples | None) -> tuple[Walk, ...]:
-        if not self.header:
+        if self.passes == 1:
             return ()
         walks = _decode(self.header.get("walks"), self.arrays, _Known(setting, samples))
         if not isinstance(walks, tuple) or not walks:
