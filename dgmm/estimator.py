@@ -669,8 +669,10 @@ def load(path: str | PathLike[str]) -> GaussianMixture:
         names = record["feature_names"]
     except ModelFileError as error:
         raise ModelFileError(f"{path} is no usable model file: {error}") from error
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+    except KeyError as error:
         raise ModelFileError(f"{path}: the record of the fit lacks {error}") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ModelFileError(f"{path}: the record of the fit can't be used: {error}") from error
     model.set_params(n_components=mixture.components, covariance_type=mixture.structure.name)
     model.n_features_in_ = mixture.dims
     if names:
@@ -680,19 +682,21 @@ def load(path: str | PathLike[str]) -> GaussianMixture:
 
 
 def _check_record(record: dict[str, Any], mixture: Mixture, model: GaussianMixture) -> None:
-    """Raise ``TypeError`` unless a fit's record has the types and shapes that ``load`` uses."""
+    """Raise ``ModelFileError`` unless a record has the types and shapes that ``load`` uses."""
     kinds = {"converged": bool, "n_iter": int, "lower_bounds": list, "fit_info": dict}
     for name, kind in kinds.items():
         if type(record[name]) is not kind:
-            raise TypeError(f"{name} as it should be")
+            raise ModelFileError(
+                f"its record has {record[name]!r:.40} for {name}, which is no {kind.__name__}"
+            )
     names = record["feature_names"]
     if names is not None and (not isinstance(names, list) or len(names) != mixture.dims):
-        raise TypeError("a feature name for each feature")
+        raise ModelFileError(f"its record does not name each of the {mixture.dims} features")
     summary = getattr(model, "summary_", None)
     if summary is not None and (
         summary.structure is not mixture.structure or summary.about.shape != mixture.means.shape
     ):
-        raise TypeError("statistics of the same shape as the model")
+        raise ModelFileError("its statistics are not of the model's structure and shape")
 
 
 def describe(progress: Progress) -> str:

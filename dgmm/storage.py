@@ -220,29 +220,30 @@ def _put(url: str, content: memoryview, publish: Callable[[str, str], None], mod
     """
     filesystem, path = place(url)
     try:
-        if not is_local(filesystem):
-            filesystem.pipe_file(
-                path, bytes(content), mode=mode
-            )  # one PUT: atomic on object stores
-            return
-        path = os.path.realpath(path)
-        beside = f"{path}.{uuid4().hex}.partial"
-        try:
-            with open(beside, "xb") as file:
-                if os.path.exists(path):
-                    os.chmod(beside, stat.S_IMODE(os.stat(path).st_mode))
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            publish(beside, path)
-            _sync_directory(os.path.dirname(path))
-        finally:
-            if os.path.exists(beside):
-                os.remove(beside)
+        if is_local(filesystem):
+            _put_here(os.path.realpath(path), content, publish)
+        else:  # one PUT: atomic on object stores
+            filesystem.pipe_file(path, bytes(content), mode=mode)
     except FileExistsError:
         raise
     except Exception as error:  # each file system has errors of its own
         raise DataError(f"{url} can't be written: {error}") from error
+
+
+def _put_here(path: str, content: memoryview, publish: Callable[[str, str], None]) -> None:
+    beside = f"{path}.{uuid4().hex}.partial"
+    try:
+        with open(beside, "xb") as file:
+            if os.path.exists(path):
+                os.chmod(beside, stat.S_IMODE(os.stat(path).st_mode))
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        publish(beside, path)
+        _sync_directory(os.path.dirname(path))
+    finally:
+        if os.path.exists(beside):
+            os.remove(beside)
 
 
 def _sync_directory(path: str) -> None:

@@ -151,10 +151,8 @@ def _changed(signed: bool = True, **changes: object):  # type: ignore[no-untyped
         arrays = dict(np.load(path))
         header = json.loads(str(arrays.pop("header")))
         for name, value in changes.items():
-            if name in arrays:
-                arrays[name] = value(arrays[name]) if callable(value) else value
-            else:
-                header[name] = value
+            among = arrays if name in arrays else header
+            among[name] = value(among[name]) if callable(value) else value
         if signed:
             header["sha256"] = storage.digest(arrays, header)
         with path.open("wb") as out:
@@ -183,7 +181,19 @@ FLAWS = {
     "NaN": (_changed(means=lambda m: m * np.nan), "NaN or infinity"),
     "no record": (_changed(record=None), "no record"),
     "another record": (_changed(record={"params": {}}), "record of the fit lacks"),
-    "parameters of nothing": (_changed(record={"params": {"memory__x": 1}}), "record of the fit"),
+    "parameters of nothing": (_changed(record={"params": {"memory__x": 1}}), "fit can't be used"),
+    "a text for a number": (
+        _changed(record=lambda record: {**record, "n_iter": "3"}),
+        "its record has '3' for n_iter, which is no int",
+    ),
+    "too few names": (
+        _changed(record=lambda record: {**record, "feature_names": ["a"]}),
+        r"does not name each of the \d features",
+    ),
+    "statistics of another model": (
+        _changed(about=lambda a: np.vstack([a, a[:1]]), sums=lambda s: np.vstack([s, 0 * s[:1]])),
+        "not of the model's structure and shape",
+    ),
     "a list for the covariances": (_changed(covariance_type=["full"]), "unknown covariances"),
     "a text for the version": (_changed(version="1"), "version 1"),
     "no checksum": (_changed(signed=False, sha256=None), "checksum"),
