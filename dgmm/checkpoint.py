@@ -20,6 +20,9 @@ to go on, and says what differs.
 **One writer.**  A pass's file is made only if the one before is the newest and it isn't there yet,
 in one step (a hard link; on object stores, a conditional PUT).  Of two drivers the slower one finds
 it there, and ends.
+
+**What is left.**  A driver that is killed while it writes leaves ``pass-000006.dgmm.*.partial``.
+Once there is a pass 6, whoever was writing that comes too late, so the next driver deletes it.
 """
 
 import hashlib
@@ -29,6 +32,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from importlib.metadata import version
+from math import inf
 from typing import Any, Final
 
 import numpy as np
@@ -37,7 +41,7 @@ from dgmm import native, places, storage
 from dgmm.covariance import STRUCTURES, Structure
 from dgmm.dataset import Dataset
 from dgmm.em import Setting, State, Stop, Textbook, Trial, Walk
-from dgmm.errors import CheckpointError, ModelFileError
+from dgmm.errors import CheckpointError, DataError, ModelFileError
 from dgmm.fit import Progress, Request
 from dgmm.ladder import Anchored, Rung, Samples
 from dgmm.mixture import Mixture
@@ -51,6 +55,9 @@ KEPT: Final = 3
 """How many of the newest passes stay, beside the first."""
 
 NAME: Final = re.compile(r"pass-(\d{6})\.dgmm")
+PARTIAL: Final = re.compile(NAME.pattern + r"\.[0-9a-f]{32}\.partial")
+"""What ``storage`` calls a file while it is written."""
+
 LOOKED_AT: Final = 3
 """How many blocks of the rows the fingerprint reads."""
 
@@ -141,6 +148,7 @@ class Checkpoint:
             latest = Saved(number, found, header, arrays)
             break
         self._newest = latest.passes
+        self._clear(self._newest)
         log.info("going on after pass %d, from %s", self._newest, self._url)
         return latest
 
@@ -154,9 +162,7 @@ class Checkpoint:
         else:
             walks = [_encode(walk, arrays) for walk in progress.walks]
             header = {"walks": walks, "nearby": progress.nearby}
-        numbers = self._numbers() - self._damaged
-        if max(numbers, default=0) != self._newest:
-            raise self._fenced(max(numbers, default=0))
+        numbers = self._fence()
         number = progress.passes
         if number in self._damaged:
             places.remove(self._name(number))
@@ -165,14 +171,33 @@ class Checkpoint:
             storage.create(self._name(number), FORMAT, arrays, {"of": self._of, **header})
         except FileExistsError as error:
             raise self._fenced(number) from error
+        except DataError:
+            self._fence()  # whoever reached this pass has deleted what was written of it here
+            raise
         self._newest = number
         for old in sorted(numbers - {1})[: -(KEPT - 1)]:
             places.remove(self._name(old))
+        self._clear(number)
 
     def discard(self) -> None:
         """Delete what there is, the first pass last, so that what is left is never half."""
         for number in sorted(self._numbers(), reverse=True):
             places.remove(self._name(number))
+        self._clear()
+
+    def _clear(self, number: float = inf) -> None:
+        """Delete what drivers left half of passes up to ``number``: they are there by now."""
+        for name in places.names(self._url):
+            match = PARTIAL.fullmatch(name)
+            if match and int(match[1]) <= number:
+                places.remove(f"{self._url}/{name}")
+
+    def _fence(self) -> set[int]:
+        """The passes that there are; raises ``CheckpointError`` if another driver made one."""
+        numbers = self._numbers() - self._damaged
+        if max(numbers, default=0) != self._newest:
+            raise self._fenced(max(numbers, default=0))
+        return numbers
 
     def _fenced(self, number: int) -> CheckpointError:
         return CheckpointError(

@@ -19,6 +19,7 @@ import os
 import stat
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 from uuid import uuid4
 
@@ -242,7 +243,7 @@ def _put_here(path: str, content: memoryview, publish: Callable[[str, str], None
         publish(beside, path)
         _sync_directory(os.path.dirname(path))
     finally:
-        if os.path.exists(beside):
+        with suppress(FileNotFoundError):
             os.remove(beside)
 
 

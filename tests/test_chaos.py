@@ -131,6 +131,7 @@ def test_a_driver_killed_again_and_again(
     told = finish(start(*FIT, *TEXTBOOK, cwd=place))
     assert f"going on after pass {reached}" in told or not reached
     assert_same(place, undisturbed)
+    assert not list((place / "passes").glob("*.partial"))
 
 
 KILLED_WITHIN = """
@@ -170,6 +171,7 @@ def test_killed_at_every_point_of_writing_a_checkpoint(
     told = finish(start(*FIT, *TEXTBOOK, cwd=place))
     assert (f"going on after pass {reached}" in told) == (reached > 0)
     assert_same(place, undisturbed)
+    assert not list((place / "passes").glob("*.partial"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -1,11 +1,13 @@
 """Checkpoints: at every pass a state to go on from, to the same bits; of one fit, by one driver."""
 
 import json
+import os
 import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -171,6 +173,60 @@ def test_of_two_drivers_the_slower_one_ends(tmp_path: Path, first: int) -> None:
     with pytest.raises(CheckpointError, match="another driver writes to"):
         list(slow)
     assert_same(fitted(rows, place=place, **params), whole)
+
+
+def left(place: Path, *numbers: int) -> list[Path]:
+    """Files as a driver leaves them that is killed while it writes these passes."""
+    paths = [place / f"pass-{number:06d}.dgmm.{uuid4().hex}.partial" for number in numbers]
+    for path in paths:
+        path.write_bytes(b"PK half a file")
+    return paths
+
+
+def test_what_killed_drivers_left_is_deleted_once_it_is_of_no_use(tmp_path: Path) -> None:
+    rows, place = drawn(), tmp_path / "fit"
+    params = {"strategy": "em", "tol": 1e-4}
+    stopped(rows, 3, place=place, **params)
+    first, third, fourth, fifth = left(place, 1, 3, 4, 5)
+    foreign = [place / "pass-000002.dgmm.partial", place / f"model.dgmm.{uuid4().hex}.partial"]
+    for path in foreign:
+        path.write_bytes(b"")
+    walking = model(place, **params).fit_passes(rows)
+    assert next(walking).passes == 3
+    assert not any(path.exists() for path in (first, third))
+    assert fourth.exists()  # somebody may be writing it
+    assert next(walking).passes == 4
+    assert [path.exists() for path in (fourth, fifth)] == [False, True]
+    walking.close()
+    fitted(rows, place=place, **params)
+    assert sorted(place.glob("*.partial")) == sorted(foreign)
+
+    left(place, 2, 99)
+    fitted(rows, place=place, resume=False, **params)
+    assert sorted(place.glob("*.partial")) == sorted(foreign)
+
+
+def test_a_driver_overtaken_while_it_writes_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though what it wrote is gone when it comes to publish it."""
+    rows, place = drawn(), tmp_path / "fit"
+    params = {"strategy": "em", "tol": 1e-4}
+    slow = model(place, **params).fit_passes(rows)
+    for _ in range(3):
+        next(slow)
+    link, whole = os.link, []
+
+    def after_another(source: str, target: str) -> None:
+        monkeypatch.setattr(os, "link", link)
+        whole.append(fitted(rows, place=place, **params))
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", after_another)
+    with pytest.raises(CheckpointError, match="another driver writes to"):
+        next(slow)
+    assert not list(place.glob("*.partial"))
+    assert_same(fitted(rows, place=place, **params), whole[0])
 
 
 def test_rows_that_change_while_fitting_are_noticed(tmp_path: Path) -> None:
