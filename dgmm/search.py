@@ -30,7 +30,7 @@ class MixtureSearch(MetaEstimatorMixin, BaseEstimator):
     Parameters
     ----------
     estimator : GaussianMixture, optional
-        Whose other parameters all candidates have.
+        Whose other parameters all candidates have.  A search keeps no checkpoint: one is refused.
     n_components : iterable of int, default=range(1, 11)
     covariance_type : str or iterable of str, default="full"
     criterion : {"bic", "aic", "icl", "heldout"}, default="bic"
@@ -121,6 +121,11 @@ class MixtureSearch(MetaEstimatorMixin, BaseEstimator):
         if not kinds or not counts:
             raise UsageError("there is nothing to choose from: no n_components or covariance_type")
         template = GaussianMixture() if self.estimator is None else self.estimator
+        if template.checkpoint is not None:
+            raise UsageError(
+                f"a search keeps no checkpoint, and its estimator has checkpoint="
+                f"{str(template.checkpoint)!r}: leave it out, and fit best_params_ with one"
+            )
         return [
             clone(template).set_params(n_components=count, covariance_type=kind)
             for kind in kinds

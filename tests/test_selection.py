@@ -139,6 +139,7 @@ def test_works_like_scikit_learns_searches(rows: np.ndarray) -> None:
         ({"n_components": []}, "nothing to choose from"),
         ({"n_components": [0]}, "n_components must be an integer of at least 1"),
         ({"covariance_type": ["round"]}, "covariance_type must be one of"),
+        ({"estimator": GaussianMixture(checkpoint="passes")}, "checkpoint='passes': leave it out"),
     ],
 )
 def test_bad_questions(wrong: dict[str, Any], said: str, rows: np.ndarray) -> None:
