@@ -223,7 +223,7 @@ def _put(url: str, content: memoryview, publish: Callable[[str, str], None], mod
     try:
         if is_local(filesystem):
             _put_here(os.path.realpath(path), content, publish)
-        else:  # one PUT: atomic on object stores
+        else:  # a PUT, or a large one in parts: either is atomic on object stores
             filesystem.pipe_file(path, bytes(content), mode=mode)
     except FileExistsError:
         raise

@@ -98,6 +98,118 @@ def test_the_command_line_on_s3(bucket: str, stores: dict[str, tuple[str, Path]]
     assert scores.mean() == pytest.approx(run("score", rows, "-m", model)["score"], rel=1e-12)
 
 
+FIT = dict(strategy="em", tol=1e-6, random_state=0)
+
+
+def passes_in(place: str) -> list[int]:
+    """The passes that a checkpoint has."""
+    filesystem = fsspec.filesystem("s3")
+    filesystem.invalidate_cache()
+    names = [path.rpartition("/")[2] for path in filesystem.ls(place)]
+    return sorted(int(name.removeprefix("pass-").removesuffix(".dgmm")) for name in names)
+
+
+def assert_same(one: dgmm.GaussianMixture, other: dgmm.GaussianMixture) -> None:
+    for name in ("weights_", "means_", "covariances_"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    assert one.lower_bounds_ == other.lower_bounds_
+
+
+@pytest.mark.parametrize("last", [1, 2, 6])
+def test_a_fit_goes_on_from_a_checkpoint_on_s3(
+    bucket: str, stores: dict[str, tuple[str, Path]], last: int
+) -> None:
+    there, here = stores["plain"]
+    place = f"{bucket}/stopped-{last}"
+    whole = dgmm.GaussianMixture(3, **FIT).fit(here)
+    walking = dgmm.GaussianMixture(3, **FIT, checkpoint=place).fit_passes(there)
+    for progress in walking:
+        if progress.passes == last:
+            break
+    walking.close()
+    assert passes_in(place)[-1] == last
+
+    again = dgmm.GaussianMixture(3, **FIT, checkpoint=place)
+    assert next(again.fit_passes(there)).passes == last
+    assert_same(again.fit(there), whole)
+    end = whole.fit_info_["passes"]
+    assert passes_in(place) == [1, end - 2, end - 1, end]
+    anew = dgmm.GaussianMixture(3, **FIT, checkpoint=place, resume=False)
+    next(anew.fit_passes(there))
+    assert passes_in(place) == [1]
+
+
+def test_a_killed_fit_goes_on_from_a_checkpoint_on_s3(
+    bucket: str, stores: dict[str, tuple[str, Path]], tmp_path: Path
+) -> None:
+    place = f"{bucket}/killed"
+    words = ["fit", stores["plain"][0], "-k", "3", "--strategy", "em", "--tol", "0"]
+    words += ["--max-iter", "40", "--checkpoint", place, "-o"]
+
+    def start(model: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-P", "-c", "from dgmm.cli import main; main()", *words, model]
+        return subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+
+    with start("model.dgmm") as process:
+        assert process.stderr is not None
+        assert any(line.startswith("pass 4:") for line in process.stderr)
+        process.kill()
+    reached = passes_in(place)[-1]
+    assert 4 <= reached < 42
+    with start("model.dgmm") as process:
+        told = process.communicate()[1]
+    assert process.returncode == 0, told
+    assert f"going on after pass {reached}, from {place}" in told
+    assert passes_in(place) == [1, 40, 41, 42]
+    place = f"{bucket}/undisturbed"
+    words[words.index(f"{bucket}/killed")] = place
+    with start("undisturbed.dgmm") as process:
+        process.communicate()
+    models = (dgmm.load(tmp_path / name) for name in ("model.dgmm", "undisturbed.dgmm"))
+    assert_same(*models)
+
+
+@pytest.mark.parametrize("first", [0, 3])
+def test_of_two_drivers_on_s3_the_slower_one_ends(
+    bucket: str, stores: dict[str, tuple[str, Path]], monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:
+    """It has seen that nobody is there, and is overtaken before it writes."""
+    there, here = stores["plain"]
+    place = f"{bucket}/two-{first}"
+    slow = dgmm.GaussianMixture(3, **FIT, checkpoint=place).fit_passes(there)
+    for _ in range(first):
+        next(slow)
+    filesystem = fsspec.filesystem("s3")
+    put, overtaken = filesystem.pipe_file, []
+
+    def after_another(*given: object, **options: object) -> None:
+        monkeypatch.setattr(filesystem, "pipe_file", put)
+        fast = dgmm.GaussianMixture(3, **FIT, checkpoint=place).fit_passes(there)
+        overtaken.append([next(fast).passes for _ in range(2)][-1])
+        put(*given, **options)
+
+    monkeypatch.setattr(filesystem, "pipe_file", after_another)
+    with pytest.raises(dgmm.CheckpointError, match="another driver writes to"):
+        list(slow)
+    assert overtaken == [max(2, first + 1)]
+    assert passes_in(place)[-1] == overtaken[0]
+    model = dgmm.GaussianMixture(3, **FIT, checkpoint=place).fit(there)
+    assert_same(model, dgmm.GaussianMixture(3, **FIT).fit(here))
+
+
+def test_a_file_on_s3_is_not_made_twice(bucket: str) -> None:
+    """Not in one PUT, and not in parts, as what is too large for that."""
+    for rows in (10, 14_000_000):
+        url = f"{bucket}/once-{rows}.dgmm"
+        arrays = {"zeros": np.zeros(rows)}
+        dgmm.storage.create(url, "dgmm-once", arrays, {"by": "the first"})
+        with pytest.raises(FileExistsError):
+            dgmm.storage.create(url, "dgmm-once", arrays, {"by": "the second"})
+        found, header = dgmm.storage.read(url, "dgmm-once")
+        assert header["by"] == "the first"
+        np.testing.assert_array_equal(found["zeros"], arrays["zeros"])
+
+
 def test_what_is_not_there_is_told(bucket: str) -> None:
     for url in (f"{bucket}/no.zarr", "s3://no-such-bucket/no.zarr"):
         with pytest.raises(dgmm.DataError, match="does not exist"):
