@@ -226,7 +226,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         dataset, request = self._prepare(X, sample_weight)
         client = client or engine.active_client()
         if planned is None:
-            planned = plan(dataset, request, client, self._threads, self.memory, self.cache)
+            planned = self._planned(dataset, request, client)
         planned.check()
         began = time.perf_counter()
         question = request.question(dataset.rows, dataset.dims, dataset.weights is not None)
@@ -322,7 +322,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         """What ``fit`` would need for ``X``, worked out without fitting."""
         dataset, request = self._prepare(X, sample_weight)
         client = client or engine.active_client()
-        return plan(dataset, request, client, self._threads, self.memory, self.cache)
+        return self._planned(dataset, request, client)
+
+    def _planned(self, dataset: Dataset, request: Request, client: Client | None) -> Plan:
+        kept = self.checkpoint is not None
+        return plan(dataset, request, client, self._threads, self.memory, self.cache, kept)
 
     def pods(self, X: Data, workers: int, threads: int, sample_weight: Data = None) -> Pods:
         """What to ask of Kubernetes for ``fit`` to ``X`` on ``workers`` pods of ``threads`` each.

@@ -172,12 +172,14 @@ def plan(
     threads: int | None = None,
     memory: str | int | None = None,
     cache: str | int = "auto",
+    checkpoint: bool = False,
 ) -> Plan:
     """Plan to fit ``request`` to ``dataset``, on ``client`` or with ``threads`` of this process.
 
     ``memory`` is what a worker process may take: bytes, or text such as "2GiB"; without it, 70 %
     of a worker's memory limit or of this machine's memory.  ``cache`` is what it may keep of the
     rows between passes: an amount like ``memory``, "none", or "auto" for what the plan leaves free.
+    ``checkpoint`` says whether passes are written to one.
     """
     return plan_on(hosts(dataset, client, threads), dataset, request, memory, cache)
 
@@ -210,7 +212,8 @@ def plan_on(
         base_bytes=on.base + SLACK,
         thread_bytes=_thread_bytes(dataset, request),
         shared_bytes=_statistics_bytes(dataset, request, threads)
-        + _sample_bytes(dataset, question, threads),
+        + _sample_bytes(dataset, question, threads)
+        + checkpoint * _file_bytes(dataset, question),
         cache_bytes=0,
         limit_bytes=int(available * USABLE) if memory is None else memory_bytes(memory),
     )
@@ -270,3 +273,10 @@ def _sample_bytes(dataset: Dataset, question: Question, threads: int) -> int:
         return 6 * whole * row
     waiting = min(question.sample, dataset.block_rows) * (3 * threads)
     return (4 * whole + waiting + whole * min(4, dataset.blocks.bit_length())) * row
+
+
+def _file_bytes(dataset: Dataset, question: Question) -> int:
+    """The file of a checkpoint's first pass: in a buffer, as what is sent, and in parts of that."""
+    sample = 8 * (dataset.dims + 3) * min(question.sample, dataset.rows)
+    scatter = 8 * dataset.dims ** (1 + question.pairs)
+    return 3 * (sample + scatter) * 9 // 8  # a buffer has room to grow

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import tracemalloc
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 
 from dgmm import CheckpointError, DataError, GaussianMixture, open_dataset, storage
-from dgmm.checkpoint import FORMAT
+from dgmm.checkpoint import FORMAT, Checkpoint
 from dgmm.covariance import STRUCTURES
 
 FITS: dict[str, dict[str, Any]] = {
@@ -173,6 +174,24 @@ def test_of_two_drivers_the_slower_one_ends(tmp_path: Path, first: int) -> None:
     with pytest.raises(CheckpointError, match="another driver writes to"):
         list(slow)
     assert_same(fitted(rows, place=place, **params), whole)
+
+
+@pytest.mark.parametrize("kind", ["full", "tied"])
+@pytest.mark.parametrize("where", ["local", "memory"])
+def test_writing_the_sample_takes_no_more_than_is_planned(
+    tmp_path: Path, where: str, kind: str
+) -> None:
+    rows = np.random.default_rng(0).normal(size=(60_000, 40))
+    place = str(tmp_path / "fit") if where == "local" else f"memory://{tmp_path.name}/fit"
+    plain, kept = (model(each, covariance_type=kind) for each in (None, place))
+    planned = kept.plan(rows).shared_bytes - plain.plan(rows).shared_bytes
+    first = next(plain.fit_passes(rows))
+    checkpoint = Checkpoint(place, {})
+    tracemalloc.start()
+    checkpoint.save(first, np.random.RandomState(0))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert first.found.sample.rows.nbytes < peak < planned
 
 
 def left(place: Path, *numbers: int) -> list[Path]:
