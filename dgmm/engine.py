@@ -328,17 +328,15 @@ class Cluster:
         if not self.address:
             check_open(self.client)
             self.address = self.client.scheduler.address
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in range(2, ATTEMPTS + 1):
             counted = self.meter.rows
             try:
                 return self._sweep(fn, given)
             except LostError as error:
-                if attempt == ATTEMPTS:
-                    raise
-                log.warning("%s: begun again, %d of %d", error, attempt + 1, ATTEMPTS)
+                log.warning("%s: begun again, %d of %d", error, attempt, ATTEMPTS)
                 self.meter.add(counted - self.meter.rows)
                 self._find_again(self.address)
-        raise AssertionError
+        return self._sweep(fn, given)
 
     def _find_again(self, address: str) -> None:
         """Wait until the scheduler is back."""
