@@ -4,8 +4,8 @@
 
     DgmmError                 exit code 1
       UsageError              2   what was asked for cannot be (also a ValueError)
-        ClusterError          2   no Dask cluster answers at the address given, or it won't do
-      LostError               1   the Dask cluster was lost, and did not come back
+        ClusterError          2   the address or the workers of a Dask cluster won't do
+          LostError           2   no Dask cluster is there in time, or it was lost; try again
       DataError               3   what was found cannot be used (also a ValueError)
         BlockError            3   a block of rows could not be read or computed; says which
         ModelFileError        3   a model file is missing, damaged or from the future
@@ -33,11 +33,11 @@ class UsageError(DgmmError, ValueError):
 
 
 class ClusterError(UsageError):
-    """No Dask cluster answers, or its workers don't have what is needed."""
+    """The Dask cluster asked for is none, or its workers don't have what is needed."""
 
 
-class LostError(DgmmError):
-    """The Dask cluster was lost during a pass, and did not come back."""
+class LostError(ClusterError):
+    """No Dask cluster is there in time, or it was lost during a pass and did not come back."""
 
 
 class DataError(DgmmError, ValueError):

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from distributed import Client, LocalCluster
 
-from dgmm import engine, metrics, progress
+from dgmm import cluster, metrics, progress
 from dgmm.covariance import STRUCTURES
 from dgmm.progress import LOGS, Watch
 
@@ -32,8 +32,8 @@ class Machines:
         if self.scheduler and self.workers:
             raise click.UsageError("--scheduler and --workers exclude each other")
         if self.scheduler:
-            with engine.connect(self.scheduler, self.connect_timeout) as client:
-                engine.wait_for_threads(client, self.connect_timeout)  # it is they who are planned
+            with cluster.connect(self.scheduler, self.connect_timeout) as client:
+                cluster.wait_for_threads(client, self.connect_timeout)  # it is they who are planned
                 yield client
         elif self.workers:
             with (
@@ -42,8 +42,8 @@ class Machines:
                     threads_per_worker=1,
                     dashboard_address=LOOPBACK,
                     worker_dashboard_address=LOOPBACK,
-                ) as cluster,
-                Client(cluster, set_as_default=False) as client,
+                ) as local,
+                Client(local, set_as_default=False) as client,
             ):
                 yield client
         else:

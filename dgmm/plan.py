@@ -15,8 +15,8 @@ from dask.utils import format_bytes, parse_bytes
 from distributed import Client
 from distributed.system import MEMORY_LIMIT
 
+from dgmm.cluster import check_open, kept_bytes, run_length, wait_for_threads
 from dgmm.dataset import Dataset
-from dgmm.engine import check_open, kept_bytes, run_length, wait_for_threads
 from dgmm.errors import PlanError, UsageError
 from dgmm.fit import Request
 from dgmm.kernel import TILE_BYTES, tile_rows
@@ -181,17 +181,23 @@ def plan(
     rows between passes: an amount like ``memory``, "none", or "auto" for what the plan leaves free.
     ``checkpoint`` says whether passes are written to one.
     """
-    return plan_on(hosts(dataset, client, threads), dataset, request, memory, cache)
+    return plan_on(hosts(dataset, client, threads), dataset, request, memory, cache, checkpoint)
 
 
 def plan_on(
-    on: Hosts, dataset: Dataset, request: Request, memory: str | int | None, cache: str | int
+    on: Hosts,
+    dataset: Dataset,
+    request: Request,
+    memory: str | int | None,
+    cache: str | int,
+    checkpoint: bool = False,
 ) -> Plan:
     """Plan to fit ``request`` to ``dataset`` with ``on``; the rest is as in ``plan``."""
     threads, workers, available = on.threads, on.workers, on.available
     keeps = cache not in ("none", "0", 0)
     asked = memory_bytes(cache) if keeps and cache != "auto" else None
     question = request.question(dataset.rows, dataset.dims, dataset.weights is not None)
+    writes = checkpoint and on.engine == "threads"  # on a cluster, the driver does
     tasks = dataset.blocks
     if on.engine == "distributed" and not dataset.lazy:
         tasks = -(-dataset.blocks // run_length(dataset, threads * workers))
@@ -213,7 +219,7 @@ def plan_on(
         thread_bytes=_thread_bytes(dataset, request),
         shared_bytes=_statistics_bytes(dataset, request, threads)
         + _sample_bytes(dataset, question, threads)
-        + checkpoint * _file_bytes(dataset, question),
+        + writes * _file_bytes(dataset, question),
         cache_bytes=0,
         limit_bytes=int(available * USABLE) if memory is None else memory_bytes(memory),
     )

@@ -23,8 +23,11 @@ from conftest import QUIET
 from distributed import Client, LocalCluster, get_worker
 from threadpoolctl import threadpool_info, threadpool_limits
 
+import dgmm
 from dgmm import BlockError, ClusterError, Dataset, GaussianMixture, cache, engine, open_dataset
+from dgmm.cluster import run_length
 from dgmm.sweep import Block
+from dgmm.threads import Threads
 
 CHUNK = 50
 BLOCKS = 29
@@ -181,7 +184,7 @@ def test_no_more_is_kept_than_fits(store: Path) -> None:
     dataset = stored(store)
     size = dataset.block(0).nbytes
     kept = cache.Cache(3 * size + 1)
-    sweep = engine.Threads(dataset, 2, cache=kept)
+    sweep = Threads(dataset, 2, cache=kept)
     for _ in range(2):
         sweep(see_rows, None)
     assert kept.room == 1
@@ -234,7 +237,7 @@ def test_every_number_of_blocks_is_swept_once_with_the_same_bits(
     np.save(tmp_path / "rows.npy", rows[: 10 * blocks])
     dataset = open_dataset(tmp_path / "rows.npy", block_bytes=240)
     assert dataset.blocks == blocks
-    expected = engine.Threads(dataset, 1)(sum_rows, 0.1)
+    expected = Threads(dataset, 1)(sum_rows, 0.1)
 
     sweeps = [
         engine.over(dataset, threads=3),
@@ -256,10 +259,10 @@ def test_the_length_of_tasks_and_sums_changes_no_bit(
 ) -> None:
     dataset = stored(store)
     expected = bits(fitted(dataset, n_jobs=1, max_iter=3, tol=1.0))
-    monkeypatch.setattr(engine, "FAN_IN", fan_in)
-    monkeypatch.setattr(engine, "TASK_BYTES", task_blocks * CHUNK * 24)
+    monkeypatch.setattr("dgmm.cluster.FAN_IN", fan_in)
+    monkeypatch.setattr("dgmm.cluster.TASK_BYTES", task_blocks * CHUNK * 24)
 
-    length = engine.run_length(dataset, 1)
+    length = run_length(dataset, 1)
     found = bits(fitted(dataset, clusters[2], max_iter=3, tol=1.0))
 
     assert length == min(task_blocks, 4)  # four tasks a thread, where there are so many blocks
@@ -290,7 +293,7 @@ def test_a_dask_array_gives_the_same_bits_through_its_graph(
 
     assert bits(fitted(given, n_jobs=2)) == expected
     assert bits(fitted(given, clusters[3])) == expected
-    monkeypatch.setattr(engine, "FAN_IN", 2)
+    monkeypatch.setattr("dgmm.cluster.FAN_IN", 2)
     assert bits(fitted(given, clusters[1])) == expected
 
 
@@ -327,16 +330,16 @@ def test_many_small_blocks_are_swept_in_few_tasks(
 
     assert sorted(start for _, start in seen) == list(range(0, 6000, 2))
     tasks = {task for task, _ in seen}
-    assert len(tasks) == -(-3000 // engine.run_length(dataset, 2)) == 12
+    assert len(tasks) == -(-3000 // run_length(dataset, 2)) == 12
 
 
 def test_a_task_reads_no_more_than_it_should(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = stored(store)
     for blocks in (1, 2, 3, 4, 5, 7):
-        monkeypatch.setattr(engine, "TASK_BYTES", blocks * CHUNK * 24 + 5)
-        length = engine.run_length(dataset, 1)
+        monkeypatch.setattr("dgmm.cluster.TASK_BYTES", blocks * CHUNK * 24 + 5)
+        length = run_length(dataset, 1)
         assert length == 1 << (blocks.bit_length() - 1)
-        assert length * CHUNK * 24 <= engine.TASK_BYTES
+        assert length * CHUNK * 24 <= dgmm.cluster.TASK_BYTES
 
 
 def test_tasks_run_in_the_workers_on_all_of_them(store: Path, clusters: dict[int, Client]) -> None:

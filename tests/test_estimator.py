@@ -142,7 +142,7 @@ def test_lazy_predictions_leave_blas_as_it_was(tmp_path: Path, blobs: np.ndarray
 def test_a_cluster_without_workers(
     tmp_path: Path, blobs: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "WORKER_SECONDS", 1)
+    monkeypatch.setattr("dgmm.cluster.WORKER_SECONDS", 1)
     zarr.create_array(tmp_path / "rows.zarr", data=blobs, chunks=(500, 3))
     with LocalCluster(n_workers=0, **QUIET) as cluster, Client(cluster) as client:
         with pytest.raises(ClusterError, match="no worker within 1 s"):
@@ -154,7 +154,7 @@ def test_a_cluster_without_workers(
 def test_a_cluster_that_goes_away_for_good(
     tmp_path: Path, blobs: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "RETURN_SECONDS", 1)
+    monkeypatch.setattr("dgmm.cluster.RETURN_SECONDS", 1)
     zarr.create_array(tmp_path / "rows.zarr", data=blobs, chunks=(500, 3))
     model = GaussianMixture(3, tol=0, max_iter=10_000, random_state=0)
     cluster = LocalCluster(n_workers=1, threads_per_worker=1, **QUIET)

@@ -1,0 +1,178 @@
+"""Sweeps with threads of this process, and what any process that sweeps takes care of.
+
+Reading goes on while blocks are computed on, one block ahead of each thread.  Matrix products use
+one thread each, whatever else runs in the process.
+"""
+
+import ctypes
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Final, TypeVar
+
+from threadpoolctl import ThreadpoolController
+
+from dgmm.cache import Cache
+from dgmm.dataset import Dataset
+from dgmm.errors import BlockError
+from dgmm.statistics import Mergeable
+from dgmm.sweep import Block, Tree
+
+G = TypeVar("G")
+S = TypeVar("S")
+T = TypeVar("T", bound=Mergeable)
+
+M_MMAP_THRESHOLD: Final = -3
+"""As in malloc.h."""
+
+
+class Meter:
+    """How many rows have been swept: written by the engine, read by whoever shows progress."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.rows = 0
+
+    def add(self, rows: int) -> None:
+        """Count ``rows`` more."""
+        with self._lock:
+            self.rows += rows
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """The libraries with threads of their own; finding them takes milliseconds."""
+    return ThreadpoolController()
+
+
+@cache
+def _pool(name: str, threads: int) -> ThreadPoolExecutor:
+    """Threads for the life of this process.
+
+    Python can't end while a thread waits for work that started as Ctrl-C arrived; so they are
+    started once, not for every sweep.
+    """
+    return ThreadPoolExecutor(threads, name)
+
+
+class _OneBlasThread:
+    """While anyone is inside, matrix products use one thread each: threads are ours to share out.
+
+    The limit belongs to the process, and threadpoolctl lets only the thread that set it lift it,
+    or set another until it has left.  So a thread of its own sets it for the first one in, and
+    leaves after the last one out.  Whoever enters sets a limit too: that of a library with one for
+    each thread (OpenMP), or one under the caller's own.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._held = ExitStack()
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        limit = _libraries().limit
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                keeper = _pool("dgmm-blas", 1)
+                keeper.submit(lambda: self._held.enter_context(limit(limits=1))).result()
+        try:
+            with limit(limits=1):
+                yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if not self._inside:
+                    _pool("dgmm-blas", 1).submit(self._held.close).result()
+
+
+one_blas_thread = _OneBlasThread()
+
+
+def each_on_one_blas_thread(steps: Iterator[S]) -> Iterator[S]:
+    """The items of ``steps``, made with one thread for matrix products.
+
+    For small matrices more threads only wait for each other, and for large ones they may round
+    differently.
+    """
+    end = object()
+    while True:
+        with one_blas_thread():
+            item: Any = next(steps, end)
+        if item is end:
+            return
+        yield item
+
+
+def _return_memory() -> None:
+    """Have blocks go back to the system when they are freed.
+
+    By itself, the C library keeps freed blocks for each thread that ever held one, so memory would
+    creep up over the first hundreds of blocks.  Dask's workers do the same.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, 1 << 20)
+
+
+def apply(fn: Callable[[Block, G], T], given: G, read: Callable[[], Block], place: str) -> T:
+    """One block's result; what goes wrong names the block."""
+    try:
+        return fn(read(), given)
+    except Exception as error:
+        raise BlockError(f"{place}: {type(error).__name__}: {error}") from error
+
+
+def block_name(dataset: Dataset, index: int) -> str:
+    """What errors call a block."""
+    start, stop = dataset.span(index)
+    return f"rows {start} to {stop} (block {index}) of {dataset.source.name}"
+
+
+def rows_between(dataset: Dataset, first: int, last: int) -> int:
+    """The number of rows in blocks ``first`` to ``last``."""
+    return int(dataset.cuts[last] - dataset.cuts[first])
+
+
+@dataclass(frozen=True)
+class Threads:
+    """Sweeps with threads of this process."""
+
+    dataset: Dataset
+    threads: int
+    meter: Meter = field(default_factory=Meter)
+    cache: Cache = field(default_factory=lambda: Cache(0))
+
+    def __call__(self, fn: Callable[[Block, G], T], given: G) -> T:
+        def task(index: int, reading: Future[Block]) -> T:
+            result = apply(fn, given, reading.result, block_name(self.dataset, index))
+            self.meter.add(rows_between(self.dataset, index, index + 1))
+            return result
+
+        _return_memory()
+        tree: Tree[T] = Tree()
+        pending: deque[Future[T]] = deque()
+        pool, readers = _pool("dgmm", self.threads), _pool("dgmm-read", self.threads)
+        with one_blas_thread():
+            try:
+                for index in range(self.dataset.blocks):
+                    if len(pending) == 2 * self.threads:
+                        tree.add(pending.popleft().result())
+                    reading = readers.submit(self.cache.block, self.dataset, index)
+                    pending.append(pool.submit(task, index, reading))
+                while pending:
+                    tree.add(pending.popleft().result())
+            finally:
+                for future in pending:
+                    future.cancel()
+                wait(pending)
+        return tree.sum()
+
+    def close(self) -> None:
+        self.cache.clear()
