@@ -86,7 +86,7 @@ def active_client() -> Client | None:
 
 
 def connect(address: str, seconds: float = 10.0) -> Client:
-    """A Client of the scheduler at ``address``; raises ``ClusterError`` after ``seconds``."""
+    """A Client of the scheduler at ``address``; raises ``LostError`` after ``seconds``."""
     try:
         get_address_host(address)
     except ValueError as error:

@@ -25,8 +25,9 @@ from dgmm.progress import LOGS, Log
 
 EXIT_CODES = """\b
 Exit codes: 0 done; 1 crash; 2 usage; 3 data that can't be used, or a plan
-that does not fit in memory (running it again won't help); 4 interrupted, and
-the same command goes on (with --checkpoint; else 130 Ctrl-C, 143 SIGTERM).
+that does not fit in memory (running it again won't help); 4 interrupted, or
+the cluster was not there: the same command goes on (with --checkpoint; else
+130 Ctrl-C, 143 SIGTERM, 2 no cluster).
 """
 
 ENVIRONMENT = """\b

@@ -281,6 +281,12 @@ ERRORS = {
         2,
         "no Dask scheduler answered at tcp://127.0.0.1:9 within 1 s",
     ),
+    "no cluster yet": (
+        _nothing,
+        (*FIT, "--scheduler", "tcp://127.0.0.1:9", "--connect-timeout", "1", "--checkpoint", "p"),
+        4,
+        "no Dask scheduler answered",
+    ),
     "no address": (_nothing, (*FIT, "--scheduler", "somewhere"), 2, "try tcp://host:8786"),
     "two kinds of cluster": (
         _nothing,
