@@ -32,7 +32,8 @@ component's own spread, which in its narrowest direction is a small one. The sec
 error of the mean log-likelihood that the program tells; Spark tells none. "float64" is the first
 number for the right answer itself, stored in double precision: no program that returns doubles does
 better. Where the likelihood has no bound, what is compared is the part of the parameters that the
-data decide. "collapsed" and "vanished" are components that the program's warning names."""
+data decide. "collapsed" and "vanished" are components that the program's warning names; where there
+is no answer to compare with, "says nothing" is finite parameters without a warning."""
 
 
 @dataclass(frozen=True)
