@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import psutil
 import pytest
@@ -38,6 +39,13 @@ ROWS, COLUMNS, PASSES = 400_000, 8, 14
 FIT = ("fit", "rows.zarr", "-k", "6", "-o", "model.dgmm", "--overwrite", "--checkpoint", "passes")
 TEXTBOOK = ("--strategy", "em", "--tol", "0", "--max-iter", str(PASSES - 2), "--cache", "none")
 ENVIRONMENT = {**os.environ, "DASK_LOGGING__DISTRIBUTED": "error", "DASK_DGMM__QUIET_SECONDS": "2"}
+
+
+@pytest.fixture(autouse=True)
+def patient_clusters() -> Iterator[None]:
+    """Dask gives up a worker that is not back in 15 s; a busy machine takes longer to start it."""
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "60s"}):
+        yield
 
 
 @pytest.fixture(scope="module")
