@@ -17,7 +17,7 @@ their tasks go to others.  Nothing of an abandoned sweep gets into another's res
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -367,12 +367,32 @@ def _watched(client: Client, futures: list[Any]) -> Any:
 
 
 def _drop_hung(client: Client) -> None:
-    """Have the scheduler forget workers that don't answer; their tasks go to others."""
-    asked = {worker: _ask(client, _alive, workers=[worker]) for worker in client.nthreads()}
-    for worker, answered in asked.items():
+    """Have the scheduler forget workers that don't answer; their tasks go to others.
+
+    Raises ``LostError`` if there are no others.
+    """
+    workers = list(client.nthreads())
+    answering = client.sync(_answering, client, workers)
+    if not any(answering):
+        raise LostError(f"the Dask cluster was lost: of its workers ({len(workers)}) none answers")
+    for worker, answered in zip(workers, answering, strict=True):
         if not answered:
             log.warning("the worker at %s does not answer: its tasks go to others", worker)
             client.run_on_scheduler(_drop, worker)
+
+
+async def _answering(client: Client, workers: list[str]) -> list[bool]:
+    """Which of ``workers`` answer in time."""
+    asked = (client.run(_alive, workers=[worker]) for worker in workers)
+    timed = (asyncio.wait_for(each, ANSWER_SECONDS) for each in asked)
+    return [answer is not None for answer in await asyncio.gather(*map(_answer, timed))]
+
+
+async def _answer(asked: Awaitable[Any]) -> Any:
+    """What it gives, or None if that can't be had in time."""
+    with suppress(OSError, TimeoutError, *LOST):
+        return await asked
+    return None
 
 
 def _alive() -> bool:
@@ -397,10 +417,8 @@ def _ask(client: Client, what: Callable[..., Any], *args: Any, **options: Any) -
     """Run ``what`` on workers; what each answers, or None if one does not in time."""
 
     async def ask() -> Any:
-        with suppress(OSError, TimeoutError, *LOST):
-            told = client.run(what, *args, **options)
-            return await asyncio.wait_for(told, ANSWER_SECONDS)
-        return None
+        told = client.run(what, *args, **options)
+        return await _answer(asyncio.wait_for(told, ANSWER_SECONDS))
 
     return client.sync(ask)
 

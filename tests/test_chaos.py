@@ -27,7 +27,7 @@ from cryptography.x509.oid import NameOID
 from distributed import Client, LocalCluster
 
 import dgmm
-from dgmm import BlockError, GaussianMixture, load
+from dgmm import BlockError, GaussianMixture, LostError, load
 
 pytestmark = [
     pytest.mark.chaos,
@@ -277,7 +277,7 @@ def test_workers_that_are_stopped(
 ) -> None:
     """They hang, and don't hang the fit; one that comes back late changes nothing."""
     monkeypatch.setattr(dgmm.cluster, "QUIET_SECONDS", 1)
-    monkeypatch.setattr(dgmm.cluster, "ANSWER_SECONDS", 2)
+    monkeypatch.setattr(dgmm.cluster, "ANSWER_SECONDS", 5)
     with (
         LocalCluster(n_workers=3, threads_per_worker=1, **QUIET) as cluster,
         Client(cluster, set_as_default=False) as client,
@@ -292,6 +292,28 @@ def test_workers_that_are_stopped(
             next(walking)
         model = finished(walking)
     np.testing.assert_array_equal(model.means_, undisturbed.means_)
+
+
+def test_a_cluster_of_which_all_workers_stop_is_given_up(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"QUIET_SECONDS": 1, "ANSWER_SECONDS": 3, "ATTEMPTS": 2}.items():
+        monkeypatch.setattr(dgmm.cluster, name, value)
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, **QUIET) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        walking = passes_with(store, client)
+        next(walking)
+        stopped = pids(client)
+        try:
+            for each in stopped:
+                kill(each, signal.SIGSTOP)
+            with pytest.raises(LostError, match=r"of its workers \(2\) none answers"):
+                next(walking)
+        finally:
+            for each in stopped:
+                kill(each, signal.SIGCONT)
 
 
 def test_a_block_that_kills_its_worker_is_named(store: Path) -> None:
