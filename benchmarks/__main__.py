@@ -9,6 +9,7 @@ from benchmarks.memory import memory
 from benchmarks.passes import passes
 from benchmarks.patches import patches
 from benchmarks.scale import scale
+from benchmarks.sizes import sizes
 from benchmarks.stream import stream
 from benchmarks.torture import torture
 
@@ -33,7 +34,7 @@ def main() -> None:
     """``python -m benchmarks``."""
 
 
-for command in (kernel, stream, memory, scale, passes, peers, billion, patches, torture):
+for command in (kernel, stream, memory, scale, passes, peers, billion, patches, sizes, torture):
     main.add_command(command)
 
 if __name__ == "__main__":
