@@ -12,7 +12,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,13 +51,15 @@ class Container:
 
     Attributes
     ----------
-    pod : str
+    pod, address : str
     process : Popen
         The program that started it, which ends when it ends.
     log : Path
         What it wrote to standard output and standard error.
     name : str
         Of its network and its memory limit.
+    killed : bool
+        By ``kill``.
     """
 
     pod: str
@@ -78,8 +80,8 @@ class Container:
 
     def send(self, number: int) -> None:
         """Send a signal to its first process, as the kubelet does."""
-        (first,) = psutil.Process(self.process.pid).children()
-        os.kill(first.pid, number)
+        for first in psutil.Process(self.process.pid).children():
+            os.kill(first.pid, number)
 
     def kill(self) -> None:
         """End all of its processes at once."""
@@ -92,6 +94,8 @@ class Container:
         """End it, and give back what it had."""
         self.kill()
         run("ip", "netns", "del", self.name)
+        with suppress(OSError):  # busy for as long as the kernel takes to forget its processes
+            (MEMORY / self.name).rmdir()
 
 
 @dataclass
@@ -110,6 +114,14 @@ class Node:
         The manifests applied: Deployments, a Job, a Service, ConfigMaps.
     secrets : dict of dict
         Secrets by name: values by key.
+    containers : dict of Container
+        Those of Deployments, by the names of their pods.
+    attempts : list of Container
+        Those of the Job, one after the other.
+    failed : bool
+        Whether the Job is given up.
+    starts : int
+        How many containers there have been.
     """
 
     root: Path
