@@ -219,6 +219,8 @@ class ZarrSource(Source):
             part = rows[max(0, first) : first + step, *columns]
             if part.size and _all_equal(part.flat[0], fill) and _all_equal(part, fill):
                 doubtful.append(self._key(unit))
+        if doubtful and isinstance(self._array.store, zarr.storage.FsspecStore):
+            self._array.store.fs.invalidate_cache()  # it would tell what was there at first
         if doubtful and (lost := set(doubtful).difference(sync(self._stored(doubtful)))):
             key = min(lost).removeprefix(self._node)
             raise DataError(f"{self.name} has lost chunk {key!r} since it was opened")

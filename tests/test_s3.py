@@ -210,6 +210,20 @@ def test_a_file_on_s3_is_not_made_twice(bucket: str) -> None:
         np.testing.assert_array_equal(found["zeros"], arrays["zeros"])
 
 
+@pytest.mark.parametrize("name", ["plain", "sharded"])
+def test_a_chunk_lost_since_it_was_opened_is_told(
+    bucket: str, stores: dict[str, tuple[str, Path]], name: str
+) -> None:
+    """Though the file system remembers it, from when it listed the store."""
+    rows, there = stores[name][0], fsspec.filesystem("s3", skip_instance_cache=True)
+    copy = f"{bucket}/losing-{name}.zarr"
+    there.copy(rows, copy, recursive=True)
+    dataset = dgmm.open_dataset(copy)
+    there.rm_file(f"{copy}/c/1/0")
+    with pytest.raises(dgmm.DataError, match="has lost chunk 'c/1/0' since it was opened"):
+        dataset.block(0)
+
+
 def test_what_is_not_there_is_told(bucket: str) -> None:
     for url in (f"{bucket}/no.zarr", "s3://no-such-bucket/no.zarr"):
         with pytest.raises(dgmm.DataError, match="does not exist"):
