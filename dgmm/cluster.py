@@ -76,6 +76,9 @@ WORKER_SECONDS: Final = 60
 LOST: Final = (CancelledError, FutureCancelledError, CommClosedError)
 """What a future says when its scheduler is gone."""
 
+UNANSWERED: Final = (OSError, *LOST)
+"""What becomes of a question to a scheduler that is gone, or to a worker."""
+
 
 def active_client() -> Client | None:
     """The Client that is active in this thread, if one is."""
@@ -86,7 +89,11 @@ def active_client() -> Client | None:
 
 
 def connect(address: str, seconds: float = 10.0) -> Client:
-    """A Client of the scheduler at ``address``; raises ``LostError`` after ``seconds``."""
+    """A Client of the scheduler at ``address``; raises ``LostError`` after ``seconds``.
+
+    Raises ``ClusterError`` if that is no address, or one that asks for a certificate that isn't
+    there.
+    """
     try:
         get_address_host(address)
     except ValueError as error:
@@ -210,7 +217,7 @@ class Cluster:
             )
         for future, run in zip(level, runs, strict=True):
             rows = rows_between(self.dataset, *run)
-            future.add_done_callback(lambda _, rows=rows: self.meter.add(rows))
+            future.add_done_callback(partial(self._count, rows))
         yield from level
         height = 0
         while len(level) > 1:
@@ -225,6 +232,11 @@ class Cluster:
                 pure=False,
             )
             yield from level
+
+    def _count(self, rows: int, future: Any) -> None:
+        """Count ``rows`` if they were swept: a future that is given up is done, too."""
+        if future.status == "finished":
+            self.meter.add(rows)
 
     def _homes(self, runs: int, workers: dict[str, int]) -> Iterator[tuple[range, dict[str, Any]]]:
         """Which of the ``runs`` go together, and where they would best be computed."""
@@ -280,7 +292,7 @@ class Cluster:
         future = self.client.compute(level[0], retries=RETRIES)
         try:
             result = _watched(self.client, [future])
-        except BlockError:
+        except (BlockError, LostError):
             raise
         except LOST as error:
             raise _lost(error) from error
@@ -312,7 +324,7 @@ def wait_for_threads(client: Client, seconds: float | None = None) -> dict[str, 
         return dict(client.nthreads())
     except TimeoutError as error:
         raise LostError(f"the Dask cluster had no worker within {seconds:g} s") from error
-    except LOST as error:
+    except UNANSWERED as error:
         raise _lost(error) from error
 
 
@@ -324,7 +336,7 @@ def _check_alike(client: Client) -> None:
     """Raise ``ClusterError`` if versions of packages differ: results would, or pickles break."""
     try:
         found: Any = client.get_versions(packages=list(ALIKE))
-    except LOST as error:
+    except UNANSWERED as error:
         raise _lost(error) from error
     own = found["client"]["packages"]
     others = {"the scheduler": (found["scheduler"], ALIKE_THERE)}
@@ -369,16 +381,21 @@ def _watched(client: Client, futures: list[Any]) -> Any:
 def _drop_hung(client: Client) -> None:
     """Have the scheduler forget workers that don't answer; their tasks go to others.
 
-    Raises ``LostError`` if there are no others.
+    Raises ``LostError`` if there are no others, or no scheduler.
     """
-    workers = list(client.nthreads())
-    answering = client.sync(_answering, client, workers)
-    if not any(answering):
-        raise LostError(f"the Dask cluster was lost: of its workers ({len(workers)}) none answers")
-    for worker, answered in zip(workers, answering, strict=True):
-        if not answered:
-            log.warning("the worker at %s does not answer: its tasks go to others", worker)
-            client.run_on_scheduler(_drop, worker)
+    try:
+        workers = list(client.nthreads())
+        answering = client.sync(_answering, client, workers)
+        if not any(answering):
+            raise LostError(
+                f"the Dask cluster was lost: of its workers ({len(workers)}) none answers"
+            )
+        for worker, answered in zip(workers, answering, strict=True):
+            if not answered:
+                log.warning("the worker at %s does not answer: its tasks go to others", worker)
+                client.run_on_scheduler(_drop, worker)
+    except UNANSWERED as error:
+        raise _lost(error) from error
 
 
 async def _answering(client: Client, workers: list[str]) -> list[bool]:
@@ -390,7 +407,7 @@ async def _answering(client: Client, workers: list[str]) -> list[bool]:
 
 async def _answer(asked: Awaitable[Any]) -> Any:
     """What it gives, or None if that can't be had in time."""
-    with suppress(OSError, TimeoutError, *LOST):
+    with suppress(*UNANSWERED):
         return await asked
     return None
 

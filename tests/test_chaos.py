@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import dask
+import dask.array as da
 import numpy as np
 import psutil
 import pytest
@@ -28,6 +29,7 @@ from distributed import Client, LocalCluster
 
 import dgmm
 from dgmm import BlockError, GaussianMixture, LostError, load
+from dgmm.engine import Meter
 
 pytestmark = [
     pytest.mark.chaos,
@@ -221,11 +223,11 @@ def test_of_two_drivers_one_ends(place: Path, undisturbed: GaussianMixture) -> N
 # ---------------------------------------------------------------- workers and the scheduler
 
 
-def passes_with(store: Path, client: Client) -> Iterator[Any]:
+def passes_with(rows: Any, client: Client, meter: Meter | None = None) -> Iterator[Any]:
     model = GaussianMixture(
         6, strategy="em", tol=0, max_iter=PASSES - 2, random_state=0, cache="none"
     )
-    yield from model.fit_passes(store, client=client)
+    yield from model.fit_passes(rows, client=client, meter=meter)
     yield model
 
 
@@ -294,8 +296,9 @@ def test_workers_that_are_stopped(
     np.testing.assert_array_equal(model.means_, undisturbed.means_)
 
 
+@pytest.mark.parametrize("opened", [str, da.from_zarr], ids=["stored", "lazy"])
 def test_a_cluster_of_which_all_workers_stop_is_given_up(
-    store: Path, monkeypatch: pytest.MonkeyPatch
+    store: Path, monkeypatch: pytest.MonkeyPatch, opened: Callable[[Path], Any]
 ) -> None:
     for name, value in {"QUIET_SECONDS": 1, "ANSWER_SECONDS": 3, "ATTEMPTS": 2}.items():
         monkeypatch.setattr(dgmm.cluster, name, value)
@@ -303,7 +306,8 @@ def test_a_cluster_of_which_all_workers_stop_is_given_up(
         LocalCluster(n_workers=2, threads_per_worker=1, **QUIET) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
-        walking = passes_with(store, client)
+        meter = Meter()
+        walking = passes_with(opened(store), client, meter)
         next(walking)
         stopped = pids(client)
         try:
@@ -314,6 +318,7 @@ def test_a_cluster_of_which_all_workers_stop_is_given_up(
         finally:
             for each in stopped:
                 kill(each, signal.SIGCONT)
+        assert meter.rows <= ROWS  # what was given up is not counted as swept
 
 
 def test_a_block_that_kills_its_worker_is_named(store: Path) -> None:
