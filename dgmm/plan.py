@@ -159,7 +159,7 @@ def hosts(dataset: Dataset, client: Client | None, threads: int | None) -> Hosts
         "distributed",
         max(1, len(described)),
         max((worker["nthreads"] for worker in described), default=threads),
-        max(PROCESS, *taken),
+        max([PROCESS, *taken]),
         available,
         available,
     )
