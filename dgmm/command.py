@@ -98,7 +98,8 @@ def _variable(ctx: click.Context, option: str) -> str:
 
 def _refuse_unknown_variables(ctx: click.Context) -> None:
     """Raise ``UsageError`` for a variable that reads like an option and is none: a slip."""
-    known = [_variable(ctx, each.name) for each in ctx.command.params if each.name]
+    options = [each for each in ctx.command.params if isinstance(each, click.Option)]
+    known = [_variable(ctx, each.name) for each in options if each.name]
     for name in sorted(os.environ):
         if name.startswith(_variable(ctx, "")) and name not in known:
             close = "".join(f"; do you mean {each}?" for each in get_close_matches(name, known, 1))

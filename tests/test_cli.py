@@ -530,6 +530,7 @@ def test_options_from_the_environment(store: Path) -> None:
         ("DGMM_FIT_MAX_ITER", "many", "DGMM_FIT_MAX_ITER in the environment: 'many' is not"),
         ("DGMM_FIT_OVERWRITE", "perhaps", "DGMM_FIT_OVERWRITE in the environment: 'perhaps'"),
         ("DGMM_FIT_MAXITER", "9", "DGMM_FIT_MAXITER in the environment names no option of"),
+        ("DGMM_FIT_DATA", "rows.npy", "DGMM_FIT_DATA in the environment names no option of"),
     ],
 )
 def test_wrong_variables_are_named(store: Path, name: str, value: str, message: str) -> None:
