@@ -139,10 +139,10 @@ def _interruptible(resumable: bool) -> Iterator[None]:
 
 
 class _Teller(logging.Handler):
-    """Tells what is logged."""
+    """Tells what is logged, from a ``level`` on."""
 
-    def __init__(self, log: Log) -> None:
-        super().__init__()
+    def __init__(self, log: Log, level: int) -> None:
+        super().__init__(level)
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -161,7 +161,7 @@ def _logged(log: Log) -> Iterator[None]:
     before = [(each, each.handlers) for each in {own, *others}]
     level, propagate = own.level, own.propagate
     for logger, _ in before:
-        logger.handlers = [_Teller(log)]
+        logger.handlers = [_Teller(log, logging.INFO if logger is own else logging.WARNING)]
     own.setLevel(logging.INFO)
     own.propagate = False
     try:

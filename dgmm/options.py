@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any
+from typing import Any, Final
 
 import click
+import dask
 from distributed import Client, LocalCluster
 
 from dgmm import cluster, metrics, progress
@@ -15,6 +16,9 @@ from dgmm.progress import LOGS, Watch
 
 LOOPBACK = "127.0.0.1:0"
 """Where a cluster of this machine serves its dashboard: for nobody else to see."""
+
+SILENT: Final = {"distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical"}
+"""Dask's configuration for worker processes: what goes wrong in one is told by this process."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class Machines:
                 yield client
         elif self.workers:
             with (
+                dask.config.set(SILENT),
                 LocalCluster(
                     n_workers=self.workers,
                     threads_per_worker=1,

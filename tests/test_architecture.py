@@ -78,7 +78,7 @@ DOORS = {
     "estimator": PEOPLE,
     "progress": PEOPLE,
     "metrics": {"prometheus_client"},
-    "options": {"click", "distributed"},
+    "options": {"click", "dask", "distributed"},
     "command": {"click"},
     "search": PEOPLE,
     "report": PEOPLE,

@@ -125,6 +125,15 @@ def test_a_crash_and_what_others_say(place: Path) -> None:
     assert "in broken\nRuntimeError: a fault" in crash["traceback"]
 
 
+def test_worker_processes_say_nothing_themselves(place: Path) -> None:
+    """Nor does Dask tell how it starts them; what goes wrong is told once."""
+    (place / "rows.zarr/c/2/0").write_bytes(b"garbage")
+    code, events = told(*FIT, "--workers", "2", cwd=place)
+    assert code == 3
+    assert [each["event"] for each in events] == ["start", "error"]
+    assert "rows 0 to 3000" in events[-1]["message"]
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
