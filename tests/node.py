@@ -85,10 +85,11 @@ class Container:
 
     def kill(self) -> None:
         """End all of its processes at once."""
-        if self.exit_code is None:
-            self.send(signal.SIGKILL)
+        while self.process.poll() is None:  # the first of them may not be there yet
             self.killed = True
-        self.process.wait()
+            with suppress(ProcessLookupError):
+                self.send(signal.SIGKILL)
+            time.sleep(0.05)
 
     def close(self) -> None:
         """End it, and give back what it had."""
