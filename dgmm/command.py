@@ -1,7 +1,7 @@
 """What all commands do alike: tell what happens, end in good order, and give an exit code.
 
 Exit codes: 0 done, 1 a crash, 2 usage, 3 data that can't be used or a plan that does not fit (see
-``dgmm.errors``), 4 interrupted, and the same command goes on where it stopped.
+``dgmm.errors``), 4 interrupted or no cluster, and the same command goes on where it stopped.
 """
 
 import logging
@@ -37,8 +37,7 @@ DGMM_FIT_RESUME=false. An empty variable is as none.
 """
 
 RESUMABLE = 4
-"""The exit code of an interrupted fit that has a checkpoint; without, it is as shells have it."""
-
+"""The exit code of a fit that was interrupted, or lost its cluster, and has a checkpoint."""
 
 NOTHING = "nothing was written"
 
@@ -81,8 +80,7 @@ class Command(click.Command):
                 log.say("error", str(error), exit_code=code)
             except _Interrupted as error:
                 code = error.exit_code
-                goes_on = "the same command goes on where it stopped"
-                log.say("interrupted", goes_on if resumable else NOTHING, exit_code=code)
+                log.say("interrupted", _goes_on(ctx) if resumable else NOTHING, exit_code=code)
             except click.exceptions.Exit:
                 raise
             except Exception as error:
@@ -90,6 +88,12 @@ class Command(click.Command):
                     raise
                 code = _tell_unexpected(log, error)
             ctx.exit(code)
+
+
+def _goes_on(ctx: click.Context) -> str:
+    """How an interrupted fit with a checkpoint goes on."""
+    same = "the same command" if ctx.params["resume"] else "the same command with --resume"
+    return f"{same} goes on where it stopped"
 
 
 def _variable(ctx: click.Context, option: str) -> str:

@@ -159,8 +159,12 @@ def test_errors_are_one_object(
     assert not (place / "m.dgmm").exists()
 
 
-def test_interrupted(place: Path) -> None:
-    process = start(*FIT, *ENDLESS, "--checkpoint", "passes", cwd=place)
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [((), "the same command goes on"), (("--no-resume",), "the same command with --resume goes")],
+)
+def test_interrupted(place: Path, words: tuple[str, ...], message: str) -> None:
+    process = start(*FIT, *ENDLESS, "--checkpoint", "passes", *words, cwd=place)
     with process:
         while parsed(process.stderr.readline())["event"] != "pass":
             pass
@@ -168,7 +172,7 @@ def test_interrupted(place: Path) -> None:
         last = [parsed(line) for line in process.stderr][-1]
     assert process.returncode == 4
     assert (last["event"], last["exit_code"]) == ("interrupted", 4)
-    assert "goes on" in last["message"]
+    assert message in last["message"]
 
 
 def scraped(url: str) -> dict[str, float]:
