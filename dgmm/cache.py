@@ -70,15 +70,13 @@ def cache_for(token: str, room: int) -> Cache:
 
 
 def let_go(living: list[str]) -> int:
-    """Let go of what is kept for clients that aren't ``living``; bytes kept until now, for all.
+    """Let go of what is kept for clients that aren't ``living``; how many bytes that was.
 
     A driver that was killed could not let go, and the same fit, started again, needs the room.
     """
     with _lock:
-        kept = sum(cache.nbytes for cache in _kept.values())
-        for token in [each for each in _kept if each.split()[0] not in living]:
-            del _kept[token]
-        return kept
+        gone = [token for token in _kept if token.split()[0] not in living]
+        return sum(_kept.pop(token).nbytes for token in gone)
 
 
 async def forget(token: str) -> None:

@@ -66,6 +66,9 @@ QUIET_SECONDS: Final = 60
 ANSWER_SECONDS: Final = 10
 """How long a worker may take to say so."""
 
+SCHEDULER_SECONDS: Final = 30
+"""How long the scheduler may take to answer."""
+
 ALIKE: Final[tuple[str, ...]] = ("dgmm", "dask", "distributed", "numpy", "zarr", "numcodecs")
 ALIKE_THERE: Final[tuple[str, ...]] = ("dask", "distributed")
 """The packages whose versions must be the same on all workers, and on the scheduler, too."""
@@ -130,7 +133,7 @@ class Cluster:
     own: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
-        self.token = f"{self.client.id} {uuid4().hex}"
+        self.token = _token(self.client)
 
     def close(self) -> None:
         """Free what is kept, as far as workers answer: nothing is lost where they don't."""
@@ -153,22 +156,21 @@ class Cluster:
         return self._sweep(fn, given)
 
     def _find_again(self, address: str) -> None:
-        """Wait until the scheduler is back."""
+        """Wait until the scheduler is back, and a worker."""
         until = time.monotonic() + RETURN_SECONDS
         while time.monotonic() < until:
-            if self.client.status == "running":
-                return
-            if self.client.status == "closed":
-                with suppress(OSError, TimeoutError):
-                    client = Client(
-                        address,
-                        timeout=ANSWER_SECONDS,
-                        set_as_default=False,
-                        security=self.client.security,
-                    )
+            with suppress(*UNANSWERED, LostError):
+                if self.client.status == "closed":
+                    options = {"set_as_default": False, "security": self.client.security}
+                    client = Client(address, timeout=ANSWER_SECONDS, **options)
                     self.client = self.own.enter_context(client)
+                    self.token = _token(client)
+                if self.client.status == "running" and _threads(self.client):
+                    return
             time.sleep(0.5)
-        raise LostError(f"the Dask scheduler at {address} did not come back in {RETURN_SECONDS} s")
+        raise LostError(
+            f"the Dask scheduler at {address} with a worker did not come back in {RETURN_SECONDS} s"
+        )
 
     def _sweep(self, fn: Callable[[Block, G], T], given: G) -> T:
         workers = wait_for_threads(self.client)
@@ -318,26 +320,43 @@ def wait_for_threads(client: Client, seconds: float | None = None) -> dict[str, 
     seconds = max(seconds or 0, WORKER_SECONDS)
     if client.status != "running":
         raise LostError("the Dask cluster was lost: its scheduler does not answer")
+    until = time.monotonic() + seconds
+    while not (found := _threads(client)):
+        if time.monotonic() > until:
+            raise LostError(f"the Dask cluster had no worker within {seconds:g} s")
+        time.sleep(0.2)
+    return found
+
+
+def _threads(client: Client) -> dict[str, int]:
+    """How many threads each worker has, as the scheduler says."""
+    return dict(_asked(client, client.nthreads))
+
+
+def _asked(client: Client, question: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """What the scheduler answers to a question; raises ``LostError`` unless it does in time."""
+
+    async def ask() -> Any:
+        return await asyncio.wait_for(question(*args, **options), SCHEDULER_SECONDS)
+
     try:
-        if not client.nthreads():
-            client.wait_for_workers(1, timeout=seconds)
-        return dict(client.nthreads())
-    except TimeoutError as error:
-        raise LostError(f"the Dask cluster had no worker within {seconds:g} s") from error
+        return client.sync(ask)
     except UNANSWERED as error:
         raise _lost(error) from error
 
 
+def _token(client: Client) -> str:
+    """A name for what a worker keeps, which says for whom."""
+    return f"{client.id} {uuid4().hex}"
+
+
 def _lost(error: BaseException) -> LostError:
-    return LostError(f"the Dask cluster was lost during a pass ({type(error).__name__})")
+    return LostError(f"the Dask cluster was lost ({type(error).__name__})")
 
 
 def _check_alike(client: Client) -> None:
     """Raise ``ClusterError`` if versions of packages differ: results would, or pickles break."""
-    try:
-        found: Any = client.get_versions(packages=list(ALIKE))
-    except UNANSWERED as error:
-        raise _lost(error) from error
+    found = _asked(client, client.get_versions, packages=list(ALIKE))
     own = found["client"]["packages"]
     others = {"the scheduler": (found["scheduler"], ALIKE_THERE)}
     others |= {f"worker {name}": (each, ALIKE) for name, each in found["workers"].items()}
@@ -383,19 +402,14 @@ def _drop_hung(client: Client) -> None:
 
     Raises ``LostError`` if there are no others, or no scheduler.
     """
-    try:
-        workers = list(client.nthreads())
-        answering = client.sync(_answering, client, workers)
-        if not any(answering):
-            raise LostError(
-                f"the Dask cluster was lost: of its workers ({len(workers)}) none answers"
-            )
-        for worker, answered in zip(workers, answering, strict=True):
-            if not answered:
-                log.warning("the worker at %s does not answer: its tasks go to others", worker)
-                client.run_on_scheduler(_drop, worker)
-    except UNANSWERED as error:
-        raise _lost(error) from error
+    workers = list(_threads(client))
+    answering = client.sync(_answering, client, workers)
+    if not any(answering):
+        raise LostError(f"the Dask cluster was lost: of its workers ({len(workers)}) none answers")
+    for worker, answered in zip(workers, answering, strict=True):
+        if not answered:
+            log.warning("the worker at %s does not answer: its tasks go to others", worker)
+            _asked(client, client.run_on_scheduler, _drop, worker)
 
 
 async def _answering(client: Client, workers: list[str]) -> list[bool]:
@@ -420,9 +434,9 @@ async def _drop(worker: str, dask_scheduler: Any) -> None:
     await dask_scheduler.remove_worker(worker, stimulus_id="dgmm-hung", expected=True)
 
 
-def kept_bytes(client: Client) -> dict[str, int]:
-    """What each worker that answers has kept of rows, also for clients that are gone."""
-    living = client.run_on_scheduler(_clients)
+def freed_bytes(client: Client) -> dict[str, int]:
+    """What each worker that answers had kept of rows for clients that are gone, and lets go."""
+    living = _asked(client, client.run_on_scheduler, _clients)
     return _ask(client, let_go, living, on_error="ignore") or {}
 
 

@@ -15,7 +15,7 @@ from dask.utils import format_bytes, parse_bytes
 from distributed import Client
 from distributed.system import MEMORY_LIMIT
 
-from dgmm.cluster import check_open, kept_bytes, run_length, wait_for_threads
+from dgmm.cluster import check_open, freed_bytes, run_length, wait_for_threads
 from dgmm.dataset import Dataset
 from dgmm.errors import PlanError, UsageError
 from dgmm.fit import Request
@@ -151,9 +151,9 @@ def hosts(dataset: Dataset, client: Client | None, threads: int | None) -> Hosts
     check_open(client)
     wait_for_threads(client)
     found = client.scheduler_info(n_workers=-1).get("workers", {})
-    described, kept = found.values(), kept_bytes(client)
+    described, freed = found.values(), freed_bytes(client)
     limits = [worker["memory_limit"] for worker in described if worker["memory_limit"]]
-    taken = [worker["metrics"]["memory"] - kept.get(name, 0) for name, worker in found.items()]
+    taken = [worker["metrics"]["memory"] - freed.get(name, 0) for name, worker in found.items()]
     available = min(limits, default=MEMORY_LIMIT)
     return Hosts(
         "distributed",

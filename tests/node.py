@@ -31,8 +31,11 @@ PREFIX = f"dgmm{os.getpid()}-"
 SAME_CARD = "02:00:0a:56:00:02"
 """Of whoever has the Service's address: nobody notices that it is another pod."""
 
-MEMORY = Path("/sys/fs/cgroup/memory")
-"""Where the kernel limits memory (control groups, version 1)."""
+MEMORY, LIMIT = Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"
+"""Where the kernel limits memory, and the file that says to how much: control groups."""
+
+if not MEMORY.is_dir():  # version 2 of them
+    MEMORY, LIMIT = MEMORY.parent, "memory.max"
 
 KERNEL = {"proc": "proc", "sysfs": "sys"}
 """What the kernel tells, and where."""
@@ -312,13 +315,14 @@ def _limited(name: str, memory: str) -> Path:
     cgroup = MEMORY / name
     cgroup.mkdir(exist_ok=True)
     number, unit = memory[:-2], memory[-2:]
-    (cgroup / "memory.limit_in_bytes").write_text(str(int(number) * UNITS[unit]))
+    (cgroup / LIMIT).write_text(str(int(number) * UNITS[unit]))
     return cgroup
 
 
 @contextmanager
 def bridge() -> Iterator[None]:
     """What connects pods with each other and with this machine."""
+    subprocess.run(["ip", "link", "del", BRIDGE], capture_output=True)  # of a run that was killed
     run("ip", "link", "add", BRIDGE, "type", "bridge")
     try:
         run("ip", "addr", "add", f"{HOST}/24", "dev", BRIDGE)

@@ -391,6 +391,24 @@ def supervised(tmp_path: Path) -> Iterator[Supervised]:
     cluster.close()
 
 
+def test_a_scheduler_that_stops_is_given_up(
+    store: Path, supervised: Supervised, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patience = {"QUIET_SECONDS": 1, "SCHEDULER_SECONDS": 3, "RETURN_SECONDS": 4, "ATTEMPTS": 2}
+    address = f"tcp://127.0.0.1:{supervised.port}"
+    with Client(address, set_as_default=False, timeout=60) as client:
+        walking = passes_with(store, client)
+        next(walking)
+        for name, value in patience.items():
+            monkeypatch.setattr(dgmm.cluster, name, value)
+        supervised.processes[0].send_signal(signal.SIGSTOP)
+        try:
+            with pytest.raises(LostError, match="did not come back in 4 s"):
+                next(walking)
+        finally:
+            supervised.processes[0].send_signal(signal.SIGCONT)
+
+
 def test_the_scheduler_is_killed(
     place: Path, undisturbed: GaussianMixture, supervised: Supervised
 ) -> None:

@@ -33,7 +33,7 @@ import dgmm
 TOOLS = ("buildah", "debootstrap", "ip", "unshare", "openssl")
 MISSING = [tool for tool in TOOLS if shutil.which(tool) is None]
 MISSING += ["kubectl or kustomize"] * (FOUND is None) + ["root"] * (os.geteuid() != 0)
-MISSING += [str(MEMORY)] * (not MEMORY.is_dir())
+MISSING += [str(MEMORY)] * (not os.access(MEMORY, os.W_OK))
 
 pytestmark = [
     pytest.mark.chaos,
@@ -60,11 +60,11 @@ def buildah(*words: object, storage: Path) -> str:
     return done.stdout.strip()
 
 
-def mirror() -> str:
-    """Where this machine's packages of Debian come from."""
+def mirror() -> list[str]:
+    """Where this machine's packages of Debian come from, if it is a Debian."""
     words = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]
     found = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
-    return next(each for each in found if each.rstrip("/").endswith("/debian"))
+    return [each for each in found if each.rstrip("/").endswith("/debian")][:1]
 
 
 def pip_settings(place: Path) -> list[str]:
@@ -100,7 +100,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     """Built from deploy/Dockerfile, on a Debian made here."""
     place = tmp_path_factory.mktemp("image")
     base, storage = place / "base", place / "storage"
-    run("debootstrap", "--variant=minbase", SUITE, base, mirror())
+    run("debootstrap", "--variant=minbase", SUITE, base, *mirror())
     run("chroot", base, "apt-get", "clean")
     container = buildah("from", "scratch", storage=storage)
     buildah("add", container, base, "/", storage=storage)
