@@ -528,12 +528,13 @@ def test_every_setting_is_used() -> None:
     }
     copied = yaml.safe_load((DEPLOY / "base/settings-to-fields.yaml").read_text())
     fields = {each["source"]["fieldPath"].removeprefix("data.") for each in copied}
-    assert set(data) <= options | commands | fields
+    amazon = {name for name in data if name.startswith("AWS_")}
+    assert set(data) <= options | commands | fields | amazon
     offered = re.findall(r"^# (\w+)=", (DEPLOY / "base/settings.env").read_text(), re.MULTILINE)
     assert all(name.startswith("AWS_") for name in offered)
     assert commands <= {*data, "POD_NAME"}
     others = {"DGMM_FIT_OUTPUT", "DGMM_FIT_CHECKPOINT", "DGMM_FIT_OVERWRITE"}
-    assert set(data) == set(SETTINGS) | others
+    assert set(data) == set(SETTINGS) | others | amazon
     memory = parse_bytes(data["WORKER_MEMORY"])
     assert 0.5 * memory < int(data["WORKER_MEMORY_LIMIT"]) <= 0.95 * memory
 
