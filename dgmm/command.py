@@ -1,7 +1,7 @@
 """What all commands do alike: tell what happens, end in good order, and give an exit code.
 
 Exit codes: 0 done, 1 a crash, 2 usage, 3 data that can't be used or a plan that does not fit (see
-``dgmm.errors``), 4 interrupted or no cluster, and the same command goes on where it stopped.
+``dgmm.errors``), 4 interrupted, no cluster or no store, and the same command goes on where it stopped.
 """
 
 import logging
@@ -20,14 +20,14 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from dgmm.errors import DgmmError, LostError
+from dgmm.errors import DgmmError, passing
 from dgmm.progress import LOGS, Log
 
 EXIT_CODES = """\b
 Exit codes: 0 done; 1 crash; 2 usage; 3 data that can't be used, or a plan
 that does not fit in memory (running it again won't help); 4 interrupted, or
-the cluster was not there: the same command goes on (with --checkpoint; else
-130 Ctrl-C, 143 SIGTERM, 2 no cluster).
+a cluster or store can't be reached: the same command goes on (with
+--checkpoint; else 130 Ctrl-C, 143 SIGTERM, 2 no cluster, 3 no store).
 """
 
 ENVIRONMENT = """\b
@@ -75,8 +75,7 @@ class Command(click.Command):
             try:
                 return super().invoke(ctx)
             except DgmmError as error:
-                lost = resumable and isinstance(error, LostError)
-                code = RESUMABLE if lost else error.exit_code
+                code = RESUMABLE if resumable and passing(error) else error.exit_code
                 log.say("error", str(error), exit_code=code)
             except _Interrupted as error:
                 code = error.exit_code

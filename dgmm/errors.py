@@ -16,6 +16,7 @@
       DegenerateWarning           components lost their weight or their rank
       ObjectiveFellWarning        an iteration lowered the objective by more than rounding explains
 
+Where a store that can't be reached is the cause, or a cluster, waiting may help: ``passing``.
 A fit that did not converge is no error: it is scikit-learn's ``ConvergenceWarning``.
 """
 
@@ -62,6 +63,18 @@ class PlanError(DgmmError):
     """The run would not fit in the memory it may use."""
 
     exit_code = 3
+
+
+UNREACHED = {"ConnectionError", "TimeoutError", "HTTPClientError", "ClientConnectionError"}
+"""What errors of the network are called, by Python, botocore and aiohttp."""
+
+
+def passing(error: BaseException) -> bool:
+    """Whether the same may work later: a cluster or a store was not there, or did not answer."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    if isinstance(error, LostError) or kinds & UNREACHED:
+        return True
+    return error.__cause__ is not None and passing(error.__cause__)
 
 
 class DgmmWarning(UserWarning):

@@ -281,3 +281,35 @@ def test_a_store_that_can_not_be_reached_is_told(
     told = done.stdout.splitlines()
     assert len(told) == 3
     assert all(line.startswith("s3://bucket/nothing ") and message in line for line in told)
+
+
+@pytest.mark.parametrize("machines", [(), ("--workers", "2")], ids=["threads", "processes"])
+def test_a_store_that_goes_away_is_a_reason_to_try_again(
+    bucket: str, stores: dict[str, tuple[str, Path]], tmp_path: Path, machines: tuple[str, ...]
+) -> None:
+    """Exit code 4, whether it goes during the fit or was not there to begin with."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)  # it serves the same buckets
+    server.start()
+    host, port = server.get_host_and_port()
+    settings = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_MAX_ATTEMPTS": "1"}
+    words = ["fit", stores["plain"][0], "-k", "3", "--strategy", "em", "--tol", "0", "--cache"]
+    words += ["none", "--max-iter", "400", "--checkpoint", "passes", "-o", "model.dgmm", *machines]
+
+    def start() -> subprocess.Popen[str]:
+        command = [sys.executable, "-P", "-c", "from dgmm.cli import main; main()", *words]
+        environment = {**os.environ, **settings}
+        return subprocess.Popen(
+            command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=environment
+        )
+
+    with start() as process:
+        assert process.stderr is not None
+        assert any(line.startswith("pass 3:") for line in process.stderr)
+        server.stop()
+        told = process.communicate()[1]
+    assert process.returncode == 4, told
+    assert any(line.startswith("Error: rows ") for line in told.splitlines())
+    with start() as process:
+        told = process.communicate()[1]
+    assert process.returncode == 4, told
+    assert not (tmp_path / "model.dgmm").exists()
