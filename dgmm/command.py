@@ -1,7 +1,8 @@
 """What all commands do alike: tell what happens, end in good order, and give an exit code.
 
 Exit codes: 0 done, 1 a crash, 2 usage, 3 data that can't be used or a plan that does not fit (see
-``dgmm.errors``), 4 interrupted, no cluster or no store, and the same command goes on where it stopped.
+``dgmm.errors``), 4 interrupted, no cluster or no store, and the same command goes on from its
+checkpoint.
 """
 
 import logging
