@@ -144,6 +144,7 @@ class Cluster:
     def __call__(self, fn: Callable[[Block, G], T], given: G) -> T:
         if not self.address:
             check_open(self.client)
+            wait_for_threads(self.client)  # not for longer: there may never be one
             self.address = self.client.scheduler.address
         for attempt in range(2, ATTEMPTS + 1):
             counted = self.meter.rows

@@ -1,13 +1,13 @@
 """The options that several commands share."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, Final
+from typing import Any
 
 import click
-import dask
 from distributed import Client, LocalCluster
 
 from dgmm import cluster, metrics, progress
@@ -17,8 +17,20 @@ from dgmm.progress import LOGS, Watch
 LOOPBACK = "127.0.0.1:0"
 """Where a cluster of this machine serves its dashboard: for nobody else to see."""
 
-SILENT: Final = {"distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical"}
-"""Dask's configuration for worker processes: what goes wrong in one is told by this process."""
+
+@contextmanager
+def _silent_workers() -> Iterator[None]:
+    """Processes started inside log nothing: what goes wrong in one is told by this process.
+
+    Whatever Dask changes in this process's environment for their sake is put back.
+    """
+    before = dict(os.environ)
+    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @dataclass(frozen=True)
@@ -41,7 +53,7 @@ class Machines:
                 yield client
         elif self.workers:
             with (
-                dask.config.set(SILENT),
+                _silent_workers(),
                 LocalCluster(
                     n_workers=self.workers,
                     threads_per_worker=1,

@@ -116,9 +116,11 @@ def test_update_learns_from_more_rows(store: Path, model: Path, blobs: np.ndarra
     ],
 )
 def test_fit_options(store: Path, blobs: np.ndarray, options: tuple[str, ...]) -> None:
+    environment = dict(os.environ)
     done = run("fit", "rows.zarr", "-k", 3, "-o", "m.dgmm", "--quiet", *options, cwd=store)
     assert done.exit_code == 0, done.stderr
     assert done.stderr == ""
+    assert dict(os.environ) == environment
     given = dict(zip(options[::2], options[1::2], strict=True))
     weights = np.load(store / given["--weights"]) if "--weights" in given else None
     direct = dgmm.GaussianMixture(

@@ -109,9 +109,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(*words: str) -> Iterator[psutil.Process]:
+def running(*words: str, cwd: Path) -> Iterator[psutil.Process]:
     process = subprocess.Popen(
         [sys.executable, "-m", "distributed.cli.dask_" + words[0], *words[1:]],
+        cwd=cwd,
         stderr=subprocess.DEVNULL,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
@@ -145,7 +146,11 @@ def test_real_processes_keep_within_their_containers(
         *("--local-directory", str(tmp_path), "--death-timeout", "60"),
     )
     scheduler = ("scheduler", "--port", address.rsplit(":")[-1], *listen)
-    with running(*scheduler) as scheduling, running(*worker) as one, running(*worker) as another:
+    with (
+        running(*scheduler, cwd=tmp_path) as scheduling,
+        running(*worker, cwd=tmp_path) as one,
+        running(*worker, cwd=tmp_path) as another,
+    ):
         done = subprocess.run(
             [
                 *(sys.executable, "-c", MEASURED, sys.executable, "-m", "dgmm.cli", "fit"),
