@@ -14,32 +14,39 @@ with keys never used before.  Workers that don't answer while nothing gets done 
 their tasks go to others.  Nothing of an abandoned sweep gets into another's result.
 """
 
-import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
-import dask
 import numpy as np
 from dask.delayed import delayed
-from distributed import Client, KilledWorker, default_client
-from distributed.client import FutureCancelledError
-from distributed.comm import CommClosedError, get_address_host
+from distributed import Client, KilledWorker
 from distributed.protocol.pickle import dumps
-from distributed.security import Security
 
-from dgmm.cache import Cache, cache_for, forget, let_go
+from dgmm.cache import Cache, cache_for, forget
 from dgmm.dataset import DaskSource, Dataset, Source
-from dgmm.errors import BlockError, ClusterError, LostError
+from dgmm.errors import BlockError, LostError
 from dgmm.statistics import Mergeable
 from dgmm.sweep import Block, tree_sum
 from dgmm.threads import Meter, apply, block_name, one_blas_thread, rows_between
+from dgmm.workers import (
+    LOST,
+    UNANSWERED,
+    ask_workers,
+    check_alike,
+    check_open,
+    connect,
+    lost,
+    wait_for_threads,
+    watched,
+    worker_threads,
+)
 
 log = logging.getLogger("dgmm")
 
@@ -59,60 +66,6 @@ ATTEMPTS: Final = 5
 
 RETURN_SECONDS: Final = 300
 """How long to wait for a lost scheduler to come back."""
-
-QUIET_SECONDS: Final = 60
-"""After how long without a finished task to ask the workers whether they live; see ``patience``."""
-
-ANSWER_SECONDS: Final = 10
-"""How long a worker may take to say so."""
-
-SCHEDULER_SECONDS: Final = 30
-"""How long the scheduler may take to answer."""
-
-ALIKE: Final[tuple[str, ...]] = ("dgmm", "dask", "distributed", "numpy", "zarr", "numcodecs")
-ALIKE_THERE: Final[tuple[str, ...]] = ("dask", "distributed")
-"""The packages whose versions must be the same on all workers, and on the scheduler, too."""
-
-WORKER_SECONDS: Final = 60
-"""How long to wait for a cluster's first worker."""
-
-LOST: Final = (CancelledError, FutureCancelledError, CommClosedError)
-"""What a future says when its scheduler is gone."""
-
-UNANSWERED: Final = (OSError, *LOST)
-"""What becomes of a question to a scheduler that is gone, or to a worker."""
-
-
-def active_client() -> Client | None:
-    """The Client that is active in this thread, if one is."""
-    try:
-        return default_client()
-    except ValueError:
-        return None
-
-
-def connect(address: str, seconds: float = 10.0) -> Client:
-    """A Client of the scheduler at ``address``; raises ``LostError`` after ``seconds``.
-
-    Raises ``ClusterError`` if that is no address, or one that asks for a certificate that isn't
-    there.
-    """
-    try:
-        get_address_host(address)
-    except ValueError as error:
-        raise ClusterError(f"{address!r} is no address: {error}; try tcp://host:8786") from error
-    security = Security()
-    if address.startswith("tls") and not security.get_connection_args("client")["ssl_context"]:
-        raise ClusterError(
-            f"{address} wants a certificate, and Dask's configuration names none: set "
-            "distributed.comm.tls.ca-file, distributed.comm.tls.client.cert and .key"
-        )
-    try:
-        return Client(address, timeout=seconds, set_as_default=False)
-    except (OSError, TimeoutError, ValueError) as error:
-        raise LostError(
-            f"no Dask scheduler answered at {address} within {seconds:g} s: {error}"
-        ) from error
 
 
 @dataclass
@@ -139,7 +92,7 @@ class Cluster:
         """Free what is kept, as far as workers answer: nothing is lost where they don't."""
         with self.own:
             if self.cache_bytes and self.client.status == "running":
-                _ask(self.client, forget, self.token, wait=False, on_error="ignore")
+                ask_workers(self.client, forget, self.token, wait=False, on_error="ignore")
 
     def __call__(self, fn: Callable[[Block, G], T], given: G) -> T:
         if not self.address:
@@ -162,11 +115,10 @@ class Cluster:
         while time.monotonic() < until:
             with suppress(*UNANSWERED, LostError):
                 if self.client.status == "closed":
-                    options = {"set_as_default": False, "security": self.client.security}
-                    client = Client(address, timeout=ANSWER_SECONDS, **options)
+                    client = connect(address, security=self.client.security)
                     self.client = self.own.enter_context(client)
                     self.token = _token(client)
-                if self.client.status == "running" and _threads(self.client):
+                if self.client.status == "running" and worker_threads(self.client):
                     return
             time.sleep(0.5)
         raise LostError(
@@ -176,7 +128,7 @@ class Cluster:
     def _sweep(self, fn: Callable[[Block, G], T], given: G) -> T:
         workers = wait_for_threads(self.client)
         if not self.alike.issuperset(workers):
-            _check_alike(self.client)
+            check_alike(self.client)
             self.alike = frozenset(workers)
         if self.dataset.lazy:
             return self._through_graph(fn, given)
@@ -191,9 +143,9 @@ class Cluster:
         try:
             few = len(runs) <= 2 * threads
             futures += self._submit(job, runs, workers, few and _is_small(job, len(runs)))
-            return _watched(self.client, futures)
+            return watched(self.client, futures)
         except LOST as error:
-            raise _lost(error) from error
+            raise lost(error) from error
         except KilledWorker as error:
             raise self._named(error, futures, runs) from error
         finally:
@@ -294,11 +246,11 @@ class Cluster:
             level = [add(level[i : i + FAN_IN]) for i in range(0, len(level), FAN_IN)]
         future = self.client.compute(level[0], retries=RETRIES)
         try:
-            result = _watched(self.client, [future])
+            result = watched(self.client, [future])
         except (BlockError, LostError):
             raise
         except LOST as error:
-            raise _lost(error) from error
+            raise lost(error) from error
         except Exception as error:  # in the graph that the array came with
             name = self.dataset.source.name
             raise BlockError(
@@ -310,149 +262,9 @@ class Cluster:
         return result
 
 
-def check_open(client: Client) -> None:
-    """Raise ``ClusterError`` unless ``client`` has a cluster."""
-    if client.status != "running":
-        raise ClusterError("the Client is closed: there is no cluster to use")
-
-
-def wait_for_threads(client: Client, seconds: float | None = None) -> dict[str, int]:
-    """How many threads each worker has, once there is one; waits ``WORKER_SECONDS`` at least."""
-    seconds = max(seconds or 0, WORKER_SECONDS)
-    if client.status != "running":
-        raise LostError("the Dask cluster was lost: its scheduler does not answer")
-    until = time.monotonic() + seconds
-    while not (found := _threads(client)):
-        if time.monotonic() > until:
-            raise LostError(f"the Dask cluster had no worker within {seconds:g} s")
-        time.sleep(0.2)
-    return found
-
-
-def _threads(client: Client) -> dict[str, int]:
-    """How many threads each worker has, as the scheduler says."""
-    return dict(_asked(client, client.nthreads))
-
-
-def _asked(client: Client, question: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """What the scheduler answers to a question; raises ``LostError`` unless it does in time."""
-
-    async def ask() -> Any:
-        return await asyncio.wait_for(question(*args, **options), SCHEDULER_SECONDS)
-
-    try:
-        return client.sync(ask)
-    except UNANSWERED as error:
-        raise _lost(error) from error
-
-
 def _token(client: Client) -> str:
     """A name for what a worker keeps, which says for whom."""
     return f"{client.id} {uuid4().hex}"
-
-
-def _lost(error: BaseException) -> LostError:
-    return LostError(f"the Dask cluster was lost ({type(error).__name__})")
-
-
-def _check_alike(client: Client) -> None:
-    """Raise ``ClusterError`` if versions of packages differ: results would, or pickles break."""
-    found = _asked(client, client.get_versions, packages=list(ALIKE))
-    own = found["client"]["packages"]
-    others = {"the scheduler": (found["scheduler"], ALIKE_THERE)}
-    others |= {f"worker {name}": (each, ALIKE) for name, each in found["workers"].items()}
-    unlike = [
-        f"{package} is {own.get(package)} here, {each['packages'].get(package)} on {name}"
-        for name, (each, packages) in others.items()
-        for package in packages
-        if each["packages"].get(package) != own.get(package)
-    ]
-    if unlike:
-        raise ClusterError(
-            "the cluster's packages are not those of this process; use one image for all: "
-            + "; ".join(unlike)
-        )
-
-
-def patience() -> float:
-    """Seconds without a finished task after which workers are asked whether they live.
-
-    Dask's configuration value ``dgmm.quiet-seconds``.
-    """
-    return float(dask.config.get("dgmm.quiet-seconds", QUIET_SECONDS))
-
-
-def _watched(client: Client, futures: list[Any]) -> Any:
-    """The last one's result.  Workers that hang while nothing gets done are dropped."""
-    quiet, done, since = patience(), 0, time.monotonic()
-    while True:
-        try:
-            return futures[-1].result(timeout=min(quiet, 5))
-        except TimeoutError:
-            if futures[-1].status == "error":  # a task's own
-                raise
-        if (now_done := sum(future.done() for future in futures)) > done:
-            done, since = now_done, time.monotonic()
-        elif time.monotonic() - since > quiet:
-            _drop_hung(client)
-            since = time.monotonic()
-
-
-def _drop_hung(client: Client) -> None:
-    """Have the scheduler forget workers that don't answer; their tasks go to others.
-
-    Raises ``LostError`` if there are no others, or no scheduler.
-    """
-    workers = list(_threads(client))
-    answering = client.sync(_answering, client, workers)
-    if not any(answering):
-        raise LostError(f"the Dask cluster was lost: of its workers ({len(workers)}) none answers")
-    for worker, answered in zip(workers, answering, strict=True):
-        if not answered:
-            log.warning("the worker at %s does not answer: its tasks go to others", worker)
-            _asked(client, client.run_on_scheduler, _drop, worker)
-
-
-async def _answering(client: Client, workers: list[str]) -> list[bool]:
-    """Which of ``workers`` answer in time."""
-    asked = (client.run(_alive, workers=[worker]) for worker in workers)
-    timed = (asyncio.wait_for(each, ANSWER_SECONDS) for each in asked)
-    return [answer is not None for answer in await asyncio.gather(*map(_answer, timed))]
-
-
-async def _answer(asked: Awaitable[Any]) -> Any:
-    """What it gives, or None if that can't be had in time."""
-    with suppress(*UNANSWERED):
-        return await asked
-    return None
-
-
-def _alive() -> bool:
-    return True
-
-
-async def _drop(worker: str, dask_scheduler: Any) -> None:
-    await dask_scheduler.remove_worker(worker, stimulus_id="dgmm-hung", expected=True)
-
-
-def freed_bytes(client: Client) -> dict[str, int]:
-    """What each worker that answers had kept of rows for clients that are gone, and lets go."""
-    living = _asked(client, client.run_on_scheduler, _clients)
-    return _ask(client, let_go, living, on_error="ignore") or {}
-
-
-def _clients(dask_scheduler: Any) -> list[str]:
-    return list(dask_scheduler.clients)
-
-
-def _ask(client: Client, what: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """Run ``what`` on workers; what each answers, or None if one does not in time."""
-
-    async def ask() -> Any:
-        told = client.run(what, *args, **options)
-        return await _answer(asyncio.wait_for(told, ANSWER_SECONDS))
-
-    return client.sync(ask)
 
 
 def _is_small(job: Any, copies: int) -> bool:

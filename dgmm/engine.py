@@ -13,10 +13,11 @@ from dask.system import CPU_COUNT
 from distributed import Client
 
 from dgmm.cache import Cache
-from dgmm.cluster import Cluster, active_client, connect
+from dgmm.cluster import Cluster
 from dgmm.dataset import Dataset, open_dataset
 from dgmm.sweep import Sweep
 from dgmm.threads import Meter, Threads, each_on_one_blas_thread, one_blas_thread
+from dgmm.workers import active_client, connect
 
 __all__ = [
     "Engine",

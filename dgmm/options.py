@@ -10,7 +10,7 @@ from typing import Any
 import click
 from distributed import Client, LocalCluster
 
-from dgmm import cluster, metrics, progress
+from dgmm import metrics, progress, workers
 from dgmm.covariance import STRUCTURES
 from dgmm.progress import LOGS, Watch
 
@@ -48,8 +48,8 @@ class Machines:
         if self.scheduler and self.workers:
             raise click.UsageError("--scheduler and --workers exclude each other")
         if self.scheduler:
-            with cluster.connect(self.scheduler, self.connect_timeout) as client:
-                cluster.wait_for_threads(client, self.connect_timeout)  # it is they who are planned
+            with workers.connect(self.scheduler, self.connect_timeout) as client:
+                workers.wait_for_threads(client, self.connect_timeout)  # it is they who are planned
                 yield client
         elif self.workers:
             with (

@@ -15,12 +15,13 @@ from dask.utils import format_bytes, parse_bytes
 from distributed import Client
 from distributed.system import MEMORY_LIMIT
 
-from dgmm.cluster import check_open, freed_bytes, run_length, wait_for_threads
+from dgmm.cluster import run_length
 from dgmm.dataset import Dataset
 from dgmm.errors import PlanError, UsageError
 from dgmm.fit import Request
 from dgmm.kernel import TILE_BYTES, tile_rows
 from dgmm.survey import TILE, Question
+from dgmm.workers import check_open, freed_bytes, wait_for_threads
 
 USABLE: Final = 0.7
 """The share of a worker's memory to plan for: Dask starts to spill at 70 % of it."""

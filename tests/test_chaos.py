@@ -278,8 +278,8 @@ def test_workers_that_are_stopped(
     store: Path, undisturbed: GaussianMixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They hang, and don't hang the fit; one that comes back late changes nothing."""
-    monkeypatch.setattr(dgmm.cluster, "QUIET_SECONDS", 1)
-    monkeypatch.setattr(dgmm.cluster, "ANSWER_SECONDS", 5)
+    monkeypatch.setattr(dgmm.workers, "QUIET_SECONDS", 1)
+    monkeypatch.setattr(dgmm.workers, "ANSWER_SECONDS", 5)
     with (
         LocalCluster(n_workers=3, threads_per_worker=1, **QUIET) as cluster,
         Client(cluster, set_as_default=False) as client,
@@ -300,8 +300,9 @@ def test_workers_that_are_stopped(
 def test_a_cluster_of_which_all_workers_stop_is_given_up(
     store: Path, monkeypatch: pytest.MonkeyPatch, opened: Callable[[Path], Any]
 ) -> None:
-    for name, value in {"QUIET_SECONDS": 1, "ANSWER_SECONDS": 3, "ATTEMPTS": 2}.items():
-        monkeypatch.setattr(dgmm.cluster, name, value)
+    patience = {"workers.QUIET_SECONDS": 1, "workers.ANSWER_SECONDS": 3, "cluster.ATTEMPTS": 2}
+    for name, value in patience.items():
+        monkeypatch.setattr(f"dgmm.{name}", value)
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, **QUIET) as cluster,
         Client(cluster, set_as_default=False) as client,
@@ -394,13 +395,18 @@ def supervised(tmp_path: Path) -> Iterator[Supervised]:
 def test_a_scheduler_that_stops_is_given_up(
     store: Path, supervised: Supervised, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    patience = {"QUIET_SECONDS": 1, "SCHEDULER_SECONDS": 3, "RETURN_SECONDS": 4, "ATTEMPTS": 2}
+    patience = {
+        "workers.QUIET_SECONDS": 1,
+        "workers.SCHEDULER_SECONDS": 3,
+        "cluster.RETURN_SECONDS": 4,
+        "cluster.ATTEMPTS": 2,
+    }
     address = f"tcp://127.0.0.1:{supervised.port}"
     with Client(address, set_as_default=False, timeout=60) as client:
         walking = passes_with(store, client)
         next(walking)
         for name, value in patience.items():
-            monkeypatch.setattr(dgmm.cluster, name, value)
+            monkeypatch.setattr(f"dgmm.{name}", value)
         supervised.processes[0].send_signal(signal.SIGSTOP)
         try:
             with pytest.raises(LostError, match="did not come back in 4 s"):

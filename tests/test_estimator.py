@@ -142,7 +142,7 @@ def test_lazy_predictions_leave_blas_as_it_was(tmp_path: Path, blobs: np.ndarray
 def test_a_cluster_without_workers(
     tmp_path: Path, blobs: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dgmm.cluster.WORKER_SECONDS", 1)
+    monkeypatch.setattr("dgmm.workers.WORKER_SECONDS", 1)
     zarr.create_array(tmp_path / "rows.zarr", data=blobs, chunks=(500, 3))
     with LocalCluster(n_workers=0, **QUIET) as cluster, Client(cluster) as client:
         with pytest.raises(ClusterError, match="no worker within 1 s"):
