@@ -20,6 +20,8 @@ Where a store that can't be reached is the cause, or a cluster, waiting may help
 A fit that did not converge is no error: it is scikit-learn's ``ConvergenceWarning``.
 """
 
+from typing import Final
+
 
 class DgmmError(Exception):
     """Any error dgmm raises on purpose."""
@@ -65,7 +67,7 @@ class PlanError(DgmmError):
     exit_code = 3
 
 
-UNREACHED = {"ConnectionError", "TimeoutError", "HTTPClientError", "ClientConnectionError"}
+UNREACHED: Final = {"ConnectionError", "TimeoutError", "HTTPClientError", "ClientConnectionError"}
 """What errors of the network are called, by Python, botocore and aiohttp."""
 
 

@@ -204,7 +204,8 @@ def _auto(found: Survey, setting: Setting, request: Request, samples: Samples | 
     stop = Stop(request.max_iter, request.tol or 0.0, target)
     enough = samples is not None and len(samples.sample.keys) >= RACEABLE * parameters
     if samples is None or request.given or not enough:
-        starts = [_start(found, setting, request) for _ in range(request.n_init)]
+        cautious = request.init_params == "auto"
+        starts = [_start(found, setting, request, cautious) for _ in range(request.n_init)]
         return [Squarem.of(setting, start, stop) for start in starts]
     track = samples.track(parameters, setting)
     starts = [_raced(track, request) for _ in range(request.n_init)]
@@ -249,14 +250,14 @@ def check(found: Survey, components: int) -> None:
         raise DataError("the rows are too large: their sums of squares overflow; rescale them")
 
 
-def _start(found: Survey, setting: Setting, request: Request) -> Mixture:
+def _start(found: Survey, setting: Setting, request: Request, cautious: bool = False) -> Mixture:
     """One first mixture (in the frame): what is given of it, the rest by ``init_params``."""
     weights, means, precisions = request.weights, request.means, request.precisions
     if weights is not None and means is not None and precisions is not None:
         return setting.frame.enter(given_mixture(request.structure, weights, means, precisions))
     method = "kmeans" if request.init_params == "auto" else request.init_params
     seed = seeding.seed(found, setting, request.components, method, request.random)
-    if request.strategy == "auto" and request.init_params == "auto":
+    if cautious:
         seed = seeding.cautious(seed, len(found.sample.keys))
     seed = setting.frame.leave(seed)
     weights = seed.weights if weights is None else weights

@@ -218,7 +218,7 @@ def plan_on(
         pass_bytes=dataset.rows * dataset.row_bytes,
         base_bytes=on.base + SLACK,
         thread_bytes=_thread_bytes(dataset, request),
-        shared_bytes=_statistics_bytes(dataset, request, threads)
+        shared_bytes=_alive_bytes(dataset, request, threads)
         + _sample_bytes(dataset, question, threads)
         + writes * _file_bytes(dataset, question),
         cache_bytes=0,
@@ -245,8 +245,7 @@ def memory_bytes(text: str | int) -> int:
 
 def _thread_bytes(dataset: Dataset, request: Request) -> int:
     """What a thread holds: a block, the next one being read, and the temporaries of a tile."""
-    columns = request.n_init * request.components
-    width = request.structure.centred.width(dataset.dims)
+    columns, width = _statistics_shape(dataset, request)
     survey = 8 * 6 * min(TILE, dataset.block_rows) * dataset.dims
     block = min(dataset.read_bytes, dataset.block_rows * dataset.row_bytes)
     parameters = 8 * columns * 2 * width  # as the compiled kernel wants them
@@ -255,18 +254,23 @@ def _thread_bytes(dataset: Dataset, request: Request) -> int:
 
 def tile_bytes(dataset: Dataset, request: Request) -> int:
     """The temporaries of a tile."""
-    columns = request.n_init * request.components
-    width = request.structure.centred.width(dataset.dims)
+    columns, width = _statistics_shape(dataset, request)
     return 3 * max(TILE_BYTES, 8 * (width + 2 * columns) * tile_rows(width + 2 * columns))
 
 
 def statistics_bytes(dataset: Dataset, request: Request) -> int:
     """The statistics of all components, and what they are taken about."""
-    columns = request.n_init * request.components
-    return 8 * columns * (request.structure.centred.width(dataset.dims) + dataset.dims)
+    columns, width = _statistics_shape(dataset, request)
+    return 8 * columns * (width + dataset.dims)
 
 
-def _statistics_bytes(dataset: Dataset, request: Request, threads: int) -> int:
+def _statistics_shape(dataset: Dataset, request: Request) -> tuple[int, int]:
+    """K of all starts, which share each sweep, and P."""
+    width = request.structure.centred.width(dataset.dims)
+    return request.n_init * request.components, width
+
+
+def _alive_bytes(dataset: Dataset, request: Request, threads: int) -> int:
     """Statistics alive at once: in the tree, waiting to be added, and in the making."""
     one = statistics_bytes(dataset, request)
     return one * (dataset.blocks.bit_length() + 5 * threads)
