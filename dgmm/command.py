@@ -175,7 +175,7 @@ def _logged(log: Log) -> Iterator[None]:
             logger.handlers = handlers
         own.setLevel(level)
         own.propagate = propagate
-        if log.alone:  # the last word is said; libraries may think of more as the process ends
+        if log.alone and not logging.root.handlers:  # the last word is said, whoever thinks of more
             logging.root.addHandler(logging.NullHandler())
 
 
