@@ -24,7 +24,7 @@ from dgmm.covariance import STRUCTURES
 from dgmm.dataset import BLOCK_BYTES, Dataset, open_dataset
 from dgmm.em import PRECISIONS
 from dgmm.engine import Meter
-from dgmm.errors import DataError
+from dgmm.errors import DataError, UsageError
 from dgmm.estimator import GaussianMixture, load
 from dgmm.fit import STRATEGIES
 from dgmm.kernel import ANSWERS
@@ -100,6 +100,11 @@ def main() -> None:
     help="How to find a start, on a sample of the rows; auto: a race of several.",
 )
 @click.option(
+    "--start",
+    metavar="PATH",
+    help="Begin at the parameters of this model (yesterday's, say) instead of looking for a start.",
+)
+@click.option(
     "--strategy",
     type=click.Choice(list(STRATEGIES)),
     default="auto",
@@ -156,6 +161,7 @@ def fit(
     output: str,
     weights: str | None,
     init: str,
+    start: str | None,
     strategy: str,
     seed: int,
     tol: float | None,
@@ -178,6 +184,8 @@ def fit(
     Example: dgmm fit rows.zarr -k 16 -o model.dgmm
     """
     _check_model_target(output, overwrite)
+    if start is not None and (init != "auto" or n_init > 1):
+        raise click.UsageError("--start is one start: leave out --init and --n-init")
     dataset = open_dataset(data, weights, missing=missing)
     model = GaussianMixture(
         components,
@@ -196,6 +204,7 @@ def fit(
         precision=precision,
         checkpoint=checkpoint,
         resume=resume,
+        **({} if start is None else _parameters(start, components, covariance)),
     )
     meter = Meter()
     with shown.watches() as watches, machines.client() as client:
@@ -205,6 +214,22 @@ def fit(
     model.save(output, overwrite=overwrite)
     _tell(_summary(model, output), json)
     _tell_end(shown.log, model, output)
+
+
+def _parameters(path: str, components: int, covariance: str) -> dict[str, Any]:
+    """Of the model at ``path``, as starting values; it must be of this size and structure."""
+    model = load(path)
+    found = (model.n_components, model.covariance_type)
+    if found != (components, covariance):
+        raise UsageError(
+            f"{path} has {found[0]} components and {found[1]} covariances; a fit that begins there "
+            f"has as many and the same, not {components} and {covariance}"
+        )
+    return {
+        "weights_init": model.weights_,
+        "means_init": model.means_,
+        "precisions_init": model.precisions_,
+    }
 
 
 def _numbers(context: click.Context, option: click.Parameter, text: str) -> list[int]:

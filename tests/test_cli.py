@@ -138,6 +138,25 @@ def test_fit_options(store: Path, blobs: np.ndarray, options: tuple[str, ...]) -
     np.testing.assert_array_equal(dgmm.load(store / "m.dgmm").means_, direct.means_)
 
 
+def test_a_fit_begins_at_a_model(store: Path, model: Path) -> None:
+    words = ("fit", "rows.zarr", "-o", "m.dgmm", "--quiet", "--start", model)
+    options = ("--strategy", "em", "--precision", "float64")
+    done = run(*words, "-k", 4, *options, cwd=store)
+    assert done.exit_code == 0, done.stderr
+    before, after = dgmm.load(model), dgmm.load(store / "m.dgmm")
+    assert after.lower_bounds_[0] == pytest.approx(before.lower_bound_, abs=1e-12)
+    for options, code, message in (
+        (("-k", 3), 2, "has 4 components and full covariances"),
+        (("-k", 4, "--covariance", "diag"), 2, "not 4 and diag"),
+        (("-k", 4, "--init", "random"), 2, "leave out --init"),
+        (("-k", 4, "--n-init", 2), 2, "leave out --init and --n-init"),
+        (("-k", 4, "--start", "rows.npy"), 3, "rows.npy is no"),
+    ):
+        refused = run(*words, *options, "--overwrite", cwd=store)
+        assert refused.exit_code == code
+        assert message in refused.stderr
+
+
 def test_plan(store: Path) -> None:
     planned = json.loads(run("plan", "rows.zarr", "-k", 16, "--json", cwd=store).stdout)
     assert planned["rows"] == 3000
