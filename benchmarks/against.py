@@ -8,7 +8,7 @@ import click
 from dask.system import CPU_COUNT
 
 from benchmarks import machine
-from benchmarks.contender import OTHERS, PEERS, interpreters
+from benchmarks.contender import OTHERS, PEERS, python_option
 from benchmarks.match import SCORED_ITERATIONS, Manner, matches, measure, write
 from benchmarks.table import Cell, show
 from benchmarks.timing import ROUNDS
@@ -40,14 +40,7 @@ far as "dgmm" says."""
     help="Only this: 1 is 1M x 8, K = 16; 2 is 1M x 32, K = 16; 3 is 200k x 64, K = 64.",
 )
 @click.option("--scale", type=float, help="Of the numbers of rows.  [default: 1; quick: 0.1]")
-@click.option(
-    "--python",
-    "pythons",
-    multiple=True,
-    metavar="NAME=PATH",
-    callback=lambda context, option, words: interpreters(words),
-    help="The Python in which a peer is installed.  [default: this one]",
-)
+@python_option
 @click.option("--threads", default=CPU_COUNT, show_default="all processors")
 @click.option("--rounds", default=ROUNDS, show_default=True, help="In which they take turns.")
 @click.option("--seconds", default=2.0, show_default=True, help="What is timed takes about that.")
@@ -71,14 +64,12 @@ def peers(
     full_only: bool,
     quick: bool,
 ) -> None:
-    r"""An EM iteration of dgmm against one of each peer.
+    """An EM iteration of dgmm against one of each peer.
 
     From the same start, in turn. Each runs in a process of its own. A peer that is not installed is
     named as missing, with what installs it; it may be in an environment of its own.
 
-    \b
-    Example:
-      python -m benchmarks peers --case 1 --python onedal=envs/onedal/bin/python
+    Example: python -m benchmarks peers --case 1 --python onedal=envs/onedal/bin/python
     """
     scale, seconds = scale or (0.1 if quick else 1.0), 0.2 if quick else seconds
     manner = Manner(pythons, threads, rounds, seconds, budget)

@@ -139,6 +139,16 @@ def interpreters(given: tuple[str, ...]) -> dict[str, str]:
     return named
 
 
+python_option = click.option(
+    "--python",
+    "pythons",
+    multiple=True,
+    metavar="NAME=PATH",
+    callback=lambda context, option, words: interpreters(words),
+    help="The Python in which a peer is installed.  [default: this one]",
+)
+
+
 def _pipe(pipe: IO[str] | None) -> IO[str]:
     assert pipe is not None
     return pipe

@@ -14,7 +14,7 @@ import numpy as np
 import sklearn.mixture
 
 import dgmm
-from benchmarks.contender import Program, Unavailable, contender, interpreters
+from benchmarks.contender import Program, Unavailable, contender, python_option
 from benchmarks.exact import Array, Parameters, em, error
 from benchmarks.table import Cell, show
 from benchmarks.timing import say
@@ -336,23 +336,14 @@ def rough(error: float) -> str:
     type=click.Choice(list(CASES)),
     help="Only this one; may be given more than once.",
 )
-@click.option(
-    "--python",
-    "pythons",
-    multiple=True,
-    metavar="NAME=PATH",
-    callback=lambda context, option, words: interpreters(words),
-    help="The Python in which Spark is installed.  [default: this one]",
-)
+@python_option
 def torture(names: tuple[str, ...], pythons: dict[str, str]) -> None:
-    r"""Data on which formulas fail, against sixty digits.
+    """Data on which formulas fail, against sixty digits.
 
     Offsets, condition numbers, extremes of floats, degenerate rows and columns: what dgmm,
     scikit-learn and Spark make of them, from the same start.
 
-    \b
-    Example:
-      python -m benchmarks torture --python spark=envs/spark/bin/python
+    Example: python -m benchmarks torture --python spark=envs/spark/bin/python
     """
     spark = partial(by_spark, python=pythons["spark"])
     programs: dict[str, Fit] = {"dgmm": by_dgmm, "scikit-learn": by_sklearn, "spark": spark}
