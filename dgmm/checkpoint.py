@@ -1,5 +1,7 @@
 """Checkpoints: a fit that is killed goes on where it was, and ends with the same bits.
 
+So does a selection, where there are several candidates' walks in place of one fit's.
+
 A checkpoint is a directory, local or at a URL, of immutable files, one for each pass::
 
     pass-000001.dgmm     the survey, its sample, the state of the random numbers; kept for good
@@ -30,10 +32,10 @@ import json
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from importlib.metadata import version
 from math import inf
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 
@@ -42,9 +44,10 @@ from dgmm.covariance import STRUCTURES, Structure
 from dgmm.dataset import Dataset
 from dgmm.em import Setting, State, Stop, Textbook, Trial, Walk
 from dgmm.errors import CheckpointError, DataError, ModelFileError
-from dgmm.fit import Progress, Request
+from dgmm.fit import Request
 from dgmm.ladder import Anchored, Rung, Samples
 from dgmm.mixture import Mixture
+from dgmm.selection import Candidate
 from dgmm.squarem import Squarem
 from dgmm.statistics import Statistics
 from dgmm.storage import Arrays
@@ -75,8 +78,25 @@ log = logging.getLogger("dgmm")
 Fingerprint = dict[str, Any]
 
 
-def fingerprint(dataset: Dataset, request: Request, seed: Any) -> Fingerprint:
-    """What is fitted to what.  ``seed`` is ``random_state`` as it was given."""
+class Reached(Protocol):
+    """Where a fit or a selection stands; see ``fit.Progress`` and ``selection.Standings``."""
+
+    @property
+    def passes(self) -> int: ...
+
+    @property
+    def found(self) -> Survey: ...
+
+    @property
+    def reached(self) -> dict[str, Any]:
+        """What is to be kept, by name; nothing after the first sweep."""
+
+
+def fingerprint(dataset: Dataset, request: Request, seed: Any, **other: Any) -> Fingerprint:
+    """What is fitted to what.  ``seed`` is ``random_state`` as it was given.
+
+    ``other`` has what is other than in ``request``, or more.
+    """
     given = {"weights": request.weights, "means": request.means, "precisions": request.precisions}
     plain = {
         name: getattr(request, name)
@@ -103,6 +123,7 @@ def fingerprint(dataset: Dataset, request: Request, seed: Any) -> Fingerprint:
             for block in [dataset.block(index)]
             for part in (block.rows, block.weights)
         ],
+        **other,
     }
 
 
@@ -113,7 +134,7 @@ def _digest(array: Any) -> str | None:
 
 
 class Checkpoint:
-    """The checkpoint of one fit.
+    """The checkpoint of one fit or selection.
 
     ``resume`` says where it stands, ``save`` what was reached; both raise ``CheckpointError``.
     """
@@ -152,16 +173,14 @@ class Checkpoint:
         log.info("going on after pass %d, from %s", self._newest, self._url)
         return latest
 
-    def save(self, progress: Progress, random: Any = None) -> None:
+    def save(self, progress: Reached, random: Any = None) -> None:
         """Write what a pass has reached; ``random`` is the generator, after the first pass."""
         arrays: Arrays = {}
-        if not progress.walks:
+        header = {name: _encode(each, arrays) for name, each in progress.reached.items()}
+        if not header:
             name, keys, *numbers = random.get_state()
             header = {"found": _encode(progress.found, arrays), "random": [name, *numbers]}
             arrays["random"] = keys
-        else:
-            walks = [_encode(walk, arrays) for walk in progress.walks]
-            header = {"walks": walks, "nearby": progress.nearby}
         numbers = self._fence()
         number = progress.passes
         if number in self._damaged:
@@ -239,10 +258,10 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Saved:
-    """Where a fit stopped; see ``fit.Resumed``.
+    """Where a fit or a selection stopped; see ``fit.Resumed`` and ``selection.Resumed``.
 
     ``header`` and ``arrays`` are those of the last pass.  The first one's hold the random numbers,
-    any other's the walks.
+    any other's the walks, or the candidates.
     """
 
     passes: int
@@ -252,10 +271,17 @@ class Saved:
 
     @property
     def nearby(self) -> int:
-        spent = self.header.get("nearby", 0)
-        if type(spent) is not int or spent < 0:
-            raise CheckpointError(f"a checkpoint says that {spent!r} rows were evaluated")
-        return spent
+        return self._count("nearby")
+
+    @property
+    def rounds(self) -> int:
+        return self._count("rounds")
+
+    def _count(self, name: str) -> int:
+        count = self.header.get(name, 0)
+        if type(count) is not int or count < 0:
+            raise CheckpointError(f"a checkpoint says {count!r} for {name}, which is no count")
+        return count
 
     def restore(self, random: Any) -> None:
         if self.passes > 1:
@@ -271,12 +297,33 @@ class Saved:
     def walks(self, setting: Setting, samples: Samples | None) -> tuple[Walk, ...]:
         if self.passes == 1:
             return ()
-        walks = _decode(self.header.get("walks"), self.arrays, _Known(setting, samples))
+        return self._walks(self.header.get("walks"), setting, samples)
+
+    def _walks(self, told: Any, setting: Setting, samples: Samples | None) -> tuple[Walk, ...]:
+        walks = _decode(told, self.arrays, _Known(setting, samples))
         if not isinstance(walks, tuple) or not walks:
             raise CheckpointError("a checkpoint holds no walks; start over with resume=False")
         if not all(isinstance(walk, Walk) for walk in walks):
             raise CheckpointError("a checkpoint holds other things than walks")
         return walks
+
+    def candidates(self, entrants: list[Candidate], samples: Samples) -> list[Candidate]:
+        if self.passes == 1:
+            return entrants
+        try:
+            return [
+                replace(
+                    each,
+                    walks=self._walks(walks, each.setting, samples),
+                    value=float(value),
+                    dropped=None if dropped is None else int(dropped),
+                )
+                for each, (walks, value, dropped) in zip(
+                    entrants, self.header["candidates"], strict=True
+                )
+            ]
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"a checkpoint holds no such candidates: {error!r}") from error
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from dgmm.options import (
     Machines,
     Shown,
     cache_option,
+    checkpoint_option,
     data_argument,
     json_option,
     machine_options,
@@ -44,6 +45,7 @@ from dgmm.options import (
     overwrite_option,
     quiet_option,
     reg_covar_option,
+    resume_option,
     seed_option,
     shown_options,
     weights_option,
@@ -135,17 +137,8 @@ def main() -> None:
     show_default=True,
     help="auto: single in early passes, where a bound shows it to be good enough.",
 )
-@click.option(
-    "--checkpoint",
-    metavar="PATH",
-    help="A directory where each pass leaves what it reached; the same command goes on from there.",
-)
-@click.option(
-    "--resume/--no-resume",
-    default=True,
-    show_default=True,
-    help="Go on from the checkpoint, or begin anew in its place.",
-)
+@checkpoint_option
+@resume_option
 @machine_options
 @memory_option
 @cache_option
@@ -292,6 +285,8 @@ def _structures(context: click.Context, option: click.Parameter, text: str) -> l
 @seed_option
 @max_iter_option
 @reg_covar_option
+@checkpoint_option
+@resume_option
 @machine_options
 @memory_option
 @cache_option
@@ -311,6 +306,8 @@ def select(
     seed: int,
     max_iter: int,
     reg_covar: float,
+    checkpoint: str | None,
+    resume: bool,
     machines: Machines,
     memory: str | None,
     cache: str,
@@ -336,6 +333,8 @@ def select(
         n_jobs=machines.threads,
         memory=memory,
         cache=cache,
+        checkpoint=checkpoint,
+        resume=resume,
     )
     search = MixtureSearch(
         template, n_components=components, covariance_type=covariance, criterion=criterion

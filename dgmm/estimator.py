@@ -336,11 +336,14 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         dataset, request = self._prepare(X, sample_weight)
         return pods(dataset, request, workers, threads, self.memory, self.cache)
 
-    def _checkpoint(self, dataset: Dataset, request: Request) -> Checkpoint | None:
-        """Where passes are kept, if anywhere; empty if the fit shall not go on from there."""
+    def _checkpoint(self, dataset: Dataset, request: Request, **other: Any) -> Checkpoint | None:
+        """Where passes are kept, if anywhere; empty if the fit shall not go on from there.
+
+        ``other`` is what tells it from that of a fit of ``request``.
+        """
         if self.checkpoint is None:
             return None
-        of = fingerprint(dataset, request, self.random_state)
+        of = fingerprint(dataset, request, self.random_state, **other)
         checkpoint = Checkpoint(str(self.checkpoint), of)
         if not self.resume:
             checkpoint.discard()

@@ -120,6 +120,11 @@ class Progress:
     resumed: bool = False
 
     @property
+    def reached(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it, by name; nothing after the first sweep."""
+        return {"walks": self.walks, "nearby": self.nearby} if self.walks else {}
+
+    @property
     def best(self) -> Walk:
         """The walk with the highest objective."""
         return em.best_of(self.walks)

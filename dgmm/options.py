@@ -187,6 +187,17 @@ reg_covar_option = click.option(
     show_default=True,
     help="Added to the variances.",
 )
+checkpoint_option = click.option(
+    "--checkpoint",
+    metavar="PATH",
+    help="A directory where each pass leaves what it reached; the same command goes on from there.",
+)
+resume_option = click.option(
+    "--resume/--no-resume",
+    default=True,
+    show_default=True,
+    help="Go on from the checkpoint, or begin anew in its place.",
+)
 model_options = _together(
     click.option(
         "-k",

@@ -127,7 +127,7 @@ def _timed(steps: Iterable[Step]) -> Iterator[tuple[Step, int, float]]:
     last, passes = time.perf_counter(), 0
     for step in steps:
         now = time.perf_counter()
-        sweeps = 0 if isinstance(step, Progress) and step.resumed else step.passes - passes
+        sweeps = 0 if step.resumed else step.passes - passes
         yield step, sweeps * step.found.rows, now - last
         last, passes = now, step.passes
 

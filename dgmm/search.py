@@ -16,7 +16,7 @@ from dgmm.dataset import Dataset
 from dgmm.errors import UsageError
 from dgmm.estimator import Data, GaussianMixture
 from dgmm.fit import Progress, Request
-from dgmm.plan import Plan, plan
+from dgmm.plan import Plan
 from dgmm.selection import CRITERIA, Candidate, Standings
 from dgmm.selection import select as run
 
@@ -30,7 +30,7 @@ class MixtureSearch(MetaEstimatorMixin, BaseEstimator):
     Parameters
     ----------
     estimator : GaussianMixture, optional
-        Whose other parameters all candidates have.  A search keeps no checkpoint: one is refused.
+        Whose other parameters all candidates have.  Its checkpoint is one of the whole search.
     n_components : iterable of int, default=range(1, 11)
     covariance_type : str or iterable of str, default="full"
     criterion : {"bic", "aic", "icl", "heldout"}, default="bic"
@@ -91,7 +91,7 @@ class MixtureSearch(MetaEstimatorMixin, BaseEstimator):
         models = self._models()
         dataset, requests = _prepared(models, X, sample_weight)
         client = client or engine.active_client()
-        template = models[0]
+        template = self._template
         planned = planned or _planned(template, dataset, requests, client)
         planned.check()
         began = time.perf_counter()
@@ -100,9 +100,20 @@ class MixtureSearch(MetaEstimatorMixin, BaseEstimator):
         question = max(questions, key=lambda each: each.sample)
         question = replace(question, pairs=any(each.pairs for each in questions))
         swept = engine.over(dataset, client, template._threads, meter, planned.cache_bytes)
+        kept = template._checkpoint(
+            dataset,
+            requests[0],
+            components=[each.components for each in requests],
+            covariance_type=[each.structure.name for each in requests],
+            criterion=self.criterion,
+        )
+        resumed = None if kept is None else kept.resume()
         with closing(swept) as sweep:
-            standings = run(sweep, requests, question, template._nearby, CRITERIA[self.criterion])
+            criterion = CRITERIA[self.criterion]
+            standings = run(sweep, requests, question, template._nearby, criterion, resumed)
             for last in engine.each_on_one_blas_thread(standings):
+                if kept is not None and (resumed is None or last.passes > resumed.passes):
+                    kept.save(last, requests[0].random)
                 yield last
         self._keep(last, models, planned, time.perf_counter() - began)
         self.best_estimator_._warn(max(walk.fell for walk in last.best.walks))
@@ -111,7 +122,11 @@ class MixtureSearch(MetaEstimatorMixin, BaseEstimator):
         """What ``fit`` would need for ``X``, worked out without fitting."""
         models = self._models()
         dataset, requests = _prepared(models, X, sample_weight)
-        return _planned(models[0], dataset, requests, client or engine.active_client())
+        return _planned(self._template, dataset, requests, client or engine.active_client())
+
+    @property
+    def _template(self) -> GaussianMixture:
+        return GaussianMixture() if self.estimator is None else self.estimator
 
     def _models(self) -> list[GaussianMixture]:
         """The candidates, not yet fitted."""
@@ -120,12 +135,7 @@ class MixtureSearch(MetaEstimatorMixin, BaseEstimator):
         counts = list(self.n_components)
         if not kinds or not counts:
             raise UsageError("there is nothing to choose from: no n_components or covariance_type")
-        template = GaussianMixture() if self.estimator is None else self.estimator
-        if template.checkpoint is not None:
-            raise UsageError(
-                f"a search keeps no checkpoint, and its estimator has checkpoint="
-                f"{str(template.checkpoint)!r}: leave it out, and fit best_params_ with one"
-            )
+        template = clone(self._template).set_params(checkpoint=None)  # that is the search's
         return [
             clone(template).set_params(n_components=count, covariance_type=kind)
             for kind in kinds
@@ -224,8 +234,7 @@ def _planned(
     template: GaussianMixture, dataset: Dataset, requests: list[Request], client: Client | None
 ) -> Plan:
     """The plan of all ``requests`` side by side."""
-    together = _together(requests, dataset.dims)
-    return plan(dataset, together, client, template._threads, template.memory, template.cache)
+    return template._planned(dataset, _together(requests, dataset.dims), client)
 
 
 def _together(requests: list[Request], dims: int) -> Request:

@@ -18,12 +18,12 @@ parameters:
   the fit does not see.
 
 The last two are measured by sweeps of their own: after the first, second, fourth, eighth ... sweep
-of the candidates, to drop the losers, and at the end.
+of the candidates, to drop the losers, and after the last.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 
@@ -141,7 +141,7 @@ class Candidate:
     request : Request
     setting : Setting
     walks : tuple of Walk
-        Its starts'.
+        Its starts'; empty before they are made.
     value : float
         Its criterion as it stands; infinity if unknown.
     dropped : int or None
@@ -150,7 +150,7 @@ class Candidate:
 
     request: Request
     setting: Setting
-    walks: tuple[Walk, ...]
+    walks: tuple[Walk, ...] = ()
     value: float = np.inf
     dropped: int | None = None
 
@@ -172,12 +172,37 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Standings:
-    """Where a selection stands after a sweep."""
+    """Where a selection stands after a round: a sweep of all that run, and one to measure them.
+
+    Attributes
+    ----------
+    passes : int
+        Sweeps so far.
+    found : Survey
+    candidates : tuple of Candidate
+        Empty after the first sweep.
+    nearby : int
+        Rows of the sample evaluated so far, times components.
+    rounds : int
+        So far; the survey is none.
+    resumed : bool
+        Whether the selection goes on from here, and no sweep was made to get here.
+    """
 
     passes: int
     found: Survey
     candidates: tuple[Candidate, ...] = ()
     nearby: int = 0
+    rounds: int = 0
+    resumed: bool = False
+
+    @property
+    def reached(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it, by name; nothing after the first sweep."""
+        if not self.candidates:
+            return {}
+        candidates = tuple((each.walks, each.value, each.dropped) for each in self.candidates)
+        return {"candidates": candidates, "nearby": self.nearby, "rounds": self.rounds}
 
     @property
     def best(self) -> Candidate:
@@ -186,12 +211,40 @@ class Standings:
         return min(stayed, key=lambda each: each.value)
 
 
+class Resumed(Protocol):
+    """Where a selection stopped that is to go on.
+
+    Attributes
+    ----------
+    passes, found, nearby, rounds
+        As in ``Standings``.
+    """
+
+    @property
+    def passes(self) -> int: ...
+
+    @property
+    def found(self) -> Survey: ...
+
+    @property
+    def nearby(self) -> int: ...
+
+    @property
+    def rounds(self) -> int: ...
+
+    def restore(self, random: Any) -> None:
+        """Put the random numbers where they were, if walks are still to be begun."""
+
+    def candidates(self, entrants: list[Candidate], samples: Samples) -> list[Candidate]:
+        """The ``entrants`` as they stood, if they have begun."""
+
+
 class _Counted:
     """A sweep over the rows to be fitted, or those held out, that counts its calls."""
 
-    def __init__(self, sweep: Sweep, holds_out: bool, seed: int) -> None:
+    def __init__(self, sweep: Sweep, holds_out: bool, seed: int, passes: int) -> None:
         self._sweep, self._holds_out, self._seed = sweep, holds_out, seed
-        self.passes = 0
+        self.passes = passes
 
     def __call__(self, fn: Callable[[Block, Any], Any], given: Any, held: bool = False) -> Any:
         self.passes += 1
@@ -204,42 +257,60 @@ def select(
     question: Question,
     nearby: Nearby,
     criterion: Criterion,
+    resumed: Resumed | None = None,
 ) -> Iterator[Standings]:
-    """Fit what ``requests`` ask for and choose by ``criterion``; yields after every sweep of all.
+    """Fit what ``requests`` ask for and choose by ``criterion``; yields after every round.
 
     ``question`` is the survey's, the largest that any of them asks.  Raises ``DataError`` as a fit
-    does.
+    does.  A selection that is ``resumed`` yields where it stopped first, without a sweep.
     """
-    counted = _Counted(sweep, criterion.holds_out, question.seed)
-    found = counted(survey, question)
+    done = 0 if resumed is None else resumed.passes
+    counted = _Counted(sweep, criterion.holds_out, question.seed, done)
+    found = counted(survey, question) if resumed is None else resumed.found
     check(found, max(request.components for request in requests))
-    yield Standings(1, found)
     samples = Samples(representative(found), found.weighted, nearby)
-    candidates = _starting(found, requests, samples)
-    rounds = 0
+    candidates, rounds = _entrants(found, requests), 0
+    if resumed is not None:
+        for request in requests:
+            resumed.restore(request.random)
+        candidates, rounds = resumed.candidates(candidates, samples), resumed.rounds
+        samples.cost.densities = resumed.nearby
+
+    def standings(resumed: bool = False) -> Standings:
+        begun = tuple(each for each in candidates if each.walks)
+        return Standings(counted.passes, found, begun, samples.cost.densities, rounds, resumed)
+
+    yield standings(resumed is not None)
+    if not rounds:
+        candidates = [_started(each, found, samples) for each in candidates]
     while any(each.running for each in candidates):
         candidates = _advanced(counted, candidates)
         rounds += 1
-        if criterion.measure is None or rounds.bit_count() == 1:
+        ended = not any(each.running for each in candidates)
+        if criterion.measure is None or ended or rounds.bit_count() == 1:
             candidates = _valued(counted, criterion, candidates, found.weight)
             candidates = _dropped(criterion, candidates, found.weight, counted.passes)
-        yield Standings(counted.passes, found, tuple(candidates), samples.cost.densities)
-    if criterion.measure is not None:
-        candidates = _valued(counted, criterion, candidates, found.weight)
-        yield Standings(counted.passes, found, tuple(candidates), samples.cost.densities)
+        yield standings()
 
 
-def _starting(found: Survey, requests: Sequence[Request], samples: Samples) -> list[Candidate]:
-    """The candidates before their first sweep, in one frame for all."""
+def _entrants(found: Survey, requests: Sequence[Request]) -> list[Candidate]:
+    """The candidates without walks, in one frame for all."""
     isotropic = [each.structure for each in requests if each.structure.isotropic]
     frame = em.frame_of(found, (isotropic or [requests[0].structure])[0])
-    candidates = []
-    for request in requests:
-        settled = (request.kernel, request.precision, frame)
-        setting = Setting.of(found, request.structure, request.reg_covar, *settled)
-        walks = STRATEGIES[request.strategy](found, setting, request, samples)
-        candidates.append(Candidate(request, setting, tuple(walks)))
-    return candidates
+    return [
+        Candidate(
+            each,
+            Setting.of(found, each.structure, each.reg_covar, each.kernel, each.precision, frame),
+        )
+        for each in requests
+    ]
+
+
+def _started(candidate: Candidate, found: Survey, samples: Samples) -> Candidate:
+    """The candidate with its walks, before their first sweep."""
+    request = candidate.request
+    walks = STRATEGIES[request.strategy](found, candidate.setting, request, samples)
+    return replace(candidate, walks=tuple(walks))
 
 
 def _advanced(sweep: Sweep, candidates: list[Candidate]) -> list[Candidate]:

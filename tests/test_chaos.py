@@ -144,6 +144,21 @@ def test_a_driver_killed_again_and_again(
     assert not list((place / "passes").glob("*.partial"))
 
 
+def test_a_selection_killed_again_and_again(place: Path) -> None:
+    words = ("select", "rows.zarr", "-k", "2..5", "-o", "best.dgmm", "--overwrite")
+    finish(start(*words, "--seed", "1", cwd=place))
+    expected, rng = load(place / "best.dgmm"), random.Random(0)
+    for _ in range(4):
+        process = start(*words, "--seed", "1", "--checkpoint", "passes", cwd=place)
+        process.stderr.readline()
+        time.sleep(rng.uniform(0, 1))
+        process.kill()
+        end(process)
+    told = finish(start(*words, "--seed", "1", "--checkpoint", "passes", cwd=place))
+    assert "going on after pass" in told
+    assert_same(place / "best.dgmm", expected)
+
+
 KILLED_WITHIN = """
 import os, signal, sys
 calls, last = 0, int(sys.argv.pop(1))

@@ -1,6 +1,8 @@
 """Many mixtures in the sweeps of one fit: the choice is that of separate fits."""
 
 import json
+import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +10,24 @@ import numpy as np
 import pytest
 import zarr
 from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from scipy.special import logsumexp
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from test_checkpoint import values
 from test_strategies import overlapping
 
-from dgmm import GaussianMixture, MixtureSearch, UsageError, load, select
+from dgmm import (
+    CheckpointError,
+    GaussianMixture,
+    MixtureSearch,
+    UsageError,
+    load,
+    select,
+    storage,
+)
+from dgmm.checkpoint import FORMAT
 from dgmm.cli import main
 from dgmm.covariance import STRUCTURES
 from dgmm.selection import HELD
@@ -139,12 +154,102 @@ def test_works_like_scikit_learns_searches(rows: np.ndarray) -> None:
         ({"n_components": []}, "nothing to choose from"),
         ({"n_components": [0]}, "n_components must be an integer of at least 1"),
         ({"covariance_type": ["round"]}, "covariance_type must be one of"),
-        ({"estimator": GaussianMixture(checkpoint="passes")}, "checkpoint='passes': leave it out"),
     ],
 )
 def test_bad_questions(wrong: dict[str, Any], said: str, rows: np.ndarray) -> None:
     with pytest.raises(UsageError, match=said):
         MixtureSearch(**wrong).fit(rows)
+
+
+@pytest.mark.parametrize(
+    ("criterion", "more"),
+    [
+        ("bic", {"random_state": 0}),
+        ("icl", {"random_state": np.random.RandomState(5), "strategy": "em", "n_init": 2}),
+        ("heldout", {"random_state": 0, "cache": "none"}),
+    ],
+)
+def test_it_goes_on_from_every_pass_to_the_same_bits(
+    criterion: str, more: dict[str, Any], rows: np.ndarray, tmp_path: Path
+) -> None:
+    def search(place: Path | None) -> MixtureSearch:
+        template = GaussianMixture(checkpoint=place, max_iter=6, resolution=1.0, **more)
+        kinds = ["full", "tied"]
+        return MixtureSearch(
+            template, n_components=[2, 4, 6], covariance_type=kinds, criterion=criterion
+        )
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        steps = [step.passes for step in search(None).fit_passes(rows)]
+        expected = search(None).fit(rows)
+        assert len(steps) > 2
+        for passes in steps:
+            place = tmp_path / str(passes)
+            walking = search(place).fit_passes(rows)
+            assert next(step for step in walking if step.passes == passes)
+            walking.close()
+            found = search(place)
+            going = list(found.fit_passes(rows))
+            assert [step.passes for step in going] == steps[steps.index(passes) :]
+            assert going[0].resumed
+            assert found.results_ == expected.results_
+            assert found.passes_ == expected.passes_
+            assert found.best_score_ == expected.best_score_
+            one, other = found.best_estimator_, expected.best_estimator_
+            np.testing.assert_array_equal(one.means_, other.means_)
+            np.testing.assert_array_equal(one.covariances_, other.covariances_)
+            assert one.lower_bounds_ == other.lower_bounds_
+            assert one.checkpoint is None
+
+
+def test_a_checkpoint_of_another_selection_or_of_a_fit_is_refused(
+    rows: np.ndarray, tmp_path: Path
+) -> None:
+    place, some = tmp_path / "passes", rows[:5000]
+    given = {"random_state": 0, "checkpoint": place}
+    select(some, [2, 3], **given)
+    for counts, kinds, criterion, said in (
+        ([2, 4], "full", "bic", r"components is \[2, 4\], was \[2, 3\]"),
+        ([2, 3], ["full", "diag"], "bic", "covariance_type"),
+        ([2, 3], "full", "aic", "criterion is aic, was bic"),
+    ):
+        with pytest.raises(CheckpointError, match=said):
+            select(some, counts, kinds, criterion, **given)
+    with pytest.raises(CheckpointError, match=r"components is 2, was \[2, 3\]"):
+        GaussianMixture(2, **given).fit(some)
+    select(some, [2, 4], resume=False, **given)
+    GaussianMixture(2, resume=False, **given).fit(some)
+    with pytest.raises(CheckpointError, match=r"components is \[2, 3\], was 2"):
+        select(some, [2, 3], **given)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_candidates_of_another_kind_are_errors(
+    data: st.DataObject, rows: np.ndarray, tmp_path: Path
+) -> None:
+    """Whole files of a checkpoint, with a right checksum, that say something else."""
+    place, whole = tmp_path / "passes", tmp_path / "whole"
+    if not whole.exists():
+        select(rows[:2000], [1, 2], random_state=0, checkpoint=whole)
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(whole, place)
+    newest = max(place.iterdir())
+    arrays, header = storage.read(str(newest), FORMAT)
+    name = data.draw(st.sampled_from(["candidates", "rounds"]))
+    candidates = header["candidates"]
+    broken = st.sampled_from([[], candidates[:1], candidates * 2, [[[], 0.0, None]] * 2])
+    header[name] = data.draw(broken | values)
+    newest.unlink()
+    storage.create(str(newest), FORMAT, arrays, header)
+    try:
+        select(rows[:2000], [1, 2], random_state=0, checkpoint=place)
+    except CheckpointError:
+        return
+    assert name == "rounds"
 
 
 def test_the_command(rows: np.ndarray, tmp_path: Path) -> None:
@@ -162,6 +267,11 @@ def test_the_command(rows: np.ndarray, tmp_path: Path) -> None:
     again = CliRunner().invoke(main, [*words, "--overwrite"])
     assert again.exit_code == 0, again.output
     assert "left after" in again.stdout
+    robust = [*words, "--overwrite", "--json", "--checkpoint", str(tmp_path / "passes")]
+    first, second = (CliRunner().invoke(main, robust) for _ in range(2))
+    assert json.loads(first.stdout)["candidates"] == told["candidates"]
+    assert json.loads(second.stdout)["candidates"] == told["candidates"]
+    assert "going on after pass" in second.stderr
     for bad in ("x", "0..3", "4-8", ""):
         refused = CliRunner().invoke(main, ["select", str(store), "-k", bad, "-o", "m.dgmm"])
         assert refused.exit_code == 2, bad
