@@ -46,3 +46,7 @@ __all__ = [
     "open_dataset",
     "select",
 ]
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

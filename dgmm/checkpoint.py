@@ -250,9 +250,12 @@ class Checkpoint:
                 else f"{name} is {self._of[name]}, was {there.get(name)}"
                 for name in unlike
             )
+            ends = set(unlike) <= {"max_iter", "tol", "resolution"}
             raise CheckpointError(
                 f"{self._url} is the checkpoint of another fit: {told}. Run that one, choose "
                 "another checkpoint, or start over (resume=False, --no-resume)"
+                + "; a new fit can begin at its model (--start, warm_start)"
+                * ends
             )
 
 

@@ -205,7 +205,7 @@ def fit(
         steps = model.fit_passes(dataset, client=client, meter=meter, planned=planned)
         progress.run(progress.of_fit(steps), planned, meter, *watches)
     model.save(output, overwrite=overwrite)
-    _tell(_summary(model, output), json)
+    _tell_model(model, output, json)
     _tell_end(shown.log, model, output)
 
 
@@ -347,18 +347,19 @@ def select(
     search.best_estimator_.save(output, overwrite=overwrite)
     if plot is not None:
         report.criteria_figure(search.results_, criterion).savefig(plot)
-    summary = {"criterion": criterion, **_summary(search.best_estimator_, output)}
     if json:
+        summary = {"criterion": criterion, **_summary(search.best_estimator_, output)}
         click.echo(dumps({**summary, "candidates": search.results_}))
     else:
         _show_candidates(search.results_, criterion)
-        _tell(summary, json)
+        _tell_model(search.best_estimator_, output, json)
     _tell_end(shown.log, search.best_estimator_, output)
 
 
 def _show_candidates(results: list[dict[str, Any]], criterion: str) -> None:
     """A table of a search's candidates, the best first."""
-    table = Table("components", "covariance", "parameters", criterion, "score", "left after")
+    names = ("components", "covariance", "parameters", criterion, "score", "dropped after pass")
+    table = Table(*names)
     for each in sorted(results, key=lambda each: float(each[criterion])):
         table.add_row(
             str(each["n_components"]),
@@ -491,7 +492,7 @@ def update(
         )
     fitted.update(fitted.summary_ + found)
     fitted.save(output, overwrite=overwrite)
-    _tell(_summary(fitted, output), json)
+    _tell_model(fitted, output, json)
 
 
 @main.command(cls=Command, epilog=EXIT_CODES)
@@ -511,7 +512,7 @@ def show(model: str, json: bool) -> None:
         }
         click.echo(dumps(described))
         return
-    _tell(_summary(fitted, model), as_json=False)
+    _tell_model(fitted, model, as_json=False)
     console = Console()
     shown = min(mixture.dims, max(1, (console.width - 22) // 19))
     names = list(getattr(fitted, "feature_names_in_", [f"x{j}" for j in range(mixture.dims)]))
@@ -633,6 +634,37 @@ def _tell_end(log: str, model: GaussianMixture, path: str) -> None:
     LOGS[log].say("done", model=path, **info, **ended)
 
 
+def _tell_model(model: GaussianMixture, path: str, as_json: bool) -> None:
+    """Print how a model was fitted: all as JSON, or for a person what matters first."""
+    if as_json:
+        click.echo(dumps(_summary(model, path)))
+        return
+    info, mixture = model.fit_info_, model.mixture_
+    lines = {
+        "model": path,
+        "mixture": f"{mixture.components} components, {mixture.structure.name}, of "
+        f"{mixture.dims} features",
+        "rows": f"{info['rows']:,}",
+    }
+    if "score" in info:
+        lines["score"] = f"{info['score']:.9g} nats a row"
+        lines["passes"] = f"{info['passes']} in {info['seconds']:.1f} s"
+        lines["converged"] = _end(model)
+    else:
+        lines["objective"] = f"{info['objective']:.9g} nats a row, or more"
+    for fate in ("vanished", "collapsed"):
+        if info[fate]:
+            lines[fate] = ", ".join(map(str, info[fate]))
+    _tell(lines, as_json=False)
+
+
+def _end(model: GaussianMixture) -> str:
+    """Whether a fit has converged, and by what."""
+    gap = model.fit_info_["estimated_gap"]
+    left = "" if gap is None else f"; an estimated {gap:.1e} nats a row left to gain"
+    return ("yes" if model.converged_ else f"no, after {model.n_iter_} iterations") + left
+
+
 def _tell(values: dict[str, Any], as_json: bool) -> None:
     """Print ``values`` as JSON, or as lines for a person."""
     if as_json:
@@ -640,8 +672,6 @@ def _tell(values: dict[str, Any], as_json: bool) -> None:
         return
     width = max(map(len, values))
     for name, value in values.items():
-        if value == []:
-            continue
         shown = f"{value:.12g}" if isinstance(value, float) else value
         click.echo(f"{name:<{width}}  {shown}")
 
@@ -674,12 +704,13 @@ def _show_plan(planned: Plan) -> None:
     table = Table(show_header=False, title=f"Plan for {planned.source}", title_justify="left")
     block = f"largest {planned.block_rows:,} rows, {format_bytes(planned.block_bytes)}"
     machines = f"worker processes: {planned.workers}, threads of each: {planned.threads}"
+    each = -(-planned.blocks // planned.tasks)
     for name, value in (
         ("rows x columns", f"{planned.rows:,} x {planned.columns}"),
         ("components", f"{planned.components}"),
         ("engine", f"{planned.engine}; {machines}"),
         ("blocks", f"{planned.blocks:,}; {block}"),
-        ("tasks per pass", f"{planned.tasks:,}, of {-(-planned.blocks // planned.tasks):,} blocks"),
+        ("tasks per pass", f"{planned.tasks:,}, blocks of each: {each:,}"),
         ("kernel", native.described(native.chosen())),
         ("rows as they lie in memory", format_bytes(planned.pass_bytes)),
         (

@@ -298,7 +298,11 @@ def _open_path(path: str, missing: str) -> Source:
     try:
         found = zarr.open(inner if is_local(filesystem) else path, mode="r")
     except FileNotFoundError as error:
-        raise DataError(f"{path} is neither a Zarr array or group nor a .npy file") from error
+        raise DataError(
+            f"{path} is neither a Zarr array or group nor a .npy file; other formats can be made "
+            "one, such as by dask.dataframe: read_parquet(...).to_dask_array(lengths=True)"
+            ".to_zarr(...)"
+        ) from error
     except (ValueError, KeyError, OSError, TypeError) as error:
         raise DataError(f"{path} can't be opened as Zarr: {error}") from error
     if isinstance(found, zarr.Group):
@@ -438,9 +442,10 @@ def _check_rows(source: Source) -> None:
             "Reshape your data either using array.reshape(-1, 1) if it has a single feature or "
             "array.reshape(1, -1) if it is a single row"
         )
+        vector = isinstance(source, ArraySource) and len(source.shape) == 1
         raise DataError(
-            f"rows must be 2-D, (rows, features); {source.name} has shape {source.shape}. "
-            + (remedy if isinstance(source, ArraySource) and len(source.shape) == 1 else "")
+            f"rows must be 2-D, (rows, features); {source.name} has shape {source.shape}"
+            + (f". {remedy}" if vector else "")
         )
     _check_dtype(source, "rows")
     if source.shape[0] == 0:

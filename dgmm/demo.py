@@ -133,7 +133,7 @@ def prepare(directory: Path, overwrite: bool) -> None:
     found = [path for path in made if path.exists()]
     if found and not overwrite:
         raise DataError(
-            f"{found[0]} exists; choose another directory or allow it to be overwritten"
+            f"{found[0]} exists; choose another directory, or overwrite it (--overwrite)"
         )
     try:
         directory.mkdir(parents=True, exist_ok=True)

@@ -279,6 +279,14 @@ def m_step(statistics: Statistics, setting: Setting, before: Mixture) -> Trial:
     return Trial(mixture, numbers(vanished), numbers(np.broadcast_to(collapsed, len(means))))
 
 
+def flat(mixture: Mixture, reg: Array) -> tuple[int, ...]:
+    """The components (in the frame) without any variance but ``reg`` (D,) in some direction."""
+    structure = mixture.structure
+    bare = structure.add_to_diagonal(mixture.covariances, -reg)
+    lost = np.broadcast_to(structure.factor(bare)[2], mixture.weights.shape)
+    return numbers(lost & (mixture.weights > 0))
+
+
 def numbers(flags: np.ndarray) -> tuple[int, ...]:
     """The numbers of the components that ``flags`` (K,) name."""
     return tuple(np.flatnonzero(flags).tolist())

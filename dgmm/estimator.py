@@ -24,7 +24,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from dgmm import engine, native, storage
+from dgmm import em, engine, native, storage
 from dgmm.checkpoint import Checkpoint, fingerprint
 from dgmm.covariance import STRUCTURES, Array
 from dgmm.dataset import DaskSource, Dataset, open_dataset
@@ -104,7 +104,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         (``dgmm.em``); the last passes, and so the results, are in double precision either way.
     checkpoint : str or PathLike, optional
         A directory, at a path or URL, where each pass leaves what it reached; a fit of the same
-        settings to the same rows that finds it there goes on from it (``dgmm.checkpoint``).
+        settings to the same rows that finds it there goes on from it (``dgmm.checkpoint``).  Each
+        fit wants one of its own: in a cross-validation, say, leave it out.
     resume : bool, default=True
         False begins anew, in place of what ``checkpoint`` holds.
 
@@ -291,6 +292,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             )
         with engine.one_blas_thread():
             trial = summary.improve(self.mixture_)
+            inside = summary.frame.enter(trial.mixture)
             before, after = (summary.bound(each) for each in (self.mixture_, trial.mixture))
         if not np.isfinite(after):
             raise DataError("these rows and those before have no finite likelihood; rescale them")
@@ -306,9 +308,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             "objective": after,
             "kernel": native.described(native.chosen()),
             "vanished": list(trial.vanished),
-            "collapsed": list(trial.collapsed),
+            "collapsed": sorted({*trial.collapsed, *em.flat(inside, summary.reg)}),
         }
-        self._warn_of_degenerate()
+        self._warn_of_degenerate(stacklevel=3)
         return self
 
     @property
@@ -391,8 +393,17 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             init_params=self.init_params,
             kernel=native.chosen(),
             precision=_choose("precision", self.precision, {name: name for name in PRECISIONS}),
-            random=check_random_state(self.random_state),
+            random=self._random(),
         )
+
+    def _random(self) -> Any:
+        try:
+            return check_random_state(self.random_state)
+        except ValueError as error:
+            raise UsageError(
+                f"random_state must be None, a RandomState or an integer from 0 to 2^32 - 1, not "
+                f"{self.random_state!r}"
+            ) from error
 
     def _dataset(self, X: Data, sample_weight: Data = None, reset: bool = False) -> Dataset:
         """Open ``X``, which must have the fitted width unless ``reset``."""
@@ -487,7 +498,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             "single_passes": walk.singles,
             "single_bound": walk.bound,
             "vanished": list(best.vanished),
-            "collapsed": list(best.collapsed),
+            "collapsed": sorted({*best.collapsed, *em.flat(best.mixture, walk.setting.reg)}),
         }
 
     def _adopt(self, mixture: Mixture) -> None:
@@ -498,27 +509,31 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.precisions_cholesky_ = mixture.factors
         self.precisions_ = mixture.structure.precisions(mixture.factors)
 
-    def _warn_of_degenerate(self) -> None:
+    def _warn_of_degenerate(self, stacklevel: int) -> None:
         vanished: list[int] = self.fit_info_["vanished"]
         collapsed: list[int] = self.fit_info_["collapsed"]
-        for degenerate, what in (
-            (vanished, "all weight and keep their last mean and covariance. Fit fewer components"),
+        remedy = "Fit fewer components, or raise reg_covar"
+        if len(collapsed) + len(vanished) == self.n_components:
+            remedy += ", or leave out columns that are constant or follow from others"
+        for degenerate, lost in (
+            (vanished, "all weight; mean and covariance are the last it had. Fit fewer components"),
             (
                 collapsed,
-                "their rank, and their variances are held at the smallest allowed. "
-                "Fit fewer components, or raise reg_covar",
+                "rank: in some direction the rows have no spread, and the variance is the smallest "
+                f"allowed. {remedy}",
             ),
         ):
             if degenerate:
-                listed = ", ".join(str(k) for k in degenerate)
+                several = len(degenerate) > 1
+                named = f"component{'s' * several} {', '.join(map(str, degenerate))}"
                 warnings.warn(
-                    f"components {listed} have lost {what}",
+                    f"{named} {'have' if several else 'has'} lost {lost}",
                     DegenerateWarning,
-                    stacklevel=4,
+                    stacklevel=stacklevel,
                 )
 
     def _warn(self, fell: float) -> None:
-        self._warn_of_degenerate()
+        self._warn_of_degenerate(stacklevel=5)
         if fell > 0:
             warnings.warn(
                 f"the objective fell by {fell:.3g} in an iteration, more than rounding explains; "
@@ -527,9 +542,10 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 stacklevel=4,
             )
         if not self.converged_:
+            goal = "resolution" if self.strategy == "auto" and self.tol is None else "tol"
             warnings.warn(
                 f"not converged after {self.n_iter_} iterations: {self._what_is_left()}. "
-                "Raise max_iter, or tol or resolution",
+                f"Raise max_iter or {goal}",
                 ConvergenceWarning,
                 stacklevel=4,
             )
@@ -626,7 +642,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         check_is_fitted(self)
         if n_samples < 1:
             raise UsageError(f"n_samples must be at least 1, not {n_samples}")
-        return self.mixture_.sample(n_samples, check_random_state(self.random_state))
+        return self.mixture_.sample(n_samples, self._random())
 
     def save(self, path: str | PathLike[str], overwrite: bool = False) -> None:
         """Write the fitted model to a path or URL; see ``dgmm.storage`` for the format.
@@ -637,6 +653,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         plain = {
             name: value.item() if isinstance(value, np.generic) else value
             for name, value in self.get_params().items()
+            if name not in ("checkpoint", "resume")  # of that fit alone
         }
         params = {
             name: value

@@ -46,6 +46,11 @@ class Mixture:
         covariances, factors = structure.factors_of(precisions)
         return cls(structure, weights, means, covariances, factors)
 
+    def __repr__(self) -> str:
+        return (
+            f"<Mixture: {self.components} {self.structure.name} components of {self.dims} features>"
+        )
+
     @property
     def components(self) -> int:
         """K."""

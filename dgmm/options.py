@@ -175,7 +175,11 @@ n_init_option = click.option(
     help="Starts; all share every pass, the best is kept.",
 )
 seed_option = click.option(
-    "--seed", type=int, default=0, show_default=True, help="Of the random choices."
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Of the random choices.",
 )
 max_iter_option = click.option(
     "--max-iter", type=click.IntRange(min=1), default=100, show_default=True

@@ -40,7 +40,7 @@ def exists(url: str) -> bool:
 def refuse_existing(url: str) -> None:
     """Raise ``DataError`` if something is at ``url`` already."""
     if exists(url):
-        raise DataError(f"{url} exists; choose another name or allow it to be overwritten")
+        raise DataError(f"{url} exists; choose another name, or overwrite it (--overwrite)")
 
 
 def refuse_directory(url: str) -> None:

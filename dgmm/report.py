@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from dgmm.covariance import Array
@@ -186,35 +187,48 @@ def ellipse_axes(covariance: Array) -> tuple[float, float, float]:
 def draw_criteria(axes: Axes, results: Sequence[dict[str, Any]], criterion: str) -> None:
     """The criterion of each candidate of a search by its number of components, a line a structure.
 
-    ``results`` are those of a ``MixtureSearch``.  Candidates that were dropped are hollow: they
-    would have gone on to somewhat better values.  The best is ringed.
+    ``results`` are those of a ``MixtureSearch``; shown is by how much each is above the best, on
+    a scale that shows small differences, too.  Candidates that were dropped are hollow: they would
+    have gone on to somewhat better values.  The best is ringed.
     """
+    best = min(results, key=lambda each: float(each[criterion]))
+    least = float(best[criterion])
+    above = sorted(float(each[criterion]) - least for each in results)
     for kind in dict.fromkeys(each["covariance_type"] for each in results):
         own = [each for each in results if each["covariance_type"] == kind]
         own.sort(key=lambda each: int(each["n_components"]))
         places = [each["n_components"] for each in own]
-        (line,) = axes.plot(places, [each[criterion] for each in own], linewidth=1, label=kind)
+        values = [each[criterion] - least for each in own]
+        (line,) = axes.plot(places, values, linewidth=1, label=kind)
         for dropped, face in ((False, line.get_color()), (True, PAPER)):
             some = [each for each in own if (each["dropped_after"] is not None) == dropped]
             axes.plot(
                 [each["n_components"] for each in some],
-                [each[criterion] for each in some],
+                [each[criterion] - least for each in some],
                 "o",
                 markersize=4,
                 markerfacecolor=face,
                 markeredgecolor=line.get_color(),
             )
-    best = min(results, key=lambda each: float(each[criterion]))
-    axes.plot(
-        [best["n_components"]],
-        [best[criterion]],
-        "o",
-        markersize=11,
-        markerfacecolor="none",
-        markeredgecolor=INK,
+    dot: dict[str, Any] = {
+        "marker": "o",
+        "linestyle": "none",
+        "markerfacecolor": "none",
+        "markeredgecolor": INK,
+    }
+    axes.plot([best["n_components"]], [0.0], markersize=11, **dot)
+    axes.plot([], [], markersize=4, label="dropped on the way", **dot)
+    if (step := next((each for each in above if each > 0), 0.0)) > 0:
+        axes.set_yscale("symlog", linthresh=step)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_title(
+        f"{best['n_components']} components, {best['covariance_type']}: {criterion} {least:.8g}",
+        color=INK,
+        fontsize=8,
+        loc="left",
     )
     axes.set_xlabel("components", color=INK, fontsize=7)
-    axes.set_ylabel(criterion, color=INK, fontsize=7)
+    axes.set_ylabel(f"{criterion} above the best", color=INK, fontsize=7)
     axes.legend(frameon=False, fontsize=7, labelcolor=INK)
 
 

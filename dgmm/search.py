@@ -31,7 +31,7 @@ class MixtureSearch(MetaEstimatorMixin, BaseEstimator):
     ----------
     estimator : GaussianMixture, optional
         Whose other parameters all candidates have.  Its checkpoint is one of the whole search.
-    n_components : iterable of int, default=range(1, 11)
+    n_components : int or iterable of int, default=range(1, 11)
     covariance_type : str or iterable of str, default="full"
     criterion : {"bic", "aic", "icl", "heldout"}, default="bic"
         What is minimised; "heldout" is minus the mean log-likelihood of one row in ten, which is
@@ -58,7 +58,7 @@ class MixtureSearch(MetaEstimatorMixin, BaseEstimator):
         self,
         estimator: GaussianMixture | None = None,
         *,
-        n_components: Iterable[int] = range(1, 11),
+        n_components: int | Iterable[int] = range(1, 11),
         covariance_type: str | Iterable[str] = "full",
         criterion: str = "bic",
     ) -> None:
@@ -132,7 +132,8 @@ class MixtureSearch(MetaEstimatorMixin, BaseEstimator):
         """The candidates, not yet fitted."""
         kinds = self.covariance_type
         kinds = [kinds] if isinstance(kinds, str) else list(kinds)
-        counts = list(self.n_components)
+        counts = self.n_components
+        counts = [counts] if isinstance(counts, int) else list(counts)
         if not kinds or not counts:
             raise UsageError("there is nothing to choose from: no n_components or covariance_type")
         template = clone(self._template).set_params(checkpoint=None)  # that is the search's
@@ -195,7 +196,7 @@ class MixtureSearch(MetaEstimatorMixin, BaseEstimator):
 
 def select(
     X: Data,
-    n_components: Iterable[int] = range(1, 11),
+    n_components: int | Iterable[int] = range(1, 11),
     covariance_type: str | Iterable[str] = "full",
     criterion: str = "bic",
     sample_weight: Data = None,

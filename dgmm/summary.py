@@ -79,6 +79,13 @@ class Summary:
     weight: float
     rows: int
 
+    def __repr__(self) -> str:
+        count, dims = self.about.shape
+        return (
+            f"<Summary: {self.rows:,} rows of weight {self.weight:.8g}, under {count} "
+            f"{self.structure.name} components of {dims} features>"
+        )
+
     @classmethod
     def of(cls, state: State, setting: Setting) -> Self:
         """The summary of the rows that a ``state`` came from."""

@@ -19,7 +19,7 @@ from threadpoolctl import ThreadpoolController
 
 from dgmm.cache import Cache
 from dgmm.dataset import Dataset
-from dgmm.errors import BlockError
+from dgmm.errors import BlockError, DgmmError
 from dgmm.statistics import Mergeable
 from dgmm.sweep import Block, Tree
 
@@ -126,7 +126,8 @@ def apply(fn: Callable[[Block, G], T], given: G, read: Callable[[], Block], plac
     try:
         return fn(read(), given)
     except Exception as error:
-        raise BlockError(f"{place}: {type(error).__name__}: {error}") from error
+        kind = "" if isinstance(error, DgmmError) else f"{type(error).__name__}: "
+        raise BlockError(f"{place}: {kind}{error}") from error
 
 
 def block_name(dataset: Dataset, index: int) -> str:

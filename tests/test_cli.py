@@ -151,6 +151,7 @@ def test_a_fit_begins_at_a_model(store: Path, model: Path) -> None:
         (("-k", 4, "--init", "random"), 2, "leave out --init"),
         (("-k", 4, "--n-init", 2), 2, "leave out --init and --n-init"),
         (("-k", 4, "--start", "rows.npy"), 3, "rows.npy is no"),
+        (("-k", 4, "--seed", "-1"), 2, "-1 is not in the range"),
     ):
         refused = run(*words, *options, "--overwrite", cwd=store)
         assert refused.exit_code == code
@@ -477,6 +478,7 @@ def test_unknown_protocols(store: Path, words: tuple[object, ...]) -> None:
     assert "nope" in done.stderr
 
 
+@pytest.mark.filterwarnings("ignore::dgmm.DegenerateWarning")  # many rows are the fill value
 def test_missing_fill(store: Path) -> None:
     _lost_chunk(store)
     done = run(*BAD_ZARR, "--missing", "fill", cwd=store)
@@ -502,9 +504,8 @@ def test_a_process_of_its_own(store: Path) -> None:
         text=True,
     )
     assert done.returncode == 3
-    assert (
-        done.stderr == "Error: out.dgmm exists; choose another name or allow it to be overwritten\n"
-    )
+    said = "choose another name, or overwrite it (--overwrite)"
+    assert done.stderr == f"Error: out.dgmm exists; {said}\n"
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
