@@ -22,21 +22,18 @@ from dgmm import engine, native, places, progress, report, storage
 from dgmm.command import ENVIRONMENT, EXIT_CODES, Command
 from dgmm.covariance import STRUCTURES
 from dgmm.dataset import BLOCK_BYTES, Dataset, open_dataset
-from dgmm.em import PRECISIONS
 from dgmm.engine import Meter
 from dgmm.errors import DataError, UsageError
 from dgmm.estimator import GaussianMixture, load
-from dgmm.fit import STRATEGIES
 from dgmm.kernel import ANSWERS
 from dgmm.options import (
     Machines,
     Shown,
     cache_option,
-    checkpoint_option,
     data_argument,
+    fitting_options,
     json_option,
     machine_options,
-    max_iter_option,
     memory_option,
     missing_option,
     model_option,
@@ -44,9 +41,6 @@ from dgmm.options import (
     n_init_option,
     overwrite_option,
     quiet_option,
-    reg_covar_option,
-    resume_option,
-    seed_option,
     shown_options,
     weights_option,
 )
@@ -55,7 +49,6 @@ from dgmm.plan import Plan
 from dgmm.pods import Pods
 from dgmm.progress import LOGS
 from dgmm.search import MixtureSearch
-from dgmm.seeding import METHODS
 from dgmm.selection import CRITERIA
 
 HELP = """\
@@ -95,53 +88,12 @@ def main() -> None:
 @click.option("-o", "--output", required=True, metavar="PATH", help="Where the model file goes.")
 @weights_option
 @click.option(
-    "--init",
-    type=click.Choice(["auto", *METHODS]),
-    default="auto",
-    show_default=True,
-    help="How to find a start, on a sample of the rows; auto: a race of several.",
-)
-@click.option(
     "--start",
     metavar="PATH",
     help="Begin at the parameters of this model (yesterday's, say) instead of looking for a start.",
 )
-@click.option(
-    "--strategy",
-    type=click.Choice(list(STRATEGIES)),
-    default="auto",
-    show_default=True,
-    help="auto: a few passes, by way of a sample; em: the textbook's algorithm.",
-)
-@seed_option
-@click.option(
-    "--tol",
-    type=click.FloatRange(min=0),
-    help="Stop when a pass changes the objective, a mean over the rows, by less.  "
-    "[default: 1e-3 for em; auto goes by --resolution]",
-)
-@click.option(
-    "--resolution",
-    type=click.FloatRange(min=0),
-    default=0.1,
-    show_default=True,
-    help="auto: stop when the estimated gain left is below this fraction of p / (2 N), what N rows "
-    "can tell about p parameters.",
-)
-@max_iter_option
-@reg_covar_option
-@click.option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    default="auto",
-    show_default=True,
-    help="auto: single in early passes, where a bound shows it to be good enough.",
-)
-@checkpoint_option
-@resume_option
+@fitting_options
 @machine_options
-@memory_option
-@cache_option
 @missing_option
 @overwrite_option
 @json_option
@@ -153,20 +105,9 @@ def fit(
     n_init: int,
     output: str,
     weights: str | None,
-    init: str,
     start: str | None,
-    strategy: str,
-    seed: int,
-    tol: float | None,
-    resolution: float,
-    max_iter: int,
-    reg_covar: float,
-    precision: str,
-    checkpoint: str | None,
-    resume: bool,
+    how: dict[str, Any],
     machines: Machines,
-    memory: str | None,
-    cache: str,
     missing: str,
     overwrite: bool,
     json: bool,
@@ -177,27 +118,17 @@ def fit(
     Example: dgmm fit rows.zarr -k 16 -o model.dgmm
     """
     _check_model_target(output, overwrite)
-    if start is not None and (init != "auto" or n_init > 1):
+    if start is not None and (how["init_params"] != "auto" or n_init > 1):
         raise click.UsageError("--start is one start: leave out --init and --n-init")
     dataset = open_dataset(data, weights, missing=missing)
+    given = {} if start is None else _parameters(start, components, covariance)
     model = GaussianMixture(
         components,
         covariance_type=covariance,
-        strategy=strategy,
-        tol=tol,
-        resolution=resolution,
-        reg_covar=reg_covar,
-        max_iter=max_iter,
         n_init=n_init,
-        init_params=init,
-        random_state=seed,
         n_jobs=machines.threads,
-        memory=memory,
-        cache=cache,
-        precision=precision,
-        checkpoint=checkpoint,
-        resume=resume,
-        **({} if start is None else _parameters(start, components, covariance)),
+        **how,
+        **given,
     )
     meter = Meter()
     with shown.watches() as watches, machines.client() as client:
@@ -282,14 +213,8 @@ def _structures(context: click.Context, option: click.Parameter, text: str) -> l
 )
 @weights_option
 @n_init_option
-@seed_option
-@max_iter_option
-@reg_covar_option
-@checkpoint_option
-@resume_option
+@fitting_options
 @machine_options
-@memory_option
-@cache_option
 @missing_option
 @overwrite_option
 @json_option
@@ -303,14 +228,8 @@ def select(
     plot: Path | None,
     weights: str | None,
     n_init: int,
-    seed: int,
-    max_iter: int,
-    reg_covar: float,
-    checkpoint: str | None,
-    resume: bool,
+    how: dict[str, Any],
     machines: Machines,
-    memory: str | None,
-    cache: str,
     missing: str,
     overwrite: bool,
     json: bool,
@@ -325,17 +244,7 @@ def select(
     """
     _check_model_target(output, overwrite)
     dataset = open_dataset(data, weights, missing=missing)
-    template = GaussianMixture(
-        n_init=n_init,
-        max_iter=max_iter,
-        reg_covar=reg_covar,
-        random_state=seed,
-        n_jobs=machines.threads,
-        memory=memory,
-        cache=cache,
-        checkpoint=checkpoint,
-        resume=resume,
-    )
+    template = GaussianMixture(n_init=n_init, n_jobs=machines.threads, **how)
     search = MixtureSearch(
         template, n_components=components, covariance_type=covariance, criterion=criterion
     )

@@ -12,7 +12,10 @@ from distributed import Client, LocalCluster
 
 from dgmm import metrics, progress, workers
 from dgmm.covariance import STRUCTURES
+from dgmm.em import PRECISIONS
+from dgmm.fit import STRATEGIES
 from dgmm.progress import LOGS, Watch
+from dgmm.seeding import METHODS
 
 LOOPBACK = "127.0.0.1:0"
 """Where a cluster of this machine serves its dashboard: for nobody else to see."""
@@ -174,34 +177,101 @@ n_init_option = click.option(
     show_default=True,
     help="Starts; all share every pass, the best is kept.",
 )
-seed_option = click.option(
-    "--seed",
-    type=click.IntRange(0, 2**32 - 1),
-    default=0,
-    show_default=True,
-    help="Of the random choices.",
+_FITTING = {
+    "init": "init_params",
+    "strategy": "strategy",
+    "seed": "random_state",
+    "tol": "tol",
+    "resolution": "resolution",
+    "max_iter": "max_iter",
+    "reg_covar": "reg_covar",
+    "precision": "precision",
+    "checkpoint": "checkpoint",
+    "resume": "resume",
+    "memory": "memory",
+    "cache": "cache",
+}
+"""Options that say how to fit, and what ``GaussianMixture`` calls each."""
+
+_fitting = _together(
+    click.option(
+        "--init",
+        type=click.Choice(["auto", *METHODS]),
+        default="auto",
+        show_default=True,
+        help="How to find a start, on a sample of the rows; auto: a race of several.",
+    ),
+    click.option(
+        "--strategy",
+        type=click.Choice(list(STRATEGIES)),
+        default="auto",
+        show_default=True,
+        help="auto: a few passes, by way of a sample; em: the textbook's algorithm.",
+    ),
+    click.option(
+        "--seed",
+        type=click.IntRange(0, 2**32 - 1),
+        default=0,
+        show_default=True,
+        help="Of the random choices.",
+    ),
+    click.option(
+        "--tol",
+        type=click.FloatRange(min=0),
+        help="Stop when a pass changes the objective, a mean over the rows, by less.  "
+        "[default: 1e-3 for em; auto goes by --resolution]",
+    ),
+    click.option(
+        "--resolution",
+        type=click.FloatRange(min=0),
+        default=0.1,
+        show_default=True,
+        help="auto: stop when the estimated gain left is below this fraction of p / (2 N), what N "
+        "rows can tell about p parameters.",
+    ),
+    click.option("--max-iter", type=click.IntRange(min=1), default=100, show_default=True),
+    click.option(
+        "--reg-covar",
+        type=click.FloatRange(min=0),
+        default=1e-6,
+        show_default=True,
+        help="Added to the variances.",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(PRECISIONS),
+        default="auto",
+        show_default=True,
+        help="auto: single in early passes, where a bound shows it to be good enough.",
+    ),
+    click.option(
+        "--checkpoint",
+        metavar="PATH",
+        help="A directory where each pass leaves what it reached; the same command goes on from "
+        "there.",
+    ),
+    click.option(
+        "--resume/--no-resume",
+        default=True,
+        show_default=True,
+        help="Go on from the checkpoint, or begin anew in its place.",
+    ),
+    memory_option,
+    cache_option,
 )
-max_iter_option = click.option(
-    "--max-iter", type=click.IntRange(min=1), default=100, show_default=True
-)
-reg_covar_option = click.option(
-    "--reg-covar",
-    type=click.FloatRange(min=0),
-    default=1e-6,
-    show_default=True,
-    help="Added to the variances.",
-)
-checkpoint_option = click.option(
-    "--checkpoint",
-    metavar="PATH",
-    help="A directory where each pass leaves what it reached; the same command goes on from there.",
-)
-resume_option = click.option(
-    "--resume/--no-resume",
-    default=True,
-    show_default=True,
-    help="Go on from the checkpoint, or begin anew in its place.",
-)
+
+
+def fitting_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say how to fit, as one parameter ``how``: for ``GaussianMixture``."""
+
+    @wraps(command)
+    def gathered(**given: Any) -> None:
+        how = {name: given.pop(option) for option, name in _FITTING.items()}
+        command(how=how, **given)
+
+    return _fitting(gathered)
+
+
 model_options = _together(
     click.option(
         "-k",
