@@ -26,7 +26,7 @@ from benchmarks.billion import pass_seconds
 from benchmarks.data import Array
 from benchmarks.table import Cell, mebibytes, show
 from benchmarks.timing import say
-from dgmm import load, report
+from dgmm import Mixture, load, report, storage
 
 EDGE, GREYS = 8, 256
 DIMS = EDGE * EDGE - 1
@@ -113,6 +113,30 @@ class Photographs:
 
         data.write(path, rows, DIMS, CHUNK_ROWS, chunk, about)
         return path
+
+
+def split(mixture: Mixture, components: int) -> Mixture:
+    """The mixture with its heaviest components cut in two, those without weight left out.
+
+    A component's halves lie on either side of its mean, along the leading eigenvector; mean and
+    covariance of the two together are what they were.
+    """
+    heaviest = np.argsort(-mixture.weights, kind="stable")[: np.count_nonzero(mixture.weights)]
+    halved = heaviest[: components - len(heaviest)]
+    whole = heaviest[len(halved) :]
+    values, vectors = np.linalg.eigh(mixture.covariances[halved])
+    away = 0.5 * np.sqrt(values[:, -1:]) * vectors[:, :, -1]
+    narrower = mixture.covariances[halved] - away[:, :, None] * away[:, None, :]
+    means = mixture.means[halved]
+    covariances = np.concatenate([mixture.covariances[whole], narrower, narrower])
+    raised, factors, _ = mixture.structure.factor(covariances)
+    return Mixture(
+        mixture.structure,
+        np.concatenate([mixture.weights[whole], *2 * [mixture.weights[halved] / 2]]),
+        np.concatenate([mixture.means[whole], means - away, means + away]),
+        raised,
+        factors,
+    )
 
 
 def score(store: Path, model: Path) -> str:
@@ -207,6 +231,12 @@ def draw(path: Path, picture: Path) -> None:
 @click.option("--max-iter", type=int, help="[default: 100; quick: 5]")
 @click.option("--tol", type=float, help="As for dgmm fit.")
 @click.option("--reg-covar", default=0.0, show_default=True, help="As for dgmm fit.")
+@click.option(
+    "--split",
+    "start",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Start from this smaller model, its heaviest components cut in two.",
+)
 @click.option("--quick", is_flag=True, help="50,000 patches, K = 10, 5 iterations.")
 def patches(
     images: Path,
@@ -218,6 +248,7 @@ def patches(
     max_iter: int | None,
     tol: float | None,
     reg_covar: float,
+    start: Path | None,
     quick: bool,
 ) -> None:
     """Patches of photographs: a density, from the images to a figure.
@@ -250,6 +281,12 @@ def patches(
             passes = name.with_suffix(".passes")  # a run that is cut off goes on from there
             words = ("-k", count, "-o", model, "--overwrite", "--checkpoint", passes, "--json")
             words += tuple(options)
+            if start is not None:
+                begin = name.with_suffix(".start.dgmm")
+                mixture, header, _ = storage.read_model(str(start))
+                told = {"record": header["record"]}
+                storage.write_model(str(begin), split(mixture, count), told, {}, overwrite=True)
+                words += ("--start", begin)
             done = process.dgmm("fit", store, *words, tell=say)
             draw(model, name.with_suffix(".png"))
             yield line(done, score(some, model), score(held_out, model))
