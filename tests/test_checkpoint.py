@@ -25,7 +25,7 @@ FITS: dict[str, dict[str, Any]] = {
     **{name: {"covariance_type": name} for name in STRUCTURES},
     "em": {"strategy": "em", "tol": 1e-4},
     "em, three starts": {"strategy": "em", "n_init": 3, "init_params": "random_from_data"},
-    "a given start": {"means_init": [[0, 0, 0], [1, 1, 1], [2, 2, 2]]},
+    "a given start": {"means_init": [[0, 0, 0], [1, 1, 1], [2, 2, 2]], "max_iter": 8},
     "cut short": {"max_iter": 2, "resolution": 1e-9},
 }
 
