@@ -157,7 +157,8 @@ class Checkpoint:
         found = _decode(told.get("found"), first, None)
         if not isinstance(found, Survey):
             raise CheckpointError(f"{self._url} holds no survey; start over with resume=False")
-        latest = Saved(1, found, told, first)
+        random = _random(first, told)
+        latest = Saved(1, found, told, first, random)
         for number in sorted(numbers - {1}, reverse=True):
             try:
                 arrays, header = self._read(number)
@@ -166,7 +167,7 @@ class Checkpoint:
                 self._damaged.add(number)  # it stays until there is a better one
                 continue
             self._refuse_others(header)
-            latest = Saved(number, found, header, arrays)
+            latest = Saved(number, found, header, arrays, random)
             break
         self._newest = latest.passes
         self._clear(self._newest)
@@ -250,7 +251,7 @@ class Checkpoint:
                 else f"{name} is {self._of[name]}, was {there.get(name)}"
                 for name in unlike
             )
-            ends = set(unlike) <= {"max_iter", "tol", "resolution"}
+            ends = set(unlike) <= {"max_iter", "tol", "resolution"} and "criterion" not in self._of
             raise CheckpointError(
                 f"{self._url} is the checkpoint of another fit: {told}. Run that one, choose "
                 "another checkpoint, or start over (resume=False, --no-resume)"
@@ -263,14 +264,15 @@ class Checkpoint:
 class Saved:
     """Where a fit or a selection stopped; see ``fit.Resumed`` and ``selection.Resumed``.
 
-    ``header`` and ``arrays`` are those of the last pass.  The first one's hold the random numbers,
-    any other's the walks, or the candidates.
+    ``header`` and ``arrays`` are those of the last pass: but for the first, they hold the walks, or
+    the candidates.  ``random`` is the generator as it was after the first.
     """
 
     passes: int
     found: Survey
     header: dict[str, Any]
     arrays: Arrays
+    random: np.random.RandomState
 
     @property
     def nearby(self) -> int:
@@ -278,7 +280,17 @@ class Saved:
 
     @property
     def rounds(self) -> int:
-        return self._count("rounds")
+        rounds = self._count("rounds")
+        if (self.passes > 1) != (rounds > 0):
+            raise CheckpointError(f"a checkpoint of pass {self.passes} says it is round {rounds}")
+        return rounds
+
+    @property
+    def due(self) -> bool:
+        due = self.header.get("due", False)
+        if type(due) is not bool:
+            raise CheckpointError(f"a checkpoint says {due!r:.40} for due, which is no answer")
+        return due
 
     def _count(self, name: str) -> int:
         count = self.header.get(name, 0)
@@ -287,15 +299,8 @@ class Saved:
         return count
 
     def restore(self, random: Any) -> None:
-        if self.passes > 1:
-            return
-        try:
-            name, *numbers = self.header["random"]
-            random.set_state((name, self.arrays["random"], *numbers))
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f"a checkpoint has no state of random numbers: {error}"
-            ) from error
+        if self.passes == 1:
+            random.set_state(self.random.get_state())
 
     def walks(self, setting: Setting, samples: Samples | None) -> tuple[Walk, ...]:
         if self.passes == 1:
@@ -314,19 +319,37 @@ class Saved:
         if self.passes == 1:
             return entrants
         try:
-            return [
-                replace(
-                    each,
-                    walks=self._walks(walks, each.setting, samples),
-                    value=float(value),
-                    dropped=None if dropped is None else int(dropped),
-                )
-                for each, (walks, value, dropped) in zip(
-                    entrants, self.header["candidates"], strict=True
-                )
-            ]
-        except (KeyError, TypeError, ValueError) as error:
+            pairs = list(zip(entrants, self.header["candidates"], strict=True))
+            found = [self._candidate(each, *one, samples=samples) for each, one in pairs]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(f"a checkpoint holds no such candidates: {error!r}") from error
+        if all(each.dropped is not None for each in found):
+            raise CheckpointError("a checkpoint says that all candidates were dropped")
+        return found
+
+    def _candidate(
+        self, entrant: Candidate, walks: Any, value: Any, dropped: Any, *, samples: Samples
+    ) -> Candidate:
+        found = self._walks(walks, entrant.setting, samples)
+        request = entrant.request
+        for walk in found:
+            mixture = walk.best.mixture
+            if (mixture.components, mixture.structure) != (request.components, request.structure):
+                raise CheckpointError("a checkpoint holds candidates in another order")
+        if type(value) is not float or type(dropped) not in (int, type(None)):
+            raise CheckpointError(f"a checkpoint has a candidate of {value!r:.40}, {dropped!r:.40}")
+        return replace(entrant, walks=found, value=value, dropped=dropped)
+
+
+def _random(arrays: Arrays, header: dict[str, Any]) -> np.random.RandomState:
+    """The generator whose state a first pass's file holds."""
+    random = np.random.RandomState()
+    try:
+        name, *numbers = header["random"]
+        random.set_state((name, arrays["random"], *numbers))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"a checkpoint has no state of random numbers: {error}") from error
+    return random
 
 
 @dataclass(frozen=True)

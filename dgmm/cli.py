@@ -553,23 +553,26 @@ def _tell_model(model: GaussianMixture, path: str, as_json: bool) -> None:
         "model": path,
         "mixture": f"{mixture.components} components, {mixture.structure.name}, of "
         f"{mixture.dims} features",
-        "rows": f"{info['rows']:,}",
     }
-    if "score" in info:
-        lines["score"] = f"{info['score']:.9g} nats a row"
-        lines["passes"] = f"{info['passes']} in {info['seconds']:.1f} s"
+    for name, shown in {
+        "rows": "{:,}",
+        "score": "{:.9g} nats a row",
+        "passes": "{}",
+        "seconds": "{:.1f}",
+    }.items():
+        if name in info:
+            lines[name] = shown.format(info[name])
+    if "passes" in info:
         lines["converged"] = _end(model)
-    else:
-        lines["objective"] = f"{info['objective']:.9g} nats a row, or more"
     for fate in ("vanished", "collapsed"):
-        if info[fate]:
+        if info.get(fate):
             lines[fate] = ", ".join(map(str, info[fate]))
     _tell(lines, as_json=False)
 
 
 def _end(model: GaussianMixture) -> str:
     """Whether a fit has converged, and by what."""
-    gap = model.fit_info_["estimated_gap"]
+    gap = model.fit_info_.get("estimated_gap")
     left = "" if gap is None else f"; an estimated {gap:.1e} nats a row left to gain"
     return ("yes" if model.converged_ else f"no, after {model.n_iter_} iterations") + left
 

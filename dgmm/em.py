@@ -279,12 +279,10 @@ def m_step(statistics: Statistics, setting: Setting, before: Mixture) -> Trial:
     return Trial(mixture, numbers(vanished), numbers(np.broadcast_to(collapsed, len(means))))
 
 
-def flat(mixture: Mixture, reg: Array) -> tuple[int, ...]:
-    """The components (in the frame) without any variance but ``reg`` (D,) in some direction."""
-    structure = mixture.structure
-    bare = structure.add_to_diagonal(mixture.covariances, -reg)
-    lost = np.broadcast_to(structure.factor(bare)[2], mixture.weights.shape)
-    return numbers(lost & (mixture.weights > 0))
+def flat(statistics: Statistics, setting: Setting, before: Mixture) -> tuple[int, ...]:
+    """The components that would have collapsed in that M-step without ``reg``."""
+    bare = replace(setting, reg=np.zeros_like(setting.reg))
+    return m_step(statistics, bare, before).collapsed
 
 
 def numbers(flags: np.ndarray) -> tuple[int, ...]:

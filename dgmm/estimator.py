@@ -292,7 +292,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             )
         with engine.one_blas_thread():
             trial = summary.improve(self.mixture_)
-            inside = summary.frame.enter(trial.mixture)
+            flat = summary.flat(self.mixture_)
             before, after = (summary.bound(each) for each in (self.mixture_, trial.mixture))
         if not np.isfinite(after):
             raise DataError("these rows and those before have no finite likelihood; rescale them")
@@ -308,7 +308,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             "objective": after,
             "kernel": native.described(native.chosen()),
             "vanished": list(trial.vanished),
-            "collapsed": sorted({*trial.collapsed, *em.flat(inside, summary.reg)}),
+            "collapsed": sorted({*trial.collapsed, *flat}),
         }
         self._warn_of_degenerate(stacklevel=3)
         return self
@@ -472,6 +472,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     def _keep(self, progress: Progress, planned: Plan, seconds: float) -> None:
         walk, found = progress.best, progress.found
         best = walk.best
+        flat = em.flat(best.statistics, walk.setting, best.mixture)
         self._adopt(progress.mixture)
         self.summary_ = Summary.of(best, walk.setting)
         self.converged_ = walk.converged
@@ -498,7 +499,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             "single_passes": walk.singles,
             "single_bound": walk.bound,
             "vanished": list(best.vanished),
-            "collapsed": sorted({*best.collapsed, *em.flat(best.mixture, walk.setting.reg)}),
+            "collapsed": sorted({*best.collapsed, *flat}),
         }
 
     def _adopt(self, mixture: Mixture) -> None:

@@ -32,8 +32,11 @@ def _silent_workers() -> Iterator[None]:
     try:
         yield
     finally:
-        os.environ.clear()
-        os.environ.update(before)
+        for name, value in dict(os.environ).items():
+            if name not in before:
+                del os.environ[name]
+            elif value != before[name]:
+                os.environ[name] = before[name]
 
 
 @dataclass(frozen=True)

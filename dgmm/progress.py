@@ -116,7 +116,9 @@ def of_selection(steps: Iterable[Standings], criterion: str) -> Iterator[Pass]:
         left = sum(each.dropped is None for each in step.candidates)
         best = step.best
         kind = f"{best.request.components} {best.request.structure.name}"
-        said = f"{left} candidates left, best {kind}, {criterion} {best.value:.8g}"
+        said = f"{left} candidates left"
+        if math.isfinite(best.value):
+            said += f", best {kind}, {criterion} {best.value:.8g}"
         score = best.walk.best.score
         numbers = {"score": score, "candidates": left, "criterion": _known(best.value)}
         yield Pass(step.passes, rows, seconds, said, numbers)

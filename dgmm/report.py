@@ -191,9 +191,10 @@ def draw_criteria(axes: Axes, results: Sequence[dict[str, Any]], criterion: str)
     a scale that shows small differences, too.  Candidates that were dropped are hollow: they would
     have gone on to somewhat better values.  The best is ringed.
     """
-    best = min(results, key=lambda each: float(each[criterion]))
+    best = min(results, key=lambda each: np.nan_to_num(float(each[criterion]), nan=np.inf))
     least = float(best[criterion])
     above = sorted(float(each[criterion]) - least for each in results)
+    rounding = 1e-9 * max(1.0, abs(least))
     for kind in dict.fromkeys(each["covariance_type"] for each in results):
         own = [each for each in results if each["covariance_type"] == kind]
         own.sort(key=lambda each: int(each["n_components"]))
@@ -217,10 +218,11 @@ def draw_criteria(axes: Axes, results: Sequence[dict[str, Any]], criterion: str)
         "markeredgecolor": INK,
     }
     axes.plot([best["n_components"]], [0.0], markersize=11, **dot)
-    axes.plot([], [], markersize=4, label="dropped on the way", **dot)
-    if (step := next((each for each in above if each > 0), 0.0)) > 0:
+    if any(each["dropped_after"] is not None for each in results):
+        axes.plot([], [], markersize=4, label="dropped on the way", **dot)
+    if (step := next((each for each in above if rounding < each < np.inf), None)) is not None:
         axes.set_yscale("symlog", linthresh=step)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_title(
         f"{best['n_components']} components, {best['covariance_type']}: {criterion} {least:.8g}",
         color=INK,

@@ -17,6 +17,7 @@ from dgmm.errors import UsageError
 from dgmm.estimator import Data, GaussianMixture
 from dgmm.fit import Progress, Request
 from dgmm.plan import Plan
+from dgmm.seeding import sample_seed
 from dgmm.selection import CRITERIA, Candidate, Standings
 from dgmm.selection import select as run
 
@@ -108,6 +109,8 @@ class MixtureSearch(MetaEstimatorMixin, BaseEstimator):
             criterion=self.criterion,
         )
         resumed = None if kept is None else kept.resume()
+        if resumed is not None:  # by chance, if random_state is None
+            question = replace(question, seed=sample_seed(resumed.random))
         with closing(swept) as sweep:
             criterion = CRITERIA[self.criterion]
             standings = run(sweep, requests, question, template._nearby, criterion, resumed)
@@ -133,7 +136,7 @@ class MixtureSearch(MetaEstimatorMixin, BaseEstimator):
         kinds = self.covariance_type
         kinds = [kinds] if isinstance(kinds, str) else list(kinds)
         counts = self.n_components
-        counts = [counts] if isinstance(counts, int) else list(counts)
+        counts = [counts] if isinstance(counts, int | np.integer) else list(counts)
         if not kinds or not counts:
             raise UsageError("there is nothing to choose from: no n_components or covariance_type")
         template = clone(self._template).set_params(checkpoint=None)  # that is the search's

@@ -29,6 +29,7 @@ import numpy as np
 
 from dgmm import em
 from dgmm.em import Setting, State, Walk
+from dgmm.errors import DataError
 from dgmm.fit import STRATEGIES, Request, check
 from dgmm.kernel import answer
 from dgmm.ladder import Nearby, Samples
@@ -106,6 +107,8 @@ class Criterion:
     def value(self, state: State, weight: float, measured: Total | None) -> float:
         """The criterion for a state, with what was ``measured`` of it."""
         if self.holds_out:
+            if measured is not None and not measured.weight > 0:
+                raise DataError("no row is held out: these are too few for that criterion")
             return np.inf if measured is None else -measured.value / measured.weight
         extra = 0.0 if measured is None else 2 * measured.value
         plain = -2 * weight * state.score
@@ -172,7 +175,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Standings:
-    """Where a selection stands after a round: a sweep of all that run, and one to measure them.
+    """Where a selection stands after a sweep.
 
     Attributes
     ----------
@@ -184,7 +187,9 @@ class Standings:
     nearby : int
         Rows of the sample evaluated so far, times components.
     rounds : int
-        So far; the survey is none.
+        Sweeps of all that run, so far.
+    due : bool
+        Whether their criteria are to be measured next.
     resumed : bool
         Whether the selection goes on from here, and no sweep was made to get here.
     """
@@ -194,6 +199,7 @@ class Standings:
     candidates: tuple[Candidate, ...] = ()
     nearby: int = 0
     rounds: int = 0
+    due: bool = False
     resumed: bool = False
 
     @property
@@ -202,7 +208,8 @@ class Standings:
         if not self.candidates:
             return {}
         candidates = tuple((each.walks, each.value, each.dropped) for each in self.candidates)
-        return {"candidates": candidates, "nearby": self.nearby, "rounds": self.rounds}
+        counts = {"nearby": self.nearby, "rounds": self.rounds, "due": self.due}
+        return {"candidates": candidates, **counts}
 
     @property
     def best(self) -> Candidate:
@@ -216,7 +223,7 @@ class Resumed(Protocol):
 
     Attributes
     ----------
-    passes, found, nearby, rounds
+    passes, found, nearby, rounds, due
         As in ``Standings``.
     """
 
@@ -231,6 +238,9 @@ class Resumed(Protocol):
 
     @property
     def rounds(self) -> int: ...
+
+    @property
+    def due(self) -> bool: ...
 
     def restore(self, random: Any) -> None:
         """Put the random numbers where they were, if walks are still to be begun."""
@@ -259,7 +269,7 @@ def select(
     criterion: Criterion,
     resumed: Resumed | None = None,
 ) -> Iterator[Standings]:
-    """Fit what ``requests`` ask for and choose by ``criterion``; yields after every round.
+    """Fit what ``requests`` ask for and choose by ``criterion``; yields after every sweep.
 
     ``question`` is the survey's, the largest that any of them asks.  Raises ``DataError`` as a fit
     does.  A selection that is ``resumed`` yields where it stopped first, without a sweep.
@@ -269,27 +279,31 @@ def select(
     found = counted(survey, question) if resumed is None else resumed.found
     check(found, max(request.components for request in requests))
     samples = Samples(representative(found), found.weighted, nearby)
-    candidates, rounds = _entrants(found, requests), 0
+    candidates, rounds, due = _entrants(found, requests), 0, False
     if resumed is not None:
         for request in requests:
             resumed.restore(request.random)
-        candidates, rounds = resumed.candidates(candidates, samples), resumed.rounds
+        candidates = resumed.candidates(candidates, samples)
+        rounds, due = resumed.rounds, resumed.due
         samples.cost.densities = resumed.nearby
 
     def standings(resumed: bool = False) -> Standings:
-        begun = tuple(each for each in candidates if each.walks)
-        return Standings(counted.passes, found, begun, samples.cost.densities, rounds, resumed)
+        begun, spent = tuple(each for each in candidates if each.walks), samples.cost.densities
+        return Standings(counted.passes, found, begun, spent, rounds, due, resumed)
 
     yield standings(resumed is not None)
     if not rounds:
         candidates = [_started(each, found, samples) for each in candidates]
-    while any(each.running for each in candidates):
-        candidates = _advanced(counted, candidates)
-        rounds += 1
-        ended = not any(each.running for each in candidates)
-        if criterion.measure is None or ended or rounds.bit_count() == 1:
-            candidates = _valued(counted, criterion, candidates, found.weight)
-            candidates = _dropped(criterion, candidates, found.weight, counted.passes)
+    while due or any(each.running for each in candidates):
+        if due:
+            candidates, due = _judged(counted, criterion, candidates, found.weight), False
+        else:
+            candidates = _advanced(counted, candidates)
+            rounds += 1
+            if criterion.measure is None:
+                candidates = _judged(counted, criterion, candidates, found.weight)
+            else:
+                due = rounds.bit_count() == 1 or not any(each.running for each in candidates)
         yield standings()
 
 
@@ -333,6 +347,13 @@ def _advanced(sweep: Sweep, candidates: list[Candidate]) -> list[Candidate]:
     ]
 
 
+def _judged(
+    sweep: _Counted, criterion: Criterion, candidates: list[Candidate], weight: float
+) -> list[Candidate]:
+    """Candidates with their criteria, without those that can't win any more."""
+    return _dropped(criterion, _valued(sweep, criterion, candidates, weight), weight, sweep.passes)
+
+
 def _valued(
     sweep: _Counted, criterion: Criterion, candidates: list[Candidate], weight: float
 ) -> list[Candidate]:
@@ -352,11 +373,10 @@ def _valued(
 def _dropped(
     criterion: Criterion, candidates: list[Candidate], weight: float, passes: int
 ) -> list[Candidate]:
-    """Candidates without those that can't win any more."""
-    best = min(each.value for each in candidates)
+    """Candidates without those that run and can't win any more."""
+    best = min(each.value for each in candidates if each.dropped is None)
     left = []
     for each in candidates:
         hope = each.value - criterion.worth(OPTIMISM * each.walk.gap, weight)
-        lost = each.dropped is None and hope > best
-        left.append(replace(each, dropped=passes) if lost else each)
+        left.append(replace(each, dropped=passes) if each.running and hope > best else each)
     return left

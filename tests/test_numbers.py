@@ -424,7 +424,7 @@ def test_rounding_is_no_fall_of_the_objective(kind: str, seed: int) -> None:
     """
     rows = np.random.default_rng(seed).normal(size=(3, 4)) * 1e5
     model = GaussianMixture(covariance_type=kind, reg_covar=1e-2, tol=0, random_state=0)
-    assert all("lost rank" in message for message in finite_fit(model, rows))  # 3 rows in 4 columns
+    assert named(finite_fit(model, rows)) == {0}  # 3 rows in 4 columns
 
 
 @every_structure

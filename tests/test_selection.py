@@ -3,6 +3,7 @@
 import json
 import shutil
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from test_strategies import overlapping
 
 from dgmm import (
     CheckpointError,
+    DataError,
     GaussianMixture,
     MixtureSearch,
     UsageError,
@@ -167,6 +169,7 @@ def test_bad_questions(wrong: dict[str, Any], said: str, rows: np.ndarray) -> No
         ("bic", {"random_state": 0}),
         ("icl", {"random_state": np.random.RandomState(5), "strategy": "em", "n_init": 2}),
         ("heldout", {"random_state": 0, "cache": "none"}),
+        ("heldout", {"random_state": None}),
     ],
 )
 def test_it_goes_on_from_every_pass_to_the_same_bits(
@@ -175,6 +178,8 @@ def test_it_goes_on_from_every_pass_to_the_same_bits(
     some = rows[:10_000]
 
     def search(place: Path | None) -> MixtureSearch:
+        # That of random_state=None; another one where the search goes on.
+        np.random.seed(0 if place is None or not place.exists() else 1)  # noqa: NPY002
         template = GaussianMixture(checkpoint=place, max_iter=6, resolution=1.0, **more)
         kinds = ["full", "tied"]
         return MixtureSearch(
@@ -185,8 +190,9 @@ def test_it_goes_on_from_every_pass_to_the_same_bits(
         warnings.simplefilter("ignore", ConvergenceWarning)
         steps = [step.passes for step in search(None).fit_passes(some)]
         expected = search(None).fit(some)
+        assert steps == list(range(1, len(steps) + 1))
         assert len(steps) > 2
-        for passes in steps:
+        for passes in steps[:4] + steps[4::3]:
             place = tmp_path / str(passes)
             walking = search(place).fit_passes(some)
             assert next(step for step in walking if step.passes == passes)
@@ -235,23 +241,37 @@ def test_candidates_of_another_kind_are_errors(
 ) -> None:
     """Whole files of a checkpoint, with a right checksum, that say something else."""
     place, whole = tmp_path / "passes", tmp_path / "whole"
-    if not whole.exists():
-        select(rows[:2000], [1, 2], random_state=0, checkpoint=whole)
+    right = select(rows[:2000], [1, 2], random_state=0, checkpoint=whole).best_score_
     shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(whole, place)
     newest = max(place.iterdir())
     arrays, header = storage.read(str(newest), FORMAT)
     name = data.draw(st.sampled_from(["candidates", "rounds"]))
     candidates = header["candidates"]
-    broken = st.sampled_from([[], candidates[:1], candidates * 2, [[[], 0.0, None]] * 2])
+    others = [[], candidates[:1], candidates * 2, candidates[::-1], [[[], 0.0, None]] * 2]
+    others.append([[walks, value, 3] for walks, value, _ in candidates])
+    broken = st.sampled_from(others)
     header[name] = data.draw(broken | values)
     newest.unlink()
     storage.create(str(newest), FORMAT, arrays, header)
-    try:
-        select(rows[:2000], [1, 2], random_state=0, checkpoint=place)
-    except CheckpointError:
-        return
-    assert name == "rounds"
+    with suppress(CheckpointError):
+        assert select(rows[:2000], [1, 2], random_state=0, checkpoint=place).best_score_ == right
+
+
+@pytest.mark.parametrize("seed", [1, 13, 21, 37, 46])
+@pytest.mark.filterwarnings("ignore")
+def test_somebody_always_stays(seed: int) -> None:
+    """A value of rows held out may rise while others are fitted, above one that was dropped."""
+    rng = np.random.default_rng(seed)
+    rows = rng.standard_t(3, size=(rng.integers(40, 200), rng.integers(1, 5)))
+    search = select(rows, range(1, 6), ["full", "diag"], "heldout", random_state=0)
+    assert np.isfinite(search.best_score_)
+
+
+def test_few_rows_are_not_held_out() -> None:
+    rows = np.random.default_rng(0).normal(size=(6, 2))
+    with pytest.raises(DataError, match="no row is held out"):
+        select(rows, 1, criterion="heldout", random_state=0)
 
 
 def test_the_command(rows: np.ndarray, tmp_path: Path) -> None:
