@@ -252,11 +252,10 @@ class Checkpoint:
                 for name in unlike
             )
             ends = set(unlike) <= {"max_iter", "tol", "resolution"} and "criterion" not in self._of
+            hint = "; a new fit can begin at its model (--start, warm_start)" * ends
             raise CheckpointError(
                 f"{self._url} is the checkpoint of another fit: {told}. Run that one, choose "
-                "another checkpoint, or start over (resume=False, --no-resume)"
-                + "; a new fit can begin at its model (--start, warm_start)"
-                * ends
+                f"another checkpoint, or start over (resume=False, --no-resume){hint}"
             )
 
 

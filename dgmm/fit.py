@@ -135,8 +135,8 @@ class Progress:
         return self.setting.frame.leave(self.best.best.mixture)
 
 
-class Resumed(Protocol):
-    """Where a fit stopped that is to go on.
+class Stopped(Protocol):
+    """Where a fit or a selection stopped that is to go on.
 
     Attributes
     ----------
@@ -155,6 +155,10 @@ class Resumed(Protocol):
 
     def restore(self, random: Any) -> None:
         """Put the random numbers where they were, if walks are still to be begun."""
+
+
+class Resumed(Stopped, Protocol):
+    """Where a fit stopped."""
 
     def walks(self, setting: Setting, samples: Samples | None) -> tuple[Walk, ...]:
         """The walks; none if they are still to be begun."""

@@ -1,9 +1,9 @@
 """The options that several commands share."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import wraps
 from typing import Any
 
@@ -102,6 +102,22 @@ def _together(*decorators: Decorator) -> Decorator:
     return apply
 
 
+def _as_one(
+    name: str, make: Callable[..., Any], own: Iterable[str], *options: Decorator
+) -> Decorator:
+    """Several options as one parameter ``name``: what ``make`` makes of their ``own`` values."""
+
+    def apply(command: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(command)
+        def gathered(**given: Any) -> None:
+            made = make(**{option: given.pop(option) for option in own})
+            command(**given, **{name: made})
+
+        return _together(*options)(gathered)
+
+    return apply
+
+
 data_argument = click.argument("data")
 json_option = click.option("--json", is_flag=True, help="Print one JSON object on standard output.")
 quiet_option = click.option("--quiet", is_flag=True, help="Show no progress.")
@@ -132,7 +148,10 @@ cache_option = click.option(
     help="What each worker process keeps of the rows between passes: a size, none, or auto for "
     "what the memory leaves free.",
 )
-_machines = _together(
+machine_options = _as_one(
+    "machines",
+    Machines,
+    [each.name for each in fields(Machines)],
     click.option("--scheduler", metavar="ADDRESS", help="Use the Dask cluster at ADDRESS."),
     click.option(
         "--workers",
@@ -155,24 +174,6 @@ _machines = _together(
         help="How long to wait for the scheduler; and for a first worker, 60 at least.",
     ),
 )
-
-
-def machine_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that say where a command sweeps, as one parameter ``machines``."""
-
-    @wraps(command)
-    def gathered(
-        scheduler: str | None,
-        workers: int | None,
-        threads: int | None,
-        connect_timeout: float,
-        **rest: Any,
-    ) -> None:
-        command(machines=Machines(scheduler, workers, threads, connect_timeout), **rest)
-
-    return _machines(gathered)
-
-
 n_init_option = click.option(
     "--n-init",
     type=click.IntRange(min=1),
@@ -196,7 +197,10 @@ _FITTING = {
 }
 """Options that say how to fit, and what ``GaussianMixture`` calls each."""
 
-_fitting = _together(
+fitting_options = _as_one(
+    "how",
+    lambda **given: {_FITTING[option]: value for option, value in given.items()},
+    _FITTING,
     click.option(
         "--init",
         type=click.Choice(["auto", *METHODS]),
@@ -262,19 +266,6 @@ _fitting = _together(
     memory_option,
     cache_option,
 )
-
-
-def fitting_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that say how to fit, as one parameter ``how``: for ``GaussianMixture``."""
-
-    @wraps(command)
-    def gathered(**given: Any) -> None:
-        how = {name: given.pop(option) for option, name in _FITTING.items()}
-        command(how=how, **given)
-
-    return _fitting(gathered)
-
-
 model_options = _together(
     click.option(
         "-k",
@@ -307,7 +298,10 @@ def _address(
     return host.strip("[]") or "0.0.0.0", int(port)
 
 
-_shown = _together(
+shown_options = _as_one(
+    "shown",
+    Shown,
+    [each.name for each in fields(Shown)],
     click.option(
         "--log",
         type=click.Choice(list(LOGS)),
@@ -325,13 +319,3 @@ _shown = _together(
     ),
     quiet_option,
 )
-
-
-def shown_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that say how passes are shown, as one parameter ``shown``."""
-
-    @wraps(command)
-    def gathered(log: str, metrics_port: tuple[str, int] | None, quiet: bool, **rest: Any) -> None:
-        command(shown=Shown(log, metrics_port, quiet), **rest)
-
-    return _shown(gathered)

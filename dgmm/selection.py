@@ -30,7 +30,7 @@ import numpy as np
 from dgmm import em
 from dgmm.em import Setting, State, Walk
 from dgmm.errors import DataError
-from dgmm.fit import STRATEGIES, Request, check
+from dgmm.fit import STRATEGIES, Request, Stopped, check
 from dgmm.kernel import answer
 from dgmm.ladder import Nearby, Samples
 from dgmm.mixture import Mixture
@@ -218,32 +218,20 @@ class Standings:
         return min(stayed, key=lambda each: each.value)
 
 
-class Resumed(Protocol):
-    """Where a selection stopped that is to go on.
+class Resumed(Stopped, Protocol):
+    """Where a selection stopped.
 
     Attributes
     ----------
-    passes, found, nearby, rounds, due
+    rounds, due
         As in ``Standings``.
     """
-
-    @property
-    def passes(self) -> int: ...
-
-    @property
-    def found(self) -> Survey: ...
-
-    @property
-    def nearby(self) -> int: ...
 
     @property
     def rounds(self) -> int: ...
 
     @property
     def due(self) -> bool: ...
-
-    def restore(self, random: Any) -> None:
-        """Put the random numbers where they were, if walks are still to be begun."""
 
     def candidates(self, entrants: list[Candidate], samples: Samples) -> list[Candidate]:
         """The ``entrants`` as they stood, if they have begun."""
