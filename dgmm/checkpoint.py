@@ -13,7 +13,7 @@ name, before the next pass begins.  So whatever is killed at whatever moment, th
 can be read is a state of the fit, and no more than the pass under way is lost.
 
 **What is in it.**  A walk is a frozen value, and so are its parts: they are written as they are,
-field by field (``_encode``).  What follows from the survey is not written but made again.
+field by field (``codec.py``).  What follows from the survey is not written but made again.
 
 **The same fit.**  Each file says what is being fitted to what (``fingerprint``): settings, the
 shape, blocks and type of the rows, and a digest of some of them.  With anything else a fit refuses
@@ -31,8 +31,7 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from math import inf
 from typing import Any, Final, Protocol
@@ -40,18 +39,15 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from dgmm import native, places, storage
-from dgmm.covariance import STRUCTURES, Structure
+from dgmm.codec import Known, decode, encode
 from dgmm.dataset import Dataset
-from dgmm.em import Setting, State, Stop, Textbook, Trial, Walk
+from dgmm.em import Setting, Walk
 from dgmm.errors import CheckpointError, DataError, ModelFileError
 from dgmm.fit import Request
-from dgmm.ladder import Anchored, Rung, Samples
-from dgmm.mixture import Mixture
+from dgmm.ladder import Samples
 from dgmm.selection import Candidate
-from dgmm.squarem import Squarem
-from dgmm.statistics import Statistics
 from dgmm.storage import Arrays
-from dgmm.survey import Sample, Survey
+from dgmm.survey import Survey
 
 FORMAT: Final = "dgmm-checkpoint"
 KEPT: Final = 3
@@ -63,15 +59,6 @@ PARTIAL: Final = re.compile(NAME.pattern + r"\.[0-9a-f]{32}\.partial")
 
 LOOKED_AT: Final = 3
 """How many blocks of the rows the fingerprint reads."""
-
-TYPES: Final = {
-    each.__name__: each
-    for each in (
-        *(Anchored, Mixture, Sample, Squarem, State),
-        *(Statistics, Stop, Survey, Textbook, Trial),
-    )
-}
-"""All that a file can become."""
 
 log = logging.getLogger("dgmm")
 
@@ -154,7 +141,7 @@ class Checkpoint:
             return None
         first, told = self._read(1)
         self._refuse_others(told)
-        found = _decode(told.get("found"), first, None)
+        found = decode(told.get("found"), first, None)
         if not isinstance(found, Survey):
             raise CheckpointError(f"{self._url} holds no survey; start over with resume=False")
         random = _random(first, told)
@@ -177,10 +164,10 @@ class Checkpoint:
     def save(self, progress: Reached, random: Any = None) -> None:
         """Write what a pass has reached; ``random`` is the generator, after the first pass."""
         arrays: Arrays = {}
-        header = {name: _encode(each, arrays) for name, each in progress.reached.items()}
+        header = {name: encode(each, arrays) for name, each in progress.reached.items()}
         if not header:
             name, keys, *numbers = random.get_state()
-            header = {"found": _encode(progress.found, arrays), "random": [name, *numbers]}
+            header = {"found": encode(progress.found, arrays), "random": [name, *numbers]}
             arrays["random"] = keys
         numbers = self._fence()
         number = progress.passes
@@ -307,7 +294,7 @@ class Saved:
         return self._walks(self.header.get("walks"), setting, samples)
 
     def _walks(self, told: Any, setting: Setting, samples: Samples | None) -> tuple[Walk, ...]:
-        walks = _decode(told, self.arrays, _Known(setting, samples))
+        walks = decode(told, self.arrays, Known(setting, samples))
         if not isinstance(walks, tuple) or not walks:
             raise CheckpointError("a checkpoint holds no walks; start over with resume=False")
         if not all(isinstance(walk, Walk) for walk in walks):
@@ -349,61 +336,3 @@ def _random(arrays: Arrays, header: dict[str, Any]) -> np.random.RandomState:
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"a checkpoint has no state of random numbers: {error}") from error
     return random
-
-
-@dataclass(frozen=True)
-class _Known:
-    """What walks refer to and a file need not hold."""
-
-    setting: Setting
-    samples: Samples | None
-
-
-def _encode(value: Any, arrays: Arrays) -> Any:
-    """A value as JSON; its arrays go to ``arrays``."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        arrays[name := f"array{len(arrays)}"] = value
-        return {"array": name}
-    if isinstance(value, tuple | list):
-        return [_encode(each, arrays) for each in value]
-    if isinstance(value, Structure):
-        return {"structure": value.name}
-    if isinstance(value, Setting):
-        return {"setting": None}
-    if isinstance(value, Rung):
-        return {"rung": value.sample.size}
-    if not is_dataclass(value) or type(value).__name__ not in TYPES:
-        raise TypeError(f"{type(value).__name__} can't be part of a checkpoint")
-    own = {each.name: _encode(getattr(value, each.name), arrays) for each in fields(value)}
-    return {"type": type(value).__name__, "fields": own}
-
-
-def _decode(value: Any, arrays: Arrays, known: _Known | None) -> Any:
-    """What ``_encode`` was given; raises ``CheckpointError`` if it can't be that."""
-    try:
-        return _decoded(value, arrays, known)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"a checkpoint is not as it should be: {error!r}") from error
-
-
-def _decoded(value: Any, arrays: Arrays, known: _Known | None) -> Any:
-    if isinstance(value, list):
-        return tuple(_decoded(each, arrays, known) for each in value)
-    if not isinstance(value, dict):
-        return value
-    ((kind, what), *rest) = value.items()
-    if kind == "array":
-        return arrays[what]
-    if kind == "structure":
-        return STRUCTURES[what]
-    if kind == "setting" and known is not None:
-        return known.setting
-    if kind == "rung" and known is not None and known.samples is not None:
-        return known.samples.rung(what, known.setting)
-    ((_, own),) = rest
-    make: Callable[..., Any] = TYPES[what]
-    return make(**{name: _decoded(each, arrays, known) for name, each in own.items()})
