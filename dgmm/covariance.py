@@ -30,11 +30,13 @@ keeps the eigenvectors of M and clips its eigenvalues; so the objective still ne
 """
 
 from abc import ABC, abstractmethod
+from functools import cache
 from typing import ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import rq, solve_triangular
+from scipy.linalg.lapack import dtrtri
 
 Array = NDArray[np.float64]
 
@@ -134,8 +136,12 @@ class Structure(ABC):
         """C_k' x, for ``x`` (D, n): rows of unit variance."""
 
     @abstractmethod
+    def whitened(self, factors: Array, vectors: Array) -> Array:
+        """C_k' times row k of ``vectors`` (K, D), for every k."""
+
+    @abstractmethod
     def coloured(self, factors: Array, white: Array) -> Array:
-        """The vectors (K, D) that ``whiten`` turns into ``white`` (K, D)."""
+        """The vectors (K, D) whose ``whitened`` are ``white`` (K, D)."""
 
     def common(self, factors: Array, x: Array) -> Array | float:
         """What log N(x | k) holds beyond T(x) . eta_k, the same for every k; ``x`` is (D, n)."""
@@ -188,9 +194,16 @@ class Structure(ABC):
         """
 
 
+@cache
 def _upper(dims: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """The index pairs i <= j in the order of the full structure's features."""
     return np.triu_indices(dims)
+
+
+@cache
+def _below(dims: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The index pairs i > j."""
+    return np.tril_indices(dims, -1)
 
 
 def _unpack(second: Array, dims: int) -> Array:
@@ -204,10 +217,8 @@ def _unpack(second: Array, dims: int) -> Array:
 
 def _factor_matrix(covariance: Array) -> tuple[Array, Array, bool]:
     """One (D, D) covariance at or above FLOOR, its precision factor, and whether it was raised."""
-    identity = np.eye(len(covariance))
     try:
-        lower = np.linalg.cholesky(covariance)
-        factor = solve_triangular(lower, identity, lower=True, check_finite=False).T
+        factor = dtrtri(np.linalg.cholesky(covariance).T)[0]
         if np.sum(factor * factor) * FLOOR < 1.0:  # tr(P) bounds the largest eigenvalue of P
             return covariance, factor, False
     except np.linalg.LinAlgError:
@@ -221,24 +232,22 @@ def _factor_matrix(covariance: Array) -> tuple[Array, Array, bool]:
     return (vectors * values) @ vectors.T if lost else covariance, factor, lost
 
 
-def _solve_lower(lower: Array, values: Array) -> Array:
-    solved: Array = solve_triangular(lower, values, lower=True, check_finite=False)
-    return solved
+def _log_cholesky(factors: Array, covariances: Array) -> Array:
+    """The log-Cholesky factors of C' S C (K, M): logarithms on the diagonal, which count twice."""
+    lower = np.linalg.cholesky(factors.swapaxes(1, 2) @ covariances @ factors)
+    diagonals = np.sqrt(2) * np.log(np.diagonal(lower, axis1=1, axis2=2))
+    rows, columns = _below(lower.shape[1])
+    return np.concatenate([diagonals, lower[:, rows, columns]], axis=1)
 
 
-def _matrix_coordinates(factor: Array, covariance: Array) -> Array:
-    """The log-Cholesky factor of C' S C: logarithms on the diagonal, which count twice."""
-    lower = np.linalg.cholesky(factor.T @ covariance @ factor).astype(np.float64, copy=False)
-    diagonal = np.sqrt(2) * np.log(np.diagonal(lower))
-    return np.concatenate([diagonal, lower[np.tril_indices(len(lower), -1)]])
-
-
-def _matrix_from_coordinates(factor: Array, coordinates: Array) -> Array:
-    dims = len(factor)
-    lower = np.diag(np.exp(coordinates[:dims] / np.sqrt(2)))
-    lower[np.tril_indices(dims, -1)] = coordinates[dims:]
-    root = _solve_lower(factor.T, lower)
-    return root @ root.T
+def _from_log_cholesky(factors: Array, coordinates: Array) -> Array:
+    """The covariances (K, D, D) that have these ``coordinates`` (K, M)."""
+    dims = factors.shape[1]
+    lower = np.exp(coordinates[:, :dims] / np.sqrt(2))[:, :, None] * np.eye(dims)
+    rows, columns = _below(dims)
+    lower[:, rows, columns] = coordinates[:, dims:]
+    roots = np.linalg.solve(factors.swapaxes(1, 2), lower)
+    return roots @ roots.swapaxes(1, 2)
 
 
 def _factors_of_matrix(precision: Array) -> tuple[Array, Array]:
@@ -275,15 +284,17 @@ class Full(Structure):
             np.multiply(x[i], x[i:], out=out[at : at + len(x) - i])
             at += len(x) - i
 
+    def whitened(self, factors: Array, vectors: Array) -> Array:
+        return (vectors[:, None, :] @ factors)[:, 0]
+
     def coloured(self, factors: Array, white: Array) -> Array:
-        pairs = zip(factors, white, strict=True)
-        return np.stack([_solve_lower(factor.T, vector) for factor, vector in pairs])
+        return np.linalg.solve(factors.swapaxes(1, 2), white[:, :, None])[:, :, 0]
 
     def coordinates(self, factors: Array, covariances: Array) -> Array:
-        return np.stack(list(map(_matrix_coordinates, factors, covariances)))
+        return _log_cholesky(factors, covariances)
 
     def from_coordinates(self, factors: Array, coordinates: Array) -> Array:
-        return np.stack(list(map(_matrix_from_coordinates, factors, coordinates)))
+        return _from_log_cholesky(factors, coordinates)
 
     def quadratic(self, factors: Array) -> Array:
         rows, columns = _upper(factors.shape[1])
@@ -361,14 +372,18 @@ class Tied(Structure):
     def square(self, x: Array, out: Array) -> None:
         pass
 
+    def whitened(self, factors: Array, vectors: Array) -> Array:
+        return vectors @ factors
+
     def coloured(self, factors: Array, white: Array) -> Array:
-        return _solve_lower(factors.T, white.T).T
+        solved: Array = np.linalg.solve(factors.T, white.T)
+        return solved.T
 
     def coordinates(self, factors: Array, covariances: Array) -> Array:
-        return _matrix_coordinates(factors, covariances)[None]
+        return _log_cholesky(factors[None], covariances[None])
 
     def from_coordinates(self, factors: Array, coordinates: Array) -> Array:
-        return _matrix_from_coordinates(factors, coordinates[0])
+        return _from_log_cholesky(factors[None], coordinates)[0]
 
     def quadratic(self, factors: Array) -> Array:
         return np.empty((1, 0))
@@ -459,6 +474,9 @@ class Diagonal(Structure):
     def square(self, x: Array, out: Array) -> None:
         np.multiply(x, x, out=out)
 
+    def whitened(self, factors: Array, vectors: Array) -> Array:
+        return factors * vectors
+
     def coloured(self, factors: Array, white: Array) -> Array:
         return white / factors
 
@@ -533,6 +551,9 @@ class Spherical(Structure):
 
     def square(self, x: Array, out: Array) -> None:
         np.sum(x * x, axis=0, out=out[0])
+
+    def whitened(self, factors: Array, vectors: Array) -> Array:
+        return factors[:, None] * vectors
 
     def coloured(self, factors: Array, white: Array) -> Array:
         return white / factors[:, None]

@@ -25,7 +25,7 @@ from dgmm.em import Setting, Stop, Textbook, Walk
 from dgmm.errors import DataError, UsageError
 from dgmm.ladder import AMPLE, ENOUGH, Anchored, Nearby, Rung, Samples, climb
 from dgmm.mixture import Mixture
-from dgmm.race import race, seeded
+from dgmm.race import SWEEPS, race, seeded
 from dgmm.seeding import representative
 from dgmm.squarem import Squarem
 from dgmm.survey import Question, Survey, survey
@@ -39,6 +39,12 @@ RACEABLE: Final = 10
 
 WEIGHTS: Final = (1e-200, 1e200)
 """Between which the sum of all weights must be, so that sums of squares don't overflow."""
+
+RACING: Final = 8
+"""How many passes over all rows the races together may be worth, beyond the first."""
+
+RACES: Final = 4
+"""How many races a start has at most: each may lead to another optimum."""
 
 GUIDE: Final = 32
 """An anchored sample is at most this part of all rows: hundreds of passes over it must be cheap."""
@@ -217,17 +223,26 @@ def _auto(found: Survey, setting: Setting, request: Request, samples: Samples | 
         starts = [_start(found, setting, request, cautious) for _ in range(request.n_init)]
         return [Squarem.of(setting, start, stop) for start in starts]
     track = samples.track(parameters, setting)
-    starts = [_raced(track, request) for _ in range(request.n_init)]
     ladder = samples.ladder(parameters, setting)
+    races = request.n_init * (_races(request, track, found) if ladder else 1)
+    starts = [_raced(track, request) for _ in range(races)]
     if not ladder:
         return [Squarem.of(setting, start, stop) for start in starts]
-    climbed = [climb(ladder, start) for start in starts]
-    top = max(climbed, key=lambda walk: walk.best.objective)
+    top, optima = climb(ladder, starts)
     guide = min(len(samples.sample.keys), found.weighted // GUIDE)
+    walk: Walk
     if guide < ENOUGH * parameters:
-        return [Squarem.of(setting, top.best.mixture, stop, top.lengths)]
-    rung = samples.rung(guide, setting)
-    return [Anchored.of(setting, top, stop, rung, found.weighted)]
+        walk = Squarem.of(setting, top.best.mixture, stop, top.lengths)
+    else:
+        walk = Anchored.of(setting, top, stop, samples.rung(guide, setting), found.weighted)
+    return [replace(walk, races=races, optima=optima)]
+
+
+def _races(request: Request, track: Rung, found: Survey) -> int:
+    """How many races a start has."""
+    if request.init_params != "auto" or request.components == 1:
+        return 1
+    return int(np.clip(RACING * found.weighted // (SWEEPS * len(track.sample.keys)), 1, RACES))
 
 
 def _raced(track: Rung, request: Request) -> Mixture:

@@ -4,7 +4,9 @@
 mean log-likelihood (p free parameters), whatever it costs to find (Meek, Thiesson and Heckerman,
 The learning-curve sampling method applied to model-based clustering, 2002).  So the climb begins
 on a small sample, goes on only as far as that can tell, and goes over to a larger one, each a
-subset of the next: the uniform sample that the survey brought home.
+subset of the next: the uniform sample that the survey brought home.  Several starts climb side by
+side.  Those that end at one optimum are one from then on, and of the optima on each rung the better
+half goes on: the higher, the finer the differences that a sample can tell.
 
 **The anchor.**  At the top of the ladder the sample still serves.  Let S_n(theta) be its
 statistics, per unit weight, and S_N those of all rows.  One sweep of all rows at an anchor theta_c
@@ -39,7 +41,7 @@ too: 1 / (1 - q) times as much.  When that is below the target, theta_c is retur
 swept.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
@@ -48,7 +50,7 @@ from numpy.typing import NDArray
 
 from dgmm.covariance import Array
 from dgmm.em import Setting, State, Stop, Trial, Walk, run
-from dgmm.kernel import Anchor, Form
+from dgmm.kernel import Anchor, Form, answer
 from dgmm.mixture import Mixture
 from dgmm.native import KERNELS
 from dgmm.squarem import Squarem
@@ -156,14 +158,14 @@ class Rung:
         )
         return Rung.of(part, self.setting, self.nearby, self.cost)
 
-    def climb(self, walks: list[Walk], sweeps: int = RUNG_ITERATIONS + 1) -> list[Walk]:
+    def climb(self, walks: Sequence[Walk], sweeps: int = RUNG_ITERATIONS + 1) -> list[Walk]:
         """The walks after so many sweeps more, or at their ends."""
         for _, reached in zip(range(sweeps), run(self.sweep, walks), strict=False):
             trials = [walk.trial for walk in walks if walk.trial is not None]
             components = sum(trial.mixture.components for trial in trials)
             self.cost.densities += len(self.sample.rows) * components
-            walks = list(reached)
-        return walks
+            walks = reached
+        return list(walks)
 
     def resolution(self, mixture: Mixture) -> float:
         """p / (2 n), the statistical resolution: what the rows can't tell from nothing."""
@@ -214,16 +216,38 @@ class Samples:
         return [self.rung(size, setting) for size in sizes[::-1]]
 
 
-def climb(ladder: list[Rung], start: Mixture) -> Squarem:
-    """The walk at the top of the ``ladder``, which has a rung at least."""
-    lengths: tuple[float, ...] = ()
-    walk: Walk
+def climb(ladder: list[Rung], starts: list[Mixture]) -> tuple[Squarem, int]:
+    """The best walk at the top of the ``ladder``, and how many optima were met on its lowest rung.
+
+    There is a rung at least.  Of the optima on each, the better half goes on.
+    """
+    begun: list[tuple[Mixture, tuple[float, ...]]] = [(start, ()) for start in starts]
+    optima = 0
     for rung in ladder:
-        stop = Stop(RUNG_ITERATIONS, target=0.5 * rung.resolution(start))
-        (walk,) = rung.climb([Squarem.of(rung.setting, start, stop, lengths)])
-        assert isinstance(walk, Squarem)
-        start, lengths, top = walk.best.mixture, walk.lengths, walk
-    return top
+        stop = Stop(RUNG_ITERATIONS, target=0.5 * rung.resolution(starts[0]))
+        walks = [Squarem.of(rung.setting, start, stop, lengths) for start, lengths in begun]
+        climbed = [walk for walk in rung.climb(walks) if isinstance(walk, Squarem)]
+        different = _different(rung, climbed)
+        optima = optima or len(different)
+        better = different[: (len(different) + 1) // 2]
+        begun = [(walk.best.mixture, walk.lengths) for walk in better]
+    return different[0], optima
+
+
+def _different(rung: Rung, walks: list[Squarem]) -> list[Squarem]:
+    """Those of ``walks`` that ended at optima of their own, the best first.
+
+    At one optimum the log-densities of two ends differ by far less, in the mean square, than the
+    p / n by which chance moves them.
+    """
+    kept: list[tuple[Squarem, Array]] = []
+    for walk in sorted(walks, key=lambda walk: walk.best.objective, reverse=True):
+        mixture = rung.setting.frame.leave(walk.best.mixture)
+        logs = answer(rung.sample.rows, mixture, "score")
+        apart = (np.average((logs - each) ** 2, weights=rung.sample.weights) for _, each in kept)
+        if all(each > 2 * rung.resolution(mixture) for each in apart):
+            kept.append((walk, logs))
+    return [walk for walk, _ in kept]
 
 
 @dataclass(frozen=True)

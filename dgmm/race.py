@@ -45,6 +45,9 @@ TRIAL_SWEEPS: Final = 10
 FINALISTS: Final = 2
 ROUNDS: Final = 3
 
+SWEEPS: Final = 150
+"""How many sweeps of its sample all that takes, about."""
+
 
 def race(rung: Rung, components: int, random: Random) -> Mixture:
     """The likeliest mixture (in the frame) of so many components found on a ``rung``."""

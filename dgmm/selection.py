@@ -3,8 +3,9 @@
 Every candidate (a number of components and a structure) goes its own way by its own walk, and all
 share each sweep: the rows are read and decompressed once for all, whatever there is to compute on
 them.  After each sweep a candidate leaves that can't win any more: one whose criterion, if it
-gained ``OPTIMISM`` times what it is estimated to have left to gain, would still be worse than
-another's is already.  What is left at the end are fitted models; the best needs no refit.
+gained ``OPTIMISM`` times what it is estimated to have left to gain (``CAUTION`` times, while its
+walk has seen too little to say), would still be worse than another's is already.  What is left at
+the end are fitted models; the best needs no refit.
 
 **Criteria**, all to be minimised; s is the mean log-likelihood of N rows, p the number of free
 parameters:
@@ -39,8 +40,9 @@ from dgmm.statistics import Together, Total
 from dgmm.survey import Question, Survey, survey, uniform
 from dgmm.sweep import Block, Sweep
 
-OPTIMISM: Final = 3.0
-"""How many times its estimate a gain may turn out to be."""
+OPTIMISM: Final = 2.0
+CAUTION: Final = 10.0
+"""How many times its estimate a gain may turn out to be, and one that is a first guess."""
 
 HELD: Final = 0.1
 """The share of rows held out."""
@@ -365,6 +367,7 @@ def _dropped(
     best = min(each.value for each in candidates if each.dropped is None)
     left = []
     for each in candidates:
-        hope = each.value - criterion.worth(OPTIMISM * each.walk.gap, weight)
+        gain = (OPTIMISM if each.walk.seasoned else CAUTION) * each.walk.gap
+        hope = each.value - criterion.worth(gain, weight)
         left.append(replace(each, dropped=passes) if each.running and hope > best else each)
     return left

@@ -120,6 +120,10 @@ class Squarem(Walk):
         return walk.ended(False) if walk.spent else walk.trying(fallback, self._far)
 
     @property
+    def seasoned(self) -> bool:
+        return len(self.lengths) >= LEARNT
+
+    @property
     def _longer(self) -> float:
         """The limit on |a| after a step that was good."""
         return 4 * self.longest if self.taken == self.longest else self.longest
@@ -140,10 +144,10 @@ class Squarem(Walk):
         gap = (max(0.0, gain) + unseen) * (slowest - 1) ** 2 / (2 * slowest - 1)
         gap = max(gap, found.objective - self.level)
         exact = self.doubles > 1 and not base.bound
-        known = exact and len(lengths) >= LEARNT
+        walk = replace(self, lengths=lengths, gap=gap, level=found.objective, base=None)
+        known = exact and walk.seasoned
         calm = self.calm + 1 if known and gap < self.stop.target else 0
-        walk = replace(self, lengths=lengths, gap=gap, calm=calm, base=None)
-        walk = replace(walk, level=found.objective)
+        walk = replace(walk, calm=calm)
         seen = min(found.rounding, self.stop.target)
         still = seen > 0 and abs(gain) <= seen  # a fixed point of EM
         settled = exact and (still or abs(gain) < self.stop.tol)
@@ -190,10 +194,7 @@ def extrapolate(first: Mixture, second: Mixture, third: Mixture, longest: float)
 def _coordinates(mixture: Mixture, seen_from: Mixture, live: Mask) -> Array:
     """Coordinates (M,) of the ``live`` components and their covariances."""
     structure, root = mixture.structure, np.sqrt(seen_from.weights)
-    away = mixture.means - seen_from.means
-    white = np.stack(
-        [structure.whiten(seen_from.factors, k, x[:, None])[:, 0] for k, x in enumerate(away)]
-    )
+    white = structure.whitened(seen_from.factors, mixture.means - seen_from.means)
     shapes = structure.coordinates(seen_from.factors, mixture.covariances)
     logs = np.where(live, mixture.log_weights, 0.0)
     shape_root = np.ones(1) if structure.shared else root

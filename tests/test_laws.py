@@ -588,6 +588,9 @@ def test_coordinates_lead_back(kind: str, d: int, k: int, seed: int) -> None:
     np.testing.assert_allclose(own, 0.0, atol=1e-9)
     white = rng.normal(size=(k, d))
     coloured = structure.coloured(one.factors, white)
+    np.testing.assert_allclose(
+        structure.whitened(one.factors, coloured), white, rtol=1e-9, atol=1e-9
+    )
     for i in range(k):
         again = structure.whiten(one.factors, i, coloured[i][:, None])[:, 0]
         np.testing.assert_allclose(again, white[i], rtol=1e-9, atol=1e-9)
