@@ -564,6 +564,11 @@ def _tell_model(model: GaussianMixture, path: str, as_json: bool) -> None:
             lines[name] = shown.format(info[name])
     if "passes" in info:
         lines["converged"] = _end(model)
+    if info.get("optima", 0) > 1:
+        lines["optima"] = (
+            f"{info['optima']}, to which {info['races']} races on samples led; this is the best of "
+            "them, and more starts (--n-init) may find a better one"
+        )
     for fate in ("vanished", "collapsed"):
         if info.get(fate):
             lines[fate] = ", ".join(map(str, info[fate]))

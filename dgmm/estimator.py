@@ -79,7 +79,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         (``dgmm.kernel``), so the objective never falls.
     max_iter : int, default=100
     n_init : int, default=1
-        Starts.  All share every reading of the data; the best is kept.
+        Starts, of which the best is kept.  They share every reading of the data, or compete on
+        samples.
     init_params : {"auto", "kmeans", "k-means++", "random", "random_from_data"}, default="auto"
         How a start is found, on a uniform sample of the rows.  "auto" is "kmeans" for "em" and for
         samples too small for more, and else a race of several kinds (``dgmm.race``).
@@ -133,7 +134,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         What the fit was planned to need.
     fit_info_ : dict
         The record of the fit: strategy, rows, weight, passes over all rows, the work on samples
-        in ``sample_passes`` as large as those, rejected steps, why it stopped, by how much the
+        in ``sample_passes`` as large as those, how many races there were for its start and to how
+        many ``optima`` they led, rejected steps, why it stopped, by how much the
         objective could still grow as ``estimated_gap`` and its statistical resolution, seconds,
         score, engine, share of the rows kept in memory, kernel, passes in single precision and the
         bound on what that does to the objective, components that degenerated.
@@ -486,6 +488,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             "weight": found.weight,
             "passes": progress.passes,
             "sample_passes": progress.nearby / (found.rows * best.mixture.components),
+            "races": walk.races,
+            "optima": walk.optima,
             "rejected": walk.rejected,
             "stopped_by": walk.reason,
             "estimated_gap": walk.gap if np.isfinite(walk.gap) else None,

@@ -179,7 +179,7 @@ n_init_option = click.option(
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Starts; all share every pass, the best is kept.",
+    help="Starts, of which the best is kept; they share every pass, or compete on samples.",
 )
 _FITTING = {
     "init": "init_params",
