@@ -232,6 +232,11 @@ def _factor_matrix(covariance: Array) -> tuple[Array, Array, bool]:
     return (vectors * values) @ vectors.T if lost else covariance, factor, lost
 
 
+def _solve(factors: Array, white: Array) -> Array:
+    """C'^-1 ``white`` for each of ``factors`` (K, D, D) and its own ``white`` (K, D, M)."""
+    return np.linalg.solve(factors.swapaxes(1, 2), white).astype(np.float64, copy=False)
+
+
 def _log_cholesky(factors: Array, covariances: Array) -> Array:
     """The log-Cholesky factors of C' S C (K, M): logarithms on the diagonal, which count twice."""
     lower = np.linalg.cholesky(factors.swapaxes(1, 2) @ covariances @ factors)
@@ -246,7 +251,7 @@ def _from_log_cholesky(factors: Array, coordinates: Array) -> Array:
     lower = np.exp(coordinates[:, :dims] / np.sqrt(2))[:, :, None] * np.eye(dims)
     rows, columns = _below(dims)
     lower[:, rows, columns] = coordinates[:, dims:]
-    roots = np.linalg.solve(factors.swapaxes(1, 2), lower)
+    roots = _solve(factors, lower)
     return roots @ roots.swapaxes(1, 2)
 
 
@@ -288,7 +293,7 @@ class Full(Structure):
         return (vectors[:, None, :] @ factors)[:, 0]
 
     def coloured(self, factors: Array, white: Array) -> Array:
-        return np.linalg.solve(factors.swapaxes(1, 2), white[:, :, None])[:, :, 0]
+        return _solve(factors, white[:, :, None])[:, :, 0]
 
     def coordinates(self, factors: Array, covariances: Array) -> Array:
         return _log_cholesky(factors, covariances)
@@ -376,8 +381,7 @@ class Tied(Structure):
         return vectors @ factors
 
     def coloured(self, factors: Array, white: Array) -> Array:
-        solved: Array = np.linalg.solve(factors.T, white.T)
-        return solved.T
+        return _solve(factors[None], white.T[None])[0].T
 
     def coordinates(self, factors: Array, covariances: Array) -> Array:
         return _log_cholesky(factors[None], covariances[None])
