@@ -37,8 +37,8 @@ estimate of the gain left on all rows at theta_c: Newton's decrement.  In a dire
 steps would have to be a times as long, the leash leaves a step of 1 / (1 + mu a) of the way, so
 what there is to gain is that times (1 + mu a)^2 / (1 + 2 mu a), with a the largest that SQUAREM has
 met.  Where such estimates shrink by a factor q from anchor to anchor, those to come are counted,
-too: 1 / (1 - q) times as much.  When that is below the target, theta_c is returned, which has been
-swept.
+too: 1 / (1 - q) times as much.  On a leash all that is rough, and the larger of two estimates on end
+counts.  When that is below the target, theta_c is returned, which has been swept.
 """
 
 from collections.abc import Callable, Sequence
@@ -266,6 +266,8 @@ class Anchored(Walk):
         How much the next anchor is held back to this one.
     hope : float
         What the trial should gain.
+    estimate : float
+        The last estimate of ``gap``, by itself.
     """
 
     rung: Rung | None = None
@@ -273,6 +275,7 @@ class Anchored(Walk):
     lengths: tuple[float, ...] = ()
     leash: float = 0.0
     hope: float = 0.0
+    estimate: float = 0.0
 
     @classmethod
     def of(cls, setting: Setting, climbed: Squarem, stop: Stop, rung: Rung, rows: int) -> Self:
@@ -296,8 +299,9 @@ class Anchored(Walk):
             return Squarem.after(walk, self.lengths)
         better = walk.rejected == self.rejected
         slowed = reached.gain / self.hope if better and self.hope > 0 else 0.0
-        gap = reached.gap / max(1 - slowed, STEADY)
-        walk = replace(walk, gap=gap, hope=reached.gain)
+        estimate = reached.gap / max(1 - slowed, STEADY)
+        gap = max(estimate, self.estimate) if walk.leash else estimate
+        walk = replace(walk, gap=gap, estimate=estimate, hope=reached.gain)
         settled = better and 0 <= walk.change < self.stop.tol
         if not walk.best.bound and (walk.gap < self.stop.target or settled):
             return walk.ended(True)
