@@ -37,8 +37,8 @@ estimate of the gain left on all rows at theta_c: Newton's decrement.  In a dire
 steps would have to be a times as long, the leash leaves a step of 1 / (1 + mu a) of the way, so
 what there is to gain is that times (1 + mu a)^2 / (1 + 2 mu a), with a the largest that SQUAREM has
 met.  Where such estimates shrink by a factor q from anchor to anchor, those to come are counted,
-too: 1 / (1 - q) times as much.  On a leash all that is rough, and the larger of two estimates on end
-counts.  When that is below the target, theta_c is returned, which has been swept.
+too: 1 / (1 - q) times as much.  On a leash that is rough, and of two estimates on end the larger
+counts.  When it is below the target, theta_c is returned, which has been swept.
 """
 
 from collections.abc import Callable, Sequence
