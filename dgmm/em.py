@@ -335,8 +335,8 @@ class Walk(ABC):
     fell : float
         The most by which an M-step lowered the objective beyond rounding.
     races, optima : int
-        How many races on samples there were for its start, and to how many optima they led; 0 if
-        it began otherwise.
+        How many races on samples competed for its start, and to how many optima they led; 0 if
+        none did.
     """
 
     setting: Setting

@@ -80,7 +80,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     max_iter : int, default=100
     n_init : int, default=1
         Starts, of which the best is kept.  They share every reading of the data, or compete on
-        samples.
+        samples, and there, where that is cheap, up to four do in any case.
     init_params : {"auto", "kmeans", "k-means++", "random", "random_from_data"}, default="auto"
         How a start is found, on a uniform sample of the rows.  "auto" is "kmeans" for "em" and for
         samples too small for more, and else a race of several kinds (``dgmm.race``).
@@ -134,9 +134,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         What the fit was planned to need.
     fit_info_ : dict
         The record of the fit: strategy, rows, weight, passes over all rows, the work on samples
-        in ``sample_passes`` as large as those, how many races there were for its start and to how
-        many ``optima`` they led, rejected steps, why it stopped, by how much the
-        objective could still grow as ``estimated_gap`` and its statistical resolution, seconds,
+        in ``sample_passes`` as large as those, how many races on samples competed for its start and
+        to how many ``optima`` they led, rejected steps, why it stopped, by how much the objective
+        could still grow as ``estimated_gap`` and its statistical resolution, seconds,
         score, engine, share of the rows kept in memory, kernel, passes in single precision and the
         bound on what that does to the objective, components that degenerated.
 

@@ -44,7 +44,7 @@ RACING: Final = 8
 """How many passes over all rows the races together may be worth, beyond the first."""
 
 RACES: Final = 4
-"""How many races a start has at most: each may lead to another optimum."""
+"""How many races there are at most without being asked for: each may lead to another optimum."""
 
 GUIDE: Final = 32
 """An anchored sample is at most this part of all rows: hundreds of passes over it must be cheap."""
@@ -224,7 +224,7 @@ def _auto(found: Survey, setting: Setting, request: Request, samples: Samples | 
         return [Squarem.of(setting, start, stop) for start in starts]
     track = samples.track(parameters, setting)
     ladder = samples.ladder(parameters, setting)
-    races = request.n_init * (_races(request, track, found) if ladder else 1)
+    races = max(request.n_init, _affordable(request, track, found) if ladder else 1)
     starts = [_raced(track, request) for _ in range(races)]
     if not ladder:
         return [Squarem.of(setting, start, stop) for start in starts]
@@ -238,8 +238,8 @@ def _auto(found: Survey, setting: Setting, request: Request, samples: Samples | 
     return [replace(walk, races=races, optima=optima)]
 
 
-def _races(request: Request, track: Rung, found: Survey) -> int:
-    """How many races a start has."""
+def _affordable(request: Request, track: Rung, found: Survey) -> int:
+    """How many races there may be, however few were asked for."""
     if request.init_params != "auto" or request.components == 1:
         return 1
     return int(np.clip(RACING * found.weighted // (SWEEPS * len(track.sample.keys)), 1, RACES))
