@@ -566,8 +566,8 @@ def _tell_model(model: GaussianMixture, path: str, as_json: bool) -> None:
         lines["converged"] = _end(model)
     if info.get("optima", 0) > 1:
         lines["optima"] = (
-            f"{info['optima']}, to which {info['races']} races on samples led; this is the best of "
-            "them, and more starts (--n-init) may find a better one"
+            f"{info['optima']} met by {info['races']} races on samples; the best went on, "
+            "but more (--n-init) may meet a better one"
         )
     for fate in ("vanished", "collapsed"):
         if info.get(fate):

@@ -273,24 +273,26 @@ class _MeterBar(Bar):
 
     def __init__(self, meter: Meter, rows: int, title: str) -> None:
         self._meter, self._rows, self._before = meter, rows, 0  # drawn while being made
+        self._between = ""
         super().__init__(
-            TextColumn("[bold]{task.description}"),
+            TextColumn("[bold]{task.description}[/]{task.fields[where]}"),
             BarColumn(bar_width=24),
             TextColumn("{task.fields[said]}"),
             TimeElapsedColumn(),
             console=Console(stderr=True, highlight=False),
             transient=True,
         )
-        self._task = self.add_task(title, total=rows, said="")
+        self._task = self.add_task(title, total=rows, said="", where="")
 
     def next(self, title: str, said: str) -> None:
-        """Begin another pass."""
-        self._before = self._meter.rows
+        """Begin another pass, or what is to be done on samples before it."""
+        self._before, self._between = self._meter.rows, ", on samples"
         self.update(self._task, description=title, said=said, completed=0)
 
     def get_renderables(self) -> Iterator[RenderableType]:
         for task in self._tasks.values():
             task.completed = min(self._rows, self._meter.rows - self._before)
+            task.fields["where"] = "" if task.completed else self._between
         yield from super().get_renderables()
 
 
