@@ -566,8 +566,8 @@ def _tell_model(model: GaussianMixture, path: str, as_json: bool) -> None:
         lines["converged"] = _end(model)
     if info.get("optima", 0) > 1:
         lines["optima"] = (
-            f"{info['optima']} met by {info['races']} races on samples; the best went on, "
-            "but more (--n-init) may meet a better one"
+            f"{info['optima']}, to which {info['starts']} starts led on samples; the best went on, "
+            "but more starts than that (--n-init) may lead to a better one"
         )
     for fate in ("vanished", "collapsed"):
         if info.get(fate):

@@ -30,7 +30,6 @@ keeps the eigenvectors of M and clips its eigenvalues; so the objective still ne
 """
 
 from abc import ABC, abstractmethod
-from functools import cache
 from typing import ClassVar, Final
 
 import numpy as np
@@ -194,13 +193,11 @@ class Structure(ABC):
         """
 
 
-@cache
 def _upper(dims: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """The index pairs i <= j in the order of the full structure's features."""
     return np.triu_indices(dims)
 
 
-@cache
 def _below(dims: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """The index pairs i > j."""
     return np.tril_indices(dims, -1)
@@ -218,7 +215,8 @@ def _unpack(second: Array, dims: int) -> Array:
 def _factor_matrix(covariance: Array) -> tuple[Array, Array, bool]:
     """One (D, D) covariance at or above FLOOR, its precision factor, and whether it was raised."""
     try:
-        factor = dtrtri(np.linalg.cholesky(covariance).T)[0]
+        # LAPACK's arrays are Fortran's; rounding must not depend on how a factor lies in memory.
+        factor = dtrtri(np.linalg.cholesky(covariance), lower=1)[0].T
         if np.sum(factor * factor) * FLOOR < 1.0:  # tr(P) bounds the largest eigenvalue of P
             return covariance, factor, False
     except np.linalg.LinAlgError:
@@ -233,7 +231,10 @@ def _factor_matrix(covariance: Array) -> tuple[Array, Array, bool]:
 
 
 def _solve(factors: Array, white: Array) -> Array:
-    """C'^-1 ``white`` for each of ``factors`` (K, D, D) and its own ``white`` (K, D, M)."""
+    """C'^-1 ``white`` for each of ``factors`` (K, D, D) and its own ``white`` (K, D, M).
+
+    NumPy has no solver for many triangles; one call for all is worth the general one's work.
+    """
     return np.linalg.solve(factors.swapaxes(1, 2), white).astype(np.float64, copy=False)
 
 

@@ -334,9 +334,9 @@ class Walk(ABC):
         Sweeps of mixtures that turned out worse than what there was, and were dropped.
     fell : float
         The most by which an M-step lowered the objective beyond rounding.
-    races, optima : int
-        How many races on samples competed for its start, and to how many optima they led; 0 if
-        none did.
+    starts, optima : int
+        How many starts competed for its own on samples, and to how many optima of these they led;
+        0 if none did.
     """
 
     setting: Setting
@@ -350,7 +350,7 @@ class Walk(ABC):
     bound: float = 0.0
     rejected: int = 0
     fell: float = 0.0
-    races: int = 0
+    starts: int = 0
     optima: int = 0
 
     @abstractmethod
@@ -362,11 +362,6 @@ class Walk(ABC):
         """``state``, which there must be."""
         assert self.state is not None
         return self.state
-
-    @property
-    def seasoned(self) -> bool:
-        """Whether the walk has seen enough for ``gap`` to be more than a first guess."""
-        return True
 
     @property
     def singles(self) -> int:

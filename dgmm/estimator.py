@@ -134,8 +134,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         What the fit was planned to need.
     fit_info_ : dict
         The record of the fit: strategy, rows, weight, passes over all rows, the work on samples
-        in ``sample_passes`` as large as those, how many races on samples competed for its start and
-        to how many ``optima`` they led, rejected steps, why it stopped, by how much the objective
+        in ``sample_passes`` as large as those, how many ``starts`` competed on samples and to how
+        many ``optima`` of these they led, rejected steps, why it stopped, by how much the objective
         could still grow as ``estimated_gap`` and its statistical resolution, seconds,
         score, engine, share of the rows kept in memory, kernel, passes in single precision and the
         bound on what that does to the objective, components that degenerated.
@@ -488,7 +488,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             "weight": found.weight,
             "passes": progress.passes,
             "sample_passes": progress.nearby / (found.rows * best.mixture.components),
-            "races": walk.races,
+            "starts": walk.starts,
             "optima": walk.optima,
             "rejected": walk.rejected,
             "stopped_by": walk.reason,

@@ -41,7 +41,7 @@ WEIGHTS: Final = (1e-200, 1e200)
 """Between which the sum of all weights must be, so that sums of squares don't overflow."""
 
 RACING: Final = 8
-"""How many passes over all rows the races together may be worth, beyond the first."""
+"""How many passes over all rows the races that nobody asked for may be worth, about."""
 
 RACES: Final = 4
 """How many races there are at most without being asked for: each may lead to another optimum."""
@@ -224,8 +224,8 @@ def _auto(found: Survey, setting: Setting, request: Request, samples: Samples | 
         return [Squarem.of(setting, start, stop) for start in starts]
     track = samples.track(parameters, setting)
     ladder = samples.ladder(parameters, setting)
-    races = max(request.n_init, _affordable(request, track, found) if ladder else 1)
-    starts = [_raced(track, request) for _ in range(races)]
+    count = max(request.n_init, _affordable(request, track, found) if ladder else 1)
+    starts = [_raced(track, request) for _ in range(count)]
     if not ladder:
         return [Squarem.of(setting, start, stop) for start in starts]
     top, optima = climb(ladder, starts)
@@ -235,7 +235,7 @@ def _auto(found: Survey, setting: Setting, request: Request, samples: Samples | 
         walk = Squarem.of(setting, top.best.mixture, stop, top.lengths)
     else:
         walk = Anchored.of(setting, top, stop, samples.rung(guide, setting), found.weighted)
-    return [replace(walk, races=races, optima=optima)]
+    return [replace(walk, starts=count, optima=optima)]
 
 
 def _affordable(request: Request, track: Rung, found: Survey) -> int:

@@ -237,15 +237,17 @@ def climb(ladder: list[Rung], starts: list[Mixture]) -> tuple[Squarem, int]:
 def _different(rung: Rung, walks: list[Squarem]) -> list[Squarem]:
     """Those of ``walks`` that ended at optima of their own, the best first.
 
-    At one optimum the log-densities of two ends differ by far less, in the mean square, than the
-    p / n by which chance moves them.
+    At one optimum the log-densities of two ends differ, in the mean square, by less than 2 p / n:
+    that much where each is p / (4 n) from it on a side of its own, and next to nothing mostly.
     """
+    if len(walks) == 1:
+        return walks
     kept: list[tuple[Squarem, Array]] = []
     for walk in sorted(walks, key=lambda walk: walk.best.objective, reverse=True):
         mixture = rung.setting.frame.leave(walk.best.mixture)
         logs = answer(rung.sample.rows, mixture, "score")
         apart = (np.average((logs - each) ** 2, weights=rung.sample.weights) for _, each in kept)
-        if all(each > 2 * rung.resolution(mixture) for each in apart):
+        if all(each > 4 * rung.resolution(mixture) for each in apart):
             kept.append((walk, logs))
     return [walk for walk, _ in kept]
 
@@ -275,7 +277,7 @@ class Anchored(Walk):
     lengths: tuple[float, ...] = ()
     leash: float = 0.0
     hope: float = 0.0
-    estimate: float = 0.0
+    estimate: float = np.inf
 
     @classmethod
     def of(cls, setting: Setting, climbed: Squarem, stop: Stop, rung: Rung, rows: int) -> Self:

@@ -2,10 +2,10 @@
 
 Every candidate (a number of components and a structure) goes its own way by its own walk, and all
 share each sweep: the rows are read and decompressed once for all, whatever there is to compute on
-them.  After each sweep a candidate leaves that can't win any more: one whose criterion, if it
-gained ``OPTIMISM`` times what it is estimated to have left to gain (``CAUTION`` times, while its
-walk has seen too little to say), would still be worse than another's is already.  What is left at
-the end are fitted models; the best needs no refit.
+them.  After each sweep a candidate leaves that is not expected to win any more: one whose
+criterion, if it gained ``OPTIMISM`` times what it is estimated to have left to gain (``CAUTION``
+times, if no samples showed it the way), would still be worse than another's is already.  What is
+left at the end are fitted models; the best needs no refit.
 
 **Criteria**, all to be minimised; s is the mean log-likelihood of N rows, p the number of free
 parameters:
@@ -42,7 +42,7 @@ from dgmm.sweep import Block, Sweep
 
 OPTIMISM: Final = 2.0
 CAUTION: Final = 10.0
-"""How many times its estimate a gain may turn out to be, and one that is a first guess."""
+"""How many times its estimate a gain may turn out to be, after a ladder and without one."""
 
 HELD: Final = 0.1
 """The share of rows held out."""
@@ -363,11 +363,11 @@ def _valued(
 def _dropped(
     criterion: Criterion, candidates: list[Candidate], weight: float, passes: int
 ) -> list[Candidate]:
-    """Candidates without those that run and can't win any more."""
+    """Candidates without those that run and are not expected to win any more."""
     best = min(each.value for each in candidates if each.dropped is None)
     left = []
     for each in candidates:
-        gain = (OPTIMISM if each.walk.seasoned else CAUTION) * each.walk.gap
+        gain = (OPTIMISM if each.walk.starts else CAUTION) * each.walk.gap
         hope = each.value - criterion.worth(gain, weight)
         left.append(replace(each, dropped=passes) if each.running and hope > best else each)
     return left

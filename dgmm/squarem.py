@@ -120,10 +120,6 @@ class Squarem(Walk):
         return walk.ended(False) if walk.spent else walk.trying(fallback, self._far)
 
     @property
-    def seasoned(self) -> bool:
-        return len(self.lengths) >= LEARNT
-
-    @property
     def _longer(self) -> float:
         """The limit on |a| after a step that was good."""
         return 4 * self.longest if self.taken == self.longest else self.longest
@@ -144,10 +140,10 @@ class Squarem(Walk):
         gap = (max(0.0, gain) + unseen) * (slowest - 1) ** 2 / (2 * slowest - 1)
         gap = max(gap, found.objective - self.level)
         exact = self.doubles > 1 and not base.bound
-        walk = replace(self, lengths=lengths, gap=gap, level=found.objective, base=None)
-        known = exact and walk.seasoned
+        known = exact and len(lengths) >= LEARNT
         calm = self.calm + 1 if known and gap < self.stop.target else 0
-        walk = replace(walk, calm=calm)
+        walk = replace(self, lengths=lengths, gap=gap, calm=calm, base=None)
+        walk = replace(walk, level=found.objective)
         seen = min(found.rounding, self.stop.target)
         still = seen > 0 and abs(gain) <= seen  # a fixed point of EM
         settled = exact and (still or abs(gain) < self.stop.tol)

@@ -87,8 +87,18 @@ class Sample:
         ).smallest()
 
     def first(self, size: int) -> "Sample":
-        """The ``size`` rows with the smallest keys: a sample of the same kind."""
-        return replace(self, size=size).smallest()
+        """The ``size`` rows with the smallest keys: a sample of the same kind.
+
+        Where weights differ, a row is drawn with probability 1 - exp(-w t), t the smallest key left
+        out, and then stands for w over that (Horvitz and Thompson, A generalization of sampling
+        without replacement from a finite universe, 1952).
+        """
+        sample = replace(self, size=size).smallest()
+        weights = sample.weights
+        if len(sample.keys) == len(self.keys) or (weights == weights[0]).all():
+            return sample
+        out = np.partition(self.keys, size)[size]
+        return replace(sample, weights=weights / -np.expm1(-weights * out))
 
     def smallest(self) -> "Sample":
         """The rows with the ``size`` smallest keys, by row number."""

@@ -19,6 +19,7 @@ from dgmm.errors import DataError
 from dgmm.kernel import Anchor, Form, Given, answer, e_step
 from dgmm.mixture import Frame, Mixture
 from dgmm.native import KERNELS
+from dgmm.seeding import representative
 from dgmm.squarem import Squarem, extrapolate
 from dgmm.statistics import Statistics, Together, Total
 from dgmm.survey import Question, survey
@@ -597,6 +598,13 @@ def test_coordinates_lead_back(kind: str, d: int, k: int, seed: int) -> None:
 
 
 @every_structure
+def test_factors_lie_in_memory_as_if_read_from_a_file(kind: str) -> None:
+    """Products round by how their factors lie: a fit that goes on must find them as they were."""
+    made = STRUCTURES[kind].factor(a_mixture(kind, 4, 3, np.random.default_rng(0)).covariances)
+    assert all(each.flags.c_contiguous for each in made)
+
+
+@every_structure
 @laws(25)
 @given(d=st.integers(1, 4), k=st.integers(1, 4), length=st.floats(1.5, 50), seed=seeds)
 def test_an_extrapolation_is_a_mixture(kind: str, d: int, k: int, length: float, seed: int) -> None:
@@ -876,3 +884,15 @@ def test_many_features_take_no_square_matrix(kind: str) -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 8 * features**2 / 2
+
+
+@pytest.mark.parametrize("size", [500, 5000])
+def test_a_part_of_a_weighted_sample_stands_for_all_rows(size: int) -> None:
+    """Rows drawn by their weights must not count by them, too."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(100_000, 1))
+    weights = np.exp(rows[:, 0])
+    found = survey(Block(0, rows, weights), Question(len(rows), seed=1))
+    part = representative(found).first(size)
+    error = 1 / np.sqrt(size)
+    assert abs(np.average(part.rows[:, 0], weights=part.weights) - 1.0) < 4 * error

@@ -72,17 +72,17 @@ def test_a_handful_of_passes_to_the_resolution(kind: str, rows: np.ndarray) -> N
     assert model.lower_bound_ > plain.lower_bound_ - 0.1 * info["resolution"]
 
 
-def test_it_says_to_how_many_optima_its_races_led() -> None:
+def test_it_says_to_how_many_optima_its_starts_led() -> None:
     """To one, where components are far apart; to several, where no such mixture fits."""
     rng = np.random.default_rng(0)
     apart = rng.normal(size=(100_000, 2)) + 20 * rng.integers(2, size=(100_000, 2))
     model = GaussianMixture(4, random_state=0).fit(apart)
-    assert (model.fit_info_["races"], model.fit_info_["optima"]) == (4, 1)
+    assert (model.fit_info_["starts"], model.fit_info_["optima"]) == (4, 1)
     square = rng.uniform(size=(100_000, 2))
     model = GaussianMixture(9, random_state=0, resolution=10).fit(square)
-    assert 1 < model.fit_info_["optima"] <= model.fit_info_["races"]
+    assert 1 < model.fit_info_["optima"] <= model.fit_info_["starts"]
     model.set_params(init_params="k-means++").fit(square)
-    assert (model.fit_info_["races"], model.fit_info_["optima"]) == (1, 1)
+    assert (model.fit_info_["starts"], model.fit_info_["optima"]) == (1, 1)
 
 
 def test_the_walk_from_anchor_to_anchor(rows: np.ndarray) -> None:
