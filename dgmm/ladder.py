@@ -5,8 +5,8 @@ mean log-likelihood (p free parameters), whatever it costs to find (Meek, Thiess
 The learning-curve sampling method applied to model-based clustering, 2002).  So the climb begins
 on a small sample, goes on only as far as that can tell, and goes over to a larger one, each a
 subset of the next: the uniform sample that the survey brought home.  Several starts climb side by
-side.  Those that end at one optimum are one from then on, and of the optima on each rung the better
-half goes on: the higher, the finer the differences that a sample can tell.
+side.  Those that end at one optimum are one from then on, and those that end more than p / 2n below
+the best stay behind: the higher the rung, the finer the differences that it can tell.
 
 **The anchor.**  At the top of the ladder the sample still serves.  Let S_n(theta) be its
 statistics, per unit weight, and S_N those of all rows.  One sweep of all rows at an anchor theta_c
@@ -219,7 +219,8 @@ class Samples:
 def climb(ladder: list[Rung], starts: list[Mixture]) -> tuple[Squarem, int]:
     """The best walk at the top of the ``ladder``, and how many optima were met on its lowest rung.
 
-    There is a rung at least.  Of the optima on each, the better half goes on.
+    There is a rung at least.  Of the optima on each, those go on that it can't tell to be worse
+    than the best.
     """
     begun: list[tuple[Mixture, tuple[float, ...]]] = [(start, ()) for start in starts]
     optima = 0
@@ -229,8 +230,9 @@ def climb(ladder: list[Rung], starts: list[Mixture]) -> tuple[Squarem, int]:
         climbed = [walk for walk in rung.climb(walks) if isinstance(walk, Squarem)]
         different = _different(rung, climbed)
         optima = optima or len(different)
-        better = different[: (len(different) + 1) // 2]
-        begun = [(walk.best.mixture, walk.lengths) for walk in better]
+        least = different[0].best.objective - rung.resolution(starts[0])
+        good = [walk for walk in different if walk.best.objective > least]
+        begun = [(walk.best.mixture, walk.lengths) for walk in good]
     return different[0], optima
 
 
