@@ -38,7 +38,8 @@ steps would have to be a times as long, the leash leaves a step of 1 / (1 + mu a
 what there is to gain is that times (1 + mu a)^2 / (1 + 2 mu a), with a the largest that SQUAREM has
 met.  Where such estimates shrink by a factor q from anchor to anchor, those to come are counted,
 too: 1 / (1 - q) times as much.  On a leash that is rough, and of two estimates on end the larger
-counts.  When it is below the target, theta_c is returned, which has been swept.
+counts, but for those whose trials were rejected.  When it is below the target, theta_c is returned,
+which has been swept.
 """
 
 from collections.abc import Callable, Sequence
@@ -270,8 +271,8 @@ class Anchored(Walk):
         How much the next anchor is held back to this one.
     hope : float
         What the trial should gain.
-    estimate : float
-        The last estimate of ``gap``, by itself.
+    estimate, proven : float
+        Of ``gap``, by itself: the last, and the last one whose trial turned out to be better.
     """
 
     rung: Rung | None = None
@@ -280,6 +281,7 @@ class Anchored(Walk):
     leash: float = 0.0
     hope: float = 0.0
     estimate: float = np.inf
+    proven: float = np.inf
 
     @classmethod
     def of(cls, setting: Setting, climbed: Squarem, stop: Stop, rung: Rung, rows: int) -> Self:
@@ -304,8 +306,9 @@ class Anchored(Walk):
         better = walk.rejected == self.rejected
         slowed = reached.gain / self.hope if better and self.hope > 0 else 0.0
         estimate = reached.gap / max(1 - slowed, STEADY)
-        gap = max(estimate, self.estimate) if walk.leash else estimate
-        walk = replace(walk, gap=gap, estimate=estimate, hope=reached.gain)
+        proven = self.estimate if better else self.proven
+        gap = max(estimate, proven) if walk.leash else estimate
+        walk = replace(walk, gap=gap, estimate=estimate, proven=proven, hope=reached.gain)
         settled = better and 0 <= walk.change < self.stop.tol
         if not walk.best.bound and (walk.gap < self.stop.target or settled):
             return walk.ended(True)
