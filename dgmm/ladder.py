@@ -271,8 +271,8 @@ class Anchored(Walk):
         How much the next anchor is held back to this one.
     hope : float
         What the trial should gain.
-    estimate, proven : float
-        Of ``gap``, by itself: the last, and the last one whose trial turned out to be better.
+    proven : float
+        The last ``gap`` but one whose trial turned out to be better.
     """
 
     rung: Rung | None = None
@@ -280,7 +280,6 @@ class Anchored(Walk):
     lengths: tuple[float, ...] = ()
     leash: float = 0.0
     hope: float = 0.0
-    estimate: float = np.inf
     proven: float = np.inf
 
     @classmethod
@@ -305,13 +304,13 @@ class Anchored(Walk):
             return Squarem.after(walk, self.lengths)
         better = walk.rejected == self.rejected
         slowed = reached.gain / self.hope if better and self.hope > 0 else 0.0
-        estimate = reached.gap / max(1 - slowed, STEADY)
-        proven = self.estimate if better else self.proven
-        gap = max(estimate, proven) if walk.leash else estimate
-        walk = replace(walk, gap=gap, estimate=estimate, proven=proven, hope=reached.gain)
+        gap = reached.gap / max(1 - slowed, STEADY)
+        proven = self.gap if better else self.proven
+        walk = replace(walk, gap=gap, proven=proven, hope=reached.gain)
+        left = max(gap, proven) if walk.leash else gap
         settled = better and 0 <= walk.change < self.stop.tol
-        if not walk.best.bound and (walk.gap < self.stop.target or settled):
-            return walk.ended(True)
+        if not walk.best.bound and (left < self.stop.target or settled):
+            return replace(walk, gap=left).ended(True)
         return walk.ended(False) if walk.spent else walk.trying(reached.trial, far=False)
 
     def _judged(self, found: State) -> "Anchored":
