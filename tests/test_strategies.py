@@ -78,10 +78,10 @@ def test_it_says_to_how_many_optima_its_starts_led() -> None:
     apart = rng.normal(size=(100_000, 2)) + 20 * rng.integers(2, size=(100_000, 2))
     model = GaussianMixture(4, random_state=0).fit(apart)
     assert (model.fit_info_["starts"], model.fit_info_["optima"]) == (4, 1)
-    square = rng.uniform(size=(100_000, 2))
-    model = GaussianMixture(9, random_state=0, resolution=10).fit(square)
+    cube = np.random.default_rng(0).uniform(size=(100_000, 3))
+    model = GaussianMixture(12, random_state=0, resolution=10).fit(cube)
     assert 1 < model.fit_info_["optima"] <= model.fit_info_["starts"]
-    model.set_params(init_params="k-means++").fit(square)
+    model.set_params(init_params="k-means++").fit(cube)
     assert (model.fit_info_["starts"], model.fit_info_["optima"]) == (1, 1)
 
 
