@@ -100,18 +100,23 @@ def test_what_is_no_number_is_named(value: float) -> None:
 
 
 @built
+@pytest.mark.parametrize("strategy", ["em", "auto"])
 @pytest.mark.parametrize("name", STRUCTURES)
-def test_fits_agree(name: str, blobs: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fits_agree(
+    name: str, strategy: str, blobs: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EM all along; "auto" in the end, as long steps on samples magnify rounding on the way."""
     fits = {}
     for choice in native.KERNELS:
         monkeypatch.setenv("DGMM_KERNEL", choice)
         model = dgmm.GaussianMixture(4, covariance_type=name, random_state=0, precision="float64")
-        fits[choice] = model.fit(blobs)
+        fits[choice] = model.set_params(strategy=strategy).fit(blobs)
         assert fits[choice].fit_info_["kernel"].startswith(choice)
-    np.testing.assert_allclose(fits["native"].means_, fits["numpy"].means_, rtol=1e-8, atol=1e-8)
-    np.testing.assert_allclose(
-        fits["native"].lower_bounds_, fits["numpy"].lower_bounds_, rtol=1e-11
-    )
+    one, other = fits["native"], fits["numpy"]
+    np.testing.assert_allclose(one.means_, other.means_, rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(one.lower_bound_, other.lower_bound_, rtol=1e-11)
+    if strategy == "em":
+        np.testing.assert_allclose(one.lower_bounds_, other.lower_bounds_, rtol=1e-11)
 
 
 def test_a_kernel_that_is_not_there(blobs: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
