@@ -9,10 +9,11 @@ from typing import Any, Final
 
 import numpy as np
 
+from dgmm.anchored import Anchored
 from dgmm.covariance import STRUCTURES, Structure
 from dgmm.em import Setting, State, Stop, Textbook, Trial
 from dgmm.errors import CheckpointError
-from dgmm.ladder import Anchored, Rung, Samples
+from dgmm.ladder import Rung, Samples
 from dgmm.mixture import Mixture
 from dgmm.squarem import Squarem
 from dgmm.statistics import Statistics

@@ -7,10 +7,10 @@
 It yields after every sweep.  Its consumer shows progress, saves, stops, and takes the best walk
 of the last one.
 
-**Strategies.**  "em" is the textbook: EM from each start.  "auto" finds its start by a race on a
-small part of the survey's sample (race.py), climbs the ladder of larger parts, and goes on from
-anchor to anchor over all rows (ladder.py).  Where the sample has too few rows for the number of
-parameters, or where the start is given, it is SQUAREM over all rows (squarem.py).
+**Strategies.**  "em" is the textbook: EM from each start.  "auto" finds its start by races on a
+small part of the survey's sample (race.py), climbs the ladder of larger parts (ladder.py), and goes
+on from anchor to anchor over all rows (anchored.py).  Where the sample has too few rows for the
+number of parameters, or where the start is given, it is SQUAREM over all rows (squarem.py).
 """
 
 from collections.abc import Callable, Iterator
@@ -20,10 +20,11 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from dgmm import em, seeding
+from dgmm.anchored import Anchored
 from dgmm.covariance import Array, Structure
 from dgmm.em import Setting, Stop, Textbook, Walk
 from dgmm.errors import DataError, UsageError
-from dgmm.ladder import AMPLE, ENOUGH, Anchored, Nearby, Rung, Samples, climb
+from dgmm.ladder import AMPLE, ENOUGH, Nearby, Rung, Samples, climb
 from dgmm.mixture import Mixture
 from dgmm.race import SWEEPS, race, seeded
 from dgmm.seeding import representative

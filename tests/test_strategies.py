@@ -14,8 +14,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture as Reference
 
 from dgmm import DegenerateWarning, GaussianMixture
+from dgmm.anchored import Anchored
 from dgmm.covariance import STRUCTURES
-from dgmm.ladder import Anchored
 from dgmm.seeding import cautious
 from dgmm.squarem import Squarem
 
