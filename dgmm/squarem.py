@@ -23,13 +23,13 @@ step from where the walk stood.
 **When to stop.**  With rho the eigenvalues of the derivative of M at the optimum, the EM step r
 raises the objective by about sum r^2 (1 + rho) / 2, and the whole way left is sum r^2 / (1 - rho) /
 2, in the coordinates where the complete-data information is the identity.  Now |a| is about
-1 / (1 - rho) for those rho that matter in a cycle, and the slowest matter in some cycle.  So with
-a the largest |a| of the last ``MEMORY`` cycles, the gain left is estimated as that of the last EM
-step times (a - 1)^2 / (2 a - 1); and as no less than the gain of the last cycle, for that formula
-knows nothing of a way that bends.  The walk ends when the estimate is below the target in two
-cycles on end, and lengths of ``LEARNT`` cycles are known, be it from a walk on a sample; or where
-an EM step gains nothing at all.  It is an estimate: a saddle, or a way slower than any seen, it
-does not know of.
+1 / (1 - rho) for those rho that matter in a cycle: a mean of them, so less than the slowest's.
+With a the largest |a| of the last ``MEMORY`` cycles, times ``SLOWER``, the gain left is estimated
+as that of the last EM step times (a - 1)^2 / (2 a - 1); and as no less than the gain of the last
+cycle, for that formula knows nothing of a way that bends.  The walk ends when the estimate is below
+the target in two cycles on end, and lengths of ``LEARNT`` cycles are known, be it from a walk on a
+sample; or where an EM step gains nothing at all.  It is an estimate: a saddle, or a way slower than
+any seen, it does not know of.
 """
 
 from dataclasses import dataclass, replace
@@ -47,6 +47,9 @@ MEMORY: Final = 6
 
 LEARNT: Final = 4
 """How many lengths must be known for the largest to say how slow the way is."""
+
+SLOWER: Final = 2.0
+"""How much slower than the slowest cycle the slowest direction is taken to be."""
 
 LONGEST: Final = 4.0
 """The first limit on |a|; a good step as long as that raises it fourfold, a bad one lowers it."""
@@ -135,7 +138,7 @@ class Squarem(Walk):
         step = extrapolate(base.mixture, found.mixture, fallback.mixture, self.longest)
         gain = found.objective - base.objective
         lengths = (*self.lengths, step.length)[-MEMORY:]
-        slowest = max(lengths)
+        slowest = SLOWER * max(lengths)
         unseen = 2 * max(base.bound, found.bound)  # what single precision may hide of it
         gap = (max(0.0, gain) + unseen) * (slowest - 1) ** 2 / (2 * slowest - 1)
         gap = max(gap, found.objective - self.level)
