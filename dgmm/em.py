@@ -325,7 +325,8 @@ class Walk(ABC):
         The best objective at the start of each iteration so far.
     converged : bool
     gap : float
-        By how much the objective could still grow, as estimated; infinity if it isn't.
+        By how much the objective could still grow, as estimated; infinity if it isn't.  At the end
+        it is the careful estimate that the walk ended by, where there is one.
     doubles : int
         The sweeps in double precision so far; any in single precision came before.
     bound : float
