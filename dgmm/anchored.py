@@ -29,9 +29,9 @@ estimate of the gain left on all rows at theta_c: Newton's decrement.  In a dire
 steps would have to be a times as long, the leash leaves a step of 1 / (1 + mu a) of the way, so
 what there is to gain is that times (1 + mu a)^2 / (1 + 2 mu a), with a the largest that SQUAREM has
 met.  Where such estimates shrink by a factor q from anchor to anchor, those to come are counted,
-too: 1 / (1 - q) times as much.  On a leash that is rough, and of two estimates on end the larger
-counts, but for those whose trials were rejected.  When it is below the target, theta_c is returned,
-which has been swept.
+too: 1 / (1 - q) times as much.  On a leash that is rough, and the careful estimate is the larger of
+two on end, but for those whose trials were rejected.  When it is below the target, theta_c is
+returned, which has been swept.
 """
 
 from dataclasses import dataclass, replace
@@ -83,7 +83,7 @@ class Anchored(Walk):
     hope : float
         What the trial should gain.
     proven : float
-        The last ``gap`` but one whose trial turned out to be better.
+        ``likely`` at the last anchor whose trial turned out to be better.
     """
 
     rung: Rung | None = None
@@ -99,7 +99,9 @@ class Anchored(Walk):
         start = climbed.best.mixture
         gap = rung.resolution(start)
         fine = FINE * start.free_parameters / (2 * rows)
-        walk = cls(setting, stop, None, gap=gap, rung=rung, fine=fine, lengths=climbed.lengths)
+        walk = cls(
+            setting, stop, None, gap=gap, likely=gap, rung=rung, fine=fine, lengths=climbed.lengths
+        )
         return walk.trying(Trial(start), far=gap > 10 * setting.single_bound(start))
 
     def advance(self, found: State) -> Walk:
@@ -115,13 +117,13 @@ class Anchored(Walk):
             return Squarem.after(walk, self.lengths)
         better = walk.rejected == self.rejected
         slowed = reached.gain / self.hope if better and self.hope > 0 else 0.0
-        gap = reached.gap / max(1 - slowed, STEADY)
-        proven = self.gap if better else self.proven
-        walk = replace(walk, gap=gap, proven=proven, hope=reached.gain)
-        left = max(gap, proven) if walk.leash else gap
+        likely = reached.left / max(1 - slowed, STEADY)
+        proven = self.likely if better else self.proven
+        gap = max(likely, proven) if walk.leash else likely
+        walk = replace(walk, gap=gap, likely=likely, proven=proven, hope=reached.gain)
         settled = better and 0 <= walk.change < self.stop.tol
-        if not walk.best.bound and (left < self.stop.target or settled):
-            return replace(walk, gap=left).ended(True)
+        if not walk.best.bound and (gap < self.stop.target or settled):
+            return walk.ended(True)
         return walk.ended(False) if walk.spent else walk.trying(reached.trial, far=False)
 
     def _judged(self, found: State) -> "Anchored":
@@ -145,7 +147,7 @@ class Anchored(Walk):
         if found.statistics.sums.shape != own.best.statistics.sums.shape:
             return None
         held, setting = self._held(own.best)
-        target = max(self.fine, COARSE * min(self.gap, rung.resolution(found.mixture)))
+        target = max(self.fine, COARSE * min(self.likely, rung.resolution(found.mixture)))
         walk: Walk = Squarem.of(setting, found.mixture, Stop(RUNG_ITERATIONS, target=target))
         degenerate = set(found.vanished + found.collapsed)
         while walk.trial is not None:
@@ -159,9 +161,9 @@ class Anchored(Walk):
         before, after = (held.linear(form) + form.common_sum(held.total) for form in ends)
         gain = max(0.0, best.objective - walk.trace[0] - (after - before) / weight)
         short = self.leash * max((*walk.lengths, *self.lengths), default=1.0)
-        gap = gain * (1 + short) ** 2 / (1 + 2 * short)
-        gap += walk.gap if np.isfinite(walk.gap) else gain
-        return _Reached(Trial(best.mixture, best.vanished, best.collapsed), gain, gap)
+        left = gain * (1 + short) ** 2 / (1 + 2 * short)
+        left += walk.likely if np.isfinite(walk.likely) else gain
+        return _Reached(Trial(best.mixture, best.vanished, best.collapsed), gain, left)
 
     def _form(self, mixture: Mixture) -> Form:
         centre = KERNELS[self.setting.kernel].centres
@@ -201,7 +203,7 @@ class _Reached:
 
     trial: Trial
     gain: float
-    gap: float
+    left: float
 
 
 @dataclass(frozen=True)

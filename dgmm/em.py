@@ -325,8 +325,10 @@ class Walk(ABC):
         The best objective at the start of each iteration so far.
     converged : bool
     gap : float
-        By how much the objective could still grow, as estimated; infinity if it isn't.  At the end
-        it is the careful estimate that the walk ended by, where there is one.
+        By how much the objective could still grow, by a careful estimate, which the walk stops by;
+        infinity if there is none.
+    likely : float
+        The same without that care.
     doubles : int
         The sweeps in double precision so far; any in single precision came before.
     bound : float
@@ -347,6 +349,7 @@ class Walk(ABC):
     trace: tuple[float, ...] = ()
     converged: bool = False
     gap: float = np.inf
+    likely: float = np.inf
     doubles: int = 0
     bound: float = 0.0
     rejected: int = 0

@@ -1,13 +1,14 @@
 """The ladder: fits to larger and larger samples, which cost next to nothing beside a sweep.
 
-A fit to n rows is off from a fit to all N by about p / 2 (1 / n - 1 / N) in the
-mean log-likelihood (p free parameters), whatever it costs to find (Meek, Thiesson and Heckerman,
-The learning-curve sampling method applied to model-based clustering, 2002).  So the climb begins
-on a small sample, goes on only as far as that can tell, and goes over to a larger one, each a
-subset of the next: the uniform sample that the survey brought home.  Several starts climb side by
-side.  Those that end at one optimum are one from then on, and those that end more than p / 2n below
-the best stay behind: the higher the rung, the finer the differences that it can tell.  From the top
-anchored.py goes on, over all rows.
+A fit to n rows is off from a fit to all N by about p / 2 (1 / n - 1 / N) in the mean log-likelihood
+(p free parameters), whatever it costs to find (Meek, Thiesson and Heckerman, The learning-curve
+sampling method applied to model-based clustering, 2002).  So the climb begins on a small sample,
+goes on only as far as that can tell, and goes over to a larger one, each a subset of the next: the
+uniform sample that the survey brought home.  Several starts climb side by side.  Those that end at
+one optimum are one from then on, and those that end more than p / 2n below the best stay behind:
+the higher the rung, the finer the differences that it can tell.
+
+From the top anchored.py goes on, over all rows, or squarem.py where the sample is too small.
 """
 
 from collections.abc import Callable, Sequence

@@ -3,7 +3,7 @@
 Every candidate (a number of components and a structure) goes its own way by its own walk, and all
 share each sweep: the rows are read and decompressed once for all, whatever there is to compute on
 them.  After each sweep a candidate leaves that is not expected to win any more: one whose
-criterion, if it gained ``OPTIMISM`` times what it is estimated to have left to gain (``CAUTION``
+criterion, if it gained ``OPTIMISM`` times what it is likely to have left to gain (``CAUTION``
 times, if no samples showed it the way), would still be worse than another's is already.  What is
 left at the end are fitted models; the best needs no refit.
 
@@ -367,7 +367,7 @@ def _dropped(
     best = min(each.value for each in candidates if each.dropped is None)
     left = []
     for each in candidates:
-        gain = (OPTIMISM if each.walk.starts else CAUTION) * each.walk.gap
+        gain = (OPTIMISM if each.walk.starts else CAUTION) * each.walk.likely
         hope = each.value - criterion.worth(gain, weight)
         left.append(replace(each, dropped=passes) if each.running and hope > best else each)
     return left

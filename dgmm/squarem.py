@@ -23,13 +23,13 @@ step from where the walk stood.
 **When to stop.**  With rho the eigenvalues of the derivative of M at the optimum, the EM step r
 raises the objective by about sum r^2 (1 + rho) / 2, and the whole way left is sum r^2 / (1 - rho) /
 2, in the coordinates where the complete-data information is the identity.  Now |a| is about
-1 / (1 - rho) for those rho that matter in a cycle, and the slowest matter in some cycle.  So with
-a the largest |a| of the last ``MEMORY`` cycles, the gain left is estimated as that of the last EM
-step times (a - 1)^2 / (2 a - 1); and as no less than the gain of the last cycle, for that formula
-knows nothing of a way that bends.  But |a| is a mean over directions: to end, the walk asks for an
-estimate below the target with ``SLOWER`` times that a, in two cycles on end, and for lengths of
-``LEARNT`` cycles, be it from a walk on a sample; or for an EM step that gains nothing at all.  It
-is an estimate: a saddle, or a way slower than any seen, it does not know of.
+1 / (1 - rho) for those rho that matter in a cycle, so the longest of the last ``MEMORY`` cycles'
+tells of the slowest.  With that for a, the gain left is likely to be that of the last EM step times
+(a - 1)^2 / (2 a - 1), and no less than the gain of the last cycle, for that formula knows nothing
+of a way that bends.  But |a| is a mean over directions: the careful estimate takes ``SLOWER`` times
+as much for a.  The walk ends when that is below the target in two cycles on end, with lengths of
+``LEARNT`` cycles known, be it from a walk on a sample; or where an EM step gains nothing, or less
+than ``tol``.  It is an estimate: a saddle, or a way slower than any seen, it does not know of.
 """
 
 from dataclasses import dataclass, replace
@@ -49,7 +49,7 @@ LEARNT: Final = 4
 """How many lengths must be known for the largest to say how slow the way is."""
 
 SLOWER: Final = 2.0
-"""How many times as slow as the slowest cycle the slowest direction may be, for all one knows."""
+"""How many times the longest |a| the slowest direction's is taken to be, before a walk may end."""
 
 LONGEST: Final = 4.0
 """The first limit on |a|; a good step as long as that raises it fourfold, a bad one lowers it."""
@@ -80,7 +80,7 @@ class Squarem(Walk):
     level : float
         The objective at the last theta_1.
     calm : int
-        For how many cycles on end the careful estimate of the gain left has been below the target.
+        For how many cycles on end the gap has been below the target.
     """
 
     base: State | None = None
@@ -139,19 +139,19 @@ class Squarem(Walk):
         gain = found.objective - base.objective
         lengths = (*self.lengths, step.length)[-MEMORY:]
         unseen = 2 * max(base.bound, found.bound)  # what single precision may hide of it
-        brought, slowest = found.objective - self.level, max(lengths)
-        gap = max(_left(max(0.0, gain) + unseen, slowest), brought)
-        careful = max(_left(max(0.0, gain) + unseen, SLOWER * slowest), brought)
+        brought, longest = found.objective - self.level, max(lengths)
+        likely = max(_left(max(0.0, gain) + unseen, longest), brought)
+        gap = max(_left(max(0.0, gain) + unseen, SLOWER * longest), brought)
         exact = self.doubles > 1 and not base.bound
         known = exact and len(lengths) >= LEARNT
-        calm = self.calm + 1 if known and careful < self.stop.target else 0
-        walk = replace(self, lengths=lengths, gap=gap, calm=calm, base=None)
-        walk = replace(walk, level=found.objective)
+        calm = self.calm + 1 if known and gap < self.stop.target else 0
+        walk = replace(self, lengths=lengths, gap=gap, likely=likely, calm=calm)
+        walk = replace(walk, level=found.objective, base=None)
         seen = min(found.rounding, self.stop.target)
         still = seen > 0 and abs(gain) <= seen  # a fixed point of EM
         settled = exact and (still or abs(gain) < self.stop.tol)
         if calm > 1 or settled or walk.spent or not np.isfinite(found.objective):
-            return replace(walk, gap=careful).ended(calm > 1 or settled)
+            return walk.ended(calm > 1 or settled)
         walk = replace(walk, taken=min(step.length, self.longest))
         if step.mixture is None:
             return replace(walk, longest=walk._longer).trying(fallback, walk._far)
@@ -165,9 +165,9 @@ class Squarem(Walk):
         return self.change > max(4 * self.bound, 4 * self.stop.tol, self.stop.target)
 
 
-def _left(gain: float, slowest: float) -> float:
-    """The gain left after an EM step's, where the slowest direction asks for steps so long."""
-    return gain * (slowest - 1) ** 2 / (2 * slowest - 1)
+def _left(gain: float, length: float) -> float:
+    """The gain left after an EM step's, where the slowest direction wants steps of that length."""
+    return gain * (length - 1) ** 2 / (2 * length - 1)
 
 
 @dataclass(frozen=True)

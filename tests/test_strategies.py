@@ -188,6 +188,24 @@ def test_weighted_rows(weighted: str, rows: np.ndarray) -> None:
         assert to_the_end(model, repeated) - model.lower_bound_ == pytest.approx(gain, abs=1e-8)
 
 
+@pytest.mark.parametrize("seed", [0, 14])
+def test_a_crooked_way_is_not_cut_short(seed: int) -> None:
+    """Where the likely estimate is low too early, the careful one has SQUAREM go on, with gain."""
+    rng = np.random.default_rng(seed)
+    bent = rng.normal(size=(20_000, 2))
+    bent[:, 1] += 1.5 * np.sin(2 * bent[:, 0])
+    unit = np.broadcast_to(np.eye(2), (6, 2, 2))
+    start = {"weights_init": np.ones(6) / 6, "means_init": bent[:6], "precisions_init": unit}
+    model = GaussianMixture(6, max_iter=500, **start)
+    walks = [p.best for p in model.fit_passes(bent) if p.walks]
+    assert all(isinstance(walk, Squarem) and walk.likely <= walk.gap for walk in walks)
+    end, target = walks[-1], walks[-1].stop.target
+    assert end.reason == "gap"
+    assert end.gap < target
+    early = next(walk for walk in walks if walk.likely < target)
+    assert end.best.objective - early.best.objective > target
+
+
 def test_strategies_must_exist(blobs: np.ndarray) -> None:
     with pytest.raises(ValueError, match="strategy must be one of 'auto', 'em'"):
         GaussianMixture(2, strategy="best").fit(blobs)
