@@ -82,6 +82,8 @@ def _decoded(value: Any, arrays: Arrays, known: Known | None) -> Any:
     if kind == "setting" and known is not None:
         return known.setting
     if kind == "rung" and known is not None and known.samples is not None:
+        if type(what) is not int or what < 1:
+            raise ValueError(f"there is no sample of {what!r} rows")
         return known.samples.rung(what, known.setting)
     ((_, own),) = rest
     make: Callable[..., Any] = TYPES[what]

@@ -13,7 +13,7 @@ from uuid import uuid4
 import numpy as np
 import pytest
 import zarr
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 
@@ -360,6 +360,8 @@ values = st.recursive(
     max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(name=st.sampled_from(["found", "walks", "of", "random", "nearby"]), value=values)
+@example(name="walks", value={"rung": 0})
+@example(name="walks", value={"rung": False})
 def test_headers_of_another_kind_are_errors(
     tmp_path: Path, name: str, value: Any, written: Path
 ) -> None:
