@@ -1,6 +1,7 @@
 """Fixtures that many test modules share."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing
 
 import numpy as np
 import pytest
@@ -9,20 +10,37 @@ from distributed import Client, LocalCluster
 QUIET = {"dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
 
 
+class Clusters(Mapping[int, Client]):
+    """Clients of clusters of 1, 2 and 3 worker processes, one thread each, by that number.
+
+    Each is started when a test first asks for it, and lives as long as the tests do.
+    """
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack, self._open = stack, dict[int, Client]()
+
+    def __getitem__(self, workers: int) -> Client:
+        if workers not in (1, 2, 3):
+            raise KeyError(workers)
+        if workers not in self._open:
+            cluster = LocalCluster(n_workers=workers, threads_per_worker=1, **QUIET)
+            self._stack.enter_context(cluster)
+            client = Client(cluster, set_as_default=False)
+            self._open[workers] = self._stack.enter_context(closing(client))
+        return self._open[workers]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter((1, 2, 3))
+
+    def __len__(self) -> int:
+        return 3
+
+
 @pytest.fixture(scope="session")
-def clusters() -> Iterator[dict[int, Client]]:
-    """Clients of clusters of 1, 2 and 3 worker processes, one thread each."""
-    opened: dict[int, Client] = {}
-    stack = []
-    for workers in (1, 2, 3):
-        cluster = LocalCluster(n_workers=workers, threads_per_worker=1, **QUIET)
-        opened[workers] = Client(cluster, set_as_default=False)
-        stack.append(cluster)
-    yield opened
-    for client in opened.values():
-        client.close()
-    for cluster in stack:
-        cluster.close()
+def clusters() -> Iterator[Mapping[int, Client]]:
+    """Clients of clusters of 1, 2 and 3 worker processes, started when they are asked for."""
+    with ExitStack() as stack:
+        yield Clusters(stack)
 
 
 @pytest.fixture

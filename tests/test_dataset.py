@@ -6,7 +6,7 @@ import pickle
 import re
 import threading
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -349,7 +349,7 @@ def test_a_dask_array_is_cut_at_its_chunks(tmp_path: Path, form: str) -> None:
 
 
 def test_blocks_depend_on_the_storage_and_on_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clusters: dict[int, Any]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clusters: Mapping[int, Any]
 ) -> None:
     path = zarr_at("v3-sharded")(tmp_path, ROWS)
     member = zarr.open_array(path, mode="r")

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,7 +148,7 @@ def blocks_kept() -> list[int]:
 
 
 def test_workers_keep_blocks_as_long_as_the_fit_lasts(
-    store: Path, clusters: dict[int, Client]
+    store: Path, clusters: Mapping[int, Client]
 ) -> None:
     client, dataset = clusters[2], stored(store)
     passes = GaussianMixture(3, random_state=0, tol=0.01).fit_passes(dataset, client=client)
@@ -163,7 +163,7 @@ def test_workers_keep_blocks_as_long_as_the_fit_lasts(
 
 
 def test_what_a_dead_driver_kept_makes_room_for_the_next(
-    store: Path, clusters: dict[int, Client]
+    store: Path, clusters: Mapping[int, Client]
 ) -> None:
     """Killed, it could not let go; planned as a worker's own, its blocks might leave no room."""
     client, dataset = clusters[2], stored(store)
@@ -212,7 +212,7 @@ FITS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("case", FITS)
 def test_the_same_blocks_give_the_same_bits(
-    store: Path, clusters: dict[int, Client], case: str
+    store: Path, clusters: Mapping[int, Client], case: str
 ) -> None:
     options = dict(FITS[case])
     dataset = stored(store, options.pop("weighted", False))
@@ -232,7 +232,7 @@ def test_other_blocks_may_give_other_bits(store: Path) -> None:
 
 @pytest.mark.parametrize("blocks", [1, 2, 3, 4, 5, 16, 17, 31, 32, 33])
 def test_every_number_of_blocks_is_swept_once_with_the_same_bits(
-    tmp_path: Path, rows: np.ndarray, clusters: dict[int, Client], blocks: int
+    tmp_path: Path, rows: np.ndarray, clusters: Mapping[int, Client], blocks: int
 ) -> None:
     np.save(tmp_path / "rows.npy", rows[: 10 * blocks])
     dataset = open_dataset(tmp_path / "rows.npy", block_bytes=240)
@@ -252,7 +252,7 @@ def test_every_number_of_blocks_is_swept_once_with_the_same_bits(
 @pytest.mark.parametrize(("task_blocks", "fan_in"), [(1, 2), (1, 64), (2, 4), (4, 2), (64, 8)])
 def test_the_length_of_tasks_and_sums_changes_no_bit(
     store: Path,
-    clusters: dict[int, Client],
+    clusters: Mapping[int, Client],
     monkeypatch: pytest.MonkeyPatch,
     task_blocks: int,
     fan_in: int,
@@ -284,7 +284,7 @@ def test_the_length_of_tasks_and_sums_changes_no_bit(
 )
 def test_a_dask_array_gives_the_same_bits_through_its_graph(
     rows: np.ndarray,
-    clusters: dict[int, Client],
+    clusters: Mapping[int, Client],
     monkeypatch: pytest.MonkeyPatch,
     make: Callable[[np.ndarray], da.Array],
 ) -> None:
@@ -299,7 +299,7 @@ def test_a_dask_array_gives_the_same_bits_through_its_graph(
 
 @pytest.mark.parametrize("lazy", ["rows", "weights", "both"])
 def test_lazy_rows_and_weights_go_with_stored_ones(
-    store: Path, clusters: dict[int, Client], lazy: str
+    store: Path, clusters: Mapping[int, Client], lazy: str
 ) -> None:
     def source(name: str) -> Any:
         path = store / name
@@ -317,7 +317,7 @@ def test_lazy_rows_and_weights_go_with_stored_ones(
 
 
 def test_many_small_blocks_are_swept_in_few_tasks(
-    tmp_path: Path, clusters: dict[int, Client]
+    tmp_path: Path, clusters: Mapping[int, Client]
 ) -> None:
     array = zarr.create_array(
         str(tmp_path / "rows.zarr"), shape=(6000, 1), chunks=(2, 1), dtype="f4", compressors=None
@@ -342,7 +342,9 @@ def test_a_task_reads_no_more_than_it_should(store: Path, monkeypatch: pytest.Mo
         assert length * CHUNK * 24 <= dgmm.cluster.TASK_BYTES
 
 
-def test_tasks_run_in_the_workers_on_all_of_them(store: Path, clusters: dict[int, Client]) -> None:
+def test_tasks_run_in_the_workers_on_all_of_them(
+    store: Path, clusters: Mapping[int, Client]
+) -> None:
     def slowly_see_process(block: Block, given: Any) -> Seen:
         time.sleep(0.02)
         return see_process(block, given)
@@ -381,7 +383,7 @@ def count_rows(block: Block, given: Any) -> Parcel:
 
 @pytest.mark.parametrize("lazy", [False, True])
 def test_only_the_final_sum_comes_back(
-    store: Path, rows: np.ndarray, clusters: dict[int, Client], lazy: bool
+    store: Path, rows: np.ndarray, clusters: Mapping[int, Client], lazy: bool
 ) -> None:
     dataset = open_dataset(da.from_array(rows, chunks=(CHUNK, 3))) if lazy else stored(store)
     ARRIVED.clear()
@@ -406,7 +408,7 @@ def none_left(client: Client) -> bool:
 
 @pytest.mark.parametrize("lazy", [False, True])
 def test_nothing_stays_on_the_cluster(
-    store: Path, rows: np.ndarray, clusters: dict[int, Client], lazy: bool
+    store: Path, rows: np.ndarray, clusters: Mapping[int, Client], lazy: bool
 ) -> None:
     dataset = open_dataset(da.from_array(rows, chunks=(CHUNK, 3))) if lazy else stored(store)
     client = clusters[2]
@@ -436,7 +438,7 @@ def fail_at(block: Block, start: int) -> Parcel:
 def test_a_failure_names_the_block(
     store: Path,
     rows: np.ndarray,
-    clusters: dict[int, Client],
+    clusters: Mapping[int, Client],
     workers: int,
     index: int,
     lazy: bool,
@@ -456,7 +458,7 @@ def test_a_failure_names_the_block(
 
 @pytest.mark.parametrize("lazy", [False, True])
 def test_a_source_that_fails_names_the_block_on_a_cluster(
-    tmp_path: Path, rows: np.ndarray, clusters: dict[int, Client], lazy: bool
+    tmp_path: Path, rows: np.ndarray, clusters: Mapping[int, Client], lazy: bool
 ) -> None:
     path = tmp_path / "rows.zarr"
     zarr.create_array(str(path), data=rows, chunks=(CHUNK, 3))
@@ -510,7 +512,7 @@ def die(block: Block, start: int) -> np.float64:
 
 @pytest.mark.parametrize("lazy", [False, True])
 def test_a_task_that_fails_once_is_tried_again(
-    tmp_path: Path, store: Path, rows: np.ndarray, clusters: dict[int, Client], lazy: bool
+    tmp_path: Path, store: Path, rows: np.ndarray, clusters: Mapping[int, Client], lazy: bool
 ) -> None:
     dataset = open_dataset(da.from_array(rows, chunks=(CHUNK, 3))) if lazy else stored(store)
     marker = tmp_path / "failed"
@@ -531,6 +533,7 @@ def mortal() -> Iterator[Client]:
         yield client
 
 
+@pytest.mark.xdist_group("mortal")
 def test_a_worker_killed_in_a_task_changes_no_bit(
     tmp_path: Path, store: Path, mortal: Client
 ) -> None:
@@ -540,6 +543,7 @@ def test_a_worker_killed_in_a_task_changes_no_bit(
     assert found.tobytes() == engine.over(stored(store))(sum_rows, 0.1).tobytes()
 
 
+@pytest.mark.xdist_group("mortal")
 def test_a_worker_killed_during_a_fit_changes_no_bit(store: Path, mortal: Client) -> None:
     dataset = stored(store)
     expected = bits(fitted(dataset, n_jobs=1))
@@ -566,6 +570,7 @@ def test_a_worker_killed_during_a_fit_changes_no_bit(store: Path, mortal: Client
     assert killed
 
 
+@pytest.mark.xdist_group("mortal")
 def test_a_worker_lost_after_the_last_pass_costs_nothing(store: Path, mortal: Client) -> None:
     """Though it can't be told to let go of the blocks that it kept."""
     dataset = stored(store)
@@ -579,6 +584,7 @@ def test_a_worker_lost_after_the_last_pass_costs_nothing(store: Path, mortal: Cl
     assert bits(model) == bits(fitted(dataset))
 
 
+@pytest.mark.xdist_group("mortal")
 def test_a_block_that_kills_its_workers_is_named(store: Path, mortal: Client) -> None:
     dataset = stored(store)
     start, stop = dataset.span(25)
@@ -677,7 +683,7 @@ def test_answers_use_one_blas_thread_and_give_the_limit_back(store: Path) -> Non
 # Which engine sweeps.
 
 
-def test_an_active_client_is_used(store: Path, clusters: dict[int, Client]) -> None:
+def test_an_active_client_is_used(store: Path, clusters: Mapping[int, Client]) -> None:
     expected = GaussianMixture(3, random_state=0).fit(store / "rows")
     assert expected.fit_info_["engine"] == "threads"
 
@@ -704,7 +710,7 @@ def test_what_lies_in_memory_is_swept_here(
     store: Path,
     rows: np.ndarray,
     weights: np.ndarray,
-    clusters: dict[int, Client],
+    clusters: Mapping[int, Client],
     form: str,
 ) -> None:
     np.save(tmp_path / "rows.npy", rows)
@@ -728,7 +734,7 @@ def test_what_lies_in_memory_is_swept_here(
 
 @pytest.mark.parametrize("kind", ["zarr", "npy", "dask"])
 def test_answers_are_lazy_and_the_same_on_a_cluster(
-    tmp_path: Path, store: Path, rows: np.ndarray, clusters: dict[int, Client], kind: str
+    tmp_path: Path, store: Path, rows: np.ndarray, clusters: Mapping[int, Client], kind: str
 ) -> None:
     model = fitted(stored(store))
     np.save(tmp_path / "rows.npy", rows)
@@ -778,7 +784,7 @@ def test_an_address_that_is_none_is_refused(address: str) -> None:
 
 
 def test_a_connection_made_by_address_sweeps_and_is_not_made_the_default(
-    store: Path, clusters: dict[int, Client]
+    store: Path, clusters: Mapping[int, Client]
 ) -> None:
     with engine.connect(clusters[2].scheduler.address) as client:
         assert engine.active_client() is None

@@ -38,6 +38,7 @@ MISSING += [str(MEMORY)] * (not os.access(MEMORY, os.W_OK))
 pytestmark = [
     pytest.mark.chaos,
     pytest.mark.timeout(3600),
+    pytest.mark.xdist_group("image"),  # one image, and one network of this machine
     pytest.mark.skipif(bool(MISSING), reason=f"to run an image, {', '.join(MISSING)} is needed"),
 ]
 

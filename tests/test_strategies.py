@@ -2,6 +2,7 @@
 
 import itertools
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def test_the_walk_from_anchor_to_anchor(rows: np.ndarray) -> None:
 @every_structure
 @pytest.mark.parametrize("strategy", ["auto", "em"])
 def test_same_bits_everywhere(
-    kind: str, strategy: str, clusters: dict[int, Client], tmp_path: Path
+    kind: str, strategy: str, clusters: Mapping[int, Client], tmp_path: Path
 ) -> None:
     """With threads, and with any number of workers."""
     data = overlapping(60_000)

@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -329,7 +329,7 @@ def test_a_model_file_without_statistics_can_be_used_but_not_go_on(tmp_path: Pat
         back.partial_fit(drawn(0, 5))
 
 
-def test_the_same_bits_on_a_cluster(clusters: dict[int, Client], tmp_path: Path) -> None:
+def test_the_same_bits_on_a_cluster(clusters: Mapping[int, Client], tmp_path: Path) -> None:
     path = tmp_path / "rows.npy"
     np.save(path, drawn(1, 300_000).astype("f4"))
     model = fitted(drawn(0, 500))
