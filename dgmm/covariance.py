@@ -161,6 +161,14 @@ class Structure(ABC):
         tied, see ``common_sum``.
         """
 
+    def freedom(self, counts: Array) -> Array:
+        """How many rows beyond the mean's one each covariance is of, (K,), from ``counts`` (K,)."""
+        return counts - 1
+
+    def kept(self, covariance: Array) -> Array:
+        """What of a ``covariance`` (D, D) one of the structure can have."""
+        return covariance
+
     @abstractmethod
     def add_to_diagonal(self, covariances: Array, amounts: Array) -> Array:
         """The covariances plus diag(``amounts``), (D,)."""
@@ -424,6 +432,9 @@ class Tied(Structure):
         assert total is not None
         return (total - (means.T * counts) @ means) / counts.sum()
 
+    def freedom(self, counts: Array) -> Array:
+        return np.full(len(counts), counts.sum() - np.count_nonzero(counts))
+
     def add_to_diagonal(self, covariances: Array, amounts: Array) -> Array:
         return covariances + np.diag(amounts)
 
@@ -514,6 +525,9 @@ class Diagonal(Structure):
     ) -> Array:
         return second / counts[:, None] - offsets * offsets
 
+    def kept(self, covariance: Array) -> Array:
+        return np.diag(np.diagonal(covariance))
+
     def add_to_diagonal(self, covariances: Array, amounts: Array) -> Array:
         return covariances + amounts
 
@@ -592,6 +606,9 @@ class Spherical(Structure):
     ) -> Array:
         mean_square = second[:, 0] / counts - np.sum(offsets * offsets, axis=1)
         return mean_square / offsets.shape[1]
+
+    def kept(self, covariance: Array) -> Array:
+        return np.eye(len(covariance)) * np.diagonal(covariance).mean()
 
     def add_to_diagonal(self, covariances: Array, amounts: Array) -> Array:
         return covariances + amounts.mean()

@@ -279,10 +279,9 @@ def m_step(statistics: Statistics, setting: Setting, before: Mixture) -> Trial:
     return Trial(mixture, numbers(vanished), numbers(np.broadcast_to(collapsed, len(means))))
 
 
-def flat(statistics: Statistics, setting: Setting, before: Mixture) -> tuple[int, ...]:
-    """The components that would have collapsed in that M-step without ``reg``."""
-    bare = replace(setting, reg=np.zeros_like(setting.reg))
-    return m_step(statistics, bare, before).collapsed
+def bare(statistics: Statistics, setting: Setting, before: Mixture) -> Trial:
+    """That M-step without ``reg``: its components that collapsed are held up by ``reg`` alone."""
+    return m_step(statistics, replace(setting, reg=np.zeros_like(setting.reg)), before)
 
 
 def numbers(flags: np.ndarray) -> tuple[int, ...]:

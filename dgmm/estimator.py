@@ -6,7 +6,7 @@ array, lazy Dask out, in the dataset's blocks.
 
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -26,9 +26,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dgmm import em, engine, native, storage
 from dgmm.checkpoint import Checkpoint, fingerprint
+from dgmm.collapse import Collapse, Seen, collapses, component_names
 from dgmm.covariance import STRUCTURES, Array
 from dgmm.dataset import DaskSource, Dataset, open_dataset
-from dgmm.em import PRECISIONS
+from dgmm.em import PRECISIONS, Trial
 from dgmm.errors import (
     DataError,
     DegenerateWarning,
@@ -44,7 +45,11 @@ from dgmm.pods import Pods, pods
 from dgmm.seeding import METHODS
 from dgmm.selection import score_each
 from dgmm.summary import Summary
+from dgmm.survey import Sample
 from dgmm.sweep import Sweep
+
+LOOKED_AT = 20_000
+"""How many rows of a sample are looked at to see why components collapsed."""
 
 Data = Any
 """Rows (N, D): an array-like, ``dask.array``, ``zarr.Array``, path, URL or ``Dataset``."""
@@ -138,7 +143,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         many ``optima`` of these they led, rejected steps, why it stopped, by how much the objective
         could still grow as ``estimated_gap`` and its statistical resolution, seconds,
         score, engine, share of the rows kept in memory, kernel, passes in single precision and the
-        bound on what that does to the objective, components that degenerated.
+        bound on what that does to the objective, components that degenerated, and in
+        ``collapses`` why they lost rank and which features have no spread in them.
 
     Examples
     --------
@@ -294,7 +300,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             )
         with engine.one_blas_thread():
             trial = summary.improve(self.mixture_)
-            flat = summary.flat(self.mixture_)
+            bare = summary.bare(self.mixture_)
             before, after = (summary.bound(each) for each in (self.mixture_, trial.mixture))
         if not np.isfinite(after):
             raise DataError("these rows and those before have no finite likelihood; rescale them")
@@ -310,7 +316,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             "objective": after,
             "kernel": native.described(native.chosen()),
             "vanished": list(trial.vanished),
-            "collapsed": sorted({*trial.collapsed, *flat}),
+            **_collapsed(
+                trial.collapsed,
+                replace(bare, mixture=summary.frame.enter(bare.mixture)),
+                summary.sums[:, 0] * (summary.rows / summary.weight),
+            ),
         }
         self._warn_of_degenerate(stacklevel=3)
         return self
@@ -474,7 +484,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     def _keep(self, progress: Progress, planned: Plan, seconds: float) -> None:
         walk, found = progress.best, progress.found
         best = walk.best
-        flat = em.flat(best.statistics, walk.setting, best.mixture)
+        bare = em.bare(best.statistics, walk.setting, best.mixture)
         self._adopt(progress.mixture)
         self.summary_ = Summary.of(best, walk.setting)
         self.converged_ = walk.converged
@@ -503,7 +513,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             "single_passes": walk.singles,
             "single_bound": walk.bound,
             "vanished": list(best.vanished),
-            "collapsed": sorted({*best.collapsed, *flat}),
+            **_collapsed(
+                best.collapsed,
+                bare,
+                best.statistics.sums[:, 0] * (found.weighted / found.weight),
+                (found.sample, progress.mixture),
+            ),
         }
 
     def _adopt(self, mixture: Mixture) -> None:
@@ -516,26 +531,16 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
     def _warn_of_degenerate(self, stacklevel: int) -> None:
         vanished: list[int] = self.fit_info_["vanished"]
-        collapsed: list[int] = self.fit_info_["collapsed"]
-        remedy = "Fit fewer components, or raise reg_covar"
-        if len(collapsed) + len(vanished) == self.n_components:
-            remedy += ", or leave out columns that are constant or follow from others"
-        for degenerate, lost in (
-            (vanished, "all weight; mean and covariance are the last it had. Fit fewer components"),
-            (
-                collapsed,
-                "rank: in some direction the rows have no spread, and the variance is the smallest "
-                f"allowed. {remedy}",
-            ),
-        ):
-            if degenerate:
-                several = len(degenerate) > 1
-                named = f"component{'s' * several} {', '.join(map(str, degenerate))}"
-                warnings.warn(
-                    f"{named} {'have' if several else 'has'} lost {lost}",
-                    DegenerateWarning,
-                    stacklevel=stacklevel,
-                )
+        names = getattr(self, "feature_names_in_", None)
+        said = [Collapse.of(each).said(names) for each in self.fit_info_["collapses"]]
+        if vanished:
+            have = "have" if len(vanished) > 1 else "has"
+            said.append(
+                f"{component_names(vanished)} {have} lost all weight; mean and covariance are the "
+                "last it had. Fit fewer components"
+            )
+        for each in said:
+            warnings.warn(each, DegenerateWarning, stacklevel=stacklevel)
 
     def _warn(self, fell: float) -> None:
         self._warn_of_degenerate(stacklevel=5)
@@ -726,6 +731,27 @@ def _check_record(record: dict[str, Any], mixture: Mixture, model: GaussianMixtu
         summary.structure is not mixture.structure or summary.about.shape != mixture.means.shape
     ):
         raise ModelFileError("its statistics are not of the model's structure and shape")
+
+
+def _collapsed(
+    known: Sequence[int],
+    bare: Trial,
+    counts: Array,
+    sampled: tuple[Sample, Mixture] | None = None,
+) -> dict[str, Any]:
+    """What a fit's record says of components that collapsed, and why they did.
+
+    They are those ``known`` to have, and those that do in the M-step without ``reg_covar``, whose
+    mixture in the frame is ``bare``'s.  ``counts`` (K,) are their rows; the fitted mixture (of the
+    data) tells which rows of a sample are whose.
+    """
+    collapsed = sorted({*known, *bare.collapsed})
+    seen = None
+    if collapsed and sampled is not None:
+        rows = sampled[0].first(LOOKED_AT).rows
+        seen = Seen(rows, answer(rows, sampled[1], "labels"))
+    why = collapses(bare.mixture, collapsed, counts, seen)
+    return {"collapsed": collapsed, "collapses": [each.record() for each in why]}
 
 
 def describe(progress: Progress) -> str:

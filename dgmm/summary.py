@@ -188,9 +188,9 @@ class Summary:
         trial = m_step(statistics, setting, self.frame.enter(mixture))
         return replace(trial, mixture=self.frame.leave(trial.mixture))
 
-    def flat(self, mixture: Mixture) -> tuple[int, ...]:
-        """The components that would collapse in that M-step without ``reg``."""
-        return replace(self, reg=np.zeros_like(self.reg)).improve(mixture).collapsed
+    def bare(self, mixture: Mixture) -> Trial:
+        """That M-step without ``reg``."""
+        return replace(self, reg=np.zeros_like(self.reg)).improve(mixture)
 
     def save(self, path: str | PathLike[str], overwrite: bool = False) -> None:
         """Write to a path or URL; raises ``DataError`` if something is there already."""

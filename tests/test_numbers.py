@@ -411,7 +411,7 @@ def test_degenerate_rows_never_make_nan(
     messages = finite_fit(model, DEGENERATE[name]())
     info = model.fit_info_
     assert named(messages) == {*info["vanished"], *info["collapsed"]}
-    assert all("Fit fewer components" in message for message in messages)
+    assert all(re.search("Fit fewer components|Leave .* out", each) for each in messages)
 
 
 @pytest.mark.parametrize("kind", ["full", "tied"])
@@ -495,6 +495,6 @@ def test_a_variance_is_never_negative(kind: str) -> None:
     expected = (9999.0 / 2) ** 2 + 0.1
     np.testing.assert_allclose(dense_covariances(model).ravel(), expected, rtol=1e-14)
     two = GaussianMixture(2, covariance_type=kind, reg_covar=0.1, random_state=0)
-    with pytest.warns(DegenerateWarning, match="components 0, 1 have lost rank: .* leave out col"):
+    with pytest.warns(DegenerateWarning, match="components 0, 1 have lost rank: .* Fit fewer"):
         two.fit(rows)
     np.testing.assert_allclose(dense_covariances(two).ravel(), 0.1, rtol=1e-7)
