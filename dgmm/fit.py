@@ -259,8 +259,8 @@ STRATEGIES: Final[dict[str, Strategy]] = {"auto": _auto, "em": _textbook}
 
 def check(found: Survey, components: int) -> None:
     """Raise ``DataError`` unless so many components can be fitted to the rows."""
-    if found.flaw is not None:
-        raise DataError(found.flaw[1])
+    if found.complaint is not None:
+        raise DataError(found.complaint)
     if not found.weight > 0:
         raise DataError("all weights are zero: there is nothing to fit")
     if not WEIGHTS[0] < found.weight < WEIGHTS[1]:

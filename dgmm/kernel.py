@@ -343,16 +343,29 @@ def _normalise(log_joint: Array, penalty: Array) -> tuple[Array, Array, Array]:
     return log_norm, log_norm + most + np.log(np.exp(penalty - most) @ shares), shares
 
 
-def describe_flaw(block: Block) -> str | None:
-    """Name the block's first row that holds NaN or infinity, if one does."""
+REMEDY: Final = "Leave such rows out, or fill in what they lack (as sklearn.impute does)"
+"""What to do about NaN and infinity."""
+
+
+def first_flaw(block: Block) -> tuple[str, int] | None:
+    """Name the block's first row that holds NaN or infinity, and count such rows, if there are."""
     finite = np.isfinite(block.rows)
     if finite.all():
         return None
     bad = ~finite.all(axis=1)
     row = int(bad.argmax())
-    column = int((~np.isfinite(block.rows[row])).argmax())
+    column = int((~finite[row]).argmax())
     value = block.rows[row, column]
-    return f"NaN or infinity in the rows: {value} at row {block.start + row}, column {column}"
+    name = f"NaN or infinity in the rows: {value} at row {block.start + row}, column {column}"
+    return name, int(bad.sum())
+
+
+def describe_flaw(block: Block) -> str | None:
+    """What is wrong with a block that holds NaN or infinity, and what to do; None if it doesn't."""
+    if (found := first_flaw(block)) is None:
+        return None
+    name, count = found
+    return f"{name}; such rows among these {len(block.rows):,}: {count:,}. {REMEDY}"
 
 
 def _labels(log_joint: Array, common: Array | float) -> NDArray[Any]:

@@ -298,6 +298,8 @@ class _Asked:
 
 def _e_step(block: Block, asked: _Asked) -> Together[Statistics]:
     """The statistics of a block that no survey has seen."""
-    if flaw := weight_flaw(block) or describe_flaw(block):
+    if wrong := weight_flaw(block):
+        raise DataError(wrong[0])
+    if flaw := describe_flaw(block):
         raise DataError(flaw)
     return KERNELS[asked.kernel].e_step(block, asked.given)

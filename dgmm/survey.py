@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.covariance import Array
-from dgmm.kernel import describe_flaw
+from dgmm.kernel import REMEDY, first_flaw
 from dgmm.sweep import Block
 
 TILE = 16384
@@ -128,6 +128,8 @@ class Survey:
     sample : Sample
     flaw : (int, str) or None
         The first row that can't be used, and why.
+    holes, misweighted : int
+        How many rows hold NaN or infinity, and how many have a weight that can't be.
     """
 
     rows: int
@@ -139,6 +141,8 @@ class Survey:
     high: Array
     sample: Sample
     flaw: tuple[int, str] | None
+    holes: int = 0
+    misweighted: int = 0
 
     @np.errstate(over="ignore", invalid="ignore")
     def __add__(self, other: "Survey") -> "Survey":
@@ -158,7 +162,21 @@ class Survey:
             np.maximum(self.high, other.high),
             self.sample + other.sample,
             min(flaws, default=None),
+            self.holes + other.holes,
+            self.misweighted + other.misweighted,
         )
+
+    @property
+    def complaint(self) -> str | None:
+        """Which row can't be used, how many can't, and what to do; None if all can."""
+        if self.flaw is None:
+            return None
+        told = self.flaw[1]
+        if self.misweighted:
+            told += f"; such weights: {self.misweighted:,} of {self.rows:,}"
+        if self.holes:
+            told += f"; rows with NaN or infinity: {self.holes:,} of {self.rows:,}. {REMEDY}"
+        return told
 
     @property
     def variance(self) -> Array:
@@ -197,8 +215,15 @@ def _nothing(dims: int, question: Question) -> Survey:
 def _survey_tile(tile: Block, question: Question) -> Survey:
     count = len(tile.rows)
     nothing = _nothing(tile.rows.shape[1], question)
-    if flaw := describe_flaw(tile) or weight_flaw(tile):
-        return replace(nothing, rows=count, flaw=(tile.start, flaw))
+    holes, wrong = first_flaw(tile), weight_flaw(tile)
+    if flaw := holes or wrong:
+        return replace(
+            nothing,
+            rows=count,
+            flaw=(tile.start, flaw[0]),
+            holes=holes[1] if holes else 0,
+            misweighted=wrong[1] if wrong else 0,
+        )
     rows = tile.rows.astype(np.float64, order="C")
     numbers = np.arange(tile.start, tile.start + count, dtype=np.int64)
     weights = np.ones(count) if tile.weights is None else tile.weights.astype(np.float64)
@@ -237,15 +262,16 @@ def _products(away: Array, pairs: bool) -> Array:
     return away @ away.T if pairs else np.sum(away * away, axis=1)
 
 
-def weight_flaw(tile: Block) -> str | None:
-    """Name the first weight that can't be used, if one can't."""
+def weight_flaw(tile: Block) -> tuple[str, int] | None:
+    """Name the first weight that can't be used, and count those, if there are."""
     if tile.weights is None:
         return None
     bad = ~(np.isfinite(tile.weights) & (tile.weights >= 0))
     if not bad.any():
         return None
     row = int(bad.argmax())
-    return f"weights must be finite and not negative: {tile.weights[row]} at row {tile.start + row}"
+    name = "weights must be finite and not negative: "
+    return f"{name}{tile.weights[row]} at row {tile.start + row}", int(bad.sum())
 
 
 def uniform(numbers: NDArray[np.int64], seed: int) -> Array:
