@@ -35,12 +35,12 @@ from dgmm.options import (
     json_option,
     machine_options,
     memory_option,
-    missing_option,
     model_option,
     model_options,
     n_init_option,
     overwrite_option,
     quiet_option,
+    reading_options,
     shown_options,
     weights_option,
 )
@@ -94,7 +94,7 @@ def main() -> None:
 )
 @fitting_options
 @machine_options
-@missing_option
+@reading_options
 @overwrite_option
 @json_option
 @shown_options
@@ -108,7 +108,7 @@ def fit(
     start: str | None,
     how: dict[str, Any],
     machines: Machines,
-    missing: str,
+    reading: dict[str, Any],
     overwrite: bool,
     json: bool,
     shown: Shown,
@@ -120,7 +120,7 @@ def fit(
     _check_model_target(output, overwrite)
     if start is not None and (how["init_params"] != "auto" or n_init > 1):
         raise click.UsageError("--start is one start: leave out --init and --n-init")
-    dataset = open_dataset(data, weights, missing=missing)
+    dataset = open_dataset(data, weights, **reading)
     given = {} if start is None else _parameters(start, components, covariance)
     model = GaussianMixture(
         components,
@@ -215,7 +215,7 @@ def _structures(context: click.Context, option: click.Parameter, text: str) -> l
 @n_init_option
 @fitting_options
 @machine_options
-@missing_option
+@reading_options
 @overwrite_option
 @json_option
 @shown_options
@@ -230,7 +230,7 @@ def select(
     n_init: int,
     how: dict[str, Any],
     machines: Machines,
-    missing: str,
+    reading: dict[str, Any],
     overwrite: bool,
     json: bool,
     shown: Shown,
@@ -243,7 +243,7 @@ def select(
     Example: dgmm select rows.zarr -k 2..32 --covariance full,diag -o best.dgmm
     """
     _check_model_target(output, overwrite)
-    dataset = open_dataset(data, weights, missing=missing)
+    dataset = open_dataset(data, weights, **reading)
     template = GaussianMixture(n_init=n_init, n_jobs=machines.threads, **how)
     search = MixtureSearch(
         template, n_components=components, covariance_type=covariance, criterion=criterion
@@ -293,7 +293,7 @@ def _show_candidates(results: list[dict[str, Any]], criterion: str) -> None:
     help="The likeliest component, each one's probability, or the log-density.",
 )
 @machine_options
-@missing_option
+@reading_options
 @overwrite_option
 @json_option
 @quiet_option
@@ -303,7 +303,7 @@ def predict(
     output: str,
     what: str,
     machines: Machines,
-    missing: str,
+    reading: dict[str, Any],
     overwrite: bool,
     json: bool,
     quiet: bool,
@@ -313,7 +313,7 @@ def predict(
     Example: dgmm predict rows.zarr -m model.dgmm -o labels.zarr
     """
     places.check_writable(output)
-    fitted, dataset = _open_both(model, data, None, missing)
+    fitted, dataset = _open_both(model, data, None, reading)
     check_target(output, dataset, overwrite)
     # A block's answers may be larger than the block: smaller blocks, then.
     answer_bytes = 8 * math.prod(ANSWERS[what].columns(fitted.mixture_.components))
@@ -333,7 +333,7 @@ def predict(
 @model_option
 @weights_option
 @machine_options
-@missing_option
+@reading_options
 @json_option
 @quiet_option
 def score(
@@ -341,7 +341,7 @@ def score(
     model: str,
     weights: str | None,
     machines: Machines,
-    missing: str,
+    reading: dict[str, Any],
     json: bool,
     quiet: bool,
 ) -> None:
@@ -349,7 +349,7 @@ def score(
 
     Example: dgmm score held-out.zarr -m model.dgmm
     """
-    fitted, dataset = _open_both(model, data, weights, missing)
+    fitted, dataset = _open_both(model, data, weights, reading)
     meter = Meter()
     with (
         machines.client() as client,
@@ -367,7 +367,7 @@ def score(
 @click.option("-o", "--output", required=True, metavar="PATH", help="Where the new model goes.")
 @weights_option
 @machine_options
-@missing_option
+@reading_options
 @overwrite_option
 @json_option
 @quiet_option
@@ -377,7 +377,7 @@ def update(
     output: str,
     weights: str | None,
     machines: Machines,
-    missing: str,
+    reading: dict[str, Any],
     overwrite: bool,
     json: bool,
     quiet: bool,
@@ -390,7 +390,7 @@ def update(
     Example: dgmm update tonight.zarr -m model.dgmm -o model.dgmm --overwrite
     """
     _check_model_target(output, overwrite)
-    fitted, dataset = _open_both(model, data, weights, missing)
+    fitted, dataset = _open_both(model, data, weights, reading)
     meter = Meter()
     with (
         machines.client() as client,
@@ -442,7 +442,7 @@ def show(model: str, json: bool) -> None:
 @machine_options
 @memory_option
 @cache_option
-@missing_option
+@reading_options
 @click.option(
     "--kubernetes",
     is_flag=True,
@@ -459,7 +459,7 @@ def plan(
     machines: Machines,
     memory: str | None,
     cache: str,
-    missing: str,
+    reading: dict[str, Any],
     kubernetes: bool,
     json: bool,
 ) -> None:
@@ -467,7 +467,7 @@ def plan(
 
     Ends with exit code 3 if the fit would be refused.
     """
-    dataset = open_dataset(data, missing=missing)
+    dataset = open_dataset(data, **reading)
     model = GaussianMixture(
         components,
         covariance_type=covariance,
@@ -512,11 +512,11 @@ def _check_model_target(output: str, overwrite: bool) -> None:
 
 
 def _open_both(
-    model: str, data: str, weights: str | None, missing: str
+    model: str, data: str, weights: str | None, reading: dict[str, Any]
 ) -> tuple[GaussianMixture, Dataset]:
     """A model and rows that it can judge."""
     fitted = load(model)
-    dataset = open_dataset(data, weights, missing=missing)
+    dataset = open_dataset(data, weights, **reading)
     if dataset.dims != fitted.n_features_in_:
         raise DataError(
             f"{data} has {dataset.dims} features; {model} was fitted to {fitted.n_features_in_}"

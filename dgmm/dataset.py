@@ -10,12 +10,10 @@ about ``BLOCK_BYTES`` together, whole Dask chunks, or as many rows of a plain ar
 makes a result independent of the machines it was computed on.
 """
 
-import asyncio
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
 from os import PathLike
 from typing import Any, Final
 from zipfile import BadZipFile
@@ -26,10 +24,12 @@ import numpy as np
 import zarr
 from dask.optimization import cull
 from numpy.typing import NDArray
-from zarr.core.sync import sync
 
+from dgmm.amounts import Amount
 from dgmm.errors import DataError, UsageError
-from dgmm.places import exists, is_local, place, protocols
+from dgmm.forms import REAL, declared, unwrapped
+from dgmm.places import exists, is_local, place, protocols, zarr_store
+from dgmm.stored import Chunks, check_decoded
 from dgmm.sweep import Block
 
 BLOCK_BYTES: Final = 8 << 20
@@ -64,6 +64,9 @@ class Source(ABC):
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Rows ``start`` to ``stop``."""
 
+    def check_whole(self) -> None:  # noqa: B027
+        """Raise ``DataError`` if a part of it isn't there, as far as that can be told."""
+
     @property
     def row_bytes(self) -> int:
         """The size of one row."""
@@ -85,6 +88,20 @@ class ArraySource(Source):
         self.name = "the array in memory"
         self.shape, self.dtype = array.shape, array.dtype
         self._array = array
+
+    @classmethod
+    def of(cls, data: Any) -> "ArraySource":
+        """The source of what NumPy makes of ``data``."""
+        try:
+            array = np.asarray(data)
+        except (ValueError, TypeError) as error:
+            raise DataError(f"a {type(data).__name__} is no array of numbers: {error}") from error
+        if array.shape == () and array.dtype.kind == "O":
+            raise DataError(
+                "rows must be 2-D, (rows, features), and weights 1-D; a "
+                f"{type(array.item()).__name__} is no array of numbers"
+            )
+        return cls(array)
 
     def cuts(self, block_bytes: int) -> NDArray[np.int64]:
         return self._even_cuts(1, block_bytes)
@@ -136,114 +153,52 @@ class ZarrSource(Source):
 
     copies = 3  # the result, the compressed chunk and the decompressed one
 
-    def __init__(self, array: "zarr.Array[Any]", name: str, missing: str) -> None:
+    def __init__(self, array: "zarr.Array[Any]", name: str, missing: str, raw: bool) -> None:
+        if not raw:
+            check_decoded(array, name)
         self.name, self._array = name, array
         self.shape, self.dtype = array.shape, np.dtype(array.dtype)
         self._strict = missing == "error"
+        self._chunks = Chunks(array, name)
         store = array.store
         self.here = isinstance(store, zarr.storage.MemoryStore) or (
             isinstance(store, zarr.storage.FsspecStore) and "memory" in protocols(store.fs)
         )
-        if self._strict and (lost := self._missing()):
-            first, stored, expected = lost
-            raise DataError(
-                f"{name} lacks chunk {first!r} ({stored} of {expected} are stored). "
-                f"Restore it; or, if chunks were left out because they hold only the fill value "
-                f"{array.fill_value}, say so with missing='fill' (--missing fill)"
-            )
 
-    @property
-    def _unit(self) -> tuple[int, ...]:
-        """The shape of what is stored under one key: a shard, or a chunk where there are none."""
-        return self._array.shards or self._array.chunks
-
-    @property
-    def _grid(self) -> list[range]:
-        """Where units stand along each axis."""
-        pairs = zip(self.shape, self._unit, strict=True)
-        return [range(-(-size // step)) for size, step in pairs]
-
-    @property
-    def _node(self) -> str:
-        """What the array's keys begin with in its store."""
-        return f"{self._array.path}/" if self._array.path else ""
-
-    def _key(self, unit: tuple[int, ...]) -> str:
-        """The key of the ``unit`` that stands there in the grid."""
-        return self._node + self._array.metadata.encode_chunk_key(unit)
-
-    async def _stored(self, keys: list[str]) -> list[str]:
-        """Those of the ``keys`` that hold anything: an empty shard reads as if it weren't there."""
-
-        async def size(key: str) -> int:
-            try:
-                return await self._array.store.getsize(key)
-            except FileNotFoundError:
-                return 0
-
-        sizes = await asyncio.gather(*map(size, keys))
-        return [key for key, size in zip(keys, sizes, strict=True) if size]
-
-    def _missing(self) -> tuple[str, int, int] | None:
-        """The first unit that isn't stored, how many are, and how many there should be."""
-
-        async def listed() -> list[str]:
-            keys = [key async for key in self._array.store.list_prefix(self._node)]
-            return await self._stored(keys) if self._array.shards else keys
-
-        stored = set(sync(listed()))
-        keys = list(map(self._key, product(*self._grid)))
-        absent = [key for key in keys if key not in stored]
-        if not absent:
-            return None
-        return absent[0].removeprefix(self._node), len(keys) - len(absent), len(keys)
+    def check_whole(self) -> None:
+        if self._strict:
+            self._chunks.check_all()
 
     def cuts(self, block_bytes: int) -> NDArray[np.int64]:
-        return self._even_cuts(self._unit[0], block_bytes)
+        return self._even_cuts(self._chunks.unit[0], block_bytes)
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         rows = np.asarray(self._array[start:stop])
         if self._strict:
-            self._check_stored(rows, start)
+            self._chunks.check_read(rows, start)
         return rows
-
-    def _check_stored(self, rows: NDArray[Any], start: int) -> None:
-        """Raise ``DataError`` if a unit of ``rows`` is gone: Zarr reads that as the fill value."""
-        fill = 0 if self._array.fill_value is None else self._array.fill_value  # as Zarr does
-        step, *across = self._unit
-        units = range(start // step, -(-(start + len(rows)) // step))
-        doubtful = []
-        for unit in product(units, *self._grid[1:]):
-            first = unit[0] * step - start
-            columns = (slice(at * n, at * n + n) for at, n in zip(unit[1:], across, strict=True))
-            part = rows[max(0, first) : first + step, *columns]
-            if part.size and _all_equal(part.flat[0], fill) and _all_equal(part, fill):
-                doubtful.append(self._key(unit))
-        if doubtful and isinstance(self._array.store, zarr.storage.FsspecStore):
-            self._array.store.fs.invalidate_cache()  # it would tell what was there at first
-        if doubtful and (lost := set(doubtful).difference(sync(self._stored(doubtful)))):
-            key = min(lost).removeprefix(self._node)
-            raise DataError(f"{self.name} has lost chunk {key!r} since it was opened")
-
-
-def _all_equal(values: NDArray[Any], fill: Any) -> bool:
-    return bool(np.all((values == fill) | ((values != values) & (fill != fill))))
 
 
 class DaskSource(Source):
-    """A ``dask.array`` of any making, a chunk of rows a block."""
+    """A ``dask.array`` of any making, a chunk of rows a block.
+
+    ``array`` has its columns together, and chunks that are what they say (``declared``).
+    """
 
     copies = 3  # the result, and what its graph needs on the way: a guess
 
-    def __init__(self, array: da.Array) -> None:
-        if any(math.isnan(size) for sizes in array.chunks for size in sizes):
-            array = array.copy()  # the counts are noted in the copy
-            array.compute_chunk_sizes()
+    def __init__(self, array: da.Array, name: str) -> None:
         if array.ndim > 1:
             array = array.rechunk({axis: -1 for axis in range(1, array.ndim)})
-        self.name = f"the Dask array {array.name}"
+        self.name = name
         self.shape, self.dtype = array.shape, array.dtype
         self.array = array
+
+    @classmethod
+    def of(cls, array: da.Array) -> "DaskSource":
+        """Of an array as it was given."""
+        name = f"the Dask array {array.name}"
+        return cls(declared(array, name), name)
 
     def cuts(self, block_bytes: int) -> NDArray[np.int64]:
         return np.cumsum([0, *self.array.chunks[0]], dtype=np.int64)
@@ -263,51 +218,59 @@ class DaskSource(Source):
 
     def recut(self, cuts: NDArray[np.int64]) -> "DaskSource":
         """The same rows in chunks of other sizes."""
-        return DaskSource(self.array.rechunk({0: tuple(np.diff(cuts).tolist())}))
+        return DaskSource(self.array.rechunk({0: tuple(np.diff(cuts).tolist())}), self.name)
 
 
-def open_source(data: Any, missing: str = "error") -> Source:
-    """Find out what ``data`` is: a source of rows or weights."""
-    match data:
-        case Source():
-            return data
-        case str() | PathLike():
-            return _open_path(str(data), missing)
-        case da.Array():
-            return DaskSource(data)
-        case zarr.Array():
-            return ZarrSource(data, str(data.store_path), missing)
-        case zarr.Group():
-            raise DataError(_name_an_array(data, str(data.store_path)))
-        case np.ma.MaskedArray():
-            raise DataError("masked arrays are not supported: fill or drop the masked rows")
-        case np.memmap() if source := NpySource.behind(data):
+def open_source(
+    data: Any, missing: str = "error", raw: bool = False, memory: Amount = None
+) -> Source:
+    """Find out what ``data`` is: a source of rows or weights.
+
+    The parameters are those of ``open_dataset``.
+    """
+    match unwrapped(data, memory):
+        case Source() as opened:
+            return opened
+        case str() | PathLike() as path:
+            return _open_path(str(path), missing, raw)
+        case da.Array() as array:
+            return DaskSource.of(array)
+        case zarr.Array() as array:
+            return ZarrSource(array, str(array.store_path), missing, raw)
+        case zarr.Group() as group:
+            raise DataError(_name_an_array(group, str(group.store_path)))
+        case np.memmap() as array if source := NpySource.behind(array):
             return source
-        case _:
-            return ArraySource(np.asarray(data))
+        case other:
+            return ArraySource.of(other)
 
 
-def _open_path(path: str, missing: str) -> Source:
+def _open_path(path: str, missing: str, raw: bool) -> Source:
     filesystem, inner = place(path)
-    if not exists(path):
-        raise DataError(f"{path} does not exist")
+    local = is_local(filesystem)
     if path.endswith(".npy"):
-        if not is_local(filesystem):
+        if not exists(path):
+            raise DataError(f"{path} does not exist")
+        if not local:
             raise UsageError(f"{path}: .npy files are read from local paths; remote data as Zarr")
         return NpySource(inner)
-    try:
-        found = zarr.open(inner if is_local(filesystem) else path, mode="r")
+    try:  # before asking whether it exists: not every store can tell that of a directory
+        found = zarr.open(zarr_store(path), mode="r")
     except FileNotFoundError as error:
+        if not exists(path):
+            raise DataError(f"{path} does not exist") from error
         raise DataError(
             f"{path} is neither a Zarr array or group nor a .npy file; other formats can be made "
             "one, such as by dask.dataframe: read_parquet(...).to_dask_array(lengths=True)"
             ".to_zarr(...)"
         ) from error
-    except (ValueError, KeyError, OSError, TypeError) as error:
-        raise DataError(f"{path} can't be opened as Zarr: {error}") from error
+    except Exception as error:  # each file system has errors of its own
+        spoilt = local or isinstance(error, ValueError | KeyError | TypeError)
+        what = "opened as Zarr" if spoilt else "reached"
+        raise DataError(f"{path} can't be {what}: {error}") from error
     if isinstance(found, zarr.Group):
         raise DataError(_name_an_array(found, path))
-    return ZarrSource(found, path, missing)
+    return ZarrSource(found, path, missing, raw)
 
 
 def _name_an_array(group: "zarr.Group", path: str) -> str:
@@ -315,7 +278,7 @@ def _name_an_array(group: "zarr.Group", path: str) -> str:
         name for name, node in group.members(max_depth=None) if isinstance(node, zarr.Array)
     )
     if not arrays:
-        return f"{path} is a Zarr group without arrays"
+        return f"{path} is a Zarr group without arrays, or in a store that does not list them"
     listed = ", ".join(f"{path.rstrip('/')}/{name}" for name in arrays[:10])
     return f"{path} is a Zarr group; name one of its {len(arrays)} arrays: {listed}"
 
@@ -399,7 +362,9 @@ def open_dataset(
     sample_weight: Any = None,
     *,
     missing: str = "error",
+    raw: bool = False,
     block_bytes: int = BLOCK_BYTES,
+    memory: Amount = None,
 ) -> Dataset:
     """Open rows, and perhaps their weights, for a fit.
 
@@ -408,29 +373,39 @@ def open_dataset(
     data : array-like, dask.array.Array, zarr.Array, path or URL, of shape (N, D)
         A path or URL ends in ``.npy`` or names a Zarr array: ``store.zarr``,
         ``store.zarr/group/array``, ``s3://bucket/store.zarr``.  Integers, float32 or float64.
+        Of a DataArray of xarray, and of a DataFrame of Dask, the Dask array inside.
     sample_weight : the same, of shape (N,)
         Weights of the rows, not negative.
     missing : {"error", "fill"}
         What a Zarr chunk that isn't stored means: an accident, or the fill value.
+    raw : bool
+        Whether to take a Zarr array's numbers as they are where its attributes (``scale_factor``,
+        ``_FillValue`` and the like) say that they stand for other values; else that is refused.
     block_bytes : int
         About how much of a plain or Zarr array makes a block.  The last digits of a result depend
         on it, as they do on the chunks.
+    memory : str or int, optional
+        What this process may take for what can only be loaded whole, as in ``GaussianMixture``.
 
     Raises
     ------
     DataError
         If there is no array there, or its shape or dtype can't be rows of numbers.
+    PlanError
+        If it would have to be loaded, and there is no room for it.
     """
     if isinstance(data, Dataset):
         if sample_weight is not None:
             raise UsageError("a Dataset brings its own weights: give them to open_dataset")
         return data
-    source = open_source(data, missing)
+    source = open_source(data, missing, raw, memory)
     _check_rows(source)
+    source.check_whole()
     cuts = source.cuts(block_bytes)
-    weights = None if sample_weight is None else open_source(sample_weight, missing)
+    weights = None if sample_weight is None else open_source(sample_weight, missing, raw, memory)
     if weights is not None:
         _check_weights(weights, source)
+        weights.check_whole()
     if isinstance(weights, DaskSource):
         weights = weights.recut(cuts)
     return Dataset(source, weights, cuts)
@@ -472,5 +447,8 @@ def _check_weights(weights: Source, source: Source) -> None:
 def _check_dtype(source: Source, what: str) -> None:
     if source.dtype.kind == "c":
         raise DataError(f"Complex data not supported: {source.name} is {source.dtype}")
-    if source.dtype.kind not in "biuf":
-        raise DataError(f"{what} must be real numbers; {source.name} has dtype {source.dtype}")
+    if source.dtype.kind not in REAL:
+        hint = "; make numbers of them, such as by astype('float64')" * (source.dtype.kind == "O")
+        raise DataError(
+            f"{what} must be real numbers; {source.name} has dtype {source.dtype}{hint}"
+        )

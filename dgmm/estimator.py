@@ -1,7 +1,8 @@
 """``GaussianMixture``: the scikit-learn face.
 
-NumPy in, NumPy out; Dask in, lazy Dask out, in the same row chunks; for a path, a URL or a Zarr
-array, lazy Dask out, in the dataset's blocks.
+NumPy in, NumPy out; Dask in, lazy Dask out, in the same row chunks, also for what is lazy by way of
+Dask (DataArray, dask.dataframe); for a path, a URL or a Zarr array, lazy Dask out, in the dataset's
+blocks.
 """
 
 import time
@@ -24,7 +25,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from dgmm import em, engine, native, storage
+from dgmm import em, engine, forms, native, storage
 from dgmm.checkpoint import Checkpoint, fingerprint
 from dgmm.collapse import Collapse, Seen, collapses, component_names
 from dgmm.covariance import STRUCTURES, Array
@@ -52,7 +53,8 @@ LOOKED_AT = 20_000
 """How many rows of a sample are looked at to see why components collapsed."""
 
 Data = Any
-"""Rows (N, D): an array-like, ``dask.array``, ``zarr.Array``, path, URL or ``Dataset``."""
+"""Rows (N, D): an array-like, ``dask.array``, ``zarr.Array``, path, URL or ``Dataset``; or a lazy
+frame: a DataArray of xarray, a DataFrame of Dask."""
 
 STORED = (str, PathLike, da.Array, zarr.Array, zarr.Group, np.memmap, np.ma.MaskedArray, Dataset)
 
@@ -101,7 +103,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         Threads of this process; by default, or for -1, all its processors.  Not used on a cluster.
     memory : str or int, optional
         What a worker process may take, such as "2GiB"; by default 70 % of what it has.  A fit that
-        would take more is refused.
+        would take more is refused, and so are rows of a kind that must be loaded whole.
     cache : {"auto", "none"}, str or int, default="auto"
         How much of the rows a worker process keeps in memory between passes: a size, or what
         ``memory`` leaves free.
@@ -419,7 +421,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
     def _dataset(self, X: Data, sample_weight: Data = None, reset: bool = False) -> Dataset:
         """Open ``X``, which must have the fitted width unless ``reset``."""
-        if not isinstance(X, STORED):
+        named = forms.columns(X)
+        X = forms.unwrapped(X, self.memory)
+        if named is not None:
+            validate_data(self, named, reset=reset, skip_check_array=True)
+        elif not isinstance(X, STORED):
             X = validate_data(
                 self,
                 X,
@@ -431,7 +437,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 ensure_min_samples=0,
                 ensure_min_features=0,
             )
-        dataset = open_dataset(X, sample_weight)
+        dataset = open_dataset(X, sample_weight, memory=self.memory)
         if reset:
             self.n_features_in_ = dataset.dims
             if dataset.rows < self.n_components:
@@ -587,7 +593,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         dataset = self._dataset(X)
         kind = ANSWERS[what]
         columns = kind.columns(self.mixture_.components)
-        if isinstance(X, STORED) and not isinstance(X, np.memmap):
+        if dataset.lazy or (isinstance(X, STORED) and not isinstance(X, np.memmap)):
             lengths = tuple(np.diff(dataset.cuts).tolist())
             given = (dataset, self.mixture_, what)
             meta = np.empty((0,) * (1 + len(columns)), dtype=kind.dtype)

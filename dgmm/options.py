@@ -122,13 +122,26 @@ data_argument = click.argument("data")
 json_option = click.option("--json", is_flag=True, help="Print one JSON object on standard output.")
 quiet_option = click.option("--quiet", is_flag=True, help="Show no progress.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is there already.")
-missing_option = click.option(
-    "--missing",
-    type=click.Choice(["error", "fill"]),
-    default="error",
-    show_default=True,
-    help="What a Zarr chunk that isn't stored means: an accident, or the fill value.",
+reading_options = _as_one(
+    "reading",
+    dict,
+    ["missing", "raw"],
+    click.option(
+        "--missing",
+        type=click.Choice(["error", "fill"]),
+        default="error",
+        show_default=True,
+        help="What a Zarr chunk that isn't stored means: an accident, or the fill value.",
+    ),
+    click.option(
+        "--raw",
+        is_flag=True,
+        help="Take a Zarr array's numbers as they are, if its attributes (scale_factor, _FillValue "
+        "and the like) say that they stand for other values.",
+    ),
 )
+"""What ``open_dataset`` is told, by name."""
+
 weights_option = click.option(
     "--weights", metavar="DATA", help="A weight for each row: a path or URL like DATA, shape (N,)."
 )

@@ -18,7 +18,7 @@ from dgmm.dataset import Dataset
 from dgmm.errors import DataError
 from dgmm.kernel import ANSWERS, answer
 from dgmm.mixture import Mixture
-from dgmm.places import exists, is_local, place, refuse_existing
+from dgmm.places import exists, is_local, place, refuse_existing, zarr_store
 from dgmm.statistics import Total
 from dgmm.sweep import Block, Sweep
 
@@ -33,7 +33,7 @@ def write_answers(sweep: Sweep, dataset: Dataset, mixture: Mixture, what: str, u
     partial = f"{url.rstrip('/')}.{uuid4().hex}.partial"
     try:
         zarr.create_array(
-            partial,
+            zarr_store(partial),
             shape=(dataset.rows, *columns),
             chunks=(dataset.block_rows, *columns),
             dtype=kind.dtype,
@@ -57,7 +57,7 @@ def check_target(url: str, dataset: Dataset, overwrite: bool) -> None:
     if not exists(url):
         return
     try:
-        zarr.open_array(url, mode="r")
+        zarr.open_array(zarr_store(url), mode="r")
     except (OSError, ValueError) as error:
         raise DataError(f"{url} is no Zarr array; it is not overwritten") from error
     mine, rows = (place(name.rstrip("/"))[1] for name in (url, dataset.source.name))
@@ -77,7 +77,7 @@ def _write(block: Block, given: tuple[str, Mixture, str]) -> Total:
     url, mixture, what = given
     stop = block.start + len(block.rows)
     answers = answer(block.rows, mixture, what, block.start)
-    array: Any = zarr.open_array(url, mode="r+")
+    array: Any = zarr.open_array(zarr_store(url), mode="r+")
     array[block.start : stop] = answers
     return Total(0.0, float(len(block.rows)))
 

@@ -1,6 +1,7 @@
 """Paths and URLs: where they lead, and what may be done there."""
 
 import os
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -11,10 +12,25 @@ from dgmm.errors import DataError
 
 def place(url: str) -> tuple[Any, str]:
     """The file system and the path on it that ``url`` leads to; raises ``DataError``."""
+    if _is_name(url):
+        return fsspec.filesystem("file"), os.path.abspath(url)
     try:
         return fsspec.core.url_to_fs(url)
     except (ValueError, ImportError) as error:
         raise DataError(f"{url} can't be opened: {error}") from error
+
+
+def _is_name(url: str) -> bool:
+    """Whether it is a local name with a ``::`` in it, and no chain of fsspec's protocols."""
+    if "::" not in url or "://" in url:
+        return False
+    return os.path.lexists(url) or url.partition("::")[0] not in fsspec.available_protocols()
+
+
+def zarr_store(url: str) -> Path | str:
+    """What to give to Zarr for what is at ``url``: it takes some local names for chains, too."""
+    filesystem, path = place(url)
+    return Path(path) if is_local(filesystem) else url
 
 
 def is_local(filesystem: Any) -> bool:

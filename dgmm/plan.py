@@ -11,20 +11,18 @@ from typing import Any, Final
 
 import psutil
 from dask.system import CPU_COUNT
-from dask.utils import format_bytes, parse_bytes
+from dask.utils import format_bytes
 from distributed import Client
 from distributed.system import MEMORY_LIMIT
 
+from dgmm.amounts import USABLE, memory_bytes
 from dgmm.cluster import run_length
 from dgmm.dataset import Dataset
-from dgmm.errors import PlanError, UsageError
+from dgmm.errors import PlanError
 from dgmm.fit import Request
 from dgmm.kernel import TILE_BYTES, tile_rows
 from dgmm.survey import TILE, Question
 from dgmm.workers import check_open, freed_bytes, wait_for_threads
-
-USABLE: Final = 0.7
-"""The share of a worker's memory to plan for: Dask starts to spill at 70 % of it."""
 
 CACHEABLE: Final = 0.6
 """The share to fill with cached blocks, unless told: Dask's workers complain from 70 % on."""
@@ -230,17 +228,6 @@ def plan_on(
     room = max(0, room - planned.peak_bytes) if asked is None else asked
     share = -(-planned.pass_bytes // workers) + planned.block_bytes * (workers > 1)
     return replace(planned, cache_bytes=min(room, share))
-
-
-def memory_bytes(text: str | int) -> int:
-    """An amount of memory in bytes; raises ``UsageError`` unless it is one."""
-    try:
-        size = parse_bytes(text)
-    except (ValueError, TypeError) as error:
-        raise UsageError(f"{text!r} is no amount of memory; try 2GiB or 500MB") from error
-    if size <= 0:
-        raise UsageError(f"the memory must be positive, not {text!r}")
-    return int(size)
 
 
 def _thread_bytes(dataset: Dataset, request: Request) -> int:

@@ -8,16 +8,15 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
+from dgmm.amounts import USABLE, memory_bytes
 from dgmm.dataset import Dataset
 from dgmm.fit import Request
 from dgmm.plan import (
     CACHEABLE,
     PROCESS,
     SLACK,
-    USABLE,
     Hosts,
     Plan,
-    memory_bytes,
     plan_on,
     statistics_bytes,
     tile_bytes,

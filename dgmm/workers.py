@@ -20,6 +20,7 @@ from distributed.security import Security
 
 from dgmm.cache import let_go
 from dgmm.errors import ClusterError, LostError
+from dgmm.forms import check_synchronous
 
 log = logging.getLogger("dgmm")
 
@@ -79,7 +80,8 @@ def connect(address: str, seconds: float = 10.0, security: Security | None = Non
 
 
 def check_open(client: Client) -> None:
-    """Raise ``ClusterError`` unless ``client`` has a cluster."""
+    """Raise ``ClusterError`` unless ``client`` has a cluster, and can be waited for."""
+    check_synchronous(client)
     if client.status != "running":
         raise ClusterError("the Client is closed: there is no cluster to use")
 

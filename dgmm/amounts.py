@@ -1,0 +1,39 @@
+"""Amounts of memory: what a process may take, and what would be too much to load."""
+
+from typing import Final
+
+import psutil
+from dask.utils import format_bytes, parse_bytes
+from distributed.system import MEMORY_LIMIT
+
+from dgmm.errors import PlanError, UsageError
+
+USABLE: Final = 0.7
+"""The share of a worker's memory to plan for: Dask starts to spill at 70 % of it."""
+
+Amount = str | int | None
+"""Bytes, or text such as "2GiB"; None for 70 % of what this process has."""
+
+
+def memory_bytes(text: str | int) -> int:
+    """An amount of memory in bytes; raises ``UsageError`` unless it is one."""
+    try:
+        size = parse_bytes(text)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{text!r} is no amount of memory; try 2GiB or 500MB") from error
+    if size <= 0:
+        raise UsageError(f"the memory must be positive, not {text!r}")
+    return int(size)
+
+
+def check_room(name: str, size: int, memory: Amount) -> None:
+    """Raise ``PlanError`` if ``size`` bytes more would be more than this process may take."""
+    limit = int(MEMORY_LIMIT * USABLE) if memory is None else memory_bytes(memory)
+    taken = psutil.Process().memory_info().rss
+    if taken + size > limit:
+        raise PlanError(
+            f"{name} would have to be loaded whole, {format_bytes(size)} beside the "
+            f"{format_bytes(taken)} that this process takes, and it may take "
+            f"{format_bytes(limit)}. Give a dask.array (such as dask.array.from_array makes of it) "
+            "or a Zarr array, which are read block by block; or allow more memory"
+        )

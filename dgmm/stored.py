@@ -1,0 +1,274 @@
+"""What a Zarr array says of itself: which of its chunks are stored, and what its numbers mean."""
+
+import asyncio
+import base64
+import math
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, Final
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.abc.store import RangeByteRequest, SuffixByteRequest
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+
+from dgmm.errors import DataError
+
+Place = tuple[int, ...]
+"""Where a chunk or a shard stands in its grid; or its shape."""
+
+Stored = NDArray[np.bool_] | None
+"""Which chunks a shard has; None for a chunk that is no shard."""
+
+SHARDING: Final = "sharding_indexed"
+
+EMPTY: Final = 2**64 - 1
+"""The offset and length, in a shard's index, of a chunk that isn't stored."""
+
+
+def _is_nan(value: Any, dtype: np.dtype[Any]) -> bool:
+    """Whether only NaN is meant, as xarray writes it, too."""
+    if isinstance(value, str):
+        try:
+            (value,) = struct.unpack("<d", base64.b64decode(value, validate=True))
+        except (ValueError, struct.error):
+            value = {"nan": np.nan}.get(value.lower(), 0.0)
+    return dtype.kind == "f" and _all_numbers(value, lambda numbers: np.isnan(numbers))
+
+
+def _all_numbers(value: Any, test: Any) -> bool:
+    try:
+        return bool(np.all(test(np.asarray(value, dtype=np.float64))))
+    except (TypeError, ValueError):
+        return False
+
+
+CONVENTIONS: Final = {
+    "_FillValue": _is_nan,
+    "missing_value": _is_nan,
+    "scale_factor": lambda value, dtype: _all_numbers(value, lambda numbers: numbers == 1),
+    "add_offset": lambda value, dtype: _all_numbers(value, lambda numbers: numbers == 0),
+    "_Unsigned": lambda value, dtype: (
+        {"u": "true", "i": "false"}.get(dtype.kind) == str(value).lower()
+    ),
+}
+"""Attributes by which numbers mean others, or none (CF conventions 2.5.1 and 8.1; NetCDF users'
+guide, appendix A), each with a test of whether it changes nothing: NaN is refused anyway."""
+
+
+def refuse_undecoded(
+    name: str, attributes: Mapping[str, Any], dtype: np.dtype[Any], remedy: str
+) -> None:
+    """Raise ``DataError`` if attributes say that the numbers are not what they mean."""
+    found = [
+        f"{attribute}={attributes[attribute]!r:.40}"
+        for attribute, harmless in CONVENTIONS.items()
+        if attribute in attributes and not harmless(attributes[attribute], dtype)
+    ]
+    if found:
+        raise DataError(
+            f"{name} has the attributes {', '.join(found)}: its numbers ({dtype}) are not the "
+            f"values they stand for, and dgmm does not decode them; {remedy}"
+        )
+
+
+def check_decoded(array: "zarr.Array[Any]", name: str) -> None:
+    """Raise ``DataError`` unless the numbers in an array are what they mean."""
+    attributes = dict(array.attrs)
+    if array.metadata.zarr_format == 2 and "_ARRAY_DIMENSIONS" in attributes:
+        # In this format xarray has no attribute for it, and takes an array's own fill value.
+        attributes |= {} if array.fill_value is None else {"_FillValue": array.fill_value}
+    remedy = (
+        "store decoded values (xarray.open_zarr does that), or say raw=True (--raw) to have the "
+        "numbers as they are"
+    )
+    refuse_undecoded(name, attributes, np.dtype(array.dtype), remedy)
+
+
+class Chunks:
+    """The chunks of an array, in shards or not: which of them are stored.
+
+    What is stored under one key is a unit: a shard, or a chunk where there are no shards.
+    """
+
+    def __init__(self, array: "zarr.Array[Any]", name: str) -> None:
+        self._array, self._name = array, name
+
+    @property
+    def unit(self) -> Place:
+        """The shape of a unit."""
+        return self._array.shards or self._array.chunks
+
+    @property
+    def _grid(self) -> list[range]:
+        """Where units stand along each axis."""
+        pairs = zip(self._array.shape, self.unit, strict=True)
+        return [range(-(-size // step)) for size, step in pairs]
+
+    @property
+    def _node(self) -> str:
+        """What the array's keys begin with in its store."""
+        return f"{self._array.path}/" if self._array.path else ""
+
+    def _key(self, unit: Place) -> str:
+        return self._node + self._array.metadata.encode_chunk_key(unit)
+
+    def check_all(self) -> None:
+        """Raise ``DataError`` unless all chunks are stored."""
+        units = list(product(*self._grid))
+        lost = self._lost(units, sync(self._there(units)))
+        if lost is None:
+            return
+        raise DataError(
+            f"{self._name} lacks {lost.first} ({lost.expected - lost.count} of {lost.expected} are "
+            f"stored). Restore it; or, if chunks were left out because they hold only the fill "
+            f"value {self._array.fill_value}, say so with missing='fill' (--missing fill)"
+        )
+
+    def check_read(self, rows: NDArray[Any], start: int) -> None:
+        """Raise ``DataError`` if a chunk of ``rows`` is gone: Zarr reads that as the fill value."""
+        fill = 0 if self._array.fill_value is None else self._array.fill_value  # as Zarr does
+        chunk, unit = self._array.chunks, self.unit
+        doubtful: dict[Place, None] = {}
+        for place in _places(chunk, (start, start + len(rows)), rows.shape[1:]):
+            first = place[0] * chunk[0] - start
+            columns = (
+                slice(at * n, at * n + n) for at, n in zip(place[1:], chunk[1:], strict=True)
+            )
+            part = rows[max(0, first) : first + chunk[0], *columns]
+            if part.size and _all_equal(part.flat[0], fill) and _all_equal(part, fill):
+                at = zip(place, chunk, unit, strict=True)
+                doubtful[tuple(here * n // step for here, n, step in at)] = None
+        if not doubtful:
+            return
+        if isinstance(self._array.store, zarr.storage.FsspecStore):
+            self._array.store.fs.invalidate_cache()  # it would tell what was there at first
+        lost = self._lost(list(doubtful), sync(self._sought(list(doubtful))))
+        if lost is not None:
+            raise DataError(f"{self._name} has lost {lost.first} since it was opened")
+
+    def _lost(self, units: list[Place], there: dict[Place, Stored]) -> "_Lost | None":
+        """What of ``units`` isn't stored: units, or else chunks within them."""
+        gone = [unit for unit in units if unit not in there]
+        if gone:
+            key = self._key(gone[0]).removeprefix(self._node)
+            return _Lost(f"chunk {key!r}", len(gone), len(units))
+        first, count, expected = "", 0, 0
+        for unit, stored in there.items():
+            if stored is None:
+                continue
+            # Those beyond the array's end are not stored.
+            edges = zip(self._array.shape, self.unit, self._array.chunks, unit, strict=True)
+            counts = (-(-min(step, n - at * step) // size) for n, step, size, at in edges)
+            within = stored[tuple(map(slice, counts))]
+            expected, count = expected + within.size, count + int(np.sum(~within))
+            if not first and not within.all():
+                place = tuple(map(int, np.argwhere(~within)[0]))
+                first = f"chunk {place} of shard {self._key(unit).removeprefix(self._node)!r}"
+        return _Lost(first, count, expected) if count else None
+
+    async def _there(self, units: list[Place]) -> dict[Place, Stored]:
+        """Which of ``units``, all that there should be, are stored, and what is in each."""
+        if self._sharded:
+            return await self._sought(units)
+        try:
+            keys = {key async for key in self._array.store.list_prefix(self._node)}
+        except (FileNotFoundError, PermissionError, NotImplementedError):
+            keys = set()
+        if not keys.intersection(self._node + name for name in ("zarr.json", ".zarray")):
+            return await self._sought(units)  # the store does not say what is in it
+        return {unit: None for unit in units if self._key(unit) in keys}
+
+    async def _sought(self, units: list[Place]) -> dict[Place, Stored]:
+        """The same, by asking for each."""
+        index = _ShardIndex.of(self._array, self._name) if self._sharded else None
+
+        async def look(unit: Place) -> tuple[bool, Stored]:
+            key = self._key(unit)
+            if index is not None:
+                stored = await index.read(self._array.store, key)
+                return stored is not None, stored
+            try:
+                return await self._array.store.getsize(key) > 0, None
+            except FileNotFoundError:
+                return False, None
+
+        found = await asyncio.gather(*map(look, units))
+        return {unit: stored for unit, (there, stored) in zip(units, found, strict=True) if there}
+
+    @property
+    def _sharded(self) -> bool:
+        """Whether units have chunks within, in whatever way."""
+        codecs = getattr(self._array.metadata, "codecs", ())
+        return any(codec.to_dict().get("name") == SHARDING for codec in codecs)
+
+
+@dataclass(frozen=True)
+class _Lost:
+    """The first that isn't stored, how many aren't, and how many should be."""
+
+    first: str
+    count: int
+    expected: int
+
+
+@dataclass(frozen=True)
+class _ShardIndex:
+    """How to read which chunks a shard has: a table of offsets and lengths at one of its ends.
+
+    ``shape`` is how many chunks it has along each axis; ``dtype`` is of the table's numbers, after
+    which there are ``extra`` bytes of a checksum; ``first`` says at which end it is.
+    """
+
+    shape: Place
+    dtype: np.dtype[Any]
+    extra: int
+    first: bool
+
+    @classmethod
+    def of(cls, array: "zarr.Array[Any]", name: str) -> "_ShardIndex":
+        """That of the shards of ``array``.
+
+        Raises ``DataError`` for shards in shards, or in other codecs, and for tables that are
+        encoded as no one does.
+        """
+        codecs: Any = [codec.to_dict() for codec in array.metadata.codecs]
+        inner = codecs[0].get("configuration", {})
+        table = [codec["name"] for codec in inner.get("index_codecs", ())]
+        nested = any(codec["name"] == SHARDING for codec in inner.get("codecs", ()))
+        if array.shards is None or nested or table not in (["bytes"], ["bytes", "crc32c"]):
+            raise DataError(
+                f"{name} has shards of a kind in which chunks that are not stored can't be told; "
+                "if those hold only the fill value, say so with missing='fill' (--missing fill)"
+            )
+        shape = tuple(n // size for n, size in zip(array.shards, array.chunks, strict=True))
+        endian = inner["index_codecs"][0]["configuration"]["endian"]
+        dtype = np.dtype({"little": "<u8", "big": ">u8"}[endian])
+        return cls(shape, dtype, 4 * (len(table) - 1), inner.get("index_location") == "start")
+
+    async def read(self, store: Any, key: str) -> Stored:
+        """Which chunks a shard has; None if it isn't there, or is cut short."""
+        size = 16 * math.prod(self.shape)
+        whole = size + self.extra
+        wanted = RangeByteRequest(0, whole) if self.first else SuffixByteRequest(whole)
+        found = await store.get(key, default_buffer_prototype(), wanted)
+        if found is None or len(found) < whole:
+            return None
+        content = found.to_bytes()  # more than was wanted, where servers ignore that
+        content = content[:size] if self.first else content[-whole:][:size]
+        return np.frombuffer(content, self.dtype)[::2].reshape(self.shape) != EMPTY
+
+
+def _places(chunk: Place, span: tuple[int, int], columns: Place) -> Iterator[Place]:
+    """Where the chunks stand that hold rows of a ``span``."""
+    rows = range(span[0] // chunk[0], -(-span[1] // chunk[0]))
+    across = (range(-(-n // size)) for n, size in zip(columns, chunk[1:], strict=True))
+    return product(rows, *across)
+
+
+def _all_equal(values: NDArray[Any], fill: Any) -> bool:
+    return bool(np.all((values == fill) | ((values != values) & (fill != fill))))
