@@ -3,6 +3,7 @@
 It is only a cache: losing it costs a read, never a result.
 """
 
+import os
 import threading
 import time
 from typing import Final
@@ -52,6 +53,17 @@ _kept: dict[str, Cache] = {}
 """A worker's caches, by the engines that they serve: a client's name, and the engine's own."""
 
 _lock = threading.Lock()
+
+
+def _forked() -> None:
+    """A process just forked is no worker, and nobody in it lets go of the lock."""
+    global _lock
+    _lock = threading.Lock()
+    _kept.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def cache_for(token: str, room: int) -> Cache:

@@ -43,6 +43,7 @@ from dgmm.workers import (
     check_open,
     connect,
     lost,
+    standing_aside,
     wait_for_threads,
     watched,
     worker_threads,
@@ -95,6 +96,11 @@ class Cluster:
                 ask_workers(self.client, forget, self.token, wait=False, on_error="ignore")
 
     def __call__(self, fn: Callable[[Block, G], T], given: G) -> T:
+        with standing_aside():
+            return self._persistently(fn, given)
+
+    def _persistently(self, fn: Callable[[Block, G], T], given: G) -> T:
+        """A sweep, begun again where the cluster is lost."""
         if not self.address:
             check_open(self.client)
             wait_for_threads(self.client)  # not for longer: there may never be one

@@ -29,7 +29,7 @@ from dgmm.amounts import Amount
 from dgmm.errors import DataError, UsageError
 from dgmm.forms import REAL, declared, unwrapped
 from dgmm.places import exists, is_local, place, protocols, zarr_store
-from dgmm.stored import Chunks, check_decoded
+from dgmm.stored import Chunks, check_decoded, of_this_process
 from dgmm.sweep import Block
 
 BLOCK_BYTES: Final = 8 << 20
@@ -154,6 +154,7 @@ class ZarrSource(Source):
     copies = 3  # the result, the compressed chunk and the decompressed one
 
     def __init__(self, array: "zarr.Array[Any]", name: str, missing: str, raw: bool) -> None:
+        array = of_this_process(array)
         if not raw:
             check_decoded(array, name)
         self.name, self._array = name, array
@@ -173,7 +174,10 @@ class ZarrSource(Source):
         return self._even_cuts(self._chunks.unit[0], block_bytes)
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
-        rows = np.asarray(self._array[start:stop])
+        array = of_this_process(self._array)
+        if array is not self._array:
+            self._array, self._chunks = array, Chunks(array, self.name)
+        rows = np.asarray(array[start:stop])
         if self._strict:
             self._chunks.check_read(rows, start)
         return rows

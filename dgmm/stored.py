@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import math
+import os
+import pickle
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -74,6 +76,19 @@ def refuse_undecoded(
             f"{name} has the attributes {', '.join(found)}: its numbers ({dtype}) are not the "
             f"values they stand for, and dgmm does not decode them; {remedy}"
         )
+
+
+def of_this_process(array: "zarr.Array[Any]") -> "zarr.Array[Any]":
+    """The array, opened again if its connections are of the process that this was forked from.
+
+    Whoever used those would wait for a thread that stayed there.
+    """
+    store = array.store
+    remote = isinstance(store, zarr.storage.FsspecStore)
+    if not remote or getattr(store.fs, "_pid", os.getpid()) == os.getpid():
+        return array
+    again: zarr.Array[Any] = pickle.loads(pickle.dumps(array))
+    return again
 
 
 def check_decoded(array: "zarr.Array[Any]", name: str) -> None:

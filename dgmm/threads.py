@@ -2,9 +2,13 @@
 
 Reading goes on while blocks are computed on, one block ahead of each thread.  Matrix products use
 one thread each, whatever else runs in the process.
+
+Threads don't survive a fork, nor does whatever they would have let go of; so a process that was
+forked begins with no pools, ours or Dask's, and with locks of its own.
 """
 
 import ctypes
+import os
 import sys
 import threading
 from collections import deque
@@ -15,6 +19,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final, TypeVar
 
+import dask.threaded
 from threadpoolctl import ThreadpoolController
 
 from dgmm.cache import Cache
@@ -67,32 +72,61 @@ class _OneBlasThread:
     or set another until it has left.  So a thread of its own sets it for the first one in, and
     leaves after the last one out.  Whoever enters sets a limit too: that of a library with one for
     each thread (OpenMP), or one under the caller's own.
+
+    All of it happens under one lock, which a fork takes first: else the child might inherit, held,
+    the one that threadpoolctl has.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
+        self.lock = threading.Lock()
         self._held = ExitStack()
+        self._inside, self._forks = 0, 0
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        limit = _libraries().limit
-        with self._lock:
+        own = ExitStack()
+        with self.lock:
+            limit, forks = _libraries().limit, self._forks
             self._inside += 1
             if self._inside == 1:
                 keeper = _pool("dgmm-blas", 1)
                 keeper.submit(lambda: self._held.enter_context(limit(limits=1))).result()
+            own.enter_context(limit(limits=1))
         try:
-            with limit(limits=1):
-                yield
+            yield
         finally:
-            with self._lock:
-                self._inside -= 1
-                if not self._inside:
-                    _pool("dgmm-blas", 1).submit(self._held.close).result()
+            with self.lock:
+                own.close()
+                if forks == self._forks:
+                    self._inside -= 1
+                    if not self._inside:
+                        _pool("dgmm-blas", 1).submit(self._held.close).result()
+
+    def forked(self) -> None:
+        """Nobody is inside, in a process just forked; whoever was has a copy in the other one."""
+        self.lock = threading.Lock()
+        self._held.close()
+        self._inside, self._forks = 0, self._forks + 1
 
 
 one_blas_thread = _OneBlasThread()
+
+
+def _forked() -> None:
+    """Forget the threads that a process just forked has none of."""
+    _pool.cache_clear()
+    one_blas_thread.forked()
+    dask.threaded.default_pool = None  # Dask would wait for it, and lazy answers are computed there
+    dask.threaded.pools.clear()
+    dask.threaded.pools_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=lambda: one_blas_thread.lock.acquire(),
+        after_in_parent=lambda: one_blas_thread.lock.release(),
+        after_in_child=_forked,
+    )
 
 
 def each_on_one_blas_thread(steps: Iterator[S]) -> Iterator[S]:

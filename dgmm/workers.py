@@ -2,21 +2,26 @@
 
 Scheduler and workers may hang without a word, so every question has its time; what is not answered
 within it is ``LostError``, or None where a worker's answer is not needed.
+
+A Client is of no use in a process that was forked from its own: the thread that speaks for it
+stayed behind, and whoever asked would wait for ever.  There it counts as closed.
 """
 
 import asyncio
 import logging
+import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import CancelledError
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import dask
-from distributed import Client, default_client
-from distributed.client import FutureCancelledError
+from distributed import Client, default_client, rejoin, secede
+from distributed.client import FutureCancelledError, _current_client
 from distributed.comm import CommClosedError, get_address_host
 from distributed.security import Security
+from distributed.worker import thread_state
 
 from dgmm.cache import let_go
 from dgmm.errors import ClusterError, LostError
@@ -45,6 +50,25 @@ LOST: Final = (CancelledError, FutureCancelledError, CommClosedError)
 
 UNANSWERED: Final = (OSError, *LOST)
 """What becomes of a question to a scheduler that is gone, or to a worker."""
+
+
+_left_behind: set[Client] = set()
+"""The Clients of the process that this one was forked from; none of them must be deleted here, as
+that would wait for an answer."""
+
+
+def _forked() -> None:
+    """Have Dask itself compute with threads here, not wait for the Client it was told to use."""
+    for client in Client._instances:
+        client.status = "closed"
+        _left_behind.add(client)
+    _current_client.set(None)
+    if _left_behind and dask.config.get("scheduler", None) == "dask.distributed":
+        del dask.config.config["scheduler"]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def active_client() -> Client | None:
@@ -81,9 +105,32 @@ def connect(address: str, seconds: float = 10.0, security: Security | None = Non
 
 def check_open(client: Client) -> None:
     """Raise ``ClusterError`` unless ``client`` has a cluster, and can be waited for."""
+    if client in _left_behind:
+        raise ClusterError(
+            "the Client belongs to the process that this one was forked from, and does not work "
+            "here: make one in this process, Client(address)"
+        )
     check_synchronous(client)
     if client.status != "running":
         raise ClusterError("the Client is closed: there is no cluster to use")
+
+
+@contextmanager
+def standing_aside() -> Iterator[None]:
+    """Where this runs in a task, give its place to other tasks while inside.
+
+    Those waited for may have no other place.
+    """
+    stepped = False
+    if hasattr(thread_state, "start_time"):  # in a task that has a thread
+        with suppress(ValueError, KeyError):  # no worker's; one that has stood aside already
+            secede()
+            stepped = True
+    try:
+        yield
+    finally:
+        if stepped:
+            rejoin()
 
 
 def wait_for_threads(client: Client, seconds: float | None = None) -> dict[str, int]:

@@ -75,7 +75,7 @@ DOORS = {
     "forms": {"numpy", "dask", "distributed"},
     "dataset": {"numpy", "dask", "zarr"},
     "cache": set(),
-    "threads": {"threadpoolctl"},
+    "threads": {"dask", "threadpoolctl"},
     "workers": {"dask", "distributed"},
     "cluster": {"numpy", "dask", "distributed"},
     "engine": {"dask", "distributed"},

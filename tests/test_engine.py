@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import zarr
 from conftest import QUIET
-from distributed import Client, LocalCluster, get_worker
+from distributed import Client, LocalCluster, get_client, get_worker, worker_client
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import dgmm
@@ -421,6 +421,66 @@ def test_nothing_stays_on_the_cluster(
     with pytest.raises(BlockError):
         engine.over(dataset, client)(fail_at, 25 * CHUNK)
     assert none_left(client)
+
+
+# A fit within a task of the cluster that it uses.
+
+
+WAYS: dict[str, Callable[[], Any]] = {
+    "nothing": nullcontext,
+    "get_client": lambda: nullcontext(get_client()),
+    "worker_client": worker_client,
+}
+
+
+def fit_in_a_task(data: Any, way: str) -> tuple[str, dict[str, bytes]]:
+    """What a fit finds in a task, and where it was swept."""
+    model = GaussianMixture(3, random_state=0, tol=0.01)
+    with WAYS[way]():
+        model.fit(data() if callable(data) else data)
+        scored = model.score(data() if callable(data) else data)
+    return model.fit_info_["engine"], {**bits(model), "score": np.float64(scored).tobytes()}
+
+
+@pytest.fixture(scope="module")
+def narrow() -> Iterator[Client]:
+    """A cluster of one worker with one thread, for tasks that leave Clients in it."""
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, **QUIET) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_fit_in_a_task_ends(store: Path, narrow: Client, way: str, lazy: bool) -> None:
+    """It waits for tasks that have no other place than its own."""
+
+    def array() -> da.Array:
+        rows = da.from_zarr(str(store / "rows"))
+        return rows[rows[:, 0] > -1]  # of chunks to be counted first
+
+    data = array if lazy else store / "rows"
+    _, expected = fit_in_a_task(data, "nothing")
+    tasks = [narrow.submit(fit_in_a_task, data, way, pure=False) for _ in range(2)]
+    for where, found in narrow.gather(tasks):
+        assert found == expected
+        assert where == "distributed" or way == "nothing"
+    # Whoever stood aside has come back, and gone: tasks still run one at a time.
+    assert set(narrow.gather(narrow.map(running_beside, [0.05] * 4, pure=False))) == {1}
+
+
+RUNNING: list[int] = []
+
+
+def running_beside(seconds: float) -> int:
+    """How many tasks such as this a worker runs at a time."""
+    RUNNING.append(0)
+    time.sleep(seconds)
+    together = len(RUNNING)
+    RUNNING.pop()
+    return together
 
 
 # A failure names the block and keeps its cause.

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -16,6 +17,7 @@ from click.testing import CliRunner
 from conftest import QUIET
 from distributed import Client, LocalCluster
 from moto.server import ThreadedMotoServer
+from test_forks import in_a_child
 
 import dgmm
 from dgmm.cli import main
@@ -24,6 +26,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:datetime.datetime.utc:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
 ]
 
 
@@ -73,6 +76,21 @@ def test_the_same_bits_from_s3(stores: dict[str, tuple[str, Path]], name: str) -
         spread = dgmm.GaussianMixture(3, random_state=0).fit(there)
     assert spread.fit_info_["engine"] == "distributed"
     np.testing.assert_array_equal(spread.means_, expected.means_)
+
+
+def test_a_forked_process_has_connections_of_its_own(stores: dict[str, tuple[str, Path]]) -> None:
+    """What the parent opened is opened again; it would wait for the parent's threads."""
+    there, here = stores["sharded"]
+    opened = [zarr.open_array(there, mode="r"), dgmm.open_dataset(there), there]
+    expected = dgmm.GaussianMixture(3, random_state=0).fit(here).predict(here).compute()
+
+    def labels(rows: Any) -> np.ndarray:
+        return np.asarray(dgmm.GaussianMixture(3, random_state=0).fit(rows).predict(rows))
+
+    for rows in opened:
+        np.testing.assert_array_equal(labels(rows), expected)
+    for rows in opened:
+        np.testing.assert_array_equal(in_a_child(lambda rows=rows: labels(rows)), expected)
 
 
 def test_the_command_line_on_s3(bucket: str, stores: dict[str, tuple[str, Path]]) -> None:
