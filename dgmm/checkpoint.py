@@ -314,7 +314,14 @@ class Saved:
         return found
 
     def _candidate(
-        self, entrant: Candidate, walks: Any, value: Any, dropped: Any, *, samples: Samples
+        self,
+        entrant: Candidate,
+        walks: Any,
+        value: Any,
+        dropped: Any,
+        refits: Any,
+        *,
+        samples: Samples,
     ) -> Candidate:
         found = self._walks(walks, entrant.setting, samples)
         request = entrant.request
@@ -322,9 +329,12 @@ class Saved:
             mixture = walk.best.mixture
             if (mixture.components, mixture.structure) != (request.components, request.structure):
                 raise CheckpointError("a checkpoint holds candidates in another order")
-        if type(value) is not float or type(dropped) not in (int, type(None)):
-            raise CheckpointError(f"a checkpoint has a candidate of {value!r:.40}, {dropped!r:.40}")
-        return replace(entrant, walks=found, value=value, dropped=dropped)
+        told = (type(value), type(dropped), type(refits))
+        if told not in ((float, int, int), (float, type(None), int)):
+            raise CheckpointError(
+                f"a checkpoint has a candidate of {value!r:.40}, {dropped!r:.40}, {refits!r:.40}"
+            )
+        return replace(entrant, walks=found, value=value, dropped=dropped, refits=refits)
 
 
 def _random(arrays: Arrays, header: dict[str, Any]) -> np.random.RandomState:

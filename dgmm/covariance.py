@@ -27,6 +27,10 @@ M-step of the likelihood maximised under the constraint "no variance below FLOOR
     argmax_S  -log|S| - tr(S^-1 M)   subject to   S >= FLOOR I
 
 keeps the eigenvectors of M and clips its eigenvalues; so the objective still never falls.
+
+A matrix of large eigenvalues holds none much smaller than their rounding, D u times the largest.
+So a component that is far wider than the frame has that for its own floor; it counts as collapsed
+at it, as the eigenvalue that was there is only rounding.
 """
 
 from abc import ABC, abstractmethod
@@ -39,9 +43,11 @@ from scipy.linalg.lapack import dtrtri
 
 Array = NDArray[np.float64]
 
-FLOOR: Final = 1e-13
+FLOOR: Final = 1e-15
 """The smallest variance, where the data's own is about 1.  Rounding in a sum of squares is about
 1e-16 of it, so a smaller variance would be mostly noise."""
+
+ROUNDING: Final = float(np.finfo(np.float64).eps)
 
 
 class Structure(ABC):
@@ -178,6 +184,13 @@ class Structure(ABC):
         """Covariances at or above FLOOR, their precision factors, and which had to be raised."""
 
     @abstractmethod
+    def thinnest(self, covariances: Array, amounts: Array) -> Array:
+        """The smallest variance in any direction in units of ``amounts`` (D,) > 0, (K,) or (1,).
+
+        That is the smallest eigenvalue of each covariance relative to diag(``amounts``).
+        """
+
+    @abstractmethod
     def rescale(self, covariances: Array, factors: Array, scale: Array) -> tuple[Array, Array]:
         """Covariances and factors of ``scale * x``; ``scale`` is (D,)."""
 
@@ -221,21 +234,31 @@ def _unpack(second: Array, dims: int) -> Array:
 
 
 def _factor_matrix(covariance: Array) -> tuple[Array, Array, bool]:
-    """One (D, D) covariance at or above FLOOR, its precision factor, and whether it was raised."""
+    """One (D, D) covariance at or above its floor, its precision factor, whether it was raised."""
+    unit = len(covariance) * ROUNDING
     try:
         # LAPACK's arrays are Fortran's; rounding must not depend on how a factor lies in memory.
         factor = dtrtri(np.linalg.cholesky(covariance), lower=1)[0].T
-        if np.sum(factor * factor) * FLOOR < 1.0:  # tr(P) bounds the largest eigenvalue of P
+        floor = max(FLOOR, unit * np.trace(covariance))
+        if np.sum(factor * factor) * floor < 1.0:  # tr(P) bounds the largest eigenvalue of P
             return covariance, factor, False
     except np.linalg.LinAlgError:
         pass
     values, vectors = np.linalg.eigh(covariance)
-    lost = bool(values[0] < FLOOR)
-    values = np.maximum(values, FLOOR)
+    floor = max(FLOOR, unit * values[-1])
+    lost = bool(values[0] < floor)
+    values = np.maximum(values, floor)
     # From the eigenvectors, not from the rebuilt matrix: its smallest eigenvalues are rounding.
     factor, _ = rq(vectors / np.sqrt(values), check_finite=False)
     factor = factor * np.where(np.diagonal(factor) < 0, -1.0, 1.0)
     return (vectors * values) @ vectors.T if lost else covariance, factor, lost
+
+
+def _least_eigenvalue(covariances: Array, amounts: Array) -> Array:
+    """The smallest eigenvalue (K,) of each of ``covariances`` (K, D, D) over diag(``amounts``)."""
+    root = np.sqrt(amounts)
+    values: Array = np.linalg.eigvalsh(covariances / root[:, None] / root)
+    return values[:, 0]
 
 
 def _solve(factors: Array, white: Array) -> Array:
@@ -343,6 +366,9 @@ class Full(Structure):
         raised, factors, lost = zip(*map(_factor_matrix, covariances), strict=True)
         return np.stack(raised), np.stack(factors), np.array(lost)
 
+    def thinnest(self, covariances: Array, amounts: Array) -> Array:
+        return _least_eigenvalue(covariances, amounts)
+
     def rescale(self, covariances: Array, factors: Array, scale: Array) -> tuple[Array, Array]:
         return covariances * scale[:, None] * scale, factors / scale[:, None]
 
@@ -442,6 +468,9 @@ class Tied(Structure):
         raised, factor, lost = _factor_matrix(covariances)
         return raised, factor, np.array([lost])
 
+    def thinnest(self, covariances: Array, amounts: Array) -> Array:
+        return _least_eigenvalue(covariances[None], amounts)
+
     def rescale(self, covariances: Array, factors: Array, scale: Array) -> tuple[Array, Array]:
         return covariances * scale[:, None] * scale, factors / scale[:, None]
 
@@ -534,6 +563,9 @@ class Diagonal(Structure):
     def factor(self, covariances: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
         return _raise_variances(covariances)
 
+    def thinnest(self, covariances: Array, amounts: Array) -> Array:
+        return (covariances / amounts).min(axis=1)
+
     def rescale(self, covariances: Array, factors: Array, scale: Array) -> tuple[Array, Array]:
         return covariances * scale * scale, factors / scale
 
@@ -615,6 +647,9 @@ class Spherical(Structure):
 
     def factor(self, covariances: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
         return _raise_variances(covariances)
+
+    def thinnest(self, covariances: Array, amounts: Array) -> Array:
+        return covariances / amounts.mean()
 
     def rescale(self, covariances: Array, factors: Array, scale: Array) -> tuple[Array, Array]:
         return covariances * scale[0] * scale[0], factors / scale[0]

@@ -31,19 +31,29 @@ from dataclasses import dataclass, replace
 from typing import Final, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from dgmm.covariance import Array, Structure
+from dgmm.covariance import FLOOR, Array, Structure
 from dgmm.errors import DataError
 from dgmm.kernel import SINGLE_TOLERANCE, TOLERANCE, Anchor, Form, Given, penalties
 from dgmm.mixture import Frame, Mixture
 from dgmm.native import KERNELS
-from dgmm.statistics import Statistics
+from dgmm.statistics import Statistics, Together
 from dgmm.survey import Survey
-from dgmm.sweep import Sweep
+from dgmm.sweep import Block, Sweep
 
 PRECISIONS: Final = ("auto", "float64")
 
 SINGLE: Final = float(np.finfo(np.float32).eps)
+
+RELATIVE: Final = 1e-6
+"""The default ``reg_covar``, over each feature's variance."""
+
+ALONE: Final = 1e-3
+"""A variance below so much of what ``reg_covar`` adds is held up by that alone."""
+
+RIVAL: Final = 9.0
+"""A variance below so many times what ``reg_covar`` adds is a tenth or more of its making."""
 
 SAME: Final = (1e-6, 1e-3)
 """How far moments may be off by rounding, in double and single precision, where 1 is the spread."""
@@ -73,6 +83,8 @@ class Setting:
         What is added to the statistics of each sweep.
     moments : ((D,), float) or None
         The means of x and of |x|^2, in the frame; None where sweeps are not of the surveyed rows.
+    reg_covar : float or None
+        The parameter of that name that ``reg`` came from; see ``regularisation``.
     """
 
     structure: Structure
@@ -85,22 +97,23 @@ class Setting:
     precision: str = "float64"
     anchor: Anchor | None = None
     moments: tuple[Array, float] | None = None
+    reg_covar: float | None = None
 
     @classmethod
     def of(
         cls,
         found: Survey,
         structure: Structure,
-        reg_covar: float,
+        reg_covar: float | None,
         kernel: str = "numpy",
         precision: str = "float64",
         frame: Frame | None = None,
     ) -> "Setting":
-        """The setting for surveyed rows; ``reg_covar`` is in the data's units."""
-        variance = _spread(found)
+        """The setting for surveyed rows; ``reg_covar`` as in ``regularisation``."""
         frame = frame or frame_of(found, structure)
-        reg = reg_covar / frame.scale**2
-        spread = np.sqrt(np.sum(variance / frame.scale**2))
+        reg = regularisation(found, reg_covar) / frame.scale / frame.scale
+        variance = np.maximum(found.variance, found.robust_variance)
+        spread = np.sqrt(np.sum(variance / frame.scale / frame.scale))
         total = None
         offset = (found.mean - frame.shift) / frame.scale
         if found.scatter.ndim == 2:
@@ -115,7 +128,8 @@ class Setting:
             float(spread),
             kernel,
             precision,
-            moments=(offset, float(np.sum(found.variance / frame.scale**2 + offset**2))),
+            moments=(offset, float(np.sum(found.variance / frame.scale / frame.scale + offset**2))),
+            reg_covar=reg_covar,
         )
 
     def single_bound(self, mixture: Mixture) -> float:
@@ -137,13 +151,19 @@ class Setting:
 
 def frame_of(found: Survey, structure: Structure) -> Frame:
     """The frame for surveyed rows."""
-    return Frame.of(found.centre, _spread(found), structure)
+    return Frame.of(found.centre, found.robust_variance, structure)
 
 
-def _spread(found: Survey) -> Array:
-    """Each feature's variance (D,), or more."""
-    # A row of enormous weight makes the others' spread nothing; they must not overflow.
-    return np.maximum(found.variance, (1e-7 * (found.high - found.low)) ** 2)
+def regularisation(found: Survey, reg_covar: float | None) -> Array:
+    """What is added to each feature's variances (D,), in the data's units.
+
+    ``reg_covar``, or ``RELATIVE`` times the feature's own variance if that is None; where a feature
+    has none, there is no unit to go by but 1.
+    """
+    variance = found.robust_variance
+    if reg_covar is None:
+        return RELATIVE * np.where(variance > 0, variance, 1.0)
+    return np.full(len(variance), reg_covar)
 
 
 @dataclass(frozen=True)
@@ -201,7 +221,7 @@ class State:
 def evaluate(sweep: Sweep, settings: Sequence[Setting], trials: Sequence[Trial]) -> list[State]:
     """One sweep: what the data say about each trial's mixture, each under its own setting.
 
-    The settings share the frame and the kernel.
+    The settings share the kernel; those of one frame share its rows, too.
     """
     kernel = KERNELS[settings[0].kernel]
     pairs = list(zip(settings, trials, strict=True))
@@ -209,9 +229,19 @@ def evaluate(sweep: Sweep, settings: Sequence[Setting], trials: Sequence[Trial])
         Form.of(trial.mixture, each.reg, each.spread, kernel.centres, trial.bound < np.inf)
         for each, trial in pairs
     )
-    swept = sweep(kernel.e_step, Given(settings[0].frame, forms))
+    frames = {id(each.frame): each.frame for each in settings}
+    places = [[i for i, each in enumerate(settings) if id(each.frame) == key] for key in frames]
+    givens = tuple(
+        Given(frame, tuple(forms[i] for i in chosen))
+        for frame, chosen in zip(frames.values(), places, strict=True)
+    )
+    swept = sweep(_e_steps, (settings[0].kernel, givens))
+    found: dict[int, Statistics] = {}
+    for chosen, own in zip(places, swept.parts, strict=True):
+        found |= zip(chosen, own.parts, strict=True)
     states = []
-    for (setting, trial), form, statistics in zip(pairs, forms, swept.parts, strict=True):
+    for i, ((setting, trial), form) in enumerate(zip(pairs, forms, strict=True)):
+        statistics = found[i]
         if setting.moments is not None:
             _check_same_rows(statistics, form, setting.frame, setting.weight, *setting.moments)
         if setting.anchor is not None:
@@ -225,6 +255,12 @@ def evaluate(sweep: Sweep, settings: Sequence[Setting], trials: Sequence[Trial])
         degenerate = trial.vanished, trial.collapsed
         states.append(State(trial.mixture, statistics, objective, score, *degenerate, bound))
     return states
+
+
+def _e_steps(block: Block, given: tuple[str, tuple[Given, ...]]) -> Together[Together[Statistics]]:
+    """The statistics of a block by a kernel, for the mixtures of each frame."""
+    kernel, givens = given
+    return Together(tuple(KERNELS[kernel].e_step(block, each) for each in givens))
 
 
 def _check_same_rows(
@@ -253,6 +289,43 @@ def _check_same_rows(
 
 def m_step(statistics: Statistics, setting: Setting, before: Mixture) -> Trial:
     """The mixture that maximises the expected objective under ``before``'s responsibilities."""
+    structure = setting.structure
+    raw = _maximum_likelihood(statistics, setting, before)
+    covariances, factors, collapsed = structure.factor(
+        structure.add_to_diagonal(raw.covariances, setting.reg)
+    )
+    vanished = raw.vanished
+    if not structure.shared:
+        kept = vanished.reshape(-1, *[1] * (covariances.ndim - 1))
+        covariances = np.where(kept, before.covariances, covariances)
+        factors = np.where(kept, before.factors, factors)
+        collapsed = collapsed & ~vanished
+    weights = raw.weights / raw.weights.sum()
+    mixture = Mixture(structure, weights, raw.means, covariances, factors)
+    return Trial(mixture, numbers(vanished), numbers(np.broadcast_to(collapsed, len(raw.means))))
+
+
+@dataclass(frozen=True)
+class _Raw:
+    """Estimates from the statistics alone: before ``reg`` is added, and what needs care is seen to.
+
+    Attributes
+    ----------
+    weights : (K,)
+        They sum to the weight of the rows.
+    means : (K, D)
+    covariances : shape ``structure.shape(K, D)``
+    vanished : (K,)
+        Which components have no weight left; their means are those they had.
+    """
+
+    weights: Array
+    means: Array
+    covariances: Array
+    vanished: NDArray[np.bool_]
+
+
+def _maximum_likelihood(statistics: Statistics, setting: Setting, before: Mixture) -> _Raw:
     structure, dims = setting.structure, before.dims
     counts = statistics.sums[:, 0]
     vanished = counts <= np.finfo(np.float64).eps * statistics.weight
@@ -267,21 +340,39 @@ def m_step(statistics: Statistics, setting: Setting, before: Mixture) -> Trial:
         statistics.sums[:, 1 + dims :],
         setting.total,
     )
-    covariances, factors, collapsed = structure.factor(
-        structure.add_to_diagonal(covariances, setting.reg)
-    )
-    if not structure.shared:
-        kept = vanished.reshape(-1, *[1] * (covariances.ndim - 1))
-        covariances = np.where(kept, before.covariances, covariances)
-        factors = np.where(kept, before.factors, factors)
-        collapsed = collapsed & ~vanished
-    mixture = Mixture(structure, weights / weights.sum(), means, covariances, factors)
-    return Trial(mixture, numbers(vanished), numbers(np.broadcast_to(collapsed, len(means))))
+    return _Raw(weights, means, covariances, vanished)
 
 
 def bare(statistics: Statistics, setting: Setting, before: Mixture) -> Trial:
     """That M-step without ``reg``: its components that collapsed are held up by ``reg`` alone."""
     return m_step(statistics, replace(setting, reg=np.zeros_like(setting.reg)), before)
+
+
+def thin(
+    statistics: Statistics, setting: Setting, before: Mixture, share: float
+) -> tuple[int, ...]:
+    """Components that in some direction have less than ``share`` times ``reg`` for a variance.
+
+    That is, by the M-step from these ``statistics`` before ``reg`` is added.
+    """
+    raw = _maximum_likelihood(statistics, setting, before)
+    least = setting.structure.thinnest(raw.covariances, np.maximum(share * setting.reg, FLOOR))
+    return numbers((least < 1.0) & ~raw.vanished)
+
+
+def singular(state: State, setting: Setting) -> tuple[int, ...]:
+    """Components of a state that nothing but ``reg``, or the smallest variance, holds up.
+
+    Their likelihood has no bound: a mixture that has one is not to be compared with others.
+    """
+    held = thin(state.statistics, setting, state.mixture, ALONE)
+    return tuple(sorted({*state.collapsed, *held}))
+
+
+def rivalled(state: State, setting: Setting) -> tuple[int, ...]:
+    """Components that are not singular, but of whose variance ``reg`` is a tenth or more."""
+    rivals = thin(state.statistics, setting, state.mixture, RIVAL)
+    return tuple(sorted({*rivals} - {*singular(state, setting)}))
 
 
 def numbers(flags: np.ndarray) -> tuple[int, ...]:
@@ -439,8 +530,14 @@ class Textbook(Walk):
 
 
 def best_of(walks: Sequence[Walk]) -> Walk:
-    """The walk with the highest objective."""
-    return max(walks, key=lambda walk: walk.best.objective)
+    """The walk with the highest objective, of those that begun and have no singular component.
+
+    Of all that begun, if all have.
+    """
+    begun = [walk for walk in walks if walk.state is not None]
+    if len(begun) > 1:
+        begun = [walk for walk in begun if not singular(walk.best, walk.setting)] or begun
+    return max(begun, key=lambda walk: walk.best.objective)
 
 
 def run(sweep: Sweep, walks: Sequence[Walk]) -> Iterator[tuple[Walk, ...]]:

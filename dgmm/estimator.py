@@ -81,9 +81,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     resolution : float, default=0.1
         "auto" stops when the objective could grow, as estimated, by less than this fraction of
         p / (2 N): what so many rows can't tell from nothing, for p free parameters.
-    reg_covar : float, default=1e-6
+    reg_covar : float, optional
         Added to the variances, with the penalty in the objective that makes this an exact M-step
-        (``dgmm.kernel``), so the objective never falls.
+        (``dgmm.kernel``), so the objective never falls.  A number is in the data's units squared,
+        as in scikit-learn.  By default it is 1e-6 of each feature's variance (of most rows, where
+        a few far away decide the variance), so that units don't matter.
     max_iter : int, default=100
     n_init : int, default=1
         Starts, of which the best is kept.  They share every reading of the data, or compete on
@@ -167,7 +169,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         strategy: str = "auto",
         tol: float | None = None,
         resolution: float = 0.1,
-        reg_covar: float = 1e-6,
+        reg_covar: float | None = None,
         max_iter: int = 100,
         n_init: int = 1,
         init_params: str = "auto",
@@ -303,6 +305,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         with engine.one_blas_thread():
             trial = summary.improve(self.mixture_)
             bare = summary.bare(self.mixture_)
+            held = summary.held(self.mixture_)
             before, after = (summary.bound(each) for each in (self.mixture_, trial.mixture))
         if not np.isfinite(after):
             raise DataError("these rows and those before have no finite likelihood; rescale them")
@@ -319,7 +322,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             "kernel": native.described(native.chosen()),
             "vanished": list(trial.vanished),
             **_collapsed(
-                trial.collapsed,
+                sorted({*trial.collapsed, *held}),
                 replace(bare, mixture=summary.frame.enter(bare.mixture)),
                 summary.sums[:, 0] * (summary.rows / summary.weight),
             ),
@@ -391,7 +394,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 raise UsageError(f"{name} must be an integer of at least {least}, not {value!r}")
         for name in ("tol", "reg_covar", "resolution"):
             value = getattr(self, name)
-            if name == "tol" and value is None:
+            if name in ("tol", "reg_covar") and value is None:
                 continue
             if not isinstance(value, int | float | np.number) or not 0 <= value < np.inf:
                 raise UsageError(f"{name} must be a number of at least 0, not {value!r}")
@@ -401,7 +404,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             strategy=_choose("strategy", self.strategy, {name: name for name in STRATEGIES}),
             tol=None if self.tol is None else float(self.tol),
             resolution=float(self.resolution),
-            reg_covar=float(self.reg_covar),
+            reg_covar=None if self.reg_covar is None else float(self.reg_covar),
             max_iter=int(self.max_iter),
             n_init=int(self.n_init),
             init_params=self.init_params,
@@ -520,11 +523,13 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             "single_bound": walk.bound,
             "vanished": list(best.vanished),
             **_collapsed(
-                best.collapsed,
+                em.singular(best, walk.setting),
                 bare,
                 best.statistics.sums[:, 0] * (found.weighted / found.weight),
                 (found.sample, progress.mixture),
             ),
+            "rivalled": list(em.rivalled(best, walk.setting)),
+            "reg_covar": (walk.setting.reg * walk.setting.frame.scale**2).tolist(),
         }
 
     def _adopt(self, mixture: Mixture) -> None:

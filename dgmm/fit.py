@@ -41,6 +41,9 @@ RACEABLE: Final = 10
 WEIGHTS: Final = (1e-200, 1e200)
 """Between which the sum of all weights must be, so that sums of squares don't overflow."""
 
+SMALLEST: Final = np.finfo(np.float64).tiny / np.finfo(np.float64).eps
+"""The smallest variance whose digits doubles hold."""
+
 RACING: Final = 8
 """How many passes over all rows the races that nobody asked for may be worth, about."""
 
@@ -72,7 +75,7 @@ class Request:
     strategy: str = "em"
     tol: float | None = None
     resolution: float = 0.1
-    reg_covar: float = 1e-6
+    reg_covar: float | None = None
     max_iter: int = 100
     n_init: int = 1
     init_params: str = "auto"
@@ -273,6 +276,13 @@ def check(found: Survey, components: int) -> None:
         )
     if not np.isfinite(found.variance).all():
         raise DataError("the rows are too large: their sums of squares overflow; rescale them")
+    small = (found.low < found.high) & (found.robust_variance < SMALLEST)
+    if small.any():
+        j = int(small.argmax())
+        raise DataError(
+            f"the rows are too small: column {j} ranges from {found.low[j]:.3g} to "
+            f"{found.high[j]:.3g}, and squares of that underflow; rescale it, or leave it out"
+        )
 
 
 def _start(found: Survey, setting: Setting, request: Request, cautious: bool = False) -> Mixture:

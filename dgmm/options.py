@@ -253,9 +253,8 @@ fitting_options = _as_one(
     click.option(
         "--reg-covar",
         type=click.FloatRange(min=0),
-        default=1e-6,
-        show_default=True,
-        help="Added to the variances.",
+        help="Added to the variances, in the data's units squared.  [default: 1e-6 of each "
+        "feature's variance]",
     ),
     click.option(
         "--precision",

@@ -48,7 +48,9 @@ class MixtureSearch(MetaEstimatorMixin, BaseEstimator):
         Minus its criterion.
     results_ : list of dict
         For each candidate: n_components, covariance_type, parameters, score, the criterion as it
-        stood last, iterations, and after which pass it was dropped (None for those that stayed).
+        stood last, iterations, the components that are singular (a candidate with such is not
+        chosen if there are others: ``dgmm.selection``), and after which pass it was dropped (None
+        for those that stayed).
     cv_results_ : dict
         The same as scikit-learn's searches have it.
     passes_ : int
@@ -165,6 +167,7 @@ class MixtureSearch(MetaEstimatorMixin, BaseEstimator):
         self.results_ = [_record(each, self.criterion) for each in last.candidates]
         self.n_features_in_ = model.n_features_in_
         values = np.array([each.value for each in last.candidates])
+        singular = np.array([bool(each["singular"]) for each in self.results_])
         self.cv_results_ = {
             "params": [
                 {name: record[name] for name in self.best_params_} for record in self.results_
@@ -172,7 +175,7 @@ class MixtureSearch(MetaEstimatorMixin, BaseEstimator):
             "param_n_components": np.array([each["n_components"] for each in self.results_]),
             "param_covariance_type": np.array([each["covariance_type"] for each in self.results_]),
             "mean_test_score": -values,
-            "rank_test_score": values.argsort().argsort() + 1,
+            "rank_test_score": np.lexsort((values, singular)).argsort() + 1,
         }
 
     def predict(self, X: Data) -> Any:
@@ -257,5 +260,6 @@ def _record(candidate: Candidate, criterion: str) -> dict[str, Any]:
         "score": best.score,
         criterion: candidate.value,
         "iterations": len(candidate.walk.trace),
+        "singular": list(candidate.singular),
         "dropped_after": candidate.dropped,
     }

@@ -7,6 +7,11 @@ criterion, if it gained ``OPTIMISM`` times what it is likely to have left to gai
 times, if no samples showed it the way), would still be worse than another's is already.  What is
 left at the end are fitted models; the best needs no refit.
 
+**Singular components.**  A component on rows that have no spread in some direction, such as rows
+with ties, has a likelihood without a bound: what it comes to is up to ``reg_covar``.  A candidate
+with such a component is not comparable.  So it is fitted again from other starts, ``REFITS`` times
+at most, and if it stays singular, it is left out of the ranking, unless all are.
+
 **Criteria**, all to be minimised; s is the mean log-likelihood of N rows, p the number of free
 parameters:
 
@@ -43,6 +48,9 @@ from dgmm.sweep import Block, Sweep
 OPTIMISM: Final = 2.0
 CAUTION: Final = 10.0
 """How many times its estimate a gain may turn out to be, after a ladder and without one."""
+
+REFITS: Final = 2
+"""How often a candidate with a singular component is fitted again."""
 
 HELD: Final = 0.1
 """The share of rows held out."""
@@ -151,6 +159,8 @@ class Candidate:
         Its criterion as it stands; infinity if unknown.
     dropped : int or None
         After how many sweeps it left.
+    refits : int
+        How often it was fitted again because a component was singular.
     """
 
     request: Request
@@ -158,11 +168,17 @@ class Candidate:
     walks: tuple[Walk, ...] = ()
     value: float = np.inf
     dropped: int | None = None
+    refits: int = 0
 
     @property
     def walk(self) -> Walk:
         """The best walk."""
         return em.best_of(self.walks)
+
+    @property
+    def singular(self) -> tuple[int, ...]:
+        """The best walk's components that nothing but ``reg_covar`` holds up."""
+        return em.singular(self.walk.best, self.setting)
 
     @property
     def running(self) -> bool:
@@ -209,15 +225,16 @@ class Standings:
         """What a checkpoint keeps of it, by name; nothing after the first sweep."""
         if not self.candidates:
             return {}
-        candidates = tuple((each.walks, each.value, each.dropped) for each in self.candidates)
+        candidates = tuple(
+            (each.walks, each.value, each.dropped, each.refits) for each in self.candidates
+        )
         counts = {"nearby": self.nearby, "rounds": self.rounds, "due": self.due}
         return {"candidates": candidates, **counts}
 
     @property
     def best(self) -> Candidate:
-        """The candidate with the lowest criterion of those that stayed."""
-        stayed = [each for each in self.candidates if each.dropped is None]
-        return min(stayed, key=lambda each: each.value)
+        """The candidate with the lowest criterion of those that stayed and can be compared."""
+        return min(_comparable(self.candidates), key=lambda each: each.value)
 
 
 class Resumed(Stopped, Protocol):
@@ -284,7 +301,12 @@ def select(
     yield standings(resumed is not None)
     if not rounds:
         candidates = [_started(each, found, samples) for each in candidates]
-    while due or any(each.running for each in candidates):
+    while True:
+        if not due and not any(each.running for each in candidates):
+            refitted = [_refitted(each, found, samples, question) for each in candidates]
+            if not any(each.running for each in refitted):
+                break
+            candidates = refitted
         if due:
             candidates, due = _judged(counted, criterion, candidates, found.weight), False
         else:
@@ -298,13 +320,19 @@ def select(
 
 
 def _entrants(found: Survey, requests: Sequence[Request]) -> list[Candidate]:
-    """The candidates without walks, in one frame for all."""
-    isotropic = [each.structure for each in requests if each.structure.isotropic]
-    frame = em.frame_of(found, (isotropic or [requests[0].structure])[0])
+    """The candidates without walks; those of one frame share it, and so the rows in it."""
+    frames = {each.structure.isotropic: em.frame_of(found, each.structure) for each in requests}
     return [
         Candidate(
             each,
-            Setting.of(found, each.structure, each.reg_covar, each.kernel, each.precision, frame),
+            Setting.of(
+                found,
+                each.structure,
+                each.reg_covar,
+                each.kernel,
+                each.precision,
+                frames[each.structure.isotropic],
+            ),
         )
         for each in requests
     ]
@@ -315,6 +343,28 @@ def _started(candidate: Candidate, found: Survey, samples: Samples) -> Candidate
     request = candidate.request
     walks = STRATEGIES[request.strategy](found, candidate.setting, request, samples)
     return replace(candidate, walks=tuple(walks))
+
+
+def _refitted(
+    candidate: Candidate, found: Survey, samples: Samples, question: Question
+) -> Candidate:
+    """The candidate with more walks, from other starts, if all it has ended singular."""
+    given = candidate.request.given
+    if given or candidate.dropped is not None or candidate.refits == REFITS:
+        return candidate
+    if not candidate.singular:
+        return candidate
+    refits = candidate.refits + 1
+    seed = (question.seed, candidate.request.components, refits)
+    request = replace(candidate.request, random=np.random.RandomState(seed))
+    walks = STRATEGIES[request.strategy](found, candidate.setting, request, samples)
+    return replace(candidate, walks=(*candidate.walks, *walks), refits=refits)
+
+
+def _comparable(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Those of the candidates that stayed that have no singular component; all, if all have."""
+    stayed = [each for each in candidates if each.dropped is None]
+    return [each for each in stayed if not each.singular] or stayed
 
 
 def _advanced(sweep: Sweep, candidates: list[Candidate]) -> list[Candidate]:
@@ -364,7 +414,7 @@ def _dropped(
     criterion: Criterion, candidates: list[Candidate], weight: float, passes: int
 ) -> list[Candidate]:
     """Candidates without those that run and are not expected to win any more."""
-    best = min(each.value for each in candidates if each.dropped is None)
+    best = min(each.value for each in _comparable(candidates))
     left = []
     for each in candidates:
         gain = (OPTIMISM if each.walk.starts else CAUTION) * each.walk.likely

@@ -31,7 +31,7 @@ import numpy as np
 
 from dgmm import storage
 from dgmm.covariance import Array, Structure
-from dgmm.em import Setting, State, Trial, m_step
+from dgmm.em import ALONE, Setting, State, Trial, m_step, thin
 from dgmm.errors import DataError, ModelFileError, UsageError
 from dgmm.fit import WEIGHTS
 from dgmm.kernel import Form, Given, describe_flaw
@@ -60,6 +60,8 @@ class Summary:
     frame : Frame
     reg : (D,)
         What is added to the diagonal of each covariance, in the frame.
+    reg_covar : float or None
+        The parameter of that name that ``reg`` came from.
     sums, about : (K, P), (K, D)
         As in ``Statistics``; each component's own, for tied, too.
     entropy : float
@@ -73,6 +75,7 @@ class Summary:
     structure: Structure
     frame: Frame
     reg: Array
+    reg_covar: float | None
     sums: Array
     about: Array
     entropy: float
@@ -93,10 +96,19 @@ class Summary:
         statistics = replace(_own(state.statistics, setting), objective=objective)
         form, mixture = _form(state.mixture, setting.reg), state.mixture
         told = hashlib.sha256(b"".join(a.tobytes() for a in (mixture.means, mixture.covariances)))
-        return cls._of(told.hexdigest()[:16], statistics, form, setting.frame, setting.reg)
+        shared = (setting.frame, setting.reg, setting.reg_covar)
+        return cls._of(told.hexdigest()[:16], statistics, form, *shared)
 
     @classmethod
-    def _of(cls, origin: str, statistics: Statistics, form: Form, frame: Frame, reg: Array) -> Self:
+    def _of(
+        cls,
+        origin: str,
+        statistics: Statistics,
+        form: Form,
+        frame: Frame,
+        reg: Array,
+        reg_covar: float | None,
+    ) -> Self:
         """From ``statistics`` in the layout of ``form``."""
         entropy = statistics.objective - form.pairing(statistics.sums, statistics.about)
         most = statistics.weight * np.log(len(statistics.sums))
@@ -105,17 +117,13 @@ class Summary:
             form.mixture.structure,
             frame,
             reg,
+            reg_covar,
             statistics.sums,
             statistics.about,
             float(np.clip(entropy, 0.0, most)),  # a difference of large numbers
             statistics.weight,
             statistics.rows,
         )
-
-    @property
-    def reg_covar(self) -> float:
-        """What is added to the diagonal of each covariance, in the data's units."""
-        return float(self.reg[0] * self.frame.scale[0] ** 2)
 
     def __add__(self, other: "Summary") -> "Summary":
         if not isinstance(other, Summary):
@@ -162,7 +170,7 @@ class Summary:
         if found.weight == 0:
             raise DataError("all weights are zero: there is nothing to learn from")
         _check_weight(found.weight)
-        return self._of(self.origin, found, form, self.frame, self.reg)
+        return self._of(self.origin, found, form, self.frame, self.reg, self.reg_covar)
 
     def bound(self, mixture: Mixture) -> float:
         """F, the lower bound of the objective of ``mixture`` (of the data), mean per unit weight.
@@ -183,14 +191,24 @@ class Summary:
 
         A component without weight stays as it is in ``mixture`` (of the data).
         """
-        setting = Setting(self.structure, self.frame, self.reg, self.weight, None, 0.0)
-        statistics = Statistics(self.sums, self.about, 0.0, 0.0, self.weight, self.rows)
-        trial = m_step(statistics, setting, self.frame.enter(mixture))
+        trial = m_step(self._statistics, self._setting, self.frame.enter(mixture))
         return replace(trial, mixture=self.frame.leave(trial.mixture))
 
     def bare(self, mixture: Mixture) -> Trial:
         """That M-step without ``reg``."""
         return replace(self, reg=np.zeros_like(self.reg)).improve(mixture)
+
+    def held(self, mixture: Mixture) -> tuple[int, ...]:
+        """The components that nothing but ``reg`` holds up in that M-step."""
+        return thin(self._statistics, self._setting, self.frame.enter(mixture), ALONE)
+
+    @property
+    def _setting(self) -> Setting:
+        return Setting(self.structure, self.frame, self.reg, self.weight, None, 0.0)
+
+    @property
+    def _statistics(self) -> Statistics:
+        return Statistics(self.sums, self.about, 0.0, 0.0, self.weight, self.rows)
 
     def save(self, path: str | PathLike[str], overwrite: bool = False) -> None:
         """Write to a path or URL; raises ``DataError`` if something is there already."""
@@ -215,6 +233,7 @@ class Summary:
         return {
             "origin": self.origin,
             "covariance_type": self.structure.name,
+            "reg_covar": self.reg_covar,
             "entropy": self.entropy,
             "weight": self.weight,
             "rows": self.rows,
@@ -236,6 +255,9 @@ class Summary:
         for name, kind in kinds.items():
             if type(record.get(name)) is not kind:
                 raise ModelFileError(f"its statistics have {name} {record.get(name)!r}")
+        reg_covar = record.get("reg_covar", "missing")
+        if not (reg_covar is None or (type(reg_covar) is float and 0 <= reg_covar < np.inf)):
+            raise ModelFileError(f"its statistics have reg_covar {reg_covar!r}")
         weight, counts = record["weight"], arrays["sums"][:, 0]
         sound = (
             WEIGHTS[0] < weight < WEIGHTS[1]
@@ -253,6 +275,7 @@ class Summary:
             structure,
             Frame(arrays["shift"], arrays["scale"]),
             arrays["reg"],
+            reg_covar,
             arrays["sums"],
             about,
             record["entropy"],

@@ -11,7 +11,8 @@ rows are cut into blocks.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,18 @@ from dgmm.kernel import REMEDY, first_flaw
 from dgmm.sweep import Block
 
 TILE = 16384
+
+FAR: Final = 100.0
+"""A variance that is so many times that of most rows is made by a few."""
+
+QUANTILE_ROWS: Final = 10_000
+"""How many rows tell quantiles."""
+
+NORMAL_WIDTH: Final = 2.5631031310892007
+"""From the 10 % to the 90 % quantile of a normal distribution, in standard deviations."""
+
+NARROWEST: Final = 1e-14
+"""The least variance of weighted rows, over that of the same rows without weights."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +196,24 @@ class Survey:
         """Each feature's variance (D,); 0 exactly where all its values are equal."""
         scatter = np.diagonal(self.scatter) if self.scatter.ndim == 2 else self.scatter
         return np.where(self.low < self.high, scatter / self.weight, 0.0)
+
+    @cached_property
+    @np.errstate(over="ignore", invalid="ignore")
+    def robust_variance(self) -> Array:
+        """Each feature's variance (D,), or that of most rows where a few make up all of it.
+
+        The frame and the default ``reg_covar`` are in its units.  Where the variance is more than
+        ``FAR`` times what the 10 % and 90 % quantiles of the sample would be those of, a few rows
+        far away decide it, or a cluster of few; then it is the quantiles' that counts.  And where
+        weights differ so much that one row leaves the others no spread, it is that of the rows, as
+        far as doubles reach.
+        """
+        rows = self.sample.first(QUANTILE_ROWS).rows
+        lower, upper = np.quantile(rows, (0.1, 0.9), axis=0)
+        bulk = ((upper - lower) / NORMAL_WIDTH) ** 2
+        variance = np.where((bulk > 0) & (self.variance > FAR * bulk), bulk, self.variance)
+        least = NARROWEST * np.where(bulk > 0, bulk, (self.high - self.low) ** 2)
+        return np.where(self.low < self.high, np.maximum(variance, least), 0.0)
 
     @property
     def centre(self) -> Array:
