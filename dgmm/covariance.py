@@ -130,7 +130,7 @@ class Structure(ABC):
 
     @abstractmethod
     def trace(self, factors: Array, weights: Array) -> Array:
-        """sum_j weights_j P_jj for each precision P, (K,) or (1,); ``weights`` is (D,)."""
+        """sum_j weights_j P_jj for each precision P, (K,) or (1,); ``weights`` is (D,) or (K, D)."""
 
     @abstractmethod
     def stiffness(self, factors: Array) -> Array:
@@ -257,8 +257,8 @@ def _factor_matrix(covariance: Array) -> tuple[Array, Array, bool]:
 def _least_eigenvalue(covariances: Array, amounts: Array) -> Array:
     """The smallest eigenvalue (K,) of each of ``covariances`` (K, D, D) over diag(``amounts``)."""
     root = np.sqrt(amounts)
-    values: Array = np.linalg.eigvalsh(covariances / root[:, None] / root)
-    return values[:, 0]
+    values = np.linalg.eigvalsh(covariances / root[:, None] / root)
+    return values[:, 0].astype(np.float64, copy=False)
 
 
 def _solve(factors: Array, white: Array) -> Array:
@@ -345,7 +345,8 @@ class Full(Structure):
         return np.sum(np.log(np.diagonal(factors, axis1=1, axis2=2)), axis=1)
 
     def trace(self, factors: Array, weights: Array) -> Array:
-        return np.sum(factors * factors * weights[:, None], axis=(1, 2))
+        diagonals = np.sum(factors * factors, axis=2)
+        return np.sum(diagonals * weights, axis=1)
 
     def stiffness(self, factors: Array) -> Array:
         return np.abs(self.precisions(factors)).sum(axis=2).max(axis=1)
@@ -434,7 +435,8 @@ class Tied(Structure):
         return np.sum(np.log(np.diagonal(factors)), keepdims=True)
 
     def trace(self, factors: Array, weights: Array) -> Array:
-        return np.sum(factors * factors * weights[:, None]).reshape(1)
+        diagonal = np.sum(factors * factors, axis=1)
+        return np.sum(diagonal * np.atleast_2d(weights), axis=1)
 
     def stiffness(self, factors: Array) -> Array:
         return np.abs(self.precisions(factors)).sum(axis=1).max(keepdims=True)
@@ -541,7 +543,7 @@ class Diagonal(Structure):
         return np.log(factors).sum(axis=1)
 
     def trace(self, factors: Array, weights: Array) -> Array:
-        return (factors * factors) @ weights
+        return np.sum(factors * factors * weights, axis=1)
 
     def stiffness(self, factors: Array) -> Array:
         return (factors * factors).max(axis=1)
@@ -625,7 +627,7 @@ class Spherical(Structure):
         return dims * np.log(factors)
 
     def trace(self, factors: Array, weights: Array) -> Array:
-        return factors * factors * weights.sum()
+        return factors * factors * weights.sum(axis=-1)
 
     def stiffness(self, factors: Array) -> Array:
         return factors * factors

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from dgmm.covariance import FLOOR, Array, Structure
 from dgmm.errors import DataError
-from dgmm.kernel import SINGLE_TOLERANCE, TOLERANCE, Anchor, Form, Given, penalties
+from dgmm.kernel import SINGLE_TOLERANCE, TOLERANCE, Anchor, Away, Form, Given, penalties
 from dgmm.mixture import Frame, Mixture
 from dgmm.native import KERNELS
 from dgmm.statistics import Statistics, Together
@@ -141,17 +141,29 @@ class Setting:
         if self.precision != "auto":
             return np.inf
         unit, live = SINGLE / 2, mixture.weights > 0
-        noise = KERNELS[self.kernel].noise(mixture, self.spread, unit)
-        size = np.abs(mixture.constants - penalties(mixture, self.reg))
-        bound = np.max(noise + unit * size, where=live, initial=0)
+        noise = self._noise(mixture, Away.expected(mixture))
+        bound = np.max(noise, where=live, initial=0)
         stiffness = mixture.structure.stiffness(mixture.factors)
         condition = np.max(mixture.variances.sum(axis=1) * stiffness, where=live, initial=0)
         return float(bound) if max(bound, 10 * unit * condition) < SINGLE_TOLERANCE else np.inf
 
+    def single_error(self, statistics: Statistics, mixture: Mixture) -> float:
+        """The same bound from what a sweep found: the rows may not be where they are expected."""
+        raw = _maximum_likelihood(statistics, self, mixture)
+        offsets = raw.means - mixture.means
+        noise = self._noise(mixture, Away.found(mixture, raw.covariances, offsets))
+        return float(raw.weights @ np.where(raw.vanished, 0.0, noise) / raw.weights.sum())
+
+    def _noise(self, mixture: Mixture, away: Away) -> Array:
+        """The bound (K,) on single precision's error in the log-densities of such rows."""
+        unit = SINGLE / 2
+        size = np.abs(mixture.constants - penalties(mixture, self.reg))
+        return KERNELS[self.kernel].noise(mixture, away, unit) + unit * size
+
 
 def frame_of(found: Survey, structure: Structure) -> Frame:
     """The frame for surveyed rows."""
-    return Frame.of(found.centre, found.robust_variance, structure)
+    return Frame.of(found.robust_centre, found.robust_variance, structure)
 
 
 def regularisation(found: Survey, reg_covar: float | None) -> Array:
@@ -251,7 +263,10 @@ def evaluate(sweep: Sweep, settings: Sequence[Setting], trials: Sequence[Trial])
         objective = (statistics.objective + common) / setting.weight - volume
         score = (statistics.log_likelihood + common) / setting.weight - volume
         # Adding up costs the rounding of what is added up, too.
-        bound = trial.bound + 2 * SINGLE * abs(objective + volume) if form.single else 0.0
+        bound = 0.0
+        if form.single:
+            bound = max(trial.bound, setting.single_error(statistics, trial.mixture))
+            bound += 2 * SINGLE * abs(objective + volume)
         degenerate = trial.vanished, trial.collapsed
         states.append(State(trial.mixture, statistics, objective, score, *degenerate, bound))
     return states

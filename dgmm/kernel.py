@@ -50,13 +50,49 @@ WIDE: Final = (600.0, 60.0)
 """Penalties further apart than this are beyond the range of exp, in double and single precision."""
 
 
-def product_noise(mixture: Mixture, spread: float, unit: float) -> Array:
-    """The bound (K,) above on the error of log-densities by products; ``unit`` is u."""
+@dataclass(frozen=True)
+class Away:
+    """How a component's rows lie about its mean, in the mean square over its responsibilities.
+
+    Attributes
+    ----------
+    squares : (K, D)
+        Of d_j = x_j - mu_kj.
+    lengths : (K,)
+        Of |C_k'd|: D where the rows are as the component expects them.
+    """
+
+    squares: Array
+    lengths: Array
+
+    @classmethod
+    def expected(cls, mixture: Mixture) -> "Away":
+        """As the mixture's components expect them."""
+        return cls(mixture.variances, np.full(mixture.components, float(mixture.dims)))
+
+    @classmethod
+    def found(cls, mixture: Mixture, covariances: Array, offsets: Array) -> "Away":
+        """Of rows of these ``covariances`` about means (K, D) that are ``offsets`` from mu."""
+        structure, components, dims = mixture.structure, mixture.components, mixture.dims
+        dense = structure.dense(covariances, components, dims)
+        dense = dense + offsets[:, :, None] * offsets[:, None, :]
+        precisions = structure.dense(structure.precisions(mixture.factors), components, dims)
+        return cls(
+            np.maximum(np.diagonal(dense, axis1=1, axis2=2), 0.0),
+            np.maximum(np.einsum("kij,kij->k", precisions, dense), 0.0),
+        )
+
+
+def product_noise(mixture: Mixture, away: Away, unit: float, spread: float = 0.0) -> Array:
+    """The bound (K,) above on the error of log-densities by products; ``unit`` is u.
+
+    A component's own rows have |x| up to |mu| + |d|; ``spread`` is that of all rows, rho.
+    """
     structure = mixture.structure
-    size = (spread + np.linalg.norm(mixture.means, axis=1)) ** 2
-    return (
-        np.sqrt(structure.width(mixture.dims)) * unit * size * structure.stiffness(mixture.factors)
-    )
+    centre = np.linalg.norm(mixture.means, axis=1)
+    size = centre + np.maximum(centre + np.sqrt(away.squares.sum(axis=1)), spread)
+    width = structure.width(mixture.dims)
+    return np.sqrt(width) * unit * size**2 * structure.stiffness(mixture.factors)
 
 
 def penalties(mixture: Mixture, reg: Array) -> Array:
@@ -131,7 +167,8 @@ class Form:
         spread = np.sqrt(dims) if spread is None else spread
         penalty = penalties(mixture, reg)
         constants = np.maximum(mixture.constants - penalty, LOWEST[single])
-        bound = product_noise(mixture, spread, float(np.finfo(np.float64).eps))
+        unit = float(np.finfo(np.float64).eps)
+        bound = product_noise(mixture, Away.expected(mixture), unit, spread)
         unfit = (bound > TOLERANCE) & (mixture.weights > 0)
         layout = structure.centred if apart or unfit.any() else structure
         whole = centre or layout is not structure

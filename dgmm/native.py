@@ -25,7 +25,7 @@ from scipy.linalg import solve_triangular
 from dgmm import kernel
 from dgmm.covariance import Array, Structure
 from dgmm.errors import UsageError
-from dgmm.kernel import Form, Given
+from dgmm.kernel import Away, Form, Given
 from dgmm.mixture import Frame, Mixture
 from dgmm.statistics import Statistics, Together
 from dgmm.sweep import Block, tree_sum
@@ -58,15 +58,18 @@ def e_step(block: Block, given: Given) -> Together[Statistics]:
     return tree_sum(kernel.by_layout(_group, piece, given) for piece in _pieces(block))
 
 
-def centred_noise(mixture: Mixture, spread: float, unit: float) -> Array:
+def centred_noise(mixture: Mixture, away: Away, unit: float) -> Array:
     """The bound (K,) on the error of log-densities by differences; see ``Kernel.noise``.
 
-    x and mu are rounded to u |x| and u |mu|, and C' multiplies that, and the rounding of its own
-    product, by no more than its norm; near the component |C'd| is about sqrt(D).
+    In each feature j, x, mu and d = x - mu are rounded: d is off by u (|x_j| + |mu_j| + |d_j|), with
+    |x_j| at most |mu_j| + |d_j|, and C'd by C' times that, and by the rounding of its own product,
+    sqrt(D) u |C'||d|.  With a the length of all that, |C'd|^2 / 2 is off by |C'd| a + a^2 / 2, and by
+    the rounding of its sum.  Errors of different features have no sign in common: squares add.
     """
-    stiffness = mixture.structure.stiffness(mixture.factors)
-    size = spread + np.linalg.norm(mixture.means, axis=1)
-    return 2 * np.sqrt(mixture.dims * stiffness) * unit * size
+    root = np.sqrt(mixture.dims)
+    size = 2 * np.abs(mixture.means) + (2 + root) * np.sqrt(away.squares)
+    a = unit * np.sqrt(mixture.structure.trace(mixture.factors, size * size))
+    return a * np.sqrt(away.lengths) + a * a / 2 + unit * root * away.lengths
 
 
 def _group(block: Block, frame: Frame, layout: Structure, forms: list[Form]) -> list[Statistics]:
@@ -165,13 +168,13 @@ class Kernel:
     centres : bool
         Whether it wants all components centred.
     noise : callable
-        From a mixture, the root mean square of |x| in the frame and the unit round-off: a bound
-        (K,) on the error of the log-densities of rows near each component.
+        From a mixture, how each component's rows lie about its mean, and the unit round-off: a
+        bound (K,) on the error of the log-densities of these rows, in the mean over them.
     """
 
     e_step: Callable[[Block, Given], Together[Statistics]]
     centres: bool
-    noise: Callable[[Mixture, float, float], Array]
+    noise: Callable[[Mixture, Away, float], Array]
 
 
 KERNELS: Final = {

@@ -198,27 +198,45 @@ class Survey:
         return np.where(self.low < self.high, scatter / self.weight, 0.0)
 
     @cached_property
+    def _quantiles(self) -> Array:
+        """The 10 %, 50 % and 90 % quantiles (3, D) of the sample."""
+        found: Array = np.quantile(self.sample.first(QUANTILE_ROWS).rows, (0.1, 0.5, 0.9), axis=0)
+        return found
+
+    @property
+    def _bulk(self) -> Array:
+        """The variance (D,) that the quantiles would have if they were a normal distribution's."""
+        lower, _, upper = self._quantiles
+        bulk: Array = ((upper - lower) / NORMAL_WIDTH) ** 2
+        return bulk
+
+    @property
+    def _far(self) -> NDArray[np.bool_]:
+        """Features (D,) whose variance is made by a few rows far away, or by a cluster of few."""
+        return (self._bulk > 0) & (self.variance > FAR * self._bulk)
+
+    @cached_property
     @np.errstate(over="ignore", invalid="ignore")
     def robust_variance(self) -> Array:
         """Each feature's variance (D,), or that of most rows where a few make up all of it.
 
-        The frame and the default ``reg_covar`` are in its units.  Where the variance is more than
-        ``FAR`` times what the 10 % and 90 % quantiles of the sample would be those of, a few rows
-        far away decide it, or a cluster of few; then it is the quantiles' that counts.  And where
-        weights differ so much that one row leaves the others no spread, it is that of the rows, as
-        far as doubles reach.
+        The frame and the default ``reg_covar`` are in its units.  And where weights differ so much
+        that one row leaves the others no spread, it is that of the rows, as far as doubles reach.
         """
-        rows = self.sample.first(QUANTILE_ROWS).rows
-        lower, upper = np.quantile(rows, (0.1, 0.9), axis=0)
-        bulk = ((upper - lower) / NORMAL_WIDTH) ** 2
-        variance = np.where((bulk > 0) & (self.variance > FAR * bulk), bulk, self.variance)
+        bulk = self._bulk
+        variance = np.where(self._far, bulk, self.variance)
         least = NARROWEST * np.where(bulk > 0, bulk, (self.high - self.low) ** 2)
         return np.where(self.low < self.high, np.maximum(variance, least), 0.0)
 
     @property
-    def centre(self) -> Array:
-        """Each feature's mean (D,), exactly its value where all values are equal."""
-        return np.where(self.low < self.high, self.mean, self.low)
+    @np.errstate(over="ignore", invalid="ignore")
+    def robust_centre(self) -> Array:
+        """Each feature's mean (D,), or its median where a few rows far away decide the mean.
+
+        Where all values are equal, it is exactly that value.
+        """
+        centre = np.where(self._far, self._quantiles[1], self.mean)
+        return np.where(self.low < self.high, centre, self.low)
 
 
 def survey(block: Block, question: Question) -> Survey:

@@ -126,12 +126,12 @@ def test_stops_where_scikit_learn_stops(
 
 
 @every_structure
-def test_default_reg_covar(kind: str, blobs: np.ndarray) -> None:
+def test_reg_covar(kind: str, blobs: np.ndarray) -> None:
     """With reg_covar = e the objectives differ by the penalty e tr(Sigma^-1) / 2, so by about e.
 
     The penalty changes responsibilities by less than e |P|; |P| is below 10 here.
     """
-    args = {**start(blobs, kind), "tol": 0, "max_iter": 50}
+    args = {**start(blobs, kind), "reg_covar": 1e-6, "tol": 0, "max_iter": 50}
     ours, theirs = quietly(exact(K, **args), blobs), quietly(Reference(K, **args), blobs)
     assert_same_fit(ours, theirs, rtol=1e-5)
     np.testing.assert_allclose(ours.lower_bounds_, theirs.lower_bounds_, rtol=1e-5)
@@ -159,7 +159,7 @@ def test_the_start_is_scikit_learns_own(
     kind: str, method: str, form: str, blobs: np.ndarray, tmp_path: Path
 ) -> None:
     """Where the sample holds every row, the same random_state makes the same first mixture."""
-    args = {"covariance_type": kind, "init_params": method, "random_state": 5}
+    args = {"covariance_type": kind, "init_params": method, "random_state": 5, "reg_covar": 1e-6}
     passes = exact(K, **args).fit_passes(FORMS[form](blobs, tmp_path))
     next(passes)
     evaluated = next(passes)

@@ -726,7 +726,7 @@ def test_into_the_frame_and_out_again(
 def test_rows_in_the_frame_have_unit_spread() -> None:
     rows = np.random.default_rng(0).normal(size=(2000, 3)) * [1e-6, 1.0, 1e6] + [0, 1e8, -1]
     found = survey(Block(0, rows), Question(1, 0))
-    frame = Frame.of(found.centre, found.variance, STRUCTURES["full"])
+    frame = Frame.of(found.robust_centre, found.robust_variance, STRUCTURES["full"])
     x = frame.rows(rows, np.empty((3, 2000)))
     assert (np.abs(x.mean(axis=1)) < 1e-6).all()
     assert ((x.std(axis=1) > 0.7) & (x.std(axis=1) < 1.5)).all()  # to the nearest power of two

@@ -7,7 +7,7 @@ import pytest
 
 from dgmm import GaussianMixture, native
 from dgmm.covariance import STRUCTURES
-from dgmm.kernel import Form, Given, e_step
+from dgmm.kernel import Away, Form, Given, e_step
 from dgmm.mixture import Frame, Mixture
 from dgmm.native import KERNELS, compiled
 from dgmm.sweep import Block
@@ -72,7 +72,7 @@ def test_the_bound_holds(
         pytest.skip("single precision is never asked for here")
     (expected,) = e_step(block, Given(frame, (exact,))).parts
     (found,) = chosen.e_step(block, Given(frame, (single,))).parts
-    bound = float(chosen.noise(mixture, spread, UNIT).max())
+    bound = float(chosen.noise(mixture, Away.expected(mixture), UNIT).max())
     # Adding up log-densities of some 10 to 100 costs their own rounding.
     size = abs(expected.objective) / expected.weight
     allowed = (bound + 4 * UNIT * size) * expected.weight

@@ -248,8 +248,8 @@ def test_candidates_of_another_kind_are_errors(
     arrays, header = storage.read(str(newest), FORMAT)
     name = data.draw(st.sampled_from(["candidates", "rounds"]))
     candidates = header["candidates"]
-    others = [[], candidates[:1], candidates * 2, candidates[::-1], [[[], 0.0, None]] * 2]
-    others.append([[walks, value, 3] for walks, value, _ in candidates])
+    others = [[], candidates[:1], candidates * 2, candidates[::-1], [[[], 0.0, None, 0]] * 2]
+    others.append([[walks, value, 3, 0] for walks, value, *_ in candidates])
     broken = st.sampled_from(others)
     header[name] = data.draw(broken | values)
     newest.unlink()
