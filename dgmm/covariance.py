@@ -130,7 +130,7 @@ class Structure(ABC):
 
     @abstractmethod
     def trace(self, factors: Array, weights: Array) -> Array:
-        """sum_j weights_j P_jj for each precision P, (K,) or (1,); ``weights`` is (D,) or (K, D)."""
+        """sum_j weights_j P_jj of each precision P, (K,) or (1,); ``weights``: (D,) or (K, D)."""
 
     @abstractmethod
     def stiffness(self, factors: Array) -> Array:

@@ -61,10 +61,11 @@ def e_step(block: Block, given: Given) -> Together[Statistics]:
 def centred_noise(mixture: Mixture, away: Away, unit: float) -> Array:
     """The bound (K,) on the error of log-densities by differences; see ``Kernel.noise``.
 
-    In each feature j, x, mu and d = x - mu are rounded: d is off by u (|x_j| + |mu_j| + |d_j|), with
-    |x_j| at most |mu_j| + |d_j|, and C'd by C' times that, and by the rounding of its own product,
-    sqrt(D) u |C'||d|.  With a the length of all that, |C'd|^2 / 2 is off by |C'd| a + a^2 / 2, and by
-    the rounding of its sum.  Errors of different features have no sign in common: squares add.
+    In each feature j, x, mu and d = x - mu are rounded: d is off by u (|x_j| + |mu_j| + |d_j|),
+    with |x_j| at most |mu_j| + |d_j|, and C'd by C' times that, and by the rounding of its own
+    product, sqrt(D) u |C'||d|.  With a the length of all that, |C'd|^2 / 2 is off by
+    |C'd| a + a^2 / 2, and by the rounding of its sum.  Errors of different features have no sign in
+    common: squares add.
     """
     root = np.sqrt(mixture.dims)
     size = 2 * np.abs(mixture.means) + (2 + root) * np.sqrt(away.squares)
