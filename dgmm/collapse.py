@@ -117,7 +117,7 @@ class Collapse:
         several, many = len(self.components) > 1, len(self.features) > 1
         cause = CAUSES[self.cause]
         words = {
-            "columns": _columns(self.features, names),
+            "columns": column_names(self.features, names),
             "have": "have" if many else "has",
             "it": "them" if many else "it",
             "their": "their" if several else "its",
@@ -135,7 +135,7 @@ def component_names(components: Sequence[int]) -> str:
     return f"component{'s' * (len(components) > 1)} {', '.join(map(str, components))}"
 
 
-def _columns(features: tuple[int, ...], names: Sequence[str] | None) -> str:
+def column_names(features: tuple[int, ...], names: Sequence[str] | None) -> str:
     """What a message calls features: 'column 3', or 'columns 'a', 'b' and 4 more'."""
     shown = [str(j) if names is None else repr(str(names[j])) for j in sorted(features[:SHOWN])]
     more = f" and {len(features) - SHOWN} more" * (len(features) > SHOWN)

@@ -52,6 +52,9 @@ RELATIVE: Final = 1e-6
 ALONE: Final = 1e-3
 """A variance below so much of what ``reg_covar`` adds is held up by that alone."""
 
+LOADING: Final = 0.3
+"""Features with this part of a direction's largest loading are said to be in it."""
+
 RIVAL: Final = 9.0
 """A variance below so many times what ``reg_covar`` adds is a tenth or more of its making."""
 
@@ -384,10 +387,33 @@ def singular(state: State, setting: Setting) -> tuple[int, ...]:
     return tuple(sorted({*state.collapsed, *held}))
 
 
-def rivalled(state: State, setting: Setting) -> tuple[int, ...]:
-    """Components that are not singular, but of whose variance ``reg`` is a tenth or more."""
-    rivals = thin(state.statistics, setting, state.mixture, RIVAL)
-    return tuple(sorted({*rivals} - {*singular(state, setting)}))
+@dataclass(frozen=True)
+class Rivals:
+    """Components of whose variance ``reg`` makes a tenth or more, and the features where it does.
+
+    Not among them are those that are singular, which are told of on their own.
+    """
+
+    components: tuple[int, ...]
+    features: tuple[int, ...]
+
+    @classmethod
+    def of(cls, state: State, setting: Setting) -> "Rivals":
+        """Those of a ``state``.
+
+        In each component the features are those with large loadings in the direction in which its
+        variance is smallest beside ``reg``.
+        """
+        mixture, reg = state.mixture, setting.reg
+        rivals = {*thin(state.statistics, setting, mixture, RIVAL)} - {*singular(state, setting)}
+        if not rivals:
+            return cls((), ())
+        root = np.sqrt(np.maximum(reg, FLOOR))
+        raw = _maximum_likelihood(state.statistics, setting, mixture).covariances
+        dense = mixture.structure.dense(raw, mixture.components, mixture.dims)
+        vectors = np.linalg.eigh(dense[sorted(rivals)] / root[:, None] / root)[1][:, :, 0]
+        large = np.abs(vectors) > LOADING * np.abs(vectors).max(axis=1, keepdims=True)
+        return cls(tuple(sorted(rivals)), numbers(large.any(axis=0)))
 
 
 def numbers(flags: np.ndarray) -> tuple[int, ...]:

@@ -13,7 +13,7 @@
       PlanError               3   the run would not fit in the memory it may use
 
     DgmmWarning
-      DegenerateWarning           components lost their weight or their rank
+      DegenerateWarning           components lost weight or rank, or are as narrow as reg_covar
       ObjectiveFellWarning        an iteration lowered the objective by more than rounding explains
 
 Where a store that can't be reached is the cause, or a cluster, waiting may help: ``passing``.

@@ -27,7 +27,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from dgmm import em, engine, forms, native, storage
 from dgmm.checkpoint import Checkpoint, fingerprint
-from dgmm.collapse import Collapse, Seen, collapses, component_names
+from dgmm.collapse import Collapse, Seen, collapses, column_names, component_names
 from dgmm.covariance import STRUCTURES, Array
 from dgmm.dataset import DaskSource, Dataset, open_dataset
 from dgmm.em import PRECISIONS, Trial
@@ -494,6 +494,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         walk, found = progress.best, progress.found
         best = walk.best
         bare = em.bare(best.statistics, walk.setting, best.mixture)
+        rivals = em.Rivals.of(best, walk.setting)
         self._adopt(progress.mixture)
         self.summary_ = Summary.of(best, walk.setting)
         self.converged_ = walk.converged
@@ -528,7 +529,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 best.statistics.sums[:, 0] * (found.weighted / found.weight),
                 (found.sample, progress.mixture),
             ),
-            "rivalled": list(em.rivalled(best, walk.setting)),
+            "rivalled": {"components": list(rivals.components), "features": list(rivals.features)},
             "reg_covar": (walk.setting.reg * walk.setting.frame.scale**2).tolist(),
         }
 
@@ -549,6 +550,15 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             said.append(
                 f"{component_names(vanished)} {have} lost all weight; mean and covariance are the "
                 "last it had. Fit fewer components"
+            )
+        rivals = self.fit_info_.get("rivalled", {"components": [], "features": []})
+        if rivals["components"]:
+            given = "its default" if self.reg_covar is None else f"{self.reg_covar:g}"
+            said.append(
+                f"reg_covar ({given}) makes a tenth or more of the variance of "
+                f"{column_names(tuple(rivals['features']), names)} in "
+                f"{component_names(rivals['components'])}: these are narrower than it is good for. "
+                "Give a smaller reg_covar"
             )
         for each in said:
             warnings.warn(each, DegenerateWarning, stacklevel=stacklevel)
