@@ -15,6 +15,7 @@ from typing import Any, Final
 import dask
 import dask.array as da
 import numpy as np
+from dask.layers import ArrayBlockIdDep, ArraySliceDep
 from distributed import Client, default_client
 from numpy.typing import NDArray
 
@@ -84,7 +85,11 @@ def _dask_frame(data: Any, memory: Amount) -> da.Array:
     """Of dask.dataframe: its partitions are counted first, which reads little of some files."""
     check_synchronous()
     try:
-        return data.to_dask_array(lengths=True)
+        lengths = data.map_partitions(len, enforce_metadata=False).compute()
+        # By the identity, so that the columns of each are those declared, in that order.
+        return data.map_partitions(_same, meta=data._meta).to_dask_array(
+            lengths=tuple(np.ravel(lengths).tolist())
+        )
     except DgmmError:
         raise
     except Exception as error:  # in the graph that it came with
@@ -92,6 +97,10 @@ def _dask_frame(data: Any, memory: Amount) -> da.Array:
             f"the rows of a Dask {type(data).__name__} could not be counted: "
             f"{type(error).__name__}: {error}"
         ) from error
+
+
+def _same(frame: Any) -> Any:
+    return frame
 
 
 def _refused(what: str) -> Callable[[Any, Amount], Any]:
@@ -167,8 +176,17 @@ def declared(array: da.Array, name: str) -> da.Array:
         array = _counted(array, name)
     if not array.ndim:
         return array  # for the door to refuse
-    meta = np.empty((0,) * array.ndim, array.dtype)
-    return array.map_blocks(_checked, name, chunks=array.chunks, dtype=array.dtype, meta=meta)
+    axes = tuple(range(array.ndim))
+    return da.blockwise(  # which is how map_blocks does it, but for what it tells of each chunk
+        _checked,
+        axes,
+        *(array, axes, ArrayBlockIdDep(array.chunks), axes, ArraySliceDep(array.chunks), axes),
+        of=name,
+        declared=array.dtype,
+        dtype=array.dtype,
+        meta=np.empty((0,) * array.ndim, array.dtype),
+        align_arrays=False,
+    )
 
 
 def _counted(array: da.Array, name: str) -> da.Array:
@@ -189,25 +207,30 @@ def _counted(array: da.Array, name: str) -> da.Array:
     return counted
 
 
-def _checked(chunk: Any, name: str, block_info: Any = None) -> NDArray[Any]:
-    """The chunk as a plain array, if it is what was declared of it."""
-    told = block_info[None]
+def _checked(
+    chunk: Any,
+    place: tuple[int, ...],
+    spans: tuple[slice, ...],
+    of: str,
+    declared: np.dtype[Any],
+) -> NDArray[Any]:
+    """The chunk at ``place`` of an array as a plain one, if it is what was declared of it."""
     try:
         plain = np.asarray(chunk)
     except (TypeError, ValueError, RuntimeError):  # by which libraries refuse that
         plain = np.empty((), object)
+    whole = tuple(span.stop - span.start for span in spans)
     masked = isinstance(chunk, np.ma.MaskedArray)
-    if plain.shape == tuple(told["chunk-shape"]) and plain.dtype.kind in REAL and not masked:
+    if plain.shape == whole and plain.dtype.kind in REAL and not masked:
         return plain
     kind = type(chunk)
     shape, dtype = getattr(chunk, "shape", plain.shape), getattr(chunk, "dtype", plain.dtype)
-    spans = (f"{first} to {last}" for first, last in told["array-location"])
+    axes = zip(("rows", "columns"), spans, strict=False)
+    where = ", ".join(f"{name} {span.start} to {span.stop}" for name, span in axes)
     raise DataError(
-        f"chunk {tuple(map(int, told['chunk-location']))} of {name} (rows {next(spans)}"
-        + "".join(f", columns {span}" for span in spans)
-        + f") is a {kind.__module__}.{kind.__name__} of shape {shape} and dtype {dtype}, where a "
-        f"numpy.ndarray of shape {tuple(told['chunk-shape'])} and dtype {told['dtype']} was "
-        "declared" + f"; {MASKED}" * masked
+        f"chunk {tuple(map(int, place))} of {of} ({where}) is a {kind.__module__}.{kind.__name__} "
+        f"of shape {shape} and dtype {dtype}, where a numpy.ndarray of shape {whole} and dtype "
+        f"{declared} was declared" + f"; {MASKED}" * masked
     )
 
 

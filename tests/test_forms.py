@@ -326,6 +326,19 @@ def test_frames_in_memory_answer_in_memory() -> None:
     np.testing.assert_array_equal(read(frame), ROWS)
 
 
+def test_partitions_must_have_their_columns_in_the_order_declared() -> None:
+    """Dask itself would take values of one column for another's."""
+
+    def part(index: int) -> pd.DataFrame:
+        rows = pd.DataFrame(ROWS[20 * index : 20 * index + 20], columns=NAMES)
+        return rows[["b", "a", "c"]] if index == 1 else rows
+
+    frame = dd.from_map(part, range(3), meta=part(0)[:0], enforce_metadata=False)
+    assert frame.to_dask_array(lengths=True).compute()[20:40, 0].min() > 5
+    with pytest.raises(DataError, match=r"(?s)rows 20 to 40.*Order of columns does not match"):
+        GaussianMixture().fit(frame)
+
+
 @pytest.mark.filterwarnings("ignore:The inplace keyword")  # Dask's, with the newest pandas
 def test_a_parquet_file_is_fitted_without_being_loaded_whole(tmp_path: Path) -> None:
     dask_frame().to_parquet(tmp_path / "rows.parquet")
