@@ -160,9 +160,24 @@ def uneven() -> Case:
     return plain(base(), row_weights=row_weights)
 
 
-def denormal_rows() -> Case:
-    """All rows at 0, but for what denormals can tell apart."""
-    return Case(base() * 1e-310, np.eye(2), np.ones((2, 2)), bounded=False)
+def outlier(far: float) -> Case:
+    """One row far away among 3,000 of variance 1, each with its component."""
+    rows = np.random.default_rng(7).normal(size=(3000, 2))
+    means = np.array([[0.0, 0.0], [far, -far]])
+    known = single(rows)
+    rows = np.vstack([rows, means[1:]])
+    return Case(rows, means, np.ones((2, 2)), same_as=known, components=(0,))
+
+
+def tied_values() -> Case:
+    """Rows measured to 1: EM ends with a component on those of one value."""
+    means, variances = np.array([[-1.0, -1], [1, 1]]), np.array([[1.0, 1], [1e-3, 1]])
+    return Case(np.round(base()), means, variances, bounded=False)
+
+
+def tiny(by: float) -> Case:
+    """All rows at 0, but for what squares, or even denormals, can't tell apart."""
+    return Case(base() * by, np.eye(2), np.ones((2, 2)), bounded=False)
 
 
 def denormal_column() -> Case:
@@ -208,7 +223,13 @@ CASES: dict[str, Callable[[], Case]] = {
     "float32 columns of 1e38 and 1e-38": lambda: plain(small_floats(), by=[3e38, 1e-38]),
     "float64 of 1e150": lambda: plain(base(), by=1e150),
     "float64 of 1e153": lambda: plain(base(), by=1e153),
-    "denormal rows, 1e-310": denormal_rows,
+    "rows of 1e-160": lambda: tiny(1e-160),
+    "rows of 1e-300": lambda: tiny(1e-300),
+    "denormal rows, 1e-310": lambda: tiny(1e-310),
+    "an outlier at 1e4": lambda: outlier(1e4),
+    "an outlier at 1e9": lambda: outlier(1e9),
+    "an outlier at 1e12": lambda: outlier(1e12),
+    "ties": tied_values,
     "a denormal column": denormal_column,
     "duplicate rows": duplicated,
     "a constant column": constant,

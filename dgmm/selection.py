@@ -10,7 +10,8 @@ left at the end are fitted models; the best needs no refit.
 **Singular components.**  A component on rows that have no spread in some direction, such as rows
 with ties, has a likelihood without a bound: what it comes to is up to ``reg_covar``.  A candidate
 with such a component is not comparable.  So it is fitted again from other starts, ``REFITS`` times
-at most, and if it stays singular, it is left out of the ranking, unless all are.
+at most, and if it stays singular, it is left out of the ranking, unless all are.  Candidates that
+were dropped for the sake of one that turned out so come back.
 
 **Criteria**, all to be minimised; s is the mean log-likelihood of N rows, p the number of free
 parameters:
@@ -303,10 +304,10 @@ def select(
         candidates = [_started(each, found, samples) for each in candidates]
     while True:
         if not due and not any(each.running for each in candidates):
-            refitted = [_refitted(each, found, samples, question) for each in candidates]
-            if not any(each.running for each in refitted):
+            candidates = [_refitted(each, found, samples, question) for each in candidates]
+            candidates = _revived(criterion, candidates, found.weight)
+            if not any(each.running for each in candidates):
                 break
-            candidates = refitted
         if due:
             candidates, due = _judged(counted, criterion, candidates, found.weight), False
         else:
@@ -359,6 +360,23 @@ def _refitted(
     request = replace(candidate.request, random=np.random.RandomState(seed))
     walks = STRATEGIES[request.strategy](found, candidate.setting, request, samples)
     return replace(candidate, walks=(*candidate.walks, *walks), refits=refits)
+
+
+def _revived(criterion: Criterion, candidates: list[Candidate], weight: float) -> list[Candidate]:
+    """Candidates with those back that were dropped for one that turned out to be singular."""
+    stayed = [each for each in candidates if each.dropped is None]
+    if any(each.running for each in stayed) or not any(each.singular for each in stayed):
+        return candidates
+    best = min((each.value for each in stayed if not each.singular), default=np.inf)
+    return [
+        replace(each, dropped=None, refits=each.refits + 1)
+        if each.dropped is not None
+        and each.refits < REFITS
+        and not each.singular
+        and _hope(criterion, each, weight) < best
+        else each
+        for each in candidates
+    ]
 
 
 def _comparable(candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -415,9 +433,16 @@ def _dropped(
 ) -> list[Candidate]:
     """Candidates without those that run and are not expected to win any more."""
     best = min(each.value for each in _comparable(candidates))
-    left = []
-    for each in candidates:
-        gain = (OPTIMISM if each.walk.starts else CAUTION) * each.walk.likely
-        hope = each.value - criterion.worth(gain, weight)
-        left.append(replace(each, dropped=passes) if each.running and hope > best else each)
-    return left
+    return [
+        replace(each, dropped=passes)
+        if each.running and _hope(criterion, each, weight) > best
+        else each
+        for each in candidates
+    ]
+
+
+def _hope(criterion: Criterion, candidate: Candidate, weight: float) -> float:
+    """The criterion that a candidate may still get to."""
+    walk = candidate.walk
+    gain = (OPTIMISM if walk.starts else CAUTION) * walk.likely
+    return candidate.value - criterion.worth(gain, weight)

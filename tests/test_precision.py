@@ -1,15 +1,20 @@
 """Single precision is used where its bound holds, and nothing that is returned depends on it."""
 
+import warnings
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.exceptions import ConvergenceWarning
 
-from dgmm import GaussianMixture, native
+from dgmm import DegenerateWarning, GaussianMixture, em, native
 from dgmm.covariance import STRUCTURES
 from dgmm.kernel import Away, Form, Given, e_step
 from dgmm.mixture import Frame, Mixture
-from dgmm.native import KERNELS, compiled
+from dgmm.native import KERNELS, Kernel, compiled
 from dgmm.sweep import Block
 
 kernels = pytest.mark.parametrize(
@@ -82,6 +87,84 @@ def test_the_bound_holds(
     largest = np.abs(expected.sums).max()
     if bound < 1e-3:
         np.testing.assert_allclose(found.sums, expected.sums, rtol=0, atol=bound * largest)
+
+
+def problem(name: str, rng: np.random.Generator) -> tuple[np.ndarray, Mixture]:
+    """Narrow components far from the centre, wide beside narrow, turned, and rows elsewhere.
+
+    Raises ``LinAlgError`` for conditions beyond what doubles invert.
+    """
+    dims, count, n = rng.integers(1, 9), rng.integers(1, 5), rng.integers(20, 400)
+    means = rng.normal(size=(count, dims)) * 10.0 ** rng.uniform(-1, 4, size=(count, 1))
+    spreads = 10.0 ** rng.uniform(-3, 2, size=(count, dims))
+    turns = np.linalg.qr(rng.normal(size=(count, dims, dims)))[0]
+    labels = rng.integers(count, size=n)
+    white = rng.standard_t(3, size=(n, dims)) * spreads[labels]
+    rows = means[labels] + np.einsum("nij,nj->ni", turns[labels], white)
+    precisions = np.einsum("kij,kj,klj->kil", turns, spreads**-2.0, turns)
+    precisions = (precisions + precisions.swapaxes(1, 2)) / 2
+    shaped = {
+        "full": precisions,
+        "tied": precisions[0],
+        "diag": np.diagonal(precisions, axis1=1, axis2=2),
+        "spherical": np.trace(precisions, axis1=1, axis2=2) / dims,
+    }[name]
+    elsewhere = rng.choice([0.0, 0.3, 3.0]) * spreads * rng.normal(size=(count, dims))
+    weights = rng.dirichlet(np.ones(count))
+    return rows, Mixture.of(STRUCTURES[name], weights, means + elsewhere, shaped)
+
+
+@kernels
+@every_structure
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_the_bound_holds_wherever_components_and_rows_are(
+    kernel: str, name: str, seed: int
+) -> None:
+    """The bound of a sweep is the larger of what is expected before it and of what it found."""
+    rng, chosen = np.random.default_rng(seed), KERNELS[kernel]
+    for _ in range(20):  # of which a few may be in single precision
+        with suppress(np.linalg.LinAlgError):
+            rows, mixture = problem(name, rng)
+            assert_bound_holds(chosen, kernel, rows, mixture)
+
+
+def assert_bound_holds(chosen: Kernel, kernel: str, rows: np.ndarray, mixture: Mixture) -> None:
+    (n, dims), total = rows.shape, rows.T @ rows
+    spread = float(np.sqrt(np.mean(np.sum(rows**2, axis=1))))
+    frame, reg = Frame(np.zeros(dims), np.ones(dims)), np.zeros(dims)
+    setting = em.Setting(mixture.structure, frame, reg, float(n), total, spread, kernel, "auto")
+    before = setting.single_bound(mixture)
+    exact, single = (Form.of(mixture, reg, spread, chosen.centres, each) for each in (False, True))
+    if before == np.inf or (exact.centred and not chosen.centres):
+        return  # then it is not asked for
+    (expected,) = chosen.e_step(Block(0, rows), Given(frame, (exact,))).parts
+    (found,) = chosen.e_step(Block(0, rows), Given(frame, (single,))).parts
+    bound = max(before, setting.single_error(found, mixture))
+    bound += 2 * em.SINGLE * abs(expected.objective + exact.common_sum(total)) / n
+    assert abs(found.objective - expected.objective) / n < bound
+
+
+@kernels
+@pytest.mark.parametrize(("name", "far"), [("diag", 1e4), ("spherical", 3e4), ("full", 1e4)])
+def test_a_row_far_away_does_not_break_the_bound(
+    kernel: str, name: str, far: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trace falls by no more than the bound, and ends where double precision does."""
+    monkeypatch.setenv("DGMM_KERNEL", kernel)
+    rng = np.random.default_rng(0)
+    rows = np.vstack([rng.normal(size=(3000, 2)), [[far, far]]])
+    options = {"covariance_type": name, "strategy": "em", "tol": 1e-8, "max_iter": 200}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DegenerateWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        auto, exact = (
+            GaussianMixture(3, random_state=0, precision=each, **options).fit(rows)
+            for each in ("auto", "float64")
+        )
+    steps = np.diff([*auto.lower_bounds_, auto.lower_bound_])
+    assert steps.min() > -2 * auto.fit_info_["single_bound"] - 1e-9
+    assert auto.lower_bound_ == pytest.approx(exact.lower_bound_, abs=1e-5)
 
 
 def fitted(rows: Any, **more: Any) -> GaussianMixture:

@@ -4,6 +4,7 @@ import json
 import shutil
 import warnings
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ from test_strategies import overlapping
 from dgmm import (
     CheckpointError,
     DataError,
+    DegenerateWarning,
     GaussianMixture,
     MixtureSearch,
     UsageError,
+    em,
     load,
     select,
     storage,
@@ -256,6 +259,60 @@ def test_candidates_of_another_kind_are_errors(
     storage.create(str(newest), FORMAT, arrays, header)
     with suppress(CheckpointError):
         assert select(rows[:2000], [1, 2], random_state=0, checkpoint=place).best_score_ == right
+
+
+@pytest.mark.parametrize("to", [0.1, 1.0])
+@pytest.mark.parametrize("kind", ["diag", "full"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_component_on_ties_does_not_win(to: float, kind: str, seed: int) -> None:
+    """Rows measured to 0.1 or to 1: the likelihood of a component on one value has no bound."""
+    rng = np.random.default_rng(seed)
+    groups = np.repeat([[2.0, 55.0], [4.3, 80.0]], [100, 170], axis=0)
+    rows = np.round((groups + rng.normal(size=groups.shape) * [0.3, 6.0]) / to) * to
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        search = select(rows, range(1, 7), kind, random_state=seed)
+    assert search.best_estimator_.fit_info_["collapsed"] == []
+    best = search.results_[search.best_index_]
+    assert best["singular"] == []
+    sound = [each["bic"] for each in search.results_ if not each["singular"]]
+    assert best["bic"] == min(sound)
+    ranks = search.cv_results_["rank_test_score"]
+    marked = [bool(each["singular"]) for each in search.results_]
+    assert ranks[search.best_index_] == 1
+    assert all(
+        ranks[i] > ranks[j]
+        for i, one in enumerate(marked)
+        for j, other in enumerate(marked)
+        if one and not other
+    )
+
+
+def test_a_start_that_ends_singular_does_not_win_a_fit() -> None:
+    """Of several starts, too: one with a component on equal rows is likelier, and not better."""
+    rng = np.random.default_rng(0)
+    rows = np.vstack([rng.normal(size=(300, 2)), rng.normal(size=(300, 2)) + 6, np.ones((9, 2))])
+    walks = []
+    for means in ([[0.0, 0.0], [6.0, 6.0]], [[3.0, 3.0], [1.0, 1.0]]):
+        precisions = np.array([np.eye(2), np.eye(2) * (1e4 if means[0][0] else 1.0)])
+        model = GaussianMixture(
+            2, means_init=means, weights_init=[0.5, 0.5], precisions_init=precisions, tol=1e-9
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            *_, last = model.fit_passes(rows)
+        walks += last.walks
+    sound, singular = walks
+    assert em.singular(singular.best, singular.setting) == (1,)
+    assert em.best_of([sound, replace(singular, trial=None)]) is sound
+
+
+def test_if_all_are_singular_one_of_them_is_chosen() -> None:
+    rows = np.repeat(np.arange(6.0).reshape(3, 2), 50, axis=0)
+    with pytest.warns(DegenerateWarning):
+        search = select(rows, [2, 3], random_state=0)
+    assert all(each["singular"] for each in search.results_)
+    assert search.best_index_ in (0, 1)
 
 
 @pytest.mark.parametrize("seed", [1, 13, 21, 37, 46])
