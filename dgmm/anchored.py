@@ -114,7 +114,7 @@ class Anchored(Walk):
                 break
             walk = replace(walk, leash=_tighter(walk.leash))
         else:
-            return Squarem.after(walk, self.lengths)
+            return walk.ended(False) if walk.spent else Squarem.after(walk, self.lengths)
         better = walk.rejected == self.rejected
         slowed = reached.gain / self.hope if better and self.hope > 0 else 0.0
         likely = reached.left / max(1 - slowed, STEADY)

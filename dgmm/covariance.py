@@ -50,6 +50,10 @@ FLOOR: Final = 1e-15
 ROUNDING: Final = float(np.finfo(np.float64).eps)
 
 
+EXACT: Final = 1e-8
+"""How far covariances and factors in a file may be apart: rounding may be 1e-16 / sqrt(FLOOR)."""
+
+
 class Structure(ABC):
     """How the covariances of K components are tied down.  Use ``STRUCTURES[name]``."""
 
@@ -213,6 +217,20 @@ class Structure(ABC):
         Raises ``numpy.linalg.LinAlgError`` unless every one is symmetric positive definite.
         """
 
+    @abstractmethod
+    def factors_of_covariances(self, covariances: Array) -> Array:
+        """The precision factors of given ``covariances``, however small, without any FLOOR.
+
+        Raises ``numpy.linalg.LinAlgError`` unless every one is symmetric positive definite.
+        """
+
+    @abstractmethod
+    def check(self, covariances: Array, factors: Array, spread: Array) -> None:
+        """Raise ``LinAlgError`` unless ``factors`` are those of ``covariances``, but for rounding.
+
+        ``spread`` (D,) is the standard deviation of each feature of the data.
+        """
+
 
 def _upper(dims: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """The index pairs i <= j in the order of the full structure's features."""
@@ -287,10 +305,50 @@ def _from_log_cholesky(factors: Array, coordinates: Array) -> Array:
     return roots @ roots.swapaxes(1, 2)
 
 
+def _check_symmetric(matrix: Array) -> None:
+    if not np.allclose(matrix, matrix.T, rtol=1e-7, atol=1e-12 * np.abs(matrix).max()):
+        raise np.linalg.LinAlgError("the matrix is not symmetric")
+
+
+def _factor_of_matrix(covariance: Array) -> Array:
+    """The precision factor of one (D, D) covariance, at whatever scale."""
+    _check_symmetric(covariance)
+    variances = np.diagonal(covariance)
+    if not variances.min() > 0:
+        raise np.linalg.LinAlgError("a variance is not positive")
+    scale = np.exp2(np.round(np.log2(variances) / 2))
+    factor = dtrtri(np.linalg.cholesky(covariance / scale[:, None] / scale), lower=1)[0].T
+    return np.ascontiguousarray(factor / scale[:, None])
+
+
+def _check_matrix(covariance: Array, factor: Array, spread: Array) -> None:
+    """Raise ``LinAlgError`` unless ``factor`` is that of ``covariance``, both (D, D).
+
+    C' S C is the identity, or C'^-1 C^-1 is S, as far as rounding lets them: it moves the first by
+    the condition number of S, which may be 1 / FLOOR, and the second by the root of that, relative
+    to the largest variance in units of the ``spread``.
+    """
+    diagonal = np.diagonal(factor)
+    if np.tril(factor, -1).any() or not diagonal.min() > 0:
+        raise np.linalg.LinAlgError("a factor is not upper triangular with a positive diagonal")
+    variances = np.diagonal(covariance)
+    if not variances.min() > 0:
+        raise np.linalg.LinAlgError("a variance is not positive")
+    scaled = covariance / spread[:, None] / spread
+    size = EXACT * np.diagonal(scaled).max()
+    if not np.abs(scaled - scaled.T).max() <= size:
+        raise np.linalg.LinAlgError("a covariance is not symmetric")
+    white = factor * spread[:, None]
+    if np.abs(white.T @ scaled @ white - np.eye(len(white))).max() <= 100 * EXACT:
+        return
+    root = dtrtri(white)[0]
+    if not np.abs(root.T @ root - scaled).max() <= size:
+        raise np.linalg.LinAlgError("the factors don't invert the covariances")
+
+
 def _factors_of_matrix(precision: Array) -> tuple[Array, Array]:
     """The covariance and the precision factor of one (D, D) precision."""
-    if not np.allclose(precision, precision.T, rtol=1e-7, atol=1e-12 * np.abs(precision).max()):
-        raise np.linalg.LinAlgError("the matrix is not symmetric")
+    _check_symmetric(precision)
     # Reversing rows and columns turns the lower Cholesky factor into the upper one.
     factor = np.linalg.cholesky(precision[::-1, ::-1])[::-1, ::-1]
     inverse = solve_triangular(factor, np.eye(len(factor)), check_finite=False)
@@ -385,6 +443,13 @@ class Full(Structure):
     def factors_of(self, precisions: Array) -> tuple[Array, Array]:
         covariances, factors = zip(*map(_factors_of_matrix, precisions), strict=True)
         return np.stack(covariances), np.stack(factors)
+
+    def factors_of_covariances(self, covariances: Array) -> Array:
+        return np.stack([_factor_of_matrix(each) for each in covariances])
+
+    def check(self, covariances: Array, factors: Array, spread: Array) -> None:
+        for pair in zip(covariances, factors, strict=True):
+            _check_matrix(*pair, spread)
 
 
 class Tied(Structure):
@@ -488,6 +553,12 @@ class Tied(Structure):
     def factors_of(self, precisions: Array) -> tuple[Array, Array]:
         return _factors_of_matrix(precisions)
 
+    def factors_of_covariances(self, covariances: Array) -> Array:
+        return _factor_of_matrix(covariances)
+
+    def check(self, covariances: Array, factors: Array, spread: Array) -> None:
+        _check_matrix(covariances, factors, spread)
+
 
 def _raise_variances(variances: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
     raised = np.maximum(variances, FLOOR)
@@ -499,6 +570,19 @@ def _factors_of_variances(precisions: Array) -> tuple[Array, Array]:
     if not np.all(precisions > 0):
         raise np.linalg.LinAlgError("a precision is not positive")
     return 1.0 / precisions, np.sqrt(precisions)
+
+
+def _factors_from_variances(variances: Array) -> Array:
+    if not np.all(variances > 0):
+        raise np.linalg.LinAlgError("a variance is not positive")
+    return 1.0 / np.sqrt(variances)
+
+
+def _check_variances(variances: Array, factors: Array) -> None:
+    if not (variances.min() > 0 and factors.min() > 0):
+        raise np.linalg.LinAlgError("a variance or a factor is not positive")
+    if not np.abs(factors * variances * factors - 1).max() <= EXACT:
+        raise np.linalg.LinAlgError("the factors don't invert the covariances")
 
 
 class Diagonal(Structure):
@@ -582,6 +666,12 @@ class Diagonal(Structure):
 
     def factors_of(self, precisions: Array) -> tuple[Array, Array]:
         return _factors_of_variances(precisions)
+
+    def factors_of_covariances(self, covariances: Array) -> Array:
+        return _factors_from_variances(covariances)
+
+    def check(self, covariances: Array, factors: Array, spread: Array) -> None:
+        _check_variances(covariances, factors)
 
 
 class Spherical(Structure):
@@ -667,6 +757,12 @@ class Spherical(Structure):
 
     def factors_of(self, precisions: Array) -> tuple[Array, Array]:
         return _factors_of_variances(precisions)
+
+    def factors_of_covariances(self, covariances: Array) -> Array:
+        return _factors_from_variances(covariances)
+
+    def check(self, covariances: Array, factors: Array, spread: Array) -> None:
+        _check_variances(covariances, factors)
 
 
 STRUCTURES: Final[dict[str, Structure]] = {

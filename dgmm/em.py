@@ -15,10 +15,12 @@ judged between the starts of two iterations.  So ``trace`` and the number of ite
 scikit-learn's; what differs is that the last mixture gets a sweep of its own too, and thus its own
 objective.
 
-**Precision.**  Where the kernel's bound shows single precision to be good enough, iterations use it
-until one changes the objective by less than ``tol`` or than the bound explains; then, and in the
-last three of ``max_iter``, all is double.  Two sweeps of the textbook's walk at least are, so the
-last M-step has double statistics, and the last objective is as exact as if all had been double.
+**Precision.**  Where the kernel's bound shows single precision to be good enough, iterations use
+it until one changes the objective by little more than the bound explains; then, and in the last
+three of ``max_iter``, all is double.  Where the change of an iteration is below ``tol``, the
+textbook's walk takes its last sweep again in double, and where that can't be told from what the
+bound explains, the one before, too: so it stops after as many iterations as if all had been double,
+the last M-step has double statistics, and the last objective is as exact.
 
 A component whose weight falls below rounding of the total **vanishes**: its weight becomes 0, and
 its mean and covariance stay as they were.  A component whose covariance loses its rank is
@@ -546,28 +548,69 @@ class Walk(ABC):
 
 @dataclass(frozen=True)
 class Textbook(Walk):
-    """EM, until an iteration changes the objective by less than ``stop.tol``."""
+    """EM, until an iteration changes the objective by less than ``stop.tol``.
+
+    Attributes
+    ----------
+    before : float or None
+        The objective at the start of the last iteration of a walk that led to the start.
+    exact : bool
+        Whether the last objective in ``trace`` is in double precision.
+    again : bool
+        Whether the next sweep is of ``state``'s mixture once more, in double precision.
+    repeated : int
+        The sweeps that were made again.
+    """
+
+    before: float | None = None
+    exact: bool = True
+    again: bool = False
+    repeated: int = 0
 
     @classmethod
-    def of(cls, setting: Setting, start: Mixture, stop: Stop) -> Self:
+    def of(cls, setting: Setting, start: Mixture, stop: Stop, before: float | None = None) -> Self:
         """The walk that begins at ``start``."""
-        return cls(setting, stop, None).trying(Trial(start), far=stop.max_iter > 3)
+        walk = cls(setting, stop, None, before=before)
+        return walk.trying(Trial(start), far=stop.max_iter > 3)
 
     def advance(self, found: State) -> "Textbook":
-        walk = replace(self.told(found, mapped=True), state=found)
+        known = replace(self, state=None) if self.again else self
+        exact = self.exact if known.state is None else not known.state.bound
+        walk = replace(known.told(found, mapped=True), state=found, exact=exact, again=False)
         if self._settled or walk.spent:
             return walk.ended(converged=self._settled)
-        far = walk.change > max(self.stop.tol, 2 * found.bound)
-        return walk.trying(m_step(found.statistics, self.setting, found.mixture), far)
+        change, tol = abs(walk.change), self.stop.tol
+        unseen = 2 * walk.bound if found.bound or not exact else 0.0
+        if tol > 0 and change - unseen < tol and not self.again:
+            if change + unseen >= tol and unseen and self.state is not None:
+                return replace(self._repeating(2), doubles=walk.doubles)
+            if found.bound:
+                return walk._repeating(1)
+        trial = m_step(found.statistics, self.setting, found.mixture)
+        return walk.trying(trial, far=change > 2 * unseen)
+
+    def _repeating(self, sweeps: int) -> "Textbook":
+        """With ``state``'s mixture on trial again, in double, in place of so many ``sweeps``."""
+        found = self.best
+        trial = Trial(found.mixture, found.vanished, found.collapsed)
+        walk = replace(self, again=True, repeated=self.repeated + sweeps)
+        return walk.trying(trial, far=False)
+
+    @property
+    def change(self) -> float:
+        if self.trace or self.before is None:
+            return super().change
+        return self.best.objective - self.before
+
+    @property
+    def singles(self) -> int:
+        return super().singles + self.repeated
 
     @property
     def _settled(self) -> bool:
-        """Whether the last iteration met the stop rule, as far as rounding lets one see that."""
-        if not self.trace:
-            return False
-        tol = self.stop.tol
-        seen = self.doubles > 1 or (self.doubles == 1 and 20 * self.bound < tol)
-        return seen and abs(self.change) < tol
+        """Whether the last iteration met the stop rule, as double precision sees it."""
+        seen = self.state is not None and not self.state.bound
+        return seen and abs(self.change) < self.stop.tol
 
 
 def best_of(walks: Sequence[Walk]) -> Walk:

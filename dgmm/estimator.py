@@ -7,12 +7,13 @@ blocks.
 
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
+from copy import copy
+from dataclasses import dataclass, replace
 from os import PathLike
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import dask.array as da
 import numpy as np
@@ -59,11 +60,54 @@ frame: a DataArray of xarray, a DataFrame of Dask."""
 STORED = (str, PathLike, da.Array, zarr.Array, zarr.Group, np.memmap, np.ma.MaskedArray, Dataset)
 
 
+@dataclass(frozen=True)
+class Task:
+    """What is to be fitted to what: checked, as far as that needs no pass.
+
+    Attributes
+    ----------
+    dataset : Dataset
+    request : Request
+    names : (D,) or None
+        What the features are called.
+    """
+
+    dataset: Dataset
+    request: Request
+    names: NDArray[Any] | None
+
+
+def _parameter(name: str, of: Callable[[Mixture], Array], told: str) -> Any:
+    """An attribute that shows a part of ``mixture_``, which is all that there is to be changed."""
+
+    def get(self: "GaussianMixture") -> Array:
+        if "mixture_" not in vars(self):
+            kind = type(self).__name__
+            raise AttributeError(f"{kind!r} object has no attribute {name!r}: it is not fitted yet")
+        return _read_only(of(self.mixture_))
+
+    def refuse(self: "GaussianMixture", *_: Any) -> None:
+        raise AttributeError(
+            f"{name} shows a part of the fitted mixture and can't be set: the rest would not "
+            "follow. GaussianMixture.from_parameters(weights, means, covariances) makes a model of "
+            "other parameters, and with warm_start=True a fit goes on from there"
+        )
+
+    return property(get, refuse, refuse, told)
+
+
+def _read_only(array: Array) -> Array:
+    """The same numbers, not to be written to."""
+    seen = array.view()
+    seen.flags.writeable = False
+    return seen
+
+
 class GaussianMixture(DensityMixin, BaseEstimator):
     """A mixture of normal distributions, fitted by EM to data of any size.
 
     Parameters and attributes are those of ``sklearn.mixture.GaussianMixture`` with the same
-    meaning, but for what is said here.
+    meaning, but for what is said here.  A fit succeeds, or leaves the model as it was.
 
     Parameters
     ----------
@@ -87,6 +131,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         as in scikit-learn.  By default it is 1e-6 of each feature's variance (of most rows, where
         a few far away decide the variance), so that units don't matter.
     max_iter : int, default=100
+        0 gives the start itself, and its objective.
     n_init : int, default=1
         Starts, of which the best is kept.  They share every reading of the data, or compete on
         samples, and there, where that is cheap, up to four do in any case.
@@ -124,7 +169,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     weights_ : (K,)
     means_ : (K, D)
     covariances_, precisions_, precisions_cholesky_ : in the shape of the covariances
-        (K, D, D) full, (D, D) tied, (K, D) diag, (K,) spherical.
+        (K, D, D) full, (D, D) tied, (K, D) diag, (K,) spherical.  All of these show parts of
+        ``mixture_`` and are read-only; ``from_parameters`` makes a model of given ones.
     converged_ : bool
     n_iter_ : int
         Iterations of the best start: passes over all rows, but for the first two.
@@ -135,8 +181,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         is at most ``fit_info_["single_bound"]``) not less than any of ``lower_bounds_``.
     n_features_in_ : int
         D.
+    feature_names_in_ : (D,)
+        Where the rows fitted to had names for all features, texts.
     summary_ : Summary
-        The statistics of all rows seen, for ``partial_fit``.
+        The statistics of all rows seen, for ``partial_fit``; of a model of given parameters there
+        are none.
     mixture_ : Mixture
         The parameters as one value, with ``marginal`` and ``conditional``.
     plan_ : Plan
@@ -208,11 +257,98 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.checkpoint = checkpoint
         self.resume = resume
 
+    weights_ = _parameter("weights_", lambda own: own.weights, "The components' weights, (K,).")
+    means_ = _parameter("means_", lambda own: own.means, "The components' means, (K, D).")
+    covariances_ = _parameter(
+        "covariances_", lambda own: own.covariances, "The covariances, in the structure's shape."
+    )
+    precisions_cholesky_ = _parameter(
+        "precisions_cholesky_", lambda own: own.factors, "C with precision C C', upper triangular."
+    )
+    precisions_ = _parameter(
+        "precisions_", lambda own: own.structure.precisions(own.factors), "The inverse covariances."
+    )
+
+    @classmethod
+    def from_parameters(
+        cls,
+        weights: ArrayLike,
+        means: ArrayLike,
+        covariances: ArrayLike | None = None,
+        *,
+        precisions: ArrayLike | None = None,
+        covariance_type: str = "full",
+        **params: Any,
+    ) -> Self:
+        """A fitted model of given parameters.
+
+        It predicts, scores, draws samples and is saved as any other; with ``warm_start=True`` a fit
+        begins there.  It has seen no rows: it has no ``summary_``, and its ``lower_bound_`` is
+        minus infinity.
+
+        Parameters
+        ----------
+        weights : (K,)
+            They sum to 1.
+        means : (K, D)
+            The components' means.
+        covariances, precisions : in the shape of the covariances
+            One of the two: (K, D, D) full, (D, D) tied, (K, D) diag, (K,) spherical.
+        covariance_type : str, default="full"
+            As in the constructor.
+        **params
+            Any other parameters of the model.
+
+        Raises
+        ------
+        UsageError
+            If they are no parameters of a mixture.
+
+        Examples
+        --------
+        >>> from dgmm import GaussianMixture
+        >>> model = GaussianMixture.from_parameters(
+        ...     [0.5, 0.5], [[0.0], [9.0]], [[1.0], [4.0]], covariance_type="diag"
+        ... )
+        >>> model.predict([[1.0], [8.0]])
+        array([0, 1])
+        """
+        structure = _choose("covariance_type", covariance_type, STRUCTURES)
+        if (covariances is None) == (precisions is None):
+            raise UsageError("give either covariances or precisions, one of the two")
+        shape = np.shape(means)
+        if len(shape) != 2 or 0 in shape:
+            raise UsageError(f"means must have shape (components, features), not {shape}")
+        of, given = (
+            ("covariances", covariances) if precisions is None else ("precisions", precisions)
+        )
+        matrices = _numbers(of, given, structure.shape(*shape))
+        own_weights = _numbers("weights", weights, shape[:1])
+        _check_weights("weights", own_weights)
+        try:
+            make = Mixture.of_covariances if precisions is None else Mixture.of
+            own_means = _numbers("means", means, shape)
+            mixture = make(structure, own_weights / own_weights.sum(), own_means, matrices)
+        except np.linalg.LinAlgError as error:
+            raise UsageError(f"{of} must be symmetric positive definite: {error}") from error
+        model = cls(shape[0], covariance_type=covariance_type, **params)
+        model._become(
+            mixture_=mixture,
+            converged_=False,
+            n_iter_=0,
+            lower_bounds_=[],
+            lower_bound_=-np.inf,
+            fit_info_={"strategy": "given", "vanished": [], "collapsed": []},
+            n_features_in_=mixture.dims,
+        )
+        return model
+
     def fit(self, X: Data, y: None = None, sample_weight: Data = None) -> Self:
         """Fit to rows ``X`` (N, D), weighted by ``sample_weight`` (N,) if given.
 
         Raises ``UsageError`` and ``DataError`` (both ``ValueError``) for parameters and data that
-        can't be used, and ``PlanError`` if the fit would not fit in memory.
+        can't be used, and ``PlanError`` if the fit would not fit in memory.  Whatever is raised,
+        the model is as it was before.
         """
         for progress in self.fit_passes(X, sample_weight):
             if self.verbose:
@@ -233,10 +369,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     ) -> Iterator[Progress]:
         """Fit, yielding after every pass over the data; when exhausted, this is fitted.
 
-        ``client`` is the cluster to use, else the active one, else this process; ``meter`` counts
-        the rows swept, also within a pass; ``planned`` is what ``plan`` gave, if it was asked.
+        Until then, and for good if it never is, this is what it was before.  ``client`` is the
+        cluster to use, else the active one, else this process; ``meter`` counts the rows swept,
+        also within a pass; ``planned`` is what ``plan`` gave, if it was asked.
         """
-        dataset, request = self._prepare(X, sample_weight)
+        task = self._prepare(X, sample_weight)
+        dataset, request = task.dataset, task.request
         client = client or engine.active_client()
         if planned is None:
             planned = self._planned(dataset, request, client)
@@ -252,8 +390,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 if kept is not None and (resumed is None or progress.passes > resumed.passes):
                     kept.save(progress, request.random)
                 yield progress
-            self._keep(progress, planned, time.perf_counter() - began)
-        self._warn(max(walk.fell for walk in progress.walks))
+        fitted = self._found(progress, planned, time.perf_counter() - began, task.names)
+        self._warn(fitted, max(walk.fell for walk in progress.walks))
+        self._become(**fitted)
 
     def partial_fit(self, X: Data, y: None = None, sample_weight: Data = None) -> Self:
         """Learn from more rows: a step of incremental EM, in one pass over them.
@@ -268,7 +407,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         """
         if not hasattr(self, "mixture_"):
             return self.fit(X, sample_weight=sample_weight)
-        return self.update(self._summary + self.summarize(X, sample_weight))
+        return self.update(self._seen() + self.summarize(X, sample_weight))
 
     def summarize(self, X: Data, sample_weight: Data = None, sweep: Sweep | None = None) -> Summary:
         """The statistics of rows ``X`` under the fitted mixture, in one pass; nothing is fitted.
@@ -280,7 +419,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         check_is_fitted(self)
         dataset = self._dataset(X, sample_weight)
         sweep = sweep or engine.over(dataset, threads=self._threads)
-        return self._summary.summarize(sweep, self.mixture_, native.chosen())
+        return self._seen().summarize(sweep, self.mixture_, native.chosen())
 
     def update(self, summary: Summary) -> Self:
         """Take the M-step from a ``summary``, which becomes ``summary_``.
@@ -290,7 +429,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         changed.
         """
         check_is_fitted(self)
-        own = self._summary
+        own = self._seen()
         if not isinstance(summary, Summary):
             raise UsageError(f"update wants a Summary, not {type(summary).__name__}")
         if why := own.differs(summary):
@@ -309,12 +448,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             before, after = (summary.bound(each) for each in (self.mixture_, trial.mixture))
         if not np.isfinite(after):
             raise DataError("these rows and those before have no finite likelihood; rescale them")
-        self.lower_bounds_, self.lower_bound_ = [before], after
-        self._adopt(trial.mixture)
-        self.summary_ = summary
-        self.n_iter_: int = self.n_iter_ + 1
-        self.converged_ = False
-        self.fit_info_: dict[str, Any] = {
+        fit_info = {
             "strategy": "incremental",
             "rows": summary.rows,
             "weight": summary.weight,
@@ -327,21 +461,33 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 summary.sums[:, 0] * (summary.rows / summary.weight),
             ),
         }
-        self._warn_of_degenerate(stacklevel=3)
+        names = getattr(self, "feature_names_in_", None)
+        self._warn_of_degenerate(fit_info, names, stacklevel=3)
+        self._become(
+            mixture_=trial.mixture,
+            summary_=summary,
+            lower_bounds_=[before],
+            lower_bound_=after,
+            n_iter_=self.n_iter_ + 1,
+            converged_=False,
+            fit_info_=fit_info,
+        )
         return self
 
-    @property
-    def _summary(self) -> Summary:
+    def _seen(self) -> Summary:
         """``summary_``, which there must be."""
         if not hasattr(self, "summary_"):
-            raise UsageError("this model was saved without the statistics of its rows; fit it anew")
+            raise UsageError(
+                "this model was saved without the statistics of its rows, or made of given "
+                "parameters; fit it first (with warm_start=True the fit begins here)"
+            )
         return self.summary_
 
     def plan(self, X: Data, sample_weight: Data = None, client: Client | None = None) -> Plan:
         """What ``fit`` would need for ``X``, worked out without fitting."""
-        dataset, request = self._prepare(X, sample_weight)
+        task = self._prepare(X, sample_weight)
         client = client or engine.active_client()
-        return self._planned(dataset, request, client)
+        return self._planned(task.dataset, task.request, client)
 
     def _planned(self, dataset: Dataset, request: Request, client: Client | None) -> Plan:
         kept = self.checkpoint is not None
@@ -352,8 +498,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
         ``memory`` is what a worker's container has, if that is settled.
         """
-        dataset, request = self._prepare(X, sample_weight)
-        return pods(dataset, request, workers, threads, self.memory, self.cache)
+        task = self._prepare(X, sample_weight)
+        return pods(task.dataset, task.request, workers, threads, self.memory, self.cache)
 
     def _checkpoint(self, dataset: Dataset, request: Request, **other: Any) -> Checkpoint | None:
         """Where passes are kept, if anywhere; empty if the fit shall not go on from there.
@@ -375,17 +521,25 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     def _threads(self) -> int | None:
         return CPU_COUNT if self.n_jobs == -1 else self.n_jobs
 
-    def _prepare(self, X: Data, sample_weight: Data) -> tuple[Dataset, Request]:
-        """What is to be fitted to what, both checked as far as that needs no pass."""
+    def _prepare(self, X: Data, sample_weight: Data) -> Task:
+        """What is to be fitted to what; nothing of this changes."""
         request = self._request()
-        dataset = self._dataset(X, sample_weight, reset=True)
-        return dataset, self._start_from(request, dataset)
+        seen = copy(self)  # which is told what the rows are like, as scikit-learn has it
+        seen.__dict__.pop("feature_names_in_", None)
+        dataset = seen._dataset(X, sample_weight, reset=True)
+        if dataset.rows < request.components:
+            raise DataError(
+                f"Expected n_samples >= n_components but got n_components = "
+                f"{request.components}, n_samples = {dataset.rows}"
+            )
+        names = vars(seen).get("feature_names_in_")
+        return Task(dataset, self._start_from(request, dataset), names)
 
     def _request(self) -> Request:
         """The parameters, checked."""
         structure = _choose("covariance_type", self.covariance_type, STRUCTURES)
         _choose("init_params", self.init_params, {"auto": None, **METHODS})
-        counts = [("n_components", 1), ("max_iter", 1), ("n_init", 1)]
+        counts = [("n_components", 1), ("max_iter", 0), ("n_init", 1)]
         if self.n_jobs is not None and self.n_jobs != -1:
             counts.append(("n_jobs", 1))
         for name, least in counts:
@@ -423,7 +577,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             ) from error
 
     def _dataset(self, X: Data, sample_weight: Data = None, reset: bool = False) -> Dataset:
-        """Open ``X``, which must have the fitted width unless ``reset``."""
+        """Open ``X``, which must have the fitted width, unless ``reset`` sets that."""
         named = forms.columns(X)
         X = forms.unwrapped(X, self.memory)
         if named is not None:
@@ -441,14 +595,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 ensure_min_features=0,
             )
         dataset = open_dataset(X, sample_weight, memory=self.memory)
-        if reset:
-            self.n_features_in_ = dataset.dims
-            if dataset.rows < self.n_components:
-                raise DataError(
-                    f"Expected n_samples >= n_components but got n_components = "
-                    f"{self.n_components}, n_samples = {dataset.rows}"
-                )
-        elif dataset.dims != self.n_features_in_:
+        if not reset and dataset.dims != self.n_features_in_:
             raise DataError(
                 f"X has {dataset.dims} features, but {type(self).__name__} is expecting "
                 f"{self.n_features_in_} features as input"
@@ -475,96 +622,115 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 n_init=1,
                 weights=fitted.weights,
                 means=fitted.means,
-                precisions=self.precisions_,
+                precisions=fitted.structure.precisions(fitted.factors),
+                before=self.lower_bounds_[-1] if self.lower_bounds_ else None,
             )
         shape = request.structure.shape(components, dims)
         weights = _given("weights_init", self.weights_init, (components,))
         means = _given("means_init", self.means_init, (components, dims))
         precisions = _given("precisions_init", self.precisions_init, shape)
-        if weights is not None and (weights.min() < 0 or not np.isclose(weights.sum(), 1.0)):
-            raise UsageError(
-                f"weights_init must be at least 0 and sum to 1; they sum to {weights.sum():.6g}"
-            )
+        if weights is not None:
+            _check_weights("weights_init", weights)
         if precisions is not None:  # refused now, not after the first pass
             uniform, zeros = np.full(components, 1 / components), np.zeros((components, dims))
             given_mixture(request.structure, uniform, zeros, precisions)
         return replace(request, weights=weights, means=means, precisions=precisions)
 
-    def _keep(self, progress: Progress, planned: Plan, seconds: float) -> None:
+    def _found(
+        self, progress: Progress, planned: Plan, seconds: float, names: NDArray[Any] | None
+    ) -> dict[str, Any]:
+        """The attributes of the fitted model, by name."""
         walk, found = progress.best, progress.found
         best = walk.best
         bare = em.bare(best.statistics, walk.setting, best.mixture)
         rivals = em.Rivals.of(best, walk.setting)
-        self._adopt(progress.mixture)
-        self.summary_ = Summary.of(best, walk.setting)
-        self.converged_ = walk.converged
-        self.n_iter_ = len(walk.trace)
-        self.lower_bounds_ = list(walk.trace)
-        self.lower_bound_ = best.objective
-        self.plan_ = planned
-        self.fit_info_ = {
-            "strategy": self.strategy,
-            "rows": found.rows,
-            "weight": found.weight,
-            "passes": progress.passes,
-            "sample_passes": progress.nearby / (found.rows * best.mixture.components),
-            "starts": walk.starts,
-            "optima": walk.optima,
-            "rejected": walk.rejected,
-            "stopped_by": walk.reason,
-            "estimated_gap": walk.gap if np.isfinite(walk.gap) else None,
-            "resolution": best.mixture.free_parameters / (2 * found.weighted),
-            "seconds": seconds,
-            "score": best.score,
-            "objective": best.objective,
-            "engine": planned.engine,
-            "cached": planned.cached,
-            "kernel": native.described(progress.setting.kernel),
-            "single_passes": walk.singles,
-            "single_bound": walk.bound,
-            "vanished": list(best.vanished),
-            **_collapsed(
-                em.singular(best, walk.setting),
-                bare,
-                best.statistics.sums[:, 0] * (found.weighted / found.weight),
-                (found.sample, progress.mixture),
-            ),
-            "rivalled": {"components": list(rivals.components), "features": list(rivals.features)},
-            "reg_covar": (walk.setting.reg * walk.setting.frame.scale**2).tolist(),
+        return {
+            "mixture_": progress.mixture,
+            "summary_": Summary.of(best, walk.setting),
+            "converged_": walk.converged,
+            "n_iter_": len(walk.trace),
+            "lower_bounds_": list(walk.trace),
+            "lower_bound_": best.objective,
+            "plan_": planned,
+            "n_features_in_": best.mixture.dims,
+            "feature_names_in_": names,
+            "fit_info_": {
+                "strategy": self.strategy,
+                "rows": found.rows,
+                "weight": found.weight,
+                "passes": progress.passes,
+                "sample_passes": progress.nearby / (found.rows * best.mixture.components),
+                "starts": walk.starts,
+                "optima": walk.optima,
+                "rejected": walk.rejected,
+                "stopped_by": walk.reason,
+                "estimated_gap": walk.gap if np.isfinite(walk.gap) else None,
+                "resolution": best.mixture.free_parameters / (2 * found.weighted),
+                "seconds": seconds,
+                "score": best.score,
+                "objective": best.objective,
+                "engine": planned.engine,
+                "cached": planned.cached,
+                "kernel": native.described(progress.setting.kernel),
+                "single_passes": walk.singles,
+                "single_bound": walk.bound,
+                "vanished": list(best.vanished),
+                **_collapsed(
+                    em.singular(best, walk.setting),
+                    bare,
+                    best.statistics.sums[:, 0] * (found.weighted / found.weight),
+                    (found.sample, progress.mixture),
+                ),
+                "rivalled": {
+                    "components": list(rivals.components),
+                    "features": list(rivals.features),
+                },
+                "reg_covar": (walk.setting.reg * walk.setting.frame.scale**2).tolist(),
+            },
         }
 
-    def _adopt(self, mixture: Mixture) -> None:
-        self.mixture_ = mixture
-        self.weights_ = mixture.weights
-        self.means_ = mixture.means
-        self.covariances_ = mixture.covariances
-        self.precisions_cholesky_ = mixture.factors
-        self.precisions_ = mixture.structure.precisions(mixture.factors)
+    def _become(self, **fitted: Any) -> None:
+        """Take on these attributes; ``feature_names_in_`` of None is none.
 
-    def _warn_of_degenerate(self, stacklevel: int) -> None:
-        vanished: list[int] = self.fit_info_["vanished"]
-        names = getattr(self, "feature_names_in_", None)
-        said = [Collapse.of(each).said(names) for each in self.fit_info_["collapses"]]
+        It is one step, so whatever interrupts it finds the old model whole, or the new one.
+        """
+        if "mixture_" in fitted:
+            fitted["mixture_"] = _frozen(fitted["mixture_"])
+        state = {**vars(self), **fitted}
+        if state.get("feature_names_in_") is None:
+            state.pop("feature_names_in_", None)
+        self.__dict__ = state
+
+    def _warn_of_degenerate(
+        self, fit_info: dict[str, Any], names: NDArray[Any] | None, stacklevel: int
+    ) -> None:
+        vanished: list[int] = fit_info["vanished"]
+        called = None if names is None else [str(each) for each in names]
+        said = [Collapse.of(each).said(called) for each in fit_info["collapses"]]
         if vanished:
             have = "have" if len(vanished) > 1 else "has"
             said.append(
                 f"{component_names(vanished)} {have} lost all weight; mean and covariance are the "
                 "last it had. Fit fewer components"
             )
-        rivals = self.fit_info_.get("rivalled", {"components": [], "features": []})
+        rivals = fit_info.get("rivalled", {"components": [], "features": []})
         if rivals["components"]:
             given = "its default" if self.reg_covar is None else f"{self.reg_covar:g}"
             said.append(
                 f"reg_covar ({given}) makes a tenth or more of the variance of "
-                f"{column_names(tuple(rivals['features']), names)} in "
+                f"{column_names(tuple(rivals['features']), called)} in "
                 f"{component_names(rivals['components'])}: these are narrower than it is good for. "
                 "Give a smaller reg_covar"
             )
         for each in said:
             warnings.warn(each, DegenerateWarning, stacklevel=stacklevel)
 
-    def _warn(self, fell: float) -> None:
-        self._warn_of_degenerate(stacklevel=5)
+    def _warn(self, fitted: dict[str, Any], fell: float) -> None:
+        """Tell what is wrong with what was ``fitted``, before it is taken on.
+
+        So where warnings are errors, a fit that warns leaves the model as it was.
+        """
+        self._warn_of_degenerate(fitted["fit_info_"], fitted["feature_names_in_"], stacklevel=5)
         if fell > 0:
             warnings.warn(
                 f"the objective fell by {fell:.3g} in an iteration, more than rounding explains; "
@@ -572,24 +738,14 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 ObjectiveFellWarning,
                 stacklevel=4,
             )
-        if not self.converged_:
+        if not fitted["converged_"] and self.max_iter:
             goal = "resolution" if self.strategy == "auto" and self.tol is None else "tol"
             warnings.warn(
-                f"not converged after {self.n_iter_} iterations: {self._what_is_left()}. "
+                f"not converged after {fitted['n_iter_']} iterations: {_what_is_left(fitted)}. "
                 f"Raise max_iter or {goal}",
                 ConvergenceWarning,
                 stacklevel=4,
             )
-
-    def _what_is_left(self) -> str:
-        gap, resolution = self.fit_info_["estimated_gap"], self.fit_info_["resolution"]
-        if gap is not None:
-            return (
-                f"the objective could still grow by {gap:.2e}, as estimated, "
-                f"{gap / resolution:.2g} of the statistical resolution"
-            )
-        change = self.lower_bound_ - self.lower_bounds_[-1]
-        return f"the last one changed the objective by {change:.3g}"
 
     def predict(self, X: Data) -> Any:
         """The most probable component of each row of ``X``, (N,)."""
@@ -712,16 +868,9 @@ def load(path: str | PathLike[str]) -> GaussianMixture:
     record = header["record"]
     model = GaussianMixture()
     try:
-        if "summary" in header:
-            model.summary_ = Summary.parse(arrays, header)
+        summary = Summary.parse(arrays, header) if "summary" in header else None
         model.set_params(**record["params"])
-        _check_record(record, mixture, model)
-        model.converged_ = record["converged"]
-        model.n_iter_ = record["n_iter"]
-        model.lower_bound_ = record["lower_bound"]
-        model.lower_bounds_ = record["lower_bounds"]
-        model.fit_info_ = record["fit_info"]
-        names = record["feature_names"]
+        _check_record(record, mixture, summary)
     except ModelFileError as error:
         raise ModelFileError(f"{path} is no usable model file: {error}") from error
     except KeyError as error:
@@ -729,25 +878,47 @@ def load(path: str | PathLike[str]) -> GaussianMixture:
     except (ValueError, TypeError, AttributeError) as error:
         raise ModelFileError(f"{path}: the record of the fit can't be used: {error}") from error
     model.set_params(n_components=mixture.components, covariance_type=mixture.structure.name)
-    model.n_features_in_ = mixture.dims
-    if names:
-        model.feature_names_in_ = np.array(names, dtype=object)
-    model._adopt(mixture)
+    names = record["feature_names"]
+    model._become(
+        mixture_=mixture,
+        converged_=record["converged"],
+        n_iter_=record["n_iter"],
+        lower_bound_=record["lower_bound"],
+        lower_bounds_=record["lower_bounds"],
+        fit_info_=record["fit_info"],
+        n_features_in_=mixture.dims,
+        feature_names_in_=np.array(names, dtype=object) if names else None,
+        **({} if summary is None else {"summary_": summary}),
+    )
     return model
 
 
-def _check_record(record: dict[str, Any], mixture: Mixture, model: GaussianMixture) -> None:
+RECORD: Final[dict[str, tuple[type, ...]]] = {
+    "converged": (bool,),
+    "n_iter": (int,),
+    "lower_bound": (float, int),
+    "lower_bounds": (list,),
+    "fit_info": (dict,),
+}
+"""What a model file tells of the fit, and of what type that is."""
+
+
+def _check_record(record: dict[str, Any], mixture: Mixture, summary: Summary | None) -> None:
     """Raise ``ModelFileError`` unless a record has the types and shapes that ``load`` uses."""
-    kinds = {"converged": bool, "n_iter": int, "lower_bounds": list, "fit_info": dict}
-    for name, kind in kinds.items():
-        if type(record[name]) is not kind:
+    for name, kinds in RECORD.items():
+        if type(record[name]) not in kinds:
             raise ModelFileError(
-                f"its record has {record[name]!r:.40} for {name}, which is no {kind.__name__}"
+                f"its record has {record[name]!r:.40} for {name}, which is no {kinds[0].__name__}"
             )
+    if not {type(each) for each in record["lower_bounds"]} <= {float, int}:
+        raise ModelFileError("its record has lower_bounds that are no numbers")
     names = record["feature_names"]
-    if names is not None and (not isinstance(names, list) or len(names) != mixture.dims):
+    if names is not None and (
+        not isinstance(names, list)
+        or len(names) != mixture.dims
+        or not all(isinstance(each, str) for each in names)
+    ):
         raise ModelFileError(f"its record does not name each of the {mixture.dims} features")
-    summary = getattr(model, "summary_", None)
     if summary is not None and (
         summary.structure is not mixture.structure or summary.about.shape != mixture.means.shape
     ):
@@ -773,6 +944,24 @@ def _collapsed(
         seen = Seen(rows, answer(rows, sampled[1], "labels"))
     why = collapses(bare.mixture, collapsed, counts, seen)
     return {"collapsed": collapsed, "collapses": [each.record() for each in why]}
+
+
+def _frozen(mixture: Mixture) -> Mixture:
+    """The same mixture, in arrays that can't be written to: its parts belong together."""
+    parts = (mixture.weights, mixture.means, mixture.covariances, mixture.factors)
+    return Mixture(mixture.structure, *map(_read_only, parts))
+
+
+def _what_is_left(fitted: dict[str, Any]) -> str:
+    """What a fit that did not converge was short of."""
+    gap, resolution = fitted["fit_info_"]["estimated_gap"], fitted["fit_info_"]["resolution"]
+    if gap is not None:
+        return (
+            f"the objective could still grow by {gap:.2e}, as estimated, "
+            f"{gap / resolution:.2g} of the statistical resolution"
+        )
+    change = fitted["lower_bound_"] - fitted["lower_bounds_"][-1]
+    return f"the last one changed the objective by {change:.3g}"
 
 
 def describe(progress: Progress) -> str:
@@ -806,10 +995,21 @@ def _choose(name: str, value: Any, family: dict[str, Any]) -> Any:
     return family[value]
 
 
+def _check_weights(name: str, weights: Array) -> None:
+    if weights.min() < 0 or not np.isclose(weights.sum(), 1.0):
+        raise UsageError(
+            f"{name} must be at least 0 and sum to 1; the least is {weights.min():.6g}, and they "
+            f"sum to {weights.sum():.6g}"
+        )
+
+
 def _given(name: str, value: ArrayLike | None, shape: tuple[int, ...]) -> Array | None:
-    """Starting values as float64 of the right shape."""
-    if value is None:
-        return None
+    """Starting values as float64 of the right shape, if there are any."""
+    return None if value is None else _numbers(name, value, shape)
+
+
+def _numbers(name: str, value: Any, shape: tuple[int, ...]) -> Array:
+    """Parameters as float64 of the right shape."""
     try:
         array = np.array(value, dtype=np.float64)
     except (ValueError, TypeError) as error:

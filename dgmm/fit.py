@@ -68,6 +68,8 @@ class Request:
     random : RandomState
     weights, means, precisions : (K,), (K, D), ``structure.shape(K, D)``, or None
         Where to start, as far as given.
+    before : float or None
+        The objective at the start of the last iteration of the fit that gave the start, if one did.
     """
 
     structure: Structure
@@ -85,6 +87,7 @@ class Request:
     weights: Array | None = None
     means: Array | None = None
     precisions: Array | None = None
+    before: float | None = None
 
     def question(self, rows: int, dims: int, weighted: bool) -> Question:
         """What the first sweep asks for."""
@@ -212,7 +215,7 @@ def _textbook(
     """EM from each start."""
     stop = Stop(request.max_iter, tol=TOL if request.tol is None else request.tol)
     starts = [_start(found, setting, request) for _ in range(request.n_init)]
-    return [Textbook.of(setting, start, stop) for start in starts]
+    return [Textbook.of(setting, start, stop, request.before) for start in starts]
 
 
 def _auto(found: Survey, setting: Setting, request: Request, samples: Samples | None) -> list[Walk]:

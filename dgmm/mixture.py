@@ -46,10 +46,33 @@ class Mixture:
         covariances, factors = structure.factors_of(precisions)
         return cls(structure, weights, means, covariances, factors)
 
+    @classmethod
+    def of_covariances(
+        cls, structure: Structure, weights: Array, means: Array, covariances: Array
+    ) -> "Mixture":
+        """Build from covariances; raises ``LinAlgError`` unless they are positive definite."""
+        factors = structure.factors_of_covariances(covariances)
+        return cls(structure, weights, means, covariances, factors)
+
     def __repr__(self) -> str:
         return (
             f"<Mixture: {self.components} {self.structure.name} components of {self.dims} features>"
         )
+
+    def check(self) -> None:
+        """Raise ``ValueError`` unless these are the parameters of a mixture, and fit together.
+
+        For what comes of a file; arrays are of the right shapes, and finite.
+        """
+        weights = self.weights
+        if weights.min() < 0 or abs(weights.sum() - 1) > 1e-9:
+            raise ValueError("its weights are not a distribution")
+        with np.errstate(all="ignore"):  # what overflows is refused, too
+            spread = np.sqrt(self.moments()[1])
+            try:
+                self.structure.check(self.covariances, self.factors, spread)
+            except np.linalg.LinAlgError as error:
+                raise ValueError(f"its covariances are impossible: {error}") from error
 
     @property
     def components(self) -> int:

@@ -249,7 +249,7 @@ fitting_options = _as_one(
         help="auto: stop when the estimated gain left is below this fraction of p / (2 N), what N "
         "rows can tell about p parameters.",
     ),
-    click.option("--max-iter", type=click.IntRange(min=1), default=100, show_default=True),
+    click.option("--max-iter", type=click.IntRange(min=0), default=100, show_default=True),
     click.option(
         "--reg-covar",
         type=click.FloatRange(min=0),

@@ -1,42 +1,48 @@
 """``MixtureSearch`` and ``select``: the best of many mixtures, in the passes of about one fit."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 from distributed import Client
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, DensityMixin, MetaEstimatorMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
 from dgmm import engine
+from dgmm.covariance import Array
 from dgmm.dataset import Dataset
 from dgmm.errors import UsageError
-from dgmm.estimator import Data, GaussianMixture
+from dgmm.estimator import Data, GaussianMixture, Task
 from dgmm.fit import Progress, Request
 from dgmm.plan import Plan
 from dgmm.seeding import sample_seed
 from dgmm.selection import CRITERIA, Candidate, Standings
 from dgmm.selection import select as run
 
+SIZES: Final = tuple(range(1, 11))
+"""How many components are tried unless told."""
 
-class MixtureSearch(MetaEstimatorMixin, BaseEstimator):
+
+class MixtureSearch(MetaEstimatorMixin, DensityMixin, BaseEstimator):
     """Fit mixtures of several sizes and structures side by side, and keep the best.
 
     All candidates share every pass over the data, and those that can't win any more leave early
-    (``dgmm.selection``).  Afterwards it is used like ``sklearn.model_selection.GridSearchCV``.
+    (``dgmm.selection``).  Afterwards it is used like ``sklearn.model_selection.GridSearchCV``.  A
+    fit succeeds, or leaves the search as it was.
 
     Parameters
     ----------
     estimator : GaussianMixture, optional
         Whose other parameters all candidates have.  Its checkpoint is one of the whole search.
-    n_components : int or iterable of int, default=range(1, 11)
-    covariance_type : str or iterable of str, default="full"
+    n_components : int or collection of int, default=(1, 2, ..., 10)
+    covariance_type : str or collection of str, default="full"
     criterion : {"bic", "aic", "icl", "heldout"}, default="bic"
-        What is minimised; "heldout" is minus the mean log-likelihood of one row in ten, which is
-        not fitted to.
+        What is minimised; "heldout" is minus the mean log-likelihood of one row in ten, and of one
+        at least, which is not fitted to.
 
     Attributes
     ----------
@@ -53,6 +59,8 @@ class MixtureSearch(MetaEstimatorMixin, BaseEstimator):
         for those that stayed).
     cv_results_ : dict
         The same as scikit-learn's searches have it.
+    n_features_in_, feature_names_in_
+        As in ``GaussianMixture``.
     passes_ : int
         Over all rows.
     """
@@ -61,8 +69,8 @@ class MixtureSearch(MetaEstimatorMixin, BaseEstimator):
         self,
         estimator: GaussianMixture | None = None,
         *,
-        n_components: int | Iterable[int] = range(1, 11),
-        covariance_type: str | Iterable[str] = "full",
+        n_components: int | Collection[int] = SIZES,
+        covariance_type: str | Collection[str] = "full",
         criterion: str = "bic",
     ) -> None:
         self.estimator = estimator
@@ -92,7 +100,8 @@ class MixtureSearch(MetaEstimatorMixin, BaseEstimator):
             named = ", ".join(map(repr, CRITERIA))
             raise UsageError(f"criterion must be one of {named}, not {self.criterion!r}")
         models = self._models()
-        dataset, requests = _prepared(models, X, sample_weight)
+        first, requests = _prepared(models, X, sample_weight)
+        dataset = first.dataset
         client = client or engine.active_client()
         template = self._template
         planned = planned or _planned(template, dataset, requests, client)
@@ -120,14 +129,14 @@ class MixtureSearch(MetaEstimatorMixin, BaseEstimator):
                 if kept is not None and (resumed is None or last.passes > resumed.passes):
                     kept.save(last, requests[0].random)
                 yield last
-        self._keep(last, models, planned, time.perf_counter() - began)
-        self.best_estimator_._warn(max(walk.fell for walk in last.best.walks))
+        self._keep(last, models, planned, time.perf_counter() - began, first.names)
 
     def plan(self, X: Data, sample_weight: Data = None, client: Client | None = None) -> Plan:
         """What ``fit`` would need for ``X``, worked out without fitting."""
         models = self._models()
-        dataset, requests = _prepared(models, X, sample_weight)
-        return _planned(self._template, dataset, requests, client or engine.active_client())
+        first, requests = _prepared(models, X, sample_weight)
+        client = client or engine.active_client()
+        return _planned(self._template, first.dataset, requests, client)
 
     @property
     def _template(self) -> GaussianMixture:
@@ -135,10 +144,9 @@ class MixtureSearch(MetaEstimatorMixin, BaseEstimator):
 
     def _models(self) -> list[GaussianMixture]:
         """The candidates, not yet fitted."""
-        kinds = self.covariance_type
-        kinds = [kinds] if isinstance(kinds, str) else list(kinds)
-        counts = self.n_components
-        counts = [counts] if isinstance(counts, int | np.integer) else list(counts)
+        kinds, counts = self.covariance_type, self.n_components
+        kinds = [kinds] if isinstance(kinds, str) else _each("covariance_type", kinds)
+        counts = [counts] if isinstance(counts, int | np.integer) else _each("n_components", counts)
         if not kinds or not counts:
             raise UsageError("there is nothing to choose from: no n_components or covariance_type")
         template = clone(self._template).set_params(checkpoint=None)  # that is the search's
@@ -149,34 +157,43 @@ class MixtureSearch(MetaEstimatorMixin, BaseEstimator):
         ]
 
     def _keep(
-        self, last: Standings, models: list[GaussianMixture], planned: Plan, seconds: float
+        self,
+        last: Standings,
+        models: list[GaussianMixture],
+        planned: Plan,
+        seconds: float,
+        names: NDArray[Any] | None,
     ) -> None:
-        self.best_index_ = last.candidates.index(last.best)
-        best, model = last.best, models[self.best_index_]
+        """Take on what was chosen, in one step; see ``GaussianMixture``."""
+        best, index = last.best, last.candidates.index(last.best)
         progress = Progress(last.passes, last.found, best.setting, best.walks, last.nearby)
-        model._keep(progress, planned, seconds)
-        if hasattr(models[0], "feature_names_in_"):  # only that one saw the names
-            model.feature_names_in_ = models[0].feature_names_in_
-        self.best_estimator_ = model
-        self.best_params_ = {
-            "n_components": model.n_components,
-            "covariance_type": model.covariance_type,
-        }
-        self.best_score_ = -best.value
-        self.passes_ = last.passes
-        self.results_ = [_record(each, self.criterion) for each in last.candidates]
-        self.n_features_in_ = model.n_features_in_
+        model = models[index]
+        fitted = model._found(progress, planned, seconds, names)
+        model._warn(fitted, max(walk.fell for walk in best.walks))
+        model._become(**fitted)
+        results = [_record(each, self.criterion) for each in last.candidates]
+        params = {name: results[index][name] for name in ("n_components", "covariance_type")}
         values = np.array([each.value for each in last.candidates])
-        singular = np.array([bool(each["singular"]) for each in self.results_])
-        self.cv_results_ = {
-            "params": [
-                {name: record[name] for name in self.best_params_} for record in self.results_
-            ],
-            "param_n_components": np.array([each["n_components"] for each in self.results_]),
-            "param_covariance_type": np.array([each["covariance_type"] for each in self.results_]),
-            "mean_test_score": -values,
-            "rank_test_score": np.lexsort((values, singular)).argsort() + 1,
+        singular = np.array([bool(each["singular"]) for each in results])
+        chosen: dict[str, Any] = {
+            "best_index_": index,
+            "best_estimator_": model,
+            "best_params_": params,
+            "best_score_": -best.value,
+            "passes_": last.passes,
+            "results_": results,
+            "n_features_in_": model.n_features_in_,
+            "cv_results_": {
+                "params": [{name: record[name] for name in params} for record in results],
+                "param_n_components": np.array([each["n_components"] for each in results]),
+                "param_covariance_type": np.array([each["covariance_type"] for each in results]),
+                "mean_test_score": -values,
+                "rank_test_score": np.lexsort((values, singular)).argsort() + 1,
+            },
         }
+        state = {name: own for name, own in vars(self).items() if name != "feature_names_in_"}
+        named = {} if names is None else {"feature_names_in_": names}
+        self.__dict__ = {**state, **chosen, **named}
 
     def predict(self, X: Data) -> Any:
         """The most probable component of each row under the best mixture, (N,)."""
@@ -190,9 +207,25 @@ class MixtureSearch(MetaEstimatorMixin, BaseEstimator):
         """The log-density of each row under the best mixture, (N,), in nats."""
         return self._best.score_samples(X)
 
-    def score(self, X: Data, y: None = None) -> float:
-        """The mean log-likelihood of rows under the best mixture, in nats."""
-        return self._best.score(X)
+    def score(self, X: Data, y: None = None, sample_weight: Data = None) -> float:
+        """The mean log-likelihood of rows under the best mixture, in nats, weighted if asked."""
+        return self._best.score(X, sample_weight=sample_weight)
+
+    def bic(self, X: Data, sample_weight: Data = None) -> float:
+        """The Bayesian information criterion of the best mixture for ``X``; lower is better."""
+        return self._best.bic(X, sample_weight)
+
+    def aic(self, X: Data, sample_weight: Data = None) -> float:
+        """Akaike's information criterion of the best mixture for ``X``; lower is better."""
+        return self._best.aic(X, sample_weight)
+
+    def sample(self, n_samples: int = 1) -> tuple[Array, NDArray[np.int64]]:
+        """Draw rows (n_samples, D) of the best mixture, and their components (n_samples,)."""
+        return self._best.sample(n_samples)
+
+    def fit_predict(self, X: Data, y: None = None, sample_weight: Data = None) -> Any:
+        """Choose a mixture for ``X`` and give the component of each row, (N,)."""
+        return self.fit(X, sample_weight=sample_weight).predict(X)
 
     @property
     def _best(self) -> GaussianMixture:
@@ -202,7 +235,7 @@ class MixtureSearch(MetaEstimatorMixin, BaseEstimator):
 
 def select(
     X: Data,
-    n_components: int | Iterable[int] = range(1, 11),
+    n_components: int | Iterable[int] = SIZES,
     covariance_type: str | Iterable[str] = "full",
     criterion: str = "bic",
     sample_weight: Data = None,
@@ -222,19 +255,32 @@ def select(
     """
     search = MixtureSearch(
         GaussianMixture(**parameters),
-        n_components=n_components,
-        covariance_type=covariance_type,
+        n_components=_several(n_components),
+        covariance_type=_several(covariance_type),
         criterion=criterion,
     )
     return search.fit(X, sample_weight=sample_weight)
 
 
+def _each(name: str, given: Any) -> list[Any]:
+    """The members of a collection; those of an iterator would be there but once."""
+    if isinstance(given, Iterator) or not isinstance(given, Iterable):
+        raise UsageError(f"{name} must be one, or a list or tuple of several, not {given!r:.80}")
+    return list(given)
+
+
+def _several(given: Any) -> Any:
+    """What can be gone through more than once."""
+    return tuple(given) if isinstance(given, Iterator) else given
+
+
 def _prepared(
     models: list[GaussianMixture], X: Data, sample_weight: Data
-) -> tuple[Dataset, list[Request]]:
-    """What is to be fitted to what, both checked as far as that needs no pass."""
-    dataset, first = models[0]._prepare(X, sample_weight)
-    return dataset, [first, *(model._prepare(dataset, None)[1] for model in models[1:])]
+) -> tuple[Task, list[Request]]:
+    """What the first of ``models`` is to be fitted to, and what is to be fitted for each."""
+    first, *others = models
+    task = first._prepare(X, sample_weight)
+    return task, [task.request, *(each._prepare(task.dataset, None).request for each in others)]
 
 
 def _planned(

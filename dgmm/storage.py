@@ -208,10 +208,12 @@ def _mixture(header: dict[str, Any], arrays: Arrays) -> Mixture:
     shape = structure.shape(components, dims)
     shapes = ((components,), means.shape, shape, shape)
     expect(arrays, dict(zip(PARAMETERS, shapes, strict=True)))
-    weights = arrays["weights"]
-    if weights.min() < 0 or abs(weights.sum() - 1) > 1e-9:
-        raise ModelFileError("its weights are not a distribution")
-    return Mixture(structure, *(arrays[name] for name in PARAMETERS))
+    mixture = Mixture(structure, *(arrays[name] for name in PARAMETERS))
+    try:
+        mixture.check()
+    except ValueError as error:
+        raise ModelFileError(str(error)) from error
+    return mixture
 
 
 def _put(url: str, content: memoryview, publish: Callable[[str, str], None], mode: str) -> None:
