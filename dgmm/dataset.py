@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from dgmm.amounts import Amount
 from dgmm.errors import DataError, UsageError
-from dgmm.forms import REAL, declared, unwrapped
+from dgmm.forms import REAL, check_loadable, declared, unwrapped
 from dgmm.places import exists, is_local, place, protocols, zarr_store
 from dgmm.stored import Chunks, check_decoded, of_this_process
 from dgmm.sweep import Block
@@ -246,6 +246,7 @@ def open_source(
         case np.memmap() as array if source := NpySource.behind(array):
             return source
         case other:
+            check_loadable(other, memory)
             return ArraySource.of(other)
 
 

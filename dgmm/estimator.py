@@ -583,6 +583,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         if named is not None:
             validate_data(self, named, reset=reset, skip_check_array=True)
         elif not isinstance(X, STORED):
+            forms.check_loadable(X, self.memory)
             X = validate_data(
                 self,
                 X,
@@ -1011,7 +1012,10 @@ def _given(name: str, value: ArrayLike | None, shape: tuple[int, ...]) -> Array 
 def _numbers(name: str, value: Any, shape: tuple[int, ...]) -> Array:
     """Parameters as float64 of the right shape."""
     try:
-        array = np.array(value, dtype=np.float64)
+        array = np.array(forms.unwrapped(value))
+        if array.dtype.kind == "c":
+            raise UsageError(f"{name} must be real numbers, not {array.dtype}")
+        array = array.astype(np.float64)
     except (ValueError, TypeError) as error:
         raise UsageError(f"{name} must be numbers: {error}") from error
     if array.shape != shape:

@@ -35,16 +35,14 @@ REAL: Final = "biuf"
 def unwrapped(data: Any, memory: Amount = None) -> Any:
     """What of ``data`` is to be opened: the array in a frame of Dask or xarray, or itself.
 
-    Raises ``DataError`` for what holds no rows that can be read right, and ``PlanError`` for what
-    would be loaded but can't be: ``memory`` is what this process may take.
+    Raises ``DataError`` for what holds no rows that can be read right, and ``PlanError`` for a
+    frame that would be loaded but can't be: ``memory`` is what this process may take.
     """
     for name in _names(data):
         if name in FORMS:
             return FORMS[name](data, memory)
     if isinstance(data, list | tuple):
         _refuse_members(data)
-    elif not isinstance(data, np.ndarray | da.Array):
-        _check_room(data, memory)
     return data
 
 
@@ -150,8 +148,12 @@ def _refuse_members(rows: Any) -> None:
                 raise DataError("a list of lazy arrays: give one, dask.array.stack(...)")
 
 
-def _check_room(data: Any, memory: Amount) -> None:
-    """Raise ``PlanError`` if there is no room for an array that is not in memory yet."""
+def check_loadable(data: Any, memory: Amount) -> None:
+    """Raise ``PlanError`` if there is no room for what NumPy would make of ``data``."""
+    if isinstance(data, np.ndarray) or set(_names(data)) & {"pandas.Series", "pandas.Index"}:
+        return  # in memory as it is
+    if "pandas.DataFrame" in _names(data) and len(set(data.dtypes)) < 2:
+        return
     shape = getattr(data, "shape", None)
     if not isinstance(shape, tuple) or not all(isinstance(n, int | np.integer) for n in shape):
         return

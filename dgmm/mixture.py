@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.covariance import STRUCTURES, Array, Structure
+from dgmm.errors import UsageError
 
 LOG_ZERO = -1e300
 """The logarithm of a weight of 0: exp of it is 0, and unlike -inf it survives a matrix product."""
@@ -147,6 +148,8 @@ class Mixture:
         free = np.setdiff1d(np.arange(self.dims), given)
         known = self.marginal(features)
         point = np.asarray(values, dtype=np.float64)
+        if np.ma.isMaskedArray(values) or point.shape != given.shape or np.isnan(point).any():
+            raise UsageError(f"features {list(features)} want a number each, not {values!r}")
         log_joint = np.array(
             [known.log_joint(k, point[:, None])[0] for k in range(self.components)]
         )

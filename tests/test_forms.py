@@ -26,6 +26,7 @@ from dgmm import (
     GaussianMixture,
     MixtureSearch,
     PlanError,
+    UsageError,
     load,
     open_dataset,
 )
@@ -373,6 +374,19 @@ def test_what_is_larger_than_allowed_is_refused_before_it_is_loaded(tmp_path: Pa
             answer(Huge())
 
 
+def test_what_is_read_block_by_block_or_is_in_memory_may_have_any_size(tmp_path: Path) -> None:
+    huge = zarr.create_array(
+        tmp_path / "huge.zarr", shape=(10**9, 1000), chunks=(10**8, 1000), dtype="f8"
+    )
+    for given in (huge, da.zeros((10**9, 1000), chunks=(10**8, 1000))):
+        assert open_dataset(given, missing="fill", memory="1MB").rows == 10**9
+        assert isinstance(GaussianMixture().plan(open_dataset(given, missing="fill")).rows, int)
+    lazy = xr.DataArray(da.zeros((10**9, 3), chunks=(10**8, 3)))
+    assert isinstance(MODEL.predict(lazy), da.Array)
+    for given in (ROWS, pd.DataFrame(ROWS), xr.DataArray(ROWS), ROWS.tolist()):
+        np.testing.assert_array_equal(read(open_dataset(given, memory="1MB")), ROWS)
+
+
 def test_files_of_other_libraries_are_loaded_within_the_memory_allowed(tmp_path: Path) -> None:
     xr.Dataset({"rows": (("row", "feature"), ROWS)}).to_zarr(tmp_path / "rows.zarr", zarr_format=2)
     with h5py.File(tmp_path / "rows.h5", "w") as file:
@@ -381,12 +395,12 @@ def test_files_of_other_libraries_are_loaded_within_the_memory_allowed(tmp_path:
         for given in (
             file["rows"],
             xr.open_zarr(tmp_path / "rows.zarr", chunks=None)["rows"],
-            pd.DataFrame(ROWS),
+            pd.DataFrame({0: ROWS[:, 0], 1: ROWS[:, 1].astype("f4"), 2: ROWS[:, 2]}),
         ):
             # More than nothing is taken already: whatever is to be loaded is too much.
             with pytest.raises(PlanError, match=r"loaded whole, 1\.41 kiB beside"):
                 GaussianMixture(memory="1MB").fit(given)
-            np.testing.assert_array_equal(read(given), ROWS)
+            np.testing.assert_array_equal(read(given), np.asarray(given))
             assert isinstance(MODEL.predict(given), np.ndarray)
 
 
@@ -503,6 +517,31 @@ def test_an_asynchronous_client_and_futures_are_refused_by_name(tmp_path: Path) 
             np.testing.assert_allclose(fitted.means_, MODEL.means_, rtol=1e-9)
 
     asyncio.run(main())
+
+
+# Parameters come in odd forms, too.
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.ma.masked_less(ROWS[:2], 5.0), "means_init must be numbers: masked arrays are not"),
+        ([*np.ma.masked_less(ROWS[:2], 5.0)], "means_init must be numbers: masked arrays are not"),
+        (ROWS[:2] + 0j, "means_init must be real numbers, not complex128"),
+        (dask.delayed(ROWS[:2]), "means_init must be numbers: a Delayed is no array"),
+        ([[1, pd.NA, 2], [1, 2, 3]], "means_init must be numbers"),
+    ],
+    ids=["masked", "masked list", "complex", "delayed", "NA"],
+)
+def test_starting_values_that_would_be_misread_are_refused(values: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        GaussianMixture(2, means_init=values).fit(ROWS)
+
+
+@pytest.mark.parametrize("values", [np.ma.array([1.0, 2.0], mask=[0, 1]), [1.0, np.nan], [1.0]])
+def test_conditions_that_would_be_misread_are_refused(values: Any) -> None:
+    with pytest.raises(UsageError, match=r"features \[0, 2\] want a number each"):
+        MODEL.mixture_.conditional([0, 2], values)
 
 
 # What is said of rows that can't be used.
