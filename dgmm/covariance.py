@@ -152,6 +152,10 @@ class Structure(ABC):
     def coloured(self, factors: Array, white: Array) -> Array:
         """The vectors (K, D) whose ``whitened`` are ``white`` (K, D)."""
 
+    @abstractmethod
+    def whitened_trace(self, factors: Array, covariances: Array, dims: int) -> Array:
+        """The trace of C' S C for each covariance S, (K,) or (1,): D where S has these factors."""
+
     def common(self, factors: Array, x: Array) -> Array | float:
         """What log N(x | k) holds beyond T(x) . eta_k, the same for every k; ``x`` is (D, n)."""
         return 0.0
@@ -193,6 +197,10 @@ class Structure(ABC):
 
         That is the smallest eigenvalue of each covariance relative to diag(``amounts``).
         """
+
+    @abstractmethod
+    def thinnest_loadings(self, covariances: Array, amounts: Array) -> Array:
+        """How much each feature takes part in that direction, (K, D) or (1, D), from 0 to 1."""
 
     @abstractmethod
     def rescale(self, covariances: Array, factors: Array, scale: Array) -> tuple[Array, Array]:
@@ -277,6 +285,13 @@ def _least_eigenvalue(covariances: Array, amounts: Array) -> Array:
     root = np.sqrt(amounts)
     values = np.linalg.eigvalsh(covariances / root[:, None] / root)
     return values[:, 0].astype(np.float64, copy=False)
+
+
+def _least_eigenvector(covariances: Array, amounts: Array) -> Array:
+    """Its eigenvector's entries (K, D) without signs, over the largest."""
+    root = np.sqrt(amounts)
+    vectors = np.abs(np.linalg.eigh(covariances / root[:, None] / root)[1][:, :, 0])
+    return (vectors / vectors.max(axis=1, keepdims=True)).astype(np.float64, copy=False)
 
 
 def _solve(factors: Array, white: Array) -> Array:
@@ -412,6 +427,9 @@ class Full(Structure):
     def whiten(self, factors: Array, k: int, x: Array) -> Array:
         return factors[k].T @ x
 
+    def whitened_trace(self, factors: Array, covariances: Array, dims: int) -> Array:
+        return np.sum((covariances @ factors) * factors, axis=(1, 2))
+
     def estimate(
         self, counts: Array, means: Array, offsets: Array, second: Array, total: Array | None
     ) -> Array:
@@ -427,6 +445,9 @@ class Full(Structure):
 
     def thinnest(self, covariances: Array, amounts: Array) -> Array:
         return _least_eigenvalue(covariances, amounts)
+
+    def thinnest_loadings(self, covariances: Array, amounts: Array) -> Array:
+        return _least_eigenvector(covariances, amounts)
 
     def rescale(self, covariances: Array, factors: Array, scale: Array) -> tuple[Array, Array]:
         return covariances * scale[:, None] * scale, factors / scale[:, None]
@@ -517,6 +538,9 @@ class Tied(Structure):
         assert total is not None
         return -0.5 * float(np.sum(factors * (total @ factors)))
 
+    def whitened_trace(self, factors: Array, covariances: Array, dims: int) -> Array:
+        return np.sum((covariances @ factors) * factors).reshape(1)
+
     def estimate(
         self, counts: Array, means: Array, offsets: Array, second: Array, total: Array | None
     ) -> Array:
@@ -537,6 +561,9 @@ class Tied(Structure):
 
     def thinnest(self, covariances: Array, amounts: Array) -> Array:
         return _least_eigenvalue(covariances[None], amounts)
+
+    def thinnest_loadings(self, covariances: Array, amounts: Array) -> Array:
+        return _least_eigenvector(covariances[None], amounts)
 
     def rescale(self, covariances: Array, factors: Array, scale: Array) -> tuple[Array, Array]:
         return covariances * scale[:, None] * scale, factors / scale[:, None]
@@ -635,6 +662,9 @@ class Diagonal(Structure):
     def whiten(self, factors: Array, k: int, x: Array) -> Array:
         return factors[k][:, None] * x
 
+    def whitened_trace(self, factors: Array, covariances: Array, dims: int) -> Array:
+        return np.sum(factors * factors * covariances, axis=1)
+
     def estimate(
         self, counts: Array, means: Array, offsets: Array, second: Array, total: Array | None
     ) -> Array:
@@ -651,6 +681,11 @@ class Diagonal(Structure):
 
     def thinnest(self, covariances: Array, amounts: Array) -> Array:
         return (covariances / amounts).min(axis=1)
+
+    def thinnest_loadings(self, covariances: Array, amounts: Array) -> Array:
+        relative = np.maximum(covariances / amounts, 0.0)
+        least = relative.min(axis=1, keepdims=True)
+        return (least + 1.0) / (relative + 1.0)  # what ``amounts`` add hides smaller differences
 
     def rescale(self, covariances: Array, factors: Array, scale: Array) -> tuple[Array, Array]:
         return covariances * scale * scale, factors / scale
@@ -725,6 +760,9 @@ class Spherical(Structure):
     def whiten(self, factors: Array, k: int, x: Array) -> Array:
         return factors[k] * x
 
+    def whitened_trace(self, factors: Array, covariances: Array, dims: int) -> Array:
+        return dims * factors * factors * covariances
+
     def estimate(
         self, counts: Array, means: Array, offsets: Array, second: Array, total: Array | None
     ) -> Array:
@@ -742,6 +780,9 @@ class Spherical(Structure):
 
     def thinnest(self, covariances: Array, amounts: Array) -> Array:
         return covariances / amounts.mean()
+
+    def thinnest_loadings(self, covariances: Array, amounts: Array) -> Array:
+        return np.ones((1, len(amounts)))
 
     def rescale(self, covariances: Array, factors: Array, scale: Array) -> tuple[Array, Array]:
         return covariances * scale[0] * scale[0], factors / scale[0]

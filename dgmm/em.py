@@ -410,12 +410,11 @@ class Rivals:
         rivals = {*thin(state.statistics, setting, mixture, RIVAL)} - {*singular(state, setting)}
         if not rivals:
             return cls((), ())
-        root = np.sqrt(np.maximum(reg, FLOOR))
         raw = _maximum_likelihood(state.statistics, setting, mixture).covariances
-        dense = mixture.structure.dense(raw, mixture.components, mixture.dims)
-        vectors = np.linalg.eigh(dense[sorted(rivals)] / root[:, None] / root)[1][:, :, 0]
-        large = np.abs(vectors) > LOADING * np.abs(vectors).max(axis=1, keepdims=True)
-        return cls(tuple(sorted(rivals)), numbers(large.any(axis=0)))
+        loadings = mixture.structure.thinnest_loadings(raw, np.maximum(reg, FLOOR))
+        loadings = np.broadcast_to(loadings, mixture.means.shape)[sorted(rivals)]
+        named = np.flatnonzero((loadings > LOADING).any(axis=0))
+        return cls(tuple(sorted(rivals)), tuple(named.tolist()))
 
 
 def numbers(flags: np.ndarray) -> tuple[int, ...]:

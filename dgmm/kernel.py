@@ -74,13 +74,10 @@ class Away:
     def found(cls, mixture: Mixture, covariances: Array, offsets: Array) -> "Away":
         """Of rows of these ``covariances`` about means (K, D) that are ``offsets`` from mu."""
         structure, components, dims = mixture.structure, mixture.components, mixture.dims
-        dense = structure.dense(covariances, components, dims)
-        dense = dense + offsets[:, :, None] * offsets[:, None, :]
-        precisions = structure.dense(structure.precisions(mixture.factors), components, dims)
-        return cls(
-            np.maximum(np.diagonal(dense, axis1=1, axis2=2), 0.0),
-            np.maximum(np.einsum("kij,kij->k", precisions, dense), 0.0),
-        )
+        squares = structure.variances(covariances, components, dims) + offsets**2
+        lengths = structure.whitened_trace(mixture.factors, covariances, dims)
+        moved = np.sum(structure.whitened(mixture.factors, offsets) ** 2, axis=1)
+        return cls(np.maximum(squares, 0.0), np.maximum(lengths + moved, 0.0))
 
 
 def product_noise(mixture: Mixture, away: Away, unit: float, spread: float = 0.0) -> Array:
