@@ -18,13 +18,16 @@ from zarr.abc.store import RangeByteRequest, SuffixByteRequest
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
-from dgmm.errors import DataError
+from dgmm.errors import DataError, DgmmError, passing
 
 Place = tuple[int, ...]
 """Where a chunk or a shard stands in its grid; or its shape."""
 
 Stored = NDArray[np.bool_] | None
 """Which chunks a shard has; None for a chunk that is no shard."""
+
+GONE: Final = (404, 410)
+"""What a server answers if there is nothing."""
 
 SHARDING: Final = "sharding_indexed"
 
@@ -135,7 +138,13 @@ class Chunks:
     def check_all(self) -> None:
         """Raise ``DataError`` unless all chunks are stored."""
         units = list(product(*self._grid))
-        lost = self._lost(units, sync(self._there(units)))
+        try:
+            there = sync(self._there(units))
+        except DgmmError:
+            raise
+        except Exception as error:  # each store has errors of its own
+            raise DataError(f"{self._name} can't be reached: {error}") from error
+        lost = self._lost(units, there)
         if lost is None:
             return
         raise DataError(
@@ -209,7 +218,9 @@ class Chunks:
                 return stored is not None, stored
             try:
                 return await self._array.store.getsize(key) > 0, None
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                if passing(error) or getattr(error.__cause__, "status", GONE[0]) not in GONE:
+                    raise  # so fsspec tells whatever goes wrong over HTTP
                 return False, None
 
         found = await asyncio.gather(*map(look, units))

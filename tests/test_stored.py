@@ -280,6 +280,14 @@ class Bare(http.server.SimpleHTTPRequestHandler):
     def list_directory(self, path: Any) -> None:
         self.send_error(404)
 
+    def translate_path(self, path: str) -> str:
+        return super().translate_path(path.removeprefix("/closed"))
+
+    def send_head(self) -> Any:
+        if self.path.startswith("/closed/") and "/c/1/" in self.path:
+            return self.send_error(403)
+        return super().send_head()
+
     def log_message(self, *_: Any) -> None:
         pass
 
@@ -328,6 +336,15 @@ def test_what_a_store_that_lists_nothing_does_not_hold_is_told(tmp_path: Path, b
     with pytest.raises(DataError, match="without arrays, or in a store that does not list them"):
         open_dataset(f"{bare}/group.zarr")
     np.testing.assert_array_equal(read(f"{bare}/group.zarr/rows"), ROWS)
+
+
+def test_a_store_that_does_not_answer_for_a_chunk_has_not_lost_it(
+    tmp_path: Path, bare: str
+) -> None:
+    put(tmp_path / "rows.zarr")
+
+    with pytest.raises(DataError, match=r"rows\.zarr can't be reached: .*c/1/0"):
+        open_dataset(f"{bare}/closed/rows.zarr")
 
 
 # Local names that look like chains of protocols.
