@@ -82,6 +82,7 @@ def _data_array(data: Any, memory: Amount) -> Any:
 def _dask_frame(data: Any, memory: Amount) -> da.Array:
     """Of dask.dataframe: its partitions are counted first, which reads little of some files."""
     check_synchronous()
+    data = _numeric(data)
     try:
         lengths = data.map_partitions(len, enforce_metadata=False).compute()
         # By the identity, so that the columns of each are those declared, in that order.
@@ -95,6 +96,26 @@ def _dask_frame(data: Any, memory: Amount) -> da.Array:
             f"the rows of a Dask {type(data).__name__} could not be counted: "
             f"{type(error).__name__}: {error}"
         ) from error
+
+
+def _numeric(frame: Any) -> Any:
+    """The same with plain columns: pandas' own numbers become float64, as in scikit-learn."""
+    if frame.ndim == 2:
+        names, dtypes = list(frame.columns), list(frame.dtypes)
+    else:
+        names, dtypes = [frame.name], [frame.dtype]
+    wrong = [
+        f"{name} ({dtype})"
+        for name, dtype in zip(names, dtypes, strict=True)
+        if dtype.kind not in REAL
+    ]
+    if wrong:
+        raise DataError(
+            f"columns must be real numbers: {', '.join(wrong[:10])} of a Dask "
+            f"{type(frame).__name__} can't be used; leave them out, or make numbers of them"
+        )
+    plain = all(isinstance(dtype, np.dtype) for dtype in dtypes)
+    return frame if plain else frame.astype("float64")
 
 
 def _same(frame: Any) -> Any:

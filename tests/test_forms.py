@@ -426,11 +426,13 @@ NO_ROWS: dict[str, tuple[Any, str]] = {
         pd.DataFrame({"a": pd.array([1, pd.NA], dtype="Int64"), "b": [1.0, 2.0]}),
         r"real numbers.*dtype object.*astype\('float64'\)",
     ),
-    "nullable Dask frame": (
-        dd.from_pandas(
-            pd.DataFrame({"a": pd.array([1, 2], dtype="Int64"), "b": [1.0, 2.0]}), npartitions=1
-        ),
-        r"real numbers.*dtype object.*astype\('float64'\)",
+    "Dask frame of texts": (
+        dd.from_pandas(pd.DataFrame({"a": [1.0, 2.0], "b": ["x", "y"]}), npartitions=1),
+        r"columns must be real numbers: b \(\S+\) of a Dask DataFrame",
+    ),
+    "Dask series of dates": (
+        dd.from_pandas(pd.Series(pd.date_range("2020", periods=60), name="t"), npartitions=1),
+        r"columns must be real numbers: t \(datetime64.*\) of a Dask Series",
     ),
     "pd.NA in a list": ([[1.0, pd.NA], [2.0, 3.0]], r"real numbers.*dtype object"),
     "Dask array of sparse chunks": (
@@ -459,7 +461,13 @@ def test_nullable_columns_are_read_and_what_they_lack_is_named() -> None:
     model = GaussianMixture(2, random_state=0).fit(frame)
     assert model.means_.tobytes() == MODEL.means_.tobytes()
 
+    lazy = dd.from_pandas(frame, npartitions=3)
+    np.testing.assert_array_equal(read(lazy), ROWS)
+    np.testing.assert_array_equal(read(ROWS, lazy["a"] + 9), ROWS[:, 0] + 9)
+
     frame.loc[[7, 9], "b"] = pd.NA
+    with pytest.raises(DataError, match=r"nan at row 7, column 1; .*: 2 of 60"):
+        model.fit(dd.from_pandas(frame, npartitions=3))
     with pytest.raises(DataError, match=r"nan at row 7, column 1; .*: 2 of 60"):
         model.fit(frame)
     weights = pd.Series(WEIGHTS, dtype="Float64")
