@@ -192,8 +192,8 @@ class DaskSource(Source):
     copies = 3  # the result, and what its graph needs on the way: a guess
 
     def __init__(self, array: da.Array, name: str) -> None:
-        if array.ndim > 1:
-            array = array.rechunk({axis: -1 for axis in range(1, array.ndim)})
+        if array.ndim == 2 and array.numblocks[1] > 1:
+            array = array.rechunk({1: -1})
         self.name = name
         self.shape, self.dtype = array.shape, array.dtype
         self.array = array

@@ -195,10 +195,10 @@ def declared(array: da.Array, name: str) -> da.Array:
             f"{name} has chunks of {kind.__module__}.{kind.__name__}, which are not supported; "
             "make NumPy arrays of them first, by map_blocks"
         )
+    if array.ndim not in (1, 2) or array.dtype.kind not in REAL:
+        return array  # for the door to refuse, uncounted
     if any(math.isnan(size) for sizes in array.chunks for size in sizes):
         array = _counted(array, name)
-    if not array.ndim:
-        return array  # for the door to refuse
     axes = tuple(range(array.ndim))
     return da.blockwise(  # which is how map_blocks does it, but for what it tells of each chunk
         _checked,
@@ -238,6 +238,8 @@ def _checked(
     declared: np.dtype[Any],
 ) -> NDArray[Any]:
     """The chunk at ``place`` of an array as a plain one, if it is what was declared of it."""
+    if isinstance(chunk, list | tuple):
+        _refuse_members(chunk)
     try:
         plain = np.asarray(chunk)
     except (TypeError, ValueError, RuntimeError):  # by which libraries refuse that

@@ -65,6 +65,9 @@ MASKED: dict[str, Callable[[np.ndarray], Any]] = {
     "Dask, one chunk undeclared": lambda rows: da.concatenate(
         [da.from_array(rows[:30]), da.from_array(rows[30:]).map_blocks(masked, meta=rows[:0])]
     ),
+    "Dask, undeclared lists": lambda rows: da.from_array(rows, chunks=20).map_blocks(
+        lambda chunk: list(masked(chunk)), dtype="f8", meta=rows[:0]
+    ),
     "list": lambda rows: list(masked(rows)),
     "tuple": lambda rows: tuple(masked(rows)),
     "list with a masked number": lambda rows: (
@@ -199,6 +202,26 @@ def test_chunks_of_unknown_sizes_must_be_as_wide_as_declared_and_stay_as_they_we
     )
     with pytest.raises(DataError, match=r"shape \(19, 3\).*shape \(20, 3\)"):
         GaussianMixture().fit(lazy)
+
+
+def uncountable(chunk: np.ndarray) -> np.ndarray:
+    raise AssertionError("counted")
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (ROWS.astype(object), r"real numbers.*dtype object"),
+        (ROWS + 1j, "Complex data not supported"),
+        (ROWS[:, :, None], "rows must be 2-D"),
+    ],
+    ids=["objects", "complex", "3-D"],
+)
+def test_what_can_not_be_rows_is_told_before_it_is_counted(rows: Any, message: str) -> None:
+    unknown = da.from_array(rows, chunks=20)[da.ones(60, chunks=20) > 0]
+    lazy = unknown.map_blocks(uncountable, dtype=rows.dtype, meta=rows[:0])
+    with pytest.raises(DataError, match=message):
+        open_dataset(lazy)
 
 
 def test_rows_that_can_not_be_counted_are_named() -> None:
