@@ -6,7 +6,8 @@ It is only a cache: losing it costs a read, never a result.
 import os
 import threading
 import time
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from dgmm.dataset import Dataset
 from dgmm.sweep import Block
@@ -33,12 +34,14 @@ class Cache:
         with self._lock:
             return sum(block.nbytes for block in self._blocks.values())
 
-    def block(self, dataset: Dataset, index: int) -> Block:
-        """Block ``index``: what is kept, else read, and kept if it fits."""
+    def block(
+        self, dataset: Dataset, index: int, pause: Callable[[float], Any] = time.sleep
+    ) -> Block:
+        """Block ``index``: what is kept, else read, and kept if it fits; see ``Dataset.block``."""
         self.used = time.monotonic()
         if kept := self._blocks.get(index):
             return kept
-        block = dataset.block(index)
+        block = dataset.block(index, pause)
         with self._lock:
             if block.nbytes <= self.room and index not in self._blocks:
                 self.room -= block.nbytes

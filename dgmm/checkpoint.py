@@ -42,7 +42,7 @@ from dgmm import native, places, storage
 from dgmm.codec import Known, decode, encode
 from dgmm.dataset import Dataset
 from dgmm.em import Setting, Walk
-from dgmm.errors import CheckpointError, DataError, ModelFileError
+from dgmm.errors import CheckpointError, DataError, ModelFileError, passing
 from dgmm.fit import Request
 from dgmm.ladder import Samples
 from dgmm.selection import Candidate
@@ -131,6 +131,16 @@ class Checkpoint:
         self._newest = 0
         self._damaged: set[int] = set()
 
+    def prepare(self) -> None:
+        """Have a place for it, where files can be made, before there is anything to lose."""
+        try:
+            places.make_directory(self._url)
+        except DataError as error:
+            raise CheckpointError(
+                f"there can be no checkpoint at {self._url}: {error.__cause__ or error}. Name a "
+                "directory, or a URL, where this process may make files, and that has room"
+            ) from error
+
     def resume(self) -> "Saved | None":
         """Where the fit stopped; None if it has not begun.
 
@@ -150,6 +160,8 @@ class Checkpoint:
             try:
                 arrays, header = self._read(number)
             except CheckpointError as error:
+                if passing(error):  # it could not be read, whole or not
+                    raise
                 log.warning("a checkpoint is skipped: %s", error)
                 self._damaged.add(number)  # it stays until there is a better one
                 continue

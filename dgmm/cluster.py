@@ -12,36 +12,43 @@ any may take it: a block that is not there is read again.
 the connection is lost, the sweep is begun again when they are back, ``ATTEMPTS`` times at most,
 with keys never used before.  Workers that don't answer while nothing gets done are dropped, so
 their tasks go to others.  Nothing of an abandoned sweep gets into another's result.
+
+A worker that can't read where others can (its mount is gone, it has no credentials) fails fastest,
+and so would get the tasks.  Where one could not, all are asked for the same block; those that fail
+are left out, and the sweep is begun again without them.  If none can, the first error is told.
 """
 
 import logging
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from threading import Event
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 import numpy as np
 from dask.delayed import delayed
-from distributed import Client, KilledWorker
+from distributed import Client, KilledWorker, get_worker, wait
 from distributed.protocol.pickle import dumps
 
 from dgmm.cache import Cache, cache_for, forget
 from dgmm.dataset import DaskSource, Dataset, Source
-from dgmm.errors import BlockError, LostError
+from dgmm.errors import BlockError, LostError, elsewhere
 from dgmm.statistics import Mergeable
 from dgmm.sweep import Block, tree_sum
 from dgmm.threads import Meter, apply, block_name, one_blas_thread, rows_between
 from dgmm.workers import (
+    ANSWER_SECONDS,
     LOST,
     UNANSWERED,
     ask_workers,
     check_alike,
     check_open,
     connect,
+    failed_on,
     lost,
     standing_aside,
     wait_for_threads,
@@ -61,9 +68,13 @@ TASK_BYTES: Final = 256 << 20
 """The most one task reads, so that a lost one costs seconds."""
 
 RETRIES: Final = 2
+"""How often Dask runs a failed task again, but for those that read stored rows (``_unable``)."""
 
 ATTEMPTS: Final = 5
 """How often a sweep is begun before the cluster is given up."""
+
+ASKED_SECONDS: Final = 5
+"""How long a worker asks a store again that is asked whether it can read at all."""
 
 RETURN_SECONDS: Final = 300
 """How long to wait for a lost scheduler to come back."""
@@ -74,7 +85,7 @@ class Cluster:
     """Sweeps with the workers of a Dask cluster.
 
     ``client`` is replaced if it can't be saved; ``address`` is its scheduler's, once it was used;
-    ``alike`` are the workers found fit to serve.
+    ``alike`` are the workers found fit to serve; ``left_out`` those that can't do what others can.
     """
 
     dataset: Dataset
@@ -84,6 +95,7 @@ class Cluster:
     token: str = field(init=False)
     address: str = ""
     alike: frozenset[str] = frozenset()
+    left_out: frozenset[str] = frozenset()
     own: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
@@ -113,7 +125,69 @@ class Cluster:
                 log.warning("%s: begun again, %d of %d", error, attempt, ATTEMPTS)
                 self.meter.add(counted - self.meter.rows)
                 self._find_again(self.address)
+            except BlockError as error:
+                self._leave_out(self._unable(error, fn, given), error)
+                log.warning("%s: begun again, %d of %d", error, attempt, ATTEMPTS)
+                self.meter.add(counted - self.meter.rows)
         return self._sweep(fn, given)
+
+    def _unable(
+        self, error: BlockError, fn: Callable[[Block, G], T], given: G
+    ) -> dict[str, BaseException]:
+        """The workers that can't do what one of them could not, and why, if others can.
+
+        Raises ``error`` if none can, or if it is no worker's fault.
+        """
+        if error.worker is None:
+            raise error
+        if error.block is None:
+            return {error.worker: error}
+        hasty = replace(
+            self.dataset.patience, seconds=min(ASKED_SECONDS, self.dataset.patience.seconds)
+        )
+        dataset = replace(self.dataset, patience=hasty)
+        token = uuid4().hex
+        job = self.client.submit(
+            _same, (dataset, fn, given, self.token, 0), key=(f"dgmm-given-{token}", 0), priority=20
+        )
+        asked = {
+            worker: self.client.submit(
+                _run,
+                job,
+                error.block,
+                error.block + 1,
+                key=(f"dgmm-asked-{token}", number),
+                workers=[worker],
+                priority=20,
+            )
+            for number, worker in enumerate(self._able(worker_threads(self.client)))
+        }
+        with self.client.as_current(), suppress(TimeoutError, *LOST):  # who is silent may be busy
+            wait(list(asked.values()), timeout=self.dataset.patience.seconds + ANSWER_SECONDS)
+        if not any(future.status == "finished" for future in asked.values()):
+            raise error
+        return {w: future.exception() for w, future in asked.items() if future.status == "error"}
+
+    def _leave_out(self, unable: dict[str, BaseException], error: BlockError) -> None:
+        """Give no more tasks to those ``unable``; raises ``error`` if there are no others."""
+        if not set(worker_threads(self.client)) - self.left_out - set(unable):
+            raise error
+        for worker, why in unable.items():
+            log.warning(
+                "the worker at %s is left out, others can do what it can't: %s", worker, why
+            )
+        self.left_out |= set(unable)
+
+    def _able(self, workers: dict[str, int]) -> dict[str, int]:
+        """Those of the ``workers`` that are not left out; all, if there are no others any more."""
+        able = {name: count for name, count in workers.items() if name not in self.left_out}
+        if not able:
+            self.left_out = frozenset()
+        return able or workers
+
+    def _only(self, workers: dict[str, int]) -> dict[str, Any]:
+        """Options for tasks that no worker that is left out may take."""
+        return {"workers": list(workers), "allow_other_workers": False} if self.left_out else {}
 
     def _find_again(self, address: str) -> None:
         """Wait until the scheduler is back, and a worker."""
@@ -132,12 +206,15 @@ class Cluster:
         )
 
     def _sweep(self, fn: Callable[[Block, G], T], given: G) -> T:
-        workers = wait_for_threads(self.client)
+        workers = self._able(wait_for_threads(self.client))
         if not self.alike.issuperset(workers):
             check_alike(self.client)
             self.alike = frozenset(workers)
         if self.dataset.lazy:
-            return self._through_graph(fn, given)
+            found = self.dataset.patience(partial(self._through_graph, fn, given, workers))
+            if isinstance(found, LostError):
+                raise found
+            return found
         threads = sum(workers.values())
         step = run_length(self.dataset, threads)
         runs = [
@@ -149,7 +226,7 @@ class Cluster:
         try:
             few = len(runs) <= 2 * threads
             futures += self._submit(job, runs, workers, few and _is_small(job, len(runs)))
-            return watched(self.client, futures)
+            return watched(self.client, futures, workers if self.left_out else ())
         except LOST as error:
             raise lost(error) from error
         except KilledWorker as error:
@@ -172,7 +249,6 @@ class Cluster:
                 [job] * len(chosen),
                 *zip(*(runs[i] for i in chosen), strict=True),
                 key=[(f"dgmm-sweep-{token}", i) for i in chosen],
-                retries=RETRIES,
                 pure=False,
                 **home,
             )
@@ -201,8 +277,8 @@ class Cluster:
 
     def _homes(self, runs: int, workers: dict[str, int]) -> Iterator[tuple[range, dict[str, Any]]]:
         """Which of the ``runs`` go together, and where they would best be computed."""
-        if not self.cache_bytes:
-            yield range(runs), {}
+        if not self.cache_bytes or self.left_out:  # or else those would be asked, too
+            yield range(runs), self._only(workers)
             return
         # In the order of their names, so that a worker finds what it kept in the last sweep.
         threads = sorted(workers.items())
@@ -231,8 +307,13 @@ class Cluster:
             f"each worker that took them died: {error}"
         )
 
-    def _through_graph(self, fn: Callable[[Block, G], T], given: G) -> T:
-        """The same for rows or weights that a Dask graph computes: a task a block."""
+    def _through_graph(
+        self, fn: Callable[[Block, G], T], given: G, workers: dict[str, int]
+    ) -> T | LostError:
+        """The same for rows or weights that a Dask graph computes: a task a block.
+
+        Gives, not raises, the error of a cluster that is lost: no patience with a store helps.
+        """
         rows, weights = _parts(self.dataset, self.dataset.source), None
         if self.dataset.weights is not None:
             weights = _parts(self.dataset, self.dataset.weights)
@@ -250,18 +331,21 @@ class Cluster:
         add = delayed(tree_sum, pure=False)
         while len(level) > 1:
             level = [add(level[i : i + FAN_IN]) for i in range(0, len(level), FAN_IN)]
-        future = self.client.compute(level[0], retries=RETRIES)
+        future = self.client.compute(level[0], retries=RETRIES, **self._only(workers))
         try:
-            result = watched(self.client, [future])
-        except (BlockError, LostError):
+            result = watched(self.client, [future], workers if self.left_out else ())
+        except BlockError:
             raise
+        except LostError as error:
+            return error
         except LOST as error:
-            raise lost(error) from error
+            return lost(error)
         except Exception as error:  # in the graph that the array came with
             name = self.dataset.source.name
-            raise BlockError(
-                f"{name} could not be computed: {type(error).__name__}: {error}"
-            ) from error
+            told = BlockError(f"{name} could not be computed: {type(error).__name__}: {error}")
+            if elsewhere(error):
+                told.worker = failed_on(self.client, future.key)
+            raise told from error
         finally:
             future.release()
         self.meter.add(self.dataset.rows)
@@ -293,17 +377,29 @@ def _run(job: tuple[Dataset, Callable[[Block, G], T], G, str, int], first: int, 
     """A worker's task: the sum over blocks ``first`` to ``last``, each read one block ahead."""
     dataset, fn, given, token, room = job
     cache = cache_for(token, room) if room else Cache(0)
+    leaving = Event()  # whoever waits for a store waits no longer
+
+    def result(index: int, reading: Future[Block]) -> T:
+        try:
+            return apply(fn, given, reading.result, block_name(dataset, index))
+        except BlockError as error:
+            if reading.exception() is not None or elsewhere(error):
+                error.block, error.worker = index, get_worker().address
+            raise
 
     def results(reader: ThreadPoolExecutor) -> Iterator[T]:
-        reading = reader.submit(cache.block, dataset, first)
+        reading = reader.submit(cache.block, dataset, first, leaving.wait)
         for index in range(first, last):
             current = reading
             if index + 1 < last:
-                reading = reader.submit(cache.block, dataset, index + 1)
-            yield apply(fn, given, current.result, block_name(dataset, index))
+                reading = reader.submit(cache.block, dataset, index + 1, leaving.wait)
+            yield result(index, current)
 
     with one_blas_thread(), ThreadPoolExecutor(1, "dgmm-read") as reader:
-        return tree_sum(results(reader))
+        try:
+            return tree_sum(results(reader))
+        finally:
+            leaving.set()
 
 
 def _parts(dataset: Dataset, source: Source) -> list[Any]:

@@ -21,7 +21,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from dgmm.errors import DgmmError, passing
+from dgmm.errors import DataError, DgmmError, passing
 from dgmm.progress import LOGS, Log
 
 EXIT_CODES = """\b
@@ -84,9 +84,13 @@ class Command(click.Command):
             except click.exceptions.Exit:
                 raise
             except Exception as error:
-                if not log.alone:
+                if passing(error):  # a store's own error, or the network's
+                    code = RESUMABLE if resumable else DataError.exit_code
+                    log.say("error", f"{type(error).__name__}: {error}", exit_code=code)
+                elif not log.alone:
                     raise
-                code = _tell_unexpected(log, error)
+                else:
+                    code = _tell_unexpected(log, error)
             ctx.exit(code)
 
 

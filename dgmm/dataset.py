@@ -11,9 +11,11 @@ makes a result independent of the machines it was computed on.
 """
 
 import math
+import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from os import PathLike
 from typing import Any, Final
 from zipfile import BadZipFile
@@ -26,8 +28,9 @@ from dask.optimization import cull
 from numpy.typing import NDArray
 
 from dgmm.amounts import Amount
-from dgmm.errors import DataError, UsageError
+from dgmm.errors import DataError, DgmmError, UsageError, passing
 from dgmm.forms import REAL, check_loadable, declared, unwrapped
+from dgmm.patience import Patience, patience
 from dgmm.places import exists, is_local, place, protocols, zarr_store
 from dgmm.stored import Chunks, check_decoded, of_this_process
 from dgmm.sweep import Block
@@ -260,7 +263,7 @@ def _open_path(path: str, missing: str, raw: bool) -> Source:
             raise UsageError(f"{path}: .npy files are read from local paths; remote data as Zarr")
         return NpySource(inner)
     try:  # before asking whether it exists: not every store can tell that of a directory
-        found = zarr.open(zarr_store(path), mode="r")
+        found = patience()(lambda: zarr.open(zarr_store(path), mode="r"))
     except FileNotFoundError as error:
         if not exists(path):
             raise DataError(f"{path} does not exist") from error
@@ -292,12 +295,14 @@ def _name_an_array(group: "zarr.Group", path: str) -> str:
 class Dataset:
     """Rows (N, D) and perhaps weights (N,), cut into blocks.
 
-    ``cuts`` are the row numbers at which blocks start and end, (B + 1,).
+    ``cuts`` are the row numbers at which blocks start and end, (B + 1,); ``patience`` is how long
+    a store that is away is asked again, here as on workers.
     """
 
     source: Source
     weights: Source | None
     cuts: NDArray[np.int64]
+    patience: Patience = field(default_factory=patience)
 
     @property
     def rows(self) -> int:
@@ -355,8 +360,11 @@ class Dataset:
             self.source, weights.recut(cuts) if isinstance(weights, DaskSource) else weights, cuts
         )
 
-    def block(self, index: int) -> Block:
-        """Read block ``index``."""
+    def block(self, index: int, pause: Callable[[float], Any] = time.sleep) -> Block:
+        """Read block ``index``, as soon as its store answers; ``pause`` as ``Patience`` has it."""
+        return self.patience(partial(self._read, index), pause)
+
+    def _read(self, index: int) -> Block:
         start, stop = self.span(index)
         weights = None if self.weights is None else self.weights.read(start, stop)
         return Block(start, self.source.read(start, stop), weights)
@@ -403,14 +411,33 @@ def open_dataset(
         if sample_weight is not None:
             raise UsageError("a Dataset brings its own weights: give them to open_dataset")
         return data
+    asked = partial(_open_dataset, data, sample_weight, missing, block_bytes, raw, memory)
+    try:
+        return patience()(asked)
+    except DgmmError:
+        raise
+    except Exception as error:  # each store has errors of its own
+        if not passing(error):
+            raise
+        raise DataError(f"{_named(data)} can't be reached: {error}") from error
+
+
+def _named(data: Any) -> str:
+    """What to call ``data`` that could not be opened."""
+    return str(data) if isinstance(data, str | PathLike) else f"a {type(data).__name__}"
+
+
+def _open_dataset(
+    data: Any, sample_weight: Any, missing: str, block_bytes: int, raw: bool, memory: Amount
+) -> Dataset:
     source = open_source(data, missing, raw, memory)
     _check_rows(source)
-    source.check_whole()
+    patience()(source.check_whole)
     cuts = source.cuts(block_bytes)
     weights = None if sample_weight is None else open_source(sample_weight, missing, raw, memory)
     if weights is not None:
         _check_weights(weights, source)
-        weights.check_whole()
+        patience()(weights.check_whole)
     if isinstance(weights, DaskSource):
         weights = weights.recut(cuts)
     return Dataset(source, weights, cuts)

@@ -510,6 +510,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             return None
         of = fingerprint(dataset, request, self.random_state, **other)
         checkpoint = Checkpoint(str(self.checkpoint), of)
+        checkpoint.prepare()
         if not self.resume:
             checkpoint.discard()
         return checkpoint

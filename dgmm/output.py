@@ -4,23 +4,37 @@ Each task writes the chunks of its own block, whole, so no two tasks touch the s
 task that runs twice does no harm.  The array grows under a temporary name beside its own, which
 it gets when complete: an array of that name is always whole.  An object store can't rename, so
 there it is copied in the end, its metadata last: until then there is no array of that name.
+
+What fails is removed, its metadata first: a task that is still at work somewhere finds them gone
+when it has written, and removes what it wrote.
 """
 
+import functools
+import logging
 import os
 import shutil
-from contextlib import suppress
-from typing import Any
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final
 from uuid import uuid4
 
 import zarr
 
 from dgmm.dataset import Dataset
-from dgmm.errors import DataError
+from dgmm.errors import DataError, DgmmError
 from dgmm.kernel import ANSWERS, answer
 from dgmm.mixture import Mixture
+from dgmm.patience import Patience, patience
 from dgmm.places import exists, is_local, place, refuse_existing, zarr_store
 from dgmm.statistics import Total
 from dgmm.sweep import Block, Sweep
+
+METADATA: Final = "zarr.json"
+"""What makes an array of what is stored beside it."""
+
+log = logging.getLogger("dgmm")
 
 
 def write_answers(sweep: Sweep, dataset: Dataset, mixture: Mixture, what: str, url: str) -> int:
@@ -31,23 +45,47 @@ def write_answers(sweep: Sweep, dataset: Dataset, mixture: Mixture, what: str, u
     kind = ANSWERS[what]
     columns = kind.columns(mixture.components)
     partial = f"{url.rstrip('/')}.{uuid4().hex}.partial"
-    try:
+    ask = patience()
+
+    def make() -> None:
         zarr.create_array(
             zarr_store(partial),
             shape=(dataset.rows, *columns),
             chunks=(dataset.block_rows, *columns),
             dtype=kind.dtype,
             attributes={"dgmm": {"what": what, "of": dataset.source.name}},
+            overwrite=True,
         )
-    except (OSError, ValueError) as error:
-        raise DataError(f"{url} can't be written: {error}") from error
+
     try:
-        written = sweep(_write, (partial, mixture, what))
-        _rename(partial, url)
+        with _written(url):
+            ask(make)
+        written = sweep(_write, _Job(partial, url, mixture, what, ask))
+        with _written(url):
+            _rename(partial, url)
     except BaseException:
-        remove(partial)
+        _abandon(partial)
         raise
     return int(written.weight)
+
+
+@contextmanager
+def _written(url: str) -> Iterator[None]:
+    """What goes wrong within is that ``url`` can't be written."""
+    try:
+        yield
+    except DgmmError:
+        raise
+    except Exception as error:  # each store has errors of its own
+        raise DataError(f"{url} can't be written: {error}") from error
+
+
+def _abandon(partial: str) -> None:
+    """Remove what there is of an array; tells if it has to stay."""
+    try:
+        remove(partial)
+    except Exception as error:
+        log.warning("%s can't be removed, delete it: %s", partial, error)
 
 
 def check_target(url: str, dataset: Dataset, overwrite: bool) -> None:
@@ -66,19 +104,55 @@ def check_target(url: str, dataset: Dataset, overwrite: bool) -> None:
 
 
 def remove(url: str) -> None:
-    """Remove the array at ``url``, if there is one."""
+    """Remove the array at ``url``, if there is one, its metadata first."""
     filesystem, path = place(url)
-    with suppress(FileNotFoundError):
-        filesystem.rm(path, recursive=True)
+
+    def here() -> None:
+        with suppress(FileNotFoundError):
+            os.remove(f"{path}/{METADATA}")
+        for _ in range(20):  # others may be writing to it still, or removing it, too
+            shutil.rmtree(path, ignore_errors=True)
+            if not os.path.lexists(path):
+                return
+            time.sleep(0.05)
+        shutil.rmtree(path)
+
+    def ask() -> None:
+        filesystem.invalidate_cache(path)
+        with suppress(FileNotFoundError):
+            filesystem.rm_file(f"{path}/{METADATA}")
+        with suppress(FileNotFoundError):
+            filesystem.rm(path, recursive=True)
+
+    patience()(here if is_local(filesystem) else ask)
 
 
-def _write(block: Block, given: tuple[str, Mixture, str]) -> Total:
+@dataclass(frozen=True)
+class _Job:
+    """What is written where, until it is whole and gets its name."""
+
+    partial: str
+    url: str
+    mixture: Mixture
+    what: str
+    patience: Patience
+
+
+def _write(block: Block, job: _Job) -> Total:
     """Write one block's answers."""
-    url, mixture, what = given
     stop = block.start + len(block.rows)
-    answers = answer(block.rows, mixture, what, block.start)
-    array: Any = zarr.open_array(zarr_store(url), mode="r+")
-    array[block.start : stop] = answers
+    answers = answer(block.rows, job.mixture, job.what, block.start)
+
+    def write() -> None:
+        array: Any = zarr.open_array(zarr_store(job.partial), mode="r+")
+        array[block.start : stop] = answers
+
+    with _written(job.url):
+        job.patience(write)
+        place(job.partial)[0].invalidate_cache(place(job.partial)[1])
+        if not exists(f"{job.partial}/{METADATA}"):
+            remove(job.partial)
+            raise DataError(f"{job.partial} was removed")
     return Total(0.0, float(len(block.rows)))
 
 
@@ -89,15 +163,22 @@ def _rename(partial: str, url: str) -> None:
         aside = f"{target}.{uuid4().hex}.old"
         if os.path.exists(target):
             os.rename(target, aside)
-        os.rename(source, target)
+        try:
+            os.rename(source, target)
+        except OSError:
+            if os.path.exists(aside):
+                os.rename(aside, target)
+            raise
         shutil.rmtree(aside, ignore_errors=True)
         return
     # An object store can't rename: copy, and last of all the metadata that makes it an array.
+    ask = patience()
     remove(url)
     try:
-        for key in sorted(filesystem.find(source), key=lambda key: key.endswith("zarr.json")):
-            filesystem.copy(key, target + key[len(source) :])
+        keys = ask(lambda: filesystem.find(source))
+        for key in sorted(keys, key=lambda key: key.endswith(METADATA)):
+            ask(functools.partial(filesystem.copy, key, target + key[len(source) :]))
     except BaseException:
-        remove(url)
+        _abandon(url)
         raise
-    remove(partial)
+    _abandon(partial)

@@ -27,8 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.covariance import STRUCTURES, Structure
-from dgmm.errors import DataError, ModelFileError
+from dgmm.errors import DataError, ModelFileError, passing
 from dgmm.mixture import Mixture
+from dgmm.patience import patience
 from dgmm.places import exists, is_local, place, refuse_existing
 
 VERSION: Final = 1
@@ -62,12 +63,31 @@ def write(
 def create(url: str, format: str, arrays: Arrays, header: dict[str, Any]) -> None:
     """Write a file that must not be there; raises ``FileExistsError`` if it is, even just now.
 
-    Its directory is made if there is none.
+    Its directory is made if there is none.  What this same call has written is not taken for
+    another's, where an answer was lost.
     """
     filesystem, path = place(url)
-    if is_local(filesystem):
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-    _put(url, _packed(format, arrays, header), os.link, "create")
+    try:
+        if is_local(filesystem):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{url} can't be written: {error}") from error
+    header = {**header, "written": uuid4().hex}
+    try:
+        _put(url, _packed(format, arrays, header), os.link, "create")
+    except FileExistsError:
+        if not _holds(url, format, header["written"]):
+            raise
+
+
+def _holds(url: str, format: str, written: str) -> bool:
+    """Whether the file at ``url`` is the one that says ``written``."""
+    try:
+        return bool(read(url, format)[1].get("written") == written)
+    except ModelFileError as error:
+        if passing(error):
+            raise
+        return False
 
 
 def _packed(format: str, arrays: Arrays, header: dict[str, Any]) -> memoryview:
@@ -80,13 +100,17 @@ def _packed(format: str, arrays: Arrays, header: dict[str, Any]) -> memoryview:
 
 def read(url: str, format: str) -> tuple[Arrays, dict[str, Any]]:
     """The arrays and the header of a file; raises ``ModelFileError`` if it is none, or damaged."""
-    try:
+
+    def ask() -> bytes:
         filesystem, path = place(url)
         with filesystem.open(path, "rb") as file:
             size = file.seek(0, io.SEEK_END)
             _check_members(file, size)  # before anything large is read
             file.seek(0)
-            content = file.read()
+            return bytes(file.read())
+
+    try:
+        content = patience()(ask)
     except ModelFileError as error:
         raise ModelFileError(f"{url} is no usable {_kind(format)} file: {error}") from error
     except Exception as error:  # each file system has errors of its own
@@ -173,6 +197,8 @@ def _check_members(file: Any, size: int) -> None:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
     except Exception as error:  # a damaged archive fails in many ways, none of them ours to list
+        if passing(error):
+            raise
         raise ModelFileError(f"damaged or of another kind ({error})") from error
     if any(m.compress_type != zipfile.ZIP_STORED for m in members):
         raise ModelFileError("its members are compressed, which dgmm never does")
@@ -222,11 +248,15 @@ def _put(url: str, content: memoryview, publish: Callable[[str, str], None], mod
     ``publish`` gives the written file its name, where it is local; ``mode`` is an object store's.
     """
     filesystem, path = place(url)
-    try:
+
+    def ask() -> None:
         if is_local(filesystem):
             _put_here(os.path.realpath(path), content, publish)
         else:  # a PUT, or a large one in parts: either is atomic on object stores
             filesystem.pipe_file(path, bytes(content), mode=mode)
+
+    try:
+        patience()(ask)
     except FileExistsError:
         raise
     except Exception as error:  # each file system has errors of its own
@@ -245,7 +275,7 @@ def _put_here(path: str, content: memoryview, publish: Callable[[str, str], None
         publish(beside, path)
         _sync_directory(os.path.dirname(path))
     finally:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # what it failed for is worth telling
             os.remove(beside)
 
 

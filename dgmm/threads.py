@@ -13,7 +13,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -24,7 +24,7 @@ from threadpoolctl import ThreadpoolController
 
 from dgmm.cache import Cache
 from dgmm.dataset import Dataset
-from dgmm.errors import BlockError, DgmmError
+from dgmm.errors import BlockError, DgmmError, passing
 from dgmm.statistics import Mergeable
 from dgmm.sweep import Block, Tree
 
@@ -156,12 +156,14 @@ def _return_memory() -> None:
 
 
 def apply(fn: Callable[[Block, G], T], given: G, read: Callable[[], Block], place: str) -> T:
-    """One block's result; what goes wrong names the block."""
+    """One block's result; what goes wrong names the block, and says whether it may pass."""
     try:
         return fn(read(), given)
     except Exception as error:
         kind = "" if isinstance(error, DgmmError) else f"{type(error).__name__}: "
-        raise BlockError(f"{place}: {kind}{error}") from error
+        told = BlockError(f"{place}: {kind}{error}")
+        told.passing = passing(error)  # here, where all its causes are
+        raise told from error
 
 
 def block_name(dataset: Dataset, index: int) -> str:
@@ -190,7 +192,13 @@ class Threads:
             self.meter.add(rows_between(self.dataset, index, index + 1))
             return result
 
+        def read(index: int) -> Block:
+            if leaving.is_set():
+                raise CancelledError
+            return self.cache.block(self.dataset, index, leaving.wait)
+
         _return_memory()
+        leaving = threading.Event()  # whoever waits for a store, or is to read, need not any more
         tree: Tree[T] = Tree()
         pending: deque[Future[T]] = deque()
         pool, readers = _pool("dgmm", self.threads), _pool("dgmm-read", self.threads)
@@ -199,11 +207,12 @@ class Threads:
                 for index in range(self.dataset.blocks):
                     if len(pending) == 2 * self.threads:
                         tree.add(pending.popleft().result())
-                    reading = readers.submit(self.cache.block, self.dataset, index)
+                    reading = readers.submit(read, index)
                     pending.append(pool.submit(task, index, reading))
                 while pending:
                     tree.add(pending.popleft().result())
             finally:
+                leaving.set()
                 for future in pending:
                     future.cancel()
                 wait(pending)

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from typing import Any, Final
@@ -195,8 +195,11 @@ def patience() -> float:
     return float(dask.config.get("dgmm.quiet-seconds", QUIET_SECONDS))
 
 
-def watched(client: Client, futures: list[Any]) -> Any:
-    """The last one's result.  Workers that hang while nothing gets done are dropped."""
+def watched(client: Client, futures: list[Any], needed: Collection[str] = ()) -> Any:
+    """The last one's result.  Workers that hang while nothing gets done are dropped.
+
+    Raises ``LostError`` if of those ``needed`` none is left.
+    """
     quiet, done, since = patience(), 0, time.monotonic()
     while True:
         try:
@@ -208,6 +211,8 @@ def watched(client: Client, futures: list[Any]) -> Any:
             done, since = now_done, time.monotonic()
         elif time.monotonic() - since > quiet:
             _drop_hung(client)
+            if needed and not set(needed).intersection(worker_threads(client)):
+                raise LostError("the Dask cluster has lost all workers that can read the rows")
             since = time.monotonic()
 
 
@@ -246,6 +251,17 @@ def _alive() -> bool:
 
 async def _drop(worker: str, dask_scheduler: Any) -> None:
     await dask_scheduler.remove_worker(worker, stimulus_id="dgmm-hung", expected=True)
+
+
+def failed_on(client: Client, key: Any) -> str | None:
+    """The worker on which what ``key`` needs has failed; None if that is not known."""
+    return _ask_scheduler(client, client.run_on_scheduler, _failed_on, key)
+
+
+def _failed_on(key: Any, dask_scheduler: Any) -> str | None:
+    task = dask_scheduler.tasks.get(key)
+    blamed = task and task.exception_blame
+    return min(blamed.erred_on or (), default=None) if blamed else None
 
 
 def freed_bytes(client: Client) -> dict[str, int]:

@@ -1,0 +1,90 @@
+"""Stores that are away for the moment, and how long to wait for them.
+
+Whatever is read from a store or written to one, rows, checkpoints, models and answers, is asked for
+again where the error says that it may pass (``errors.passing``): after pauses that grow, for as
+long as Dask's configuration value ``dgmm.store-seconds`` says, counted from the first failure.
+Then the error is told.  Other errors are told at once.
+
+So all that is asked for must do no harm when done twice: an answer may be lost on its way back.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import dask
+
+from dgmm.errors import passing
+
+STORE_SECONDS: Final = 60
+"""How long to ask again; see ``patience``."""
+
+TOLD_SECONDS: Final = 2
+"""After how long of that to tell of it."""
+
+log = logging.getLogger("dgmm")
+
+_within = threading.local()
+"""Whether this thread is within a call of ``Patience``."""
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a store is asked again, and after which pauses.
+
+    Attributes
+    ----------
+    seconds : float
+        From the first failure on; an attempt that has begun by then is not cut off.
+    first, most : float
+        The first pause at most, and the longest; each is twice the one before.  A pause is cut by
+        up to a half, by chance, so that not all who wait come back at once.
+    """
+
+    seconds: float = STORE_SECONDS
+    first: float = 0.1
+    most: float = 5.0
+
+    def __call__(self, ask: Callable[[], R], pause: Callable[[float], Any] = time.sleep) -> R:
+        """What ``ask`` gives, as soon as it does; ``pause`` may say that it is not wanted any more.
+
+        Raises what ``ask`` raises, if that won't pass, or did not in time.  Of calls within each
+        other the outermost waits.
+        """
+        if getattr(_within, "waits", False):
+            return ask()
+        _within.waits = True
+        try:
+            return self._wait(ask, pause)
+        finally:
+            _within.waits = False
+
+    def _wait(self, ask: Callable[[], R], pause: Callable[[float], Any]) -> R:
+        longest, began, told = self.first, 0.0, False
+        while True:
+            try:
+                return ask()
+            except Exception as error:
+                now = time.monotonic()
+                began = began or now
+                left = began + self.seconds - now
+                if left <= 0 or not passing(error):
+                    raise
+                if now - began > TOLD_SECONDS and not told:
+                    log.warning("a store is away, asked again for %.0f s: %s", left, error)
+                    told = True
+                chance = random.SystemRandom().uniform(0.5, 1)  # no generator that a fit could see
+                if pause(min(left, longest * chance)):
+                    raise
+                longest = min(2 * longest, self.most)
+
+
+def patience() -> Patience:
+    """As Dask's configuration says, ``dgmm.store-seconds``."""
+    return Patience(float(dask.config.get("dgmm.store-seconds", STORE_SECONDS)))
