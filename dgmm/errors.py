@@ -138,7 +138,7 @@ BUSY: Final = frozenset(
 
 CUT_OFF: Final = {
     "aiohttp": ("ClientConnectionError", "ClientPayloadError"),
-    "botocore.exceptions": ("HTTPClientError", "ResponseParserError"),
+    "botocore.exceptions": ("ConnectionError", "HTTPClientError", "ResponseParserError"),
     "requests.exceptions": ("ConnectionError", "ChunkedEncodingError", "Timeout"),
     "urllib3.exceptions": ("ProtocolError", "TimeoutError"),
 }
@@ -186,18 +186,23 @@ def _verdict(error: BaseException | None, depth: int) -> bool | None:
 def _by_status(error: BaseException) -> bool | None:
     """By HTTP's status, wherever libraries keep it, or by S3's word for it."""
     response = getattr(error, "response", None)
-    told: list[Any] = [getattr(error, name, None) for name in ("status", "status_code", "code")]
-    if isinstance(response, dict):  # botocore
-        if str(response.get("Error", {}).get("Code")) in BUSY:
-            return True
-        told.append(response.get("ResponseMetadata", {}).get("HTTPStatusCode"))
-    else:  # requests, azure
-        told += [getattr(response, name, None) for name in ("status_code", "status")]
-    for each in told:
-        text = str(each.value if hasattr(each, "value") else each)
+    if isinstance(response, dict) and str(response.get("Error", {}).get("Code")) in BUSY:
+        return True
+    for each in _statuses(error, response):
+        text = str(getattr(each, "value", each))
         if text.isdecimal() and 400 <= int(text) < 600:
             return int(text) in LATER
     return None
+
+
+def _statuses(error: BaseException, response: Any) -> Iterator[Any]:
+    """What may be a status, one after the other: some libraries warn of their older names."""
+    if isinstance(response, dict):  # botocore
+        yield response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    for name in ("status", "status_code", "code"):  # aiohttp, azure, gcsfs and urllib
+        yield getattr(error, name, None)
+    for name in ("status_code", "status"):  # requests
+        yield getattr(response, name, None)
 
 
 def _by_number(error: BaseException) -> bool | None:

@@ -28,8 +28,16 @@ TOLD_SECONDS: Final = 2
 
 log = logging.getLogger("dgmm")
 
-_within = threading.local()
-"""Whether this thread is within a call of ``Patience``."""
+
+class _Waiting(threading.local):
+    """Where a thread is: inside of a call, in which the first failure was then, and was told of."""
+
+    inside = False
+    since = 0.0
+    told = False
+
+
+_waiting = _Waiting()
 
 R = TypeVar("R")
 
@@ -54,31 +62,31 @@ class Patience:
     def __call__(self, ask: Callable[[], R], pause: Callable[[float], Any] = time.sleep) -> R:
         """What ``ask`` gives, as soon as it does; ``pause`` may say that it is not wanted any more.
 
-        Raises what ``ask`` raises, if that won't pass, or did not in time.  Of calls within each
-        other the outermost waits.
+        Raises what ``ask`` raises, if that won't pass, or did not in time: calls within each other
+        have that time together.
         """
-        if getattr(_within, "waits", False):
-            return ask()
-        _within.waits = True
+        if _waiting.inside:
+            return self._wait(ask, pause)
+        _waiting.inside, _waiting.since, _waiting.told = True, 0.0, False
         try:
             return self._wait(ask, pause)
         finally:
-            _within.waits = False
+            _waiting.inside = False
 
     def _wait(self, ask: Callable[[], R], pause: Callable[[float], Any]) -> R:
-        longest, began, told = self.first, 0.0, False
+        longest = self.first
         while True:
             try:
                 return ask()
             except Exception as error:
                 now = time.monotonic()
-                began = began or now
-                left = began + self.seconds - now
+                _waiting.since = _waiting.since or now
+                left = _waiting.since + self.seconds - now
                 if left <= 0 or not passing(error):
                     raise
-                if now - began > TOLD_SECONDS and not told:
+                if now - _waiting.since > TOLD_SECONDS and not _waiting.told:
                     log.warning("a store is away, asked again for %.0f s: %s", left, error)
-                    told = True
+                    _waiting.told = True
                 chance = random.SystemRandom().uniform(0.5, 1)  # no generator that a fit could see
                 if pause(min(left, longest * chance)):
                     raise

@@ -103,6 +103,7 @@ def read(url: str, format: str) -> tuple[Arrays, dict[str, Any]]:
 
     def ask() -> bytes:
         filesystem, path = place(url)
+        filesystem.invalidate_cache(path)  # it may have been listed before this file was there
         with filesystem.open(path, "rb") as file:
             size = file.seek(0, io.SEEK_END)
             _check_members(file, size)  # before anything large is read
