@@ -14,7 +14,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -117,14 +117,24 @@ def remove(url: str) -> None:
             time.sleep(0.05)
         shutil.rmtree(path)
 
-    def ask() -> None:
-        filesystem.invalidate_cache(path)
-        with suppress(FileNotFoundError):
-            filesystem.rm_file(f"{path}/{METADATA}")
-        with suppress(FileNotFoundError):
-            filesystem.rm(path, recursive=True)
+    def there(*steps: Callable[[], Any]) -> None:
+        for step in steps:  # each by itself: all at once would seldom succeed on a bad day
+            with suppress(FileNotFoundError):
+                patience()(step)
 
-    patience()(here if is_local(filesystem) else ask)
+    if is_local(filesystem):
+        patience()(here)
+        return
+    filesystem.invalidate_cache(path)
+    keys: list[str] = []
+    there(
+        lambda: filesystem.rm_file(f"{path}/{METADATA}"),
+        lambda: keys.extend(filesystem.find(path)),
+        lambda: filesystem.rm(keys) if keys else None,
+    )
+    filesystem.invalidate_cache(path)
+    if exists(url):  # where there are directories
+        there(lambda: filesystem.rm(path, recursive=True))
 
 
 @dataclass(frozen=True)

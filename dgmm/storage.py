@@ -104,7 +104,8 @@ def read(url: str, format: str) -> tuple[Arrays, dict[str, Any]]:
     def ask() -> bytes:
         filesystem, path = place(url)
         filesystem.invalidate_cache(path)  # it may have been listed before this file was there
-        with filesystem.open(path, "rb") as file:
+        with filesystem.open(path, "rb") as opened:
+            file = _Asked(opened)
             size = file.seek(0, io.SEEK_END)
             _check_members(file, size)  # before anything large is read
             file.seek(0)
@@ -120,6 +121,19 @@ def read(url: str, format: str) -> tuple[Arrays, dict[str, Any]]:
         return _parse(content, format)
     except ModelFileError as error:
         raise ModelFileError(f"{url} is no usable {_kind(format)} file: {error}") from error
+
+
+class _Asked:
+    """An open file, each part of which is asked for again while its store is away."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def read(self, size: int = -1) -> bytes:
+        return patience()(lambda: bytes(self._file.read(size)))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 def write_model(
