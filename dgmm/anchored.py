@@ -142,7 +142,12 @@ class Anchored(Walk):
     def _reached(self) -> "_Reached | None":
         """Where the sample leads from the best anchor; None if astray."""
         assert self.rung is not None
-        rung, found = self.rung, self.best
+        with self.rung.cost.timed():
+            return self._reached_on(self.rung)
+
+    def _reached_on(self, rung: Rung) -> "_Reached | None":
+        """The same, by way of ``rung``."""
+        found = self.best
         (own,) = rung.climb([_Once(rung.setting, Stop(1), Trial(found.mixture))])
         if found.statistics.sums.shape != own.best.statistics.sums.shape:
             return None

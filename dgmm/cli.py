@@ -13,12 +13,10 @@ from typing import Any
 import click
 import numpy as np
 from dask.utils import format_bytes
-from rich.console import Console
-from rich.table import Table
 
 import dgmm
 from dgmm import demo as demonstration
-from dgmm import engine, native, places, progress, report, storage
+from dgmm import engine, native, places, progress, report, storage, tables
 from dgmm.command import ENVIRONMENT, EXIT_CODES, Command
 from dgmm.covariance import STRUCTURES
 from dgmm.dataset import BLOCK_BYTES, Dataset, open_dataset
@@ -44,12 +42,15 @@ from dgmm.options import (
     shown_options,
     weights_option,
 )
-from dgmm.output import check_target, write_answers
+from dgmm.output import Written, check_target, write_answers
 from dgmm.plan import Plan
 from dgmm.pods import Pods
 from dgmm.progress import LOGS
 from dgmm.search import MixtureSearch
 from dgmm.selection import CRITERIA
+
+MOST_FEATURES = 100
+"""How many features ``show`` has in its tables."""
 
 HELP = """\
 Fit Gaussian mixtures to data that does not fit in memory.
@@ -238,7 +239,8 @@ def select(
     """Choose the number of components and the structure for DATA.
 
     All candidates share every pass over the data, and leave when they can't win any more.  Writes
-    the best model, and prints what became of each.
+    the best model, and prints what became of each, and whether the best is at the edge of the
+    numbers tried.
 
     Example: dgmm select rows.zarr -k 2..32 --covariance full,diag -o best.dgmm
     """
@@ -258,27 +260,48 @@ def select(
         report.criteria_figure(search.results_, criterion).savefig(plot)
     if json:
         summary = {"criterion": criterion, **_summary(search.best_estimator_, output)}
-        click.echo(dumps({**summary, "candidates": search.results_}))
+        click.echo(dumps({**summary, "at_edge": search.at_edge_, "candidates": search.results_}))
     else:
         _show_candidates(search.results_, criterion)
         _tell_model(search.best_estimator_, output, json)
-    _tell_end(shown.log, search.best_estimator_, output)
+        if search.at_edge_:
+            size = search.best_estimator_.n_components
+            click.echo(EDGES[search.at_edge_].format(size, size // 2, 2 * size))
+    _tell_end(shown.log, search.best_estimator_, output, at_edge=search.at_edge_)
+
+
+EDGES = {
+    "most": "the best has {0} components, the most that were tried: try more (-k {0}..{2})",
+    "fewest": "the best has {0} components, the fewest that were tried: try fewer (-k {1}..{0})",
+}
+"""What ``select`` says when a better size may lie beyond those that were tried."""
 
 
 def _show_candidates(results: list[dict[str, Any]], criterion: str) -> None:
-    """A table of a search's candidates, the best first."""
-    names = ("components", "covariance", "parameters", criterion, "score", "dropped after pass")
-    table = Table(*names)
-    for each in sorted(results, key=lambda each: float(each[criterion])):
-        table.add_row(
+    """A table of a search's candidates, the best first, those that can't be compared last."""
+    singular = any(each["singular"] for each in results)
+    heads = [
+        *("components", "covariance", "parameters", criterion, "score", "dropped after pass"),
+        *("singular",) * singular,
+    ]
+    rows = [
+        (
             str(each["n_components"]),
             each["covariance_type"],
             f"{each['parameters']:,}",
-            f"{each[criterion]:.8g}",
+            tables.figure(each[criterion]),
             f"{each['score']:.6f}",
             "" if each["dropped_after"] is None else str(each["dropped_after"]),
+            *(str(len(each["singular"]) or ""),) * singular,
         )
-    Console().print(table)
+        for each in sorted(results, key=lambda each: (bool(each["singular"]), each[criterion]))
+    ]
+    tables.show(heads, rows, keep=2)
+    if singular:
+        click.echo(
+            "Candidates with singular components can't be compared: reg_covar alone decides how "
+            "likely they are. They are chosen only if all are singular"
+        )
 
 
 @main.command(cls=Command, epilog=EXIT_CODES)
@@ -310,6 +333,8 @@ def predict(
 ) -> None:
     """Say of each row of DATA what a model thinks of it, in a Zarr array.
 
+    Prints how many rows are likeliest in each component, too, unless --what is score.
+
     Example: dgmm predict rows.zarr -m model.dgmm -o labels.zarr
     """
     places.check_writable(output)
@@ -324,8 +349,22 @@ def predict(
         progress.sweep_bar(meter, dataset.rows, "predict", quiet),
     ):
         sweep = engine.over(dataset, client, machines.threads, meter)
-        rows = write_answers(sweep, dataset, fitted.mixture_, what, output)
-    _tell({"output": output, "what": what, "rows": rows}, json)
+        written = write_answers(sweep, dataset, fitted.mixture_, what, output)
+    told = {"output": output, "what": what, "rows": written.rows}
+    if json:
+        click.echo(dumps({**told, "rows_of_components": list(written.counts) or None}))
+        return
+    _tell(told, as_json=False)
+    if written.counts:
+        _show_counts(written)
+
+
+def _show_counts(written: Written) -> None:
+    """How many rows are in each component: a table, the largest first."""
+    order = np.argsort(-np.array(written.counts), kind="stable")
+    counts = [(str(k), written.counts[k]) for k in order]
+    rows = [(k, f"{count:,}", f"{count / written.rows:.2%}") for k, count in counts]
+    tables.show(("component", "rows", "share"), rows)
 
 
 @main.command(cls=Command, epilog=EXIT_CODES)
@@ -422,18 +461,17 @@ def show(model: str, json: bool) -> None:
         click.echo(dumps(described))
         return
     _tell_model(fitted, model, as_json=False)
-    console = Console()
-    shown = min(mixture.dims, max(1, (console.width - 22) // 19))
-    names = list(getattr(fitted, "feature_names_in_", [f"x{j}" for j in range(mixture.dims)]))
-    table = Table("component", "weight")
-    for name in names[:shown]:
-        table.add_column(f"{name}: mean ± sd", no_wrap=True)
+    names = getattr(fitted, "feature_names_in_", [f"x{j}" for j in range(mixture.dims)])
+    shown = min(mixture.dims, MOST_FEATURES)
+    rows = []
     for k in np.argsort(-mixture.weights):
-        cells = (f"{m:.4g} ± {s:.3g}" for m, s in zip(mixture.means[k], spread[k], strict=True))
-        table.add_row(str(k), f"{mixture.weights[k]:.4f}", *list(cells)[:shown])
-    console.print(table)
+        pairs = zip(mixture.means[k, :shown], spread[k], strict=False)
+        cells = [tables.mean_and_spread(float(mean), float(sd)) for mean, sd in pairs]
+        rows.append((str(k), f"{mixture.weights[k]:.4f}", *cells))
+    heads = ("component", "weight", *(f"{name}: mean ± sd" for name in names[:shown]))
+    tables.show(heads, rows, keep=2)
     if shown < mixture.dims:
-        click.echo(f"and {mixture.dims - shown} more: --json shows all")
+        click.echo(f"and {mixture.dims - shown} more features: --json shows all")
 
 
 @main.command(cls=Command, epilog=EXIT_CODES)
@@ -536,11 +574,15 @@ def _summary(model: GaussianMixture, path: str) -> dict[str, Any]:
     }
 
 
-def _tell_end(log: str, model: GaussianMixture, path: str) -> None:
+TOLD_AT_END = ("score", "passes", "seconds", "seconds_on_samples")
+"""What of ``fit_info_`` the last event has."""
+
+
+def _tell_end(log: str, model: GaussianMixture, path: str, **more: Any) -> None:
     """The last event: where the model is, and what it came to."""
-    info = {name: model.fit_info_[name] for name in ("score", "passes", "seconds")}
+    info = {name: model.fit_info_[name] for name in TOLD_AT_END}
     ended = {"converged": model.converged_, "reason": model.fit_info_["stopped_by"]}
-    LOGS[log].say("done", model=path, **info, **ended)
+    LOGS[log].say("done", model=path, **info, **ended, **more)
 
 
 def _tell_model(model: GaussianMixture, path: str, as_json: bool) -> None:
@@ -562,6 +604,13 @@ def _tell_model(model: GaussianMixture, path: str, as_json: bool) -> None:
     }.items():
         if name in info:
             lines[name] = shown.format(info[name])
+    if info.get("seconds_on_samples"):
+        lines["seconds"] += f", of which {info['seconds_on_samples']:.1f} on samples"
+    if "objective_before" in info:
+        before = info["objective_before"]
+        was = "none" if before is None else f"{before:.9g}"
+        lines["objective"] = f"{info['objective']:.9g} nats a row, a lower bound for all rows seen"
+        lines["before"] = f"{was}, with the parameters from before the step"
     if "passes" in info:
         lines["converged"] = _end(model)
     if info.get("optima", 0) > 1:
@@ -590,6 +639,7 @@ def _tell(values: dict[str, Any], as_json: bool) -> None:
     width = max(map(len, values))
     for name, value in values.items():
         shown = f"{value:.12g}" if isinstance(value, float) else value
+        shown = f"{value:,}" if isinstance(value, int) else shown
         click.echo(f"{name:<{width}}  {shown}")
 
 
@@ -618,27 +668,26 @@ def _show_pods(pods: Pods, as_json: bool) -> None:
 
 
 def _show_plan(planned: Plan) -> None:
-    table = Table(show_header=False, title=f"Plan for {planned.source}", title_justify="left")
     block = f"largest {planned.block_rows:,} rows, {format_bytes(planned.block_bytes)}"
     machines = f"worker processes: {planned.workers}, threads of each: {planned.threads}"
     each = -(-planned.blocks // planned.tasks)
-    for name, value in (
-        ("rows x columns", f"{planned.rows:,} x {planned.columns}"),
-        ("components", f"{planned.components}"),
-        ("engine", f"{planned.engine}; {machines}"),
-        ("blocks", f"{planned.blocks:,}; {block}"),
-        ("tasks per pass", f"{planned.tasks:,}, blocks of each: {each:,}"),
-        ("kernel", native.described(native.chosen())),
-        ("rows as they lie in memory", format_bytes(planned.pass_bytes)),
-        (
-            "kept between passes",
-            f"{planned.cached:.0%}: {format_bytes(planned.cache_bytes)} per worker",
-        ),
-        ("peak memory per worker", f"at most {format_bytes(planned.peak_bytes)}"),
-        ("allowed per worker", format_bytes(planned.limit_bytes)),
-    ):
-        table.add_row(name, value)
-    Console().print(table)
+    kept = f"{planned.cached:.0%}: {format_bytes(planned.cache_bytes)} per worker"
+    _tell(
+        {
+            "data": planned.source,
+            "rows x columns": f"{planned.rows:,} x {planned.columns}",
+            "components": planned.components,
+            "engine": f"{planned.engine}; {machines}",
+            "blocks": f"{planned.blocks:,}; {block}",
+            "tasks per pass": f"{planned.tasks:,}, blocks of each: {each:,}",
+            "kernel": native.described(native.chosen()),
+            "rows as they lie in memory": format_bytes(planned.pass_bytes),
+            "kept between passes": kept,
+            "peak memory per worker": f"at most {format_bytes(planned.peak_bytes)}",
+            "allowed per worker": format_bytes(planned.limit_bytes),
+        },
+        as_json=False,
+    )
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 The covariance of a collapsed component, in the frame, has eigenvalues that are nothing but
 rounding.  The features with large loadings in their eigenvectors are those to be named.  What is
-as flat in the covariance of all rows together (within and between the components) is a flaw of the
-columns: one is constant, or some follow from others.  What is flat in a component alone is one of
+flat in every component and between them is flat in all rows, a flaw of the columns: one is
+constant, or some follow from others.  What is flat in a component alone is one of
 its rows: they are too few, or few distinct ones many times over, or have one value of a column that
 has few.  How many rows are distinct is seen in a sample of them, where there is one.
 """
@@ -18,11 +18,14 @@ from numpy.typing import NDArray
 from dgmm.covariance import FLOOR, Array
 from dgmm.mixture import Mixture
 
-FLAT: Final = 10 * FLOOR
-"""A variance up to it is nothing but rounding."""
+FLAT: Final = 10.0
+"""A variance up to so many times ``FLOOR`` or rounding is nothing else."""
 
-NEAR: Final = 2.0
-"""In a component that is not so flat any more, variances up to so many times its smallest count."""
+SAME: Final = 1e-12
+"""Where means differ by the root of it, in the frame, they are the same but for rounding."""
+
+WIDE: Final = 1e6
+"""A component of so large variances is that of rows far from most."""
 
 LOADING: Final = 0.1
 """Features with this part of the largest loading are named."""
@@ -69,8 +72,16 @@ CAUSES: Final = {
         "Fit fewer components, or fewer columns, or raise reg_covar",
     ),
     "flat": Cause(
-        "{their} rows have no spread in some direction of {columns}, and other rows do",
+        "{their} rows have no spread in some direction of {columns}, and other rows have",
         "Fit fewer components, or raise reg_covar",
+    ),
+    "far rows": Cause(
+        "rows far from most make {their} variance so large in {columns} that others' are rounding",
+        "Look at the rows far away there: leave them out, or fit more components",
+    ),
+    "reg_covar": Cause(
+        "reg_covar is more than all the variance that the rows have in {columns}",
+        "Give a smaller reg_covar, or none: the default goes by each column's own variance",
     ),
 }
 """In the order in which they are told."""
@@ -151,21 +162,34 @@ class Seen:
 
 
 def collapses(
-    bare: Mixture, collapsed: Sequence[int], counts: Array, seen: Seen | None = None
+    bare: Mixture,
+    collapsed: Sequence[int],
+    counts: Array,
+    reg: Array,
+    alone: float,
+    seen: Seen | None = None,
 ) -> list[Collapse]:
     """Why each of the components ``collapsed`` did; of those of one cause, one ``Collapse``.
 
     ``bare`` is the mixture in the frame, as it is without ``reg``; ``counts`` (K,) says of how many
-    rows each of its components is.
+    rows each of its components is.  Collapsed is also what has less variance in some direction than
+    ``alone`` times ``reg`` (D,).
     """
     if not collapsed:
         return []
     dense = bare.structure.dense(bare.covariances, bare.components, bare.dims)
-    whole = _Flat.of(bare.structure.kept(_total(bare, dense)))
+    flats = [_Flat.of(each) for each in dense]
+    whole = _flat_in_all(bare, flats)
     tally = None if seen is None else _Tally.of(seen, bare.components)
-    found = [
-        each for k in collapsed for each in _own(bare, k, _Flat.own(dense[k]), whole, counts, tally)
-    ]
+    found: list[Found] = []
+    for k in collapsed:
+        variances = np.diagonal(dense[k])
+        if variances.max() > WIDE:
+            found.append(("far rows", k, np.sqrt(variances / variances.max()), 0))
+        elif flats[k].rank < bare.dims:
+            found += _own(bare, k, flats[k], whole, counts, tally)
+        else:
+            found.append(_held(k, dense[k], _total(bare, dense), reg, alone))
     return _merged(found)
 
 
@@ -181,7 +205,9 @@ class _Flat:
     directions: Array
 
     @classmethod
-    def of(cls, covariance: Array, limit: float = FLAT) -> "_Flat":
+    def of(cls, covariance: Array) -> "_Flat":
+        rounding = len(covariance) * np.finfo(np.float64).eps * np.trace(covariance)
+        limit = FLAT * max(FLOOR, float(rounding))
         constant = np.diagonal(covariance) <= limit
         rest = np.flatnonzero(~constant)
         directions = np.zeros((len(covariance), 0))
@@ -192,15 +218,15 @@ class _Flat:
             directions[rest] = inside
         return cls(constant, directions)
 
-    @classmethod
-    def own(cls, covariance: Array) -> "_Flat":
-        """Of a component that is said to have collapsed."""
-        return cls.of(covariance, max(FLAT, NEAR * float(np.linalg.eigvalsh(covariance)[0])))
-
     @property
     def rank(self) -> int:
         """In how many directions there is spread."""
         return len(self.constant) - int(self.constant.sum()) - self.directions.shape[1]
+
+    @property
+    def basis(self) -> Array:
+        """All that is flat, (D, m)."""
+        return np.concatenate([np.eye(len(self.constant))[:, self.constant], self.directions], 1)
 
     def beyond(self, other: "_Flat") -> Array:
         """Of its ``directions``, what is not flat in the ``other``, (D, m)."""
@@ -213,10 +239,42 @@ class _Flat:
         return np.asarray(left[:, sizes > 0.5])
 
 
+def _flat_in_all(mixture: Mixture, flats: Sequence[_Flat]) -> _Flat:
+    """What is flat in all rows: in every component that has any, and between these."""
+    spread = np.zeros((mixture.dims, mixture.dims))
+    for flat, weight in zip(flats, mixture.weights, strict=True):
+        if weight > 0:
+            spread += np.eye(mixture.dims) - flat.basis @ flat.basis.T
+    values, vectors = np.linalg.eigh(spread)
+    inside = vectors[:, values < 1e-6]
+    between = mixture.structure.kept(_between(mixture))
+    values, vectors = np.linalg.eigh(inside.T @ between @ inside)
+    inside = inside @ vectors[:, values <= SAME]
+    constant = np.sum(inside * inside, axis=1) > 1 - 1e-6
+    directions, sizes, _ = np.linalg.svd(
+        np.where(constant[:, None], 0.0, inside), full_matrices=False
+    )
+    return _Flat(constant, directions[:, sizes > 0.5])
+
+
+def _between(mixture: Mixture) -> Array:
+    """The covariance of the components' means, (D, D)."""
+    away = mixture.means - mixture.weights @ mixture.means
+    return (away.T * mixture.weights) @ away
+
+
 def _total(mixture: Mixture, dense: Array) -> Array:
     """The covariance of all rows, (D, D): within the components and between."""
-    away = mixture.means - mixture.weights @ mixture.means
-    return np.tensordot(mixture.weights, dense, 1) + (away.T * mixture.weights) @ away
+    return np.tensordot(mixture.weights, dense, 1) + _between(mixture)
+
+
+def _held(k: int, own: Array, total: Array, reg: Array, alone: float) -> Found:
+    """Why ``reg`` holds up component ``k``, though it is more than flat by itself."""
+    root = np.sqrt(np.maximum(alone * reg, FLOOR))
+    values, vectors = np.linalg.eigh(own / root[:, None] / root)
+    thin = vectors[:, values <= max(1.0, values[0])]
+    spread = np.sum(thin * ((total / root[:, None] / root) @ thin), axis=0)
+    return "reg_covar" if np.any(alone * spread < 1.0) else "flat", k, _loadings(thin), 0
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from itertools import pairwise
 from typing import Any
 
 import click
+import dask
 from click.core import ParameterSource
 
 from dgmm.errors import DataError, DgmmError, passing
@@ -158,18 +159,33 @@ class _Teller(logging.Handler):
         self._log.say("log", self.format(record), level=level, logger=record.name)
 
 
+OF_DASK = ("distributed", "tornado", "bokeh", "asyncio")
+"""Loggers of what Dask does, which is no news to a person: dgmm tells what comes of it."""
+
+
 @contextmanager
 def _logged(log: Log) -> Iterator[None]:
-    """What dgmm logs is told; and what others do, where they may not write themselves."""
-    own, others = logging.getLogger("dgmm"), []
+    """What dgmm logs is told; and what others do, where they may not write themselves.
+
+    Where they may, Dask is silent all the same, unless its configuration says how it is to log.
+    """
+    own = logging.getLogger("dgmm")
+    known = logging.root.manager.loggerDict.values()
+    named = [each for each in known if isinstance(each, logging.Logger)]
+    others = [each for each in named if each.handlers]
+    handler: logging.Handler = _Teller(log, logging.WARNING)
     if log.alone:
-        known = logging.root.manager.loggerDict.values()
-        named = [each for each in known if isinstance(each, logging.Logger)]
-        others = [logging.root, *(each for each in named if each.handlers)]
+        others.append(logging.root)
+    else:
+        asked_for = dask.config.get("logging", None) is not None
+        others = [] if asked_for else [each for each in others if _is_of_dask(each)]
+        others += [] if asked_for else map(logging.getLogger, OF_DASK)
+        handler = logging.NullHandler()
     before = [(each, each.handlers) for each in {own, *others}]
     level, propagate = own.level, own.propagate
     for logger, _ in before:
-        logger.handlers = [_Teller(log, logging.INFO if logger is own else logging.WARNING)]
+        logger.handlers = [handler]
+    own.handlers = [_Teller(log, logging.INFO)]
     own.setLevel(logging.INFO)
     own.propagate = False
     try:
@@ -183,9 +199,15 @@ def _logged(log: Log) -> Iterator[None]:
             logging.root.addHandler(logging.NullHandler())
 
 
+def _is_of_dask(logger: logging.Logger) -> bool:
+    return logger.name.split(".")[0] in OF_DASK
+
+
 def _show_warning(
-    log: Log, message: Warning | str, category: type[Warning], *_: Any, **__: Any
+    log: Log, message: Warning | str, category: type[Warning], file: str, *_: Any, **__: Any
 ) -> None:
+    if not log.alone and any(f"{os.sep}{each}{os.sep}" in file for each in OF_DASK):
+        return
     log.say("warning", str(message), category=category.__name__)
 
 

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import partial
 from os import PathLike
 from typing import Any, Final, Self
 
@@ -41,6 +42,7 @@ from dgmm.errors import (
 )
 from dgmm.fit import STRATEGIES, Progress, Request, fit, given_mixture
 from dgmm.kernel import ANSWERS, answer
+from dgmm.ladder import Nearby
 from dgmm.mixture import Mixture
 from dgmm.plan import Plan, plan
 from dgmm.pods import Pods, pods
@@ -194,10 +196,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         The record of the fit: strategy, rows, weight, passes over all rows, the work on samples
         in ``sample_passes`` as large as those, how many ``starts`` competed on samples and to how
         many ``optima`` of these they led, rejected steps, why it stopped, by how much the objective
-        could still grow as ``estimated_gap`` and its statistical resolution, seconds,
-        score, engine, share of the rows kept in memory, kernel, passes in single precision and the
-        bound on what that does to the objective, components that degenerated, and in
-        ``collapses`` why they lost rank and which features have no spread in them.
+        could still grow as ``estimated_gap`` and its statistical resolution, seconds (of this
+        process, where a fit was resumed) and of these ``seconds_on_samples``, score, engine, share
+        of the rows kept in memory, kernel, passes in single precision and the bound on what that
+        does to the objective, components that degenerated, and in ``collapses`` why some lost rank
+        and which features have no spread in them.
 
     Examples
     --------
@@ -379,13 +382,14 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         if planned is None:
             planned = self._planned(dataset, request, client)
         planned.check()
+        meter = meter or engine.Meter()
         began = time.perf_counter()
         question = request.question(dataset.rows, dataset.dims, dataset.weights is not None)
         engine_ = engine.over(dataset, client, self._threads, meter, planned.cache_bytes)
         kept = self._checkpoint(dataset, request)
         resumed = None if kept is None else kept.resume()
         with closing(engine_) as sweep:
-            passes = fit(sweep, request, question, self._nearby, resumed)
+            passes = fit(sweep, request, question, self._nearby(meter), resumed)
             for progress in engine.each_on_one_blas_thread(passes):
                 if kept is not None and (resumed is None or progress.passes > resumed.passes):
                     kept.save(progress, request.random)
@@ -452,6 +456,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             "strategy": "incremental",
             "rows": summary.rows,
             "weight": summary.weight,
+            "objective_before": before if np.isfinite(before) else None,
             "objective": after,
             "kernel": native.described(native.chosen()),
             "vanished": list(trial.vanished),
@@ -459,6 +464,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 sorted({*trial.collapsed, *held}),
                 replace(bare, mixture=summary.frame.enter(bare.mixture)),
                 summary.sums[:, 0] * (summary.rows / summary.weight),
+                summary.reg,
             ),
         }
         names = getattr(self, "feature_names_in_", None)
@@ -515,8 +521,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             checkpoint.discard()
         return checkpoint
 
-    def _nearby(self, rows: Array, weights: Array | None) -> Sweep:
-        return engine.nearby(rows, weights, self._threads)
+    def _nearby(self, meter: engine.Meter) -> Nearby:
+        """How to sweep over samples; the ``meter`` of a fit counts their rows apart."""
+        return partial(engine.nearby, threads=self._threads, meter=meter.samples)
 
     @property
     def _threads(self) -> int | None:
@@ -669,6 +676,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 "estimated_gap": walk.gap if np.isfinite(walk.gap) else None,
                 "resolution": best.mixture.free_parameters / (2 * found.weighted),
                 "seconds": seconds,
+                "seconds_on_samples": progress.seconds_on_samples,
                 "score": best.score,
                 "objective": best.objective,
                 "engine": planned.engine,
@@ -681,6 +689,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                     em.singular(best, walk.setting),
                     bare,
                     best.statistics.sums[:, 0] * (found.weighted / found.weight),
+                    walk.setting.reg,
                     (found.sample, progress.mixture),
                 ),
                 "rivalled": {
@@ -931,6 +940,7 @@ def _collapsed(
     known: Sequence[int],
     bare: Trial,
     counts: Array,
+    reg: Array,
     sampled: tuple[Sample, Mixture] | None = None,
 ) -> dict[str, Any]:
     """What a fit's record says of components that collapsed, and why they did.
@@ -944,7 +954,7 @@ def _collapsed(
     if collapsed and sampled is not None:
         rows = sampled[0].first(LOOKED_AT).rows
         seen = Seen(rows, answer(rows, sampled[1], "labels"))
-    why = collapses(bare.mixture, collapsed, counts, seen)
+    why = collapses(bare.mixture, collapsed, counts, reg, em.ALONE, seen)
     return {"collapsed": collapsed, "collapses": [each.record() for each in why]}
 
 

@@ -24,7 +24,7 @@ from dgmm.anchored import Anchored
 from dgmm.covariance import Array, Structure
 from dgmm.em import Setting, Stop, Textbook, Walk
 from dgmm.errors import DataError, UsageError
-from dgmm.ladder import AMPLE, ENOUGH, Nearby, Rung, Samples, climb
+from dgmm.ladder import AMPLE, ENOUGH, Cost, Nearby, Rung, Samples, climb
 from dgmm.mixture import Mixture
 from dgmm.race import SWEEPS, race, seeded
 from dgmm.seeding import representative
@@ -106,6 +106,11 @@ class Request:
         """Whether any starting values are."""
         return any(each is not None for each in (self.weights, self.means, self.precisions))
 
+    @property
+    def complete(self) -> bool:
+        """Whether all starting values are given."""
+        return all(each is not None for each in (self.weights, self.means, self.precisions))
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -123,6 +128,10 @@ class Progress:
         Rows of the sample evaluated so far, times components.
     resumed : bool
         Whether the fit goes on from here, and no sweep was made to get here.
+    seconds_on_samples : float
+        That work on samples took so far, since it was resumed.
+    seeking : bool
+        Whether starts are looked for on samples next.
     """
 
     passes: int
@@ -131,6 +140,8 @@ class Progress:
     walks: tuple[Walk, ...] = ()
     nearby: int = 0
     resumed: bool = False
+    seconds_on_samples: float = 0.0
+    seeking: bool = False
 
     @property
     def reached(self) -> dict[str, Any]:
@@ -201,12 +212,17 @@ def fit(
         done, walks = resumed.passes, resumed.walks(setting, samples)
         if samples is not None:
             samples.cost.densities = resumed.nearby
-    spent = 0 if resumed is None else resumed.nearby
-    yield Progress(done, found, setting, walks, spent, resumed is not None)
-    walks = walks or tuple(STRATEGIES[request.strategy](found, setting, request, samples))
+    cost = Cost() if samples is None else samples.cost
+    seeking = not walks and not request.complete
+    yield Progress(
+        done, found, setting, walks, cost.densities, resumed is not None, seeking=seeking
+    )
+    if not walks:
+        with cost.timed():
+            walks = tuple(STRATEGIES[request.strategy](found, setting, request, samples))
     for passes, reached in enumerate(em.run(sweep, walks), start=done + 1):
-        spent = 0 if samples is None else samples.cost.densities
-        yield Progress(passes, found, setting, reached, spent)
+        seconds = cost.seconds
+        yield Progress(passes, found, setting, reached, cost.densities, seconds_on_samples=seconds)
 
 
 def _textbook(

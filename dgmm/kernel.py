@@ -414,13 +414,25 @@ def _score(log_joint: Array, common: Array | float) -> NDArray[Any]:
     return log_sum_exp(log_joint)[0] + common
 
 
+def _same(labels: NDArray[Any]) -> NDArray[Any]:
+    return labels
+
+
+def _likeliest(shares: NDArray[Any]) -> NDArray[Any]:
+    return np.asarray(shares.argmax(axis=1))
+
+
 @dataclass(frozen=True)
 class Answer:
-    """One kind of per-row answer: from log-densities (K, n) to an array of n rows."""
+    """One kind of per-row answer: from log-densities (K, n) to an array of n rows.
+
+    ``labels`` says of such an array which component each row belongs to, where it tells.
+    """
 
     of: Callable[[Array, Array | float], NDArray[Any]]
     dtype: type[np.generic]
     per_component: bool = False
+    labels: Callable[[NDArray[Any]], NDArray[Any]] | None = None
 
     def columns(self, components: int) -> tuple[int, ...]:
         """The shape of one row's answer."""
@@ -428,8 +440,8 @@ class Answer:
 
 
 ANSWERS: Final[dict[str, Answer]] = {
-    "labels": Answer(_labels, np.int64),
-    "proba": Answer(_proba, np.float64, per_component=True),
+    "labels": Answer(_labels, np.int64, labels=_same),
+    "proba": Answer(_proba, np.float64, per_component=True, labels=_likeliest),
     "score": Answer(_score, np.float64),
 }
 

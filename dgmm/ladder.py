@@ -11,7 +11,9 @@ the higher the rung, the finer the differences that it can tell.
 From the top anchored.py goes on, over all rows, or squarem.py where the sample is too small.
 """
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -50,9 +52,22 @@ Nearby = Callable[[Array, Array | None], Sweep]
 
 @dataclass
 class Cost:
-    """Rows times components evaluated in memory: the one thing here that counts as it goes."""
+    """Rows times components evaluated in memory, and the seconds that all work on samples took.
+
+    The one thing here that counts as it goes.
+    """
 
     densities: int = 0
+    seconds: float = 0.0
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Count the seconds inside."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - began
 
 
 def over(sample: Sample, nearby: Nearby) -> Sweep:

@@ -49,6 +49,8 @@ class _Collector:
         if last.rows_per_second is not None:
             help = "Rows per second in the last pass."
             yield GaugeMetricFamily("dgmm_rows_per_second", help, last.rows_per_second)
+        help = "Seconds that work on samples took before the last pass was told."
+        yield GaugeMetricFamily("dgmm_seconds_on_samples", help, last.seconds_on_samples)
         for name, value in last.numbers.items():
             if value is not None:
                 yield GaugeMetricFamily(f"dgmm_{name}", NUMBERS[name], value)

@@ -1,10 +1,13 @@
 """The options that several commands share."""
 
+import logging
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from functools import wraps
+from multiprocessing import resource_tracker
 from typing import Any
 
 import click
@@ -17,6 +20,8 @@ from dgmm.fit import STRATEGIES
 from dgmm.progress import LOGS, Watch
 from dgmm.seeding import METHODS
 
+DASK_LOGGER = logging.getLogger("distributed")
+
 LOOPBACK = "127.0.0.1:0"
 """Where a cluster of this machine serves its dashboard: for nobody else to see."""
 
@@ -25,18 +30,47 @@ LOOPBACK = "127.0.0.1:0"
 def _silent_workers() -> Iterator[None]:
     """Processes started inside log nothing: what goes wrong in one is told by this process.
 
-    Whatever Dask changes in this process's environment for their sake is put back.
+    Whatever Dask changes in this process's environment for their sake is put back, and so is what
+    ``_quiet_end`` does.
     """
-    before = dict(os.environ)
+    before, level = dict(os.environ), DASK_LOGGER.level
     os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")
     try:
         yield
     finally:
+        DASK_LOGGER.setLevel(level)
         for name, value in dict(os.environ).items():
             if name not in before:
                 del os.environ[name]
             elif value != before[name]:
                 os.environ[name] = before[name]
+
+
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Threads started inside, and the processes that they start, get no SIGINT.
+
+    Ctrl-C in a terminal goes to all of its processes, and each would print a traceback; it is for
+    this process, which ends the others.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # no POSIX
+        yield
+        return
+    resource_tracker.ensure_running()  # whoever starts it lets SIGINT in again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _quiet_end() -> Iterator[None]:
+    """Nothing is logged of how workers end afterwards: slowly, or killed."""
+    try:
+        yield
+    finally:
+        DASK_LOGGER.setLevel(logging.CRITICAL)
 
 
 @dataclass(frozen=True)
@@ -58,16 +92,19 @@ class Machines:
                 workers.wait_for_threads(client, self.connect_timeout)  # it is they who are planned
                 yield client
         elif self.workers:
-            with (
-                _silent_workers(),
-                LocalCluster(
-                    n_workers=self.workers,
-                    threads_per_worker=1,
-                    dashboard_address=LOOPBACK,
-                    worker_dashboard_address=LOOPBACK,
-                ) as local,
-                Client(local, set_as_default=False) as client,
-            ):
+            with ExitStack() as stack:
+                stack.enter_context(_silent_workers())
+                with _no_interrupts():
+                    local = stack.enter_context(
+                        LocalCluster(
+                            n_workers=self.workers,
+                            threads_per_worker=1,
+                            dashboard_address=LOOPBACK,
+                            worker_dashboard_address=LOOPBACK,
+                        )
+                    )
+                client = stack.enter_context(Client(local, set_as_default=False))
+                stack.enter_context(_quiet_end())
                 yield client
         else:
             yield None

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import uuid4
 
+import numpy as np
 import zarr
 
 from dgmm.dataset import Dataset
@@ -28,7 +29,6 @@ from dgmm.kernel import ANSWERS, answer
 from dgmm.mixture import Mixture
 from dgmm.patience import Patience, patience
 from dgmm.places import exists, is_local, place, refuse_existing, zarr_store
-from dgmm.statistics import Total
 from dgmm.sweep import Block, Sweep
 
 METADATA: Final = "zarr.json"
@@ -37,8 +37,20 @@ METADATA: Final = "zarr.json"
 log = logging.getLogger("dgmm")
 
 
-def write_answers(sweep: Sweep, dataset: Dataset, mixture: Mixture, what: str, url: str) -> int:
-    """Write what ``mixture`` says of each row to a new Zarr array at ``url``; the rows written.
+@dataclass(frozen=True)
+class Written:
+    """The rows written, and how many belong to each component (K,); none where that isn't told."""
+
+    rows: int
+    counts: tuple[int, ...]
+
+    def __add__(self, other: "Written") -> "Written":
+        counts = tuple(a + b for a, b in zip(self.counts, other.counts, strict=True))
+        return Written(self.rows + other.rows, counts)
+
+
+def write_answers(sweep: Sweep, dataset: Dataset, mixture: Mixture, what: str, url: str) -> Written:
+    """Write what ``mixture`` says of each row to a new Zarr array at ``url``; what was written.
 
     ``what`` is a key of ``kernel.ANSWERS``.  What was at ``url`` is replaced at the end.
     """
@@ -66,7 +78,7 @@ def write_answers(sweep: Sweep, dataset: Dataset, mixture: Mixture, what: str, u
     except BaseException:
         _abandon(partial)
         raise
-    return int(written.weight)
+    return written
 
 
 @contextmanager
@@ -148,7 +160,7 @@ class _Job:
     patience: Patience
 
 
-def _write(block: Block, job: _Job) -> Total:
+def _write(block: Block, job: _Job) -> Written:
     """Write one block's answers."""
     stop = block.start + len(block.rows)
     answers = answer(block.rows, job.mixture, job.what, block.start)
@@ -163,7 +175,11 @@ def _write(block: Block, job: _Job) -> Total:
         if not exists(f"{job.partial}/{METADATA}"):
             remove(job.partial)
             raise DataError(f"{job.partial} was removed")
-    return Total(0.0, float(len(block.rows)))
+    labels = ANSWERS[job.what].labels
+    if labels is None:
+        return Written(len(block.rows), ())
+    counts = np.bincount(labels(answers), minlength=job.mixture.components)
+    return Written(len(block.rows), tuple(counts.tolist()))
 
 
 def _rename(partial: str, url: str) -> None:

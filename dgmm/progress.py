@@ -19,13 +19,14 @@ import click
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
+from rich.text import Text
 
+from dgmm import tables
 from dgmm.em import Walk
 from dgmm.engine import Meter
 from dgmm.fit import Progress
 from dgmm.plan import Plan
 from dgmm.selection import Standings
-from dgmm.survey import Survey
 
 NUMBERS: Final = {
     "score": "Mean log-likelihood of the rows, per unit weight.",
@@ -51,10 +52,15 @@ class Pass:
     rows : int
         Rows swept for it; none where a fit goes on, and first tells where it stands.
     seconds : float
+        Without those of the work on samples since the pass before.
     said : str
         For a person, in a line.
     numbers : dict
         Some of ``NUMBERS``; None where one isn't known.
+    seconds_on_samples : float
+        Since the pass before.
+    seeking : bool
+        Whether starts are looked for on samples before the next.
     """
 
     number: int
@@ -62,11 +68,16 @@ class Pass:
     seconds: float
     said: str
     numbers: dict[str, float | None]
+    seconds_on_samples: float = 0.0
+    seeking: bool = False
 
     @property
     def rows_per_second(self) -> float | None:
         return self.rows / max(self.seconds, 1e-9) if self.rows else None
 
+
+TOLD_SECONDS: Final = 0.1
+"""Work on samples that took less is not worth a word."""
 
 STARTED: Final = (
     *("rows", "columns", "components", "engine", "workers", "threads"),
@@ -89,49 +100,51 @@ def run(passes: Iterator[Pass], planned: Plan, meter: Meter, *watches: Watch) ->
 def of_fit(steps: Iterable[Progress]) -> Iterator[Pass]:
     """A fit's passes."""
     before: Walk | None = None
-    for step, rows, seconds in _timed(steps):
+    for step, rows, seconds, sampling in _timed(steps):
         if not step.walks:
-            yield Pass(step.passes, rows, seconds, _surveyed(step.found), {})
+            yield Pass(step.passes, rows, seconds, _surveyed(step), {}, seeking=step.seeking)
             continue
         walk = step.best
+        lasts = seconds + sampling * (before is not None)  # starts are looked for once
         most, guess = _passes_left(step, before)
         numbers = {
             "score": walk.best.score,
             "change": _known(walk.change),
             "gap": _known(walk.gap),
             "target": walk.stop.target or None,
-            "seconds_left": seconds * guess if rows and guess is not None else None,
-            "seconds_left_at_most": seconds * most if rows else None,
+            "seconds_left": lasts * guess if rows and guess is not None else None,
+            "seconds_left_at_most": lasts * most if rows else None,
         }
-        yield Pass(step.passes, rows, seconds, _said(walk, numbers), numbers)
+        yield Pass(step.passes, rows, seconds, _said(walk, numbers), numbers, sampling)
         before = walk
 
 
 def of_selection(steps: Iterable[Standings], criterion: str) -> Iterator[Pass]:
     """The passes of a selection by ``criterion``."""
-    for step, rows, seconds in _timed(steps):
+    for step, rows, seconds, sampling in _timed(steps):
         if not step.candidates:
-            yield Pass(step.passes, rows, seconds, _surveyed(step.found), {})
+            yield Pass(step.passes, rows, seconds, _surveyed(step), {}, seeking=step.seeking)
             continue
         left = sum(each.dropped is None for each in step.candidates)
         best = step.best
         kind = f"{best.request.components} {best.request.structure.name}"
-        said = f"{left} candidates left"
+        said = f"{left} candidate{'s' * (left != 1)} left"
         if math.isfinite(best.value):
-            said += f", best {kind}, {criterion} {best.value:.8g}"
+            said += f", best {kind}, {criterion} {tables.figure(best.value)}"
         score = best.walk.best.score
         numbers = {"score": score, "candidates": left, "criterion": _known(best.value)}
-        yield Pass(step.passes, rows, seconds, said, numbers)
+        yield Pass(step.passes, rows, seconds, said, numbers, sampling)
 
 
-def _timed(steps: Iterable[Step]) -> Iterator[tuple[Step, int, float]]:
-    """Each step with the rows swept for it, and the seconds that took."""
-    last, passes = time.perf_counter(), 0
+def _timed(steps: Iterable[Step]) -> Iterator[tuple[Step, int, float, float]]:
+    """Each step with the rows swept for it, and the seconds that took, and those on samples."""
+    last, passes, sampled = time.perf_counter(), 0, 0.0
     for step in steps:
         now = time.perf_counter()
         sweeps = 0 if step.resumed else step.passes - passes
-        yield step, sweeps * step.found.rows, now - last
-        last, passes = now, step.passes
+        sampling = step.seconds_on_samples - sampled
+        yield step, sweeps * step.found.rows, max(0.0, now - last - sampling), sampling
+        last, passes, sampled = now, step.passes, step.seconds_on_samples
 
 
 def _passes_left(step: Progress, before: Walk | None) -> tuple[int, int | None]:
@@ -159,8 +172,8 @@ def _known(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _surveyed(found: Survey) -> str:
-    return f"{found.rows:,} rows x {len(found.mean)} surveyed"
+def _surveyed(step: Progress | Standings) -> str:
+    return f"{step.found.rows:,} rows x {len(step.found.mean)} surveyed"
 
 
 def _said(walk: Walk, numbers: dict[str, float | None]) -> str:
@@ -185,8 +198,12 @@ def _clock(seconds: float) -> str:
 
 
 def _with_rate(done: Pass) -> str:
-    rate = done.rows_per_second
-    return done.said if rate is None else f"{done.said}, {rate:,.0f} rows/s"
+    said, rate = done.said, done.rows_per_second
+    if rate is not None:
+        said += f", {rate:,.0f} rows/s"
+    if done.seconds_on_samples >= TOLD_SECONDS:
+        said += f"; {done.seconds_on_samples:.1f} s on samples"
+    return said + "; next, starts are looked for on samples" * done.seeking
 
 
 def silent(passes: Iterator[Pass], planned: Plan, meter: Meter) -> Iterator[Pass]:
@@ -208,7 +225,7 @@ def _live(passes: Iterator[Pass], planned: Plan, meter: Meter) -> Iterator[Pass]
         return
     with _MeterBar(meter, planned.rows, "pass 1: survey") as bar:
         for done in passes:
-            bar.next(f"pass {done.number + 1}", _with_rate(done))
+            bar.next(f"pass {done.number + 1}", _with_rate(done), done.seeking)
             yield done
 
 
@@ -218,7 +235,9 @@ def _objects(passes: Iterator[Pass], planned: Plan, meter: Meter) -> Iterator[Pa
     _say_json("start", data=planned.source, **plan)
     for done in passes:
         swept = {"pass": done.number, "rows": done.rows, "seconds": done.seconds}
-        _say_json("pass", **swept, rows_per_second=done.rows_per_second, **done.numbers)
+        rates = {"rows_per_second": done.rows_per_second}
+        sampling = {"seconds_on_samples": done.seconds_on_samples}
+        _say_json("pass", **swept, **sampling, **rates, **done.numbers)
         yield done
 
 
@@ -269,31 +288,41 @@ LOGS: Final = {
 
 
 class _MeterBar(Bar):
-    """A bar whose position is a meter's, read when it is drawn."""
+    """A bar whose position is a meter's, read when it is drawn, and below it what was said last."""
 
     def __init__(self, meter: Meter, rows: int, title: str) -> None:
         self._meter, self._rows, self._before = meter, rows, 0  # drawn while being made
-        self._between = ""
+        self._said, self._seeking, self._seen = "", False, (0, 0)
         super().__init__(
             TextColumn("[bold]{task.description}[/]{task.fields[where]}"),
             BarColumn(bar_width=24),
-            TextColumn("{task.fields[said]}"),
             TimeElapsedColumn(),
             console=Console(stderr=True, highlight=False),
             transient=True,
         )
-        self._task = self.add_task(title, total=rows, said="", where="")
+        self._task = self.add_task(title, total=rows, where="")
 
-    def next(self, title: str, said: str) -> None:
+    def next(self, title: str, said: str, seeking: bool) -> None:
         """Begin another pass, or what is to be done on samples before it."""
-        self._before, self._between = self._meter.rows, ", on samples"
-        self.update(self._task, description=title, said=said, completed=0)
+        self._before, self._said, self._seeking = self._meter.rows, said, seeking
+        self.update(self._task, description=title, completed=0)
 
     def get_renderables(self) -> Iterator[RenderableType]:
         for task in self._tasks.values():
             task.completed = min(self._rows, self._meter.rows - self._before)
-            task.fields["where"] = "" if task.completed else self._between
+            task.fields["where"] = self._where()
         yield from super().get_renderables()
+        if self._said:
+            yield Text(self._said, overflow="fold")
+
+    def _where(self) -> str:
+        """What is done on samples, if they were swept since the last block of a pass was."""
+        swept, sampled = self._meter.rows, self._meter.samples.rows
+        if swept != self._seen[0]:
+            self._seen = swept, sampled
+        if self._seeking and swept == self._before:
+            return ", starts are looked for on samples"
+        return ", on samples" if sampled > self._seen[1] else ""
 
 
 @contextmanager

@@ -57,6 +57,9 @@ class MixtureSearch(MetaEstimatorMixin, DensityMixin, BaseEstimator):
         stood last, iterations, the components that are singular (a candidate with such is not
         chosen if there are others: ``dgmm.selection``), and after which pass it was dropped (None
         for those that stayed).
+    at_edge_ : {"fewest", "most"} or None
+        Whether the best has as many components as the smallest or the largest candidate, so that
+        the range may hide a better one.
     cv_results_ : dict
         The same as scikit-learn's searches have it.
     n_features_in_, feature_names_in_
@@ -106,6 +109,7 @@ class MixtureSearch(MetaEstimatorMixin, DensityMixin, BaseEstimator):
         template = self._template
         planned = planned or _planned(template, dataset, requests, client)
         planned.check()
+        meter = meter or engine.Meter()
         began = time.perf_counter()
         weighted = dataset.weights is not None
         questions = [each.question(dataset.rows, dataset.dims, weighted) for each in requests]
@@ -124,7 +128,8 @@ class MixtureSearch(MetaEstimatorMixin, DensityMixin, BaseEstimator):
             question = replace(question, seed=sample_seed(resumed.random))
         with closing(swept) as sweep:
             criterion = CRITERIA[self.criterion]
-            standings = run(sweep, requests, question, template._nearby, criterion, resumed)
+            nearby = template._nearby(meter)
+            standings = run(sweep, requests, question, nearby, criterion, resumed)
             for last in engine.each_on_one_blas_thread(standings):
                 if kept is not None and (resumed is None or last.passes > resumed.passes):
                     kept.save(last, requests[0].random)
@@ -166,7 +171,10 @@ class MixtureSearch(MetaEstimatorMixin, DensityMixin, BaseEstimator):
     ) -> None:
         """Take on what was chosen, in one step; see ``GaussianMixture``."""
         best, index = last.best, last.candidates.index(last.best)
-        progress = Progress(last.passes, last.found, best.setting, best.walks, last.nearby)
+        progress = Progress(
+            *(last.passes, last.found, best.setting, best.walks, last.nearby),
+            seconds_on_samples=last.seconds_on_samples,
+        )
         model = models[index]
         fitted = model._found(progress, planned, seconds, names)
         model._warn(fitted, max(walk.fell for walk in best.walks))
@@ -182,6 +190,7 @@ class MixtureSearch(MetaEstimatorMixin, DensityMixin, BaseEstimator):
             "best_score_": -best.value,
             "passes_": last.passes,
             "results_": results,
+            "at_edge_": _edge(model.n_components, [each["n_components"] for each in results]),
             "n_features_in_": model.n_features_in_,
             "cv_results_": {
                 "params": [{name: record[name] for name in params} for record in results],
@@ -295,6 +304,13 @@ def _together(requests: list[Request], dims: int) -> Request:
     widest = max(requests, key=lambda each: each.structure.centred.width(dims))
     total = sum(each.components * each.n_init for each in requests)
     return replace(widest, components=total, n_init=1)
+
+
+def _edge(best: int, tried: list[int]) -> str | None:
+    """At which edge of the sizes ``tried`` the ``best`` is; None if there is none beyond it."""
+    if best == max(tried) > min(tried):
+        return "most"
+    return "fewest" if 1 < best == min(tried) < max(tried) else None
 
 
 def _record(candidate: Candidate, criterion: str) -> dict[str, Any]:

@@ -211,6 +211,8 @@ class Standings:
         Whether their criteria are to be measured next.
     resumed : bool
         Whether the selection goes on from here, and no sweep was made to get here.
+    seconds_on_samples, seeking
+        As in ``fit.Progress``.
     """
 
     passes: int
@@ -220,6 +222,8 @@ class Standings:
     rounds: int = 0
     due: bool = False
     resumed: bool = False
+    seconds_on_samples: float = 0.0
+    seeking: bool = False
 
     @property
     def reached(self) -> dict[str, Any]:
@@ -296,15 +300,18 @@ def select(
         samples.cost.densities = resumed.nearby
 
     def standings(resumed: bool = False) -> Standings:
-        begun, spent = tuple(each for each in candidates if each.walks), samples.cost.densities
-        return Standings(counted.passes, found, begun, spent, rounds, due, resumed)
+        begun, cost = tuple(each for each in candidates if each.walks), samples.cost
+        reached = (counted.passes, found, begun, cost.densities, rounds, due, resumed)
+        return Standings(*reached, cost.seconds, not begun)
 
     yield standings(resumed is not None)
     if not rounds:
-        candidates = [_started(each, found, samples) for each in candidates]
+        with samples.cost.timed():
+            candidates = [_started(each, found, samples) for each in candidates]
     while True:
         if not due and not any(each.running for each in candidates):
-            candidates = [_refitted(each, found, samples, question) for each in candidates]
+            with samples.cost.timed():
+                candidates = [_refitted(each, found, samples, question) for each in candidates]
             candidates = _revived(criterion, candidates, found.weight)
             if not any(each.running for each in candidates):
                 break

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Final, TypeVar
 
 import dask.threaded
@@ -37,11 +37,19 @@ M_MMAP_THRESHOLD: Final = -3
 
 
 class Meter:
-    """How many rows have been swept: written by the engine, read by whoever shows progress."""
+    """How many rows have been swept: written by the engine, read by whoever shows progress.
+
+    Rows of samples are counted apart, in ``samples``.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.rows = 0
+
+    @cached_property
+    def samples(self) -> "Meter":
+        """The meter of rows of samples."""
+        return Meter()
 
     def add(self, rows: int) -> None:
         """Count ``rows`` more."""

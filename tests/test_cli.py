@@ -1,12 +1,16 @@
 """The command line, as a person uses it: with real files, and once as a process of its own."""
 
 import contextlib
+import fcntl
 import json
 import os
 import pty
+import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +20,10 @@ from click.testing import CliRunner, Result
 from sklearn.mixture import GaussianMixture as Reference
 
 import dgmm
+from dgmm import engine, tables
 from dgmm.cli import main
+from dgmm.dataset import open_dataset
+from dgmm.output import Written, write_answers
 
 COMMANDS = ("fit", "select", "update", "predict", "score", "show", "plan", "demo")
 
@@ -89,6 +96,12 @@ def test_fit_show_score_predict(store: Path, blobs: np.ndarray) -> None:
         written = zarr.open_array(store / out, mode="r")
         np.testing.assert_allclose(written[:], values, rtol=1e-12, atol=1e-12)
         assert written.shape[0] == 3000
+        again = ("predict", "rows.zarr", "-m", "model.dgmm", "-o", out, "--overwrite", "--json")
+        told = json.loads(run(*again, "--what", what, cwd=store).stdout)
+        counts = np.bincount(fitted.predict(blobs), minlength=4)
+        assert told["rows_of_components"] == (None if what == "score" else counts.tolist())
+        for k in range(4):
+            assert (f"│ {k}         │  {counts[k]} │" in done.stdout) == (what != "score")
 
 
 def test_update_learns_from_more_rows(store: Path, model: Path, blobs: np.ndarray) -> None:
@@ -103,6 +116,11 @@ def test_update_learns_from_more_rows(store: Path, model: Path, blobs: np.ndarra
     told = json.loads(done.stdout)
     assert (told["strategy"], told["rows"]) == ("incremental", 3700)
     np.testing.assert_array_equal(dgmm.load(model).means_, expected.means_)
+    assert [told["objective_before"]] == expected.lower_bounds_
+    assert told["objective"] == expected.lower_bound_ > told["objective_before"]
+    shown = run("show", "model.dgmm", cwd=store).stdout
+    assert f"{expected.lower_bound_:.9g} nats a row, a lower bound for all rows seen" in shown
+    assert f"{expected.lower_bounds_[0]:.9g}, with the parameters from before" in shown
 
 
 @pytest.mark.parametrize(
@@ -133,9 +151,133 @@ def test_fit_options(store: Path, blobs: np.ndarray, options: tuple[str, ...]) -
         tol=float(given["--tol"]) if "--tol" in given else None,
         resolution=float(given.get("--resolution", 0.1)),
         max_iter=int(given.get("--max-iter", 100)),
-        reg_covar=float(given.get("--reg-covar", 1e-6)),
+        reg_covar=float(given["--reg-covar"]) if "--reg-covar" in given else None,
     ).fit(str(store / "rows.zarr"), sample_weight=weights)
     np.testing.assert_array_equal(dgmm.load(store / "m.dgmm").means_, direct.means_)
+
+
+def test_counts_of_blocks_add_up(tmp_path: Path, blobs: np.ndarray) -> None:
+    """A component that no row of a block is in is counted there, too."""
+    fitted = dgmm.GaussianMixture(4, random_state=0).fit(blobs)
+    labels = fitted.predict(blobs)
+    rows = blobs[np.argsort(labels)]
+    dataset = open_dataset(rows, block_bytes=8 * 3 * 300)
+    assert dataset.blocks > 4
+    written = write_answers(
+        engine.over(dataset), dataset, fitted.mixture_, "labels", str(tmp_path / "l.zarr")
+    )
+    assert written == Written(3000, tuple(np.bincount(labels).tolist()))
+
+
+LONG = [f"the_{j}th_column_of_a_very_long_name_[bold]_without_spaces" for j in range(30)]
+
+
+def wide_model(path: Path) -> dgmm.GaussianMixture:
+    """Of 30 features with long names and means that have many digits."""
+    pandas = pytest.importorskip("pandas")
+    rows = np.random.default_rng(0).normal(size=(300, 30)) - 23456789.123
+    rows[::2] *= 1.00001
+    model = dgmm.GaussianMixture(2, covariance_type="diag", random_state=0)
+    model.fit(pandas.DataFrame(rows, columns=LONG)).save(path)
+    return model
+
+
+def told_whole(means: np.ndarray, text: str) -> bool:
+    """Whether each of ``means`` is there, to a hundredth."""
+    told = np.array(re.findall(r"-\d+\.\d+(?= ±)", text), dtype=float)
+    return all(np.abs(told - mean).min() < 0.006 for mean in means.ravel())
+
+
+@pytest.mark.parametrize("columns", [80, 30])
+def test_show_keeps_figures_whole(tmp_path: Path, columns: int) -> None:
+    model = wide_model(tmp_path / "m.dgmm")
+    shown = run("show", "m.dgmm", cwd=tmp_path, COLUMNS=str(columns))
+    assert "…" not in shown.stdout
+    assert told_whole(model.means_, shown.stdout)
+    for sd in np.sqrt(model.covariances_).ravel():
+        assert f"± {sd:.4g} " in shown.stdout
+    table = shown.stdout[shown.stdout.index("┏") :]
+    assert columns < 80 or max(map(len, table.splitlines())) <= 80
+    letters = "".join(re.findall(r"\w|\[|\]", table))
+    assert all(name[-12:] in letters or name[:20] in letters for name in LONG)
+
+
+def test_show_in_a_terminal_of_80_columns(tmp_path: Path) -> None:
+    model = wide_model(tmp_path / "m.dgmm")
+    code, drawn = in_a_terminal("show", "m.dgmm", cwd=tmp_path, columns=80)
+    assert code == 0
+    assert "…" not in drawn
+    assert told_whole(model.means_, drawn)
+    assert max(len(line) for line in drawn.splitlines() if "│" in line) <= 80
+
+
+def in_a_terminal(*words: str, cwd: Path, columns: int) -> tuple[int, str]:
+    """The exit code, and all that is drawn, without control sequences."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    env = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "dgmm.cli", *words],
+        cwd=cwd,
+        env={**env, "TERM": "xterm"},
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+    ) as process:
+        os.close(slave)
+        drawn = b""
+        with contextlib.suppress(OSError):
+            while piece := os.read(master, 4096):
+                drawn += piece
+    os.close(master)
+    return process.returncode, re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", drawn.decode())
+
+
+def test_select_keeps_figures_whole_and_tells_the_edge(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(900, 2)) + 30 * (np.arange(900) % 3)[:, None]
+    np.save(tmp_path / "rows.npy", rows)
+    select = ("select", "rows.npy", "-o", "m.dgmm", "--overwrite", "-k")
+    for sizes, edge, message in (
+        ("1..3", "most", "the best has 3 components, the most that were tried: try more (-k 3..6)"),
+        ("3,5", "fewest", "3 components, the fewest that were tried: try fewer (-k 1..3)"),
+        ("2..4", None, None),
+        ("3", None, None),
+    ):
+        told = json.loads(run(*select, sizes, "--json", cwd=tmp_path).stdout)
+        assert told["components"] == 3
+        assert told["at_edge"] == edge
+        shown = run(*select, sizes, cwd=tmp_path, COLUMNS="80").stdout
+        assert "…" not in shown
+        assert (message or "components") in shown
+        assert ("were tried" in shown) == (edge is not None)
+        for each in told["candidates"]:
+            assert f" {each['bic']:.8g} " in shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(-23456789.123, "-23456789.123"), (813893.3644, "813893.364"), (2.5, "2.5"), (np.inf, "inf")],
+)
+def test_criteria_have_the_digits_that_matter(value: float, shown: str) -> None:
+    assert tables.figure(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("mean", "spread", "shown"),
+    [
+        (-23456789.123, 0.5, "-23456789.123 ± 0.5"),
+        (-23456789.123, 5000.0, "-23456789 ± 5000"),
+        (12.3456789, 1e-20, "12.3456789 ± 1e-20"),
+        (0.0, 1.0, "0 ± 1"),
+        (1.23456, 0.0, "1.235 ± 0"),
+        (1.23456e-9, 1e-3, "1.235e-09 ± 0.001"),
+    ],
+)
+def test_means_have_the_digits_that_their_spread_tells(
+    mean: float, spread: float, shown: str
+) -> None:
+    assert tables.mean_and_spread(mean, spread) == shown
 
 
 def test_a_fit_begins_at_a_model(store: Path, model: Path) -> None:
@@ -163,7 +305,9 @@ def test_plan(store: Path) -> None:
     assert planned["rows"] == 3000
     assert planned["pass_bytes"] == 3000 * 3 * 8
     assert planned["base_bytes"] < planned["peak_bytes"] <= planned["limit_bytes"]
-    shown = run("plan", "rows.zarr", "-k", 16, cwd=store)
+    (store / ("long" * 30)).symlink_to(store / "rows.zarr")
+    shown = run("plan", "long" * 30, "-k", 16, cwd=store, COLUMNS="80")
+    assert f"  {'long' * 30}\n" in shown.stdout
     for word in (
         "blocks",
         "tasks per pass",

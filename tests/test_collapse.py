@@ -200,6 +200,42 @@ def test_an_update_that_collapses_says_why(kind: str) -> None:
     assert causes(model) == [("few values", [0, 1], [2])]
 
 
+@every_structure
+def test_a_reg_covar_that_is_too_large_is_told(kind: str) -> None:
+    """Then no component is at fault."""
+    x = np.random.default_rng(1).normal(size=(400, 2)) * [1.0, 1.0 if kind == "spherical" else 1e-9]
+    model = mixture(kind, 2, reg_covar=1e-6 if kind != "spherical" else 1e6)
+    (said,) = [each for each in warned(model, x) if "lost rank" in each]
+    assert causes(model) == [("reg_covar", [0, 1], [0, 1] if kind == "spherical" else [1])]
+    assert "reg_covar is more than all the variance" in said
+    assert "Give a smaller reg_covar" in said
+
+
+def test_a_component_that_is_all_but_flat() -> None:
+    """Equal but for a little noise, of which reg_covar makes nothing."""
+    rng = np.random.default_rng(0)
+    thin = rng.normal(size=(200, 3)) * [1, 1, 1e-4] + 60
+    model = mixture("full", 2)
+    (said,) = warned(model, np.concatenate([rng.normal(size=(200, 3)), thin]))
+    (k,) = model.fit_info_["collapsed"]
+    assert causes(model) == [("flat", [k], [2])]
+    assert (
+        f"component {k} has lost rank: its rows have no spread in some direction of column 2"
+        in said
+    )
+
+
+def test_a_row_far_from_all_others() -> None:
+    """One component has to hold it, and then what the others vary by is lost beside it."""
+    rows = np.random.default_rng(0).normal(size=(3000, 3))
+    rows[7, 1] = 1e12
+    model = mixture("full", 1)
+    (said,) = [each for each in warned(model, rows) if "lost rank" in each]
+    assert causes(model) == [("far rows", [0], [1])]
+    assert "rows far from most make its variance so large in column 1" in said
+    assert "leave them out, or fit more components" in said
+
+
 def test_the_reasons_are_kept_in_the_model_file(tmp_path: Path) -> None:
     model = mixture("full", 2)
     warned(model, np.insert(two(), 1, 0.1, axis=1))
@@ -213,7 +249,7 @@ def test_what_is_merged_and_the_words_for_many() -> None:
     full = STRUCTURES["full"]
     covariances, factors, _ = full.factor(covariances)
     bare = Mixture(full, np.array([0.5, 0.5]), np.zeros((2, 9)), covariances, factors)
-    (found,) = collapses(bare, [0, 1], np.array([50.0, 50.0]))
+    (found,) = collapses(bare, [0, 1], np.array([50.0, 50.0]), np.zeros(9), 1e-3)
     assert found == Collapse("constant", (0, 1), tuple(range(8)))
     assert Collapse.of(found.record()) == found
     assert "columns 0, 1, 2, 3, 4, 5 and 2 more have one value in all rows" in found.said()

@@ -1,6 +1,8 @@
 """A fit that is watched by machines: JSON lines and Prometheus metrics, of real processes."""
 
 import json
+import os
+import re
 import signal
 import socket
 import subprocess
@@ -12,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import zarr
 from prometheus_client.parser import text_string_to_metric_families
 
-from dgmm import GaussianMixture, metrics, progress
+from dgmm import GaussianMixture, load, metrics, progress
 from dgmm.engine import Meter
 from dgmm.progress import Pass
 
@@ -31,7 +34,7 @@ def place(tmp_path: Path, blobs: np.ndarray) -> Path:
     return tmp_path
 
 
-def start(*words: str, cwd: Path, script: str = MAIN) -> Any:
+def start(*words: str, cwd: Path, script: str = MAIN, **more: Any) -> Any:
     return subprocess.Popen(
         [sys.executable, "-P", "-c", script, *words],
         cwd=cwd,
@@ -39,6 +42,7 @@ def start(*words: str, cwd: Path, script: str = MAIN) -> Any:
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell may ignore it
+        **more,
     )
 
 
@@ -84,6 +88,45 @@ def test_each_pass_and_the_end(place: Path) -> None:
     assert (stood["pass"], stood["rows"], stood["rows_per_second"]) == (len(passes), 0, None)
 
 
+def test_work_on_samples_is_told_apart(place: Path) -> None:
+    """A pass lasts as long as its own rows take; what went on before it is told beside it."""
+    code, events = told(*FIT, "--strategy", "em", "--n-init", "20", cwd=place)
+    assert code == 0
+    _, survey, first, *others, last = events
+    assert survey["seconds_on_samples"] == 0
+    assert first["seconds_on_samples"] > first["seconds"] > 0  # twenty starts, one sweep
+    assert first["rows_per_second"] == pytest.approx(3000 / first["seconds"])
+    assert all(each["seconds_on_samples"] == 0 for each in others)
+    assert last["seconds_on_samples"] == first["seconds_on_samples"]
+    assert last["seconds"] > last["seconds_on_samples"]
+    info = load(place / "m.dgmm").fit_info_
+    assert info["seconds_on_samples"] == last["seconds_on_samples"]
+
+    process = start(*FIT[:-1], "text", "--overwrite", cwd=place)
+    printed, lines = process.communicate()
+    first, *others = lines.splitlines()
+    assert first.endswith("rows/s; next, starts are looked for on samples")
+    assert not any("next," in line for line in others)
+    assert re.search(r"rows/s; \d+\.\d s on samples$", others[0])
+    assert re.search(r"seconds +\d+\.\d, of which \d+\.\d on samples\n", printed)
+    whole = ("--start", "m.dgmm", "--overwrite")
+    process = start(*FIT[:-1], "text", *whole, cwd=place)
+    assert "next," not in process.communicate()[1]  # the start is given
+
+
+def test_a_large_fit_tells_its_work_on_samples_after_each_pass() -> None:
+    """Between two anchors, too: with so many rows that a sample can stand for them."""
+    rows = np.random.default_rng(0).normal(size=(60_000, 2)) + 4 * (np.arange(60_000) % 2)[:, None]
+    steps = list(GaussianMixture(2, random_state=0).fit_passes(rows))
+    seconds = [each.seconds_on_samples for each in steps]
+    assert [each.seeking for each in steps] == [True] + [False] * (len(steps) - 1)
+    assert seconds[0] == 0 < seconds[1] < seconds[2]
+    assert [each.seconds_on_samples for each in progress.of_fit(iter(steps))] == [
+        0,
+        *np.diff(seconds),
+    ]
+
+
 def test_a_selection(place: Path) -> None:
     code, events = told(
         *("select", "rows.zarr", "-k", "1..3", "-o", "m.dgmm", "--log", "json"), cwd=place
@@ -91,6 +134,8 @@ def test_a_selection(place: Path) -> None:
     assert code == 0
     passes = [each for each in events if each["event"] == "pass"]
     assert passes[1]["candidates"] == 3
+    assert passes[1]["seconds_on_samples"] > 0
+    assert events[-1]["at_edge"] == "most"
     assert passes[-1]["criterion"] <= passes[1]["criterion"]
     assert events[-1]["event"] == "done"
 
@@ -102,7 +147,7 @@ def test_quiet_tells_the_end_only(place: Path) -> None:
 
 CRASH = """
 import logging, sys, warnings
-from dgmm import cli
+from dgmm import DataError, cli
 def broken(*_, **__):
     warnings.warn("watch out")
     logging.getLogger("distributed.core").warning("a worker left")
@@ -123,6 +168,43 @@ def test_a_crash_and_what_others_say(place: Path) -> None:
     assert (crash["event"], crash["exit_code"]) == ("crash", 1)
     assert crash["message"] == "RuntimeError: a fault"
     assert "in broken\nRuntimeError: a fault" in crash["traceback"]
+
+
+def test_what_dask_says_is_no_news_to_a_person(place: Path) -> None:
+    process = start(
+        *FIT[:-1], "text", cwd=place, script=CRASH.replace("raise Runtime", "raise Data")
+    )
+    _, lines = process.communicate()
+    assert process.returncode == 3
+    assert lines.splitlines() == ["Warning: watch out", "else", "Error: a fault"]
+    spoken = CRASH.replace("cli.main()", "dask.config.set(logging={}); cli.main()")
+    process = start(*FIT[:-1], "text", cwd=place, script=f"import dask{spoken}")
+    assert "a worker left" in process.communicate()[1]  # as it was asked for
+
+
+def test_workers_that_are_killed_and_interrupted_say_nothing(place: Path) -> None:
+    """Ctrl-C in a terminal goes to the workers, too; this process alone speaks of it."""
+    words = (*FIT[:-1], "text", *ENDLESS, "--workers", "2")
+    process = start(*words, cwd=place, start_new_session=True)
+    with process:
+        for line in process.stderr:
+            if line.startswith("pass 3"):
+                break
+        first, *_ = [
+            each
+            for each in psutil.Process(process.pid).children(recursive=True)
+            if "spawn_main" in " ".join(each.cmdline())
+        ]
+        first.kill()
+        for line in process.stderr:
+            assert line.startswith("pass ")
+            if int(line[5:].split(":")[0]) >= 10:
+                break
+        os.killpg(process.pid, signal.SIGINT)
+        *others, last = process.stderr
+    assert process.returncode == 130
+    assert all(line.startswith("pass ") for line in others)
+    assert last == "Interrupted: nothing was written.\n"
 
 
 def test_worker_processes_say_nothing_themselves(place: Path) -> None:

@@ -1,0 +1,75 @@
+"""Tables whose figures stay whole in however narrow a terminal.
+
+Where the columns don't fit beside each other, there are several tables one under another, each with
+the first columns again.  What is folded is names of columns, never what stands below them.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from textwrap import wrap
+from typing import Final
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+HEAD: Final = 10
+"""Names of columns are folded if they are wider than this and than what stands below."""
+
+FRAME: Final = 3
+"""What a column takes beside its own width."""
+
+
+def show(heads: Sequence[str], rows: Sequence[Sequence[str]], keep: int = 1) -> None:
+    """Print ``rows`` of cells below ``heads`` to standard output; the first ``keep`` are names."""
+    width = Console().width
+    columns = [_Column(head, [row[j] for row in rows], j < keep) for j, head in enumerate(heads)]
+    for some in _groups(columns, keep, width):
+        table = Table()
+        for column in some:
+            head = Text("\n".join(column.head), justify="left")
+            table.add_column(head, justify="left" if column.name else "right", no_wrap=True)
+        for cells in zip(*(column.cells for column in some), strict=True):
+            table.add_row(*map(Text, cells))
+        Console(width=max(width, _width(some))).print(table)
+
+
+class _Column:
+    """A column, and how wide it is."""
+
+    def __init__(self, head: str, cells: Sequence[str], name: bool) -> None:
+        self.cells, self.name = cells, name
+        widest = max(map(cell_len, cells), default=0)
+        self.head = wrap(head, max(widest, HEAD)) or [""]
+        self.width = max(widest, *map(cell_len, self.head))
+
+
+def _width(columns: Sequence[_Column]) -> int:
+    return 1 + sum(column.width + FRAME for column in columns)
+
+
+def _groups(columns: list[_Column], keep: int, width: int) -> Iterator[list[_Column]]:
+    """The columns of each table: as many as fit, and one at least beside the first."""
+    names, rest = columns[:keep], columns[keep:]
+    some = list(names)
+    for column in rest:
+        if len(some) > keep and _width([*some, column]) > width:
+            yield some
+            some = list(names)
+        some.append(column)
+    yield some
+
+
+def figure(value: float) -> str:
+    """A criterion, so that candidates that differ by what matters look different."""
+    return f"{value:.3f}" if 1e5 <= abs(value) < 1e15 else f"{value:.8g}"
+
+
+def mean_and_spread(mean: float, spread: float) -> str:
+    """A mean and its standard deviation, with the digits that are larger than a part of that."""
+    digits = 4
+    if mean and spread > 0:
+        size = math.floor(math.log10(abs(mean)))
+        digits = max(4, size - math.floor(math.log10(spread)) + 3, size + 1)
+    return f"{mean:.{min(digits, 15)}g} ± {spread:.4g}"
