@@ -11,7 +11,9 @@ from multiprocessing import resource_tracker
 from typing import Any
 
 import click
+import dask
 from distributed import Client, LocalCluster
+from distributed.security import Security
 
 from dgmm import metrics, progress, workers
 from dgmm.covariance import STRUCTURES
@@ -23,7 +25,12 @@ from dgmm.seeding import METHODS
 DASK_LOGGER = logging.getLogger("distributed")
 
 LOOPBACK = "127.0.0.1:0"
-"""Where a cluster of this machine serves its dashboard: for nobody else to see."""
+"""Where a cluster of this machine would serve pages."""
+
+NO_PAGES: dict[str, list[str]] = {
+    f"distributed.{role}.http.routes": [] for role in ("scheduler", "worker")
+}
+"""But there are none: whoever is on this machine could read them."""
 
 
 @contextmanager
@@ -94,13 +101,15 @@ class Machines:
         elif self.workers:
             with ExitStack() as stack:
                 stack.enter_context(_silent_workers())
+                stack.enter_context(dask.config.set(NO_PAGES))
                 with _no_interrupts():
                     local = stack.enter_context(
                         LocalCluster(
                             n_workers=self.workers,
                             threads_per_worker=1,
+                            security=Security.temporary(),
+                            scheduler_kwargs={"dashboard": False},
                             dashboard_address=LOOPBACK,
-                            worker_dashboard_address=LOOPBACK,
                         )
                     )
                 client = stack.enter_context(Client(local, set_as_default=False))
@@ -122,7 +131,7 @@ class Shown:
     def watches(self) -> Iterator[list[Watch]]:
         """All who watch the passes, while inside."""
         with metrics.served(self.metrics_port) as served:
-            yield [progress.silent if self.quiet else LOGS[self.log].watch, served]
+            yield [served, progress.silent if self.quiet else LOGS[self.log].watch]
 
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -344,7 +353,7 @@ def _address(
     host, _, port = text.rpartition(":")
     if not port.isdigit() or int(port) > 65535:
         raise click.BadParameter(f"{text!r} is not like 9090 or 127.0.0.1:9090")
-    return host.strip("[]") or "0.0.0.0", int(port)
+    return host.strip("[]") or "127.0.0.1", int(port)
 
 
 shown_options = _as_one(
@@ -363,8 +372,8 @@ shown_options = _as_one(
         "--metrics-port",
         callback=_address,
         metavar="[HOST:]PORT",
-        help="Serve metrics for Prometheus at PORT while it runs, to all who can reach this "
-        "machine unless HOST says where.",
+        help="Serve metrics for Prometheus at PORT while it runs, to this machine only unless HOST "
+        "says where: 0.0.0.0 is for all who can reach it.",
     ),
     quiet_option,
 )

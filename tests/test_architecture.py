@@ -92,7 +92,7 @@ DOORS = {
     "progress": PEOPLE,
     "tables": {"rich"},
     "metrics": {"prometheus_client"},
-    "options": {"click", "distributed"},
+    "options": {"click", "dask", "distributed"},
     "command": {"click", "dask"},
     "search": PEOPLE,
     "report": PEOPLE,

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from importlib.metadata import distribution
+from ipaddress import ip_address, ip_network
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -237,6 +238,7 @@ def test_every_manifest_is_valid(name: str, version: str) -> None:
         ("plain", "Job", "spec/podFailurePolicy/rules/0/onExitCodes/values", ["three"]),
         ("plain", "Service", "spec/ports/0/port", "8786"),
         ("plain", "NetworkPolicy", "spec/ingress/0/form", []),
+        ("plain", "NetworkPolicy", "spec/egress/0/from", []),
         ("plain", "PodDisruptionBudget", "spec/selector", "app=dgmm"),
         ("plain", "ConfigMap", "data/WORKERS", 4),
         ("operator", "DaskCluster", "spec/worker/replicas", "two"),
@@ -747,31 +749,62 @@ def selects(selector: Document, labels: dict[str, str]) -> bool:
 
 @dataclass(frozen=True)
 class Peer:
-    """Somebody who connects."""
+    """Somebody who connects, or is connected to: a pod, or what has just an address."""
 
     labels: dict[str, str]
     here: bool = True
     namespace: dict[str, str] = field(default_factory=dict)
+    address: str | None = None
 
-    def is_one_of(self, source: Document) -> bool:
-        assert set(source) <= {"podSelector", "namespaceSelector"}
-        if "namespaceSelector" in source:
-            near = selects(source["namespaceSelector"], self.namespace)
+    def is_one_of(self, group: Document) -> bool:
+        assert set(group) <= {"podSelector", "namespaceSelector"} or set(group) == {"ipBlock"}
+        if "ipBlock" in group:
+            assert set(group["ipBlock"]) == {"cidr"}
+            block = ip_network(group["ipBlock"]["cidr"])
+            return self.address is not None and ip_address(self.address) in block
+        if "namespaceSelector" in group:
+            near = selects(group["namespaceSelector"], self.namespace)
         else:
             near = self.here
-        return near and selects(source.get("podSelector", {}), self.labels)
+        pod = self.address is None
+        return pod and near and selects(group.get("podSelector", {}), self.labels)
+
+
+def allowed(
+    policies: list[Document],
+    way: str,
+    own: dict[str, str],
+    peer: Peer,
+    port: int,
+    protocol: str = "TCP",
+) -> bool:
+    """Whether NetworkPolicies let a pod with the labels ``own`` and ``peer`` connect.
+
+    ``way`` is "Ingress" from the peer, "Egress" to it.
+    """
+    assert all(set(each["policyTypes"]) <= {"Ingress", "Egress"} for each in policies)
+    mine = [
+        each
+        for each in policies
+        if selects(each["podSelector"], own) and way in each["policyTypes"]
+    ]
+    side = {"Ingress": "from", "Egress": "to"}[way]
+    assert all(set(rule) <= {side, "ports"} for each in mine for rule in each[way.lower()])
+    return not mine or any(
+        (side not in rule or any(peer.is_one_of(group) for group in rule[side]))
+        and (
+            "ports" not in rule
+            or (port, protocol)
+            in [(each["port"], each.get("protocol", "TCP")) for each in rule["ports"]]
+        )
+        for each in mine
+        for rule in each[way.lower()]
+    )
 
 
 def admitted(policies: list[Document], target: dict[str, str], peer: Peer, port: int) -> bool:
-    """Whether NetworkPolicies let ``peer`` connect to a pod with the labels ``target``."""
-    mine = [each for each in policies if selects(each["podSelector"], target)]
-    assert all(each["policyTypes"] == ["Ingress"] for each in mine)
-    return not mine or any(
-        any(peer.is_one_of(source) for source in rule["from"])
-        and ("ports" not in rule or port in [each["port"] for each in rule["ports"]])
-        for each in mine
-        for rule in each["ingress"]
-    )
+    """Whether they let ``peer`` connect to a pod with the labels ``target``."""
+    return allowed(policies, "Ingress", target, peer, port)
 
 
 @renders
@@ -805,6 +838,51 @@ def test_only_the_jobs_own_pods_are_admitted(name: str) -> None:
     }
     open_to_all: list[Document] = []
     assert admitted(open_to_all, labels["worker"], peers["stranger"], 8786)
+
+
+@renders
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_pods_reach_each_other_names_and_a_store_and_nobody_else(name: str) -> None:
+    documents = overlay(name)
+    policies = [each["spec"] for each in documents if each["kind"] == "NetworkPolicy"]
+    labels = {role: pod.labels for role, pod in pods(documents).items()}
+    system = {"kubernetes.io/metadata.name": "kube-system"}
+    peers = {role: Peer(each) for role, each in labels.items()}
+    peers |= {
+        "stranger": Peer({}),
+        "another app's worker": Peer({COMPONENT: "worker", "app.kubernetes.io/name": "other"}),
+        "a scheduler elsewhere": Peer(labels["scheduler"], here=False),
+        "names": Peer({"k8s-app": "kube-dns"}, here=False, namespace=system),
+        "the node's names": Peer({}, address="169.254.20.10"),
+        "the machine's rights": Peer({}, address="169.254.169.254"),
+        "store": Peer({}, address="52.95.154.8"),
+    }
+    ports = (53, 80, 443, 8786, 8787, 9090, 40123)
+    reaches = {
+        (role, to, port, protocol)
+        for role in ROLES
+        for to, peer in peers.items()
+        for port in ports
+        for protocol in ("TCP", "UDP")
+        if allowed(policies, "Egress", labels[role], peer, port, protocol)
+    }
+    lookups = ("names", "the node's names", "the machine's rights")  # of one kind of address
+    assert reaches == {
+        ("driver", "scheduler", 8786, "TCP"),
+        ("worker", "scheduler", 8786, "TCP"),
+        *(
+            (role, "worker", port, each)
+            for role in ("worker", "scheduler")
+            for port in ports
+            for each in ("TCP", "UDP")
+        ),
+        *((role, to, 443, "TCP") for role in ("driver", "worker") for to in peers),
+        *((role, to, 53, each) for role in ROLES for to in lookups for each in ("TCP", "UDP")),
+    }
+    # What one side may reach, the other lets in, as far as it is a pod of these.
+    for role, to, port, protocol in reaches:
+        if to in ROLES and port != 443:
+            assert allowed(policies, "Ingress", labels[to], peers[role], port, protocol)
 
 
 @renders

@@ -18,8 +18,10 @@ import psutil
 import pytest
 import zarr
 from prometheus_client.parser import text_string_to_metric_families
+from test_closed import listening
 
 from dgmm import GaussianMixture, load, metrics, progress
+from dgmm.cli import main
 from dgmm.engine import Meter
 from dgmm.progress import Pass
 
@@ -268,9 +270,10 @@ def scraped(url: str) -> dict[str, float]:
 
 
 def test_metrics_of_a_fit(place: Path) -> None:
-    process = start(*FIT, *ENDLESS, "--metrics-port", "127.0.0.1:0", cwd=place)
+    process = start(*FIT, *ENDLESS, "--metrics-port", "0", cwd=place)
     with process:
         url = parsed(process.stderr.readline())["message"].removeprefix("metrics at ")
+        assert {address for address, _ in listening(psutil.Process(process.pid))} == {"127.0.0.1"}
         while parsed(process.stderr.readline()).get("pass") != 3:
             pass
         first = scraped(url)
@@ -289,6 +292,21 @@ def test_metrics_of_a_fit(place: Path) -> None:
     assert second["dgmm_seconds_left_at_most"] > 0
     assert "dgmm_gap" not in second  # the textbook's algorithm has no idea of it
     assert second["process_resident_memory_bytes"] > 50 << 20
+
+
+@pytest.mark.parametrize(
+    ("words", "host"),
+    [
+        ("9090", "127.0.0.1"),
+        ("0.0.0.0:9090", "0.0.0.0"),
+        ("[::]:9090", "::"),
+        (":9090", "127.0.0.1"),
+    ],
+)
+def test_metrics_are_for_this_machine_unless_told(words: str, host: str) -> None:
+    given = [*FIT[1:], "--metrics-port", words]
+    context = main.commands["fit"].make_context("fit", given)
+    assert context.params["metrics_port"] == (host, 9090)
 
 
 def test_rows_are_counted_within_a_pass_and_never_fall() -> None:
