@@ -87,4 +87,7 @@ def _decoded(value: Any, arrays: Arrays, known: Known | None) -> Any:
         return known.samples.rung(what, known.setting)
     ((_, own),) = rest
     make: Callable[..., Any] = TYPES[what]
-    return make(**{name: _decoded(each, arrays, known) for name, each in own.items()})
+    made = make(**{name: _decoded(each, arrays, known) for name, each in own.items()})
+    if isinstance(made, Mixture):
+        made.check()
+    return made

@@ -20,7 +20,7 @@ from dgmm.estimator import Data, GaussianMixture, Task
 from dgmm.fit import Progress, Request
 from dgmm.plan import Plan
 from dgmm.seeding import sample_seed
-from dgmm.selection import CRITERIA, Candidate, Standings
+from dgmm.selection import CRITERIA, HELD, MANY, Candidate, Standings, share_of
 from dgmm.selection import select as run
 
 SIZES: Final = tuple(range(1, 11))
@@ -126,10 +126,11 @@ class MixtureSearch(MetaEstimatorMixin, DensityMixin, BaseEstimator):
         resumed = None if kept is None else kept.resume()
         if resumed is not None:  # by chance, if random_state is None
             question = replace(question, seed=sample_seed(resumed.random))
+        criterion = CRITERIA[self.criterion]
+        share = _share(dataset, requests, question.seed) if criterion.holds_out else HELD
         with closing(swept) as sweep:
-            criterion = CRITERIA[self.criterion]
             nearby = template._nearby(meter)
-            standings = run(sweep, requests, question, nearby, criterion, resumed)
+            standings = run(sweep, requests, question, nearby, criterion, resumed, share)
             for last in engine.each_on_one_blas_thread(standings):
                 if kept is not None and (resumed is None or last.passes > resumed.passes):
                     kept.save(last, requests[0].random)
@@ -290,6 +291,19 @@ def _prepared(
     first, *others = models
     task = first._prepare(X, sample_weight)
     return task, [task.request, *(each._prepare(task.dataset, None).request for each in others)]
+
+
+def _share(dataset: Dataset, requests: list[Request], seed: int) -> float:
+    """Below what hash of their numbers rows are held out; see ``dgmm.selection``."""
+    if dataset.rows > MANY:
+        return HELD
+    numbers = np.arange(dataset.rows)
+    if dataset.weights is not None:
+        spans = [dataset.span(index) for index in range(dataset.blocks)]
+        numbers = np.flatnonzero(
+            np.concatenate([dataset.weights.read(*each) for each in spans]) > 0
+        )
+    return share_of(numbers, seed, max(each.components for each in requests))
 
 
 def _planned(

@@ -22,7 +22,7 @@ parameters:
   for less (Biernacki, Celeux and Govaert, Assessing a mixture model for clustering with the
   integrated completed likelihood, 2000);
 - heldout, minus the mean log-likelihood of one row in ten, chosen by a hash of its number, which
-  the fit does not see.
+  the fit does not see; of few rows, at least one.
 
 The last two are measured by sweeps of their own: after the first, second, fourth, eighth ... sweep
 of the candidates, to drop the losers, and after the last.
@@ -33,6 +33,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dgmm import em
 from dgmm.em import Setting, State, Walk
@@ -56,6 +57,27 @@ REFITS: Final = 2
 HELD: Final = 0.1
 """The share of rows held out."""
 
+MANY: Final = 10_000
+"""Of so many rows some are held out and most are not, whatever their numbers hash to."""
+
+
+def share_of(numbers: NDArray[np.int64], seed: int, fitted: int) -> float:
+    """Below what hash rows are held out: about ``HELD``, but at least one row is.
+
+    At least ``fitted`` rows are not.  ``numbers`` are those of the rows that have any weight;
+    raises ``DataError`` if they are too few.
+    """
+    if not len(numbers):
+        return HELD  # there is nothing to fit, as the survey will say
+    if len(numbers) <= fitted:
+        raise DataError(
+            f"held-out rows are not fitted to, and n_components = {fitted} want as many others: "
+            f"n_samples = {len(numbers)} (of weight above 0) is too few. Use more rows, fewer "
+            "components, or another criterion"
+        )
+    keys = np.sort(uniform(numbers, seed))
+    return float(min(max(HELD, np.nextafter(keys[0], 1.0)), keys[-fitted]))
+
 
 @dataclass(frozen=True)
 class Part:
@@ -64,10 +86,11 @@ class Part:
     fn: Callable[[Block, Any], Any]
     seed: int
     held: bool
+    share: float = HELD
 
     def __call__(self, block: Block, given: Any) -> Any:
         numbers = np.arange(block.start, block.start + len(block.rows), dtype=np.int64)
-        inside = (uniform(numbers, self.seed) < HELD) == self.held
+        inside = (uniform(numbers, self.seed) < self.share) == self.held
         weights = np.ones(len(numbers)) if block.weights is None else block.weights
         return self.fn(replace(block, weights=np.where(inside, weights, 0.0)), given)
 
@@ -119,7 +142,9 @@ class Criterion:
         """The criterion for a state, with what was ``measured`` of it."""
         if self.holds_out:
             if measured is not None and not measured.weight > 0:
-                raise DataError("no row is held out: these are too few for that criterion")
+                raise DataError(
+                    "none of the rows held out has any weight: too few have for that criterion"
+                )
             return np.inf if measured is None else -measured.value / measured.weight
         extra = 0.0 if measured is None else 2 * measured.value
         plain = -2 * weight * state.score
@@ -264,13 +289,14 @@ class Resumed(Stopped, Protocol):
 class _Counted:
     """A sweep over the rows to be fitted, or those held out, that counts its calls."""
 
-    def __init__(self, sweep: Sweep, holds_out: bool, seed: int, passes: int) -> None:
-        self._sweep, self._holds_out, self._seed = sweep, holds_out, seed
+    def __init__(self, sweep: Sweep, share: float | None, seed: int, passes: int) -> None:
+        self._sweep, self._share, self._seed = sweep, share, seed
         self.passes = passes
 
     def __call__(self, fn: Callable[[Block, Any], Any], given: Any, held: bool = False) -> Any:
         self.passes += 1
-        return self._sweep(Part(fn, self._seed, held) if self._holds_out else fn, given)
+        part = fn if self._share is None else Part(fn, self._seed, held, self._share)
+        return self._sweep(part, given)
 
 
 def select(
@@ -280,14 +306,16 @@ def select(
     nearby: Nearby,
     criterion: Criterion,
     resumed: Resumed | None = None,
+    share: float = HELD,
 ) -> Iterator[Standings]:
     """Fit what ``requests`` ask for and choose by ``criterion``; yields after every sweep.
 
-    ``question`` is the survey's, the largest that any of them asks.  Raises ``DataError`` as a fit
+    ``question`` is the survey's, the largest that any of them asks; ``share`` of the rows is held
+    out, if the criterion wants that.  Raises ``DataError`` as a fit
     does.  A selection that is ``resumed`` yields where it stopped first, without a sweep.
     """
     done = 0 if resumed is None else resumed.passes
-    counted = _Counted(sweep, criterion.holds_out, question.seed, done)
+    counted = _Counted(sweep, share if criterion.holds_out else None, question.seed, done)
     found = counted(survey, question) if resumed is None else resumed.found
     check(found, max(request.components for request in requests))
     samples = Samples(representative(found), found.weighted, nearby)

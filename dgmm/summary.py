@@ -268,7 +268,7 @@ class Summary:
             and arrays["scale"].min() > 0
             and arrays["reg"].min() >= 0
         )
-        if not sound:
+        if not sound or not _possible(structure, arrays["sums"], about):
             raise ModelFileError("its statistics are those of no rows")
         return cls(
             record["origin"],
@@ -282,6 +282,17 @@ class Summary:
             weight,
             record["rows"],
         )
+
+
+def _possible(structure: Structure, sums: Array, about: Array) -> bool:
+    """Whether rows may have such ``sums`` (K, P): no variance is negative, but for rounding."""
+    counts, dims = sums[:, 0], about.shape[1]
+    held = counts > np.finfo(np.float64).eps * counts.sum()  # others are rounding themselves
+    counts, second = counts[held], sums[held, 1 + dims :]
+    offsets = sums[held, 1 : 1 + dims] / counts[:, None]
+    found = structure.estimate(counts, about[held] + offsets, offsets, second, None)
+    least = structure.variances(found, len(counts), dims).min()
+    return bool(least >= -1e-9 * max(1.0, np.abs(second / counts[:, None]).max()))
 
 
 def _check_weight(weight: float) -> None:

@@ -18,7 +18,6 @@ from sklearn.mixture import GaussianMixture as Reference
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.estimator_checks import check_estimator
 
 from dgmm import GaussianMixture
 from dgmm.covariance import STRUCTURES
@@ -286,19 +285,6 @@ def test_warm_start_continues(blobs: np.ndarray) -> None:
     np.testing.assert_array_equal(again.lower_bounds_, first)
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_scikit_learns_own_checks() -> None:
-    """All of check_estimator; what it skips is for want of an optional package."""
-    results = check_estimator(GaussianMixture(), on_fail=None, on_skip=None)
-    failed = {r["check_name"]: r["exception"] for r in results if r["status"] == "failed"}
-    assert failed == {}
-    assert not [r["check_name"] for r in results if r["status"] == "xfail"]
-    skipped = [r["check_name"] for r in results if r["status"] == "skipped"]
-    optional = {"check_sample_weights_pandas_series", "check_array_api_input"}
-    assert {name for name in skipped if "pandas" not in name} <= optional
-    assert len(results) - len(skipped) > 30
-
-
 def test_works_in_a_pipeline(blobs: np.ndarray) -> None:
     ours = make_pipeline(StandardScaler(), exact(K, random_state=0)).fit(blobs)
     theirs = make_pipeline(StandardScaler(), Reference(K, random_state=0)).fit(blobs)
@@ -372,3 +358,60 @@ def test_lazy_in_lazy_out(what: str, form: str, blobs: np.ndarray, tmp_path: Pat
 def test_numpy_in_numpy_out(what: str, blobs: np.ndarray) -> None:
     model = exact(K, **start(blobs, "full")).fit(blobs)
     assert type(getattr(model, what)(blobs)) is np.ndarray
+
+
+@pytest.mark.filterwarnings("ignore")
+@every_structure
+@pytest.mark.parametrize("tol", [1e-2, 1e-3, 1e-6])
+@pytest.mark.parametrize("precision", ["auto", "float64"])
+def test_as_many_iterations_in_any_precision(
+    blobs: np.ndarray, kind: str, tol: float, precision: str
+) -> None:
+    """On rows like those of Old Faithful, and on ``blobs``, with early passes in float32."""
+    rng = np.random.default_rng(4)
+    narrow, wide = (rng.normal(at, by, size=(n, 2)) for at, by, n in (
+        ([2, 54], [0.3, 6], 97), ([4.3, 80], [0.4, 6], 175),
+    ))  # fmt: skip
+    singles = 0
+    for rows, components in ((np.concatenate([narrow, wide]), 2), (blobs, 3)):
+        args = {"covariance_type": kind, "tol": tol, "reg_covar": 0, "random_state": 0}
+        theirs = Reference(components, max_iter=300, **args).fit(rows)
+        ours = GaussianMixture(
+            components, strategy="em", max_iter=300, precision=precision, **args
+        ).fit(rows)
+        assert (ours.n_iter_, ours.converged_) == (theirs.n_iter_, theirs.converged_)
+        np.testing.assert_allclose(ours.lower_bounds_[-1], theirs.lower_bound_, rtol=1e-6)
+        again = ours.fit_info_["passes"] - ours.n_iter_ - 2  # the survey, and the last mixture's
+        assert 0 <= again <= 2 * (precision == "auto")
+        singles += ours.fit_info_["single_passes"]
+    assert (singles > 0) == (precision == "auto")
+
+
+@pytest.mark.filterwarnings("ignore")
+@every_structure
+def test_warm_starts_of_one_iteration_converge_together(blobs: np.ndarray, kind: str) -> None:
+    args = {"covariance_type": kind, "max_iter": 1, "reg_covar": 0, "warm_start": True}
+    ours = GaussianMixture(3, strategy="em", random_state=0, **args)
+    theirs = Reference(3, random_state=0, **args)
+    for _ in range(200):
+        assert ours.fit(blobs).converged_ == theirs.fit(blobs).converged_
+        assert ours.n_iter_ == theirs.n_iter_ == 1
+        if ours.converged_:
+            break
+    assert ours.converged_
+    np.testing.assert_allclose(ours.means_, theirs.means_, rtol=1e-7)
+
+
+@every_structure
+@pytest.mark.parametrize("strategy", ["auto", "em"])
+def test_no_iterations_give_the_start(blobs: np.ndarray, kind: str, strategy: str) -> None:
+    model = exact(K, strategy=strategy, covariance_type=kind, max_iter=0, random_state=0)
+    model.set_params(reg_covar=0).fit(blobs)
+    assert (model.n_iter_, model.lower_bounds_, model.converged_) == (0, [], False)
+    assert model.lower_bound_ == pytest.approx(model.score(blobs), rel=1e-9)
+    start = GaussianMixture.from_parameters(
+        model.weights_, model.means_, model.covariances_, covariance_type=kind, reg_covar=0,
+        warm_start=True, max_iter=0, strategy=strategy,
+    ).fit(blobs)  # fmt: skip
+    np.testing.assert_allclose(start.covariances_, model.covariances_, rtol=1e-9, atol=1e-12)
+    assert start.lower_bound_ == pytest.approx(model.lower_bound_, rel=1e-9)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import get_tags
 from test_checkpoint import values
 from test_strategies import overlapping
 
@@ -325,12 +326,6 @@ def test_somebody_always_stays(seed: int) -> None:
     assert np.isfinite(search.best_score_)
 
 
-def test_few_rows_are_not_held_out() -> None:
-    rows = np.random.default_rng(0).normal(size=(6, 2))
-    with pytest.raises(DataError, match="no row is held out"):
-        select(rows, 1, criterion="heldout", random_state=0)
-
-
 def test_the_command(rows: np.ndarray, tmp_path: Path) -> None:
     store, model, picture = (tmp_path / name for name in ("x.zarr", "best.dgmm", "best.png"))
     zarr.create_array(str(store), data=rows.astype("float32"), chunks=(5000, 3))
@@ -354,3 +349,53 @@ def test_the_command(rows: np.ndarray, tmp_path: Path) -> None:
     for bad in ("x", "0..3", "4-8", ""):
         refused = CliRunner().invoke(main, ["select", str(store), "-k", bad, "-o", "m.dgmm"])
         assert refused.exit_code == 2, bad
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("seed", range(6))
+def test_of_few_rows_one_at_least_is_held_out(seed: int, weighted: bool) -> None:
+    """Where none of the rows, or all of them, hash to be held out; zero weights are no rows."""
+    for rows in (3, 4, 7):
+        x = np.random.default_rng(rows).normal(size=(rows, 1))
+        weights = None
+        if weighted:
+            x = np.concatenate([x, np.full((40, 1), 50.0)])
+            weights = np.r_[np.ones(rows), np.zeros(40)]
+        search = MixtureSearch(
+            GaussianMixture(random_state=seed, reg_covar=0.1), n_components=2, criterion="heldout"
+        ).fit(x, sample_weight=weights)
+        info = search.best_estimator_.fit_info_
+        assert 2 <= info["weight"] <= rows - 1
+        assert np.isfinite(search.best_score_)
+
+
+def test_no_row_is_left_to_hold_out() -> None:
+    for x, weights in (
+        (np.zeros((2, 1)), None),
+        (np.zeros((90, 1)), np.r_[1.0, 1.0, np.zeros(88)]),
+    ):
+        search = MixtureSearch(n_components=(1, 2), criterion="heldout")
+        with pytest.raises(DataError, match=r"n_components = 2 .*: n_samples = 2 .*too few"):
+            search.fit(x, sample_weight=weights)
+
+
+def test_a_search_answers_as_its_best(blobs: np.ndarray) -> None:
+    weights = np.random.default_rng(0).uniform(0, 2, len(blobs))
+    search = MixtureSearch(GaussianMixture(random_state=0), n_components=(2, 3))
+    labels = search.fit_predict(blobs, sample_weight=weights)
+    best = search.best_estimator_
+    np.testing.assert_array_equal(labels, best.predict(blobs))
+    assert search.score(blobs, sample_weight=weights) == best.score(blobs, sample_weight=weights)
+    assert search.score(blobs) != search.score(blobs, sample_weight=weights)
+    for name in ("bic", "aic"):
+        assert getattr(search, name)(blobs, weights) == getattr(best, name)(blobs, weights)
+    for ours, theirs in zip(search.sample(9), best.sample(9), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    tags = get_tags(search), get_tags(best)
+    assert tags[0].estimator_type == tags[1].estimator_type == "density_estimator"
+    assert search.n_features_in_ == 3
+    assert MixtureSearch().n_components == tuple(range(1, 11))
+    with pytest.raises(UsageError, match="n_components must be one, or a list or tuple"):
+        MixtureSearch(n_components=iter([1, 2])).fit(blobs)
+    assert select(blobs, iter([1]), random_state=0).best_params_["n_components"] == 1

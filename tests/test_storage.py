@@ -3,6 +3,7 @@
 import json
 import pickle
 import resource
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -200,6 +201,14 @@ FLAWS = {
     "means of no component": (_changed(means=lambda m: m[:0]), "means are of shape"),
     "means of one dimension": (_changed(means=lambda m: m[0]), "means are of shape"),
     "weights beyond 1": (_changed(weights=lambda w: 2 * w), "not a distribution"),
+    "statistics of a negative variance": (
+        _changed(sums=lambda s: s * np.r_[np.ones(4), -np.ones(s.shape[1] - 4)]),
+        "statistics are those of no rows",
+    ),
+    "a text among the bounds": (
+        _changed(record=lambda record: {**record, "lower_bounds": ["1"]}),
+        "lower_bounds that are no numbers",
+    ),
     "another number in the record": (_changed(signed=False, record={"n_iter": 1}), "checksum"),
 }
 
@@ -214,6 +223,70 @@ def test_what_is_no_model_file_is_refused(
     with pytest.raises(ModelFileError, match=message):
         load(file)
     assert not Path("exploded").exists()
+
+
+def _at(array: np.ndarray, place: tuple[int, ...], value: float) -> np.ndarray:
+    """With another number at one place."""
+    changed = array.copy()
+    changed[place] = value
+    return changed
+
+
+FORGED = {
+    "negative covariances": {"covariances": lambda c: -c},
+    "no covariances": {"covariances": lambda c: 0 * c},
+    "a negative variance": {"covariances": lambda c: _at(c, (0,) * c.ndim, -1.0)},
+    "no factors": {"precisions_cholesky": lambda f: 0 * f},
+    "negative factors": {"precisions_cholesky": lambda f: -f},
+    "other factors": {"precisions_cholesky": lambda f: 1.001 * f},
+    "other covariances": {"covariances": lambda c: 0.999 * c},
+    "infinite covariances": {"covariances": lambda c: c * np.inf},
+    "factors of NaN": {"precisions_cholesky": lambda f: f * np.nan},
+    "huge covariances": {"covariances": lambda c: c * 1e300},
+    "tiny factors": {"precisions_cholesky": lambda f: f * 1e-300},
+    "negative weights": {"weights": lambda w: _at(w + w[0] / (len(w) - 1), (0,), -w[0] * 0.5)},
+    "weights of 2": {"weights": lambda w: w * 2},
+    "weights of none": {"weights": lambda w: w * 0},
+}
+OF_MATRICES = {
+    "lower factors": {"precisions_cholesky": lambda f: f.swapaxes(-1, -2).copy()},
+    "an asymmetric covariance": {"covariances": lambda c: _at(c, (0,) * (c.ndim - 1) + (1,), 0.3)},
+    "asymmetric by little": {
+        "covariances": lambda c: _at(c, (0,) * (c.ndim - 1) + (1,), c.ravel()[1] + 1e-6)
+    },
+    "a factor below the diagonal": {
+        "precisions_cholesky": lambda f: _at(f, (0,) * (f.ndim - 2) + (1, 0), 1e-5)
+    },
+}
+
+
+@pytest.mark.parametrize("kind", STRUCTURES)
+def test_impossible_parameters_are_refused(tmp_path: Path, blobs: np.ndarray, kind: str) -> None:
+    """Whatever the checksum says."""
+    model = GaussianMixture(3, covariance_type=kind, random_state=0).fit(blobs)
+    forged = {**FORGED, **(OF_MATRICES if kind in ("full", "tied") else {})}
+    for changes in forged.values():
+        model.save(tmp_path / "m.dgmm", overwrite=True)
+        _changed(**changes)(tmp_path / "m.dgmm")
+        with pytest.raises(ModelFileError, match=r"its (weights|covariances|precisions_cholesky)"):
+            load(tmp_path / "m.dgmm")
+
+
+@pytest.mark.parametrize("kind", STRUCTURES)
+@pytest.mark.parametrize("scale", [1e-100, 1e-6, 1.0, 1e100])
+def test_what_was_fitted_is_no_forgery(tmp_path: Path, kind: str, scale: float) -> None:
+    """Collapsed, narrow, correlated, far from zero, of very different scales: all can be saved."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(400, 4)) @ np.diag([1.0, 1e-5, 1e5, 1.0])
+    rows[:, 3] = rows[:, 0] + 1e-7 * rng.normal(size=400)
+    rows[:100] = rows[:1]
+    rows[100:200] += 1e7 * np.array([1.0, 1e-5, 1e5, 1.0])
+    model = GaussianMixture(3, covariance_type=kind, random_state=0, reg_covar=0, max_iter=30)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(scale * rows)
+    model.save(tmp_path / "m.dgmm")
+    np.testing.assert_array_equal(load(tmp_path / "m.dgmm").covariances_, model.covariances_)
 
 
 def test_no_file(tmp_path: Path) -> None:

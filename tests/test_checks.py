@@ -1,0 +1,85 @@
+"""scikit-learn's own checks, of every kind of model: what fails is listed here, and why."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.utils import estimator_checks
+from sklearn.utils.estimator_checks import check_estimator
+
+from dgmm import GaussianMixture, MixtureSearch
+from dgmm.covariance import STRUCTURES
+
+WEIGHTS = "check_sample_weight_equivalence_on_dense_data"
+
+KNOWN = {
+    WEIGHTS: "The same rows in another order and some of them repeated lead to another optimum: "
+    "starts are drawn by the numbers of rows, as in scikit-learn's KMeans, which has the same "
+    "entry. Where the start is given it passes (below).",
+}
+"""What may fail where there is more than one component, and why."""
+
+SKIPPED = {"check_array_api_input": "SCIPY_ARRAY_API is not set"}
+"""What scikit-learn leaves out, and why; besides what wants pandas, where that is missing."""
+
+MODELS: dict[str, Any] = {
+    f"{kind} {strategy} {components}": GaussianMixture(
+        components, covariance_type=kind, strategy=strategy, max_iter=20
+    )
+    for kind in STRUCTURES
+    for strategy in ("auto", "em")
+    for components in (1, 3)
+}
+SEARCHES: dict[str, Any] = {
+    criterion: MixtureSearch(
+        GaussianMixture(max_iter=10, random_state=0), n_components=(1, 2), criterion=criterion
+    )
+    for criterion in ("bic", "aic", "icl", "heldout")
+} | {
+    "structures": MixtureSearch(
+        GaussianMixture(max_iter=10, strategy="em", random_state=0),
+        n_components=2,
+        covariance_type=tuple(STRUCTURES),
+    ),
+    "one component": MixtureSearch(GaussianMixture(random_state=0), n_components=1),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", [*MODELS, *SEARCHES])
+def test_scikit_learns_own_checks(name: str) -> None:
+    model = {**MODELS, **SEARCHES}[name]
+    single = name.endswith(" 1") or name == "one component"
+    known = {} if single else KNOWN
+    results = check_estimator(model, on_fail=None, on_skip=None, expected_failed_checks=known)
+    of = {
+        status: {each["check_name"] for each in results if each["status"] == status}
+        for status in ("passed", "failed", "skipped", "xfail")
+    }
+    failed = {each["check_name"]: each["exception"] for each in results}
+    assert {check: failed[check] for check in of["failed"]} == {}
+    assert of["xfail"] <= set(known)
+    assert {each for each in of["skipped"] if "pandas" not in each} <= set(SKIPPED)
+    assert len(of["passed"]) > 40
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("strategy", ["auto", "em"])
+@pytest.mark.parametrize("kind", STRUCTURES)
+def test_weights_are_repetitions_where_the_start_is_given(kind: str, strategy: str) -> None:
+    """The check that is known to fail, with the start that the models would else draw."""
+    model = GaussianMixture(
+        3,
+        covariance_type=kind,
+        strategy=strategy,
+        max_iter=20,
+        reg_covar=0.1,
+        precision="float64",
+        tol=1e-12 if strategy == "auto" else 1e-3,  # its own rule goes by the number of rows
+        weights_init=np.full(3, 1 / 3),
+        means_init=np.linspace(0.2, 0.8, 3)[:, None] * np.ones(30),
+        precisions_init=np.ones(STRUCTURES[kind].shape(3, 30))
+        * (np.eye(30) if kind in ("full", "tied") else 1),
+    )
+    getattr(estimator_checks, WEIGHTS)("GaussianMixture", clone(model))
