@@ -9,7 +9,7 @@ has few.  How many rows are distinct is seen in a sample of them, where there is
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -29,6 +29,9 @@ WIDE: Final = 1e6
 
 LOADING: Final = 0.1
 """Features with this part of the largest loading are named."""
+
+MANY: Final = 200
+"""How many features are looked at where a structure has variances alone."""
 
 SHOWN: Final = 6
 """How many features a message names."""
@@ -177,6 +180,8 @@ def collapses(
     """
     if not collapsed:
         return []
+    if bare.structure.aligned and bare.dims > MANY:
+        return _of_flattest(bare, collapsed, counts, reg, alone, seen)
     dense = bare.structure.dense(bare.covariances, bare.components, bare.dims)
     flats = [_Flat.of(each) for each in dense]
     whole = _flat_in_all(bare, flats)
@@ -191,6 +196,35 @@ def collapses(
         else:
             found.append(_held(k, dense[k], _total(bare, dense), reg, alone))
     return _merged(found)
+
+
+def _of_flattest(
+    bare: Mixture,
+    collapsed: Sequence[int],
+    counts: Array,
+    reg: Array,
+    alone: float,
+    seen: Seen | None,
+) -> list[Collapse]:
+    """The same from the flattest ``MANY`` features: no others matter where none goes with another.
+
+    So nothing is of size D^2 where the mixture itself is not.
+    """
+    flatness = (bare.variances[list(collapsed)] / np.maximum(alone * reg, FLOOR)).min(axis=0)
+    chosen = np.sort(np.argsort(flatness, kind="stable")[:MANY])
+    narrow = replace(
+        bare,
+        means=bare.means[:, chosen],
+        covariances=bare.covariances[..., chosen]
+        if bare.covariances.ndim > 1
+        else bare.covariances,
+        factors=bare.factors[..., chosen] if bare.factors.ndim > 1 else bare.factors,
+    )
+    seen = None if seen is None else replace(seen, rows=seen.rows[:, chosen])
+    return [
+        replace(each, features=tuple(int(chosen[j]) for j in each.features))
+        for each in collapses(narrow, collapsed, counts, reg[chosen], alone, seen)
+    ]
 
 
 Found = tuple[str, int, Array, int]

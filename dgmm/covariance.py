@@ -60,6 +60,8 @@ class Structure(ABC):
     name: ClassVar[str]
     shared: ClassVar[bool] = False
     """One covariance serves all components."""
+    aligned: ClassVar[bool] = False
+    """A component has variances of its features, and no covariances."""
     isotropic: ClassVar[bool] = False
     """The structure survives only the scaling of all features by one number."""
 
@@ -616,6 +618,7 @@ class Diagonal(Structure):
     """Independent features within a component."""
 
     name = "diag"
+    aligned = True
 
     def width(self, dims: int) -> int:
         return 1 + 2 * dims
@@ -713,6 +716,7 @@ class Spherical(Structure):
     """One variance for all features of a component."""
 
     name = "spherical"
+    aligned = True
     isotropic = True
 
     def width(self, dims: int) -> int:

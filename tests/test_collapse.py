@@ -1,5 +1,6 @@
 """Warnings of collapsed components: which features they name, and what they advise."""
 
+import tracemalloc
 import warnings
 from pathlib import Path
 from typing import Any
@@ -254,3 +255,22 @@ def test_what_is_merged_and_the_words_for_many() -> None:
     assert Collapse.of(found.record()) == found
     assert "columns 0, 1, 2, 3, 4, 5 and 2 more have one value in all rows" in found.said()
     assert "columns 'b', 'b', 'b', 'b', 'b', 'b' and 2 more" in found.said(["b"] * 9)
+
+
+@pytest.mark.parametrize("kind", ["diag", "spherical"])
+def test_thousands_of_columns_are_told_in_no_more_memory(kind: str) -> None:
+    """Nothing of size D^2: for 20,000 columns that would be 3 GB."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(40, 20_000))
+    rows[:, 7_000] = 1.0
+    if kind == "spherical":
+        rows[20:] = rows[20]
+    model = GaussianMixture(2, covariance_type=kind, means_init=rows[[0, 30]], max_iter=50)
+    tracemalloc.start()
+    with pytest.warns(DegenerateWarning) as caught:
+        model.fit(rows)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 40 * rows.nbytes
+    if kind == "diag":
+        assert "column 7000 has one value in all rows" in str(caught[0].message)
