@@ -712,7 +712,7 @@ def test_a_worker_that_can_not_write_is_left_out(
     sweep = dgmm.engine.over(dataset, clusters[3])
     url = "/proc/self/cwd/labels.zarr"
     written = dgmm.output.write_answers(sweep, dataset, model.mixture_, "labels", url)
-    assert written == len(rows)
+    assert written.rows == len(rows)
     found = zarr.open_array("labels.zarr", mode="r")[:]
     np.testing.assert_array_equal(found, model.predict(rows))
     assert sorted(os.listdir()) == ["labels.zarr"]
