@@ -181,9 +181,20 @@ class Structure(ABC):
         """How many rows beyond the mean's one each covariance is of, (K,), from ``counts`` (K,)."""
         return counts - 1
 
+    def determined(self, dims: int) -> int:
+        """By how many rows beyond the mean's one a covariance of full rank is determined."""
+        return dims
+
     def kept(self, covariance: Array) -> Array:
-        """What of a ``covariance`` (D, D) one of the structure can have."""
+        """What of a ``covariance`` (..., D, D) one of the structure can have."""
         return covariance
+
+    def pooled(self, counts: Array, covariances: Array) -> Array:
+        """The structure's estimates (..., K, D, D) from full ones, each of so many rows (..., K).
+
+        Where one serves all components it is (..., 1, D, D).
+        """
+        return self.kept(covariances)
 
     @abstractmethod
     def add_to_diagonal(self, covariances: Array, amounts: Array) -> Array:
@@ -554,6 +565,10 @@ class Tied(Structure):
     def freedom(self, counts: Array) -> Array:
         return np.full(len(counts), counts.sum() - np.count_nonzero(counts))
 
+    def pooled(self, counts: Array, covariances: Array) -> Array:
+        shares = counts / counts.sum(axis=-1, keepdims=True)
+        return np.einsum("...k,...kij->...ij", shares, covariances)[..., None, :, :]
+
     def add_to_diagonal(self, covariances: Array, amounts: Array) -> Array:
         return covariances + np.diag(amounts)
 
@@ -673,8 +688,11 @@ class Diagonal(Structure):
     ) -> Array:
         return second / counts[:, None] - offsets * offsets
 
+    def determined(self, dims: int) -> int:
+        return 1
+
     def kept(self, covariance: Array) -> Array:
-        return np.diag(np.diagonal(covariance))
+        return covariance * np.eye(covariance.shape[-1])
 
     def add_to_diagonal(self, covariances: Array, amounts: Array) -> Array:
         return covariances + amounts
@@ -773,8 +791,12 @@ class Spherical(Structure):
         mean_square = second[:, 0] / counts - np.sum(offsets * offsets, axis=1)
         return mean_square / offsets.shape[1]
 
+    def determined(self, dims: int) -> int:
+        return 1
+
     def kept(self, covariance: Array) -> Array:
-        return np.eye(len(covariance)) * np.diagonal(covariance).mean()
+        means = np.diagonal(covariance, axis1=-2, axis2=-1).mean(axis=-1)
+        return means[..., None, None] * np.eye(covariance.shape[-1])
 
     def add_to_diagonal(self, covariances: Array, amounts: Array) -> Array:
         return covariances + amounts.mean()

@@ -26,8 +26,9 @@ from dgmm.em import Setting, Stop, Textbook, Walk
 from dgmm.errors import DataError, UsageError
 from dgmm.ladder import AMPLE, ENOUGH, Cost, Nearby, Rung, Samples, climb
 from dgmm.mixture import Mixture
-from dgmm.race import SWEEPS, race, seeded
-from dgmm.seeding import representative
+from dgmm.race import SWEEPS, race
+from dgmm.scouts import affordable, scouted
+from dgmm.seeding import representative, seeded
 from dgmm.squarem import Squarem
 from dgmm.survey import Question, Survey, survey
 from dgmm.sweep import Sweep
@@ -240,10 +241,16 @@ def _auto(found: Survey, setting: Setting, request: Request, samples: Samples | 
     resolution = parameters / (2 * found.weighted)
     target = request.resolution * resolution if request.tol is None else 0.0
     stop = Stop(request.max_iter, request.tol or 0.0, target)
+    walk: Walk
+    if samples is not None and (cheap := _cheap(request, found)):
+        rung = samples.rung(len(found.sample.keys), setting)
+        count = max(request.n_init, cheap)
+        best, optima = scouted(rung, request.components, count, request.random)
+        walk = Squarem.of(setting, best.best.mixture, stop, best.lengths)
+        return [replace(walk, starts=count, optima=optima)]
     enough = samples is not None and len(samples.sample.keys) >= RACEABLE * parameters
     if samples is None or request.given or not enough:
-        cautious = request.init_params == "auto"
-        starts = [_start(found, setting, request, cautious) for _ in range(request.n_init)]
+        starts = [_start(found, setting, request, ours=True) for _ in range(request.n_init)]
         return [Squarem.of(setting, start, stop) for start in starts]
     track = samples.track(parameters, setting)
     ladder = samples.ladder(parameters, setting)
@@ -253,12 +260,19 @@ def _auto(found: Survey, setting: Setting, request: Request, samples: Samples | 
         return [Squarem.of(setting, start, stop) for start in starts]
     top, optima = climb(ladder, starts)
     guide = min(len(samples.sample.keys), found.weighted // GUIDE)
-    walk: Walk
     if guide < ENOUGH * parameters:
         walk = Squarem.of(setting, top.best.mixture, stop, top.lengths)
     else:
         walk = Anchored.of(setting, top, stop, samples.rung(guide, setting), found.weighted)
     return [replace(walk, starts=count, optima=optima)]
+
+
+def _cheap(request: Request, found: Survey) -> int:
+    """How many starts may run over all rows, if these are few and no start is named; else 0."""
+    whole = len(found.sample.keys) == found.weighted
+    if request.given or request.init_params != "auto" or not whole:
+        return 0
+    return affordable(request.components, found.weighted, len(found.mean))
 
 
 def _affordable(request: Request, track: Rung, found: Survey) -> int:
@@ -272,7 +286,8 @@ def _raced(track: Rung, request: Request) -> Mixture:
     """A start found on a small sample, by a race unless a method is named."""
     if request.init_params == "auto":
         return race(track, request.components, request.random)
-    return seeded(track, request.components, request.init_params, request.random)
+    method = request.init_params
+    return seeded(track.sample, track.setting, request.components, method, request.random)
 
 
 Strategy = Callable[[Survey, Setting, Request, Samples | None], list[Walk]]
@@ -304,15 +319,20 @@ def check(found: Survey, components: int) -> None:
         )
 
 
-def _start(found: Survey, setting: Setting, request: Request, cautious: bool = False) -> Mixture:
-    """One first mixture (in the frame): what is given of it, the rest by ``init_params``."""
+def _start(found: Survey, setting: Setting, request: Request, ours: bool = False) -> Mixture:
+    """One first mixture (in the frame): what is given of it, the rest by ``init_params``.
+
+    That is as scikit-learn would have it, or ``ours``.
+    """
     weights, means, precisions = request.weights, request.means, request.precisions
     if weights is not None and means is not None and precisions is not None:
         return setting.frame.enter(given_mixture(request.structure, weights, means, precisions))
     method = "kmeans" if request.init_params == "auto" else request.init_params
-    seed = seeding.seed(found, setting, request.components, method, request.random)
-    if cautious:
-        seed = seeding.cautious(seed, len(found.sample.keys))
+    make = seeding.seeded if ours else seeding.seed
+    sample = representative(found)
+    seed = make(sample, setting, request.components, method, request.random)
+    if ours and request.init_params == "auto":
+        seed = seeding.cautious(seed, len(sample.keys))
     seed = setting.frame.leave(seed)
     weights = seed.weights if weights is None else weights
     means = seed.means if means is None else means

@@ -14,7 +14,7 @@ brings is found by EM with two components on its rows alone.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -25,7 +25,7 @@ from dgmm.em import Stop, Walk, m_step
 from dgmm.kernel import log_sum_exp
 from dgmm.ladder import Rung
 from dgmm.mixture import Mixture
-from dgmm.seeding import Random, draw, labelled, mixture_of, pieces
+from dgmm.seeding import Random, labelled, mixture_of, pieces, seeded
 from dgmm.squarem import Squarem
 from dgmm.statistics import Statistics
 
@@ -50,7 +50,9 @@ SWEEPS: Final = 150
 
 def race(rung: Rung, components: int, random: Random) -> Mixture:
     """The likeliest mixture (in the frame) of so many components found on a ``rung``."""
-    starts = [seeded(rung, components, method, random) for method in CANDIDATES]
+    starts = [
+        seeded(rung.sample, rung.setting, components, method, random) for method in CANDIDATES
+    ]
     walks = [_walk(rung, start) for start in starts]
     while True:
         walks = sorted(rung.climb(walks, HEAT), key=_objective, reverse=True)
@@ -58,14 +60,6 @@ def race(rung: Rung, components: int, random: Random) -> Mixture:
             break
         walks = walks[: len(walks) // 2]
     return _taken_apart(rung, walks[0]) if components > 2 else walks[0].best.mixture
-
-
-def seeded(rung: Rung, components: int, method: str, random: Random) -> Mixture:
-    """A start by one of ``seeding.METHODS``, with all features of about the same spread."""
-    frame = rung.setting.frame
-    scaled = frame.rows(rung.sample.rows, np.empty(rung.sample.rows.shape[::-1])).T
-    drawn = draw(replace(rung.sample, rows=scaled), components, method, random)
-    return mixture_of(rung.sample, rung.setting, drawn, components)
 
 
 def _walk(rung: Rung, start: Mixture) -> Walk:

@@ -4,8 +4,8 @@ The sample is uniform over the whole dataset and lies in memory, so scikit-learn
 serves.  When the sample holds every row (100 000, or fewer with more than 40 features), the start
 is the very one that scikit-learn's ``GaussianMixture`` makes from the same ``random_state``.
 
-k-means works on the rows as they are, up to shift: like scikit-learn's, it sees a feature of large
-spread first.  Put features into comparable units.
+There, k-means works on the rows as they are, up to shift: like scikit-learn's, it sees a feature of
+large spread first.  Starts of our own see ``standardised`` rows, whatever the units.
 """
 
 import copy
@@ -21,14 +21,17 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import pairwise_distances_argmin
 from threadpoolctl import threadpool_limits
 
-from dgmm.covariance import Array
+from dgmm.covariance import Array, Structure
 from dgmm.em import Setting, m_step
 from dgmm.kernel import tile_rows
-from dgmm.mixture import Mixture
+from dgmm.mixture import Frame, Mixture
 from dgmm.statistics import Statistics
 from dgmm.survey import Sample, Survey
 
 Random = np.random.RandomState
+
+QUANTUM: Final = 2.0**36
+"""What standardised rows are multiples of is one over it."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +70,50 @@ def draw(sample: Sample, components: int, method: str, random: Random) -> Drawn:
         return METHODS[method](sample, components, random)
 
 
-def seed(found: Survey, setting: Setting, components: int, method: str, random: Random) -> Mixture:
-    """A first mixture (in the frame) of so many components, by a ``method`` of ``METHODS``."""
-    sample = representative(found)
+def seed(sample: Sample, setting: Setting, components: int, method: str, random: Random) -> Mixture:
+    """A first mixture (in the frame), by a ``method`` of ``METHODS``: scikit-learn's, if it can be.
+
+    That is of rows in their own units.
+    """
     return mixture_of(sample, setting, draw(sample, components, method, random), components)
+
+
+def seeded(
+    sample: Sample, setting: Setting, components: int, method: str, random: Random
+) -> Mixture:
+    """A first mixture (in the frame), by a ``method`` that sees the rows ``standardised``."""
+    seen = replace(sample, rows=standardised(sample.rows, standard(sample.rows, setting.structure)))
+    return mixture_of(sample, setting, draw(seen, components, method, random), components)
+
+
+def standard(rows: Array, structure: Structure) -> Frame:
+    """Where and how far the features of ``rows`` (n, D) spread, for clustering them.
+
+    Exactly, not to a power of two; and by rows that are not far out, for one of them must not make
+    all others alike: from the median, the mean square with the outermost 2.5 % on each side drawn
+    in.  That of all, where it is 0.  A ``structure`` that is isotropic has one scale.
+    """
+    middle = np.median(rows, axis=0)
+    away = rows - middle
+    size = np.abs(away).max(axis=0)
+    size = np.where(size > 0, size, 1.0)  # squares neither overflow nor underflow
+    near = away / size
+    drawn_in = np.clip(near, *np.quantile(near, [0.025, 0.975], axis=0))
+    spread = np.mean(drawn_in**2, axis=0)
+    spread = size * np.sqrt(np.where(spread > 0, spread, np.mean(near**2, axis=0)))
+    if structure.isotropic:
+        top = spread.max()
+        spread = np.full_like(spread, top * np.sqrt(np.mean((spread / (top or 1.0)) ** 2)))
+    return Frame(middle, np.where(spread > 0, spread, 1.0))
+
+
+def standardised(rows: Array, frame: Frame) -> Array:
+    """``rows`` (n, D) in the ``standard`` frame, the same numbers whatever their units.
+
+    They are rounded far above rounding: so distances that are equal are equal in all units.
+    """
+    seen = frame.rows(rows, np.empty(rows.shape[::-1]))
+    return np.ascontiguousarray((np.round(seen * QUANTUM) / QUANTUM).T)
 
 
 def mixture_of(sample: Sample, setting: Setting, drawn: Drawn, components: int) -> Mixture:
