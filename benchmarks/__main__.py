@@ -8,6 +8,7 @@ from benchmarks.kernel import kernel
 from benchmarks.memory import memory
 from benchmarks.passes import passes
 from benchmarks.patches import patches
+from benchmarks.published import table as published
 from benchmarks.scale import scale
 from benchmarks.sizes import sizes
 from benchmarks.stream import stream
@@ -34,7 +35,10 @@ def main() -> None:
     """``python -m benchmarks``."""
 
 
-for command in (kernel, stream, memory, scale, passes, peers, billion, patches, sizes, torture):
+for command in (
+    *(kernel, stream, memory, scale, passes, peers),
+    *(billion, patches, sizes, torture, published),
+):
     main.add_command(command)
 
 if __name__ == "__main__":

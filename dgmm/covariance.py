@@ -181,10 +181,6 @@ class Structure(ABC):
         """How many rows beyond the mean's one each covariance is of, (K,), from ``counts`` (K,)."""
         return counts - 1
 
-    def determined(self, dims: int) -> int:
-        """By how many rows beyond the mean's one a covariance of full rank is determined."""
-        return dims
-
     def kept(self, covariance: Array) -> Array:
         """What of a ``covariance`` (..., D, D) one of the structure can have."""
         return covariance
@@ -688,9 +684,6 @@ class Diagonal(Structure):
     ) -> Array:
         return second / counts[:, None] - offsets * offsets
 
-    def determined(self, dims: int) -> int:
-        return 1
-
     def kept(self, covariance: Array) -> Array:
         return covariance * np.eye(covariance.shape[-1])
 
@@ -790,9 +783,6 @@ class Spherical(Structure):
     ) -> Array:
         mean_square = second[:, 0] / counts - np.sum(offsets * offsets, axis=1)
         return mean_square / offsets.shape[1]
-
-    def determined(self, dims: int) -> int:
-        return 1
 
     def kept(self, covariance: Array) -> Array:
         means = np.diagonal(covariance, axis1=-2, axis2=-1).mean(axis=-1)

@@ -136,10 +136,13 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         0 gives the start itself, and its objective.
     n_init : int, default=1
         Starts, of which the best is kept.  They share every reading of the data, or compete on
-        samples, and there, where that is cheap, up to four do in any case.
+        samples, and there, where that is cheap, up to four do in any case; over all rows, where
+        these are few, hundreds.
     init_params : {"auto", "kmeans", "k-means++", "random", "random_from_data"}, default="auto"
         How a start is found, on a uniform sample of the rows.  "auto" is "kmeans" for "em" and for
-        samples too small for more, and else a race of several kinds (``dgmm.race``).
+        samples too small for more, and else a race of several kinds (``dgmm.race``), or, where rows
+        are few, a tournament of hundreds (``dgmm.scouts``).  But for "em", starts see standardised
+        features, so that their units do not matter.
         "k-means++" and "random_from_data" give each row to the nearest of the rows they choose.
     weights_init, means_init, precisions_init : array-like, optional
         Starting values, (K,), (K, D) and in the shape of the covariances.

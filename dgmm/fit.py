@@ -9,8 +9,10 @@ of the last one.
 
 **Strategies.**  "em" is the textbook: EM from each start.  "auto" finds its start by races on a
 small part of the survey's sample (race.py), climbs the ladder of larger parts (ladder.py), and goes
-on from anchor to anchor over all rows (anchored.py).  Where the sample has too few rows for the
-number of parameters, or where the start is given, it is SQUAREM over all rows (squarem.py).
+on from anchor to anchor over all rows (anchored.py).  Where all rows are so few that hundreds of
+starts over them are cheap, these take the place of races (scouts.py), and then, or where the sample
+has too few rows for the number of parameters, or where the start is given, it is SQUAREM over all
+rows (squarem.py).
 """
 
 from collections.abc import Callable, Iterator

@@ -13,8 +13,8 @@ NumPy, for all starts at once: what a sweep over a few hundred rows costs is mos
 
 **Sound ends.**  Where components collapse onto few rows, or onto rows that are tied, the likelihood
 has no bound, and the best of many starts would be the one that found that first.  So an end is
-*sound* only if each component has as many rows as a covariance of full rank needs, and has one
-without ``reg_covar``; and a sound end is better than any that is not.
+*sound* only if none of its components vanished or is singular but for ``reg_covar`` (em.py); and a
+sound end is better than any that is not.
 
 **Units.**  Starts see rows exactly standardised, and rounded far above rounding: the same numbers
 whatever the units of the features, and so the same start.
@@ -34,7 +34,7 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 from dgmm.covariance import STRUCTURES, Array, Structure
-from dgmm.em import Setting, State, Stop, Walk, bare
+from dgmm.em import ALONE, Stop, Walk, singular
 from dgmm.kernel import LOWEST
 from dgmm.ladder import RUNG_ITERATIONS, Rung
 from dgmm.mixture import Mixture
@@ -113,28 +113,13 @@ def scouted(rung: Rung, components: int, count: int, random: Random) -> tuple[Sq
     setting = rung.setting
     finalists = [Squarem.of(setting, starts[i], stop) for i in different[:FINALISTS]]
     ends = [walk for walk in rung.climb(finalists) if isinstance(walk, Squarem)]
-    return max(ends, key=lambda walk: _worth(walk, len(field.rows))), len(different)
+    return max(ends, key=_worth), len(different)
 
 
-def _worth(walk: Walk, rows: int) -> tuple[bool, float]:
-    return sound(walk.best, walk.setting, rows), walk.best.objective
-
-
-def sound(state: State, setting: Setting, rows: int) -> bool:
-    """Whether no component vanished, collapsed, or would without ``reg_covar``.
-
-    ``rows`` are those that the weights of the ``setting`` are of.
-    """
-    if state.vanished or state.collapsed:
-        return False
-    counts = state.statistics.sums[:, 0] * (rows / setting.weight)
-    enough = _enough(setting.structure, counts, state.mixture.dims)
-    return enough and not bare(state.statistics, setting, state.mixture).collapsed
-
-
-def _enough(structure: Structure, counts: Array, dims: int) -> bool:
-    """Whether ``counts`` (K,) of rows are as many as make covariances of full rank."""
-    return bool(np.all(structure.freedom(counts) > structure.determined(dims) - 0.5))
+def _worth(walk: Walk) -> tuple[bool, float]:
+    """What walks go by at their ends: whether that is sound, and its objective."""
+    sound = not walk.best.vanished and not singular(walk.best, walk.setting)
+    return sound, walk.best.objective
 
 
 @dataclass(frozen=True)
@@ -232,8 +217,7 @@ def _natural(field: _Field, many: _Many) -> Array:
     covariances = field.structure.kept(many.covariances + np.diag(field.reg))
     values, vectors = np.linalg.eigh(covariances)
     # Sums of squares about 0 say nothing of a variance that is as small as their rounding.
-    least = 1e-14 * (1 + np.sum(many.means**2, axis=2).max(axis=1))
-    values = np.maximum(values, least[:, None, None])
+    values = np.maximum(values, 1e-14 * _rounded(many)[:, :, None])
     precisions = (vectors / values[..., None, :]) @ vectors.swapaxes(2, 3)
     penalty = 0.5 * np.diagonal(precisions, axis1=2, axis2=3) @ field.reg
     half_log_det = -0.5 * np.log(values).sum(axis=2)
@@ -296,12 +280,15 @@ def _run(field: _Field, many: _Many, sweeps: int, drawn: int = 0) -> _Many:
 
 def _best(field: _Field, many: _Many, most: int | None = None) -> _Many:
     """Those with the highest objectives, the sound ones first, and so many at most."""
-    dims = field.rows.shape[1]
-    counts = many.weights * len(field.rows)
-    ranked = np.linalg.eigvalsh(many.covariances)[:, :, 0].min(axis=1) > SINGULAR
-    ranked &= counts.min(axis=1) > LOST
-    ranked &= [_enough(field.structure, each, dims) for each in counts]
-    return many.at(np.lexsort([-many.objective, ~ranked])[:most])
+    bare = np.linalg.eigvalsh(many.covariances - ALONE * np.diag(field.reg))[:, :, 0]
+    sound = (bare > SINGULAR * _rounded(many)).all(axis=1)
+    sound &= many.weights.min(axis=1) * len(field.rows) > LOST
+    return many.at(np.lexsort([-many.objective, ~sound])[:most])
+
+
+def _rounded(many: _Many) -> Array:
+    """To what rounding of their sums about 0 is in proportion in variances, (S, 1)."""
+    return 1 + np.sum(many.means**2, axis=2).max(axis=1, keepdims=True)
 
 
 def _different(objectives: Array, apart: float) -> list[int]:

@@ -1,0 +1,161 @@
+"""Starts where rows are few: hundreds side by side, in any units, with a sound end."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture as Reference
+from threadpoolctl import threadpool_limits
+
+from dgmm import GaussianMixture, engine, scouts
+from dgmm.covariance import STRUCTURES
+from dgmm.em import Setting, Trial, evaluate, m_step
+from dgmm.ladder import Cost, Rung
+from dgmm.seeding import QUANTUM, representative, standard, standardised
+from dgmm.survey import Question, survey
+from dgmm.sweep import Block
+
+every_structure = pytest.mark.parametrize("kind", STRUCTURES)
+
+
+def groups(rows: int, seed: int = 0, components: int = 4) -> np.ndarray:
+    """Rows (rows, 2) of overlapping groups, of unequal shares."""
+    rng = np.random.default_rng(seed)
+    shares = rng.dirichlet(np.full(components, 3.0))
+    labels = rng.choice(components, rows, p=shares)
+    shapes = 0.5 * rng.normal(size=(components, 2, 2)) + 0.5 * np.eye(2)
+    means = 2.0 * rng.normal(size=(components, 2))
+    return means[labels] + np.einsum("nij,nj->ni", shapes[labels], rng.normal(size=(rows, 2)))
+
+
+def rung(rows: np.ndarray, kind: str, weights: np.ndarray | None = None) -> Rung:
+    """The rung of all ``rows``."""
+    structure = STRUCTURES[kind]
+    question = Question.about(len(rows), rows.shape[1], 3, 0, weights is not None, structure.shared)
+    found = survey(Block(0, rows, weights), question)
+    setting = Setting.of(found, structure, 1e-3)
+    nearby = lambda rows, weights: engine.nearby(rows, weights, 1)  # noqa: E731
+    return Rung.of(representative(found), setting, nearby, Cost())
+
+
+@every_structure
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_step_of_many_is_an_em_step_of_each(kind: str, weighted: bool) -> None:
+    """The same objective and the same mixture as the sweep's, in the frame of the fit."""
+    rng = np.random.default_rng(1)
+    rows = groups(200) * [1.0, 100.0] + [0.0, 1e4]
+    place = rung(rows, kind, rng.gamma(1.0, size=200) if weighted else None)
+    field = scouts._Field.of(place)
+    begun = scouts._stepped(field, scouts._labelled(field, rng.integers(3, size=(5, 200)), 3))
+    before, many = scouts._next(field, begun), scouts._stepped(field, begun)
+    after, found = scouts._next(field, many), scouts._stepped(field, many)
+    states = evaluate(place.sweep, [place.setting] * 5, [Trial(each) for each in before])
+    volume = np.log(standard(rows, STRUCTURES[kind]).scale).sum()
+    for state, objective, mixture in zip(states, found.objective, after, strict=True):
+        assert objective - volume == pytest.approx(state.objective, abs=1e-8)
+        expected = m_step(state.statistics, place.setting, state.mixture).mixture
+        np.testing.assert_allclose(mixture.means, expected.means, atol=1e-8)
+        np.testing.assert_allclose(mixture.covariances, expected.covariances, rtol=1e-6)
+
+
+@every_structure
+def test_pooled_covariances_are_the_structures_own(kind: str) -> None:
+    """Maximum-likelihood estimates follow from the full ones."""
+    structure, full, rng = STRUCTURES[kind], STRUCTURES["full"], np.random.default_rng(0)
+    rows, labels = rng.normal(size=(60, 3)), np.arange(60) % 4
+    moments = []
+    for own, layout in ((full, full), (structure, structure.centred)):
+        sums = np.zeros((4, layout.width(3)))
+        for k in range(4):
+            x = rows[labels == k].T
+            sums[k] = layout.features(x, np.empty((layout.width(3), x.shape[1]))).sum(axis=1)
+        counts, means = sums[:, 0], sums[:, 1:4] / sums[:, :1]
+        moments.append(own.estimate(counts, means, means, sums[:, 4:], rows.T @ rows))
+    pooled = structure.pooled(np.full(4, 15.0), moments[0])
+    expected = structure.dense(moments[1], 4, 3)
+    np.testing.assert_allclose(np.broadcast_to(pooled, (4, 3, 3)), expected, atol=1e-12)
+
+
+def test_no_restarts_find_better() -> None:
+    """Of thirty random starts to their ends, none that is sound is likelier."""
+    rows = groups(120)
+    best = -np.inf
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for start in range(30):
+            args: dict[str, Any] = {"init_params": "random_from_data", "random_state": start}
+            other = Reference(3, tol=1e-5, max_iter=300, **args).fit(rows)
+            smallest = np.linalg.eigvalsh(other.covariances_)[:, 0].min()
+            if smallest > 1e-4 and other.weights_.min() > 3 / 120:
+                best = max(best, other.score(rows))
+    model = GaussianMixture(3, random_state=0).fit(rows)
+    assert model.fit_info_["starts"] == scouts.STARTS
+    assert model.score(rows) > best - 1e-4
+
+
+@every_structure
+@pytest.mark.parametrize("seed", range(3))
+def test_ties_win_nothing(kind: str, seed: int) -> None:
+    """Rows measured to 0.1 and 1, many of them alike: no component collapses (or it would warn)."""
+    rows = np.round(10 * groups(150, seed)) * [0.1, 1.0]
+    rows[:30, 0] = 0.5  # a fifth of them in one line
+    model = GaussianMixture(4, covariance_type=kind, random_state=seed).fit(rows)
+    assert model.fit_info_["collapsed"] == model.fit_info_["vanished"] == []
+
+
+@pytest.mark.parametrize("kind", ["full", "tied", "diag"])
+def test_units_are_not_seen(kind: str) -> None:
+    """Columns times any constants, and shifted: the same labels, the same model in new units."""
+    rows = np.round(groups(150), 1)  # with distances that are equal
+    scale, shift = np.array([3e-7, 7e4]), np.array([5e-6, -3e5])
+    args: dict[str, Any] = {"covariance_type": kind, "random_state": 0, "reg_covar": 0}
+    one = GaussianMixture(4, **args).fit(rows)
+    other = GaussianMixture(4, **args).fit(rows * scale + shift)
+    labels = [np.asarray(one.predict(rows)), np.asarray(other.predict(rows * scale + shift))]
+    np.testing.assert_array_equal(*labels)
+    np.testing.assert_allclose((other.means_ - shift) / scale, one.means_, atol=1e-4)
+
+
+def test_standardised_rows_are_the_same_numbers_in_all_units() -> None:
+    rows = np.round(np.random.default_rng(0).normal(size=(500, 3)), 2)
+    rows[7, 0] = 1e9  # one far out does not make the others alike
+    full = STRUCTURES["full"]
+    seen = standardised(rows, standard(rows, full))
+    assert 0.5 < np.median(np.abs(seen[:, 0])) < 1
+    for scale in ([1e-200, 3.0, 1 / 7], [1e6, 1e-3, 0.1]):
+        again = standardised(rows * scale, standard(rows * scale, full))
+        np.testing.assert_allclose(again, seen, rtol=1e-15, atol=2 / QUANTUM)
+        assert (again == seen).mean() > 0.999
+    round_ = STRUCTURES["spherical"]
+    both = standard(rows, round_).scale
+    assert (both == both[0]).all()
+    assert (standardised(np.full((5, 2), 3.0), standard(np.full((5, 2), 3.0), full)) == 0).all()
+
+
+def test_it_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    """Also where it stopped before its starts were found."""
+    rows, place = groups(150), str(tmp_path / "passes")
+    whole = GaussianMixture(4, random_state=3).fit(rows)
+    for stop in range(1, whole.fit_info_["passes"]):
+        model = GaussianMixture(4, random_state=3, checkpoint=place)
+        for progress in model.fit_passes(rows):
+            if progress.passes == stop:
+                break
+    model = GaussianMixture(4, random_state=3, checkpoint=place).fit(rows)
+    assert model.lower_bounds_ == whole.lower_bounds_
+    np.testing.assert_array_equal(model.covariances_, whole.covariances_)
+    assert model.fit_info_["starts"] == whole.fit_info_["starts"] == scouts.STARTS
+
+
+def test_fewer_starts_the_more_each_costs() -> None:
+    """As many as asked for at least, and none where they would be too few to be of use."""
+    counts = [scouts.affordable(8, rows, 2) for rows in (500, 2000, 5000, 20_000, 100_000)]
+    assert counts[0] == scouts.STARTS
+    assert counts == sorted(counts, reverse=True)
+    assert counts[-1] == 0
+    assert scouts.affordable(1, 100, 2) == 0
+    rows = groups(60)
+    assert GaussianMixture(3, n_init=400, random_state=0).fit(rows).fit_info_["starts"] == 400
