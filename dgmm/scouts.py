@@ -42,7 +42,13 @@ from dgmm.seeding import Drawn, Random, mixture_of, standard, standardised
 from dgmm.squarem import Squarem
 
 STARTS: Final = 256
-"""How many starts there are, where they are cheap."""
+"""How many starts there are at most, unless more are asked for."""
+
+EACH: Final = 64
+"""How many there are for each component but the first, where they are cheap."""
+
+STILL: Final = 1e-3
+"""A sweep that brings no mixture more than this part of the resolution is the last."""
 
 LEAST: Final = 24
 """How many there must be: with fewer, a race on a sample is the better use of the time.
@@ -92,7 +98,7 @@ def affordable(components: int, rows: int, dims: int) -> int:
         return 0
     sweep = components * (rows * (LAYOUT.width(dims) + 16) / 32 + 2 * dims**3)
     count = int((WORK / sweep - SWEEPS[2] * FEW) / (SWEEPS[0] + SWEEPS[1] / 4))
-    return min(count, STARTS) if count >= LEAST else 0
+    return min(count, STARTS, EACH * (components - 1)) if count >= LEAST else 0
 
 
 def scouted(rung: Rung, components: int, count: int, random: Random) -> tuple[Squarem, int]:
@@ -106,12 +112,11 @@ def scouted(rung: Rung, components: int, count: int, random: Random) -> tuple[Sq
         many = _run(field, many, SWEEPS[0] - CAUTION)
         many = _run(field, _best(field, many, count // 4), SWEEPS[1])
         many = _best(field, _run(field, _best(field, many, FEW), SWEEPS[2]))
-    starts = _next(field, many)
-    resolution = rung.resolution(starts[0])
-    different = _different(many.objective, resolution / 10)
+        resolution = field.resolution(components)
+        different = _different(many.objective, resolution / 10)
+        starts = _next(field, many.at(np.array(different[:FINALISTS])))
     stop = Stop(RUNG_ITERATIONS, target=resolution / 100)
-    setting = rung.setting
-    finalists = [Squarem.of(setting, starts[i], stop) for i in different[:FINALISTS]]
+    finalists = [Squarem.of(rung.setting, start, stop) for start in starts]
     ends = [walk for walk in rung.climb(finalists) if isinstance(walk, Squarem)]
     return max(ends, key=_worth), len(different)
 
@@ -157,6 +162,12 @@ class _Field:
         """Of the mixtures."""
         return self.rung.setting.structure
 
+    def resolution(self, components: int) -> float:
+        """p / (2 n)."""
+        rows, dims = self.rows.shape
+        covariances = self.structure.free_parameters(components, dims)
+        return (covariances + components * (dims + 1) - 1) / (2 * rows)
+
 
 @dataclass(frozen=True)
 class _Many:
@@ -176,7 +187,7 @@ class _Many:
     covariances: Array
     objective: Array
 
-    def at(self, places: NDArray[np.intp] | slice) -> Self:
+    def at(self, places: NDArray[np.intp]) -> Self:
         """Those at ``places``."""
         return replace(
             self, **{each.name: getattr(self, each.name)[places] for each in fields(self)}
@@ -271,10 +282,13 @@ def _next(field: _Field, many: _Many) -> list[Mixture]:
 
 
 def _run(field: _Field, many: _Many, sweeps: int, drawn: int = 0) -> _Many:
-    """So many EM steps further."""
-    field.rung.cost.densities += sweeps * many.weights.size * len(field.rows)
+    """So many EM steps further, or until none gains."""
+    least = STILL * field.resolution(many.means.shape[1])
     for _ in range(sweeps):
-        many = _stepped(field, many, drawn)
+        before, many = many.objective, _stepped(field, many, drawn)
+        field.rung.cost.densities += many.weights.size * len(field.rows)
+        if np.abs(many.objective - before).max() < least:
+            break
     return many
 
 
