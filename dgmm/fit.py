@@ -24,7 +24,7 @@ import numpy as np
 from dgmm import em, seeding
 from dgmm.anchored import Anchored
 from dgmm.covariance import Array, Structure
-from dgmm.em import Setting, Stop, Textbook, Walk
+from dgmm.em import Setting, Stop, Textbook, Trial, Walk
 from dgmm.errors import DataError, UsageError
 from dgmm.ladder import AMPLE, ENOUGH, Cost, Nearby, Rung, Samples, climb
 from dgmm.mixture import Mixture
@@ -248,8 +248,10 @@ def _auto(found: Survey, setting: Setting, request: Request, samples: Samples | 
         rung = samples.rung(len(found.sample.keys), setting)
         count = max(request.n_init, cheap)
         best, optima = scouted(rung, request.components, count, request.random)
-        walk = Squarem.of(setting, best.best.mixture, stop, best.lengths)
-        return [replace(walk, starts=count, optima=optima)]
+        end = best.best.mixture
+        walk = Squarem.of(setting, end, stop, best.lengths)
+        # In double precision from the first sweep: it begins where it is to end.
+        return [replace(walk, trial=Trial(end), starts=count, optima=optima)]
     enough = samples is not None and len(samples.sample.keys) >= RACEABLE * parameters
     if samples is None or request.given or not enough:
         starts = [_start(found, setting, request, ours=True) for _ in range(request.n_init)]

@@ -116,7 +116,9 @@ def scouted(rung: Rung, components: int, count: int, random: Random) -> tuple[Sq
         different = _different(many.objective, resolution / 10)
         starts = _next(field, many.at(np.array(different[:FINALISTS])))
     stop = Stop(RUNG_ITERATIONS, target=resolution / 100)
-    finalists = [Squarem.of(rung.setting, start, stop) for start in starts]
+    # Where single precision is left depends on its bound, and that on the units.
+    exact = replace(rung.setting, precision="float64")
+    finalists = [Squarem.of(exact, start, stop) for start in starts]
     ends = [walk for walk in rung.climb(finalists) if isinstance(walk, Squarem)]
     return max(ends, key=_worth), len(different)
 
