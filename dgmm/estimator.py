@@ -141,8 +141,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     init_params : {"auto", "kmeans", "k-means++", "random", "random_from_data"}, default="auto"
         How a start is found, on a uniform sample of the rows.  "auto" is "kmeans" for "em" and for
         samples too small for more, and else a race of several kinds (``dgmm.race``), or, where rows
-        are few, a tournament of hundreds (``dgmm.scouts``).  But for "em", starts see standardised
-        features, so that their units do not matter.
+        are few, a tournament of hundreds (``dgmm.scouts``).  Starts see standardised features, so
+        that their units do not matter, but for a method that is named with "em": it sees them as
+        they are, as scikit-learn's does.
         "k-means++" and "random_from_data" give each row to the nearest of the rows they choose.
     weights_init, means_init, precisions_init : array-like, optional
         Starting values, (K,), (K, D) and in the shape of the covariances.

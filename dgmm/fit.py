@@ -326,16 +326,18 @@ def check(found: Survey, components: int) -> None:
 def _start(found: Survey, setting: Setting, request: Request, ours: bool = False) -> Mixture:
     """One first mixture (in the frame): what is given of it, the rest by ``init_params``.
 
-    That is as scikit-learn would have it, or ``ours``.
+    A method that is named sees the rows as scikit-learn's would, in their own units, unless the
+    start is ``ours``; what nobody named must not depend on units.
     """
     weights, means, precisions = request.weights, request.means, request.precisions
     if weights is not None and means is not None and precisions is not None:
         return setting.frame.enter(given_mixture(request.structure, weights, means, precisions))
     method = "kmeans" if request.init_params == "auto" else request.init_params
-    make = seeding.seeded if ours else seeding.seed
+    unnamed = request.init_params == "auto"
+    make = seeding.seeded if ours or unnamed else seeding.seed
     sample = representative(found)
     seed = make(sample, setting, request.components, method, request.random)
-    if ours and request.init_params == "auto":
+    if ours and unnamed:
         seed = seeding.cautious(seed, len(sample.keys))
     seed = setting.frame.leave(seed)
     weights = seed.weights if weights is None else weights
