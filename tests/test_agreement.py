@@ -375,6 +375,7 @@ def test_as_many_iterations_in_any_precision(
     singles = 0
     for rows, components in ((np.concatenate([narrow, wide]), 2), (blobs, 3)):
         args = {"covariance_type": kind, "tol": tol, "reg_covar": 0, "random_state": 0}
+        args |= {"init_params": "kmeans"}
         theirs = Reference(components, max_iter=300, **args).fit(rows)
         ours = GaussianMixture(
             components, strategy="em", max_iter=300, precision=precision, **args
@@ -391,6 +392,7 @@ def test_as_many_iterations_in_any_precision(
 @every_structure
 def test_warm_starts_of_one_iteration_converge_together(blobs: np.ndarray, kind: str) -> None:
     args = {"covariance_type": kind, "max_iter": 1, "reg_covar": 0, "warm_start": True}
+    args |= {"init_params": "kmeans"}
     ours = GaussianMixture(3, strategy="em", random_state=0, **args)
     theirs = Reference(3, random_state=0, **args)
     for _ in range(200):
