@@ -14,7 +14,10 @@ NumPy, for all starts at once: what a sweep over a few hundred rows costs is mos
 **Sound ends.**  Where components collapse onto few rows, or onto rows that are tied, the likelihood
 has no bound, and the best of many starts would be the one that found that first.  So an end is
 *sound* only if none of its components vanished or is singular but for ``reg_covar`` (em.py); and a
-sound end is better than any that is not.
+sound end is better than any that is not.  A component of hardly more rows than features can be as
+thin as one likes without being singular: the spurious optima that many starts find in rows without
+any clusters (McLachlan and Peel, Finite mixture models, 2000, section 3.10).  So of sound ends
+those are better whose components all have as many rows as parameters of their own: they are *full*.
 
 **Units.**  Starts see rows exactly standardised, and rounded far above rounding: the same numbers
 whatever the units of the features, and so the same start.
@@ -111,22 +114,39 @@ def scouted(rung: Rung, components: int, count: int, random: Random) -> tuple[Sq
         many = _run(field, many, CAUTION, field.rows.shape[1])
         many = _run(field, many, SWEEPS[0] - CAUTION)
         many = _run(field, _best(field, many, count // 4), SWEEPS[1])
-        many = _best(field, _run(field, _best(field, many, FEW), SWEEPS[2]))
+        many = _ended(field, _best(field, many))
         resolution = field.resolution(components)
         different = _different(many.objective, resolution / 10)
-        starts = _next(field, many.at(np.array(different[:FINALISTS])))
+        starts = _next(field, many.at(np.array(different)))
     stop = Stop(RUNG_ITERATIONS, target=resolution / 100)
     # Where single precision is left depends on its bound, and that on the units.
     exact = replace(rung.setting, precision="float64")
     finalists = [Squarem.of(exact, start, stop) for start in starts]
-    ends = [walk for walk in rung.climb(finalists) if isinstance(walk, Squarem)]
-    return max(ends, key=_worth), len(different)
+    ends: list[Squarem] = []
+    for first in range(0, len(finalists), FINALISTS):  # more than the first few if none is sound
+        climbed = rung.climb(finalists[first : first + FINALISTS])
+        ends += [walk for walk in climbed if isinstance(walk, Squarem)]
+        best = max(ends, key=lambda walk: _worth(field, walk))
+        if all(_worth(field, best)[:2]):
+            break
+    return best, len(different)
 
 
-def _worth(walk: Walk) -> tuple[bool, float]:
-    """What walks go by at their ends: whether that is sound, and its objective."""
+def _ended(field: "_Field", many: "_Many") -> "_Many":
+    """The best few near their ends; the next few, as long as none of these is sound and full."""
+    for first in range(0, len(many.objective), FEW):
+        places = np.arange(first, min(first + FEW, len(many.objective)))
+        few = _best(field, _run(field, many.at(places), SWEEPS[2]))
+        if (_are_sound(field, few) & field.are_full(few.weights)).any():
+            break
+    return few
+
+
+def _worth(field: "_Field", walk: Walk) -> tuple[bool, bool, float]:
+    """What walks go by at their ends: whether that is sound, and full, and its objective."""
     sound = not walk.best.vanished and not singular(walk.best, walk.setting)
-    return sound, walk.best.objective
+    full = bool(field.are_full(walk.best.mixture.weights))
+    return sound, sound and full, walk.best.objective
 
 
 @dataclass(frozen=True)
@@ -163,6 +183,13 @@ class _Field:
     def structure(self) -> Structure:
         """Of the mixtures."""
         return self.rung.setting.structure
+
+    def are_full(self, weights: Array) -> NDArray[np.bool_]:
+        """Whether all components, by their ``weights`` (..., K), have rows enough."""
+        dims = self.rows.shape[1]
+        own = dims + (0 if self.structure.shared else self.structure.free_parameters(1, dims))
+        enough: NDArray[np.bool_] = weights.min(axis=-1) * len(self.rows) > own - 0.5
+        return enough
 
     def resolution(self, components: int) -> float:
         """p / (2 n)."""
@@ -295,11 +322,18 @@ def _run(field: _Field, many: _Many, sweeps: int, drawn: int = 0) -> _Many:
 
 
 def _best(field: _Field, many: _Many, most: int | None = None) -> _Many:
-    """Those with the highest objectives, the sound ones first, and so many at most."""
+    """Those with the highest objectives, the sound and full ones first, and so many at most."""
+    sound = _are_sound(field, many)
+    full = sound & field.are_full(many.weights)
+    return many.at(np.lexsort([-many.objective, ~full, ~sound])[:most])
+
+
+def _are_sound(field: _Field, many: _Many) -> NDArray[np.bool_]:
+    """Which of ``many`` have no component that vanished or is singular, (S,)."""
     bare = np.linalg.eigvalsh(many.covariances - ALONE * np.diag(field.reg))[:, :, 0]
     sound = (bare > SINGULAR * _rounded(many)).all(axis=1)
-    sound &= many.weights.min(axis=1) * len(field.rows) > LOST
-    return many.at(np.lexsort([-many.objective, ~sound])[:most])
+    kept: NDArray[np.bool_] = sound & (many.weights.min(axis=1) * len(field.rows) > LOST)
+    return kept
 
 
 def _rounded(many: _Many) -> Array:
