@@ -397,6 +397,6 @@ def _merged(found: list[Found]) -> list[Collapse]:
             # To three digits, so that equal ones stay in the order of the columns.
             order = np.argsort(-np.round(loadings, 3), kind="stable")
             named = [int(j) for j in order if loadings[j] >= LOADING * loadings.max()]
-            components = tuple(sorted(each[1] for each in own))
+            components = tuple(sorted({each[1] for each in own}))
             merged.append(Collapse(cause, components, tuple(named), max(each[3] for each in own)))
     return merged

@@ -208,6 +208,16 @@ class Structure(ABC):
         """
 
     @abstractmethod
+    def thinnest_apart(
+        self, weights: Array, means: Array, covariances: Array, amounts: Array
+    ) -> Array:
+        """``thinnest``, but for directions in which all rows together have no more either.
+
+        All rows: the mixture of these ``weights`` (K,), which sum to 1, ``means`` (K, D) and
+        ``covariances``.
+        """
+
+    @abstractmethod
     def thinnest_loadings(self, covariances: Array, amounts: Array) -> Array:
         """How much each feature takes part in that direction, (K, D) or (1, D), from 0 to 1."""
 
@@ -294,6 +304,33 @@ def _least_eigenvalue(covariances: Array, amounts: Array) -> Array:
     root = np.sqrt(amounts)
     values = np.linalg.eigvalsh(covariances / root[:, None] / root)
     return values[:, 0].astype(np.float64, copy=False)
+
+
+def _least_apart(weights: Array, means: Array, covariances: Array, amounts: Array) -> Array:
+    """The same, where directions that are flat in the whole mixture don't count.
+
+    ``covariances`` are (K, D, D), or (1, D, D) for all; ``weights`` (K,) sum to 1.
+    """
+    root = np.sqrt(amounts)
+    away = means - weights @ means
+    within = np.broadcast_to(covariances, (len(weights), *covariances.shape[1:]))
+    flat = flat_directions(np.tensordot(weights, within, 1) + (away.T * weights) @ away, amounts)
+    flat = np.linalg.qr(flat * root[:, None])[0]
+    own = covariances / root[:, None] / root
+    least = np.linalg.eigvalsh(own + 2 * flat @ flat.T)[:, 0]
+    return least.astype(np.float64, copy=False)
+
+
+def flat_directions(total: Array, amounts: Array) -> Array:
+    """Directions (D, m), v with v' ``total`` v below v' diag(``amounts``) v, or rounding.
+
+    Each feature is looked at in units of its own spread: so one of rows far away hides no other's.
+    """
+    spread = np.sqrt(np.maximum(np.diagonal(total), amounts))
+    values, vectors = np.linalg.eigh(total / spread[:, None] / spread)
+    least = (amounts / spread / spread) @ (vectors * vectors) + len(spread) * ROUNDING
+    chosen = values < least
+    return vectors[:, chosen] / spread[:, None]
 
 
 def _least_eigenvector(covariances: Array, amounts: Array) -> Array:
@@ -455,6 +492,11 @@ class Full(Structure):
     def thinnest(self, covariances: Array, amounts: Array) -> Array:
         return _least_eigenvalue(covariances, amounts)
 
+    def thinnest_apart(
+        self, weights: Array, means: Array, covariances: Array, amounts: Array
+    ) -> Array:
+        return _least_apart(weights, means, covariances, amounts)
+
     def thinnest_loadings(self, covariances: Array, amounts: Array) -> Array:
         return _least_eigenvector(covariances, amounts)
 
@@ -574,6 +616,11 @@ class Tied(Structure):
 
     def thinnest(self, covariances: Array, amounts: Array) -> Array:
         return _least_eigenvalue(covariances[None], amounts)
+
+    def thinnest_apart(
+        self, weights: Array, means: Array, covariances: Array, amounts: Array
+    ) -> Array:
+        return _least_apart(weights, means, covariances[None], amounts)
 
     def thinnest_loadings(self, covariances: Array, amounts: Array) -> Array:
         return _least_eigenvector(covariances[None], amounts)
@@ -696,6 +743,12 @@ class Diagonal(Structure):
     def thinnest(self, covariances: Array, amounts: Array) -> Array:
         return (covariances / amounts).min(axis=1)
 
+    def thinnest_apart(
+        self, weights: Array, means: Array, covariances: Array, amounts: Array
+    ) -> Array:
+        total = weights @ (covariances + (means - weights @ means) ** 2)
+        return np.where(total < amounts, np.inf, covariances / amounts).min(axis=1)
+
     def thinnest_loadings(self, covariances: Array, amounts: Array) -> Array:
         relative = np.maximum(covariances / amounts, 0.0)
         least = relative.min(axis=1, keepdims=True)
@@ -796,6 +849,13 @@ class Spherical(Structure):
 
     def thinnest(self, covariances: Array, amounts: Array) -> Array:
         return covariances / amounts.mean()
+
+    def thinnest_apart(
+        self, weights: Array, means: Array, covariances: Array, amounts: Array
+    ) -> Array:
+        total = weights @ (covariances + ((means - weights @ means) ** 2).mean(axis=1))
+        least = self.thinnest(covariances, amounts)
+        return least if total >= amounts.mean() else np.full_like(least, np.inf)
 
     def thinnest_loadings(self, covariances: Array, amounts: Array) -> Array:
         return np.ones((1, len(amounts)))

@@ -383,10 +383,28 @@ def thin(
 def singular(state: State, setting: Setting) -> tuple[int, ...]:
     """Components of a state that nothing but ``reg``, or the smallest variance, holds up.
 
-    Their likelihood has no bound: a mixture that has one is not to be compared with others.
     """
     held = thin(state.statistics, setting, state.mixture, ALONE)
     return tuple(sorted({*state.collapsed, *held}))
+
+
+def unbounded(state: State, setting: Setting) -> tuple[int, ...]:
+    """Those of the ``singular`` components that have spread in fewer directions than all rows.
+
+    Their likelihood has no bound: a mixture that has one is not to be compared with others.  What
+    is flat in all rows, a column of one value or a copy of another, is so in every mixture of the
+    structure, and adds the same to each.
+    """
+    if not singular(state, setting):
+        return ()
+    raw = _maximum_likelihood(state.statistics, setting, state.mixture)
+    least = setting.structure.thinnest_apart(
+        raw.weights / raw.weights.sum(),
+        raw.means,
+        raw.covariances,
+        np.maximum(ALONE * setting.reg, FLOOR),
+    )
+    return numbers(np.broadcast_to(least < 1.0, raw.vanished.shape) & ~raw.vanished)
 
 
 @dataclass(frozen=True)
@@ -619,7 +637,7 @@ def best_of(walks: Sequence[Walk]) -> Walk:
     """
     begun = [walk for walk in walks if walk.state is not None]
     if len(begun) > 1:
-        begun = [walk for walk in begun if not singular(walk.best, walk.setting)] or begun
+        begun = [walk for walk in begun if not unbounded(walk.best, walk.setting)] or begun
     return max(begun, key=lambda walk: walk.best.objective)
 
 

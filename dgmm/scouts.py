@@ -36,8 +36,8 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
-from dgmm.covariance import STRUCTURES, Array, Structure
-from dgmm.em import ALONE, Stop, Walk, singular
+from dgmm.covariance import STRUCTURES, Array, Structure, flat_directions
+from dgmm.em import ALONE, Stop, Walk, unbounded
 from dgmm.kernel import LOWEST
 from dgmm.ladder import RUNG_ITERATIONS, Rung
 from dgmm.mixture import Mixture
@@ -132,6 +132,7 @@ def scouted(rung: Rung, components: int, count: int, random: Random) -> tuple[Sq
     return best, len(different)
 
 
+<<<<<<< HEAD
 def _ended(field: "_Field", many: "_Many") -> "_Many":
     """The best few near their ends; the next few, as long as none of these is sound and full."""
     for first in range(0, len(many.objective), FEW):
@@ -147,6 +148,12 @@ def _worth(field: "_Field", walk: Walk) -> tuple[bool, bool, float]:
     sound = not walk.best.vanished and not singular(walk.best, walk.setting)
     full = bool(field.are_full(walk.best.mixture.weights))
     return sound, sound and full, walk.best.objective
+=======
+def _worth(walk: Walk) -> tuple[bool, float]:
+    """What walks go by at their ends: whether that is sound, and its objective."""
+    sound = not walk.best.vanished and not unbounded(walk.best, walk.setting)
+    return sound, walk.best.objective
+>>>>>>> 5937d4b (What is flat in all rows makes no candidate or start incomparable)
 
 
 @dataclass(frozen=True)
@@ -161,6 +168,8 @@ class _Field:
         T(x) in ``LAYOUT``.
     reg : (D,)
         The setting's.
+    flat : (D, D)
+        Projects on directions in which no rows have spread.
     """
 
     rung: Rung
@@ -168,6 +177,7 @@ class _Field:
     weights: Array
     features: Array
     reg: Array
+    flat: Array
 
     @classmethod
     def of(cls, rung: Rung) -> Self:
@@ -177,7 +187,10 @@ class _Field:
         rows = standardised(sample.rows, frame)
         features = LAYOUT.features(rows.T, np.empty((LAYOUT.width(rows.shape[1]), len(rows))))
         reg = setting.reg * (setting.frame.scale / frame.scale) ** 2
-        return cls(rung, rows, sample.weights, features, reg)
+        total = np.cov(rows.T, aweights=sample.weights, ddof=0).reshape(len(reg), len(reg))
+        least = np.maximum(ALONE * reg, SINGULAR)
+        flat = np.linalg.qr(flat_directions(setting.structure.kept(total), least))[0]
+        return cls(rung, rows, sample.weights, features, reg, flat @ flat.T)
 
     @property
     def structure(self) -> Structure:
@@ -322,6 +335,7 @@ def _run(field: _Field, many: _Many, sweeps: int, drawn: int = 0) -> _Many:
 
 
 def _best(field: _Field, many: _Many, most: int | None = None) -> _Many:
+<<<<<<< HEAD
     """Those with the highest objectives, the sound and full ones first, and so many at most."""
     sound = _are_sound(field, many)
     full = sound & field.are_full(many.weights)
@@ -331,6 +345,11 @@ def _best(field: _Field, many: _Many, most: int | None = None) -> _Many:
 def _are_sound(field: _Field, many: _Many) -> NDArray[np.bool_]:
     """Which of ``many`` have no component that vanished or is singular, (S,)."""
     bare = np.linalg.eigvalsh(many.covariances - ALONE * np.diag(field.reg))[:, :, 0]
+=======
+    """Those with the highest objectives, the sound ones first, and so many at most."""
+    spread = many.covariances - ALONE * np.diag(field.reg)
+    bare = np.linalg.eigvalsh(spread + 2 * field.flat)[:, :, 0]
+>>>>>>> 5937d4b (What is flat in all rows makes no candidate or start incomparable)
     sound = (bare > SINGULAR * _rounded(many)).all(axis=1)
     kept: NDArray[np.bool_] = sound & (many.weights.min(axis=1) * len(field.rows) > LOST)
     return kept

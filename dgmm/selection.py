@@ -203,8 +203,8 @@ class Candidate:
 
     @property
     def singular(self) -> tuple[int, ...]:
-        """The best walk's components that nothing but ``reg_covar`` holds up."""
-        return em.singular(self.walk.best, self.setting)
+        """The best walk's components whose likelihood has no bound."""
+        return em.unbounded(self.walk.best, self.setting)
 
     @property
     def running(self) -> bool:
