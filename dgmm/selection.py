@@ -400,7 +400,9 @@ def _refitted(
 def _revived(criterion: Criterion, candidates: list[Candidate], weight: float) -> list[Candidate]:
     """Candidates with those back that were dropped for one that turned out to be singular."""
     stayed = [each for each in candidates if each.dropped is None]
-    if any(each.running for each in stayed) or not any(each.singular for each in stayed):
+    if any(each.running for each in stayed):
+        return candidates
+    if not any(each.singular or each.refits for each in stayed):  # a cured one has a new value
         return candidates
     best = min((each.value for each in stayed if not each.singular), default=np.inf)
     return [
