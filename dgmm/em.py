@@ -381,9 +381,7 @@ def thin(
 
 
 def singular(state: State, setting: Setting) -> tuple[int, ...]:
-    """Components of a state that nothing but ``reg``, or the smallest variance, holds up.
-
-    """
+    """Components of a state that nothing but ``reg``, or the smallest variance, holds up."""
     held = thin(state.statistics, setting, state.mixture, ALONE)
     return tuple(sorted({*state.collapsed, *held}))
 
