@@ -2,8 +2,8 @@
 
 The sample is uniform over the whole dataset and lies in memory, so scikit-learn's own k-means
 serves.  When the sample holds every row (100 000, or fewer with more than 40 features), the start
-by a method that is named is the very one that scikit-learn's ``GaussianMixture`` makes from the same
-``random_state``.
+by a method that is named is the very one that scikit-learn's ``GaussianMixture`` makes
+from the same ``random_state``.
 
 There, k-means works on the rows as they are, up to shift: like scikit-learn's, it sees a feature of
 large spread first.  Starts of our own see ``standardised`` rows, whatever the units.
