@@ -57,8 +57,8 @@ ALONE: Final = 1e-3
 LOADING: Final = 0.3
 """Features with this part of a direction's largest loading are said to be in it."""
 
-RIVAL: Final = 9.0
-"""A variance below so many times what ``reg_covar`` adds is a tenth or more of its making."""
+RIVAL: Final = 1.0
+"""A variance below so many times what ``reg_covar`` adds is half or more of its making."""
 
 SAME: Final = (1e-6, 1e-3)
 """How far moments may be off by rounding, in double and single precision, where 1 is the spread."""
@@ -407,7 +407,7 @@ def unbounded(state: State, setting: Setting) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Rivals:
-    """Components of whose variance ``reg`` makes a tenth or more, and the features where it does.
+    """Components of whose variance ``reg`` makes half or more, and the features where it does.
 
     Not among them are those that are singular, which are told of on their own.
     """

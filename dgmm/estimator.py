@@ -732,7 +732,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         if rivals["components"]:
             given = "its default" if self.reg_covar is None else f"{self.reg_covar:g}"
             said.append(
-                f"reg_covar ({given}) makes a tenth or more of the variance of "
+                f"reg_covar ({given}) makes half or more of the variance of "
                 f"{column_names(tuple(rivals['features']), called)} in "
                 f"{component_names(rivals['components'])}: these are narrower than it is good for. "
                 "Give a smaller reg_covar"

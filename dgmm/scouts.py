@@ -132,7 +132,6 @@ def scouted(rung: Rung, components: int, count: int, random: Random) -> tuple[Sq
     return best, len(different)
 
 
-<<<<<<< HEAD
 def _ended(field: "_Field", many: "_Many") -> "_Many":
     """The best few near their ends; the next few, as long as none of these is sound and full."""
     for first in range(0, len(many.objective), FEW):
@@ -145,15 +144,9 @@ def _ended(field: "_Field", many: "_Many") -> "_Many":
 
 def _worth(field: "_Field", walk: Walk) -> tuple[bool, bool, float]:
     """What walks go by at their ends: whether that is sound, and full, and its objective."""
-    sound = not walk.best.vanished and not singular(walk.best, walk.setting)
+    sound = not walk.best.vanished and not unbounded(walk.best, walk.setting)
     full = bool(field.are_full(walk.best.mixture.weights))
     return sound, sound and full, walk.best.objective
-=======
-def _worth(walk: Walk) -> tuple[bool, float]:
-    """What walks go by at their ends: whether that is sound, and its objective."""
-    sound = not walk.best.vanished and not unbounded(walk.best, walk.setting)
-    return sound, walk.best.objective
->>>>>>> 5937d4b (What is flat in all rows makes no candidate or start incomparable)
 
 
 @dataclass(frozen=True)
@@ -335,7 +328,6 @@ def _run(field: _Field, many: _Many, sweeps: int, drawn: int = 0) -> _Many:
 
 
 def _best(field: _Field, many: _Many, most: int | None = None) -> _Many:
-<<<<<<< HEAD
     """Those with the highest objectives, the sound and full ones first, and so many at most."""
     sound = _are_sound(field, many)
     full = sound & field.are_full(many.weights)
@@ -344,12 +336,8 @@ def _best(field: _Field, many: _Many, most: int | None = None) -> _Many:
 
 def _are_sound(field: _Field, many: _Many) -> NDArray[np.bool_]:
     """Which of ``many`` have no component that vanished or is singular, (S,)."""
-    bare = np.linalg.eigvalsh(many.covariances - ALONE * np.diag(field.reg))[:, :, 0]
-=======
-    """Those with the highest objectives, the sound ones first, and so many at most."""
     spread = many.covariances - ALONE * np.diag(field.reg)
     bare = np.linalg.eigvalsh(spread + 2 * field.flat)[:, :, 0]
->>>>>>> 5937d4b (What is flat in all rows makes no candidate or start incomparable)
     sound = (bare > SINGULAR * _rounded(many)).all(axis=1)
     kept: NDArray[np.bool_] = sound & (many.weights.min(axis=1) * len(field.rows) > LOST)
     return kept

@@ -1,6 +1,7 @@
 """``MixtureSearch`` and ``select``: the best of many mixtures, in the passes of about one fit."""
 
 import time
+import warnings
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -15,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from dgmm import engine
 from dgmm.covariance import Array
 from dgmm.dataset import Dataset
-from dgmm.errors import UsageError
+from dgmm.errors import DegenerateWarning, UsageError
 from dgmm.estimator import Data, GaussianMixture, Task
 from dgmm.fit import Progress, Request
 from dgmm.plan import Plan
@@ -181,6 +182,7 @@ class MixtureSearch(MetaEstimatorMixin, DensityMixin, BaseEstimator):
         model._warn(fitted, max(walk.fell for walk in best.walks))
         model._become(**fitted)
         results = [_record(each, self.criterion) for each in last.candidates]
+        _warn_of_left_out(results, self.criterion, best.value)
         params = {name: results[index][name] for name in ("n_components", "covariance_type")}
         values = np.array([each.value for each in last.candidates])
         singular = np.array([bool(each["singular"]) for each in results])
@@ -325,6 +327,23 @@ def _edge(best: int, tried: list[int]) -> str | None:
     if best == max(tried) > min(tried):
         return "most"
     return "fewest" if 1 < best == min(tried) < max(tried) else None
+
+
+def _warn_of_left_out(results: list[dict[str, Any]], criterion: str, best: float) -> None:
+    """Say that candidates were not compared that would have won but for a singular component."""
+    better = [each for each in results if each["singular"] and each[criterion] < best]
+    if better:
+        named = ", ".join(
+            f"{each['n_components']} {each['covariance_type']}" for each in better[:6]
+        )
+        warnings.warn(
+            f"left out of the choice, though their {criterion} is lower: {named}"
+            f"{' and others' * (len(better) > 6)}. Each has a component that nothing but reg_covar "
+            "holds up, so that how likely it is depends on that alone. Such a component is of rows "
+            "with ties, or of a few rows far from all others: see results_, or leave these rows out",
+            DegenerateWarning,
+            stacklevel=5,
+        )
 
 
 def _record(candidate: Candidate, criterion: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from conftest import QUIET
 from distributed import Client, LocalCluster
 from moto.server import ThreadedMotoServer
+from s3fs import S3FileSystem
 from test_forks import in_a_child
 
 import dgmm
@@ -41,8 +42,9 @@ def bucket() -> Iterator[str]:
         patch.setenv("AWS_ACCESS_KEY_ID", "testing")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        fsspec.filesystem("s3").mkdir("bucket")
-        yield "s3://bucket"
+        S3FileSystem.clear_instance_cache()  # of other servers; and all in a process share buckets
+        fsspec.filesystem("s3").mkdir("rows-of-ours")
+        yield "s3://rows-of-ours"
     server.stop()
 
 
@@ -106,7 +108,7 @@ def test_the_command_line_on_s3(bucket: str, stores: dict[str, tuple[str, Path]]
     fitted = dgmm.load(model)
     expected = fitted.predict(zarr.open_array(stores["plain"][1], mode="r")[:])
     np.testing.assert_array_equal(zarr.open_array(labels, mode="r")[:], expected)
-    names = {key.split("/")[1] for key in fsspec.filesystem("s3").find("bucket")}
+    names = {key.split("/")[1] for key in fsspec.filesystem("s3").find("rows-of-ours")}
     assert names == {"plain.zarr", "sharded.zarr", "m.dgmm", "labels.zarr"}
 
     again = CliRunner().invoke(main, ["predict", rows, "-m", model, "-o", labels])
@@ -266,7 +268,7 @@ for ask, error in (
     (dgmm.load(sys.argv[1]).save, dgmm.DataError),
 ):
     try:
-        ask("s3://bucket/nothing")
+        ask("s3://rows-of-ours/nothing")
     except error as caught:
         print(caught)
 """
@@ -304,7 +306,7 @@ def test_a_store_that_can_not_be_reached_is_told(
     assert done.returncode == 0, done.stderr
     told = done.stdout.splitlines()
     assert len(told) == 3
-    assert all(line.startswith("s3://bucket/nothing ") and message in line for line in told)
+    assert all(line.startswith("s3://rows-of-ours/nothing ") and message in line for line in told)
 
 
 @pytest.mark.parametrize("machines", [(), ("--workers", "2")], ids=["threads", "processes"])
