@@ -9,6 +9,7 @@ in chunks, and the fit, the labels and the histogram read one chunk at a time.
 """
 
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -27,7 +28,7 @@ from sklearn.datasets import load_sample_image
 from dgmm import places, report
 from dgmm.covariance import Array
 from dgmm.dataset import Dataset, open_dataset
-from dgmm.errors import DataError
+from dgmm.errors import DataError, DegenerateWarning
 from dgmm.estimator import GaussianMixture
 
 FEATURES: Final = ("L*", "a*", "b*", "x", "y")
@@ -189,7 +190,9 @@ def fit(dataset: Dataset) -> GaussianMixture:
     than that would describe the rounding.
     """
     model = GaussianMixture(COMPONENTS, reg_covar=0.01, random_state=1, memory=MEMORY)
-    return model.fit(dataset)
+    with warnings.catch_warnings():  # greys are such components, and that is what it is for
+        warnings.simplefilter("ignore", DegenerateWarning)
+        return model.fit(dataset)
 
 
 def described(model: GaussianMixture) -> str:

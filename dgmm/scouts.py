@@ -13,11 +13,12 @@ NumPy, for all starts at once: what a sweep over a few hundred rows costs is mos
 
 **Sound ends.**  Where components collapse onto few rows, or onto rows that are tied, the likelihood
 has no bound, and the best of many starts would be the one that found that first.  So an end is
-*sound* only if none of its components vanished or is singular but for ``reg_covar`` (em.py); and a
-sound end is better than any that is not.  A component of hardly more rows than features can be as
-thin as one likes without being singular: the spurious optima that many starts find in rows without
-any clusters (McLachlan and Peel, Finite mixture models, 2000, section 3.10).  So of sound ends
-those are better whose components all have as many rows as parameters of their own: they are *full*.
+*sound* only if none of its components vanished or is singular but for ``reg_covar`` (em.py).  A
+component of hardly more rows than features can be as thin as one likes without being singular: the
+spurious optima that many starts find in rows without any clusters (McLachlan and Peel, Finite
+mixture models, 2000, section 3.10).  So an end is *full* only if its components all have as many
+rows as parameters of their own.  Either is worth ``WORTH`` in the objective: more than a few rows
+can bring, and less than a column that tells the clusters apart, with one value in each, does.
 
 **Units.**  Starts see rows exactly standardised, and rounded far above rounding: the same numbers
 whatever the units of the features, and so the same start.
@@ -79,6 +80,9 @@ KMEANS: Final = 2
 CAUTION: Final = 4
 """For how many sweeps covariances are drawn together, as in ``seeding.cautious``."""
 
+WORTH: Final = 2.0
+"""How many nats a row it is worth to be sound, or full."""
+
 SINGULAR: Final = 1e-10
 """A variance below this, without ``reg_covar``, where the features' is 1, is none."""
 
@@ -127,7 +131,7 @@ def scouted(rung: Rung, components: int, count: int, random: Random) -> tuple[Sq
         climbed = rung.climb(finalists[first : first + FINALISTS])
         ends += [walk for walk in climbed if isinstance(walk, Squarem)]
         best = max(ends, key=lambda walk: _worth(field, walk))
-        if all(_worth(field, best)[:2]):
+        if _is_sound(best) and field.are_full(best.best.mixture.weights):
             break
     return best, len(different)
 
@@ -142,11 +146,15 @@ def _ended(field: "_Field", many: "_Many") -> "_Many":
     return few
 
 
-def _worth(field: "_Field", walk: Walk) -> tuple[bool, bool, float]:
-    """What walks go by at their ends: whether that is sound, and full, and its objective."""
-    sound = not walk.best.vanished and not unbounded(walk.best, walk.setting)
+def _is_sound(walk: Walk) -> bool:
+    """Whether a walk's end has no component that vanished or has a likelihood without a bound."""
+    return not walk.best.vanished and not unbounded(walk.best, walk.setting)
+
+
+def _worth(field: "_Field", walk: Walk) -> float:
+    """What walks go by at their ends: the objective, and what it is worth to be sound and full."""
     full = bool(field.are_full(walk.best.mixture.weights))
-    return sound, sound and full, walk.best.objective
+    return walk.best.objective + WORTH * (_is_sound(walk) + full)
 
 
 @dataclass(frozen=True)
@@ -328,10 +336,9 @@ def _run(field: _Field, many: _Many, sweeps: int, drawn: int = 0) -> _Many:
 
 
 def _best(field: _Field, many: _Many, most: int | None = None) -> _Many:
-    """Those with the highest objectives, the sound and full ones first, and so many at most."""
-    sound = _are_sound(field, many)
-    full = sound & field.are_full(many.weights)
-    return many.at(np.lexsort([-many.objective, ~full, ~sound])[:most])
+    """The best, and so many at most: by their objectives, and what it is worth to be sound."""
+    worth = WORTH * (_are_sound(field, many) + field.are_full(many.weights).astype(np.float64))
+    return many.at(np.argsort(-(many.objective + worth), kind="stable")[:most])
 
 
 def _are_sound(field: _Field, many: _Many) -> NDArray[np.bool_]:

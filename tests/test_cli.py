@@ -60,7 +60,7 @@ def model(store: Path, blobs: np.ndarray) -> Path:
 
 
 def test_fit_show_score_predict(store: Path, blobs: np.ndarray) -> None:
-    options = ("--json", "--strategy", "em", "--precision", "float64")
+    options = ("--json", "--strategy", "em", "--precision", "float64", "--init", "kmeans")
     done = run("fit", "rows.zarr", "-k", 4, "-o", "model.dgmm", *options, cwd=store)
     assert done.exit_code == 0, done.stderr
     summary = json.loads(done.stdout)
@@ -632,7 +632,17 @@ def test_missing_fill(store: Path) -> None:
 def test_a_process_of_its_own(store: Path) -> None:
     """Standard output is one JSON object; progress and warnings go to standard error."""
     done = subprocess.run(
-        [sys.executable, "-m", "dgmm.cli", *map(str, FIT), "--max-iter", "1", "--json"],
+        [
+            sys.executable,
+            "-m",
+            "dgmm.cli",
+            *map(str, FIT),
+            "--strategy",
+            "em",
+            "--max-iter",
+            "1",
+            "--json",
+        ],
         cwd=store,
         capture_output=True,
         text=True,
