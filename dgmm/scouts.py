@@ -80,7 +80,7 @@ KMEANS: Final = 2
 CAUTION: Final = 4
 """For how many sweeps covariances are drawn together, as in ``seeding.cautious``."""
 
-WORTH: Final = 2.0
+WORTH: Final = 5.0
 """How many nats a row it is worth to be sound, or full."""
 
 SINGULAR: Final = 1e-10
