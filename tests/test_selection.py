@@ -309,6 +309,34 @@ def test_a_start_that_ends_singular_does_not_win_a_fit() -> None:
     assert em.best_of([sound, replace(singular, trial=None)]) is sound
 
 
+@pytest.mark.parametrize("column", ["constant", "copy", "sum"])
+@pytest.mark.parametrize("kind", ["full", "diag"])
+def test_a_column_that_is_flat_in_all_rows_changes_no_choice(kind: str, column: str) -> None:
+    """It makes every component singular, and none more than another: ties are still no reason."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat([[0.0, 0.0], [4.0, 2.0]], 300, axis=0)
+    rows = np.round(groups + rng.normal(size=groups.shape))
+    more = {"constant": np.ones(600), "copy": rows[:, 0], "sum": rows.sum(axis=1)}[column]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DegenerateWarning)  # it tells of the column
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        plain, wider = (
+            select(each, range(1, 5), kind, random_state=1).best_params_["n_components"]
+            for each in (rows, np.column_stack([rows, more]))
+        )
+    assert plain == 2
+    if kind == "full" or column == "constant":  # to a diagonal one, another column is news
+        assert wider == 2
+
+
+def test_candidates_left_out_that_would_have_won_are_told() -> None:
+    """One row far away has a component of its own in them."""
+    rng = np.random.default_rng(0)
+    rows = np.vstack([rng.normal(size=(300, 2)), rng.normal((8, 4), size=(300, 2)), [[1e6, 0]]])
+    with pytest.warns(DegenerateWarning, match="left out of the choice, though their bic is lower"):
+        select(rows, range(1, 5), random_state=1)
+
+
 def test_if_all_are_singular_one_of_them_is_chosen() -> None:
     rows = np.repeat([[0.0, 1.0], [2.0, 0.0], [5.0, 5.0]], 50, axis=0)
     with pytest.warns(DegenerateWarning):
