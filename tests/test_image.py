@@ -78,9 +78,7 @@ def pip_settings(place: Path) -> list[str]:
     if (certificates := known.get("cert")) is not None:
         shutil.copy(certificates, place / "ca.crt")  # the build replaces those of the system
         mounts[str(place / "ca.crt")] = known["cert"] = "/run/ca.crt"
-    if (limits := known.get("constraint")) is not None:
-        shutil.copy(limits, place / "constraints.txt")
-        mounts[str(place / "constraints.txt")] = known["constraint"] = "/run/constraints.txt"
+    known.pop("constraint", None)  # of this machine's packages: the image's have hashes
     for index, path in re.findall(r"(file://)?(/[\w./-]+)", " ".join(known.values())):
         if (there := Path(path).parent if index else Path(path)).is_dir():
             mounts[str(there)] = str(there)
