@@ -34,11 +34,12 @@ TOOLS = ("buildah", "debootstrap", "ip", "unshare", "openssl")
 MISSING = [tool for tool in TOOLS if shutil.which(tool) is None]
 MISSING += ["kubectl or kustomize"] * (FOUND is None) + ["root"] * (os.geteuid() != 0)
 MISSING += [str(MEMORY)] * (not os.access(MEMORY, os.W_OK))
+# One image and one network of this machine: not in processes side by side.
+MISSING += ["pytest -n 0"] * ("PYTEST_XDIST_WORKER" in os.environ)
 
 pytestmark = [
     pytest.mark.chaos,
     pytest.mark.timeout(3600),
-    pytest.mark.xdist_group("image"),  # one image, and one network of this machine
     pytest.mark.skipif(bool(MISSING), reason=f"to run an image, {', '.join(MISSING)} is needed"),
 ]
 
