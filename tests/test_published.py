@@ -11,8 +11,7 @@ import pytest
 
 from dgmm import GaussianMixture, select
 
-NEARBY = Path(__file__).parents[2] / "shared" / "data" / "published.npz"
-PLACE = Path(os.environ.get("DGMM_PUBLISHED") or NEARBY)
+PLACE = Path(os.environ.get("DGMM_PUBLISHED", "published.npz"))
 
 pytestmark = pytest.mark.skipif(
     not PLACE.is_file(), reason="no data: DGMM_PUBLISHED names the file of R's data sets"
