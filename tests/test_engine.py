@@ -593,7 +593,6 @@ def mortal() -> Iterator[Client]:
         yield client
 
 
-@pytest.mark.xdist_group("mortal")
 def test_a_worker_killed_in_a_task_changes_no_bit(
     tmp_path: Path, store: Path, mortal: Client
 ) -> None:
@@ -603,7 +602,6 @@ def test_a_worker_killed_in_a_task_changes_no_bit(
     assert found.tobytes() == engine.over(stored(store))(sum_rows, 0.1).tobytes()
 
 
-@pytest.mark.xdist_group("mortal")
 def test_a_worker_killed_during_a_fit_changes_no_bit(store: Path, mortal: Client) -> None:
     dataset = stored(store)
     expected = bits(fitted(dataset, n_jobs=1))
@@ -630,7 +628,6 @@ def test_a_worker_killed_during_a_fit_changes_no_bit(store: Path, mortal: Client
     assert killed
 
 
-@pytest.mark.xdist_group("mortal")
 def test_a_worker_lost_after_the_last_pass_costs_nothing(store: Path, mortal: Client) -> None:
     """Though it can't be told to let go of the blocks that it kept."""
     dataset = stored(store)
@@ -644,7 +641,6 @@ def test_a_worker_lost_after_the_last_pass_costs_nothing(store: Path, mortal: Cl
     assert bits(model) == bits(fitted(dataset))
 
 
-@pytest.mark.xdist_group("mortal")
 def test_a_block_that_kills_its_workers_is_named(store: Path, mortal: Client) -> None:
     dataset = stored(store)
     start, stop = dataset.span(25)

@@ -17,11 +17,7 @@ import dgmm
 GIB = 1 << 30
 SIZES = (1_000_000, 10_000_000, 50_000_000)
 
-pytestmark = [
-    pytest.mark.memory,
-    pytest.mark.timeout(1200),
-    pytest.mark.xdist_group("memory"),  # its stores are large: made once
-]
+pytestmark = [pytest.mark.memory, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")
