@@ -47,7 +47,6 @@ from dgmm.patience import Patience
 
 pytestmark = [
     pytest.mark.chaos,
-    pytest.mark.xdist_group("away"),
     pytest.mark.filterwarnings("ignore:datetime.datetime.utc:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
