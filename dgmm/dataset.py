@@ -15,7 +15,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from os import PathLike
 from typing import Any, Final
 from zipfile import BadZipFile
@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from dgmm.amounts import Amount
 from dgmm.errors import DataError, DgmmError, UsageError, passing
 from dgmm.forms import REAL, check_loadable, declared, unwrapped
+from dgmm.lazy import lazy
 from dgmm.patience import Patience, patience
 from dgmm.places import exists, is_local, place, protocols, zarr_store
 from dgmm.stored import Chunks, check_decoded, of_this_process
@@ -210,7 +211,7 @@ class DaskSource(Source):
     def cuts(self, block_bytes: int) -> NDArray[np.int64]:
         return np.cumsum([0, *self.array.chunks[0]], dtype=np.int64)
 
-    @cached_property
+    @lazy
     def _graph(self) -> dict[Any, Any]:
         """The graph of all chunks, optimised once; it never leaves this process."""
         (optimised,) = dask.optimize(self.array)
@@ -319,7 +320,7 @@ class Dataset:
         """B."""
         return len(self.cuts) - 1
 
-    @cached_property
+    @lazy
     def block_rows(self) -> int:
         """The rows of the largest block."""
         return int(np.diff(self.cuts).max())

@@ -11,7 +11,6 @@ rows are cut into blocks.
 """
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from dgmm.covariance import Array
 from dgmm.kernel import REMEDY, first_flaw
+from dgmm.lazy import lazy
 from dgmm.sweep import Block
 
 TILE = 16384
@@ -197,7 +197,7 @@ class Survey:
         scatter = np.diagonal(self.scatter) if self.scatter.ndim == 2 else self.scatter
         return np.where(self.low < self.high, scatter / self.weight, 0.0)
 
-    @cached_property
+    @lazy
     def _quantiles(self) -> Array:
         """The 10 %, 50 % and 90 % quantiles (3, D) of the sample."""
         found: Array = np.quantile(self.sample.first(QUANTILE_ROWS).rows, (0.1, 0.5, 0.9), axis=0)
@@ -215,7 +215,7 @@ class Survey:
         """Features (D,) whose variance is made by a few rows far away, or by a cluster of few."""
         return (self._bulk > 0) & (self.variance > FAR * self._bulk)
 
-    @cached_property
+    @lazy
     @np.errstate(over="ignore", invalid="ignore")
     def robust_variance(self) -> Array:
         """Each feature's variance (D,), or that of most rows where a few make up all of it.

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache
 from typing import Any, Final, TypeVar
 
 import dask.threaded
@@ -25,6 +25,7 @@ from threadpoolctl import ThreadpoolController
 from dgmm.cache import Cache
 from dgmm.dataset import Dataset
 from dgmm.errors import BlockError, DgmmError, passing
+from dgmm.lazy import lazy
 from dgmm.statistics import Mergeable
 from dgmm.sweep import Block, Tree
 
@@ -46,7 +47,7 @@ class Meter:
         self._lock = threading.Lock()
         self.rows = 0
 
-    @cached_property
+    @lazy
     def samples(self) -> "Meter":
         """The meter of rows of samples."""
         return Meter()

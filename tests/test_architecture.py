@@ -11,7 +11,7 @@ import dgmm
 HOUSE = Path(dgmm.__file__).parent
 
 FLOORS = (
-    {"errors"},
+    {"errors", "lazy"},
     {"covariance"},
     {"mixture"},
     {"collapse"},
@@ -54,6 +54,7 @@ PEOPLE = MACHINES | METHOD | {"click", "rich", "matplotlib"}
 
 DOORS = {
     "errors": set(),
+    "lazy": set(),
     "sweep": {"numpy"},
     "covariance": VALUES,
     "mixture": VALUES,

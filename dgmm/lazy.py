@@ -1,0 +1,20 @@
+"""Values computed when they are first asked for."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import cached_property
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class lazy(cached_property[T]):
+    """``functools.cached_property`` as it is since Python 3.12: without a lock.
+
+    Python 3.11 has one lock for all instances of a class: fits in two threads would wait for each
+    other, and a process forked while another thread holds it would wait for ever.
+    """
+
+    def __init__(self, compute: Callable[[Any], T]) -> None:
+        super().__init__(compute)
+        self.lock = nullcontext()
