@@ -13,6 +13,7 @@ from benchmarks.scale import scale
 from benchmarks.sizes import sizes
 from benchmarks.stream import stream
 from benchmarks.torture import torture
+from benchmarks.whole import whole
 
 HELP = """\
 Measure dgmm against this machine and against its peers.
@@ -36,7 +37,7 @@ def main() -> None:
 
 
 for command in (
-    *(kernel, stream, memory, scale, passes, peers),
+    *(kernel, stream, memory, scale, passes, whole, peers),
     *(billion, patches, sizes, torture, published),
 ):
     main.add_command(command)
