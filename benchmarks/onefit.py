@@ -63,7 +63,6 @@ def main(began: float, store: str, components: int, structure: str, seed: int, c
             before = time.perf_counter()
             next(steps)
             seconds.append(time.perf_counter() - before)
-        steps.close()
         tell("em", seconds=median(seconds))
 
 

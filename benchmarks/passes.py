@@ -1,30 +1,27 @@
 """Passes to the optimum, what is left where a fit stops, and seconds to the same likelihood."""
 
+import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import islice, product
+from itertools import islice
 from math import inf, isfinite
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
-import numpy as np
 from dask.system import CPU_COUNT
-from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture as Reference
 
 from benchmarks import data, machine
+from benchmarks.families import FAMILIES, LABEL, Problem, problem, sized, spans
 from benchmarks.table import Cell, show
 from benchmarks.timing import alternate, say
 from dgmm import GaussianMixture
-from dgmm.covariance import STRUCTURES
 from dgmm.mixture import Mixture
 
-Rows = NDArray[Any]
-DIMS, COMPONENTS = 6, 12
 METHODS = ("EM", "SQUAREM", "auto")
 MOST, TAIL = 1000, 300
 """Iterations at most: of what is compared, and of the EM that checks where it ended."""
@@ -35,12 +32,15 @@ NEAR = 0.1
 STILL, WHILE = 1e-3 * NEAR, 20
 """EM stands still when so many passes bring less than that, in p / (2 N), each."""
 
+KNOWN = ("overlapping", "heavy tails", "curved")
+"""The families that are measured unless others are named."""
+
 PASSES = f"""\
-{COMPONENTS} components, full, {DIMS} columns; seeds: {{seeds}}, medians of them. EM begins with
-k-means, SQUAREM at its very start, "auto" without one. Passes are over all rows: surveys count, and
-work on samples by its rows (times components); k-means does not. "To the best" is until within
-{NEAR} p / (2 N) of the highest objective that any of the three led to, "to its own" of where the
-method itself led, found by going on from its end; in brackets, how many seeds got there. EM is
+Seeds: {{seeds}}, medians of them. EM begins with k-means, SQUAREM at its very start, "auto" without
+one. Passes are over all rows: surveys count, and work on samples by its rows (times components);
+k-means does not, but in the seconds. "To the best" is until within {NEAR} p / (2 N) of the highest
+objective that any of the three led to, "to its own" of where the method itself led, found by going
+on from its end; in brackets, how many seeds got there. EM is
 given up after {MOST:,} iterations or when it stands still: what follows a > are the passes made by
 then, which also serve for "EM / auto, own". "EM / auto, best" is over the seeds where EM got there,
 and 0 where only EM did. "Below the best": the objective where it stopped, in p / (2 N), median and
@@ -55,50 +55,45 @@ defaults but for what is named. Held out: the mean log-likelihood of {held:,} fr
 should be no less than the others'."""
 
 
-def overlapping(rng: np.random.Generator, count: int, dtype: str) -> Rows:
-    """Normal components that overlap."""
-    mixture, rows = rng.integers(1 << 32, size=2).tolist()
-    return data.draw(data.mixture(COMPONENTS, DIMS, mixture), count, rows, dtype)
+class Made(NamedTuple):
+    """Passes, and the seconds that they took."""
+
+    passes: float
+    seconds: float
+
+    def more(self, made: "Made", twice: "Made") -> "Made":
+        """With what another ``made``, less what it did ``twice``."""
+        return Made(*(a + b - c for a, b, c in zip(self, made, twice, strict=True)))
 
 
-def heavy(rng: np.random.Generator, count: int, dtype: str) -> Rows:
-    """Multivariate t with 5 degrees of freedom around each centre."""
-    centres = (3 * rng.normal(size=(COMPONENTS, DIMS))).astype(dtype)
-    rows = rng.standard_normal((count, DIMS), dtype=np.dtype(dtype))
-    rows *= np.sqrt(5 / rng.chisquare(5, size=(count, 1))).astype(dtype)
-    rows += centres[rng.integers(COMPONENTS, size=count)]
-    return rows
-
-
-def curved(rng: np.random.Generator, count: int, dtype: str) -> Rows:
-    """Normal rows, bent: of no such mixture."""
-    rows = rng.standard_normal((count, DIMS), dtype=np.dtype(dtype))
-    rows[:, 1] += 0.8 * rows[:, 0] ** 2
-    rows[:, 3] += 1.5 * np.sin(2 * rows[:, 2])
-    return rows
-
-
-FAMILIES = {"overlapping": overlapping, "heavy tails": heavy, "curved": curved}
+NEVER = Made(inf, inf)
+Step = tuple[Made, float]
+"""What was made so far, and the objective."""
 
 
 @dataclass(frozen=True)
 class Course:
     """A fit, with objectives in p / (2 N).
 
-    ``steps`` are passes and objectives, also ``beyond`` its end; ``gap`` is the gain left at the
+    ``steps`` are those of its passes, also ``beyond`` its end; ``gap`` is the gain left at the
     end, as estimated; ``ends`` are the first and the last mixture, ``optimum`` is where it led.
     """
 
-    steps: tuple[tuple[float, float], ...]
+    steps: tuple[Step, ...]
     gap: float
     ends: tuple[Mixture, Mixture]
-    beyond: tuple[tuple[float, float], ...] = ()
+    beyond: tuple[Step, ...] = ()
     optimum: float = inf
 
-    def to(self, level: float) -> float:
-        """The passes until near ``level``; infinity if it never was."""
+    def to(self, level: float) -> Made:
+        """What it took until near ``level``; infinities if it never was."""
         steps = (*self.steps, *self.beyond)
-        return next((passes for passes, reached in steps if reached >= level - NEAR), inf)
+        return next((made for made, reached in steps if reached >= level - NEAR), NEVER)
+
+    @property
+    def made(self) -> Made:
+        """What it took until it stopped."""
+        return self.steps[-1][0]
 
     def below(self, level: float) -> float:
         """How far below ``level`` it ended."""
@@ -107,24 +102,18 @@ class Course:
 
 @dataclass(frozen=True)
 class Case:
-    """Rows of a family, float32 where there are ten million, and what is fitted to them."""
+    """Rows of a family, and what is fitted to them: of another ``structure``, if it is named."""
 
     family: str
     count: int
     seed: int
-    structure: str = "full"
+    structure: str = ""
 
     @cached_property
-    def rows(self) -> Rows:
-        """(N, D)."""
-        dtype = "float64" if self.count < 10**7 else "float32"
-        return FAMILIES[self.family](np.random.default_rng(self.seed), self.count, dtype)
-
-    @property
-    def resolution(self) -> float:
-        """p / (2 N)."""
-        free = STRUCTURES[self.structure].free_parameters(COMPONENTS, DIMS)
-        return (free + COMPONENTS * DIMS + COMPONENTS - 1) / (2 * self.count)
+    def problem(self) -> Problem:
+        """What is fitted to what."""
+        made = problem(self.family, self.count, self.seed)
+        return made._replace(structure=self.structure or made.structure)
 
     def courses(self, methods: tuple[str, ...] = METHODS) -> dict[str, Course]:
         """What comes of each method."""
@@ -138,31 +127,35 @@ class Case:
         self, name: str, still: float = -inf, most: int | None = None, **params: Any
     ) -> Course:
         """Fit, to the end, or for the ``most`` passes, or until it is so ``still``."""
-        model = GaussianMixture(COMPONENTS, covariance_type=self.structure, max_iter=MOST)
+        rows, components, structure = self.problem
+        model = GaussianMixture(components, covariance_type=structure, max_iter=MOST)
         model.set_params(random_state=self.seed, **params)
-        steps: list[tuple[float, float]] = []
+        unit = self.problem.resolution
+        steps: list[Step] = []
         ends: list[Mixture] = []
-        for progress in islice(model.fit_passes(self.rows), 1, most):  # the survey is the first
+        began = time.perf_counter()
+        for progress in islice(model.fit_passes(rows), 1, most):  # the survey is the first
+            seconds = time.perf_counter() - began
             ends = [*ends[:1], progress.mixture]
-            passes = progress.passes + progress.nearby / (self.count * COMPONENTS)
-            steps.append((passes, progress.best.best.objective / self.resolution))
+            passes = progress.passes + progress.nearby / (len(rows) * components)
+            steps.append((Made(passes, seconds), progress.best.best.objective / unit))
             if len(steps) % 50 == 1:
-                case = f"{self.family}, {self.count:,}, {self.structure}, seed {self.seed}"
+                case = f"{self.family}, {len(rows):,}, {structure}, seed {self.seed}"
                 say(f"{case}, {name}: pass {progress.passes}")
             if len(steps) > WHILE and steps[-1][1] - steps[-1 - WHILE][1] < WHILE * still:
                 break
-        gap = progress.best.gap / self.resolution
+        gap = progress.best.gap / unit
         return Course(tuple(steps), gap, (ends[0], ends[-1]))
 
     def _led(self, name: str, course: Course) -> Course:
         """The course with what is beyond its end."""
         exact = partial(self._fit, f"after {name}", precision="float64")
         onward = exact(resolution=1e-5, **_start(course.ends[1]))
-        tol = max(1e-13, 1e-7 * self.resolution)
+        tol = max(1e-13, 1e-7 * self.problem.resolution)
         tail = exact(strategy="em", tol=tol, max_iter=TAIL, **_start(onward.ends[1]))
         optimum = max(each.steps[-1][1] for each in (course, onward, tail))
-        # Its survey and the sweep of where the course ended are not counted again.
-        own = [(course.steps[-1][0] + passes - 2, reached) for passes, reached in onward.steps]
+        twice = onward.steps[0][0]  # its survey and the sweep of where the course ended
+        own = [(course.made.more(made, twice), reached) for made, reached in onward.steps]
         return replace(course, beyond=tuple(own) if name != "EM" else (), optimum=optimum)
 
 
@@ -176,27 +169,33 @@ def _both(values: list[float]) -> str:
     return f"{median(values):.2g}, {max(values):.2g}"
 
 
-def _told(passes: list[float], otherwise: str) -> str:
-    there = sum(map(isfinite, passes))
-    text = f"{median(passes):.3g}" if isfinite(median(passes)) else otherwise
-    return text if there in (0, len(passes)) else f"{text} ({there} of {len(passes)})"
+def _told(made: list[Made], otherwise: str) -> str:
+    there = sum(isfinite(each.passes) for each in made)
+    text = _made(made) if isfinite(median(each.passes for each in made)) else otherwise
+    return text if there in (0, len(made)) else f"{text} ({there} of {len(made)})"
+
+
+def _made(made: list[Made]) -> str:
+    passes, seconds = (median(values) for values in zip(*made, strict=True))
+    return f"{passes:.3g}: {seconds:.2g} s"
 
 
 def passes_line(courses: list[dict[str, Course]]) -> list[Cell]:
-    """How many passes each method took, and where they led."""
+    """How many passes and seconds each method took, and where they led."""
     tops = [max(course.optimum for course in each.values()) for each in courses]
     best = {m: [c[m].to(top) for c, top in zip(courses, tops, strict=True)] for m in METHODS}
     own = {m: [c[m].to(c[m].optimum) for c in courses] for m in METHODS}
-    made = {m: [c[m].steps[-1][0] for c in courses] for m in METHODS}
+    made = {m: [c[m].made for c in courses] for m in METHODS}
     least = map(min, own["EM"], made["EM"])
-    ratios = [em / auto for em, auto in zip(best["EM"], best["auto"], strict=True) if em < inf]
+    pairs = zip(best["EM"], best["auto"], strict=True)
+    ratios = [em.passes / auto.passes for em, auto in pairs if em.passes < inf]
     below = ([c[m].below(top) for c, top in zip(courses, tops, strict=True)] for m in METHODS)
     return [
         *(_told(best[m], "never") for m in METHODS),
         median(ratios) if ratios else None,
-        *(_told(own[m], f"> {median(made[m]):.0f}") for m in METHODS),
-        median(em / auto for em, auto in zip(least, own["auto"], strict=True)),
-        median(made["auto"]),
+        *(_told(own[m], f"> {_made(made[m])}") for m in METHODS),
+        median(em.passes / auto.passes for em, auto in zip(least, own["auto"], strict=True)),
+        _made(made["auto"]),
         *map(_both, below),
     ]
 
@@ -232,7 +231,12 @@ def clock(quick: bool) -> None:
 @click.command()
 @click.option("--rows", multiple=True, type=float, help="[default: 1e5 and 1e6; quick: 2e4]")
 @click.option("--seeds", type=int, help="[default: 3; quick: 1]")
-@click.option("--family", multiple=True, type=click.Choice(list(FAMILIES)), help="[default: all]")
+@click.option(
+    "--family",
+    multiple=True,
+    type=click.Choice(list(FAMILIES)),
+    help=f"[default: {', '.join(KNOWN)}]",
+)
 @click.option("--clock", "timed", is_flag=True, help="Seconds against scikit-learn, nothing else.")
 @click.option("--quick", is_flag=True, help="Few rows, one seed.")
 def passes(
@@ -253,25 +257,31 @@ def passes(
     done: list[tuple[list[Cell], list[dict[str, Course]]]] = []
 
     def lines() -> Iterator[list[Cell]]:
-        for name, count in product(family or FAMILIES, counts):
-            courses = [Case(name, count, seed).courses() for seed in range(seeds)]
-            done.append(([name, count, "full"], courses))
-            yield [name, count, *passes_line(courses)]
+        for name, count in sized(family or KNOWN, counts):
+            courses, shapes = [], []
+            for seed in range(seeds):
+                case = Case(name, count, seed)
+                courses.append(case.courses())
+                shapes.append(case.problem.shape)
+            label = [name, *spans(shapes)]
+            done.append(([*label, case.problem.structure], courses))
+            yield [*label, *passes_line(courses)]
 
     def stops() -> Iterator[list[Cell]]:
         yield from ([*label, *stop_line(courses)] for label, courses in done)
         name, least = "overlapping", min(counts)
-        for structure in ("diag", "tied", "spherical") if name in (family or FAMILIES) else ():
-            cases = (Case(name, least, seed, structure) for seed in range(seeds))
+        for structure in ("diag", "tied", "spherical") if name in (family or KNOWN) else ():
+            cases = [Case(name, least, seed, structure) for seed in range(seeds)]
             courses = [case.courses(("SQUAREM", "auto")) for case in cases]
-            yield [name, least, structure, *stop_line(courses)]
+            label = [name, *spans([case.problem.shape for case in cases]), structure]
+            yield [*label, *stop_line(courses)]
 
     best, own, below = (
         [f"{m} {what}" for m in METHODS] for what in ("to the best", "to its own", "below the best")
     )
     header = [*best, "EM / auto, best", *own, "EM / auto, own", "auto stops at", *below]
     title, note = "Passes to the optimum", PASSES.format(seeds=seeds)
-    show(title, ["rows are", "N", *header], lines(), note)
+    show(title, [*LABEL, *header], lines(), note)
     header = ["auto, estimated", "auto, found", "SQUAREM, estimated", "SQUAREM, found"]
     title, note = "The stop rule", STOPS.format(seeds=seeds)
-    show(title, ["rows are", "N", "structure", *header], stops(), note)
+    show(title, [*LABEL, "structure", *header], stops(), note)
