@@ -155,7 +155,7 @@ class Anchored(Walk):
         target = max(self.fine, COARSE * min(self.likely, rung.resolution(found.mixture)))
         walk: Walk = Squarem.of(setting, found.mixture, Stop(RUNG_ITERATIONS, target=target))
         degenerate = set(found.vanished + found.collapsed)
-        while walk.trial is not None:
+        while walk.trial is not None and not (walk.state is not None and rung.cost.deadline.passed):
             (walk,) = rung.climb([walk], STRETCH)
             lost = set(walk.best.vanished + walk.best.collapsed) - degenerate
             if lost or walk.fell or not np.isfinite(walk.best.objective):

@@ -628,7 +628,8 @@ def _end(model: GaussianMixture) -> str:
     """Whether a fit has converged, and by what."""
     gap = model.fit_info_.get("estimated_gap")
     left = "" if gap is None else f"; an estimated {gap:.1e} nats a row left to gain"
-    return ("yes" if model.converged_ else f"no, after {model.n_iter_} iterations") + left
+    late = ", max_seconds" * (model.fit_info_.get("stopped_by") == "max_seconds")
+    return ("yes" if model.converged_ else f"no, after {model.n_iter_} iterations{late}") + left
 
 
 def _tell(values: dict[str, Any], as_json: bool) -> None:

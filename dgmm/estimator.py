@@ -32,6 +32,7 @@ from dgmm.checkpoint import Checkpoint, fingerprint
 from dgmm.collapse import Collapse, Seen, collapses, column_names, component_names
 from dgmm.covariance import STRUCTURES, Array
 from dgmm.dataset import DaskSource, Dataset, open_dataset
+from dgmm.deadline import Deadline
 from dgmm.em import PRECISIONS, Trial
 from dgmm.errors import (
     DataError,
@@ -109,7 +110,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     """A mixture of normal distributions, fitted by EM to data of any size.
 
     Parameters and attributes are those of ``sklearn.mixture.GaussianMixture`` with the same
-    meaning, but for what is said here.  A fit succeeds, or leaves the model as it was.
+    meaning, but for what is said here.  A fit succeeds, or leaves the model as it was; one that
+    Ctrl-C interrupts leaves the best mixture so far, if there is one, and raises the interrupt.
 
     Parameters
     ----------
@@ -134,6 +136,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         a few far away decide the variance), so that units don't matter.
     max_iter : int, default=100
         0 gives the start itself, and its objective.
+    max_seconds : float, optional
+        After so many seconds from the call of ``fit`` it ends with the best mixture so far, as soon
+        as the pass under way is done, and one at least that evaluates a mixture: ``converged_`` is
+        False, and a ``ConvergenceWarning`` says what is left to gain, as far as that is known.  It
+        may have been evaluated in single precision (``fit_info_["single_bound"]``).  With a
+        ``checkpoint``, the same fit goes on from there, for as long again.
     n_init : int, default=1
         Starts, of which the best is kept.  They share every reading of the data, or compete on
         samples, and there, where that is cheap, up to four do in any case; over all rows, where
@@ -227,6 +235,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         resolution: float = 0.1,
         reg_covar: float | None = None,
         max_iter: int = 100,
+        max_seconds: float | None = None,
         n_init: int = 1,
         init_params: str = "auto",
         weights_init: ArrayLike | None = None,
@@ -249,6 +258,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.resolution = resolution
         self.reg_covar = reg_covar
         self.max_iter = max_iter
+        self.max_seconds = max_seconds
         self.n_init = n_init
         self.init_params = init_params
         self.weights_init = weights_init
@@ -355,9 +365,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
         Raises ``UsageError`` and ``DataError`` (both ``ValueError``) for parameters and data that
         can't be used, and ``PlanError`` if the fit would not fit in memory.  Whatever is raised,
-        the model is as it was before.
+        the model is as it was before, unless it is a ``KeyboardInterrupt``, and there is a mixture
+        that was evaluated: then the model has the best, and ``fit_info_["stopped_by"]`` is
+        "interrupted".
         """
-        for progress in self.fit_passes(X, sample_weight):
+        for progress in self._passes(X, sample_weight, keep=True):
             if self.verbose:
                 print(describe(progress))
         return self
@@ -380,6 +392,18 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         cluster to use, else the active one, else this process; ``meter`` counts the rows swept,
         also within a pass; ``planned`` is what ``plan`` gave, if it was asked.
         """
+        return self._passes(X, sample_weight, client, meter, planned)
+
+    def _passes(
+        self,
+        X: Data,
+        sample_weight: Data = None,
+        client: Client | None = None,
+        meter: engine.Meter | None = None,
+        planned: Plan | None = None,
+        keep: bool = False,
+    ) -> Iterator[Progress]:
+        """``fit_passes``; to ``keep`` is to become the best so far when interrupted."""
         task = self._prepare(X, sample_weight)
         dataset, request = task.dataset, task.request
         client = client or engine.active_client()
@@ -392,12 +416,20 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         engine_ = engine.over(dataset, client, self._threads, meter, planned.cache_bytes)
         kept = self._checkpoint(dataset, request)
         resumed = None if kept is None else kept.resume()
-        with closing(engine_) as sweep:
-            passes = fit(sweep, request, question, self._nearby(meter), resumed)
-            for progress in engine.each_on_one_blas_thread(passes):
-                if kept is not None and (resumed is None or progress.passes > resumed.passes):
-                    kept.save(progress, request.random)
-                yield progress
+        progress: Progress | None = None
+        try:
+            with closing(engine_) as sweep:
+                passes = fit(sweep, request, question, self._nearby(meter), resumed)
+                for progress in engine.each_on_one_blas_thread(passes):
+                    if kept is not None and (resumed is None or progress.passes > resumed.passes):
+                        kept.save(progress, request.random)
+                    yield progress
+        except KeyboardInterrupt:
+            if keep and progress is not None and progress.walks:
+                cut = time.perf_counter() - began, task.names, "interrupted"
+                self._become(**self._found(progress, planned, *cut))
+            raise
+        assert progress is not None
         fitted = self._found(progress, planned, time.perf_counter() - began, task.names)
         self._warn(fitted, max(walk.fell for walk in progress.walks))
         self._become(**fitted)
@@ -558,9 +590,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             value = getattr(self, name)
             if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
                 raise UsageError(f"{name} must be an integer of at least {least}, not {value!r}")
-        for name in ("tol", "reg_covar", "resolution"):
+        for name in ("tol", "reg_covar", "max_seconds", "resolution"):
             value = getattr(self, name)
-            if name in ("tol", "reg_covar") and value is None:
+            if name != "resolution" and value is None:
                 continue
             if not isinstance(value, int | float | np.number) or not 0 <= value < np.inf:
                 raise UsageError(f"{name} must be a number of at least 0, not {value!r}")
@@ -577,6 +609,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             kernel=native.chosen(),
             precision=_choose("precision", self.precision, {name: name for name in PRECISIONS}),
             random=self._random(),
+            deadline=Deadline.after(self.max_seconds),
         )
 
     def _random(self) -> Any:
@@ -650,9 +683,14 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         return replace(request, weights=weights, means=means, precisions=precisions)
 
     def _found(
-        self, progress: Progress, planned: Plan, seconds: float, names: NDArray[Any] | None
+        self,
+        progress: Progress,
+        planned: Plan,
+        seconds: float,
+        names: NDArray[Any] | None,
+        cut: str = "max_seconds",
     ) -> dict[str, Any]:
-        """The attributes of the fitted model, by name."""
+        """The attributes of the fitted model, by name; ``cut`` is why, if it is not at its end."""
         walk, found = progress.best, progress.found
         best = walk.best
         bare = em.bare(best.statistics, walk.setting, best.mixture)
@@ -676,7 +714,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 "starts": walk.starts,
                 "optima": walk.optima,
                 "rejected": walk.rejected,
-                "stopped_by": walk.reason,
+                "stopped_by": walk.reason if walk.trial is None else cut,
                 "estimated_gap": walk.gap if np.isfinite(walk.gap) else None,
                 "resolution": best.mixture.free_parameters / (2 * found.weighted),
                 "seconds": seconds,
@@ -753,11 +791,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 ObjectiveFellWarning,
                 stacklevel=4,
             )
-        if not fitted["converged_"] and self.max_iter:
+        late = fitted["fit_info_"]["stopped_by"] == "max_seconds"
+        if not fitted["converged_"] and (self.max_iter or late):
             goal = "resolution" if self.strategy == "auto" and self.tol is None else "tol"
             warnings.warn(
                 f"not converged after {fitted['n_iter_']} iterations: {_what_is_left(fitted)}. "
-                f"Raise max_iter or {goal}",
+                f"Raise {'max_seconds' if late else 'max_iter'} or {goal}",
                 ConvergenceWarning,
                 stacklevel=4,
             )
@@ -855,7 +894,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         plain = {
             name: value.item() if isinstance(value, np.generic) else value
             for name, value in self.get_params().items()
-            if name not in ("checkpoint", "resume")  # of that fit alone
+            if name not in ("checkpoint", "max_seconds", "resume")  # of that fit alone
         }
         params = {
             name: value
@@ -976,6 +1015,8 @@ def _what_is_left(fitted: dict[str, Any]) -> str:
             f"the objective could still grow by {gap:.2e}, as estimated, "
             f"{gap / resolution:.2g} of the statistical resolution"
         )
+    if not fitted["lower_bounds_"]:
+        return "what the objective could still grow by is not known yet"
     change = fitted["lower_bound_"] - fitted["lower_bounds_"][-1]
     return f"the last one changed the objective by {change:.3g}"
 

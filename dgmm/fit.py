@@ -24,6 +24,7 @@ import numpy as np
 from dgmm import em, seeding
 from dgmm.anchored import Anchored
 from dgmm.covariance import Array, Structure
+from dgmm.deadline import NEVER, Deadline
 from dgmm.em import Setting, Stop, Textbook, Trial, Walk
 from dgmm.errors import DataError, UsageError
 from dgmm.ladder import AMPLE, ENOUGH, Cost, Nearby, Rung, Samples, climb
@@ -73,6 +74,8 @@ class Request:
         Where to start, as far as given.
     before : float or None
         The objective at the start of the last iteration of the fit that gave the start, if one did.
+    deadline : Deadline
+        When it ends with what it has, once there is an objective; asked between sweeps.
     """
 
     structure: Structure
@@ -91,6 +94,7 @@ class Request:
     means: Array | None = None
     precisions: Array | None = None
     before: float | None = None
+    deadline: Deadline = NEVER
 
     def question(self, rows: int, dims: int, weighted: bool) -> Question:
         """What the first sweep asks for."""
@@ -208,14 +212,15 @@ def fit(
     setting = Setting.of(
         found, request.structure, request.reg_covar, request.kernel, request.precision
     )
-    samples = None if nearby is None else Samples(representative(found), found.weighted, nearby)
+    cost = Cost(deadline=request.deadline)
+    samples = None
+    if nearby is not None:
+        samples = Samples(representative(found), found.weighted, nearby, cost)
     done, walks = 1, tuple[Walk, ...]()
     if resumed is not None:
         resumed.restore(request.random)
         done, walks = resumed.passes, resumed.walks(setting, samples)
-        if samples is not None:
-            samples.cost.densities = resumed.nearby
-    cost = Cost() if samples is None else samples.cost
+        cost.densities = resumed.nearby
     seeking = not walks and not request.complete
     yield Progress(
         done, found, setting, walks, cost.densities, resumed is not None, seeking=seeking
@@ -226,6 +231,8 @@ def fit(
     for passes, reached in enumerate(em.run(sweep, walks), start=done + 1):
         seconds = cost.seconds
         yield Progress(passes, found, setting, reached, cost.densities, seconds_on_samples=seconds)
+        if request.deadline.passed:
+            break
 
 
 def _textbook(
@@ -244,7 +251,8 @@ def _auto(found: Survey, setting: Setting, request: Request, samples: Samples | 
     target = request.resolution * resolution if request.tol is None else 0.0
     stop = Stop(request.max_iter, request.tol or 0.0, target)
     walk: Walk
-    if samples is not None and (cheap := _cheap(request, found)):
+    late = request.deadline.passed  # to look around
+    if samples is not None and not late and (cheap := _cheap(request, found)):
         rung = samples.rung(len(found.sample.keys), setting)
         count = max(request.n_init, cheap)
         best, optima = scouted(rung, request.components, count, request.random)
@@ -253,13 +261,15 @@ def _auto(found: Survey, setting: Setting, request: Request, samples: Samples | 
         # In double precision from the first sweep: it begins where it is to end.
         return [replace(walk, trial=Trial(end), starts=count, optima=optima)]
     enough = samples is not None and len(samples.sample.keys) >= RACEABLE * parameters
-    if samples is None or request.given or not enough:
+    if samples is None or request.given or late or not enough:
         starts = [_start(found, setting, request, ours=True) for _ in range(request.n_init)]
         return [Squarem.of(setting, start, stop) for start in starts]
     track = samples.track(parameters, setting)
     ladder = samples.ladder(parameters, setting)
     count = max(request.n_init, _affordable(request, track, found) if ladder else 1)
-    starts = [_raced(track, request) for _ in range(count)]
+    starts = [_raced(track, request)]
+    while len(starts) < count and not request.deadline.passed:
+        starts.append(_raced(track, request))
     if not ladder:
         return [Squarem.of(setting, start, stop) for start in starts]
     top, optima = climb(ladder, starts)
@@ -268,7 +278,7 @@ def _auto(found: Survey, setting: Setting, request: Request, samples: Samples | 
         walk = Squarem.of(setting, top.best.mixture, stop, top.lengths)
     else:
         walk = Anchored.of(setting, top, stop, samples.rung(guide, setting), found.weighted)
-    return [replace(walk, starts=count, optima=optima)]
+    return [replace(walk, starts=len(starts), optima=optima)]
 
 
 def _cheap(request: Request, found: Survey) -> int:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.covariance import Array
+from dgmm.deadline import NEVER, Deadline
 from dgmm.em import Setting, Stop, Walk, run
 from dgmm.kernel import answer
 from dgmm.mixture import Mixture
@@ -54,11 +55,13 @@ Nearby = Callable[[Array, Array | None], Sweep]
 class Cost:
     """Rows times components evaluated in memory, and the seconds that all work on samples took.
 
-    The one thing here that counts as it goes.
+    The one thing here that counts as it goes.  It is to cost no more once the ``deadline`` has
+    passed.
     """
 
     densities: int = 0
     seconds: float = 0.0
+    deadline: Deadline = NEVER
 
     @contextmanager
     def timed(self) -> Iterator[None]:
@@ -124,12 +127,14 @@ class Rung:
         return Rung.of(part, self.setting, self.nearby, self.cost)
 
     def climb(self, walks: Sequence[Walk], sweeps: int = RUNG_ITERATIONS + 1) -> list[Walk]:
-        """The walks after so many sweeps more, or at their ends."""
+        """The walks after so many sweeps more, or at their ends; after one, if time is up."""
         for _, reached in zip(range(sweeps), run(self.sweep, walks), strict=False):
             trials = [walk.trial for walk in walks if walk.trial is not None]
             components = sum(trial.mixture.components for trial in trials)
             self.cost.densities += len(self.sample.rows) * components
             walks = reached
+            if self.cost.deadline.passed:
+                break
         return list(walks)
 
     def resolution(self, mixture: Mixture) -> float:

@@ -247,6 +247,7 @@ _FITTING = {
     "tol": "tol",
     "resolution": "resolution",
     "max_iter": "max_iter",
+    "max_seconds": "max_seconds",
     "reg_covar": "reg_covar",
     "precision": "precision",
     "checkpoint": "checkpoint",
@@ -296,6 +297,13 @@ fitting_options = _as_one(
         "rows can tell about p parameters.",
     ),
     click.option("--max-iter", type=click.IntRange(min=0), default=100, show_default=True),
+    click.option(
+        "--max-seconds",
+        type=click.FloatRange(min=0),
+        metavar="SECONDS",
+        help="End with the best so far at the end of the pass that is under way then, with exit "
+        "code 0; with --checkpoint, the same command goes on.",
+    ),
     click.option(
         "--reg-covar",
         type=click.FloatRange(min=0),

@@ -40,7 +40,7 @@ from dgmm.em import Setting, State, Walk
 from dgmm.errors import DataError
 from dgmm.fit import STRATEGIES, Request, Stopped, check
 from dgmm.kernel import answer
-from dgmm.ladder import Nearby, Samples
+from dgmm.ladder import Cost, Nearby, Samples
 from dgmm.mixture import Mixture
 from dgmm.seeding import representative
 from dgmm.statistics import Together, Total
@@ -311,14 +311,16 @@ def select(
     """Fit what ``requests`` ask for and choose by ``criterion``; yields after every sweep.
 
     ``question`` is the survey's, the largest that any of them asks; ``share`` of the rows is held
-    out, if the criterion wants that.  Raises ``DataError`` as a fit
-    does.  A selection that is ``resumed`` yields where it stopped first, without a sweep.
+    out, if the criterion wants that.  Raises ``DataError`` as a fit does.  A selection that is
+    ``resumed`` yields where it stopped first, without a sweep; it ends with what it has once the
+    first request's deadline has passed, and the candidates have their criteria.
     """
     done = 0 if resumed is None else resumed.passes
     counted = _Counted(sweep, share if criterion.holds_out else None, question.seed, done)
     found = counted(survey, question) if resumed is None else resumed.found
     check(found, max(request.components for request in requests))
-    samples = Samples(representative(found), found.weighted, nearby)
+    deadline = requests[0].deadline
+    samples = Samples(representative(found), found.weighted, nearby, Cost(deadline=deadline))
     candidates, rounds, due = _entrants(found, requests), 0, False
     if resumed is not None:
         for request in requests:
@@ -336,7 +338,8 @@ def select(
     if not rounds:
         with samples.cost.timed():
             candidates = [_started(each, found, samples) for each in candidates]
-    while True:
+    before = rounds
+    while due or rounds == before or not deadline.passed:
         if not due and not any(each.running for each in candidates):
             with samples.cost.timed():
                 candidates = [_refitted(each, found, samples, question) for each in candidates]

@@ -11,7 +11,7 @@ import dgmm
 HOUSE = Path(dgmm.__file__).parent
 
 FLOORS = (
-    {"errors", "lazy"},
+    {"deadline", "errors", "lazy"},
     {"covariance"},
     {"mixture"},
     {"collapse"},
@@ -53,6 +53,7 @@ MACHINES = {"numpy", "dask", "distributed", "zarr", "fsspec", "threadpoolctl", "
 PEOPLE = MACHINES | METHOD | {"click", "rich", "matplotlib"}
 
 DOORS = {
+    "deadline": set(),
     "errors": set(),
     "lazy": set(),
     "sweep": {"numpy"},

@@ -359,12 +359,17 @@ def assert_unchanged(model: Any, attributes: dict[str, Any], content: bytes) -> 
 def test_a_fit_that_fails_leaves_the_old_model_whole(old: str, failing: str, passes: int) -> None:
     model = OLD[old]()
     attributes, content = dict(vars(model)), pickle.dumps(vars(model))
+    kept = getattr(model, "mixture_", None)
     fit, error = FAILING[failing]
     if error is GeneratorExit:
         fit(model, passes)
     else:
         with pytest.raises(error):
             fit(model, passes)
+        if error is KeyboardInterrupt and getattr(model, "mixture_", None) is not kept:
+            assert model.fit_info_["stopped_by"] == "interrupted"
+            assert model.score(ROWS) == pytest.approx(model.fit_info_["score"], rel=1e-12)
+            return
     assert_unchanged(model, attributes, content)
 
 
