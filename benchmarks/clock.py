@@ -24,8 +24,8 @@ STILL = 0.1
 LEAST, WINDOW = 100, 20
 """The iterations that EM has in any case; its pace is that of so many, or of the last quarter."""
 
-PATIENCE = 20.0
-"""EM is given up after so many times the seconds of "auto"."""
+PATIENCE = 2.0, 20.0
+"""EM has so many times the seconds of "auto" in any case, and is given up after so many."""
 
 TAIL = 300
 """EM's iterations from the end of "auto", to see whether that was an optimum."""
@@ -36,14 +36,17 @@ NOTE = """\
 One fit each to rows in memory, float64, {threads} threads; seeds: {seeds}, of the rows and of
 random_state. "auto" is the default fit; EM is strategy="em", tol=0, of at most {most:,} iterations.
 "auto / EM": seconds of "auto" to its end, over those of EM until its objective is that of this end
-less p / (2 N); 0 where EM does not come there. EM is given up, but not within {least} iterations,
-where at its pace all that are left would gain less than {still} p / (2 N), or would not bring it
-there, or, once there, not p / (2 N) beyond the end of "auto"; and after {patience:.0f} times the
-seconds of "auto". "{good}": the objective of "auto" at its end is at least EM's best, less
-p / (2 N). Else EM's best has a singular component, whose likelihood has no bound; or {tail}
-iterations of EM from the end of "auto" gain more than p / (2 N), a plateau; or that is another
-optimum. "to EM's best": from there to the end of "auto", in p / (2 N), median and worst; above 0,
-"auto" is better."""
+less p / (2 N); 0 where EM does not come there. {given_up}
+"{good}": the objective of "auto" at its end is at least EM's best, less p / (2 N). Else EM's best
+has a singular component, whose likelihood has no bound; or {tail} iterations of EM from the end of
+"auto" gain more than p / (2 N), a plateau; or that is another optimum. "to EM's best": from there
+to the end of "auto", in p / (2 N), median and worst; above 0, "auto" is better."""
+GIVEN_UP = f"""\
+EM is given up, but not within {LEAST} iterations and {PATIENCE[0]:.0f} times the seconds of "auto",
+where at its pace all iterations that are left would gain less than {STILL} p / (2 N), or would not
+bring it there, or, once there, not p / (2 N) beyond the end of "auto"; and after {PATIENCE[1]:.0f}
+times these seconds."""
+NEVER_GIVEN_UP = "EM makes all its iterations."
 
 
 @dataclass(frozen=True)
@@ -94,8 +97,8 @@ class Duel:
         )
 
 
-def duel(made: Problem, seed: int, most: int) -> Duel:
-    """Fit both."""
+def duel(made: Problem, seed: int, most: int, to_the_end: bool = False) -> Duel:
+    """Fit both; EM ``to_the_end`` of its iterations, or until it is given up."""
     unit = made.resolution
     model = partial(
         GaussianMixture, made.components, covariance_type=made.structure, random_state=seed
@@ -106,7 +109,7 @@ def duel(made: Problem, seed: int, most: int) -> Duel:
     seconds = time.perf_counter() - began
     end = auto.lower_bound_ / unit
     reached: list[float] = []
-    there, singular = None, False
+    there = None
     textbook = model(strategy="em", tol=0, max_iter=most)
     began = time.perf_counter()
     for progress in textbook.fit_passes(made.rows):
@@ -117,7 +120,9 @@ def duel(made: Problem, seed: int, most: int) -> Duel:
         reached.append(walk.best.objective / unit)
         if there is None and reached[-1] >= end - 1:
             there = took
-        if _over(reached, most, end) or (took > PATIENCE * seconds and len(reached) > LEAST):
+        least, longest = (patience * seconds for patience in PATIENCE)
+        early = to_the_end or len(reached) <= LEAST or took < least
+        if not early and (took > longest or _over(reached, most, end)):
             break
     singular = bool(em.unbounded(walk.best, walk.setting))
     best = max(reached)
@@ -139,8 +144,6 @@ def duel(made: Problem, seed: int, most: int) -> Duel:
 def _over(reached: Sequence[float], most: int, end: float) -> bool:
     """Whether it is settled, at EM's pace, where it goes."""
     made = len(reached) - 1
-    if made < LEAST:
-        return False
     window = max(WINDOW, made // 4)
     left = (reached[-1] - reached[-1 - window]) / window * (most - made)
     goal = end - 1 if reached[-1] < end - 1 else end + 1
@@ -203,12 +206,14 @@ def line(label: Sequence[Cell], duels: Sequence[Duel]) -> list[Cell]:
 @click.option(
     "--iterations", default=1500, show_default=True, help="How many EM may take.", metavar="N"
 )
+@click.option("--to-the-end", is_flag=True, help="EM is never given up: hours.")
 @click.option("--quick", is_flag=True, help="1e4 rows, two seeds.")
 def clock(
     rows: tuple[float, ...],
     seeds: int | None,
     families: tuple[str, ...],
     iterations: int,
+    to_the_end: bool,
     quick: bool,
 ) -> None:
     """Seconds of the default fit over seconds of EM to the same objective.
@@ -229,7 +234,7 @@ def clock(
         for family, count in sized(families or FAMILIES, counts):
             duels = []
             for seed in range(seeds):
-                one = duel(problem(family, count, seed), seed, iterations)
+                one = duel(problem(family, count, seed), seed, iterations, to_the_end)
                 n, d, k = one.shape
                 print(f"{family}, {n:,} x {d}, K = {k}, seed {seed}: {one}", file=sys.stderr)
                 duels.append(one)
@@ -238,8 +243,8 @@ def clock(
         yield line(["all", *spans([each.shape for each in all_of])], all_of)
 
     note = NOTE.format(
-        **{"threads": CPU_COUNT, "seeds": seeds, "most": iterations, "still": STILL},
-        **{"least": LEAST, "patience": PATIENCE, "good": GOOD, "tail": TAIL},
+        **{"threads": CPU_COUNT, "seeds": seeds, "most": iterations, "good": GOOD, "tail": TAIL},
+        given_up=NEVER_GIVEN_UP if to_the_end else GIVEN_UP,
     )
     header = ["auto, s", "passes, on samples", "not converged", "EM, s", "auto / EM, median"]
     header += ["worst", GOOD, "to EM's best", "the others"]
