@@ -41,10 +41,13 @@ import numpy as np
 
 from dgmm.em import Setting, State, Stop, Trial, Walk
 from dgmm.kernel import Anchor, Form
-from dgmm.ladder import RUNG_ITERATIONS, Rung
+from dgmm.ladder import Rung
 from dgmm.mixture import Mixture
 from dgmm.native import KERNELS
 from dgmm.squarem import Squarem
+
+ITERATIONS: Final = 300
+"""Iterations at most between two anchors."""
 
 STRETCH: Final = 10
 """Sweeps of a sample between two looks at where they lead."""
@@ -94,14 +97,11 @@ class Anchored(Walk):
     proven: float = np.inf
 
     @classmethod
-    def of(cls, setting: Setting, climbed: Squarem, stop: Stop, rung: Rung, rows: int) -> Self:
-        """The walk that begins where the ladder was ``climbed``; ``rows`` are all there are."""
-        start = climbed.best.mixture
+    def of(cls, setting: Setting, start: Mixture, stop: Stop, rung: Rung, rows: int) -> Self:
+        """The walk that begins at ``start``; ``rows`` are all there are."""
         gap = rung.resolution(start)
         fine = FINE * start.free_parameters / (2 * rows)
-        walk = cls(
-            setting, stop, None, gap=gap, likely=gap, rung=rung, fine=fine, lengths=climbed.lengths
-        )
+        walk = cls(setting, stop, None, gap=gap, likely=gap, rung=rung, fine=fine)
         return walk.trying(Trial(start), far=gap > 10 * setting.single_bound(start))
 
     def advance(self, found: State) -> Walk:
@@ -153,7 +153,7 @@ class Anchored(Walk):
             return None
         held, setting = self._held(own.best)
         target = max(self.fine, COARSE * min(self.likely, rung.resolution(found.mixture)))
-        walk: Walk = Squarem.of(setting, found.mixture, Stop(RUNG_ITERATIONS, target=target))
+        walk: Walk = Squarem.of(setting, found.mixture, Stop(ITERATIONS, target=target))
         degenerate = set(found.vanished + found.collapsed)
         while walk.trial is not None and not (walk.state is not None and rung.cost.deadline.passed):
             (walk,) = rung.climb([walk], STRETCH)

@@ -89,7 +89,7 @@ def fingerprint(dataset: Dataset, request: Request, seed: Any, **other: Any) -> 
         name: getattr(request, name)
         for name in (
             *("components", "strategy", "tol", "resolution", "reg_covar"),
-            *("max_iter", "n_init", "init_params", "precision"),
+            *("max_iter", "n_init", "init_params", "effort", "precision"),
         )
     }
     blocks = sorted({round(part) for part in np.linspace(0, dataset.blocks - 1, LOOKED_AT)})

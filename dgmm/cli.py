@@ -686,8 +686,18 @@ def _show_plan(planned: Plan) -> None:
             "kept between passes": kept,
             "peak memory per worker": f"at most {format_bytes(planned.peak_bytes)}",
             "allowed per worker": format_bytes(planned.limit_bytes),
+            "finding a start": _starting(planned),
         },
         as_json=False,
+    )
+
+
+def _starting(planned: Plan) -> str:
+    if not planned.starts:
+        return "nothing on samples"
+    return (
+        f"up to {planned.starts} on {planned.starts_rows:,} rows, and on larger samples: the work "
+        f"of about {planned.starts_passes:.0f} passes"
     )
 
 

@@ -13,8 +13,10 @@ from dgmm.anchored import Anchored
 from dgmm.covariance import STRUCTURES, Structure
 from dgmm.em import Setting, State, Stop, Textbook, Trial
 from dgmm.errors import CheckpointError
+from dgmm.information import Information
 from dgmm.ladder import Rung, Samples
 from dgmm.mixture import Mixture
+from dgmm.quasi import Quasi
 from dgmm.squarem import Squarem
 from dgmm.statistics import Statistics
 from dgmm.storage import Arrays
@@ -23,7 +25,7 @@ from dgmm.survey import Sample, Survey
 TYPES: Final = {
     each.__name__: each
     for each in (
-        *(Anchored, Mixture, Sample, Squarem, State),
+        *(Anchored, Information, Mixture, Quasi, Sample, Squarem, State),
         *(Statistics, Stop, Survey, Textbook, Trial),
     )
 }

@@ -34,6 +34,8 @@ at it, as the eigenvalue that was there is only rounding.
 """
 
 from abc import ABC, abstractmethod
+from contextlib import suppress
+from functools import cache
 from typing import ClassVar, Final
 
 import numpy as np
@@ -62,6 +64,8 @@ class Structure(ABC):
     """One covariance serves all components."""
     aligned: ClassVar[bool] = False
     """A component has variances of its features, and no covariances."""
+    informed: ClassVar[bool] = False
+    """It has ``scores``."""
     isotropic: ClassVar[bool] = False
     """The structure survives only the scaling of all features by one number."""
 
@@ -121,6 +125,13 @@ class Structure(ABC):
     @abstractmethod
     def from_coordinates(self, factors: Array, coordinates: Array) -> Array:
         """The covariances with these ``coordinates``, seen from ``factors``."""
+
+    def scores(self, white: Array) -> Array:
+        """The derivatives (M, n) of log-densities by ``coordinates``, at rows ``white`` (D, n).
+
+        These are rows as a component with the factors sees them: ``whiten``.
+        """
+        raise NotImplementedError(f"a sample's information is not known for {self.name}")
 
     @abstractmethod
     def quadratic(self, factors: Array) -> Array:
@@ -259,11 +270,13 @@ class Structure(ABC):
         """
 
 
+@cache
 def _upper(dims: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """The index pairs i <= j in the order of the full structure's features."""
     return np.triu_indices(dims)
 
 
+@cache
 def _below(dims: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """The index pairs i > j."""
     return np.tril_indices(dims, -1)
@@ -278,22 +291,54 @@ def _unpack(second: Array, dims: int) -> Array:
     return matrices
 
 
-def _factor_matrix(covariance: Array) -> tuple[Array, Array, bool]:
-    """One (D, D) covariance at or above its floor, its precision factor, whether it was raised."""
-    unit = len(covariance) * ROUNDING
+def _factor_matrices(covariances: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
+    """Covariances (K, D, D) at or above their floors, precision factors, which were raised (K,)."""
+    dims = covariances.shape[1]
+    factors = np.ascontiguousarray(_inverses(_choleskys(covariances)).swapaxes(1, 2))
+    floors = np.maximum(FLOOR, dims * ROUNDING * np.trace(covariances, axis1=1, axis2=2))
+    # tr(P) bounds the largest eigenvalue of P
+    thin = ~(np.sum(factors * factors, axis=(1, 2)) * floors < 1.0)
+    if not thin.any():
+        return covariances, factors, thin
+    raised, lost = covariances.copy(), np.zeros(len(thin), bool)
+    for k in np.flatnonzero(thin):
+        raised[k], factors[k], lost[k] = _factor_matrix(covariances[k])
+    return raised, factors, lost
+
+
+def _choleskys(covariances: Array) -> Array:
+    """The Cholesky factors of (K, D, D); NaN for those that have none."""
+    lower: Array
     try:
-        # LAPACK's arrays are Fortran's; rounding must not depend on how a factor lies in memory.
-        factor = dtrtri(np.linalg.cholesky(covariance), lower=1)[0].T
-        floor = max(FLOOR, unit * np.trace(covariance))
-        if np.sum(factor * factor) * floor < 1.0:  # tr(P) bounds the largest eigenvalue of P
-            return covariance, factor, False
+        lower = np.linalg.cholesky(covariances).astype(np.float64, copy=False)
     except np.linalg.LinAlgError:
-        pass
+        lower = np.full_like(covariances, np.nan)
+        for k, each in enumerate(covariances):
+            with suppress(np.linalg.LinAlgError):
+                lower[k] = np.linalg.cholesky(each)
+    return lower
+
+
+def _inverses(lower: Array) -> Array:
+    """The inverses of lower triangles (K, D, D), row by row."""
+    inverse = np.zeros_like(lower)
+    for i in range(lower.shape[1]):
+        pivot = lower[:, i, i, None]
+        inverse[:, i, :i] = (-lower[:, i, None, :i] @ inverse[:, :i, :i])[:, 0] / pivot
+        inverse[:, i, i] = 1 / pivot[:, 0]
+    return inverse
+
+
+def _factor_matrix(covariance: Array) -> tuple[Array, Array, bool]:
+    """One (D, D) covariance at or above its floor, its precision factor, whether it was raised.
+
+    By its eigenvectors: the smallest eigenvalues of a matrix near its floor are rounding.
+    """
     values, vectors = np.linalg.eigh(covariance)
-    floor = max(FLOOR, unit * values[-1])
+    floor = max(FLOOR, len(covariance) * ROUNDING * values[-1])
     lost = bool(values[0] < floor)
     values = np.maximum(values, floor)
-    # From the eigenvectors, not from the rebuilt matrix: its smallest eigenvalues are rounding.
+    # From the eigenvectors, not from the rebuilt matrix, too.
     factor, _ = rq(vectors / np.sqrt(values), check_finite=False)
     factor = factor * np.where(np.diagonal(factor) < 0, -1.0, 1.0)
     return (vectors * values) @ vectors.T if lost else covariance, factor, lost
@@ -420,6 +465,7 @@ class Full(Structure):
     """A covariance of its own for each component."""
 
     name = "full"
+    informed = True
 
     def width(self, dims: int) -> int:
         return 1 + dims + dims * (dims + 1) // 2
@@ -451,6 +497,11 @@ class Full(Structure):
 
     def from_coordinates(self, factors: Array, coordinates: Array) -> Array:
         return _from_log_cholesky(factors, coordinates)
+
+    def scores(self, white: Array) -> Array:
+        rows, columns = _below(len(white))
+        own = (white * white - 1) / np.sqrt(2)
+        return np.concatenate([own, white[rows] * white[columns]])
 
     def quadratic(self, factors: Array) -> Array:
         rows, columns = _upper(factors.shape[1])
@@ -486,8 +537,7 @@ class Full(Structure):
         return covariances + np.diag(amounts)
 
     def factor(self, covariances: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
-        raised, factors, lost = zip(*map(_factor_matrix, covariances), strict=True)
-        return np.stack(raised), np.stack(factors), np.array(lost)
+        return _factor_matrices(covariances)
 
     def thinnest(self, covariances: Array, amounts: Array) -> Array:
         return _least_eigenvalue(covariances, amounts)
@@ -611,8 +661,8 @@ class Tied(Structure):
         return covariances + np.diag(amounts)
 
     def factor(self, covariances: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
-        raised, factor, lost = _factor_matrix(covariances)
-        return raised, factor, np.array([lost])
+        raised, factors, lost = _factor_matrices(covariances[None])
+        return raised[0], factors[0], lost
 
     def thinnest(self, covariances: Array, amounts: Array) -> Array:
         return _least_eigenvalue(covariances[None], amounts)
@@ -676,6 +726,7 @@ class Diagonal(Structure):
     """Independent features within a component."""
 
     name = "diag"
+    informed = True
     aligned = True
 
     def width(self, dims: int) -> int:
@@ -704,6 +755,9 @@ class Diagonal(Structure):
 
     def from_coordinates(self, factors: Array, coordinates: Array) -> Array:
         return np.exp(coordinates * np.sqrt(2)) / (factors * factors)
+
+    def scores(self, white: Array) -> Array:
+        return (white * white - 1) / np.sqrt(2)
 
     def quadratic(self, factors: Array) -> Array:
         return -0.5 * factors * factors

@@ -551,6 +551,10 @@ class Walk(ABC):
         bound = self.setting.single_bound(trial.mixture) if far else np.inf
         return replace(self, trial=replace(trial, bound=bound))
 
+    def beaten(self, objective: float) -> bool:
+        """Whether it isn't expected to get as far as an ``objective``; False if it can't tell."""
+        return False
+
     def ended(self, converged: bool) -> Self:
         """The walk at its end."""
         return replace(self, trial=None, converged=converged)
@@ -639,10 +643,20 @@ def best_of(walks: Sequence[Walk]) -> Walk:
     return max(begun, key=lambda walk: walk.best.objective)
 
 
-def run(sweep: Sweep, walks: Sequence[Walk]) -> Iterator[tuple[Walk, ...]]:
+def kept(walks: Sequence[Walk]) -> list[Walk]:
+    """The ``walks``, of which those end that are not expected to get as far as another has."""
+    best = best_of(walks).best.objective
+    return [
+        walk.ended(False) if walk.trial is not None and walk.beaten(best) else walk
+        for walk in walks
+    ]
+
+
+def run(sweep: Sweep, walks: Sequence[Walk], drop: bool = False) -> Iterator[tuple[Walk, ...]]:
     """Advance ``walks`` to their ends; all share each sweep.
 
-    Yields after every sweep; a walk that has ended stays as it is.
+    Yields after every sweep; a walk that has ended stays as it is.  With ``drop`` those end that
+    are beaten.
     """
     walks = list(walks)
     while active := [i for i, walk in enumerate(walks) if walk.trial is not None]:
@@ -650,4 +664,5 @@ def run(sweep: Sweep, walks: Sequence[Walk]) -> Iterator[tuple[Walk, ...]]:
         states = evaluate(sweep, [walks[i].setting for i in active], trials)
         for i, state in zip(active, states, strict=True):
             walks[i] = walks[i].advance(state)
+        walks = kept(walks) if drop else walks
         yield tuple(walks)

@@ -49,6 +49,7 @@ from dgmm.plan import Plan, plan
 from dgmm.pods import Pods, pods
 from dgmm.seeding import METHODS
 from dgmm.selection import score_each
+from dgmm.starts import EFFORTS
 from dgmm.summary import Summary
 from dgmm.survey import Sample
 from dgmm.sweep import Sweep
@@ -144,8 +145,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         ``checkpoint``, the same fit goes on from there, for as long again.
     n_init : int, default=1
         Starts, of which the best is kept.  They share every reading of the data, or compete on
-        samples, and there, where that is cheap, up to four do in any case; over all rows, where
-        these are few, hundreds.
+        samples, where ``effort`` may add some; over all rows, where these are few, hundreds.
     init_params : {"auto", "kmeans", "k-means++", "random", "random_from_data"}, default="auto"
         How a start is found, on a uniform sample of the rows.  "auto" is "kmeans" for "em" and for
         samples too small for more, and else a race of several kinds (``dgmm.race``), or, where rows
@@ -153,6 +153,10 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         that their units do not matter, but for a method that is named with "em": it sees them as
         they are, as scikit-learn's does.
         "k-means++" and "random_from_data" give each row to the nearest of the rows they choose.
+    effort : {"low", "auto", "high"}, default="auto"
+        How much work on samples the search for a start may be: one start, or as many as are worth
+        about 10 or 50 passes over all rows, where the first shows that others may lead elsewhere
+        (``dgmm.starts``).  "auto" strategy only.
     weights_init, means_init, precisions_init : array-like, optional
         Starting values, (K,), (K, D) and in the shape of the covariances.
     random_state : int, RandomState or None
@@ -238,6 +242,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         max_seconds: float | None = None,
         n_init: int = 1,
         init_params: str = "auto",
+        effort: str = "auto",
         weights_init: ArrayLike | None = None,
         means_init: ArrayLike | None = None,
         precisions_init: ArrayLike | None = None,
@@ -261,6 +266,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.max_seconds = max_seconds
         self.n_init = n_init
         self.init_params = init_params
+        self.effort = effort
         self.weights_init = weights_init
         self.means_init = means_init
         self.precisions_init = precisions_init
@@ -583,6 +589,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         """The parameters, checked."""
         structure = _choose("covariance_type", self.covariance_type, STRUCTURES)
         _choose("init_params", self.init_params, {"auto": None, **METHODS})
+        _choose("effort", self.effort, EFFORTS)
         counts = [("n_components", 1), ("max_iter", 0), ("n_init", 1)]
         if self.n_jobs is not None and self.n_jobs != -1:
             counts.append(("n_jobs", 1))
@@ -606,6 +613,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             max_iter=int(self.max_iter),
             n_init=int(self.n_init),
             init_params=self.init_params,
+            effort=self.effort,
             kernel=native.chosen(),
             precision=_choose("precision", self.precision, {name: name for name in PRECISIONS}),
             random=self._random(),

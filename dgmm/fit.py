@@ -7,12 +7,14 @@
 It yields after every sweep.  Its consumer shows progress, saves, stops, and takes the best walk
 of the last one.
 
-**Strategies.**  "em" is the textbook: EM from each start.  "auto" finds its start by races on a
-small part of the survey's sample (race.py), climbs the ladder of larger parts (ladder.py), and goes
-on from anchor to anchor over all rows (anchored.py).  Where all rows are so few that hundreds of
-starts over them are cheap, these take the place of races (scouts.py), and then, or where the sample
-has too few rows for the number of parameters, or where the start is given, it is SQUAREM over all
-rows (squarem.py).
+**Strategies.**  "em" is the textbook: EM from each start.  "auto" finds its start on a small part
+of the survey's sample (starts.py), climbs the ladder of larger parts (ladder.py), up to an eighth
+of all rows, and goes on over all rows in quasi-Newton steps (quasi.py).  Several ends of the ladder
+go on side by side where it can't tell which is best.  Where rows are so many that the sample is far
+less, it goes on serving between two passes (anchored.py).  Where all rows are so few that hundreds
+of starts over them are cheap, these take the place of the sample's (scouts.py); and then, or where
+rows are too few for the number of parameters, or the start is given, it is SQUAREM over all rows
+(squarem.py).
 """
 
 from collections.abc import Callable, Iterator
@@ -27,20 +29,21 @@ from dgmm.covariance import Array, Structure
 from dgmm.deadline import NEVER, Deadline
 from dgmm.em import Setting, Stop, Textbook, Trial, Walk
 from dgmm.errors import DataError, UsageError
-from dgmm.ladder import AMPLE, ENOUGH, Cost, Nearby, Rung, Samples, climb
+from dgmm.ladder import Cost, Nearby, Rung, Samples, climb, informed
 from dgmm.mixture import Mixture
-from dgmm.race import SWEEPS, race
-from dgmm.scouts import affordable, scouted
-from dgmm.seeding import representative, seeded
+from dgmm.quasi import Quasi
+from dgmm.scouts import WORK, affordable, scouted
+from dgmm.seeding import representative
 from dgmm.squarem import Squarem
+from dgmm.starts import TOP, Budget, named, rows_told, several
 from dgmm.survey import Question, Survey, survey
 from dgmm.sweep import Sweep
 
 TOL: Final = 1e-3
 """When "em" stops unless told: as scikit-learn does."""
 
-RACEABLE: Final = 10
-"""How many rows for each free parameter a race needs."""
+RACEABLE: Final = 5
+"""With fewer rows for each free parameter there is no race, and no ladder."""
 
 WEIGHTS: Final = (1e-200, 1e200)
 """Between which the sum of all weights must be, so that sums of squares don't overflow."""
@@ -48,14 +51,17 @@ WEIGHTS: Final = (1e-200, 1e200)
 SMALLEST: Final = np.finfo(np.float64).tiny / np.finfo(np.float64).eps
 """The smallest variance whose digits doubles hold."""
 
-RACING: Final = 8
-"""How many passes over all rows the races that nobody asked for may be worth, about."""
+FAR_BELOW: Final = 16
+"""Where the sample is a smaller part of all rows, it goes on serving between passes over them."""
 
-RACES: Final = 4
-"""How many races there are at most without being asked for: each may lead to another optimum."""
+AMPLE: Final = 200
+"""How many rows for each free parameter are as many as a sample needs."""
 
-GUIDE: Final = 32
-"""An anchored sample is at most this part of all rows: hundreds of passes over it must be cheap."""
+ROOM: Final = 1 << 22
+"""Numbers in a sample that is to be ``TOP`` of all rows."""
+
+GUIDED: Final = 50
+"""How many rows for each free parameter it must have for that."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ class Request:
     Attributes
     ----------
     structure : Structure
-    components, strategy, tol, resolution, reg_covar, max_iter, n_init, init_params
+    components, strategy, tol, resolution, reg_covar, max_iter, n_init, init_params, effort
         As in ``GaussianMixture``.
     kernel, precision : str
         A key of ``native.KERNELS``; one of ``em.PRECISIONS``.
@@ -87,6 +93,7 @@ class Request:
     max_iter: int = 100
     n_init: int = 1
     init_params: str = "auto"
+    effort: str = "auto"
     kernel: str = "numpy"
     precision: str = "float64"
     random: Any = None
@@ -100,13 +107,34 @@ class Request:
         """What the first sweep asks for."""
         seed = seeding.sample_seed(self.random)
         pairs = self.structure.shared
-        wanted = AMPLE * self.parameters(dims) if self.strategy == "auto" else 0
+        ample = max(AMPLE * self.parameters(dims), min(rows // TOP, ROOM // dims))
+        wanted = ample if self.strategy == "auto" else 0
         return Question.about(rows, dims, self.components, seed, weighted, pairs, wanted)
 
     def parameters(self, dims: int) -> int:
         """The number of free parameters."""
         covariances = self.structure.free_parameters(self.components, dims)
         return covariances + self.components * dims + self.components - 1
+
+    def budget(self, rows: int, dims: int, sampled: int) -> Budget:
+        """What finding a start on a sample may cost; nothing where none is looked for there."""
+        if self.strategy == "auto" and (cheap := _cheap(self, (rows, dims), sampled)):
+            return Budget(rows, max(self.n_init, cheap), (), WORK / (rows * self.components))
+        if self.strategy != "auto" or self.given or self.direct(rows, dims):
+            return Budget(0, 0, (), 0.0)
+        return Budget.of(
+            (rows, dims),
+            self.components,
+            self.parameters(dims),
+            sampled,
+            self.effort,
+            self.n_init,
+            self.init_params != "auto",
+        )
+
+    def direct(self, rows: int, dims: int) -> bool:
+        """Whether "auto" goes on over all rows from any start: there are few, or one optimum."""
+        return rows < RACEABLE * self.parameters(dims) or self.components == 1
 
     @property
     def given(self) -> bool:
@@ -228,7 +256,7 @@ def fit(
     if not walks:
         with cost.timed():
             walks = tuple(STRATEGIES[request.strategy](found, setting, request, samples))
-    for passes, reached in enumerate(em.run(sweep, walks), start=done + 1):
+    for passes, reached in enumerate(em.run(sweep, walks, drop=True), start=done + 1):
         seconds = cost.seconds
         yield Progress(passes, found, setting, reached, cost.densities, seconds_on_samples=seconds)
         if request.deadline.passed:
@@ -245,63 +273,51 @@ def _textbook(
 
 
 def _auto(found: Survey, setting: Setting, request: Request, samples: Samples | None) -> list[Walk]:
-    """The fewest sweeps over all rows that the sample allows."""
+    """The least time over all rows that the sample allows."""
     parameters = request.parameters(len(found.mean))
     resolution = parameters / (2 * found.weighted)
     target = request.resolution * resolution if request.tol is None else 0.0
     stop = Stop(request.max_iter, request.tol or 0.0, target)
-    walk: Walk
+    walk: Squarem
+    walks: list[Walk]
     late = request.deadline.passed  # to look around
-    if samples is not None and not late and (cheap := _cheap(request, found)):
-        rung = samples.rung(len(found.sample.keys), setting)
+    shape, sampled = (found.weighted, len(found.mean)), len(found.sample.keys)
+    if samples is not None and not late and (cheap := _cheap(request, shape, sampled)):
+        rung = samples.rung(sampled, setting)
         count = max(request.n_init, cheap)
         best, optima = scouted(rung, request.components, count, request.random)
         end = best.best.mixture
         walk = Squarem.of(setting, end, stop, best.lengths)
         # In double precision from the first sweep: it begins where it is to end.
         return [replace(walk, trial=Trial(end), starts=count, optima=optima)]
-    enough = samples is not None and len(samples.sample.keys) >= RACEABLE * parameters
-    if samples is None or request.given or late or not enough:
+    if samples is None or request.given or late or request.direct(*shape):
         starts = [_start(found, setting, request, ours=True) for _ in range(request.n_init)]
         return [Squarem.of(setting, start, stop) for start in starts]
-    track = samples.track(parameters, setting)
-    ladder = samples.ladder(parameters, setting)
-    count = max(request.n_init, _affordable(request, track, found) if ladder else 1)
-    starts = [_raced(track, request)]
-    while len(starts) < count and not request.deadline.passed:
-        starts.append(_raced(track, request))
-    if not ladder:
-        return [Squarem.of(setting, start, stop) for start in starts]
-    top, optima = climb(ladder, starts)
-    guide = min(len(samples.sample.keys), found.weighted // GUIDE)
-    if guide < ENOUGH * parameters:
-        walk = Squarem.of(setting, top.best.mixture, stop, top.lengths)
-    else:
-        walk = Anchored.of(setting, top, stop, samples.rung(guide, setting), found.weighted)
-    return [replace(walk, starts=len(starts), optima=optima)]
-
-
-def _cheap(request: Request, found: Survey) -> int:
-    """How many starts may run over all rows, if these are few and no start is named; else 0."""
-    whole = len(found.sample.keys) == found.weighted
-    if request.given or request.init_params != "auto" or not whole:
-        return 0
-    return affordable(request.components, found.weighted, len(found.mean))
-
-
-def _affordable(request: Request, track: Rung, found: Survey) -> int:
-    """How many races there may be, however few were asked for."""
-    if request.init_params != "auto" or request.components == 1:
-        return 1
-    return int(np.clip(RACING * found.weighted // (SWEEPS * len(track.sample.keys)), 1, RACES))
-
-
-def _raced(track: Rung, request: Request) -> Mixture:
-    """A start found on a small sample, by a race unless a method is named."""
+    budget = request.budget(*shape, sampled)
+    raced = Rung.of(samples.sample.first(budget.rows), setting, samples.nearby, samples.cost)
+    wanted, random = request.n_init, request.random
     if request.init_params == "auto":
-        return race(track, request.components, request.random)
-    method = request.init_params
-    return seeded(track.sample, track.setting, request.components, method, request.random)
+        starts = several(raced, budget, request.components, parameters, wanted, random)
+    else:
+        starts = named(raced, request.components, request.init_params, wanted, random)
+    ends, optima = climb([samples.rung(size, setting) for size in budget.rungs], starts)
+    top = max(budget.rungs, default=budget.rows)
+    rung = samples.rung(top, setting)
+    if top * FAR_BELOW < found.weighted and top > GUIDED * parameters:
+        walks = [Anchored.of(setting, end, stop, rung, found.weighted) for end in ends]
+    elif setting.structure.informed and (told := rows_told(shape, parameters, top)):
+        near = [informed(rung, end, told) for end in ends]
+        walks = [Quasi.of(setting, end, stop, known, floor) for end, known, floor in near]
+    else:
+        walks = [Quasi.of(setting, end, stop) for end in ends]
+    return [replace(walk, starts=len(starts), optima=optima) for walk in walks]
+
+
+def _cheap(request: Request, shape: tuple[int, int], sampled: int) -> int:
+    """How many starts may run over all rows, if these are few and no start is named; else 0."""
+    if request.given or request.init_params != "auto" or sampled < shape[0]:
+        return 0
+    return affordable(request.components, *shape)
 
 
 Strategy = Callable[[Survey, Setting, Request, Samples | None], list[Walk]]

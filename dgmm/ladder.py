@@ -23,29 +23,35 @@ from numpy.typing import NDArray
 from dgmm.covariance import Array
 from dgmm.deadline import NEVER, Deadline
 from dgmm.em import Setting, Stop, Walk, run
+from dgmm.information import Information
 from dgmm.kernel import answer
 from dgmm.mixture import Mixture
-from dgmm.squarem import Squarem
+from dgmm.quasi import FLOOR, Quasi
 from dgmm.survey import Sample
 from dgmm.sweep import Sweep
 
 FEW: Final = 20
-"""How many rows for each free parameter tell good starts from bad ones."""
+"""With fewer rows for each free parameter, a rung is not climbed to its end."""
 
-ENOUGH: Final = 50
-"""How many rows for each free parameter a sample must have to be a guide."""
+MANY_SWEEPS: Final = 25
+FEW_SWEEPS: Final = 8
+"""Sweeps of a rung at most, and of one with few rows for each parameter."""
 
-AMPLE: Final = 200
-"""How many rows for each free parameter are as many as a sample needs."""
+NEAR: Final = 0.15
+"""How near its own optimum a rung leads, in p / (2 n), by a careful estimate."""
 
-LEAST: Final = 20_000
-"""The rows of the highest rung, where there are few parameters."""
+INFORMED_SWEEPS: Final = 10
+INFORMED_TIMES: Final = 3
+"""Sweeps of a rung with the information at one mixture, and how often that is renewed."""
 
-SMALL: Final = 4
-"""A rung is at most this part of the one above, and the highest of all rows."""
+UNSURE: Final = 2.0
+"""By how many times p / (2 n) an optimum may be worse on a rung and yet be better on all rows."""
 
-RUNG_ITERATIONS: Final = 300
-"""Iterations at most on one rung."""
+ABREAST: Final = 3
+"""How many optima go on from a rung at most."""
+
+ALIKE_ROWS: Final = 20_000
+"""How many rows tell two mixtures apart."""
 
 Nearby = Callable[[Array, Array | None], Sweep]
 """The sweep over rows (n, D) and their weights (n,), in the memory of this process."""
@@ -126,7 +132,7 @@ class Rung:
         )
         return Rung.of(part, self.setting, self.nearby, self.cost)
 
-    def climb(self, walks: Sequence[Walk], sweeps: int = RUNG_ITERATIONS + 1) -> list[Walk]:
+    def climb(self, walks: Sequence[Walk], sweeps: int = 1000) -> list[Walk]:
         """The walks after so many sweeps more, or at their ends; after one, if time is up."""
         for _, reached in zip(range(sweeps), run(self.sweep, walks), strict=False):
             trials = [walk.trial for walk in walks if walk.trial is not None]
@@ -169,56 +175,57 @@ class Samples:
         sample, sweep = self._parts[size]
         return Rung(sample, sweep, within(setting, sample), self.nearby, self.cost)
 
-    def track(self, parameters: int, setting: Setting) -> Rung:
-        """A few rows for each of so many parameters, to be used once."""
-        few = int(np.clip(self.rows // 50, FEW * parameters, ENOUGH * parameters))
-        sample = self.sample.first(min(few, len(self.sample.keys)))
-        return Rung.of(sample, setting, self.nearby, self.cost)
 
-    def ladder(self, parameters: int, setting: Setting) -> list[Rung]:
-        """The rungs for so many parameters, the lowest first; none where there are too few rows."""
-        size, sizes = len(self.sample.keys), []
-        ample = max(AMPLE * parameters, LEAST)
-        while size >= ENOUGH * parameters:
-            if SMALL * size <= self.rows and (size < SMALL * ample):
-                sizes.append(size)
-            size //= SMALL
-        return [self.rung(size, setting) for size in sizes[::-1]]
+def climb(ladder: Sequence[Rung], starts: Sequence[Mixture]) -> tuple[list[Mixture], int]:
+    """The best mixtures at the top of the ``ladder``, and how many optima its lowest rung met.
 
-
-def climb(ladder: list[Rung], starts: list[Mixture]) -> tuple[Squarem, int]:
-    """The best walk at the top of the ``ladder``, and how many optima were met on its lowest rung.
-
-    There is a rung at least.  Of the optima on each, those go on that it can't tell to be worse
-    than the best.
+    Of the optima on each rung, those go on that it can't tell to be worse than the best.
     """
-    begun: list[tuple[Mixture, tuple[float, ...]]] = [(start, ()) for start in starts]
-    optima = 0
+    begun, optima = list(starts), 0
     for rung in ladder:
-        stop = Stop(RUNG_ITERATIONS, target=0.5 * rung.resolution(starts[0]))
-        walks = [Squarem.of(rung.setting, start, stop, lengths) for start, lengths in begun]
-        climbed = [walk for walk in rung.climb(walks) if isinstance(walk, Squarem)]
+        resolution = rung.resolution(starts[0])
+        few = len(rung.sample.rows) < FEW * starts[0].free_parameters
+        stop = Stop(FEW_SWEEPS if few else MANY_SWEEPS, target=NEAR * resolution)
+        climbed = rung.climb([Quasi.of(rung.setting, start, stop) for start in begun])
         different = _different(rung, climbed)
         optima = optima or len(different)
-        least = different[0].best.objective - rung.resolution(starts[0])
-        good = [walk for walk in different if walk.best.objective > least]
-        begun = [(walk.best.mixture, walk.lengths) for walk in good]
-    return different[0], optima
+        least = different[0].best.objective - UNSURE * resolution
+        begun = [walk.best.mixture for walk in different if walk.best.objective > least][:ABREAST]
+    return begun, optima
 
 
-def _different(rung: Rung, walks: list[Squarem]) -> list[Squarem]:
+def informed(rung: Rung, mixture: Mixture, rows: int) -> tuple[Mixture, Information, float]:
+    """Nearer the optimum of a ``rung``, with the information of so many ``rows`` there.
+
+    And with the floor of its eigenvalues that served.
+    """
+    sample, floor = rung.sample.first(rows), FLOOR[1]
+    frame = rung.setting.frame
+    stop = Stop(INFORMED_SWEEPS, target=NEAR * rung.resolution(mixture))
+    for _ in range(INFORMED_TIMES):
+        information = Information.of(sample, frame, mixture)
+        (walk,) = rung.climb([Quasi.of(rung.setting, mixture, stop, information, floor)])
+        assert isinstance(walk, Quasi)
+        mixture, floor = walk.best.mixture, walk.floor
+        if walk.converged:
+            break
+    return mixture, Information.of(sample, frame, mixture), floor
+
+
+def _different(rung: Rung, walks: Sequence[Walk]) -> list[Walk]:
     """Those of ``walks`` that ended at optima of their own, the best first.
 
     At one optimum the log-densities of two ends differ, in the mean square, by less than 2 p / n:
     that much where each is p / (4 n) from it on a side of its own, and next to nothing mostly.
     """
     if len(walks) == 1:
-        return walks
-    kept: list[tuple[Squarem, Array]] = []
+        return list(walks)
+    sample = rung.sample.first(min(len(rung.sample.keys), ALIKE_ROWS))
+    kept: list[tuple[Walk, Array]] = []
     for walk in sorted(walks, key=lambda walk: walk.best.objective, reverse=True):
         mixture = rung.setting.frame.leave(walk.best.mixture)
-        logs = answer(rung.sample.rows, mixture, "score")
-        apart = (np.average((logs - each) ** 2, weights=rung.sample.weights) for _, each in kept)
+        logs = answer(sample.rows, mixture, "score")
+        apart = (np.average((logs - each) ** 2, weights=sample.weights) for _, each in kept)
         if all(each > 4 * rung.resolution(mixture) for each in apart):
             kept.append((walk, logs))
     return [walk for walk, _ in kept]

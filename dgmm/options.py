@@ -21,6 +21,7 @@ from dgmm.em import PRECISIONS
 from dgmm.fit import STRATEGIES
 from dgmm.progress import LOGS, Watch
 from dgmm.seeding import METHODS
+from dgmm.starts import EFFORTS
 
 DASK_LOGGER = logging.getLogger("distributed")
 
@@ -242,6 +243,7 @@ n_init_option = click.option(
 )
 _FITTING = {
     "init": "init_params",
+    "effort": "effort",
     "strategy": "strategy",
     "seed": "random_state",
     "tol": "tol",
@@ -267,6 +269,14 @@ fitting_options = _as_one(
         default="auto",
         show_default=True,
         help="How to find a start, on a sample of the rows; auto: a race of several.",
+    ),
+    click.option(
+        "--effort",
+        type=click.Choice(list(EFFORTS)),
+        default="auto",
+        show_default=True,
+        help="How much work on samples may go into finding a start: one, or as many as are worth "
+        "about 10 or 50 passes, where others may lead to a better optimum.",
     ),
     click.option(
         "--strategy",

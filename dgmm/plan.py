@@ -60,6 +60,10 @@ class Plan:
         Blocks that a worker process keeps between passes.
     limit_bytes : int
         What it may take.
+    starts, starts_rows : int
+        How many starts compete on samples at most, and on how many rows; 0 if none do.
+    starts_passes : float
+        How many passes over all rows that is worth, about.
     """
 
     source: str
@@ -80,6 +84,9 @@ class Plan:
     shared_bytes: int
     cache_bytes: int
     limit_bytes: int
+    starts: int
+    starts_rows: int
+    starts_passes: float
 
     @property
     def peak_bytes(self) -> int:
@@ -197,6 +204,7 @@ def plan_on(
     asked = memory_bytes(cache) if keeps and cache != "auto" else None
     question = request.question(dataset.rows, dataset.dims, dataset.weights is not None)
     writes = checkpoint and on.engine == "threads"  # on a cluster, the driver does
+    budget = request.budget(dataset.rows, dataset.dims, min(question.sample, dataset.rows))
     tasks = dataset.blocks
     if on.engine == "distributed" and not dataset.lazy:
         tasks = -(-dataset.blocks // run_length(dataset, threads * workers))
@@ -221,6 +229,9 @@ def plan_on(
         + writes * _file_bytes(dataset, question),
         cache_bytes=0,
         limit_bytes=int(available * USABLE) if memory is None else memory_bytes(memory),
+        starts=budget.starts,
+        starts_rows=budget.rows,
+        starts_passes=budget.passes,
     )
     if not keeps or not dataset.read_bytes or (dataset.lazy and on.engine == "distributed"):
         return planned  # in memory already, or not ours to keep

@@ -40,7 +40,7 @@ from threadpoolctl import threadpool_limits
 from dgmm.covariance import STRUCTURES, Array, Structure, flat_directions
 from dgmm.em import ALONE, Stop, Walk, unbounded
 from dgmm.kernel import LOWEST
-from dgmm.ladder import RUNG_ITERATIONS, Rung
+from dgmm.ladder import Rung
 from dgmm.mixture import Mixture
 from dgmm.seeding import Drawn, Random, mixture_of, standard, standardised
 from dgmm.squarem import Squarem
@@ -66,6 +66,9 @@ SWEEPS: Final = (12, 40, 120)
 """Of all, of a quarter, and of ``FEW``."""
 
 FEW: Final = 8
+
+ITERATIONS: Final = 300
+"""Of a finalist, at most."""
 
 FINALISTS: Final = 3
 """How many, of different objectives, go to their ends."""
@@ -122,7 +125,7 @@ def scouted(rung: Rung, components: int, count: int, random: Random) -> tuple[Sq
         resolution = field.resolution(components)
         different = _different(many.objective, resolution / 10)
         starts = _next(field, many.at(np.array(different)))
-    stop = Stop(RUNG_ITERATIONS, target=resolution / 100)
+    stop = Stop(ITERATIONS, target=resolution / 100)
     # Where single precision is left depends on its bound, and that on the units.
     exact = replace(rung.setting, precision="float64")
     finalists = [Squarem.of(exact, start, stop) for start in starts]

@@ -441,7 +441,8 @@ def _advanced(sweep: Sweep, candidates: list[Candidate]) -> list[Candidate]:
     for (i, j), state in zip(places, states, strict=True):
         walks[i][j] = walks[i][j].advance(state)
     return [
-        replace(each, walks=tuple(those)) for each, those in zip(candidates, walks, strict=True)
+        replace(each, walks=tuple(em.kept(those) if each.running else those))
+        for each, those in zip(candidates, walks, strict=True)
     ]
 
 

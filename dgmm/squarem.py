@@ -40,6 +40,7 @@ from numpy.typing import NDArray
 
 from dgmm.covariance import Array
 from dgmm.em import Setting, State, Stop, Trial, Walk, m_step, numbers
+from dgmm.kernel import penalties
 from dgmm.mixture import Mixture
 
 MEMORY: Final = 6
@@ -53,6 +54,9 @@ SLOWER: Final = 2.0
 
 LONGEST: Final = 4.0
 """The first limit on |a|; a good step as long as that raises it fourfold, a bad one lowers it."""
+
+THIN: Final = 2.0
+"""By how much the penalty of an extrapolation's thinnest component may grow, for each feature."""
 
 JUMP: Final = 5.0
 """The most by which the logarithm of a weight may change in an extrapolation."""
@@ -135,7 +139,8 @@ class Squarem(Walk):
     def _extrapolated(self, base: State, found: State) -> "Squarem":
         """After the sweep of theta_1: stop, or put theta' on trial."""
         fallback = m_step(found.statistics, self.setting, found.mixture)
-        step = extrapolate(base.mixture, found.mixture, fallback.mixture, self.longest)
+        ends = base.mixture, found.mixture, fallback.mixture
+        step = extrapolate(*ends, self.longest, self.setting.reg)
         gain = found.objective - base.objective
         lengths = (*self.lengths, step.length)[-MEMORY:]
         unseen = 2 * max(base.bound, found.bound)  # what single precision may hide of it
@@ -178,24 +183,27 @@ class Step:
     length: float
 
 
-def extrapolate(first: Mixture, second: Mixture, third: Mixture, longest: float) -> Step:
+def extrapolate(
+    first: Mixture, second: Mixture, third: Mixture, longest: float, reg: Array
+) -> Step:
     """theta' from theta_0, theta_1 and theta_2, with |a| at most ``longest``."""
     live = (first.weights > 0) & (second.weights > 0) & (third.weights > 0)
     try:
-        start, middle, end = (_coordinates(each, second, live) for each in (first, second, third))
+        start, middle, end = (coordinates(each, second, live) for each in (first, second, third))
         r, u = middle - start, (end - middle) - (middle - start)
         moved = float(np.linalg.norm(r))
         length = moved / max(float(np.linalg.norm(u)), 1e-9 * moved) if moved else 1.0
         taken = min(length, longest)
         if taken <= 1.0:
             return Step(None, max(length, 1.0))
-        trial = _mixture(start + 2 * taken * r + taken**2 * u, third, second, live)
+        place = start + 2 * taken * r + taken**2 * u
+        trial = mixture_at(place, third, second, live, reg)
     except np.linalg.LinAlgError:
         return Step(None, 1.0)
     return Step(trial, length)
 
 
-def _coordinates(mixture: Mixture, seen_from: Mixture, live: Mask) -> Array:
+def coordinates(mixture: Mixture, seen_from: Mixture, live: Mask) -> Array:
     """Coordinates (M,) of the ``live`` components and their covariances."""
     structure, root = mixture.structure, np.sqrt(seen_from.weights)
     white = structure.whitened(seen_from.factors, mixture.means - seen_from.means)
@@ -206,12 +214,16 @@ def _coordinates(mixture: Mixture, seen_from: Mixture, live: Mask) -> Array:
     return np.concatenate([part.ravel() for part in parts])
 
 
-def _mixture(coordinates: Array, like: Mixture, seen_from: Mixture, live: Mask) -> Trial:
-    """The mixture with these coordinates; components that are not ``live`` are as in ``like``."""
+def mixture_at(place: Array, like: Mixture, seen_from: Mixture, live: Mask, reg: Array) -> Trial:
+    """The mixture with these coordinates; components that are not ``live`` are as in ``like``.
+
+    Raises ``LinAlgError`` where there is none, or where it is far thinner than ``like``, beside
+    ``reg`` (D,): such a mixture is worse, and kernels would be slow to find that.
+    """
     structure, root = like.structure, np.sqrt(seen_from.weights)
     count, dims = like.means.shape
     safe = np.where(root > 0, root, 1.0)
-    logs, white, shapes = np.split(coordinates, [count, count + count * dims])
+    logs, white, shapes = np.split(place, [count, count + count * dims])
     log_weights = like.log_weights + np.clip(logs / safe - like.log_weights, -JUMP, JUMP)
     weights = np.where(live, np.exp(log_weights - log_weights.max()), 0.0)
     means = seen_from.means + structure.coloured(
@@ -228,5 +240,7 @@ def _mixture(coordinates: Array, like: Mixture, seen_from: Mixture, live: Mask) 
         raise np.linalg.LinAlgError("the extrapolation overflows")
     covariances, factors, collapsed = structure.factor(covariances)
     mixture = Mixture(structure, weights / weights.sum(), means, covariances, factors)
+    if penalties(mixture, reg).max() > penalties(like, reg).max() + THIN * dims:
+        raise np.linalg.LinAlgError("the extrapolation is thin")
     lost = np.broadcast_to(collapsed, live.shape) & live
     return Trial(mixture, numbers(~live), numbers(lost))

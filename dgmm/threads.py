@@ -206,6 +206,12 @@ class Threads:
                 raise CancelledError
             return self.cache.block(self.dataset, index, leaving.wait)
 
+        if self.dataset.here and self.dataset.blocks == 1:  # nothing to share out
+            block = self.dataset.block(0)
+            with one_blas_thread():
+                result = apply(fn, given, lambda: block, block_name(self.dataset, 0))
+            self.meter.add(self.dataset.rows)
+            return result
         _return_memory()
         leaving = threading.Event()  # whoever waits for a store, or is to read, need not any more
         tree: Tree[T] = Tree()

@@ -86,13 +86,13 @@ def test_it_goes_on_from_every_pass_to_the_same_bits(tmp_path: Path, name: str, 
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_rows_of_no_mixture_go_on_to_the_same_bits(tmp_path: Path, weighted: bool) -> None:
-    """Dozens of passes from anchor to anchor, stopped after every second one."""
+    """Many passes by quasi-Newton, with the information of a sample, stopped after every second."""
     rng = np.random.default_rng(0)
     rows = rng.laplace(size=(60_000, 3))
     rows[:, 0] += 2 * rng.integers(3, size=len(rows))
     weights = rng.exponential(size=len(rows)) if weighted else None
     whole = GaussianMixture(5, random_state=0).fit(rows, sample_weight=weights)
-    assert whole.fit_info_["passes"] > 20
+    assert whole.fit_info_["passes"] > 8
     ended = False
     while not ended:
         robust = GaussianMixture(5, random_state=0, checkpoint=tmp_path / "fit")

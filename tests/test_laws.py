@@ -611,8 +611,8 @@ def test_an_extrapolation_is_a_mixture(kind: str, d: int, k: int, length: float,
     """However long the step; and a step of length 1 would lead to the third mixture."""
     rng = np.random.default_rng(seed)
     first, second, third = (a_mixture(kind, k, d, rng) for _ in range(3))
-    assert extrapolate(first, second, third, 1.0).mixture is None
-    trial = extrapolate(first, second, third, length).mixture
+    assert extrapolate(first, second, third, 1.0, np.zeros(d)).mixture is None
+    trial = extrapolate(first, second, third, length, np.zeros(d)).mixture
     if trial is not None:
         mixture = trial.mixture
         assert mixture.weights.sum() == pytest.approx(1.0)

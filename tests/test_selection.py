@@ -366,7 +366,7 @@ def test_the_command(rows: np.ndarray, tmp_path: Path) -> None:
     assert len(told["candidates"]) == 8
     assert load(model).n_components == 6
     assert picture.read_bytes().startswith(b"\x89PNG")
-    assert "candidates left" in done.stderr
+    assert "left, best 6 full" in done.stderr
     again = CliRunner().invoke(main, [*words, "--overwrite"])
     assert again.exit_code == 0, again.output
     assert "dropped" in again.stdout
