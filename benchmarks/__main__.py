@@ -5,6 +5,7 @@ import click
 from benchmarks.against import peers
 from benchmarks.billion import billion
 from benchmarks.clock import clock
+from benchmarks.first import first
 from benchmarks.kernel import kernel
 from benchmarks.memory import memory
 from benchmarks.passes import passes
@@ -38,7 +39,7 @@ def main() -> None:
 
 
 for command in (
-    *(kernel, stream, memory, scale, passes, clock, whole, peers),
+    *(kernel, first, stream, memory, scale, passes, clock, whole, peers),
     *(billion, patches, sizes, torture, published),
 ):
     main.add_command(command)

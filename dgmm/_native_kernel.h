@@ -177,6 +177,20 @@ INLINE void FN(products)(ptrdiff_t rows, ptrdiff_t dims, ptrdiff_t i, ptrdiff_t 
         }
 }
 
+/* The upper triangle of the sums over rows of a_i b_j is added to ``sums``. */
+INLINE void FN(triangle)(ptrdiff_t rows, ptrdiff_t dims, const REAL *a, const REAL *b, double *sums) {
+    ptrdiff_t i = 0;
+    for (; i + ROWS <= dims; i += ROWS) {
+        ptrdiff_t j = i + ROWS;
+        FN(products)(rows, dims, i, i, ROWS, ROWS, 1, a, b, sums);
+        for (; j + COLUMNS <= dims; j += COLUMNS)
+            FN(products)(rows, dims, i, j, ROWS, COLUMNS, 0, a, b, sums);
+        for (; j < dims; j++) FN(products)(rows, dims, i, j, ROWS, 1, 0, a, b, sums);
+    }
+    for (; i < dims; i++)
+        for (ptrdiff_t j = i; j < dims; j++) FN(products)(rows, dims, i, j, 1, 1, 0, a, b, sums);
+}
+
 /* Sums of r d, and for some structures r d^2, over features i to i + count; for FULL, d and r d stay. */
 INLINE void FN(add_moments)(int structure, ptrdiff_t rows, ptrdiff_t i, int count, const REAL *x, const REAL *mean,
                             const REAL *r, REAL *a, REAL *b, double *first, double *second) {
@@ -209,15 +223,7 @@ INLINE void FN(add_sums)(int structure, ptrdiff_t dims, ptrdiff_t rows, const RE
     for (; i + ROWS <= dims; i += ROWS) FN(add_moments)(structure, rows, i, ROWS, x, mean, r, a, b, first, second);
     for (; i < dims; i++) FN(add_moments)(structure, rows, i, 1, x, mean, r, a, b, first, second);
     if (structure != FULL) return;
-    for (i = 0; i + ROWS <= dims; i += ROWS) {
-        ptrdiff_t j = i + ROWS;
-        FN(products)(rows, dims, i, i, ROWS, ROWS, 1, a, b, second);
-        for (; j + COLUMNS <= dims; j += COLUMNS)
-            FN(products)(rows, dims, i, j, ROWS, COLUMNS, 0, a, b, second);
-        for (; j < dims; j++) FN(products)(rows, dims, i, j, ROWS, 1, 0, a, b, second);
-    }
-    for (; i < dims; i++)
-        for (ptrdiff_t j = i; j < dims; j++) FN(products)(rows, dims, i, j, 1, 1, 0, a, b, second);
+    FN(triangle)(rows, dims, a, b, second);
 }
 
 /* A tile's log-densities, and its sums, for all components: a copy for each structure, so that no
@@ -257,16 +263,16 @@ INLINE void FN(all_sums)(int structure, const Problem *p, ptrdiff_t all, ptrdiff
         for (ptrdiff_t row = here; row < padded; row++) to[row] = 0;                         \
     }
 
-/* The whole block, a tile at a time; returns 0, or -1 where there is no memory. */
-TARGET static int FN(e_step)(const Problem *p) {
+/* The whole block, a tile at a time; returns 0, or what memory it wants if it has less. */
+TARGET static ptrdiff_t FN(e_step)(const Problem *p) {
     ptrdiff_t dims = p->dims, all = p->ends[p->forms - 1];
     ptrdiff_t tile = TILE_BYTES / (ptrdiff_t)sizeof(REAL) / (3 * dims + all) / GRAIN * GRAIN;
     if (tile < SMALLEST_TILE) tile = SMALLEST_TILE;
     if (tile > LARGEST_TILE) tile = LARGEST_TILE;
     if (tile * sizeof(REAL) % 1024 == 0) tile -= GRAIN; /* or features would share cache lines' places */
-    size_t numbers = (size_t)(2 * dims * LANES + (3 * dims + all + 1) * tile + all);
-    REAL *scratch = aligned_alloc(64, (numbers * sizeof(REAL) + 63) / 64 * 64);
-    if (!scratch) return -1;
+    size_t needed = ALIGNMENT + (size_t)(2 * dims * LANES + (3 * dims + all + 1) * tile + all) * sizeof(REAL);
+    if (p->space_bytes < needed) return (ptrdiff_t)needed;
+    REAL *scratch = aligned(p->space);
     /* Vectors first: each array starts on a vector. */
     Vector(*d)[2] = (Vector(*)[2])scratch;
     REAL *x = scratch + 2 * dims * LANES, *a = x + dims * tile, *b = a + dims * tile, *L = b + dims * tile;
@@ -290,7 +296,6 @@ TARGET static int FN(e_step)(const Problem *p) {
                           p->objective + form, p->plain + form);
         EACH_STRUCTURE(SUMS)
     }
-    free(scratch);
     return 0;
 }
 

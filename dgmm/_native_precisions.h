@@ -1,4 +1,5 @@
-/* The kernel in both precisions, for one kind of vector: BYTES, TARGET and SET, its name. */
+/* The kernel in both precisions, and the first pass in double, for one kind of vector: BYTES, TARGET
+   and SET, its name. */
 
 #define REAL double
 #define WHOLE int64_t
@@ -7,6 +8,7 @@
 #define TERMS(single, double) (double)
 #define FN(name) WITH(name, SET, double)
 #include "_native_kernel.h"
+#include "_native_survey.h"
 #undef REAL
 #undef WHOLE
 #undef MANTISSA

@@ -109,7 +109,9 @@ class Request:
         pairs = self.structure.shared
         ample = max(AMPLE * self.parameters(dims), min(rows // TOP, ROOM // dims))
         wanted = ample if self.strategy == "auto" else 0
-        return Question.about(rows, dims, self.components, seed, weighted, pairs, wanted)
+        return Question.about(
+            rows, dims, self.components, seed, weighted, pairs, wanted, self.kernel
+        )
 
     def parameters(self, dims: int) -> int:
         """The number of free parameters."""

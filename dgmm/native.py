@@ -1,11 +1,13 @@
 """The compiled kernel, and the choice between it and the NumPy one.
 
-It computes what ``kernel.e_step`` computes, for forms whose components are all centred: with the
-differences x - mu_k of a tile in the cache, a component's log-densities take one triangular
+``e_step`` computes what ``kernel.e_step`` does, for forms whose components are all centred: with
+the differences x - mu_k of a tile in the cache, a component's log-densities take one triangular
 product, its sums another, and both run in registers at the speed of the processor.  So it needs
 no bound on cancellation, shares no features between components, and holds no Python lock.
 
 With tied covariances, rows are whitened once; what is left are distances to K points.
+
+``moments`` and ``draw`` are what the first sweep (survey.py) does with a block.
 
 It is built with the package where a C compiler is at hand.  ``DGMM_KERNEL=numpy`` or ``native`` in
 the environment forces a choice.  A cluster's workers must all have the kernel that the fit chose.
@@ -13,6 +15,7 @@ the environment forces a choice.  A cluster's workers must all have the kernel t
 
 import importlib
 import os
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -42,20 +45,87 @@ VARIANT = 0
 PIECE: Final = 1 << 14
 """Rows that are copied at a time."""
 
+DRAWN: Final = 1 << 16
+"""Row numbers that are hashed at a time."""
+
+UNUSABLE: Final = -1
+"""What the compiled first pass answers of rows that it can't use."""
+
 CODES: Final = {"full": 0, "diag": 1, "spherical": 2, "tied": 3}
 """The structures as _native.c numbers them."""
 
 
-def e_step(block: Block, given: Given) -> Together[Statistics]:
-    """The statistics of a block under each form; all components of the forms are centred."""
+class _Own(threading.local):
+    """What a thread works in, kept from block to block: the system clears fresh memory first.
+
+    ``tile`` is what compiled code asked for, ``rows`` a copy of a piece's, both in bytes.
+    """
+
+    def __init__(self) -> None:
+        self.tile = self.rows = np.empty(0, np.uint8)
+        self.numbers = np.empty(DRAWN, np.int64)
+
+
+_own = _Own()
+
+
+def _run(name: str, *args: Any) -> int:
+    """Call compiled code, with as much memory for its tiles as it wants; what it answers."""
     if compiled is None:
         raise UsageError(
             "the fit uses the compiled kernel, which this process lacks; build it everywhere, or "
             "set DGMM_KERNEL=numpy where the fit is started"
         )
+    while (answer := getattr(compiled, name)(VARIANT, *args, _own.tile)) > 0:
+        _own.tile = np.empty(answer, np.uint8)
+    return int(answer)
+
+
+def e_step(block: Block, given: Given) -> Together[Statistics]:
+    """The statistics of a block under each form; all components of the forms are centred."""
     if any(np.ptp(form.penalty) > kernel.WIDE[form.single] for form in given.forms):
         return kernel.e_step(block, given)
-    return tree_sum(kernel.by_layout(_group, piece, given) for piece in _pieces(block))
+    return tree_sum(kernel.by_layout(_group, piece, given) for piece in pieces(block))
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Of a block's rows that have a weight: their number and weight, and as in ``Survey``."""
+
+    weighted: int
+    weight: float
+    mean: Array
+    scatter: Array
+    low: Array
+    high: Array
+
+
+def moments(block: Block, pairs: bool) -> Moments | None:
+    """The moments of one of the ``pieces``; None if it has a NaN, a bad weight or the like.
+
+    None, too, where sums overflow that others' ways to add might not let overflow.
+    """
+    dims = block.rows.shape[1]
+    totals, mean, scatter = np.zeros(2), np.zeros(dims), np.zeros((dims, dims) if pairs else dims)
+    low, high = np.full(dims, np.inf), np.full(dims, -np.inf)
+    weights = np.empty(0) if block.weights is None else block.weights
+    answer = _run(
+        "survey",
+        block.rows.dtype == np.float32,
+        pairs,
+        block.rows,
+        np.ascontiguousarray(weights, dtype=np.float64),
+        *(totals, mean, scatter, low, high),
+    )
+    if answer == UNUSABLE:
+        return None
+    return Moments(int(totals[0]), float(totals[1]), mean, scatter, low, high)
+
+
+def draw(start: int, count: int, seed: int, least: int) -> NDArray[np.int64]:
+    """Of at most ``DRAWN`` row numbers from ``start`` on, those whose hash is ``least`` or more."""
+    found = compiled.draw(VARIANT, start, seed, least, _own.numbers[:count])
+    return _own.numbers[:found].copy()
 
 
 def centred_noise(mixture: Mixture, away: Away, unit: float) -> Array:
@@ -112,8 +182,8 @@ def _call(
     sums = np.zeros((int(ends[-1]), width))
     objective, plain = np.zeros(len(forms)), np.zeros(len(forms))
     real = np.float32 if forms[0].single else np.float64
-    compiled.e_step(
-        VARIANT,
+    _run(
+        "e_step",
         CODES[layout.name],
         rows.dtype == np.float32,
         forms[0].single,
@@ -142,16 +212,25 @@ def _call(
     ]
 
 
-def _pieces(block: Block) -> Iterator[Block]:
-    """The block with rows as the compiled code reads them: in pieces, where they must be copied."""
+def pieces(block: Block) -> Iterator[Block]:
+    """The block with rows as the compiled code reads them: in pieces, where they must be copied.
+
+    Each copy takes the last one's place.
+    """
     rows = block.rows
-    fits = rows.dtype in (np.float32, np.float64) and rows.flags.carray
-    size = max(1, len(rows)) if fits else PIECE
-    for start in range(0, max(1, len(rows)), size):
-        part = rows[start : start + size]
-        dtype = np.float32 if rows.dtype == np.float32 else np.float64
-        weights = None if block.weights is None else block.weights[start : start + size]
-        yield Block(block.start + start, np.require(part, dtype, ["C", "A"]), weights)
+    if rows.dtype in (np.float32, np.float64) and rows.flags.carray:
+        yield block
+        return
+    dtype = np.float32 if rows.dtype == np.float32 else np.float64
+    for start in range(0, max(1, len(rows)), PIECE):
+        part = rows[start : start + PIECE]
+        size = part.size * np.dtype(dtype).itemsize
+        if len(_own.rows) < size:
+            _own.rows = np.empty(size, np.uint8)
+        copy = _own.rows[:size].view(dtype).reshape(part.shape)
+        np.copyto(copy, part, casting="unsafe")
+        weights = None if block.weights is None else block.weights[start : start + PIECE]
+        yield Block(block.start + start, copy, weights)
 
 
 def _joined(arrays: list[Array], dtype: type[np.floating[Any]] = np.float64) -> NDArray[Any]:

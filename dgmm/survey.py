@@ -10,7 +10,11 @@ random sampling with a reservoir, 2006).  So it is uniform, mergeable, and the s
 rows are cut into blocks.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +23,7 @@ from numpy.typing import NDArray
 from dgmm.covariance import Array
 from dgmm.kernel import REMEDY, first_flaw
 from dgmm.lazy import lazy
+from dgmm.native import DRAWN, draw, moments, pieces
 from dgmm.sweep import Block
 
 TILE = 16384
@@ -50,12 +55,15 @@ class Question:
         Keys above it can't be among the smallest; infinity where that isn't known.
     pairs : bool
         Whether the scatter is wanted for pairs of features (D, D), or for each alone (D,).
+    kernel : str
+        A key of ``WAYS``.
     """
 
     sample: int
     seed: int
     largest: float = np.inf
     pairs: bool = False
+    kernel: str = "numpy"
 
     @classmethod
     def about(
@@ -67,6 +75,7 @@ class Question:
         weighted: bool,
         pairs: bool,
         wanted: int = 0,
+        kernel: str = "numpy",
     ) -> "Question":
         """The question for ``rows`` = N: a sample of 100 000 rows, or as many as are ``wanted``.
 
@@ -77,7 +86,7 @@ class Question:
         # N keys are exponential variates: the n smallest lie below n/N, give or take ten sigma.
         expected = (sample + 10 * np.sqrt(sample) + 10) / max(rows, 1)
         largest = -np.log1p(-expected) if expected < 1 and not weighted else np.inf
-        return cls(sample, seed, float(largest), pairs)
+        return cls(sample, seed, float(largest), pairs, kernel)
 
 
 @dataclass(frozen=True)
@@ -115,10 +124,14 @@ class Sample:
 
     def smallest(self) -> "Sample":
         """The rows with the ``size`` smallest keys, by row number."""
-        keep = np.arange(len(self.keys))
-        if len(keep) > self.size:
-            keep = np.argpartition(self.keys, self.size - 1)[: self.size]
-        order = keep[np.argsort(self.numbers[keep], kind="stable")]
+        found = self
+        if len(self.keys) > self.size:
+            found = self._chosen(np.sort(np.argpartition(self.keys, self.size - 1)[: self.size]))
+        if (np.diff(found.numbers) < 0).any():  # seldom: samples come in the order of their blocks
+            found = found._chosen(np.argsort(found.numbers, kind="stable"))
+        return found
+
+    def _chosen(self, order: NDArray[np.int64]) -> "Sample":
         return Sample(
             self.size, self.keys[order], self.numbers[order], self.rows[order], self.weights[order]
         )
@@ -241,15 +254,12 @@ class Survey:
 
 def survey(block: Block, question: Question) -> Survey:
     """Survey one block."""
-    dims = block.rows.shape[1]
-    result = _nothing(dims, question)
-    with np.errstate(over="ignore", invalid="ignore"):  # told at the door, from the sums
-        for start in range(0, len(block.rows), TILE):
-            chosen = slice(start, start + TILE)
-            weights = None if block.weights is None else block.weights[chosen]
-            tile = Block(block.start + start, block.rows[chosen], weights)
-            result += _survey_tile(tile, question)
-    return result
+    way = WAYS[question.kernel]
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # told at the door
+        found = way.survey(block, question)
+        if found.flaw is not None:
+            return found
+        return replace(found, sample=_sample(block, question, way.draw))
 
 
 def _nothing(dims: int, question: Question) -> Survey:
@@ -259,6 +269,28 @@ def _nothing(dims: int, question: Question) -> Survey:
     scatter = np.zeros((dims, dims) if question.pairs else dims)
     low, high = np.full(dims, np.inf), np.full(dims, -np.inf)
     return Survey(0, 0, 0.0, np.zeros(dims), scatter, low, high, sample, None)
+
+
+def _survey(block: Block, question: Question) -> Survey:
+    """The survey of a block, without a sample: by NumPy, a tile at a time."""
+    result = _nothing(block.rows.shape[1], question)
+    for start in range(0, len(block.rows), TILE):
+        chosen = slice(start, start + TILE)
+        weights = None if block.weights is None else block.weights[chosen]
+        result += _survey_tile(Block(block.start + start, block.rows[chosen], weights), question)
+    return result
+
+
+def _compiled(block: Block, question: Question) -> Survey:
+    """The same by compiled code, in one read; what that can't use, NumPy describes."""
+    nothing = _nothing(block.rows.shape[1], question)
+    parts = []
+    for piece in pieces(block):
+        found = moments(piece, question.pairs)
+        if found is None:
+            return _survey(block, question)
+        parts.append(replace(nothing, rows=len(piece.rows), **vars(found)))
+    return reduce(add, parts)
 
 
 def _survey_tile(tile: Block, question: Question) -> Survey:
@@ -274,11 +306,9 @@ def _survey_tile(tile: Block, question: Question) -> Survey:
             misweighted=wrong[1] if wrong else 0,
         )
     rows = tile.rows.astype(np.float64, order="C")
-    numbers = np.arange(tile.start, tile.start + count, dtype=np.int64)
     weights = np.ones(count) if tile.weights is None else tile.weights.astype(np.float64)
     if not weights.all():
-        keep = weights > 0
-        rows, numbers, weights = rows[keep], numbers[keep], weights[keep]
+        rows, weights = rows[weights > 0], weights[weights > 0]
     if not len(rows):
         return replace(nothing, rows=count)
     weight = weights.sum()
@@ -290,19 +320,15 @@ def _survey_tile(tile: Block, question: Question) -> Survey:
     mean += missed
     away -= missed[:, None]
     away *= np.sqrt(weights)
-    keys = -np.log(uniform(numbers, question.seed)) / weights
-    near = keys < question.largest
-    sample = Sample(question.sample, keys[near], numbers[near], rows[near], weights[near])
-    return Survey(
-        count,
-        len(rows),
-        float(weight),
-        mean,
-        _products(away, question.pairs),
-        columns.min(axis=1),
-        columns.max(axis=1),
-        sample.smallest(),
-        None,
+    return replace(
+        nothing,
+        rows=count,
+        weighted=len(rows),
+        weight=float(weight),
+        mean=mean,
+        scatter=_products(away, question.pairs),
+        low=columns.min(axis=1),
+        high=columns.max(axis=1),
     )
 
 
@@ -323,14 +349,88 @@ def weight_flaw(tile: Block) -> tuple[str, int] | None:
     return f"{name}{tile.weights[row]} at row {tile.start + row}", int(bad.sum())
 
 
+def _sample(block: Block, question: Question, draw: "Draw") -> Sample:
+    """The rows of a block with the smallest keys.
+
+    Only of rows whose hash says that they may be among these is a logarithm taken.
+    """
+    size, bound, held = question.sample, question.largest, 0
+    keys, numbers = [np.empty(0)], [np.empty(0, np.int64)]
+    for first in range(block.start, block.start + len(block.rows), DRAWN):
+        here = slice(first - block.start, first - block.start + DRAWN)
+        weights = None if block.weights is None else block.weights[here].astype(np.float64)
+        most = 1.0 if weights is None else float(weights.max())
+        if most == 0:
+            continue
+        found = draw(first, len(block.rows[here]), question.seed, _least(bound * most))
+        own = -np.log(uniform(found, question.seed))
+        if weights is not None:
+            own /= weights[found - first]
+        near = own < bound  # so those without weight are not
+        keys.append(own[near])
+        numbers.append(found[near])
+        held += int(np.count_nonzero(near))
+        if held >= 2 * size:
+            keys, numbers = _smallest(keys, numbers, size)
+            bound, held = float(keys[0].max()), size
+    (key,), (number,) = _smallest(keys, numbers, size)
+    rows = block.rows[number - block.start].astype(np.float64, order="C")
+    weights = np.ones(len(number))
+    if block.weights is not None:
+        weights = block.weights[number - block.start].astype(np.float64)
+    return Sample(size, key, number, rows, weights)
+
+
+def _smallest(
+    keys: list[Array], numbers: list[NDArray[np.int64]], size: int
+) -> tuple[list[Array], list[NDArray[np.int64]]]:
+    """The ``size`` smallest of all ``keys``, with their numbers, in one array each."""
+    key, number = np.concatenate(keys), np.concatenate(numbers)
+    if len(key) > size:
+        kept = np.sort(np.argpartition(key, size - 1)[:size])
+        key, number = key[kept], number[kept]
+    return [key], [number]
+
+
+def _least(largest: float) -> int:
+    """The least hash that may lead to a key, before weights, below ``largest``."""
+    return max(0, int(math.exp(-largest) * (1 - 1e-14) * 2.0**53) - 2)  # rounding is less
+
+
+def _draw(start: int, count: int, seed: int, least: int) -> NDArray[np.int64]:
+    """Of ``count`` row numbers from ``start`` on, those whose hash is at least ``least``."""
+    numbers = np.arange(start, start + count, dtype=np.int64)
+    return numbers[_hash(numbers, seed) >= np.uint64(least)]
+
+
 def uniform(numbers: NDArray[np.int64], seed: int) -> Array:
-    """A uniform variate in (0, 1) for each row number: splitmix64 (Steele, Lea, Flood 2014)."""
+    """A uniform variate in (0, 1) for each row number, from its hash."""
+    return _hash(numbers, seed).astype(np.float64) * 2.0**-53 + 2.0**-54
+
+
+def _hash(numbers: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
+    """53 random bits for each row number: splitmix64 (Steele, Lea, Flood 2014)."""
     z = numbers.astype(np.uint64) + np.uint64(1) + _mix(np.array([seed], dtype=np.uint64))
-    bits = _mix(z * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(11)
-    return bits.astype(np.float64) * 2.0**-53 + 2.0**-54
+    return _mix(z * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(11)
 
 
 def _mix(z: NDArray[Any]) -> NDArray[np.uint64]:
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
+
+
+Draw = Callable[[int, int, int, int], NDArray[np.int64]]
+"""Which of consecutive row numbers have a hash that is large enough, as ``_draw``."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a block is surveyed, but for the sample, and how row numbers are hashed for that."""
+
+    survey: Callable[[Block, Question], Survey]
+    draw: Draw
+
+
+WAYS: Final = {"numpy": Way(_survey, _draw), "native": Way(_compiled, draw)}
+"""By the names of ``native.KERNELS``."""

@@ -1,0 +1,131 @@
+"""The first pass against an EM pass over the same rows."""
+
+import resource
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import zarr
+from numpy.random import RandomState
+
+from benchmarks import data
+from benchmarks.kernel import Case as Shape
+from benchmarks.kernel import fitted
+from benchmarks.stream import nothing
+from benchmarks.table import Cell, show
+from benchmarks.timing import ROUNDS, alternate
+from dgmm import engine
+from dgmm.covariance import STRUCTURES
+from dgmm.dataset import open_dataset
+from dgmm.fit import Request
+from dgmm.kernel import Form, Given
+from dgmm.native import KERNELS, chosen, described
+from dgmm.survey import survey
+
+COMPONENTS = 16
+DIMS = (2, 8, 16, 64)
+THREADS = (1, 2)
+TILE = 16384
+"""Rows that page faults are told for."""
+
+NOTE = """\
+ns are nanoseconds a row. "read" only reads, "EM" is a pass of full covariances in float64, K =
+{components}; the ratio is of the first pass to that. Faults are page faults of the process per
+{tile:,} rows of the first pass. The store holds float32 in chunks of 8 MiB that are not compressed,
+and is in the system's memory."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Rows of ``dims`` columns, in a store or in memory, swept by so many threads."""
+
+    place: Path
+    dims: int
+    threads: int
+    stored: bool
+    size: int
+    rounds: int
+
+    @property
+    def known(self) -> data.Known:
+        """What the rows are drawn from."""
+        return data.mixture(COMPONENTS, self.dims)
+
+    @property
+    def rows(self) -> Any:
+        """The rows, or the path of their store."""
+        path = self.place / f"{self.dims}.zarr"
+        if not path.exists():
+            drawn = data.draw(self.known, self.size // (4 * self.dims), 1)
+            chunks = (data.CHUNK_BYTES // (4 * self.dims), self.dims)
+            made = zarr.create_array(
+                path, shape=drawn.shape, chunks=chunks, dtype="f4", compressors=None
+            )
+            made[:] = drawn
+        return path if self.stored else np.asarray(zarr.open_array(path, mode="r")[:])
+
+    def line(self) -> list[Cell]:
+        """Time the three sweeps in turn."""
+        dataset = open_dataset(self.rows)
+        full = STRUCTURES["full"]
+        request = Request(full, COMPONENTS, kernel=chosen(), random=RandomState(0))
+        frame, mixture = fitted(Shape(full, self.dims, COMPONENTS), self.known)
+        kernel = KERNELS[chosen()]
+        given = Given(frame, (Form.of(mixture, centre=kernel.centres),))
+        question = request.question(dataset.rows, self.dims, False)
+        sweep = engine.over(dataset, None, self.threads)
+        first = partial(sweep, survey, question)
+        named: dict[str, Callable[[], object]] = {
+            "read": partial(sweep, nothing, None),
+            "first": first,
+            "EM": partial(sweep, kernel.e_step, given),
+        }
+        for run in named.values():
+            run()
+        timings = alternate(named, self.rounds, f"first D = {self.dims}, {self.threads} threads")
+        first()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        first()
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+        return [
+            self.dims,
+            self.threads,
+            "Zarr" if self.stored else "memory",
+            *(1e9 * timings.seconds(name) / dataset.rows for name in named),
+            timings.ratio("first", "EM"),
+            faults * TILE / dataset.rows,
+        ]
+
+
+@click.command()
+@click.option("--dir", "directory", type=click.Path(path_type=Path), help="Where the stores go.")
+@click.option("--rounds", default=ROUNDS, show_default=True)
+@click.option("--quick", is_flag=True, help="A quarter of the rows.")
+def first(directory: Path | None, rounds: int, quick: bool) -> None:
+    """The first pass against an EM pass.
+
+    For D from 2 to 64, one thread and two, rows in a warm Zarr store and in memory: nanoseconds a
+    row, the ratio of the first pass to an EM pass, and page faults.
+
+    Example: python -m benchmarks first --quick
+    """
+    size = 1 << (25 if quick else 27)
+
+    def lines(place: Path) -> Iterator[list[Cell]]:
+        for dims in DIMS:
+            for threads in THREADS:
+                for stored in (True, False):
+                    yield Case(place, dims, threads, stored, size, rounds).line()
+
+    with tempfile.TemporaryDirectory(dir=directory) as place:
+        show(
+            f"The first pass over {size >> 20} MiB of float32 ({described(chosen())})",
+            ["D", "threads", "rows in", "read", "first", "EM", "ratio", "faults"],
+            lines(Path(place)),
+            NOTE.format(components=COMPONENTS, tile=TILE),
+        )
