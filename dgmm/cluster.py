@@ -36,6 +36,7 @@ from distributed.protocol.pickle import dumps
 
 from dgmm.cache import Cache, cache_for, forget
 from dgmm.dataset import DaskSource, Dataset, Source
+from dgmm.direct import memory
 from dgmm.errors import BlockError, LostError, elsewhere
 from dgmm.statistics import Mergeable
 from dgmm.sweep import Block, tree_sum
@@ -400,6 +401,7 @@ def _run(job: tuple[Dataset, Callable[[Block, G], T], G, str, int], first: int, 
             return tree_sum(results(reader))
         finally:
             leaving.set()
+            memory.clear()
 
 
 def _parts(dataset: Dataset, source: Source) -> list[Any]:

@@ -28,6 +28,7 @@ from dask.optimization import cull
 from numpy.typing import NDArray
 
 from dgmm.amounts import Amount
+from dgmm.direct import Direct
 from dgmm.errors import DataError, DgmmError, UsageError, passing
 from dgmm.forms import REAL, check_loadable, declared, unwrapped
 from dgmm.lazy import lazy
@@ -164,7 +165,7 @@ class ZarrSource(Source):
         self.name, self._array = name, array
         self.shape, self.dtype = array.shape, np.dtype(array.dtype)
         self._strict = missing == "error"
-        self._chunks = Chunks(array, name)
+        self._chunks, self._direct = Chunks(array, name), Direct.of(array)
         store = array.store
         self.here = isinstance(store, zarr.storage.MemoryStore) or (
             isinstance(store, zarr.storage.FsspecStore) and "memory" in protocols(store.fs)
@@ -181,7 +182,9 @@ class ZarrSource(Source):
         array = of_this_process(self._array)
         if array is not self._array:
             self._array, self._chunks = array, Chunks(array, self.name)
-        rows = np.asarray(array[start:stop])
+        rows = None if self._direct is None else self._direct.read(start, stop)
+        if rows is None:
+            rows = np.asarray(array[start:stop])
         if self._strict:
             self._chunks.check_read(rows, start)
         return rows

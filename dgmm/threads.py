@@ -7,9 +7,7 @@ Threads don't survive a fork, nor does whatever they would have let go of; so a 
 forked begins with no pools, ours or Dask's, and with locks of its own.
 """
 
-import ctypes
 import os
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -17,13 +15,14 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import dask.threaded
 from threadpoolctl import ThreadpoolController
 
 from dgmm.cache import Cache
 from dgmm.dataset import Dataset
+from dgmm.direct import memory
 from dgmm.errors import BlockError, DgmmError, passing
 from dgmm.lazy import lazy
 from dgmm.statistics import Mergeable
@@ -32,9 +31,6 @@ from dgmm.sweep import Block, Tree
 G = TypeVar("G")
 S = TypeVar("S")
 T = TypeVar("T", bound=Mergeable)
-
-M_MMAP_THRESHOLD: Final = -3
-"""As in malloc.h."""
 
 
 class Meter:
@@ -153,17 +149,6 @@ def each_on_one_blas_thread(steps: Iterator[S]) -> Iterator[S]:
         yield item
 
 
-def _return_memory() -> None:
-    """Have blocks go back to the system when they are freed.
-
-    By itself, the C library keeps freed blocks for each thread that ever held one, so memory would
-    creep up over the first hundreds of blocks.  Dask's workers do the same.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, 1 << 20)
-
-
 def apply(fn: Callable[[Block, G], T], given: G, read: Callable[[], Block], place: str) -> T:
     """One block's result; what goes wrong names the block, and says whether it may pass."""
     try:
@@ -212,7 +197,6 @@ class Threads:
                 result = apply(fn, given, lambda: block, block_name(self.dataset, 0))
             self.meter.add(self.dataset.rows)
             return result
-        _return_memory()
         leaving = threading.Event()  # whoever waits for a store, or is to read, need not any more
         tree: Tree[T] = Tree()
         pending: deque[Future[T]] = deque()
@@ -235,3 +219,4 @@ class Threads:
 
     def close(self) -> None:
         self.cache.clear()
+        memory.clear()
