@@ -1,18 +1,26 @@
 """Memory: planned, kept, and not growing with the number of rows.  Whole processes, measured."""
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import numpy as np
+import psutil
 import pytest
 import zarr
+from distributed import Client
 from sklearn.mixture import GaussianMixture as Reference
 from sklearn.utils import gen_batches
 
 import dgmm
+from dgmm import engine, native
+from dgmm.dataset import open_dataset
+from dgmm.survey import Question, survey
 
 GIB = 1 << 30
 SIZES = (1_000_000, 10_000_000, 50_000_000)
@@ -75,6 +83,54 @@ def test_fit_is_flat_in_the_number_of_rows_and_keeps_the_plan(
         assert peak < GIB
         peaks.append(peak)
     assert max(peaks) < 1.1 * min(peaks), peaks
+
+
+def growth(process: int, sweep: engine.Engine, meter: engine.Meter, rows: int) -> int:
+    """How much more memory a process has at most in all of a first pass than in its first sixth."""
+    early, late, done = 0, 0, Event()
+
+    def watch() -> None:
+        nonlocal early, late
+        while not done.wait(0.01):
+            taken = psutil.Process(process).memory_info().rss
+            early = max(early, taken) if 6 * meter.rows < rows else early
+            late = max(late, taken)
+
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(watch)
+        try:
+            found = sweep(survey, Question(1000, 0, largest=1e-4, kernel=native.chosen()))
+        finally:
+            done.set()
+        watching.result()
+    assert found.rows == rows
+    assert early > 0
+    return late - early
+
+
+@pytest.mark.parametrize("compressors", [None, "auto"])
+@pytest.mark.parametrize("threads", [2, None])
+def test_memory_does_not_creep(
+    threads: int | None, compressors: str | None, clusters: Mapping[int, Client], tmp_path: Path
+) -> None:
+    """In 400 blocks of 8 MiB, by threads and by a worker of Dask.  All are links to one file."""
+    each, blocks = 1 << 18, 400
+    array = zarr.create_array(
+        tmp_path / "rows.zarr",
+        shape=(each * blocks, 8),
+        chunks=(each, 8),
+        dtype="f4",
+        compressors=compressors,
+    )
+    array[:each] = np.random.default_rng(0).integers(9, size=(each, 8))
+    for number in range(1, blocks):
+        (tmp_path / f"rows.zarr/c/{number}").mkdir()
+        os.link(tmp_path / "rows.zarr/c/0/0", tmp_path / f"rows.zarr/c/{number}/0")
+    dataset, meter = open_dataset(tmp_path / "rows.zarr"), engine.Meter()
+    client = None if threads else clusters[1]
+    (process,) = client.run(os.getpid).values() if client else [os.getpid()]
+    sweep = engine.over(dataset, client, threads, meter)
+    assert growth(process, sweep, meter, dataset.rows) < 6 << 20  # less than a block
 
 
 def test_narrow_integers_are_not_widened_at_once(tmp_path: Path) -> None:
