@@ -13,7 +13,9 @@ from benchmarks.patches import patches
 from benchmarks.published import table as published
 from benchmarks.scale import scale
 from benchmarks.sizes import sizes
+from benchmarks.strain import strain
 from benchmarks.stream import stream
+from benchmarks.thousand import thousand
 from benchmarks.torture import torture
 from benchmarks.whole import whole
 
@@ -40,7 +42,7 @@ def main() -> None:
 
 for command in (
     *(kernel, first, stream, memory, scale, passes, clock, whole, peers),
-    *(billion, patches, sizes, torture, published),
+    *(billion, strain, thousand, patches, sizes, torture, published),
 ):
     main.add_command(command)
 

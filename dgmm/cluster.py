@@ -1,9 +1,9 @@
 """Sweeps with the workers of a Dask cluster.
 
-A task takes a run of 2^j consecutive blocks, one at a time; what it is given (the mixture, and
-where the data lie) is the result of one small task that the workers fetch from each other, not
-scattered data: a result can be computed again when its worker dies, scattered data are lost with
-it.  Only the final sum comes back.  The rows of a Dask array come through its own graph.
+A task takes a run of 2^j consecutive blocks, one at a time (runs.py); what it is given (the
+mixture, and where the data lie) is the result of one small task that the workers fetch from each
+other, not scattered data: a result can be computed again when its worker dies, scattered data are
+lost with it.  Only the final sum comes back.  The rows of a Dask array come through its own graph.
 
 Where processes keep blocks between sweeps, each run of blocks has a worker that is asked first, but
 any may take it: a block that is not there is read again.
@@ -21,16 +21,18 @@ are left out, and the sweep is begun again without them.  If none can, the first
 import logging
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from functools import partial
 from threading import Event
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 from uuid import uuid4
 
+import dask
 import numpy as np
 from dask.delayed import delayed
+from dask.sizeof import sizeof
 from distributed import Client, KilledWorker, get_worker, wait
 from distributed.protocol.pickle import dumps
 
@@ -38,6 +40,7 @@ from dgmm.cache import Cache, cache_for, forget
 from dgmm.dataset import DaskSource, Dataset, Source
 from dgmm.direct import memory
 from dgmm.errors import BlockError, LostError, elsewhere
+from dgmm.runs import FAN_IN, RETRIES, Cut, Node, Part, Runs, part_of, size_of
 from dgmm.statistics import Mergeable
 from dgmm.sweep import Block, tree_sum
 from dgmm.threads import Meter, apply, block_name, one_blas_thread, rows_between
@@ -45,6 +48,7 @@ from dgmm.workers import (
     ANSWER_SECONDS,
     LOST,
     UNANSWERED,
+    Watch,
     ask_workers,
     check_alike,
     check_open,
@@ -53,7 +57,6 @@ from dgmm.workers import (
     lost,
     standing_aside,
     wait_for_threads,
-    watched,
     worker_threads,
 )
 
@@ -62,14 +65,32 @@ log = logging.getLogger("dgmm")
 G = TypeVar("G")
 T = TypeVar("T", bound=Mergeable)
 
-FAN_IN: Final = 16
-"""How many results one task adds up: a power of two, so that it adds whole nodes of the tree."""
-
 TASK_BYTES: Final = 256 << 20
-"""The most one task reads, so that a lost one costs seconds."""
+"""The most one task reads, so that a lost one costs seconds; more, if there were too many tasks."""
 
-RETRIES: Final = 2
-"""How often Dask runs a failed task again, but for those that read stored rows (``_unable``)."""
+MOST_TASKS: Final = 8
+"""How many tasks a thread has, or half as many, where they are smaller than ``TASK_BYTES``..."""
+
+SHORT_TASKS: Final = 3
+"""...and so many more as the last one is cut in four."""
+
+SCHEDULER_SECONDS: Final = 0.0005
+"""What a task costs the scheduler (measured: benchmarks, thousand)."""
+
+SCHEDULER_SHARE: Final = 0.05
+"""How much of a sweep's time may be spent so..."""
+
+BYTES_PER_SECOND: Final = 250e6
+"""...if each thread sweeps so many: as fast as any does, so that there are rather too few tasks."""
+
+FEW_TASKS: Final = 256
+"""So many tasks are no burden."""
+
+CELL_BITS: Final = 5
+"""A cell is less than 2^5 blocks, and at least half as many where runs are longer than that."""
+
+LARGE: Final = "distributed.admin.large-graph-warning-threshold"
+"""From which size on Dask warns of a graph: ours has the mixture in it, once."""
 
 ATTEMPTS: Final = 5
 """How often a sweep is begun before the cluster is given up."""
@@ -149,7 +170,10 @@ class Cluster:
         dataset = replace(self.dataset, patience=hasty)
         token = uuid4().hex
         job = self.client.submit(
-            _same, (dataset, fn, given, self.token, 0), key=(f"dgmm-given-{token}", 0), priority=20
+            _same,
+            Job(dataset, fn, given, self.token, 0),
+            key=(f"dgmm-given-{token}", 0),
+            priority=20,
         )
         asked = {
             worker: self.client.submit(
@@ -216,93 +240,53 @@ class Cluster:
             if isinstance(found, LostError):
                 raise found
             return found
-        threads = sum(workers.values())
-        step = run_length(self.dataset, threads)
-        runs = [
-            (first, min(first + step, self.dataset.blocks))
-            for first in range(0, self.dataset.blocks, step)
-        ]
-        job: Any = (self.dataset, fn, given, self.token, self.cache_bytes)
-        futures: list[Any] = []
+        cut = cut_for(self.dataset, sum(workers.values()))
+        homes = self._homes(workers)
+        given_out = cut.runs([threads for threads, _ in homes])
+        count = sum(map(len, given_out))
+        job: Any = Job(self.dataset, fn, given, self.token, self.cache_bytes)
+        name = uuid4().hex
+        # Few tasks would all be sent where the job's result is.
+        if count > 2 * sum(workers.values()) or not _is_small(job, count):
+            with dask.config.set({LARGE: "1TiB"}):
+                job = self.client.submit(_same, job, key=(f"dgmm-given-{name}", 0), priority=10)
+        start = partial(_start, self.client, job, cut)
+        runs = Runs(self.client, name, cut, start, self._count, workers)
+        watch = Watch(self.client, workers if self.left_out else ())
         try:
-            few = len(runs) <= 2 * threads
-            futures += self._submit(job, runs, workers, few and _is_small(job, len(runs)))
-            return watched(self.client, futures, workers if self.left_out else ())
+            for nodes, (_, home) in zip(given_out, homes, strict=True):
+                runs.give_out(nodes, home)
+            ((_, _, result),) = watch.result(runs.whole(watch)).nodes
+            return cast(T, result)
         except LOST as error:
             raise lost(error) from error
         except KilledWorker as error:
-            raise self._named(error, futures, runs) from error
-        finally:
-            for future in futures:  # a traceback would keep them, and they their results
-                future.release()
+            raise self._named(error, runs) from error
+        finally:  # a traceback would keep futures, and they their results
+            runs.release()
+            if not isinstance(job, Job):
+                job.release()
 
-    def _submit(
-        self, job: Any, runs: list[tuple[int, int]], workers: dict[str, int], inline: bool
-    ) -> Iterator[Any]:
-        """The futures of a sweep: first one for each run of blocks, last the sum's."""
-        token = uuid4().hex  # keys are never used again: an old result can't be taken for a new
-        if not inline:  # few tasks would all be sent where the job's result is
-            job = self.client.submit(_same, job, key=(f"dgmm-given-{token}", 0), priority=10)
-        level = []
-        for chosen, home in self._homes(len(runs), workers):
-            level += self.client.map(
-                _run,
-                [job] * len(chosen),
-                *zip(*(runs[i] for i in chosen), strict=True),
-                key=[(f"dgmm-sweep-{token}", i) for i in chosen],
-                pure=False,
-                **home,
-            )
-        for future, run in zip(level, runs, strict=True):
-            rows = rows_between(self.dataset, *run)
-            future.add_done_callback(partial(self._count, rows))
-        yield from level
-        height = 0
-        while len(level) > 1:
-            height += 1
-            groups = [level[i : i + FAN_IN] for i in range(0, len(level), FAN_IN)]
-            level = self.client.map(
-                tree_sum,
-                groups,
-                key=[(f"dgmm-add{height}-{token}", i) for i in range(len(groups))],
-                retries=RETRIES,
-                priority=5,
-                pure=False,
-            )
-            yield from level
+    def _count(self, first: int, last: int) -> None:
+        self.meter.add(rows_between(self.dataset, first, last))
 
-    def _count(self, rows: int, future: Any) -> None:
-        """Count ``rows`` if they were swept: a future that is given up is done, too."""
-        if future.status == "finished":
-            self.meter.add(rows)
-
-    def _homes(self, runs: int, workers: dict[str, int]) -> Iterator[tuple[range, dict[str, Any]]]:
-        """Which of the ``runs`` go together, and where they would best be computed."""
+    def _homes(self, workers: dict[str, int]) -> list[tuple[int, dict[str, Any]]]:
+        """Where runs would best be computed: numbers of threads, and options for their tasks."""
         if not self.cache_bytes or self.left_out:  # or else those would be asked, too
-            yield range(runs), self._only(workers)
-            return
+            return [(sum(workers.values()), self._only(workers))]
         # In the order of their names, so that a worker finds what it kept in the last sweep.
-        threads = sorted(workers.items())
-        ends = np.cumsum([count for _, count in threads])
-        ends = runs * ends // ends[-1]
-        for start, stop, (worker, _) in zip([0, *ends], ends, threads, strict=False):
-            if start < stop:
-                home = {"workers": [worker], "allow_other_workers": True}
-                yield range(int(start), int(stop)), home
+        return [
+            (threads, {"workers": [worker], "allow_other_workers": True})
+            for worker, threads in sorted(workers.items())
+        ]
 
-    def _named(
-        self, error: KilledWorker, futures: list[Any], runs: list[tuple[int, int]]
-    ) -> BlockError:
+    def _named(self, error: KilledWorker, runs: Runs) -> BlockError:
         """An error that names the rows whose workers died.
 
         Dask blames each task that a dying worker held, so there may be several, one the culprit.
         """
         cuts = self.dataset.cuts
-        blamed = [
-            f"rows {cuts[first]} to {cuts[last]}"
-            for future, (first, last) in zip(futures, runs, strict=False)
-            if future.status == "error"
-        ]
+        blamed = [f"rows {cuts[first]} to {cuts[last]}" for first, last in runs.failed()]
         return BlockError(
             f"{' or '.join(blamed) or 'some rows'} of {self.dataset.source.name}: "
             f"each worker that took them died: {error}"
@@ -329,12 +313,12 @@ class Cluster:
             )
             for index in range(self.dataset.blocks)
         ]
-        add = delayed(tree_sum, pure=False)
+        add = delayed(_add, pure=False)
         while len(level) > 1:
             level = [add(level[i : i + FAN_IN]) for i in range(0, len(level), FAN_IN)]
         future = self.client.compute(level[0], retries=RETRIES, **self._only(workers))
         try:
-            result = watched(self.client, [future], workers if self.left_out else ())
+            result = Watch(self.client, workers if self.left_out else ()).result(future)
         except BlockError:
             raise
         except LostError as error:
@@ -363,45 +347,113 @@ def _is_small(job: Any, copies: int) -> bool:
     return copies * len(dumps(job)) < 10 << 20
 
 
-def run_length(dataset: Dataset, threads: int) -> int:
-    """How many blocks a task takes: a power of two that leaves several tasks a thread."""
-    block_bytes = dataset.block_rows * dataset.row_bytes
-    most = min(dataset.blocks // (4 * threads), TASK_BYTES // max(1, block_bytes))
-    return 1 << max(0, int(most).bit_length() - 1)
+def tasks(dataset: Dataset, threads: int) -> int:
+    """How many tasks a sweep takes, without those that add up."""
+    (runs,) = cut_for(dataset, threads).runs([threads])
+    return len(runs)
 
 
-def _same(job: Any) -> Any:
+def cut_for(dataset: Dataset, threads: int) -> Cut:
+    """How to cut blocks into runs: several for each thread, if that is worth the scheduler's time.
+
+    The last one of each thread is cut in four, if there are so many blocks.
+    """
+    blocks, block_bytes = dataset.blocks, max(1, dataset.block_rows * dataset.row_bytes)
+    seconds = blocks * block_bytes / (BYTES_PER_SECOND * threads)
+    worth = max(FEW_TASKS, int(SCHEDULER_SHARE * seconds / SCHEDULER_SECONDS)) // threads
+    if worth >= MOST_TASKS + SHORT_TASKS:
+        # Lengths are powers of two, by which there may be twice as many tasks.
+        most = max(TASK_BYTES // block_bytes, 2 * blocks // (threads * (worth - SHORT_TASKS)))
+        most = min(blocks // (MOST_TASKS // 2 * threads), most)
+        long = max(0, most.bit_length() - 1)
+        return Cut(blocks, 1, long, max(0, long - 2))
+    length = -(-blocks // (threads * max(1, worth)))
+    height = max(0, length.bit_length() - CELL_BITS)
+    return Cut(blocks, -(-length >> height), height, height)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the tasks of a sweep are given.
+
+    ``room`` is what a worker may keep of blocks, under the name ``token``.
+    """
+
+    dataset: Dataset
+    fn: Callable[[Block, Any], Any]
+    given: Any
+    token: str
+    room: int
+
+
+sizeof.register(Job, size_of)
+
+
+def _same(job: Job) -> Job:
     return job
 
 
-def _run(job: tuple[Dataset, Callable[[Block, G], T], G, str, int], first: int, last: int) -> T:
-    """A worker's task: the sum over blocks ``first`` to ``last``, each read one block ahead."""
-    dataset, fn, given, token, room = job
-    cache = cache_for(token, room) if room else Cache(0)
-    leaving = Event()  # whoever waits for a store waits no longer
+def _start(
+    client: Client, job: Any, cut: Cut, name: str, nodes: list[Node], home: dict[str, Any]
+) -> list[Any]:
+    """Tasks for the runs ``nodes``, with options that say where; their futures."""
+    spans = [cut.span(node) for node in nodes]
+    return (
+        client.map(
+            _run,
+            [job] * len(nodes),
+            *zip(*spans, strict=True),
+            key=[(name, *each) for each in spans],
+            pure=False,
+            **home,
+        )
+        if nodes
+        else []
+    )
 
-    def result(index: int, reading: Future[Block]) -> T:
+
+def _run(job: Job, first: int, last: int) -> Part[Any]:
+    """A worker's task: the sums over blocks ``first`` to ``last``, each read one block ahead."""
+    cache = cache_for(job.token, job.room) if job.room else Cache(0)
+    leaving = Event()  # whoever waits for a store waits no longer
+    wanted = _wanted()
+
+    def result(index: int, reading: Future[Block]) -> Any:
         try:
-            return apply(fn, given, reading.result, block_name(dataset, index))
+            return apply(job.fn, job.given, reading.result, block_name(job.dataset, index))
         except BlockError as error:
             if reading.exception() is not None or elsewhere(error):
                 error.block, error.worker = index, get_worker().address
             raise
 
-    def results(reader: ThreadPoolExecutor) -> Iterator[T]:
-        reading = reader.submit(cache.block, dataset, first, leaving.wait)
+    def results(reader: ThreadPoolExecutor) -> Iterator[Any]:
+        reading = reader.submit(cache.block, job.dataset, first, leaving.wait)
         for index in range(first, last):
             current = reading
+            if not wanted():
+                raise CancelledError
             if index + 1 < last:
-                reading = reader.submit(cache.block, dataset, index + 1, leaving.wait)
+                reading = reader.submit(cache.block, job.dataset, index + 1, leaving.wait)
             yield result(index, current)
 
     with one_blas_thread(), ThreadPoolExecutor(1, "dgmm-read") as reader:
         try:
-            return tree_sum(results(reader))
+            return part_of(results(reader), first, job.dataset.blocks)
         finally:
             leaving.set()
             memory.clear()
+
+
+def _wanted() -> Callable[[], bool]:
+    """Whether anyone still waits for the task that asks: a thread can't be told to stop."""
+    worker = get_worker()
+    key = worker.get_current_task()
+
+    def wanted() -> bool:
+        task = worker.state.tasks.get(key)
+        return task is not None and task.state != "cancelled"
+
+    return wanted
 
 
 def _parts(dataset: Dataset, source: Source) -> list[Any]:
@@ -420,4 +472,16 @@ def _run_graph(
 ) -> T:
     fn, given = job
     with one_blas_thread():
-        return apply(fn, given, lambda: Block(start, _array(rows), _array(weights)), place)
+        found = apply(fn, given, lambda: Block(start, _array(rows), _array(weights)), place)
+    return _measured(found)
+
+
+def _add(values: list[T]) -> T:
+    return _measured(tree_sum(values))
+
+
+def _measured(value: T) -> T:
+    """``value``, after Dask was told how to measure such ones."""
+    if is_dataclass(value):
+        sizeof.register(type(value), size_of)
+    return value

@@ -79,8 +79,7 @@ class Source(ABC):
 
     def _even_cuts(self, unit: int, block_bytes: int) -> NDArray[np.int64]:
         """Cuts at multiples of ``unit`` rows, into blocks of about ``block_bytes``."""
-        step = unit * max(1, block_bytes // max(1, unit * self.row_bytes))
-        return np.append(np.arange(0, self.shape[0], step), self.shape[0])
+        return _even(self.shape[0], unit * max(1, block_bytes // max(1, unit * self.row_bytes)))
 
 
 class ArraySource(Source):
@@ -164,7 +163,7 @@ class ZarrSource(Source):
             check_decoded(array, name)
         self.name, self._array = name, array
         self.shape, self.dtype = array.shape, np.dtype(array.dtype)
-        self._strict = missing == "error"
+        self._strict, self._listed = missing != "fill", missing == "error"
         self._chunks, self._direct = Chunks(array, name), Direct.of(array)
         store = array.store
         self.here = isinstance(store, zarr.storage.MemoryStore) or (
@@ -172,7 +171,7 @@ class ZarrSource(Source):
         )
 
     def check_whole(self) -> None:
-        if self._strict:
+        if self._listed:
             self._chunks.check_all()
 
     def cuts(self, block_bytes: int) -> NDArray[np.int64]:
@@ -295,6 +294,11 @@ def _name_an_array(group: "zarr.Group", path: str) -> str:
     return f"{path} is a Zarr group; name one of its {len(arrays)} arrays: {listed}"
 
 
+def _even(rows: int, step: int) -> NDArray[np.int64]:
+    """Cuts at multiples of ``step``."""
+    return np.append(np.arange(0, rows, step), rows)
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Rows (N, D) and perhaps weights (N,), cut into blocks.
@@ -352,6 +356,16 @@ class Dataset:
         """Whether blocks are computed through a Dask graph."""
         return any(isinstance(source, DaskSource) for source in self._sources)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Even cuts travel as a rule: there may be a million, and each sweep sends them."""
+        rows, step = self.cuts[-1], self.cuts[1] - self.cuts[0]
+        even = np.array_equal(self.cuts, _even(rows, step)) if step else False
+        return {**vars(self), "cuts": (int(rows), int(step)) if even else self.cuts}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        cuts = state["cuts"]
+        vars(self).update(state | {"cuts": _even(*cuts) if isinstance(cuts, tuple) else cuts})
+
     def span(self, index: int) -> tuple[int, int]:
         """The rows of block ``index``: the first one's number, and one past the last one's."""
         return int(self.cuts[index]), int(self.cuts[index + 1])
@@ -393,8 +407,10 @@ def open_dataset(
         Of a DataArray of xarray, and of a DataFrame of Dask, the Dask array inside.
     sample_weight : the same, of shape (N,)
         Weights of the rows, not negative.
-    missing : {"error", "fill"}
-        What a Zarr chunk that isn't stored means: an accident, or the fill value.
+    missing : {"error", "late", "fill"}
+        What a Zarr chunk that isn't stored means: an accident, told at once by listing the chunks;
+        one that is told when it is read, which spares the list of a store of millions; or the fill
+        value.
     raw : bool
         Whether to take a Zarr array's numbers as they are where its attributes (``scale_factor``,
         ``_FillValue`` and the like) say that they stand for other values; else that is refused.

@@ -175,10 +175,11 @@ reading_options = _as_one(
     ["missing", "raw"],
     click.option(
         "--missing",
-        type=click.Choice(["error", "fill"]),
+        type=click.Choice(["error", "late", "fill"]),
         default="error",
         show_default=True,
-        help="What a Zarr chunk that isn't stored means: an accident, or the fill value.",
+        help="What a Zarr chunk that isn't stored means: an accident (late: told when it is read, "
+        "which spares a list of all), or the fill value.",
     ),
     click.option(
         "--raw",

@@ -16,7 +16,7 @@ from distributed import Client
 from distributed.system import MEMORY_LIMIT
 
 from dgmm.amounts import USABLE, memory_bytes
-from dgmm.cluster import run_length
+from dgmm.cluster import tasks
 from dgmm.dataset import Dataset
 from dgmm.errors import PlanError
 from dgmm.fit import Request
@@ -205,9 +205,7 @@ def plan_on(
     question = request.question(dataset.rows, dataset.dims, dataset.weights is not None)
     writes = checkpoint and on.engine == "threads"  # on a cluster, the driver does
     budget = request.budget(dataset.rows, dataset.dims, min(question.sample, dataset.rows))
-    tasks = dataset.blocks
-    if on.engine == "distributed" and not dataset.lazy:
-        tasks = -(-dataset.blocks // run_length(dataset, threads * workers))
+    fat = on.engine == "distributed" and not dataset.lazy
     planned = Plan(
         source=dataset.source.name,
         rows=dataset.rows,
@@ -220,7 +218,7 @@ def plan_on(
         blocks=dataset.blocks,
         block_rows=dataset.block_rows,
         block_bytes=dataset.block_rows * dataset.row_bytes,
-        tasks=tasks,
+        tasks=tasks(dataset, threads * workers) if fat else dataset.blocks,
         pass_bytes=dataset.rows * dataset.row_bytes,
         base_bytes=on.base + SLACK,
         thread_bytes=_thread_bytes(dataset, request),

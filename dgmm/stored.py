@@ -5,10 +5,11 @@ import base64
 import math
 import os
 import pickle
+import re
 import struct
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from itertools import product
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice, product
 from typing import Any, Final
 
 import numpy as np
@@ -30,6 +31,13 @@ GONE: Final = (404, 410)
 """What a server answers if there is nothing."""
 
 SHARDING: Final = "sharding_indexed"
+
+FEW_SHARDS: Final = 1000
+"""How many shards are asked which chunks they have when an array is opened: as many as one request
+lists in an object store."""
+
+TOGETHER: Final = 1000
+"""How many questions are asked at once."""
 
 EMPTY: Final = 2**64 - 1
 """The offset and length, in a shard's index, of a chunk that isn't stored."""
@@ -136,16 +144,19 @@ class Chunks:
         return self._node + self._array.metadata.encode_chunk_key(unit)
 
     def check_all(self) -> None:
-        """Raise ``DataError`` unless all chunks are stored."""
-        units = list(product(*self._grid))
+        """Raise ``DataError`` unless all chunks are stored, as far as one listing tells.
+
+        What is in shards is not listed.  Where they are few, each is asked; where they are many, a
+        chunk that one lacks is found when it is read.
+        """
         try:
-            there = sync(self._there(units))
+            gone, within = sync(self._missing())
         except DgmmError:
             raise
         except Exception as error:  # each store has errors of its own
             raise DataError(f"{self._name} can't be reached: {error}") from error
-        lost = self._lost(units, there)
-        if lost is None:
+        lost = gone if gone.count else within
+        if not lost.count:
             return
         raise DataError(
             f"{self._name} lacks {lost.first} ({lost.expected - lost.count} of {lost.expected} are "
@@ -171,44 +182,44 @@ class Chunks:
             return
         if isinstance(self._array.store, zarr.storage.FsspecStore):
             self._array.store.fs.invalidate_cache()  # it would tell what was there at first
-        lost = self._lost(list(doubtful), sync(self._sought(list(doubtful))))
-        if lost is not None:
-            raise DataError(f"{self._name} has lost {lost.first} since it was opened")
+        gone, within = sync(self._sought(list(doubtful)))
+        if gone.count or within.count:
+            lost = gone.first or within.first
+            raise DataError(f"{self._name} has lost {lost} since it was opened, or never had it")
 
-    def _lost(self, units: list[Place], there: dict[Place, Stored]) -> "_Lost | None":
-        """What of ``units`` isn't stored: units, or else chunks within them."""
-        gone = [unit for unit in units if unit not in there]
-        if gone:
-            key = self._key(gone[0]).removeprefix(self._node)
-            return _Lost(f"chunk {key!r}", len(gone), len(units))
-        first, count, expected = "", 0, 0
-        for unit, stored in there.items():
-            if stored is None:
-                continue
-            # Those beyond the array's end are not stored.
-            edges = zip(self._array.shape, self.unit, self._array.chunks, unit, strict=True)
-            counts = (-(-min(step, n - at * step) // size) for n, step, size, at in edges)
-            within = stored[tuple(map(slice, counts))]
-            expected, count = expected + within.size, count + int(np.sum(~within))
-            if not first and not within.all():
-                place = tuple(map(int, np.argwhere(~within)[0]))
-                first = f"chunk {place} of shard {self._key(unit).removeprefix(self._node)!r}"
-        return _Lost(first, count, expected) if count else None
+    async def _missing(self) -> tuple["_Lost", "_Lost"]:
+        """What isn't stored: units, and chunks within them."""
+        grid = self._grid
+        there = np.zeros([len(axis) for axis in grid], dtype=np.bool_)  # and no list of all keys
+        if not await self._listed(there):
+            return await self._sought(product(*grid))
+        absent = np.flatnonzero(~there)
+        gone = _Lost("", len(absent), there.size)
+        if len(absent):
+            first = np.unravel_index(absent[0], there.shape)
+            gone = replace(gone, first=self._called(tuple(map(int, first))))
+        elif self._sharded and there.size <= FEW_SHARDS:
+            return await self._sought(product(*grid))
+        return gone, _Lost()
 
-    async def _there(self, units: list[Place]) -> dict[Place, Stored]:
-        """Which of ``units``, all that there should be, are stored, and what is in each."""
-        if self._sharded:
-            return await self._sought(units)
+    async def _listed(self, there: NDArray[np.bool_]) -> bool:
+        """Note which units are ``there``; gives whether the store says what is in it."""
+        known = False
         try:
-            keys = {key async for key in self._array.store.list_prefix(self._node)}
+            async for key in self._array.store.list_prefix(self._node):
+                name = key.removeprefix(self._node)
+                known = known or name in ("zarr.json", ".zarray")
+                place = tuple(map(int, re.findall(r"\d+", name)))
+                if len(place) != there.ndim or self._key(place) != key:
+                    continue
+                if all(at < size for at, size in zip(place, there.shape, strict=True)):
+                    there[place] = True
         except (FileNotFoundError, PermissionError, NotImplementedError):
-            keys = set()
-        if not keys.intersection(self._node + name for name in ("zarr.json", ".zarray")):
-            return await self._sought(units)  # the store does not say what is in it
-        return {unit: None for unit in units if self._key(unit) in keys}
+            return False
+        return known
 
-    async def _sought(self, units: list[Place]) -> dict[Place, Stored]:
-        """The same, by asking for each."""
+    async def _sought(self, units: Iterable[Place]) -> tuple["_Lost", "_Lost"]:
+        """What of ``units`` isn't stored, and chunks within them, by asking for each."""
         index = _ShardIndex.of(self._array, self._name) if self._sharded else None
 
         async def look(unit: Place) -> tuple[bool, Stored]:
@@ -223,8 +234,28 @@ class Chunks:
                     raise  # so fsspec tells whatever goes wrong over HTTP
                 return False, None
 
-        found = await asyncio.gather(*map(look, units))
-        return {unit: stored for unit, (there, stored) in zip(units, found, strict=True) if there}
+        gone, within, left = _Lost(), _Lost(), iter(units)
+        while some := list(islice(left, TOGETHER)):
+            found = await asyncio.gather(*map(look, some))
+            for unit, (there, stored) in zip(some, found, strict=True):
+                gone += _Lost("" if there else self._called(unit), not there, 1)
+                if stored is not None:
+                    within += self._within(unit, stored)
+        return gone, within
+
+    def _called(self, unit: Place) -> str:
+        return f"chunk {self._key(unit).removeprefix(self._node)!r}"
+
+    def _within(self, unit: Place, stored: NDArray[np.bool_]) -> "_Lost":
+        """What a shard lacks; chunks beyond the array's end are not stored."""
+        edges = zip(self._array.shape, self.unit, self._array.chunks, unit, strict=True)
+        counts = (-(-min(step, n - at * step) // size) for n, step, size, at in edges)
+        there = stored[tuple(map(slice, counts))]
+        if there.all():
+            return _Lost("", 0, there.size)
+        place = tuple(map(int, np.argwhere(~there)[0]))
+        shard = self._key(unit).removeprefix(self._node)
+        return _Lost(f"chunk {place} of shard {shard!r}", int(np.sum(~there)), there.size)
 
     @property
     def _sharded(self) -> bool:
@@ -237,9 +268,13 @@ class Chunks:
 class _Lost:
     """The first that isn't stored, how many aren't, and how many should be."""
 
-    first: str
-    count: int
-    expected: int
+    first: str = ""
+    count: int = 0
+    expected: int = 0
+
+    def __add__(self, other: "_Lost") -> "_Lost":
+        expected = self.expected + other.expected
+        return _Lost(self.first or other.first, self.count + other.count, expected)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ nothing of mixtures.
 **Same blocks, same bits.**  Floating-point addition is not associative, so the engines add in one
 order whatever the number of workers and the order of arrival: the balanced binary tree over the
 block numbers.  ``Tree`` is that order, as a counter does it: a new leaf is carried up like a 1
-added to a binary number.  Sums of aligned runs of 2^j blocks are nodes of the tree, so a task may
-take any such run, and the result is the same to the last bit.
+added to a binary number.  A task may take any run of blocks: it brings home the sums of the nodes
+that lie in it whole, one if the run is an aligned one of 2^j blocks, and few if not, and the result
+is the same to the last bit.
 """
 
 from collections.abc import Callable, Iterable
@@ -47,23 +48,31 @@ class Sweep(Protocol):
 
 
 class Tree(Generic[T]):
-    """Adds values in the order of a balanced binary tree, holding at most log2 of them."""
+    """Adds values in the order of a balanced binary tree, holding at most log2 of them.
 
-    def __init__(self) -> None:
-        self._nodes: list[tuple[int, T]] = []  # (height, sum), heights falling
+    They may begin at any leaf, number ``first``; then twice as many are held.
+    """
+
+    def __init__(self, first: int = 0) -> None:
+        self.nodes: list[tuple[int, int, T]] = []  # (height, number, sum), side by side
+        self._next = first
 
     def add(self, value: T) -> None:
         """Add the next leaf."""
-        height = 0
-        while self._nodes and self._nodes[-1][0] == height:
-            value = self._nodes.pop()[1] + value
-            height += 1
-        self._nodes.append((height, value))
+        self.append(0, self._next, value)
+        self._next += 1
+
+    def append(self, height: int, number: int, value: T) -> None:
+        """Add the next node: the sum of 2^height leaves, ``number`` among such."""
+        while self.nodes and number % 2 and self.nodes[-1][0] == height:
+            value = self.nodes.pop()[2] + value
+            height, number = height + 1, number // 2
+        self.nodes.append((height, number, value))
 
     def sum(self) -> T:
         """The sum of all leaves added; there must be one at least."""
-        *rest, (_, value) = self._nodes
-        for _, node in reversed(rest):
+        *rest, (_, _, value) = self.nodes
+        for _, _, node in reversed(rest):
             value = node + value
         return value
 

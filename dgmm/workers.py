@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import dask
@@ -195,25 +196,59 @@ def patience() -> float:
     return float(dask.config.get("dgmm.quiet-seconds", QUIET_SECONDS))
 
 
-def watched(client: Client, futures: list[Any], needed: Collection[str] = ()) -> Any:
-    """The last one's result.  Workers that hang while nothing gets done are dropped.
+@dataclass
+class Watch:
+    """Has an eye on a cluster: workers that hang while nothing gets done are dropped.
 
-    Raises ``LostError`` if of those ``needed`` none is left.
+    Of those ``needed`` one must be left.
     """
-    quiet, done, since = patience(), 0, time.monotonic()
-    while True:
-        try:
-            return futures[-1].result(timeout=min(quiet, 5))
-        except TimeoutError:
-            if futures[-1].status == "error":  # a task's own
-                raise
-        if (now_done := sum(future.done() for future in futures)) > done:
-            done, since = now_done, time.monotonic()
-        elif time.monotonic() - since > quiet:
-            _drop_hung(client)
-            if needed and not set(needed).intersection(worker_threads(client)):
-                raise LostError("the Dask cluster has lost all workers that can read the rows")
-            since = time.monotonic()
+
+    client: Client
+    needed: Collection[str] = ()
+    quiet: float = field(default_factory=patience)
+    _since: float = field(default_factory=time.monotonic)
+
+    @property
+    def pause(self) -> float:
+        """How long to wait until the next look."""
+        return min(self.quiet, 5)
+
+    def heard(self) -> None:
+        """Something got done."""
+        self._since = time.monotonic()
+
+    def look(self) -> None:
+        """Drop workers that hang; raises ``LostError`` if no others are left."""
+        if time.monotonic() - self._since <= self.quiet:
+            return
+        _drop_hung(self.client)
+        if self.needed and not set(self.needed).intersection(worker_threads(self.client)):
+            raise LostError("the Dask cluster has lost all workers that can read the rows")
+        self.heard()
+
+    def result(self, future: Any) -> Any:
+        """The result of ``future``."""
+        while True:
+            try:
+                return future.result(timeout=self.pause)
+            except TimeoutError:
+                if future.status == "error":  # a task's own
+                    raise
+            self.look()
+
+
+def result_bytes(client: Client, key: Any) -> int:
+    """The size of a task's result, as its worker measured it."""
+    try:
+        found = _ask_scheduler(client, client.scheduler.nbytes, keys=[key], summary=False)
+    except KeyError as error:  # it is another scheduler than was told of the task
+        raise lost(error) from error
+    return int(found[key])
+
+
+def tasks_under_way(client: Client) -> dict[str, list[Any]]:
+    """The keys of the tasks that each worker was given."""
+    return dict(_ask_scheduler(client, client.processing))
 
 
 def _drop_hung(client: Client) -> None:

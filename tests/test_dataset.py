@@ -340,6 +340,21 @@ def test_a_plain_array_is_cut_by_size(tmp_path: Path, form: str, block_bytes: in
     assert dataset.cuts.tolist() == [*range(0, len(ROWS), rows), len(ROWS)]
 
 
+def test_even_cuts_travel_as_a_rule(tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", np.zeros((99_999, 1), dtype="i1"))
+    dataset = open_dataset(tmp_path / "rows.npy", block_bytes=2)
+    assert dataset.blocks == 50_000
+    sent = pickle.dumps(dataset)
+    assert len(sent) < 2000
+    assert np.array_equal(pickle.loads(sent).cuts, dataset.cuts)
+
+
+@pytest.mark.parametrize("form", ["dask", "dask-uneven", "dask-empty-chunks"])
+def test_what_was_sent_has_the_same_cuts(tmp_path: Path, form: str) -> None:
+    dataset = open_dataset(FORMS[form](tmp_path, ROWS))
+    assert pickle.loads(pickle.dumps(dataset)).cuts.tolist() == dataset.cuts.tolist()
+
+
 @pytest.mark.parametrize("form", ["dask", "dask-uneven", "dask-empty-chunks"])
 def test_a_dask_array_is_cut_at_its_chunks(tmp_path: Path, form: str) -> None:
     given = FORMS[form](tmp_path, ROWS)

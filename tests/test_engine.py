@@ -25,7 +25,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import dgmm
 from dgmm import BlockError, ClusterError, Dataset, GaussianMixture, cache, engine, open_dataset
-from dgmm.cluster import run_length
+from dgmm.cluster import cut_for
 from dgmm.sweep import Block
 from dgmm.threads import Threads
 
@@ -259,10 +259,10 @@ def test_the_length_of_tasks_and_sums_changes_no_bit(
 ) -> None:
     dataset = stored(store)
     expected = bits(fitted(dataset, n_jobs=1, max_iter=3, tol=1.0))
-    monkeypatch.setattr("dgmm.cluster.FAN_IN", fan_in)
+    monkeypatch.setattr("dgmm.runs.FAN_IN", fan_in)
     monkeypatch.setattr("dgmm.cluster.TASK_BYTES", task_blocks * CHUNK * 24)
 
-    length = run_length(dataset, 1)
+    length = 1 << cut_for(dataset, 1).long
     found = bits(fitted(dataset, clusters[2], max_iter=3, tol=1.0))
 
     assert length == min(task_blocks, 4)  # four tasks a thread, where there are so many blocks
@@ -330,14 +330,15 @@ def test_many_small_blocks_are_swept_in_few_tasks(
 
     assert sorted(start for _, start in seen) == list(range(0, 6000, 2))
     tasks = {task for task, _ in seen}
-    assert len(tasks) == -(-3000 // run_length(dataset, 2)) == 12
+    assert cut_for(dataset, 2).long == 8
+    assert len(tasks) == 10 + 4 + 3  # the last one of each thread is cut in four
 
 
 def test_a_task_reads_no_more_than_it_should(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = stored(store)
     for blocks in (1, 2, 3, 4, 5, 7):
         monkeypatch.setattr("dgmm.cluster.TASK_BYTES", blocks * CHUNK * 24 + 5)
-        length = run_length(dataset, 1)
+        length = 1 << cut_for(dataset, 1).long
         assert length == 1 << (blocks.bit_length() - 1)
         assert length * CHUNK * 24 <= dgmm.cluster.TASK_BYTES
 

@@ -8,19 +8,23 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 import zarr
-from distributed import Client
+from conftest import QUIET
+from distributed import Client, LocalCluster
 from sklearn.mixture import GaussianMixture as Reference
 from sklearn.utils import gen_batches
 
 import dgmm
 from dgmm import engine, native
 from dgmm.dataset import open_dataset
+from dgmm.statistics import Statistics
 from dgmm.survey import Question, survey
+from dgmm.sweep import Block
 
 GIB = 1 << 30
 SIZES = (1_000_000, 10_000_000, 50_000_000)
@@ -189,3 +193,47 @@ def test_predict_on_more_than_the_memory_allowed(stores: dict[int, Path], tmp_pa
     for start in range(0, rows.shape[0], 5_000_000):
         chosen = slice(start, start + 500_000)
         np.testing.assert_array_equal(labels[chosen], reference.predict(rows[chosen]))
+
+
+def statistics(block: Block, shape: tuple[int, int, int]) -> Statistics:
+    """As many sums as a full mixture of so many components has, for each so many."""
+    components, columns, width = shape
+    sums = np.full((components, width), block.rows.sum())
+    return Statistics(sums, np.zeros((components, columns)), 0.0, 0.0, 1.0, len(block.rows))
+
+
+def test_statistics_of_many_tasks_keep_the_plan_of_a_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of 160 tasks are 660 MB, of which few are held at a time; and the bits are the same."""
+    monkeypatch.setattr("dgmm.cluster.TASK_BYTES", 1)
+    columns, components, tasks = 64, 240, 160
+    rows = np.random.default_rng(0).normal(size=(12 * tasks, columns))
+    np.save(tmp_path / "rows.npy", rows)
+    dataset = dgmm.open_dataset(tmp_path / "rows.npy", block_bytes=12 * 8 * columns)
+    given = (components, columns, 1 + columns + columns * (columns + 1) // 2)
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, memory_limit="700MiB", **QUIET) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        with client.as_current():
+            planned = dgmm.GaussianMixture(components, cache="none").plan(dataset)
+        found = engine.over(dataset, client)(statistics, given)
+        peaks, spilled = client.run(peak_bytes), client.run(spilled_bytes)
+    assert planned.tasks == tasks
+    assert max(peaks.values()) < planned.peak_bytes < planned.limit_bytes
+    assert set(spilled.values()) == {0}
+    expected = engine.over(dataset, threads=1)(statistics, given)
+    assert found.sums.tobytes() == expected.sums.tobytes()
+
+
+def peak_bytes() -> int:
+    """The most memory that this process had."""
+    told = Path("/proc/self/status").read_text()
+    return int(told.partition("VmHWM:")[2].split()[0]) << 10
+
+
+def spilled_bytes(dask_worker: Any) -> float:
+    """What a worker has written to its disk."""
+    metrics = dask_worker.data.cumulative_metrics
+    return float(metrics.get(("disk-write", "bytes"), 0))

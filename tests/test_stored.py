@@ -2,10 +2,11 @@
 
 import http.server
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import dask.array as da
 import numpy as np
@@ -92,6 +93,54 @@ def test_a_chunk_that_a_shard_loses_once_opened_is_named(tmp_path: Path, layout:
     with pytest.raises(DataError, match=r"has lost chunk .* of shard .* since it was open"):
         dataset.source.read(80, 103)
     np.testing.assert_array_equal(dataset.source.read(0, 40), ROWS[:40])
+
+
+class Counted(zarr.storage.WrapperStore[Any]):
+    """A store that counts what it is asked."""
+
+    asked: ClassVar[Counter[str]] = Counter()
+
+    async def get(self, key: str, *others: Any, **options: Any) -> Any:
+        if key.startswith("c/"):
+            self.asked["get"] += 1
+        return await self._store.get(key, *others, **options)
+
+    async def getsize(self, key: str) -> int:
+        self.asked["size"] += 1
+        return int(await self._store.getsize(key))
+
+    def list_prefix(self, prefix: str) -> Any:
+        self.asked["list"] += 1
+        return self._store.list_prefix(prefix)
+
+
+@pytest.mark.parametrize("shards", [None, (2, 3)])
+@pytest.mark.parametrize("missing", ["error", "late", "fill"])
+def test_no_more_is_asked_than_one_list(
+    tmp_path: Path, shards: Any, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shards aren't asked, if there are many; what they lack is found when it is read."""
+    monkeypatch.setattr("dgmm.stored.FEW_SHARDS", 51)
+    holed = ROWS.copy()
+    holed[[50, 88]] = 0.0
+    inner = zarr.storage.LocalStore(tmp_path / "rows.zarr")
+    zarr.create_array(inner, data=holed, chunks=(1, 3), shards=shards)
+    monkeypatch.setattr(Counted, "asked", Counter())
+    given = zarr.open_array(Counted(inner), mode="r")
+    if missing == "error" and shards is None:
+        with pytest.raises(DataError, match=r"lacks chunk 'c/50/0' \(101 of 103 are stored"):
+            open_dataset(given)
+    else:
+        dataset = open_dataset(given, missing=missing)
+        assert Counted.asked == ({"list": 1} if missing == "error" else {})
+        np.testing.assert_array_equal(dataset.source.read(0, 50), ROWS[:50])
+        if missing == "fill":
+            np.testing.assert_array_equal(dataset.source.read(0, 103), holed)
+        else:
+            named = "'c/88/0'" if shards is None else r"\(0, 0\) of shard 'c/44/0'"
+            with pytest.raises(DataError, match=rf"has lost chunk {named} .* or never had it"):
+                dataset.source.read(60, 103)
+    assert Counted.asked["list"] == (missing == "error")
 
 
 @pytest.mark.parametrize("layout", SHARDS)
