@@ -28,7 +28,7 @@ from dgmm.statistics import Statistics
 TRIALS: Final = 6
 """How many ways to take a mixture apart are tried in a round."""
 
-MANY: Final = 64
+MANY: Final = 128
 """Of so many components and more, there is one round of ``FEW_TRIALS``: work grows with K."""
 
 FEW_TRIALS: Final = 4
