@@ -1,0 +1,213 @@
+"""Finding a start on a sample: clusters, split and merge, the budget; and the steps that follow."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.cluster import KMeans
+
+from dgmm import GaussianMixture, engine
+from dgmm.clustering import METHODS, clusters
+from dgmm.covariance import STRUCTURES
+from dgmm.em import Setting, Stop, Textbook, run
+from dgmm.exchanges import Exchange, Halves, exchanged, taken_apart
+from dgmm.information import Information
+from dgmm.ladder import Cost, Rung
+from dgmm.mixture import Mixture
+from dgmm.quasi import Quasi
+from dgmm.seeding import representative
+from dgmm.squarem import Squarem, coordinates, mixture_at
+from dgmm.survey import Question, survey
+from dgmm.sweep import Block
+
+every_structure = pytest.mark.parametrize("kind", STRUCTURES)
+
+
+def rung(rows: np.ndarray, kind: str = "full", reg: float = 0.0) -> Rung:
+    """All ``rows``, to be fitted to."""
+    question = Question(len(rows), 0, pairs=STRUCTURES[kind].shared)
+    found = survey(Block(0, rows), question)
+    setting = Setting.of(found, STRUCTURES[kind], reg)
+    return Rung.of(representative(found), setting, engine.nearby, Cost())
+
+
+def grid(side: int, each: int, seed: int) -> np.ndarray:
+    """Rows of ``side`` squared clusters on a grid, so many of each."""
+    rng = np.random.default_rng(seed)
+    centres = 10.0 * np.array(list(itertools.product(range(side), repeat=2)))
+    return np.repeat(centres, each, axis=0) + rng.normal(size=(len(centres) * each, 2))
+
+
+def error(rows: np.ndarray, labels: np.ndarray) -> float:
+    """The sum of squared distances from the clusters' means."""
+    parts = [rows[labels == k] for k in np.unique(labels)]
+    return float(sum(((part - part.mean(axis=0)) ** 2).sum() for part in parts))
+
+
+def test_breathing_finds_clusters_that_kmeans_misses() -> None:
+    """All of 100; k-means from one start leaves some in pairs, and breathing is never worse."""
+    rows = grid(10, 30, 0)
+    truth = error(rows, np.repeat(np.arange(100), 30))
+    found: dict[str, list[float]] = {method: [] for method in METHODS}
+    for seed, method in itertools.product(range(5), METHODS):
+        labels = clusters(rows, np.ones(len(rows)), 100, method, np.random.RandomState(seed))
+        found[method].append(error(rows, labels))
+    assert max(found["breathing"]) == pytest.approx(truth, rel=1e-5)
+    assert max(found["kmeans"]) > 1.2 * truth
+    assert all(a <= b for a, b in zip(found["kmeans"], found["k-means++"], strict=True))
+
+
+def test_kmeans_ends_where_scikit_learns_can_go_no_further() -> None:
+    rows = np.random.default_rng(0).normal(size=(3000, 3))
+    labels = clusters(rows, np.ones(3000), 5, "kmeans", np.random.RandomState(0))
+    centres = np.stack([rows[labels == k].mean(axis=0) for k in range(5)])
+    onward = KMeans(5, init=centres, n_init=1).fit(rows)
+    assert error(rows, labels) < 1.02 * onward.inertia_
+
+
+def test_a_weight_of_two_is_a_row_twice() -> None:
+    rows = grid(2, 50, 1)
+    weights = np.random.default_rng(0).integers(1, 4, len(rows))
+    labels = clusters(rows, weights.astype(float), 4, "breathing", np.random.RandomState(0))
+    repeated = clusters(
+        np.repeat(rows, weights, axis=0),
+        np.ones(weights.sum()),
+        4,
+        "breathing",
+        np.random.RandomState(0),
+    )
+    pairs = set(zip(np.repeat(labels, weights).tolist(), repeated.tolist(), strict=True))
+    assert len(pairs) == 4  # the same clusters, by other names
+
+
+@every_structure
+def test_an_exchange_keeps_the_moments(kind: str) -> None:
+    """What is merged has the moments of both, what is split becomes its halves, exactly."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(500, 3))
+    field = rung(rows, kind)
+    structure = STRUCTURES[kind]
+    unit = structure.add_to_diagonal(np.zeros(structure.shape(4, 3)), np.full(3, 2.0))
+    weights, means = np.array([0.1, 0.2, 0.3, 0.4]), rng.normal(size=(4, 3))
+    mixture = Mixture.of_covariances(structure, weights, means, unit)
+    halves = Halves(np.array([0.25, 0.75]), rng.normal(size=(2, 3)), np.stack([np.eye(3)] * 2))
+    after = exchanged(field, mixture, [Exchange(1.0, 0, 2, 3, halves)])
+    assert after.weights == pytest.approx([0.4, 0.2, 0.1, 0.3])
+    merged = (0.1 * means[0] + 0.3 * means[2]) / 0.4
+    np.testing.assert_allclose(after.means, [merged, means[1], *halves.means], rtol=1e-9)
+    if not structure.shared:  # a shared one is made from the rows' own scatter
+        away = means[[0, 2]] - merged
+        spread = 0.25 * np.outer(away[0], away[0]) + 0.75 * np.outer(away[1], away[1])
+        dense = structure.dense(after.covariances, 4, 3)
+        expected = [structure.kept(2 * np.eye(3) + spread), 2 * np.eye(3), np.eye(3), np.eye(3)]
+        np.testing.assert_allclose(dense, expected, atol=1e-9)
+
+
+@every_structure
+def test_a_mixture_that_is_badly_placed_is_taken_apart(kind: str) -> None:
+    """Two components share a cluster, and one has two: EM alone would stay there."""
+    rng = np.random.default_rng(0)
+    centres = np.array([[0.0, 0.0], [12.0, 0.0], [0.0, 12.0], [12.0, 12.0], [24.0, 0.0]])
+    rows = np.repeat(centres, 400, axis=0) + rng.normal(size=(2000, 2))
+    bad = centres.copy()
+    bad[[0, 1]] = [[-0.5, 0.0], [0.5, 0.0]]
+    bad[4] = [18.0, 0.0]
+    structure, field = STRUCTURES[kind], rung(rows, kind)
+    covariances = structure.add_to_diagonal(np.zeros(structure.shape(5, 2)), np.full(2, 4.0))
+    start = field.setting.frame.enter(
+        Mixture.of_covariances(structure, np.full(5, 0.2), bad, covariances)
+    )
+    (walk,) = field.climb([Squarem.of(field.setting, start, Stop(1000))], 60)
+    before = walk.best.objective
+    walk, rounds = taken_apart(field, walk)
+    (walk,) = field.climb([walk], 40)
+    assert rounds >= 1
+    assert walk.best.objective > before + 0.1
+    found = field.setting.frame.leave(walk.best.mixture).means
+    nearest = np.linalg.norm(found[:, None] - centres, axis=2).min(axis=0)
+    assert nearest.max() < 0.3
+
+
+def overlapping(kind: str, count: int = 4000) -> tuple[Rung, Mixture]:
+    """Rows of three components that overlap, and where EM ends on them."""
+    rng = np.random.default_rng(1)
+    rows = rng.normal(size=(count, 2)) * [1.0, 1.5] + 2.0 * rng.integers(0, 3, (count, 1))
+    field = rung(rows, kind)
+    structure = STRUCTURES[kind]
+    means = np.array([[0.0, 0.0], [2.0, 2.0], [4.0, 4.0]])
+    unit = structure.add_to_diagonal(np.zeros(structure.shape(3, 2)), np.ones(2))
+    start = Mixture.of_covariances(structure, np.full(3, 1 / 3), means, unit)
+    return field, field.setting.frame.enter(start)
+
+
+@pytest.mark.parametrize("kind", [each for each in STRUCTURES if STRUCTURES[each].informed])
+def test_the_information_is_how_the_gradient_falls(kind: str) -> None:
+    """At the optimum: EM's step, taken for the gradient, has its derivative for a Jacobian."""
+    field, start = overlapping(kind)
+    (walk,) = field.climb([Quasi.of(field.setting, start, Stop(2000, target=1e-13))], 2000)
+    optimum = walk.best.mixture
+    known = Information.of(field.sample, field.setting.frame, optimum)
+    matrix = (known.vectors * known.values) @ known.vectors.T
+    live = np.ones(3, bool)
+    here = coordinates(optimum, optimum, live)
+
+    def gradient(place: np.ndarray) -> np.ndarray:
+        mixture = mixture_at(place, optimum, optimum, live, field.setting.reg).mixture
+        (walk,) = run_for(field, Textbook.of(field.setting, mixture, Stop(5)), 2)
+        image = walk.best.mixture
+        return coordinates(image, optimum, live) - coordinates(mixture, optimum, live)
+
+    step = 1e-4
+    # Along weights only differences count: what adds to all of them changes nothing.
+    columns = []
+    for j in range(len(here)):
+        away = np.zeros_like(here)
+        away[j] = step
+        columns.append((gradient(here + away) - gradient(here - away)) / (2 * step))
+    jacobian = -np.stack(columns, axis=1)
+    root = np.sqrt(optimum.weights)
+    jacobian[:3, :3] += np.outer(root, root) - np.outer(root, root) @ jacobian[:3, :3]
+    np.testing.assert_allclose(jacobian[3:, 3:], matrix[3:, 3:], atol=0.03)
+
+
+def run_for(field: Rung, walk: Any, sweeps: int) -> tuple[Any, ...]:
+    """The walk after so many sweeps."""
+    return list(itertools.islice(run(field.sweep, [walk]), sweeps))[-1]
+
+
+@every_structure
+@pytest.mark.parametrize("informed", [False, True])
+def test_quasi_newton_ends_where_em_does_and_never_falls(kind: str, informed: bool) -> None:
+    """In a fraction of the sweeps, on a slope so flat that EM takes hundreds."""
+    field, start = overlapping(kind)
+    information = None
+    if informed and STRUCTURES[kind].informed:
+        information = Information.of(field.sample, field.setting.frame, start)
+    stop = Stop(500, target=1e-10)
+    (walk,) = field.climb([Quasi.of(field.setting, start, stop, information)])
+    (plain,) = field.climb([Textbook.of(field.setting, start, Stop(5000, tol=1e-12))], 5001)
+    assert walk.converged
+    assert walk.reason == "gap"
+    assert list(walk.trace) == sorted(walk.trace)
+    assert walk.best.objective > plain.best.objective - 1e-8
+    assert len(walk.trace) < len(plain.trace) / 3
+
+
+def test_effort_says_how_many_starts_there_may_be() -> None:
+    """The plan tells, the fit keeps to it; where the first start can't be bettered, it is one."""
+    cube = np.random.default_rng(0).uniform(size=(1_000_000, 3))
+    starts = {}
+    for effort in ("low", "auto", "high"):
+        model = GaussianMixture(12, effort=effort, random_state=0, resolution=10)
+        planned = model.plan(cube)
+        info = model.fit(cube).fit_info_
+        assert 1 <= info["starts"] <= planned.starts
+        assert info["sample_passes"] < 2 * planned.starts_passes
+        starts[effort] = planned.starts
+    assert starts["low"] == 1 < starts["auto"] < starts["high"]
+    apart = cube + 10 * np.random.default_rng(1).integers(0, 2, size=cube.shape)
+    model = GaussianMixture(8, effort="high", random_state=0).fit(apart)
+    assert model.fit_info_["starts"] == 1
+    with pytest.raises(ValueError, match="effort must be one of 'low', 'auto', 'high'"):
+        GaussianMixture(2, effort="most").fit(cube)
