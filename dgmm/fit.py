@@ -57,7 +57,7 @@ FAR_BELOW: Final = 16
 AMPLE: Final = 200
 """How many rows for each free parameter are as many as a sample needs."""
 
-ROOM: Final = 1 << 22
+ROOM: Final = 1 << 21
 """Numbers in a sample that is to be ``TOP`` of all rows."""
 
 GUIDED: Final = 50
@@ -296,15 +296,16 @@ def _auto(found: Survey, setting: Setting, request: Request, samples: Samples | 
         starts = [_start(found, setting, request, ours=True) for _ in range(request.n_init)]
         return [Squarem.of(setting, start, stop) for start in starts]
     budget = request.budget(*shape, sampled)
-    raced = Rung.of(samples.sample.first(budget.rows), setting, samples.nearby, samples.cost)
+    raced = samples.part(budget.rows, setting)
     wanted, random = request.n_init, request.random
     if request.init_params == "auto":
         starts = several(raced, budget, request.components, parameters, wanted, random)
     else:
         starts = named(raced, request.components, request.init_params, wanted, random)
-    ends, optima = climb([samples.rung(size, setting) for size in budget.rungs], starts)
     top = max(budget.rungs, default=budget.rows)
     rung = samples.rung(top, setting)
+    lower = [samples.part(size, setting) for size in budget.rungs if size < top]
+    ends, optima = climb([*lower, rung] if budget.rungs else [], starts)
     if top * FAR_BELOW < found.weighted and top > GUIDED * parameters:
         walks = [Anchored.of(setting, end, stop, rung, found.weighted) for end in ends]
     elif setting.structure.informed and (told := rows_told(shape, parameters, top)):

@@ -167,6 +167,10 @@ class Samples:
     cost: Cost = field(default_factory=Cost)
     _parts: dict[int, tuple[Sample, Sweep]] = field(default_factory=dict)
 
+    def part(self, size: int, setting: Setting) -> Rung:
+        """So many rows, to be used once: to fit to under ``setting``."""
+        return Rung.of(self.sample.first(size), setting, self.nearby, self.cost)
+
     def rung(self, size: int, setting: Setting) -> Rung:
         """So many rows, to be kept: to fit to under ``setting``."""
         if size not in self._parts:

@@ -115,9 +115,11 @@ class Sample:
         out, and then stands for w over that (Horvitz and Thompson, A generalization of sampling
         without replacement from a finite universe, 1952).
         """
+        if size >= len(self.keys):
+            return replace(self, size=size)
         sample = replace(self, size=size).smallest()
         weights = sample.weights
-        if len(sample.keys) == len(self.keys) or (weights == weights[0]).all():
+        if (weights == weights[0]).all():
             return sample
         out = np.partition(self.keys, size)[size]
         return replace(sample, weights=weights / -np.expm1(-weights * out))

@@ -27,7 +27,7 @@ from dgmm.survey import Question, survey
 from dgmm.sweep import Block
 
 GIB = 1 << 30
-SIZES = (1_000_000, 10_000_000, 50_000_000)
+SIZES = (2_000_000, 10_000_000, 50_000_000)
 
 pytestmark = [pytest.mark.memory, pytest.mark.timeout(1200)]
 
