@@ -29,7 +29,7 @@ from dgmm.covariance import Array, Structure
 from dgmm.deadline import NEVER, Deadline
 from dgmm.em import Setting, Stop, Textbook, Trial, Walk
 from dgmm.errors import DataError, UsageError
-from dgmm.ladder import Cost, Nearby, Rung, Samples, climb, informed
+from dgmm.ladder import Cost, Nearby, Samples, climb, informed
 from dgmm.mixture import Mixture
 from dgmm.quasi import Quasi
 from dgmm.scouts import WORK, affordable, scouted
