@@ -44,7 +44,8 @@ class Cause:
     Attributes
     ----------
     because : str
-        With {columns}, {have} and {are} for the features, {their} for the components, and {number}.
+        With {columns}, {have} for the features, {their}, {each} and {distinct} for the components and
+        their rows, and {number}.
     advice : str
     """
 
@@ -62,12 +63,12 @@ CAUSES: Final = {
         "Leave {number} of them out",
     ),
     "few values": Cause(
-        "each has rows of one of the {number} values of {columns} alone",
+        "{each} has rows of one of the {number} values of {columns} alone",
         "A column of few values (0 and 1, codes, rounded numbers) is not normally distributed: "
         "leave it out, or raise reg_covar to about the square of its steps",
     ),
     "equal rows": Cause(
-        "{their} rows are {number} distinct ones, many times over, with no spread in {columns}",
+        "{their} rows are {distinct}, with no spread in {columns}",
         "Fit fewer components, or raise reg_covar to about the square of what rows are rounded to",
     ),
     "few rows": Cause(
@@ -135,7 +136,11 @@ class Collapse:
             "have": "have" if many else "has",
             "it": "them" if many else "it",
             "their": "their" if several else "its",
+            "each": "each" if several else "it",
             "number": self.number or "few",
+            "distinct": "all equal"
+            if self.number == 1 and not several
+            else f"{self.number or 'few'} distinct ones{' at most' * several}, many times over",
         }
         return (
             f"{component_names(self.components)} {'have' if several else 'has'} lost rank: "
