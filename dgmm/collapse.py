@@ -44,8 +44,8 @@ class Cause:
     Attributes
     ----------
     because : str
-        With {columns}, {have} for the features, {their}, {each} and {distinct} for the components and
-        their rows, and {number}.
+        With {columns} and {have} for the features, {their}, {each} and {distinct} for the
+        components and their rows, and {number}.
     advice : str
     """
 
