@@ -39,6 +39,10 @@ from dgmm.sweep import Block
 
 BLOCK_BYTES: Final = 8 << 20
 
+SHARED: Final = 64
+LEAST_BYTES: Final = 1 << 20
+"""An array in memory is so many blocks, where they are no smaller than that, or more."""
+
 
 class Source(ABC):
     """An array and where it lies.
@@ -108,7 +112,9 @@ class ArraySource(Source):
         return cls(array)
 
     def cuts(self, block_bytes: int) -> NDArray[np.int64]:
-        return self._even_cuts(1, block_bytes)
+        # Cutting costs nothing here: so there is work for many threads, whatever their number.
+        share = self.shape[0] * self.row_bytes // SHARED
+        return self._even_cuts(1, min(block_bytes, max(share, LEAST_BYTES)))
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         return self._array[start:stop]
