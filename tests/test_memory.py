@@ -134,7 +134,8 @@ def test_memory_does_not_creep(
     client = None if threads else clusters[1]
     (process,) = client.run(os.getpid).values() if client else [os.getpid()]
     sweep = engine.over(dataset, client, threads, meter)
-    assert growth(process, sweep, meter, dataset.rows) < 6 << 20  # less than a block
+    most = 17 << 20  # two blocks more may happen to be in use at once
+    assert growth(process, sweep, meter, dataset.rows) < most
 
 
 def test_narrow_integers_are_not_widened_at_once(tmp_path: Path) -> None:
