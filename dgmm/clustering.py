@@ -124,7 +124,7 @@ def _useless(found: Clusters, weights: Single, depth: int) -> list[int]:
     """So many centres without which the error would grow least, and no two that are neighbours."""
     centres = found.centres
     use = np.bincount(found.labels, (found.away[1] - found.away[0]) * weights, len(centres))
-    apart = ((centres[:, None] - centres) ** 2).sum(axis=2)
+    apart = np.stack([((centres - each) ** 2).sum(axis=1) for each in centres])
     np.fill_diagonal(apart, np.inf)
     order = np.argsort(use, kind="stable").tolist()
     removed: list[int] = []
@@ -139,7 +139,8 @@ def _useless(found: Clusters, weights: Single, depth: int) -> list[int]:
 
 def clusters(rows: Any, weights: Any, count: int, method: str, random: Random) -> NDArray[np.int64]:
     """The labels (n,) of so many clusters of ``rows`` (n, D), by a ``method`` of ``METHODS``."""
-    rows, weights = np.ascontiguousarray(rows, np.float32), weights.astype(np.float32)
+    rows = np.ascontiguousarray(rows, np.float32)
+    weights = (weights / weights.max()).astype(np.float32)  # of any size in double precision
     centres, _ = kmeans_plusplus(rows, count, sample_weight=weights, random_state=random)
     sizes = (rows * rows).sum(axis=1)
     return METHODS[method](rows, weights, sizes, centres, random).labels

@@ -294,7 +294,7 @@ def _unpack(second: Array, dims: int) -> Array:
 def _factor_matrices(covariances: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
     """Covariances (K, D, D) at or above their floors, precision factors, which were raised (K,)."""
     dims = covariances.shape[1]
-    factors = np.ascontiguousarray(_inverses(_choleskys(covariances)).swapaxes(1, 2))
+    factors = np.ascontiguousarray(_inverses(choleskys(covariances)).swapaxes(1, 2))
     floors = np.maximum(FLOOR, dims * ROUNDING * np.trace(covariances, axis1=1, axis2=2))
     # tr(P) bounds the largest eigenvalue of P
     thin = ~(np.sum(factors * factors, axis=(1, 2)) * floors < 1.0)
@@ -306,7 +306,7 @@ def _factor_matrices(covariances: Array) -> tuple[Array, Array, NDArray[np.bool_
     return raised, factors, lost
 
 
-def _choleskys(covariances: Array) -> Array:
+def choleskys(covariances: Array) -> Array:
     """The Cholesky factors of (K, D, D); NaN for those that have none."""
     lower: Array
     try:

@@ -14,8 +14,9 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils import gen_batches
 
-from dgmm.covariance import Array, Structure
+from dgmm.covariance import Array, Structure, choleskys
 from dgmm.em import Stop, Walk, m_step
 from dgmm.kernel import log_sum_exp
 from dgmm.ladder import Rung
@@ -24,6 +25,7 @@ from dgmm.race import objective
 from dgmm.seeding import pieces
 from dgmm.squarem import Squarem
 from dgmm.statistics import Statistics
+from dgmm.survey import Sample
 
 TRIALS: Final = 6
 """How many ways to take a mixture apart are tried in a round."""
@@ -55,6 +57,9 @@ SOME: Final = 0.02
 
 EACH: Final = 400
 """Rows of each component that show how it splits: so many, or 16 (D + 1) if that is more."""
+
+TOGETHER: Final = 1 << 20
+"""Numbers in the rows of components that are split at a time."""
 
 STEPS: Final = 8
 """EM steps with two components."""
@@ -165,17 +170,49 @@ def _merges(mixture: Mixture, live: NDArray[np.intp]) -> list[Merge]:
 
 def _splits(rung: Rung, mixture: Mixture, live: NDArray[np.intp]) -> list[Split]:
     """What splitting each of the ``live`` components brings, and into what."""
-    dims, structure = mixture.dims, mixture.structure
-    dense = structure.dense(mixture.covariances, mixture.components, dims)
-    values, axes = np.linalg.eigh(dense)
+    dims = mixture.dims
+    dense = mixture.structure.dense(mixture.covariances, mixture.components, dims)
+    scale = _spread(mixture, dense)
+    values, axes = np.linalg.eigh(dense / scale[:, None] / scale)
     size = np.sqrt(np.maximum(values, 1e-300))[:, None, :]
-    roots = axes * size
-    rows, shares = _members(rung, mixture, axes / size, max(EACH, 16 * (dims + 1)))
-    heavy = shares.sum(axis=1)
-    chosen = live[heavy[live] > 2 * dims + 8]
+    roots, whiten = scale[:, None] * axes * size, axes / size / scale[:, None]
+    most = max(EACH, 16 * (dims + 1))
+    sample = rung.sample.first(min(len(rung.sample.keys), 3 * most * mixture.components))
+    places, shares = _members(rung, sample, mixture, most)
+    splits, chosen = list[Split](), live[shares.sum(axis=1)[live] > 2 * dims + 8]
     if not len(chosen):
-        return []
-    rows, shares, heavy = rows[chosen], shares[chosen], heavy[chosen]
+        return splits
+    for part in gen_batches(len(chosen), max(1, TOGETHER // (most * dims))):
+        some = chosen[part]
+        rows = sample.rows[places[some].ravel()]
+        x = rung.setting.frame.rows(rows, np.empty(rows.shape[::-1])).T
+        seen = (x.reshape(len(some), most, dims) - mixture.means[some, None]) @ whiten[some]
+        seen[shares[some] == 0] = 0.0
+        splits += _split(mixture, some, seen, shares[some], roots)
+    return splits
+
+
+def _spread(mixture: Mixture, dense: Array) -> Array:
+    """The features' standard deviations (D,): axes must not depend on units.
+
+    An isotropic structure has one unit.
+    """
+    if mixture.structure.isotropic:
+        return np.ones(mixture.dims)
+    away = mixture.means - mixture.weights @ mixture.means
+    spread: Array = np.sqrt(mixture.weights @ (np.diagonal(dense, 0, 1, 2) + away**2))
+    return spread
+
+
+def _split(
+    mixture: Mixture, chosen: NDArray[np.intp], rows: Array, shares: Array, roots: Array
+) -> list[Split]:
+    """The same for those ``chosen`` (B,), whose ``rows`` (B, m, D) have unit variances.
+
+    Times ``roots`` (K, D, D) they are differences from means.
+    """
+    dims, structure = mixture.dims, mixture.structure
+    heavy = shares.sum(axis=1)
     middle = (shares[:, None] @ rows)[:, 0] / heavy[:, None]
     rows = rows - middle[:, None]
     alone = structure.kept((rows * shares[:, :, None]).swapaxes(1, 2) @ rows / heavy[:, None, None])
@@ -195,27 +232,28 @@ def _splits(rung: Rung, mixture: Mixture, live: NDArray[np.intp]) -> list[Split]
     return splits
 
 
-def _members(rung: Rung, mixture: Mixture, whiten: Array, most: int) -> tuple[Array, Array]:
-    """Rows (K, m, D) of each component, seen from it, and its shares (K, m) in them; 0 for none.
+def _members(
+    rung: Rung, sample: Sample, mixture: Mixture, most: int
+) -> tuple[NDArray[np.intp], Array]:
+    """Places (K, m) of rows of each component, and its shares (K, m) in them; 0 for none.
 
-    Differences from means times ``whiten`` (K, D, D) have unit variances.
+    Weights are seen beside their mean, for rows are counted here.
     """
-    count, dims = mixture.means.shape
-    sample = rung.sample.first(min(len(rung.sample.keys), 3 * most * count))
-    rows, shares = np.zeros((count, most, dims)), np.zeros((count, most))
+    count, weights = mixture.components, sample.weights / sample.weights.mean()
+    places, shares = np.zeros((count, most), np.intp), np.zeros((count, most))
     filled = np.zeros(count, np.int64)
     for chosen in pieces(len(sample.rows), count):
         part = sample.rows[chosen]
         x = rung.setting.frame.rows(part, np.empty(part.shape[::-1]))
         joint = np.stack([mixture.log_joint(k, x) for k in range(count)])
-        own = log_sum_exp(joint)[1] * sample.weights[chosen]
+        own = log_sum_exp(joint)[1]
         for k in np.flatnonzero(filled < most).tolist():
             some = np.flatnonzero(own[k] > SOME)[: most - filled[k]]
-            places = slice(filled[k], filled[k] + len(some))
-            rows[k, places] = (x[:, some].T - mixture.means[k]) @ whiten[k]
-            shares[k, places] = own[k, some]
-            filled[k] = places.stop
-    return rows, shares
+            put = slice(filled[k], filled[k] + len(some))
+            places[k, put] = chosen.start + some
+            shares[k, put] = own[k, some] * weights[chosen][some]
+            filled[k] = put.stop
+    return places, shares
 
 
 def _cuts(rows: Array, shares: Array, heavy: Array) -> list[NDArray[np.bool_]]:
@@ -264,7 +302,7 @@ def _halved(structure: Structure, rows: Array, shares: Array, cut: NDArray[np.bo
         scatter = (away * own[..., None]).swapaxes(2, 3) @ away
         full = (scatter + more * np.eye(dims)) / (heavy + more)[..., None, None]
         covariances = np.broadcast_to(structure.pooled(heavy, full), full.shape)
-        lower = np.linalg.cholesky(covariances)
+        lower = choleskys(covariances)  # some may be singular but for rounding
         white = np.linalg.solve(lower, away.swapaxes(2, 3))
         volume = np.log(np.diagonal(lower, axis1=2, axis2=3)).sum(axis=2)
         joint = np.log(heavy / total[:, None]) - volume
@@ -275,7 +313,8 @@ def _halved(structure: Structure, rows: Array, shares: Array, cut: NDArray[np.bo
         level = ((top + np.log(norm)) * shares).sum(axis=1) / total
         own = joint * (shares / norm)[:, None]
     weights = heavy / heavy.sum(axis=1, keepdims=True)
-    return _Halved(np.where(enough, level, -np.inf), weights, means, covariances)
+    level = np.where(enough & np.isfinite(level), level, -np.inf)
+    return _Halved(level, weights, means, covariances)
 
 
 def exchanged(rung: Rung, mixture: Mixture, exchanges: list[Exchange]) -> Mixture:
@@ -299,7 +338,8 @@ def _expected(layout: Structure, weights: Array, dense: Array) -> Array:
     sums = np.zeros((count, layout.width(dims)))
     sums[:, 0] = weights
     square = np.empty((sums.shape[1] - 1 - dims, dims))
-    for k, root in enumerate(np.linalg.cholesky(dense)):
+    values, axes = np.linalg.eigh(dense)  # Cholesky's may fail where a component has collapsed
+    for k, root in enumerate(axes * np.sqrt(np.maximum(values, 0.0))[:, None, :]):
         layout.square(root, square)  # the roots' columns stand for rows
         sums[k, 1 + dims :] = weights[k] * square.sum(axis=1)
     return sums

@@ -81,6 +81,16 @@ def test_a_weight_of_two_is_a_row_twice() -> None:
     assert len(pairs) == 4  # the same clusters, by other names
 
 
+@pytest.mark.parametrize("size", [1e-150, 1e150])
+def test_weights_may_be_of_any_size(size: float) -> None:
+    rows = grid(2, 10_000, 1)
+    weights = np.random.default_rng(0).integers(1, 4, len(rows)).astype(float)
+    one = GaussianMixture(4, random_state=0).fit(rows, sample_weight=weights)
+    other = GaussianMixture(4, random_state=0).fit(rows, sample_weight=weights * size)
+    np.testing.assert_allclose(other.means_, one.means_, rtol=1e-4)
+    assert other.lower_bound_ == pytest.approx(one.lower_bound_, rel=1e-9)
+
+
 @every_structure
 def test_an_exchange_keeps_the_moments(kind: str) -> None:
     """What is merged has the moments of both, what is split becomes its halves, exactly."""
@@ -211,3 +221,18 @@ def test_effort_says_how_many_starts_there_may_be() -> None:
     assert model.fit_info_["starts"] == 1
     with pytest.raises(ValueError, match="effort must be one of 'low', 'auto', 'high'"):
         GaussianMixture(2, effort="most").fit(cube)
+
+
+@pytest.mark.parametrize("kind", ["full", "tied", "diag"])
+def test_what_is_split_does_not_depend_on_units(kind: str) -> None:
+    """Rows that no start fits well, in units that no power of two leads to."""
+    rng = np.random.default_rng(2)
+    centres, spread = 1.5 * rng.normal(size=(12, 4)), np.exp(0.5 * rng.normal(size=(12, 4)))
+    labels = rng.integers(0, 12, 80_000)
+    rows = centres[labels] + rng.normal(size=(80_000, 4)) * spread[labels]
+    scale, shift = np.array([3.0, 0.7, 11.0, 1.3]), np.array([5.0, -3.0, 100.0, 1.0])
+    one = GaussianMixture(10, covariance_type=kind, random_state=0).fit(rows)
+    other = GaussianMixture(10, covariance_type=kind, random_state=0).fit(rows * scale + shift)
+    np.testing.assert_allclose(other.means_, one.means_ * scale + shift, rtol=1e-3, atol=0.01)
+    volume = np.log(scale).sum()
+    assert other.lower_bound_ == pytest.approx(one.lower_bound_ - volume, abs=1e-6)
