@@ -81,7 +81,7 @@ SCHEDULER_SHARE: Final = 0.05
 """How much of a sweep's time may be spent so..."""
 
 BYTES_PER_SECOND: Final = 250e6
-"""...if each thread sweeps so many: as fast as any does, so that there are rather too few tasks."""
+"""...if each thread sweeps so many, where no more is known: as fast as any does."""
 
 FEW_TASKS: Final = 256
 """So many tasks are no burden."""
@@ -107,7 +107,8 @@ class Cluster:
     """Sweeps with the workers of a Dask cluster.
 
     ``client`` is replaced if it can't be saved; ``address`` is its scheduler's, once it was used;
-    ``alike`` are the workers found fit to serve; ``left_out`` those that can't do what others can.
+    ``alike`` are the workers found fit to serve; ``left_out`` those that can't do what others can;
+    ``pace`` is how many seconds a thread took for a block in the last sweep, if that is known.
     """
 
     dataset: Dataset
@@ -118,6 +119,7 @@ class Cluster:
     address: str = ""
     alike: frozenset[str] = frozenset()
     left_out: frozenset[str] = frozenset()
+    pace: float = 0.0
     own: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
@@ -233,21 +235,22 @@ class Cluster:
     def _sweep(self, fn: Callable[[Block, G], T], given: G) -> T:
         workers = self._able(wait_for_threads(self.client))
         if not self.alike.issuperset(workers):
-            check_alike(self.client)
+            check_alike(self.client, len(workers))
             self.alike = frozenset(workers)
         if self.dataset.lazy:
             found = self.dataset.patience(partial(self._through_graph, fn, given, workers))
             if isinstance(found, LostError):
                 raise found
             return found
-        cut = cut_for(self.dataset, sum(workers.values()))
+        threads = sum(workers.values())
+        cut = cut_for(self.dataset, threads, self.pace)
         homes = self._homes(workers)
         given_out = cut.runs([threads for threads, _ in homes])
         count = sum(map(len, given_out))
         job: Any = Job(self.dataset, fn, given, self.token, self.cache_bytes)
         name = uuid4().hex
         # Few tasks would all be sent where the job's result is.
-        if count > 2 * sum(workers.values()) or not _is_small(job, count):
+        if count > 2 * threads or not _is_small(job, count):
             with dask.config.set({LARGE: "1TiB"}):
                 job = self.client.submit(_same, job, key=(f"dgmm-given-{name}", 0), priority=10)
         start = partial(_start, self.client, job, cut)
@@ -257,6 +260,8 @@ class Cluster:
             for nodes, (_, home) in zip(given_out, homes, strict=True):
                 runs.give_out(nodes, home)
             ((_, _, result),) = watch.result(runs.whole(watch)).nodes
+            if not self.cache_bytes:  # or else other runs would look for blocks elsewhere
+                self.pace = runs.seconds * threads / cut.blocks
             return cast(T, result)
         except LOST as error:
             raise lost(error) from error
@@ -353,13 +358,14 @@ def tasks(dataset: Dataset, threads: int) -> int:
     return len(runs)
 
 
-def cut_for(dataset: Dataset, threads: int) -> Cut:
+def cut_for(dataset: Dataset, threads: int, pace: float = 0.0) -> Cut:
     """How to cut blocks into runs: several for each thread, if that is worth the scheduler's time.
 
-    The last one of each thread is cut in four, if there are so many blocks.
+    The last one of each thread is cut in four, if there are so many blocks.  ``pace`` is how many
+    seconds a thread takes for a block, if that is known.
     """
     blocks, block_bytes = dataset.blocks, max(1, dataset.block_rows * dataset.row_bytes)
-    seconds = blocks * block_bytes / (BYTES_PER_SECOND * threads)
+    seconds = blocks * max(pace, block_bytes / BYTES_PER_SECOND) / threads
     worth = max(FEW_TASKS, int(SCHEDULER_SHARE * seconds / SCHEDULER_SECONDS)) // threads
     if worth >= MOST_TASKS + SHORT_TASKS:
         # Lengths are powers of two, by which there may be twice as many tasks.

@@ -205,6 +205,11 @@ class Runs:
             watch.look()
             self._help()
 
+    @property
+    def seconds(self) -> float:
+        """For how long they are under way."""
+        return time.monotonic() - self._began
+
     def failed(self) -> Iterator[tuple[int, int]]:
         """The spans of runs that failed."""
         for node, futures in self._futures.items():
@@ -344,7 +349,7 @@ class Runs:
         }
         if not idle:
             return
-        home = {"workers": list(idle), "allow_other_workers": True}
+        home = {"workers": list(idle)}
         deeper = min(PIECES, (2 * sum(idle.values()) // len(late)).bit_length())
         runs = [node for node in late if node in self._left]
         pieces = [piece for node in runs for piece in self.cut.pieces(node, deeper)]

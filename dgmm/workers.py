@@ -39,6 +39,9 @@ ANSWER_SECONDS: Final = 10
 SCHEDULER_SECONDS: Final = 30
 """How long the scheduler may take to answer."""
 
+WORKER_ASKED_SECONDS: Final = 0.1
+"""How much longer it may take for each worker that it has to ask."""
+
 ALIKE: Final[tuple[str, ...]] = ("dgmm", "dask", "distributed", "numpy", "zarr", "numcodecs")
 ALIKE_THERE: Final[tuple[str, ...]] = ("dask", "distributed")
 """The packages whose versions must be the same on all workers, and on the scheduler, too."""
@@ -152,11 +155,16 @@ def worker_threads(client: Client) -> dict[str, int]:
     return dict(_ask_scheduler(client, client.nthreads))
 
 
-def _ask_scheduler(client: Client, question: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """What the scheduler answers to a question; raises ``LostError`` unless it does in time."""
+def _ask_scheduler(
+    client: Client, question: Callable[..., Any], *args: Any, more: float = 0.0, **options: Any
+) -> Any:
+    """What the scheduler answers to a question; raises ``LostError`` unless it does in time.
+
+    It has ``more`` seconds than usual.
+    """
 
     async def ask() -> Any:
-        return await asyncio.wait_for(question(*args, **options), SCHEDULER_SECONDS)
+        return await asyncio.wait_for(question(*args, **options), SCHEDULER_SECONDS + more)
 
     try:
         return client.sync(ask)
@@ -169,9 +177,13 @@ def lost(error: BaseException) -> LostError:
     return LostError(f"the Dask cluster was lost ({type(error).__name__})")
 
 
-def check_alike(client: Client) -> None:
-    """Raise ``ClusterError`` if versions of packages differ: results would, or pickles break."""
-    found = _ask_scheduler(client, client.get_versions, packages=list(ALIKE))
+def check_alike(client: Client, workers: int) -> None:
+    """Raise ``ClusterError`` if versions of packages differ: results would, or pickles break.
+
+    So many ``workers`` are asked, by the scheduler, each over a connection of its own.
+    """
+    more = workers * WORKER_ASKED_SECONDS
+    found = _ask_scheduler(client, client.get_versions, packages=list(ALIKE), more=more)
     own = found["client"]["packages"]
     others = {"the scheduler": (found["scheduler"], ALIKE_THERE)}
     others |= {f"worker {name}": (each, ALIKE) for name, each in found["workers"].items()}

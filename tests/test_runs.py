@@ -107,6 +107,13 @@ def test_there_are_as_many_tasks_as_are_worth_the_schedulers_time(
     assert longest * threads <= 1.1 * dataset.blocks  # all have something to do
 
 
+def test_slow_blocks_are_worth_more_tasks() -> None:
+    source = Rows(10_000_000_000)
+    dataset = Dataset(source, None, source.cuts(8 << 20))
+    (runs,) = cut_for(dataset, 1000, pace=2.0).runs([1000])
+    assert 4000 < len(runs) < 8000
+
+
 def test_dask_is_told_the_size_of_what_is_swept() -> None:
     statistics = Statistics(np.ones((50, 400)), np.ones((50, 30)), 0.0, 0.0, 1.0, 1)
     size = 8 * 50 * 430
