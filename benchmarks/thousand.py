@@ -77,7 +77,7 @@ def sleep(block: Block, seconds: float) -> np.float64:
     return np.float64(len(block.rows))
 
 
-def old_cut(dataset: Dataset, threads: int) -> Cut:
+def old_cut(dataset: Dataset, threads: int, pace: float = 0.0) -> Cut:
     """Runs of 256 MiB, or four a thread."""
     size = dataset.block_rows * dataset.row_bytes
     most = min(dataset.blocks // (4 * threads), cluster.TASK_BYTES // size)

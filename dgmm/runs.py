@@ -30,7 +30,7 @@ from distributed import Client
 
 from dgmm.statistics import Mergeable
 from dgmm.sweep import Tree
-from dgmm.workers import Watch, result_bytes, tasks_under_way
+from dgmm.workers import Watch, tasks_under_way
 
 T = TypeVar("T", bound=Mergeable)
 
@@ -40,8 +40,8 @@ Node = tuple[int, int]
 FAN_IN: Final = 16
 """How many results one task adds up at most: a power of two."""
 
-GATHERED_BYTES: Final = 8 << 20
-"""How large these may be together; but two at least are added up."""
+LARGE_BYTES: Final = 512 << 10
+"""From which size on only two are added up at a time."""
 
 RETRIES: Final = 2
 """How often Dask runs a failed sum again."""
@@ -107,6 +107,10 @@ class Part(Generic[T]):
     nodes: tuple[tuple[int, int, T], ...]
 
 
+class Large(Part[T]):
+    """One whose kind tells the driver that it is large."""
+
+
 def part_of(values: Iterable[T], first: int, blocks: int) -> Part[T]:
     """What was found in the run of blocks from ``first`` on, of so many in all."""
     tree: Tree[T] = Tree(first)
@@ -129,7 +133,8 @@ def _all_or_part(tree: Tree[T], blocks: int) -> Part[T]:
     (low, first, _), (high, last, _) = tree.nodes[0], tree.nodes[-1]
     if first << low == 0 and (last + 1) << high == blocks:
         return Part(((0, 0, tree.sum()),))
-    return Part(tuple(tree.nodes))
+    part = Part(tuple(tree.nodes))
+    return Large(part.nodes) if size_of(part) > LARGE_BYTES else part
 
 
 def size_of(value: Any) -> int:
@@ -180,10 +185,11 @@ class Runs:
     _done: set[Node] = field(default_factory=set)
     _left: set[Node] = field(default_factory=set)  # runs that are not done
     _count: int = 0
-    _fan_height: int = 0
+    _large: bool | None = None
     _idle_since: float = 0.0
     _next_look: float = 0.0
     _helped: set[Node] = field(default_factory=set)
+    _piece_of: dict[Node, Node] = field(default_factory=dict)
 
     def give_out(self, runs: list[Node], home: dict[str, Any]) -> None:
         """Have ``runs`` swept, with options that say where."""
@@ -294,14 +300,16 @@ class Runs:
                 self._done.add(below)
 
     def _above(self, node: Node, future: Any) -> Node:
-        """The node that a node is a part of, as large as may be added up at once."""
-        if not self._fan_height:
-            few = self._count <= 2  # it makes no difference then
-            size = 1 if few else max(1, result_bytes(self.client, future.key))
-            self._fan_height = max(1, min(FAN_IN, GATHERED_BYTES // size).bit_length() - 1)
+        """The run that a run is added up to, as large as may be at once."""
         height, number = node
-        levels = [level for level in (self.cut.short, self.cut.long) if level > height]
-        above = min([height + self._fan_height, *levels])
+        if self._large is None:  # as the first is, so are all, or they would not meet
+            self._large = future.type is not None and issubclass(future.type, Large)
+        if self._large:
+            return height + 1, number // 2
+        if node in self._piece_of:
+            return self._piece_of[node]
+        fan = FAN_IN.bit_length() - 1
+        above = self.cut.long + fan * (1 + max(0, height - self.cut.long) // fan)
         return above, number >> (above - height)
 
     def _add_up(self, nodes: list[Node], name: str, home: dict[str, Any]) -> None:
@@ -309,10 +317,13 @@ class Runs:
         nodes = [node for node in nodes if node not in self._done]
         if not nodes:
             return
-        parts = [sorted(self._parts[node].items()) for node in nodes]
+
+        def side_by_side(parts: dict[Node, Any]) -> list[Any]:
+            return [parts[part] for part in sorted(parts, key=self.cut.span)]
+
         futures = self.client.map(
             add,
-            [[future for _, future in each] for each in parts],
+            [side_by_side(self._parts[node]) for node in nodes],
             [self.cut.blocks] * len(nodes),
             key=[(f"{name}-{self.name}", *node) for node in nodes],
             retries=RETRIES,
@@ -352,7 +363,9 @@ class Runs:
         home = {"workers": list(idle)}
         deeper = min(PIECES, (2 * sum(idle.values()) // len(late)).bit_length())
         runs = [node for node in late if node in self._left]
-        pieces = [piece for node in runs for piece in self.cut.pieces(node, deeper)]
+        piece_of = {piece: node for node in runs for piece in self.cut.pieces(node, deeper)}
+        pieces = list(piece_of)
+        self._piece_of.update((piece, run) for piece, run in piece_of.items() if piece != run)
         self._helped.update(late, pieces)
         self._follow(pieces, self.start(f"dgmm-help-{self.name}", pieces, home))
         self._add_up([node for node in late if node not in self._left], "dgmm-add-again", home)

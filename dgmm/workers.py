@@ -249,15 +249,6 @@ class Watch:
             self.look()
 
 
-def result_bytes(client: Client, key: Any) -> int:
-    """The size of a task's result, as its worker measured it."""
-    try:
-        found = _ask_scheduler(client, client.scheduler.nbytes, keys=[key], summary=False)
-    except KeyError as error:  # it is another scheduler than was told of the task
-        raise lost(error) from error
-    return int(found[key])
-
-
 def tasks_under_way(client: Client) -> dict[str, list[Any]]:
     """The keys of the tasks that each worker was given."""
     return dict(_ask_scheduler(client, client.processing))

@@ -15,7 +15,7 @@ from distributed import Client, get_worker
 from dgmm import Dataset, engine, open_dataset
 from dgmm.cluster import cut_for, tasks
 from dgmm.dataset import Source
-from dgmm.runs import Cut, add, part_of
+from dgmm.runs import LARGE_BYTES, Cut, add, part_of
 from dgmm.statistics import Statistics, Together
 from dgmm.survey import Question, survey
 from dgmm.sweep import Block, tree_sum
@@ -124,23 +124,25 @@ def test_dask_is_told_the_size_of_what_is_swept() -> None:
 
 
 @dataclass(frozen=True)
-class Most:
-    """The larger of two numbers."""
+class Weighty:
+    """A number, and what makes it as large as statistics can be."""
 
-    value: int
+    value: Any
+    ballast: np.ndarray
 
-    def __add__(self, other: "Most") -> "Most":
-        return Most(max(self.value, other.value))
+    def __add__(self, other: "Weighty") -> "Weighty":
+        return Weighty(self.value + other.value, self.ballast)
 
 
-def count_at_the_end(block: Block, last: int) -> Most:
+def count_at_the_end(block: Block, last: int) -> Weighty:
     """How many results this worker holds, soon after all blocks but the last are done."""
+    ballast = np.ones(LARGE_BYTES // 4)
     if block.start < last:
-        return Most(0)
+        return Weighty(0, ballast)
     until = time.monotonic() + 20
     while (held := len(get_worker().data)) > 8 and time.monotonic() < until:
         time.sleep(0.02)
-    return Most(held)
+    return Weighty(held, ballast)
 
 
 def test_a_cluster_holds_few_results(
@@ -148,12 +150,11 @@ def test_a_cluster_holds_few_results(
 ) -> None:
     """With 61 tasks, the sums of the first 32, of the next 16, 8 and 4 are all that must be."""
     monkeypatch.setattr("dgmm.cluster.TASK_BYTES", 1)
-    monkeypatch.setattr("dgmm.runs.GATHERED_BYTES", 1)
     last = dataset.span(BLOCKS - 1)[0]
     assert engine.over(dataset, clusters[2])(count_at_the_end, last).value <= 8
 
 
-def sum_or_wait(block: Block, given: tuple[str, int]) -> np.float64:
+def sum_or_wait(block: Block, given: tuple[str, int, int]) -> Weighty:
     """The sum of a block's numbers; whoever comes to one block first gets no further for a while.
 
     It leaves its number, waits until it may go on, and notes what it does from then on.
@@ -168,22 +169,23 @@ def sum_or_wait(block: Block, given: tuple[str, int]) -> np.float64:
         until = time.monotonic() + 60
         while not (place / "go").exists() and time.monotonic() < until:
             time.sleep(0.02)
-    return np.float64(0.1 * block.rows.sum())
+    return Weighty(sum_rows(block, None), np.ones(given[2]))
 
 
+@pytest.mark.parametrize("size", [1, LARGE_BYTES // 4])
 @pytest.mark.parametrize("index", [0, 8, BLOCKS - 1])
 def test_a_run_that_is_late_is_swept_by_others(
-    tmp_path: Path, dataset: Dataset, clusters: Mapping[int, Client], index: int
+    tmp_path: Path, dataset: Dataset, clusters: Mapping[int, Client], index: int, size: int
 ) -> None:
     """The sweep ends while a worker is still at its first block, which then does no more."""
     start, _ = dataset.span(index)
 
-    found: Any = engine.over(dataset, clusters[3])(sum_or_wait, (str(tmp_path), start))
+    found = engine.over(dataset, clusters[3])(sum_or_wait, (str(tmp_path), start, size))
 
     assert not (tmp_path / "go").exists()
     (waiting,) = tmp_path.glob("[0-9]*")
     (tmp_path / "go").touch()
-    assert found.tobytes() == Threads(dataset, 1)(sum_rows, None).tobytes()
+    assert found.value.tobytes() == Threads(dataset, 1)(sum_rows, None).tobytes()
     until = time.monotonic() + 20
     while any(clusters[3].run(busy_threads).values()) and time.monotonic() < until:
         time.sleep(0.02)
