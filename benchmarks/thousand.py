@@ -27,7 +27,7 @@ from dgmm.dataset import Dataset, Source
 from dgmm.runs import Cut
 from dgmm.sweep import Block
 
-BLOCK_BYTES, LARGE_BLOCKS = 8 << 20, 50_000
+BLOCK_BYTES, MOST_BLOCKS = 8 << 20, 12_000
 TOGETHER = 50
 """How many workers start at a time."""
 
@@ -35,6 +35,7 @@ HEADER = ["rows", "tasks", "pass on paper, s", "scheduler, s", "ms a task", "sha
 HEADER += ["driver, s", "pass here, s"]
 
 QUIET = {
+    "dgmm.quiet-seconds": 10_000,
     "distributed.worker.profile.enabled": False,
     "distributed.admin.system-monitor.interval": "10s",
 }
@@ -179,7 +180,7 @@ def thousand(count: int, seconds: float, cases: tuple[str, ...], quick: bool) ->
             say(f"thousand: {name}")
             paper = rows * pace / count
             source = Nowhere(int(rows), columns)
-            size = max(BLOCK_BYTES, int(rows) * columns * 4 // LARGE_BLOCKS)
+            size = max(BLOCK_BYTES, int(rows) * columns * 4 // MOST_BLOCKS)
             dataset = Dataset(source, None, source.cuts(size))
             cut = old_cut if old else cluster.cut_for
             with patch("dgmm.cluster.cut_for", cut):

@@ -223,6 +223,7 @@ def plan_on(
         base_bytes=on.base + SLACK,
         thread_bytes=_thread_bytes(dataset, request),
         shared_bytes=_alive_bytes(dataset, request, threads)
+        + (on.engine == "distributed") * _given_bytes(dataset, request)
         + _sample_bytes(dataset, question, threads)
         + writes * _file_bytes(dataset, question),
         cache_bytes=0,
@@ -270,6 +271,12 @@ def _alive_bytes(dataset: Dataset, request: Request, threads: int) -> int:
     """Statistics alive at once: in the tree, waiting to be added, and in the making."""
     one = statistics_bytes(dataset, request)
     return one * (dataset.blocks.bit_length() + 5 * threads)
+
+
+def _given_bytes(dataset: Dataset, request: Request) -> int:
+    """What a worker is sent for a sweep: covariances, their factors, and the kernel's form."""
+    columns, width = _statistics_shape(dataset, request)
+    return 5 * 8 * columns * width
 
 
 def _sample_bytes(dataset: Dataset, question: Question, threads: int) -> int:
