@@ -488,6 +488,8 @@ class Walk(ABC):
     starts, optima : int
         How many starts competed for its own on samples, and to how many optima of these they led;
         0 if none did.
+    aside : Trial or None
+        What would be its next trial, if it weren't beaten: see ``kept``.
     """
 
     setting: Setting
@@ -504,6 +506,7 @@ class Walk(ABC):
     fell: float = 0.0
     starts: int = 0
     optima: int = 0
+    aside: Trial | None = None
 
     @abstractmethod
     def advance(self, found: State) -> "Walk":
@@ -644,18 +647,24 @@ def best_of(walks: Sequence[Walk]) -> Walk:
 
 
 def kept(walks: Sequence[Walk]) -> list[Walk]:
-    """The ``walks``, of which those end that are not expected to get as far as another has."""
+    """The ``walks``, of which those rest that are not expected to get as far as the best has.
+
+    Those that rested go on if that is so no more: the best may have become singular.
+    """
     best = best_of(walks).best.objective
-    return [
-        walk.ended(False) if walk.trial is not None and walk.beaten(best) else walk
-        for walk in walks
-    ]
+    found = []
+    for walk in walks:
+        trial = walk.trial or walk.aside
+        beaten = trial is not None and walk.beaten(best)
+        trials = (None, trial) if beaten else (trial, None)
+        found.append(replace(walk, trial=trials[0], aside=trials[1]))
+    return found
 
 
 def run(sweep: Sweep, walks: Sequence[Walk], drop: bool = False) -> Iterator[tuple[Walk, ...]]:
     """Advance ``walks`` to their ends; all share each sweep.
 
-    Yields after every sweep; a walk that has ended stays as it is.  With ``drop`` those end that
+    Yields after every sweep; a walk that has ended stays as it is.  With ``drop`` those rest that
     are beaten.
     """
     walks = list(walks)

@@ -84,6 +84,12 @@ def taken_apart(rung: Rung, walk: Walk) -> tuple[Walk, int]:
     return walk, rounds
 
 
+def held(components: int, dims: int) -> int:
+    """How many numbers a round holds at most, for splits."""
+    rows = components * _most(dims)
+    return 2 * rows + 16 * max(_most(dims) * dims, min(rows * dims, TOGETHER))
+
+
 @dataclass(frozen=True)
 class Halves:
     """Two components in the place of one: weights (2,), means (2, D), covariances (2, D, D)."""
@@ -176,7 +182,7 @@ def _splits(rung: Rung, mixture: Mixture, live: NDArray[np.intp]) -> list[Split]
     values, axes = np.linalg.eigh(dense / scale[:, None] / scale)
     size = np.sqrt(np.maximum(values, 1e-300))[:, None, :]
     roots, whiten = scale[:, None] * axes * size, axes / size / scale[:, None]
-    most = max(EACH, 16 * (dims + 1))
+    most = _most(dims)
     sample = rung.sample.first(min(len(rung.sample.keys), 3 * most * mixture.components))
     places, shares = _members(rung, sample, mixture, most)
     splits, chosen = list[Split](), live[shares.sum(axis=1)[live] > 2 * dims + 8]
@@ -190,6 +196,11 @@ def _splits(rung: Rung, mixture: Mixture, live: NDArray[np.intp]) -> list[Split]
         seen[shares[some] == 0] = 0.0
         splits += _split(mixture, some, seen, shares[some], roots)
     return splits
+
+
+def _most(dims: int) -> int:
+    """How many rows of a component show how it splits."""
+    return max(EACH, 16 * (dims + 1))
 
 
 def _spread(mixture: Mixture, dense: Array) -> Array:

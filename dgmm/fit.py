@@ -29,7 +29,7 @@ from dgmm.covariance import Array, Structure
 from dgmm.deadline import NEVER, Deadline
 from dgmm.em import Setting, Stop, Textbook, Trial, Walk
 from dgmm.errors import DataError, UsageError
-from dgmm.ladder import Cost, Nearby, Samples, climb, informed
+from dgmm.ladder import ABREAST, Cost, Nearby, Samples, climb, informed
 from dgmm.mixture import Mixture
 from dgmm.quasi import Quasi
 from dgmm.scouts import WORK, affordable, scouted
@@ -133,6 +133,17 @@ class Request:
             self.n_init,
             self.init_params != "auto",
         )
+
+    def abreast(self, rows: int, dims: int, sampled: int, near: bool = True) -> int:
+        """How many walks may go on side by side: on samples, if these are ``near``, and over all.
+
+        What so few rows cost that hundreds of starts are cheap is not counted.
+        """
+        budget = self.budget(rows, dims, sampled)
+        if not budget.rows:
+            return self.n_init
+        ends = max(budget.starts, self.n_init) if budget.rungs else 1
+        return ends if near else min(ends, ABREAST)
 
     def direct(self, rows: int, dims: int) -> bool:
         """Whether "auto" goes on over all rows from any start: there are few, or one optimum."""

@@ -8,7 +8,8 @@ uniform sample that the survey brought home.  Several starts climb side by side.
 one optimum are one from then on, and those that end more than p / 2n below the best stay behind:
 the higher the rung, the finer the differences that it can tell.
 
-From the top anchored.py goes on, over all rows, or squarem.py where the sample is too small.
+From the top quasi.py goes on, over all rows, or anchored.py where the sample is a small part of
+these.
 """
 
 import time
@@ -18,7 +19,6 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dgmm.covariance import Array
 from dgmm.deadline import NEVER, Deadline
@@ -103,8 +103,6 @@ class Rung:
         Its weights make it stand for all rows.
     sweep : Sweep
     setting : Setting
-    nearby : Nearby
-        To sweep over parts of it.
     cost : Cost
         Counts what is done here.
     """
@@ -112,25 +110,12 @@ class Rung:
     sample: Sample
     sweep: Sweep
     setting: Setting
-    nearby: Nearby
     cost: Cost
 
     @classmethod
     def of(cls, sample: Sample, setting: Setting, nearby: Nearby, cost: Cost) -> "Rung":
         """The rung of a ``sample``."""
-        return cls(sample, over(sample, nearby), within(setting, sample), nearby, cost)
-
-    def part(self, places: NDArray[np.intp], shares: Array) -> "Rung":
-        """The rows at ``places`` (m,), with weights multiplied by ``shares`` (m,)."""
-        sample = self.sample
-        part = Sample(
-            sample.size,
-            sample.keys[places],
-            sample.numbers[places],
-            sample.rows[places],
-            sample.weights[places] * shares,
-        )
-        return Rung.of(part, self.setting, self.nearby, self.cost)
+        return cls(sample, over(sample, nearby), within(setting, sample), cost)
 
     def climb(self, walks: Sequence[Walk], sweeps: int = 1000) -> list[Walk]:
         """The walks after so many sweeps more, or at their ends; after one, if time is up."""
@@ -177,7 +162,7 @@ class Samples:
             sample = self.sample.first(size)
             self._parts[size] = sample, over(sample, self.nearby)
         sample, sweep = self._parts[size]
-        return Rung(sample, sweep, within(setting, sample), self.nearby, self.cost)
+        return Rung(sample, sweep, within(setting, sample), self.cost)
 
 
 def climb(ladder: Sequence[Rung], starts: Sequence[Mixture]) -> tuple[list[Mixture], int]:

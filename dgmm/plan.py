@@ -15,6 +15,7 @@ from dask.utils import format_bytes
 from distributed import Client
 from distributed.system import MEMORY_LIMIT
 
+from dgmm import exchanges, quasi
 from dgmm.amounts import USABLE, memory_bytes
 from dgmm.cluster import tasks
 from dgmm.dataset import Dataset
@@ -206,6 +207,8 @@ def plan_on(
     writes = checkpoint and on.engine == "threads"  # on a cluster, the driver does
     budget = request.budget(dataset.rows, dataset.dims, min(question.sample, dataset.rows))
     fat = on.engine == "distributed" and not dataset.lazy
+    near = on.engine == "threads"  # samples are fitted to here
+    walks = request.abreast(dataset.rows, dataset.dims, min(question.sample, dataset.rows), near)
     planned = Plan(
         source=dataset.source.name,
         rows=dataset.rows,
@@ -221,9 +224,9 @@ def plan_on(
         tasks=tasks(dataset, threads * workers) if fat else dataset.blocks,
         pass_bytes=dataset.rows * dataset.row_bytes,
         base_bytes=on.base + SLACK,
-        thread_bytes=_thread_bytes(dataset, request),
-        shared_bytes=_alive_bytes(dataset, request, threads)
-        + (on.engine == "distributed") * _given_bytes(dataset, request)
+        thread_bytes=_thread_bytes(dataset, request, walks),
+        shared_bytes=_alive_bytes(dataset, request, walks, threads)
+        + (walks_bytes if near else _given_bytes)(dataset, request, walks)
         + _sample_bytes(dataset, question, threads)
         + writes * _file_bytes(dataset, question),
         cache_bytes=0,
@@ -240,42 +243,52 @@ def plan_on(
     return replace(planned, cache_bytes=min(room, share))
 
 
-def _thread_bytes(dataset: Dataset, request: Request) -> int:
+def _thread_bytes(dataset: Dataset, request: Request, walks: int) -> int:
     """What a thread holds: a block, the next one being read, and the temporaries of a tile."""
-    columns, width = _statistics_shape(dataset, request)
+    columns, width = _statistics_shape(dataset, request, walks)
     survey = 8 * 6 * min(TILE, dataset.block_rows) * dataset.dims
     block = min(dataset.read_bytes, dataset.block_rows * dataset.row_bytes)
     parameters = 8 * columns * 2 * width  # as the compiled kernel wants them
-    return dataset.read_bytes + block + parameters + max(tile_bytes(dataset, request), survey)
+    return (
+        dataset.read_bytes + block + parameters + max(tile_bytes(dataset, request, walks), survey)
+    )
 
 
-def tile_bytes(dataset: Dataset, request: Request) -> int:
+def tile_bytes(dataset: Dataset, request: Request, walks: int) -> int:
     """The temporaries of a tile."""
-    columns, width = _statistics_shape(dataset, request)
+    columns, width = _statistics_shape(dataset, request, walks)
     return 3 * max(TILE_BYTES, 8 * (width + 2 * columns) * tile_rows(width + 2 * columns))
 
 
-def statistics_bytes(dataset: Dataset, request: Request) -> int:
+def statistics_bytes(dataset: Dataset, request: Request, walks: int) -> int:
     """The statistics of all components, and what they are taken about."""
-    columns, width = _statistics_shape(dataset, request)
+    columns, width = _statistics_shape(dataset, request, walks)
     return 8 * columns * (width + dataset.dims)
 
 
-def _statistics_shape(dataset: Dataset, request: Request) -> tuple[int, int]:
-    """K of all starts, which share each sweep, and P."""
+def walks_bytes(dataset: Dataset, request: Request, walks: int) -> int:
+    """What is found out where walks are: what they remember, or what shows how to split."""
+    if request.strategy != "auto":
+        return 0
+    components, dims = request.components, dataset.dims
+    return 8 * max(walks * quasi.held(request.parameters(dims)), exchanges.held(components, dims))
+
+
+def _statistics_shape(dataset: Dataset, request: Request, walks: int) -> tuple[int, int]:
+    """K of all ``walks``, which share each sweep, and P."""
     width = request.structure.centred.width(dataset.dims)
-    return request.n_init * request.components, width
+    return walks * request.components, width
 
 
-def _alive_bytes(dataset: Dataset, request: Request, threads: int) -> int:
+def _alive_bytes(dataset: Dataset, request: Request, walks: int, threads: int) -> int:
     """Statistics alive at once: in the tree, waiting to be added, and in the making."""
-    one = statistics_bytes(dataset, request)
+    one = statistics_bytes(dataset, request, walks)
     return one * (dataset.blocks.bit_length() + 5 * threads)
 
 
-def _given_bytes(dataset: Dataset, request: Request) -> int:
+def _given_bytes(dataset: Dataset, request: Request, walks: int) -> int:
     """What a worker is sent for a sweep: covariances, their factors, and the kernel's form."""
-    columns, width = _statistics_shape(dataset, request)
+    columns, width = _statistics_shape(dataset, request, walks)
     return 5 * 8 * columns * width
 
 

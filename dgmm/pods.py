@@ -20,6 +20,7 @@ from dgmm.plan import (
     plan_on,
     statistics_bytes,
     tile_bytes,
+    walks_bytes,
 )
 
 NANNY: Final = 150 << 20
@@ -116,10 +117,19 @@ def _driver_bytes(dataset: Dataset, request: Request, threads: int) -> int:
     """What the driver takes, which fits to the sample and writes checkpoints."""
     question = request.question(dataset.rows, dataset.dims, dataset.weights is not None)
     sample = 8 * (dataset.dims + 3) * min(question.sample, dataset.rows)
-    one, tile = statistics_bytes(dataset, request), tile_bytes(dataset, request)
+    walks = request.abreast(dataset.rows, dataset.dims, min(question.sample, dataset.rows))
+    one = statistics_bytes(dataset, request, walks)
+    tile = tile_bytes(dataset, request, walks)
     # The sample as it came, as it is swept, and as a file is made and sent; and the statistics of
     # the walks, of the threads that sweep the sample, and of the file.
-    return PROCESS + SLACK + 9 * sample + (24 + 5 * threads) * one + threads * tile
+    return (
+        PROCESS
+        + SLACK
+        + 9 * sample
+        + (24 + 5 * threads) * one
+        + threads * tile
+        + walks_bytes(dataset, request, walks)
+    )
 
 
 def _container(limit: float) -> int:

@@ -34,8 +34,8 @@ from dgmm.squarem import coordinates, mixture_at
 PAIRS: Final = 20
 """Steps, and changes of the gradient along them, that are remembered."""
 
-ROOM: Final = 1 << 22
-"""Numbers that all these may have together."""
+ROOM: Final = 1 << 23
+"""Numbers that all these may have together, but for the last three steps."""
 
 CAREFUL: Final = 3.0
 """How many times the gain that is foreseen may be left, before a walk may end."""
@@ -189,7 +189,7 @@ class Quasi(Walk):
         step, change = seen.here - self.here, self.gradient - seen.gradient
         if not step @ change > 1e-6 * np.linalg.norm(step) * np.linalg.norm(change):
             return self
-        most = int(np.clip(ROOM // len(step), 3, PAIRS))
+        most = _pairs(len(step))
         steps, changes = (*self.steps, step)[-most:], (*self.changes, change)[-most:]
         return replace(self, steps=steps, changes=changes)
 
@@ -270,6 +270,16 @@ class Quasi(Walk):
         for (step, change, product), part in zip(pairs, reversed(along), strict=True):
             left += step * (part - float(change @ left) / product)
         return left
+
+
+def _pairs(parameters: int) -> int:
+    """How many steps are remembered."""
+    return int(np.clip(ROOM // (2 * parameters), 3, PAIRS))
+
+
+def held(parameters: int) -> int:
+    """How many numbers a walk holds at most: what it remembers, a few mixtures, statistics."""
+    return (2 * _pairs(parameters) + 20) * parameters
 
 
 @dataclass(frozen=True)

@@ -312,14 +312,19 @@ def _planned(
     template: GaussianMixture, dataset: Dataset, requests: list[Request], client: Client | None
 ) -> Plan:
     """The plan of all ``requests`` side by side."""
-    return template._planned(dataset, _together(requests, dataset.dims), client)
+    return template._planned(dataset, _together(requests, dataset), client)
 
 
-def _together(requests: list[Request], dims: int) -> Request:
+def _together(requests: list[Request], dataset: Dataset) -> Request:
     """A request that needs the memory of all ``requests`` together."""
+    rows, dims = dataset.rows, dataset.dims
     widest = max(requests, key=lambda each: each.structure.centred.width(dims))
-    total = sum(each.components * each.n_init for each in requests)
-    return replace(widest, components=total, n_init=1)
+    total = 0
+    for each in requests:
+        question = each.question(rows, dims, dataset.weights is not None)
+        walks = each.abreast(rows, dims, min(question.sample, rows), near=False)
+        total += each.components * walks
+    return replace(widest, components=total, n_init=1, effort="low")
 
 
 def _edge(best: int, tried: list[int]) -> str | None:

@@ -15,13 +15,15 @@ from typing import Final
 from dgmm import exchanges, race
 from dgmm.ladder import MANY_SWEEPS, Rung
 from dgmm.mixture import Mixture
+from dgmm.quasi import held
 from dgmm.seeding import Random, seeded
 
 EFFORTS: Final = {"low": 0.0, "auto": 10.0, "high": 50.0}
 """How many passes over all rows the starts that nobody asked for may be worth, about."""
 
 STARTS: Final = 32
-"""How many there are at most without being asked for."""
+ROOM: Final = 1 << 26
+"""How many there are at most without being asked for, and numbers that their walks may hold."""
 
 SWEPT: Final = 250_000
 """What a sweep costs however few the rows, in rows times components."""
@@ -84,7 +86,8 @@ class Budget:
         rows = min(max(count // SHARE, least), max(count // TOP, 1), sampled)
         each = (race.SWEEPS + exchanges.SWEEPS) * (rows * components + SWEPT)
         starts = int(EFFORTS[effort] * count * components / each)
-        starts = wanted if named or components == 1 else max(wanted, min(max(starts, 1), STARTS))
+        most = min(STARTS, ROOM // held(parameters))
+        starts = wanted if named or components == 1 else max(wanted, 1, min(starts, most))
         top = min(sampled, max(count // TOP, rows))
         rungs = tuple(each for each in (top // 2, top) if each > 1.5 * rows)
         if starts > 1 and not rungs:

@@ -1,6 +1,7 @@
 """Finding a start on a sample: clusters, split and merge, the budget; and the steps that follow."""
 
 import itertools
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,17 @@ from sklearn.cluster import KMeans
 from dgmm import GaussianMixture, engine
 from dgmm.clustering import METHODS, clusters
 from dgmm.covariance import STRUCTURES
-from dgmm.em import Setting, Stop, Textbook, run
+from dgmm.em import Setting, Stop, Textbook, kept, run, unbounded
 from dgmm.exchanges import Exchange, Halves, exchanged, taken_apart
+from dgmm.fit import Request
 from dgmm.information import Information
 from dgmm.ladder import Cost, Rung
 from dgmm.mixture import Mixture
-from dgmm.quasi import Quasi
+from dgmm.quasi import Quasi, held
+from dgmm.race import seeded
 from dgmm.seeding import representative
 from dgmm.squarem import Squarem, coordinates, mixture_at
+from dgmm.starts import STARTS
 from dgmm.survey import Question, survey
 from dgmm.sweep import Block
 
@@ -236,3 +240,69 @@ def test_what_is_split_does_not_depend_on_units(kind: str) -> None:
     np.testing.assert_allclose(other.means_, one.means_ * scale + shift, rtol=1e-3, atol=0.01)
     volume = np.log(scale).sum()
     assert other.lower_bound_ == pytest.approx(one.lower_bound_ - volume, abs=1e-6)
+
+
+def test_a_walk_that_is_beaten_rests_and_goes_on_if_the_best_turns_out_singular() -> None:
+    """A component of ties rises without end: what was beaten by that is what there is."""
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([rng.normal(size=(1000, 2)), np.full((50, 2), 3.0)])
+    field = rung(rows, reg=1e-6)
+    structure, unit = STRUCTURES["full"], np.stack([np.eye(2)] * 2)
+    ties = np.stack([np.eye(2), 1e-3 * np.eye(2)])
+    starts = [
+        Mixture.of_covariances(structure, np.array([0.5, 0.5]), np.array(means), covariances)
+        for means, covariances in (([[-0.1, 0], [0.1, 0]], unit), ([[0, 0], [3, 3]], ties))
+    ]
+    starts = [field.setting.frame.enter(each) for each in starts]
+    stop = Stop(100, target=1e-6)
+    walks = [Quasi.of(field.setting, start, stop) for start in starts]
+    stages = list(itertools.islice(run(field.sweep, walks), 3))
+    plain, singular = stages[-1]
+    assert plain.trial is not None
+    assert unbounded(singular.best, field.setting)
+    assert singular.best.objective > plain.best.objective + plain.gap
+    better = replace(plain, trial=None, state=replace(plain.best, objective=10.0))
+    rested, _ = kept([plain, better])
+    assert rested.trial is None
+    again, _ = kept([rested, singular])
+    assert again.trial is plain.trial
+    assert kept([plain, singular])[0].trial is plain.trial
+
+
+def arrays(value: Any) -> dict[int, np.ndarray]:
+    """All arrays that a value holds."""
+    if isinstance(value, np.ndarray):
+        return {id(value): value}
+    if isinstance(value, Setting | Information):
+        return {}
+    if is_dataclass(value):
+        value = [getattr(value, each.name) for each in fields(value)]
+    found: dict[int, np.ndarray] = {}
+    for each in value if isinstance(value, tuple | list) else ():
+        found |= arrays(each)
+    return found
+
+
+def test_walks_hold_no_more_than_is_planned() -> None:
+    rng = np.random.default_rng(0)
+    field = rung(rng.uniform(size=(5000, 6)))
+    start = seeded(field, 8, "kmeans", np.random.RandomState(0))
+    walks = [Quasi.of(field.setting, start, Stop(40))]
+    stages = [walk for (walk,) in run(field.sweep, walks) if isinstance(walk, Quasi)]
+    assert max(len(walk.steps) for walk in stages) == 20
+    most = held(start.free_parameters)
+    taken = [sum(each.size for each in arrays(walk).values()) for walk in stages]
+    assert 0.5 * most < max(taken) < most
+
+
+def test_starts_of_many_parameters_are_fewer() -> None:
+    """What the walks of all starts remember keeps to half a gibibyte, unless more are wanted."""
+    rows, dims, sampled = 100_000_000, 64, 1 << 18
+    few, many = (Request(STRUCTURES["full"], k, strategy="auto", effort="high") for k in (2, 100))
+    assert few.budget(rows, dims, sampled).starts == STARTS
+    starts = many.budget(rows, dims, sampled).starts
+    assert 1 < starts < STARTS
+    assert 8 * starts * held(many.parameters(dims)) <= 1 << 29
+    assert many.abreast(rows, dims, sampled) == starts
+    assert many.abreast(rows, dims, sampled, near=False) == 3
+    assert replace(many, n_init=20).abreast(rows, dims, sampled) == 20
