@@ -7,6 +7,7 @@ process, and their tasks sleep for the time that they would compute.  The engine
 import asyncio
 import multiprocessing
 import os
+import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,8 +87,15 @@ def old_cut(dataset: Dataset, threads: int, pace: float = 0.0) -> Cut:
     return Cut(dataset.blocks, 1, height, height)
 
 
+def many_files() -> None:
+    """Allow this process as many connections as it may have."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def scheduler(told: Any) -> None:
     """The scheduler's process."""
+    many_files()
 
     async def main() -> None:
         async with Scheduler(port=0, dashboard=False) as one:
@@ -100,9 +108,11 @@ def scheduler(told: Any) -> None:
 
 def workers(address: str, count: int, told: Any) -> None:
     """The workers' process."""
+    many_files()
 
     async def main() -> None:
-        every = [Worker(address, nthreads=1, memory_limit=0, dashboard=False) for _ in range(count)]
+        options = {"nthreads": 1, "memory_limit": 0, "dashboard": False, "connection_limit": 8}
+        every = [Worker(address, **options) for _ in range(count)]
         for first in range(0, count, TOGETHER):
             await asyncio.gather(*every[first : first + TOGETHER])
             told.put(min(count, first + TOGETHER))

@@ -74,7 +74,7 @@ MOST_TASKS: Final = 8
 SHORT_TASKS: Final = 3
 """...and so many more as the last one is cut in four."""
 
-SCHEDULER_SECONDS: Final = 0.0005
+SCHEDULER_SECONDS: Final = 0.001
 """What a task costs the scheduler (measured: benchmarks, thousand)."""
 
 SCHEDULER_SHARE: Final = 0.05
