@@ -69,6 +69,8 @@ def taken_apart(rung: Rung, walk: Walk) -> tuple[Walk, int]:
     """The walk after splitting and merging for as long as that helps, and how many rounds did."""
     rounds, trials = (1, FEW_TRIALS) if walk.best.mixture.components >= MANY else (ROUNDS, TRIALS)
     for helped in range(rounds):
+        if rung.cost.deadline.passed:
+            return walk, helped
         mixture = walk.best.mixture
         starts = [exchanged(rung, mixture, each) for each in _candidates(rung, mixture, trials)]
         if not starts:

@@ -196,7 +196,7 @@ def informed(rung: Rung, mixture: Mixture, rows: int) -> tuple[Mixture, Informat
         (walk,) = rung.climb([Quasi.of(rung.setting, mixture, stop, information, floor)])
         assert isinstance(walk, Quasi)
         mixture, floor = walk.best.mixture, walk.floor
-        if walk.converged:
+        if walk.converged or rung.cost.deadline.passed:
             break
     return mixture, Information.of(sample, frame, mixture), floor
 

@@ -85,6 +85,8 @@ class Quasi(Walk):
         Whether the trial is the EM image of ``state``.
     again : bool
         Whether the trial is ``state``'s mixture once more, in double precision.
+    repeated : int
+        The sweeps that were made again.
     falls, calm : int
         Trials on end that were worse, and gaps on end below the target.
     here, gradient : (M,) or None
@@ -101,6 +103,7 @@ class Quasi(Walk):
     foreseen: float = 0.0
     mapped: bool = False
     again: bool = False
+    repeated: int = 0
     falls: int = 0
     calm: int = 0
     here: Array | None = None
@@ -143,6 +146,10 @@ class Quasi(Walk):
         if walk.falls > 1 or learnt is self:
             return replace(walk, steps=(), changes=())._plain()
         return replace(walk, steps=learnt.steps, changes=learnt.changes)._next()
+
+    @property
+    def singles(self) -> int:
+        return super().singles + self.repeated
 
     def beaten(self, objective: float) -> bool:
         return self.best.objective + self.gap < objective
@@ -245,7 +252,8 @@ class Quasi(Walk):
             return None
         state = self.best
         trial = Trial(state.mixture, state.vanished, state.collapsed)
-        return replace(self, again=True, mapped=False).trying(trial, far=False)
+        walk = replace(self, again=True, mapped=False, repeated=self.repeated + 1)
+        return walk.trying(trial, far=False)
 
     def _plain(self) -> "Quasi":
         """With EM's step on trial."""

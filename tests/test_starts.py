@@ -269,6 +269,19 @@ def test_a_walk_that_is_beaten_rests_and_goes_on_if_the_best_turns_out_singular(
     assert kept([plain, singular])[0].trial is plain.trial
 
 
+def test_passes_in_single_precision_are_counted() -> None:
+    """Also where the last is made again, in double, which is no iteration."""
+    field, start = overlapping("full", 20_000)
+    setting = replace(field.setting, precision="auto")
+    walks = [Quasi.of(setting, start, Stop(50, target=10.0))]
+    stages = [walk for (walk,) in run(field.sweep, walks) if isinstance(walk, Quasi)]
+    assert stages[-2].again
+    assert stages[-1].converged
+    single = sum(walk.best.bound > 0 for walk in stages)
+    assert stages[-1].rejected == 0
+    assert stages[-1].singles == single == len(stages) - 1 == len(stages[-1].trace) + 1
+
+
 def arrays(value: Any) -> dict[int, np.ndarray]:
     """All arrays that a value holds."""
     if isinstance(value, np.ndarray):
