@@ -13,7 +13,7 @@ with how well gains are foreseen, as the damping of Levenberg and Marquardt does
 
 **Safety.**  A trial is taken only if the objective is not below what there is.  Else what it found
 still tells of the curvature, and the next trial knows it; after a second fall EM's own step is
-made, which cannot fall.
+made, which cannot fall; and where that leads farther than steps may go.
 
 **When to stop.**  Half the gradient times the step is what Newton's method expects to gain.  The
 walk ends when that, ``CAREFUL`` times, is below the target twice on end.
@@ -231,10 +231,11 @@ class Quasi(Walk):
         assert self.here is not None
         assert self.image is not None
         assert self.origin is not None
+        assert self.gradient is not None
         size = float(np.linalg.norm(step))
-        if not np.isfinite(size):
-            return replace(self, steps=(), changes=())._plain()
         longest = LONGEST if self.information is None else NEWTON
+        if not np.isfinite(size) or np.linalg.norm(self.gradient) > longest:
+            return replace(self, steps=(), changes=())._plain()
         share = min(1.0, longest / size) if size > 0 else 1.0
         like, live = self.image.mixture, self._live(self.best)
         try:

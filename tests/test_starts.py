@@ -1,6 +1,7 @@
 """Finding a start on a sample: clusters, split and merge, the budget; and the steps that follow."""
 
 import itertools
+import warnings
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -319,3 +320,19 @@ def test_starts_of_many_parameters_are_fewer() -> None:
     assert many.abreast(rows, dims, sampled) == starts
     assert many.abreast(rows, dims, sampled, near=False) == 3
     assert replace(many, n_init=20).abreast(rows, dims, sampled) == 20
+
+
+def test_rows_that_the_sample_has_not_seen_are_met_by_a_step_of_em() -> None:
+    """Components lie on tied rows, so that other ties are worlds away in their coordinates."""
+    rng = np.random.default_rng(0)
+    centres = 4 * rng.normal(size=(5, 3))
+    rows = centres[rng.integers(0, 5, 60_000)] + rng.normal(size=(60_000, 3))
+    rows = 3 * np.round(rows / 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = GaussianMixture(20, reg_covar=0.0, random_state=0).fit(rows)
+        plain = GaussianMixture(20, reg_covar=0.0, random_state=0, strategy="em").fit(rows)
+    assert model.converged_
+    assert model.lower_bounds_[0] < -1e6
+    assert model.lower_bound_ > plain.lower_bound_
+    assert model.n_iter_ < 20
