@@ -4,7 +4,7 @@ A ``Walk`` goes from a start towards an optimum: a value that says which mixture
 should evaluate (its ``trial``), and what it becomes when it is told what the sweep found
 (``advance``).  ``run`` advances several side by side and yields them after every sweep; whoever
 consumes it prints, draws, saves or stops between two.  Here is the textbook's walk; others are in
-squarem.py and anchored.py.
+squarem.py, quasi.py and anchored.py.
 
 A ``State`` pairs a mixture with what one sweep says about *that* mixture, so the objective printed,
 the parameters returned and the state saved belong together.

@@ -14,7 +14,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import gen_batches
 
 from dgmm.covariance import Array, Structure, choleskys
 from dgmm.em import Stop, Walk, m_step
@@ -188,10 +187,9 @@ def _splits(rung: Rung, mixture: Mixture, live: NDArray[np.intp]) -> list[Split]
     sample = rung.sample.first(min(len(rung.sample.keys), 3 * most * mixture.components))
     places, shares = _members(rung, sample, mixture, most)
     splits, chosen = list[Split](), live[shares.sum(axis=1)[live] > 2 * dims + 8]
-    if not len(chosen):
-        return splits
-    for part in gen_batches(len(chosen), max(1, TOGETHER // (most * dims))):
-        some = chosen[part]
+    step = max(1, TOGETHER // (most * dims))
+    for first in range(0, len(chosen), step):
+        some = chosen[first : first + step]
         rows = sample.rows[places[some].ravel()]
         x = rung.setting.frame.rows(rows, np.empty(rows.shape[::-1])).T
         seen = (x.reshape(len(some), most, dims) - mixture.means[some, None]) @ whiten[some]
