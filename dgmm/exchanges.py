@@ -35,6 +35,9 @@ MANY: Final = 128
 FEW_TRIALS: Final = 4
 ROUNDS: Final = 4
 
+NEIGHBOURS: Final = 32
+"""Of so many, only that many others are candidates for merging with a component."""
+
 SPLITS: Final = 8
 MERGES: Final = 5
 """How many components to think of splitting, and how many pairs of merging, one at a time."""
@@ -119,7 +122,7 @@ def _candidates(rung: Rung, mixture: Mixture, trials: int) -> list[list[Exchange
     live = np.flatnonzero(mixture.weights > 0)
     if len(live) < 3:
         return []
-    merges = _merges(mixture, live)
+    merges = merge_costs(mixture, live)
     splits = sorted(_splits(rung, mixture, live), key=lambda split: -split[0])
     several = _together(merges, splits, max(1, mixture.components // 3))
     found = [several] if len(several) > 1 else []
@@ -158,13 +161,22 @@ def _together(merges: list[Merge], splits: list[Split], most: int) -> list[Excha
     return found
 
 
-def _merges(mixture: Mixture, live: NDArray[np.intp]) -> list[Merge]:
-    """Runnalls' bound on what merging two ``live`` components costs, the cheapest first."""
+def merge_costs(mixture: Mixture, live: NDArray[np.intp]) -> list[Merge]:
+    """Runnalls' bound on what merging two ``live`` components costs, the cheapest first.
+
+    Of ``MANY`` components and more, each is seen with those few alone that are nearest, as it
+    measures distances, or light: there are too many pairs, and most are far apart.
+    """
     dense = mixture.structure.dense(mixture.covariances, mixture.components, mixture.dims)
     weights, means, volumes = mixture.weights, mixture.means, np.linalg.slogdet(dense)[1]
     found: list[Merge] = []
     for at, i in enumerate(live.tolist()):
         others = live[at + 1 :]
+        if len(live) >= MANY and len(others) > NEIGHBOURS:
+            away = mixture.means[others] - mixture.means[i]
+            white = mixture.structure.whiten(mixture.factors, i, away.T)
+            far = (white * white).sum(axis=0) * weights[others] / (weights[i] + weights[others])
+            others = others[np.argsort(far, kind="stable")[:NEIGHBOURS]]
         total = weights[i] + weights[others]
         part, rest = (weights[i] / total)[:, None, None], (weights[others] / total)[:, None, None]
         away = means[i] - means[others]

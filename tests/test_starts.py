@@ -13,7 +13,7 @@ from dgmm import GaussianMixture, engine
 from dgmm.clustering import METHODS, clusters
 from dgmm.covariance import STRUCTURES
 from dgmm.em import Setting, Stop, Textbook, kept, run, unbounded
-from dgmm.exchanges import Exchange, Halves, exchanged, taken_apart
+from dgmm.exchanges import Exchange, Halves, exchanged, merge_costs, taken_apart
 from dgmm.fit import Request
 from dgmm.information import Information
 from dgmm.ladder import Cost, Rung
@@ -336,3 +336,22 @@ def test_rows_that_the_sample_has_not_seen_are_met_by_a_step_of_em() -> None:
     assert model.lower_bounds_[0] < -1e6
     assert model.lower_bound_ > plain.lower_bound_
     assert model.n_iter_ < 20
+
+
+@every_structure
+def test_of_many_components_the_cheapest_merges_are_found(kind: str) -> None:
+    """Without looking at all pairs; what a merge costs is Runnalls' bound, from dense matrices."""
+    rng = np.random.default_rng(0)
+    structure, count, dims = STRUCTURES[kind], 150, 3
+    unit = structure.add_to_diagonal(np.zeros(structure.shape(count, dims)), np.full(dims, 0.3))
+    weights, means = rng.dirichlet(np.full(count, 5.0)), rng.normal(size=(count, dims))
+    mixture = Mixture.of_covariances(structure, weights, means, unit)
+    found = merge_costs(mixture, np.arange(count))
+    costs = []
+    for i, j in itertools.combinations(range(count), 2):
+        total = weights[i] + weights[j]
+        away = means[i] - means[j]
+        merged = 0.3 * np.eye(dims) + weights[i] * weights[j] / total**2 * np.outer(away, away)
+        costs.append(total / 2 * (np.linalg.slogdet(merged)[1] - dims * np.log(0.3)))
+    assert len(found) < len(costs)
+    np.testing.assert_allclose([cost for cost, *_ in found[:10]], sorted(costs)[:10], rtol=1e-9)
