@@ -38,6 +38,9 @@ ROUNDS: Final = 4
 NEIGHBOURS: Final = 32
 """Of so many, only that many others are candidates for merging with a component."""
 
+MOST_HELD: Final = 1 << 26
+"""Numbers that splits may hold."""
+
 SPLITS: Final = 8
 MERGES: Final = 5
 """How many components to think of splitting, and how many pairs of merging, one at a time."""
@@ -91,7 +94,13 @@ def taken_apart(rung: Rung, walk: Walk) -> tuple[Walk, int]:
 def held(components: int, dims: int) -> int:
     """How many numbers a round holds at most, for splits."""
     rows = components * _most(dims)
-    return 2 * rows + 16 * max(_most(dims) * dims, min(rows * dims, TOGETHER))
+    dense = 4 * components * dims * dims
+    return 2 * rows + dense + 16 * max(_most(dims) * dims, min(rows * dims, TOGETHER))
+
+
+def affordable(components: int, dims: int) -> bool:
+    """Whether that is little enough: of thousands of features it is not."""
+    return held(components, dims) <= MOST_HELD
 
 
 @dataclass(frozen=True)

@@ -271,7 +271,9 @@ def walks_bytes(dataset: Dataset, request: Request, walks: int) -> int:
     if request.strategy != "auto":
         return 0
     components, dims = request.components, dataset.dims
-    return 8 * max(walks * quasi.held(request.parameters(dims)), exchanges.held(components, dims))
+    split = not request.given and not request.direct(dataset.rows, dims)
+    splits = exchanges.held(components, dims) if exchanges.affordable(components, dims) else 0
+    return 8 * max(walks * quasi.held(request.parameters(dims)), split * splits)
 
 
 def _statistics_shape(dataset: Dataset, request: Request, walks: int) -> tuple[int, int]:

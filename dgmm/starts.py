@@ -100,7 +100,8 @@ class Budget:
 def found(rung: Rung, components: int, parameters: int, random: Random) -> tuple[Mixture, bool]:
     """A start found on a ``rung``, and whether taking it apart had made it better."""
     walk, helped = race.race(rung, components, random), 0
-    if len(rung.sample.keys) >= parameters:
+    dims = rung.sample.rows.shape[1]
+    if len(rung.sample.keys) >= parameters and exchanges.affordable(components, dims):
         walk, helped = exchanges.taken_apart(rung, walk)
     return walk.best.mixture, helped > 0
 

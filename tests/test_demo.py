@@ -86,11 +86,21 @@ def test_labels_are_scikit_learns(
     np.testing.assert_array_equal(labels[:], reference.predict(rows))
 
 
-def test_another_process_finds_the_same_mixture(finished: tuple[Path, list[str]]) -> None:
+AGAIN = """
+import sys
+import dgmm
+from dgmm import demo
+demo.fit(dgmm.open_dataset(sys.argv[1], block_bytes=1)).save(sys.argv[2])
+"""
+
+
+def test_another_process_finds_the_same_mixture(
+    finished: tuple[Path, list[str]], tmp_path: Path
+) -> None:
     files = Files.of(PHOTOGRAPHS[1], finished[0])
-    dataset = dgmm.open_dataset(files.rows, block_bytes=1)
-    again = demo.fit(dataset).mixture_
-    first = dgmm.load(files.model).mixture_
+    words = [sys.executable, "-W", "ignore", "-c", AGAIN, str(files.rows), "again.dgmm"]
+    subprocess.run(words, cwd=tmp_path, check=True)
+    first, again = (dgmm.load(each).mixture_ for each in (files.model, tmp_path / "again.dgmm"))
     for part in ("weights", "means", "covariances"):
         np.testing.assert_array_equal(getattr(again, part), getattr(first, part))
 

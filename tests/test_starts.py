@@ -5,11 +5,12 @@ import warnings
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pytest
 from sklearn.cluster import KMeans
 
-from dgmm import GaussianMixture, engine
+from dgmm import GaussianMixture, engine, exchanges
 from dgmm.clustering import METHODS, clusters
 from dgmm.covariance import STRUCTURES
 from dgmm.em import Setting, Stop, Textbook, kept, run, unbounded
@@ -355,3 +356,13 @@ def test_of_many_components_the_cheapest_merges_are_found(kind: str) -> None:
         costs.append(total / 2 * (np.linalg.slogdet(merged)[1] - dims * np.log(0.3)))
     assert len(found) < len(costs)
     np.testing.assert_allclose([cost for cost, *_ in found[:10]], sorted(costs)[:10], rtol=1e-9)
+
+
+def test_thousands_of_features_are_not_split() -> None:
+    """Nothing of size D^2 is planned, or made, for covariances that have no such thing."""
+    wide = da.zeros((10_000_000, 5000), chunks=(1000, 5000), dtype="f4")
+    planned = GaussianMixture(4, covariance_type="diag").plan(wide)
+    assert planned.starts >= 1
+    assert planned.shared_bytes < 2 << 30
+    assert not exchanges.affordable(4, 5000)
+    assert exchanges.affordable(1000, 64)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from math import fsum
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -228,11 +229,12 @@ print(faults / (len(rows) / 16384))
 
 @built
 @pytest.mark.parametrize("dtype", ["f4", "i4"])
-def test_a_tile_takes_no_fresh_memory(dtype: str) -> None:
+def test_a_tile_takes_no_fresh_memory(dtype: str, tmp_path: Path) -> None:
     """Fewer than 20 page faults for 16,384 rows, even where memory that is freed is returned."""
     as_workers_of_dask = {"MALLOC_TRIM_THRESHOLD_": "65536"}
     done = subprocess.run(
         [sys.executable, "-c", FAULTS, dtype],
+        cwd=tmp_path,  # where no checkout is, whose kernel need not be compiled
         env=os.environ | as_workers_of_dask,
         capture_output=True,
         text=True,
