@@ -142,7 +142,7 @@ class Anchored(Walk):
     def _reached(self) -> "_Reached | None":
         """Where the sample leads from the best anchor; None if astray."""
         assert self.rung is not None
-        with self.rung.cost.timed():
+        with self.rung.cost.timed(), self.rung.stage():
             return self._reached_on(self.rung)
 
     def _reached_on(self, rung: Rung) -> "_Reached | None":

@@ -613,15 +613,27 @@ def _tell_model(model: GaussianMixture, path: str, as_json: bool) -> None:
         lines["before"] = f"{was}, with the parameters from before the step"
     if "passes" in info:
         lines["converged"] = _end(model)
+    lines |= _starts(info)
+    for fate in ("vanished", "collapsed"):
+        if info.get(fate):
+            lines[fate] = ", ".join(map(str, info[fate]))
+    _tell(lines, as_json=False)
+
+
+def _starts(info: dict[str, Any]) -> dict[str, str]:
+    """What several starts brought, if there were any."""
+    lines = {}
+    if info.get("starts", 0) > 1 and info.get("starts_gain") is not None:
+        lines["starts"] = (
+            f"{info['starts']}; those after the first took {info['starts_seconds']:.1f} s, and the "
+            f"best of all led {info['starts_gain']:.3g} x p/2N higher than the first, on a sample"
+        )
     if info.get("optima", 0) > 1:
         lines["optima"] = (
             f"{info['optima']}, to which {info['starts']} starts led on samples; the best went on, "
             "but more starts than that (--n-init) may lead to a better one"
         )
-    for fate in ("vanished", "collapsed"):
-        if info.get(fate):
-            lines[fate] = ", ".join(map(str, info[fate]))
-    _tell(lines, as_json=False)
+    return lines
 
 
 def _end(model: GaussianMixture) -> str:

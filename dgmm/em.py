@@ -488,6 +488,9 @@ class Walk(ABC):
     starts, optima : int
         How many starts competed for its own on samples, and to how many optima of these they led;
         0 if none did.
+    starts_gain : float or None
+        By how much the best end of these was better than that of the first, on the smallest of the
+        larger samples; None if that is not known.
     aside : Trial or None
         What would be its next trial, if it weren't beaten: see ``kept``.
     """
@@ -506,6 +509,7 @@ class Walk(ABC):
     fell: float = 0.0
     starts: int = 0
     optima: int = 0
+    starts_gain: float | None = None
     aside: Trial | None = None
 
     @abstractmethod

@@ -60,12 +60,10 @@ def over(
     return Threads(dataset, threads or CPU_COUNT, meter, Cache(cache_bytes))
 
 
-def nearby(
-    rows: Any, weights: Any = None, threads: int | None = None, meter: Meter | None = None
-) -> Sweep:
+def nearby(rows: Any, weights: Any = None, threads: int | None = None) -> Sweep:
     """The sweep over ``rows`` (n, D) and ``weights`` (n,) in this process's memory.
 
     Their blocks are small, so that a sample of a few thousand rows is shared out, too.
     """
     dataset = open_dataset(rows, weights, block_bytes=NEARBY_BYTES)
-    return Threads(dataset, threads or CPU_COUNT, meter or Meter())
+    return Threads(dataset, threads or CPU_COUNT)

@@ -29,7 +29,7 @@ from dgmm.covariance import Array, Structure
 from dgmm.deadline import NEVER, Deadline
 from dgmm.em import Setting, Stop, Textbook, Trial, Walk
 from dgmm.errors import DataError, UsageError
-from dgmm.ladder import ABREAST, Cost, Nearby, Samples, climb, informed
+from dgmm.ladder import ABREAST, Cost, Nearby, Samples, Tell, climb, informed, untold
 from dgmm.mixture import Mixture
 from dgmm.quasi import Quasi
 from dgmm.scouts import WORK, affordable, scouted
@@ -178,6 +178,8 @@ class Progress:
         Whether the fit goes on from here, and no sweep was made to get here.
     seconds_on_samples : float
         That work on samples took so far, since it was resumed.
+    starts_seconds : float
+        Of these, what looking for starts after the first took.
     seeking : bool
         Whether starts are looked for on samples next.
     """
@@ -189,6 +191,7 @@ class Progress:
     nearby: int = 0
     resumed: bool = False
     seconds_on_samples: float = 0.0
+    starts_seconds: float = 0.0
     seeking: bool = False
 
     @property
@@ -242,10 +245,12 @@ def fit(
     question: Question,
     nearby: Nearby | None = None,
     resumed: Resumed | None = None,
+    tell: Tell = untold,
 ) -> Iterator[Progress]:
     """Fit; raises ``DataError`` after the first sweep if the rows can't be used.
 
-    ``nearby`` sweeps over rows in memory; "auto" wants it.  A fit that is ``resumed`` yields where
+    ``nearby`` sweeps over rows in memory; "auto" wants it.  ``tell`` is told what is done on
+    samples, for as long as that takes.  A fit that is ``resumed`` yields where
     it stopped first, without a sweep.
     """
     found = sweep(survey, question) if resumed is None else resumed.found
@@ -253,7 +258,7 @@ def fit(
     setting = Setting.of(
         found, request.structure, request.reg_covar, request.kernel, request.precision
     )
-    cost = Cost(deadline=request.deadline)
+    cost = Cost(deadline=request.deadline, tell=tell)
     samples = None
     if nearby is not None:
         samples = Samples(representative(found), found.weighted, nearby, cost)
@@ -270,8 +275,11 @@ def fit(
         with cost.timed():
             walks = tuple(STRATEGIES[request.strategy](found, setting, request, samples))
     for passes, reached in enumerate(em.run(sweep, walks, drop=True), start=done + 1):
-        seconds = cost.seconds
-        yield Progress(passes, found, setting, reached, cost.densities, seconds_on_samples=seconds)
+        yield Progress(
+            *(passes, found, setting, reached, cost.densities),
+            seconds_on_samples=cost.seconds,
+            starts_seconds=cost.starts_seconds,
+        )
         if request.deadline.passed:
             break
 
@@ -281,7 +289,7 @@ def _textbook(
 ) -> list[Walk]:
     """EM from each start."""
     stop = Stop(request.max_iter, tol=TOL if request.tol is None else request.tol)
-    starts = [_start(found, setting, request) for _ in range(request.n_init)]
+    starts = _starts(found, setting, request, samples)
     return [Textbook.of(setting, start, stop, request.before) for start in starts]
 
 
@@ -298,13 +306,14 @@ def _auto(found: Survey, setting: Setting, request: Request, samples: Samples | 
     if samples is not None and not late and (cheap := _cheap(request, shape, sampled)):
         rung = samples.rung(sampled, setting)
         count = max(request.n_init, cheap)
-        best, optima = scouted(rung, request.components, count, request.random)
+        with rung.cost.stage(f"{count} starts"):
+            best, optima = scouted(rung, request.components, count, request.random)
         end = best.best.mixture
         walk = Squarem.of(setting, end, stop, best.lengths)
         # In double precision from the first sweep: it begins where it is to end.
         return [replace(walk, trial=Trial(end), starts=count, optima=optima)]
     if samples is None or request.given or late or request.direct(*shape):
-        starts = [_start(found, setting, request, ours=True) for _ in range(request.n_init)]
+        starts = _starts(found, setting, request, samples, ours=True)
         return [Squarem.of(setting, start, stop) for start in starts]
     budget = request.budget(*shape, sampled)
     raced = samples.part(budget.rows, setting)
@@ -316,7 +325,8 @@ def _auto(found: Survey, setting: Setting, request: Request, samples: Samples | 
     top = max(budget.rungs, default=budget.rows)
     rung = samples.rung(top, setting)
     lower = [samples.part(size, setting) for size in budget.rungs if size < top]
-    ends, optima = climb([*lower, rung] if budget.rungs else [], starts)
+    climbed = climb([*lower, rung] if budget.rungs else [], starts)
+    ends = climbed.ends
     if top * FAR_BELOW < found.weighted and top > GUIDED * parameters:
         walks = [Anchored.of(setting, end, stop, rung, found.weighted) for end in ends]
     elif setting.structure.informed and (told := rows_told(shape, parameters, top)):
@@ -324,7 +334,10 @@ def _auto(found: Survey, setting: Setting, request: Request, samples: Samples | 
         walks = [Quasi.of(setting, end, stop, known, floor) for end, known, floor in near]
     else:
         walks = [Quasi.of(setting, end, stop) for end in ends]
-    return [replace(walk, starts=len(starts), optima=optima) for walk in walks]
+    return [
+        replace(walk, starts=len(starts), optima=climbed.optima, starts_gain=climbed.gain)
+        for walk in walks
+    ]
 
 
 def _cheap(request: Request, shape: tuple[int, int], sampled: int) -> int:
@@ -361,6 +374,22 @@ def check(found: Survey, components: int) -> None:
             f"the rows are too small: column {j} ranges from {found.low[j]:.3g} to "
             f"{found.high[j]:.3g}, and squares of that underflow; rescale it, or leave it out"
         )
+
+
+def _starts(
+    found: Survey,
+    setting: Setting,
+    request: Request,
+    samples: Samples | None,
+    ours: bool = False,
+) -> list[Mixture]:
+    """As many first mixtures as are asked for; see ``_start``."""
+    cost = Cost() if samples is None else samples.cost
+    starts = list[Mixture]()
+    while len(starts) < request.n_init:
+        with cost.start(len(starts) + 1, request.n_init):
+            starts.append(_start(found, setting, request, ours))
+    return starts
 
 
 def _start(found: Survey, setting: Setting, request: Request, ours: bool = False) -> Mixture:

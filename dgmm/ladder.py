@@ -14,7 +14,7 @@ these.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -57,17 +57,41 @@ Nearby = Callable[[Array, Array | None], Sweep]
 """The sweep over rows (n, D) and their weights (n,), in the memory of this process."""
 
 
+Tell = Callable[[str, int], None]
+"""Takes what is done on samples at the moment ("" for nothing any more), and in which sweep."""
+
+
+def untold(stage: str, sweep: int) -> None:
+    """Tell nobody."""
+
+
 @dataclass
 class Cost:
-    """Rows times components evaluated in memory, and the seconds that all work on samples took.
+    """What work on samples took so far; and where it is.
 
     The one thing here that counts as it goes.  It is to cost no more once the ``deadline`` has
     passed.
+
+    Attributes
+    ----------
+    densities : int
+        Rows times components evaluated in memory.
+    seconds : float
+        That all work on samples took.
+    starts_seconds : float
+        Of these, what looking for starts after the first took.
+    deadline : Deadline
+    tell : callable
+        Is told of each stage, and of each sweep.
     """
 
     densities: int = 0
     seconds: float = 0.0
+    starts_seconds: float = 0.0
     deadline: Deadline = NEVER
+    tell: Tell = untold
+    _stages: tuple[str, ...] = ()
+    _sweeps: int = 0
 
     @contextmanager
     def timed(self) -> Iterator[None]:
@@ -77,6 +101,36 @@ class Cost:
             yield
         finally:
             self.seconds += time.perf_counter() - began
+            self.tell("", 0)
+
+    @contextmanager
+    def stage(self, said: str) -> Iterator[None]:
+        """Tell what is done inside, as a part of what is done outside."""
+        outer = self._stages, self._sweeps
+        self._stages, self._sweeps = (*self._stages, said), 0
+        self._told()
+        try:
+            yield
+        finally:
+            self._stages, self._sweeps = outer
+
+    @contextmanager
+    def start(self, number: int, most: int) -> Iterator[None]:
+        """Tell that a start is looked for inside; those after the first have their seconds."""
+        began = time.perf_counter()
+        with self.stage(f"start {number} of {most}"):
+            yield
+        if number > 1:
+            self.starts_seconds += time.perf_counter() - began
+
+    def swept(self, densities: int) -> None:
+        """Count a sweep, of so many."""
+        self.densities += densities
+        self._sweeps += 1
+        self._told()
+
+    def _told(self) -> None:
+        self.tell(", ".join(self._stages), self._sweeps)
 
 
 def over(sample: Sample, nearby: Nearby) -> Sweep:
@@ -122,11 +176,15 @@ class Rung:
         for _, reached in zip(range(sweeps), run(self.sweep, walks), strict=False):
             trials = [walk.trial for walk in walks if walk.trial is not None]
             components = sum(trial.mixture.components for trial in trials)
-            self.cost.densities += len(self.sample.rows) * components
+            self.cost.swept(len(self.sample.rows) * components)
             walks = reached
             if self.cost.deadline.passed:
                 break
         return list(walks)
+
+    def stage(self) -> AbstractContextManager[None]:
+        """Tell that what is done inside is done here."""
+        return self.cost.stage(f"{len(self.sample.rows):,} rows")
 
     def resolution(self, mixture: Mixture) -> float:
         """p / (2 n), the statistical resolution: what the rows can't tell from nothing."""
@@ -165,22 +223,48 @@ class Samples:
         return Rung(sample, sweep, within(setting, sample), self.cost)
 
 
-def climb(ladder: Sequence[Rung], starts: Sequence[Mixture]) -> tuple[list[Mixture], int]:
-    """The best mixtures at the top of the ``ladder``, and how many optima its lowest rung met.
+@dataclass(frozen=True)
+class Climbed:
+    """What came of starts.
+
+    Attributes
+    ----------
+    ends : list of Mixture
+        The best at the top.
+    optima : int
+        How many the lowest rung met; 0 if there is none.
+    gain : float
+        By how much the best end was better there than that of the first start.
+    """
+
+    ends: list[Mixture]
+    optima: int = 0
+    gain: float = 0.0
+
+
+def climb(ladder: Sequence[Rung], starts: Sequence[Mixture]) -> Climbed:
+    """What comes of ``starts`` on the way up the ``ladder``.
 
     Of the optima on each rung, those go on that it can't tell to be worse than the best.
     """
-    begun, optima = list(starts), 0
+    found = Climbed(list(starts))
     for rung in ladder:
         resolution = rung.resolution(starts[0])
         few = len(rung.sample.rows) < FEW * starts[0].free_parameters
         stop = Stop(FEW_SWEEPS if few else MANY_SWEEPS, target=NEAR * resolution)
-        climbed = rung.climb([Quasi.of(rung.setting, start, stop) for start in begun])
-        different = _different(rung, climbed)
-        optima = optima or len(different)
-        least = different[0].best.objective - UNSURE * resolution
-        begun = [walk.best.mixture for walk in different if walk.best.objective > least][:ABREAST]
-    return begun, optima
+        with rung.stage():
+            walks = rung.climb([Quasi.of(rung.setting, start, stop) for start in found.ends])
+            different = _different(rung, walks)
+            best = different[0]
+            if not found.optima:
+                first = walks[0]
+                apart = len(_different(rung, [best, first])) > 1
+                gain = best.best.objective - first.best.objective if apart else 0.0
+                found = Climbed([], len(different), gain)
+        least = best.best.objective - UNSURE * resolution
+        ends = [walk.best.mixture for walk in different if walk.best.objective > least][:ABREAST]
+        found = replace(found, ends=ends)
+    return found
 
 
 def informed(rung: Rung, mixture: Mixture, rows: int) -> tuple[Mixture, Information, float]:
@@ -193,7 +277,8 @@ def informed(rung: Rung, mixture: Mixture, rows: int) -> tuple[Mixture, Informat
     stop = Stop(INFORMED_SWEEPS, target=NEAR * rung.resolution(mixture))
     for _ in range(INFORMED_TIMES):
         information = Information.of(sample, frame, mixture)
-        (walk,) = rung.climb([Quasi.of(rung.setting, mixture, stop, information, floor)])
+        with rung.stage():
+            (walk,) = rung.climb([Quasi.of(rung.setting, mixture, stop, information, floor)])
         assert isinstance(walk, Quasi)
         mixture, floor = walk.best.mixture, walk.floor
         if walk.converged or rung.cost.deadline.passed:

@@ -7,7 +7,7 @@ from typing import Any
 
 try:
     import prometheus_client
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 except ImportError:  # the extra "metrics"
     prometheus_client = None  # type: ignore[assignment]
 
@@ -44,6 +44,9 @@ class _Collector:
         yield GaugeMetricFamily("dgmm_rows_per_pass", "Rows of the data.", planned.rows)
         help = "Passes over the data done, with those before the fit was resumed."
         yield CounterMetricFamily("dgmm_passes", help, 0 if last is None else last.number)
+        if stage := self._meter.stage:
+            help = "What is done on samples at the moment."
+            yield InfoMetricFamily("dgmm_stage", help, {"stage": stage})
         if last is None:
             return
         if last.rows_per_second is not None:

@@ -85,6 +85,9 @@ STARTED: Final = (
 )
 """What of its plan a fit tells when it starts."""
 
+STAGE_SECONDS = 5.0
+"""How often plain lines and JSON say what is done on samples, where that takes long."""
+
 Step = TypeVar("Step", Progress, Standings)
 Watch = Callable[[Iterator[Pass], Plan, Meter], Iterator[Pass]]
 """Takes passes, as planned and while a meter counts their rows, tells of them, hands them on."""
@@ -211,8 +214,40 @@ def silent(passes: Iterator[Pass], planned: Plan, meter: Meter) -> Iterator[Pass
     return passes
 
 
+def _stage(meter: Meter) -> str:
+    """What is done on samples."""
+    return meter.stage + f", sweep {meter.sweep}" * (meter.sweep > 0)
+
+
+def _say_stage(meter: Meter) -> None:
+    click.echo(f"on samples: {_stage(meter)}", err=True)
+
+
+def _say_stage_json(meter: Meter) -> None:
+    _say_json("samples", stage=meter.stage, sweep=meter.sweep)
+
+
+def _now_and_then(meter: Meter, say: Callable[[Meter], None]) -> Callable[[], None]:
+    """A listener of a ``meter`` that says what is done on samples, where that takes long."""
+    last = math.inf
+
+    def heard() -> None:
+        nonlocal last
+        now = time.perf_counter()
+        if not meter.stage:
+            last = math.inf
+        elif last == math.inf:
+            last = now
+        elif now - last >= STAGE_SECONDS:
+            last = now
+            say(meter)
+
+    return heard
+
+
 def _lines(passes: Iterator[Pass], planned: Plan, meter: Meter) -> Iterator[Pass]:
     """A line for each pass."""
+    meter.listener = _now_and_then(meter, _say_stage)
     for done in passes:
         click.echo(f"pass {done.number}: {_with_rate(done)}", err=True)
         yield done
@@ -225,7 +260,7 @@ def _live(passes: Iterator[Pass], planned: Plan, meter: Meter) -> Iterator[Pass]
         return
     with _MeterBar(meter, planned.rows, "pass 1: survey") as bar:
         for done in passes:
-            bar.next(f"pass {done.number + 1}", _with_rate(done), done.seeking)
+            bar.next(f"pass {done.number + 1}", _with_rate(done))
             yield done
 
 
@@ -233,6 +268,7 @@ def _objects(passes: Iterator[Pass], planned: Plan, meter: Meter) -> Iterator[Pa
     """A JSON object for each pass, and one before the first."""
     plan = {name: getattr(planned, name) for name in STARTED}
     _say_json("start", data=planned.source, **plan)
+    meter.listener = _now_and_then(meter, _say_stage_json)
     for done in passes:
         swept = {"pass": done.number, "rows": done.rows, "seconds": done.seconds}
         rates = {"rows_per_second": done.rows_per_second}
@@ -292,7 +328,7 @@ class _MeterBar(Bar):
 
     def __init__(self, meter: Meter, rows: int, title: str) -> None:
         self._meter, self._rows, self._before = meter, rows, 0  # drawn while being made
-        self._said, self._seeking, self._seen = "", False, (0, 0)
+        self._said = ""
         super().__init__(
             TextColumn("[bold]{task.description}[/]{task.fields[where]}"),
             BarColumn(bar_width=24),
@@ -302,27 +338,18 @@ class _MeterBar(Bar):
         )
         self._task = self.add_task(title, total=rows, where="")
 
-    def next(self, title: str, said: str, seeking: bool) -> None:
+    def next(self, title: str, said: str) -> None:
         """Begin another pass, or what is to be done on samples before it."""
-        self._before, self._said, self._seeking = self._meter.rows, said, seeking
+        self._before, self._said = self._meter.rows, said
         self.update(self._task, description=title, completed=0)
 
     def get_renderables(self) -> Iterator[RenderableType]:
         for task in self._tasks.values():
             task.completed = min(self._rows, self._meter.rows - self._before)
-            task.fields["where"] = self._where()
+            task.fields["where"] = f", on samples: {_stage(self._meter)}" * bool(self._meter.stage)
         yield from super().get_renderables()
         if self._said:
             yield Text(self._said, overflow="fold")
-
-    def _where(self) -> str:
-        """What is done on samples, if they were swept since the last block of a pass was."""
-        swept, sampled = self._meter.rows, self._meter.samples.rows
-        if swept != self._seen[0]:
-            self._seen = swept, sampled
-        if self._seeking and swept == self._before:
-            return ", starts are looked for on samples"
-        return ", on samples" if sampled > self._seen[1] else ""
 
 
 @contextmanager

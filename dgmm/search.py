@@ -130,8 +130,8 @@ class MixtureSearch(MetaEstimatorMixin, DensityMixin, BaseEstimator):
         criterion = CRITERIA[self.criterion]
         share = _share(dataset, requests, question.seed) if criterion.holds_out else HELD
         with closing(swept) as sweep:
-            nearby = template._nearby(meter)
-            standings = run(sweep, requests, question, nearby, criterion, resumed, share)
+            how = template._nearby, criterion, resumed, share, meter.tell
+            standings = run(sweep, requests, question, *how)
             for last in engine.each_on_one_blas_thread(standings):
                 if kept is not None and (resumed is None or last.passes > resumed.passes):
                     kept.save(last, requests[0].random)
@@ -176,6 +176,7 @@ class MixtureSearch(MetaEstimatorMixin, DensityMixin, BaseEstimator):
         progress = Progress(
             *(last.passes, last.found, best.setting, best.walks, last.nearby),
             seconds_on_samples=last.seconds_on_samples,
+            starts_seconds=last.starts_seconds,
         )
         model = models[index]
         fitted = model._found(progress, planned, seconds, names)

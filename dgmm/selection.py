@@ -40,7 +40,7 @@ from dgmm.em import Setting, State, Walk
 from dgmm.errors import DataError
 from dgmm.fit import STRATEGIES, Request, Stopped, check
 from dgmm.kernel import answer
-from dgmm.ladder import Cost, Nearby, Samples
+from dgmm.ladder import Cost, Nearby, Samples, Tell, untold
 from dgmm.mixture import Mixture
 from dgmm.seeding import representative
 from dgmm.statistics import Together, Total
@@ -236,7 +236,7 @@ class Standings:
         Whether their criteria are to be measured next.
     resumed : bool
         Whether the selection goes on from here, and no sweep was made to get here.
-    seconds_on_samples, seeking
+    seconds_on_samples, starts_seconds, seeking
         As in ``fit.Progress``.
     """
 
@@ -248,6 +248,7 @@ class Standings:
     due: bool = False
     resumed: bool = False
     seconds_on_samples: float = 0.0
+    starts_seconds: float = 0.0
     seeking: bool = False
 
     @property
@@ -307,41 +308,44 @@ def select(
     criterion: Criterion,
     resumed: Resumed | None = None,
     share: float = HELD,
+    tell: Tell = untold,
 ) -> Iterator[Standings]:
     """Fit what ``requests`` ask for and choose by ``criterion``; yields after every sweep.
 
     ``question`` is the survey's, the largest that any of them asks; ``share`` of the rows is held
-    out, if the criterion wants that.  Raises ``DataError`` as a fit does.  A selection that is
-    ``resumed`` yields where it stopped first, without a sweep; it ends with what it has once the
-    first request's deadline has passed, and the candidates have their criteria.
+    out, if the criterion wants that; ``tell`` is as in ``fit``.  Raises ``DataError`` as a fit
+    does.  A selection that is ``resumed`` yields where it stopped first, without a sweep; it ends
+    with what it has once the first request's deadline has passed, and the candidates have their
+    criteria.
     """
     done = 0 if resumed is None else resumed.passes
     counted = _Counted(sweep, share if criterion.holds_out else None, question.seed, done)
     found = counted(survey, question) if resumed is None else resumed.found
     check(found, max(request.components for request in requests))
     deadline = requests[0].deadline
-    samples = Samples(representative(found), found.weighted, nearby, Cost(deadline=deadline))
+    cost = Cost(deadline=deadline, tell=tell)
+    samples = Samples(representative(found), found.weighted, nearby, cost)
     candidates, rounds, due = _entrants(found, requests), 0, False
     if resumed is not None:
         for request in requests:
             resumed.restore(request.random)
         candidates = resumed.candidates(candidates, samples)
         rounds, due = resumed.rounds, resumed.due
-        samples.cost.densities = resumed.nearby
+        cost.densities = resumed.nearby
 
     def standings(resumed: bool = False) -> Standings:
-        begun, cost = tuple(each for each in candidates if each.walks), samples.cost
+        begun = tuple(each for each in candidates if each.walks)
         reached = (counted.passes, found, begun, cost.densities, rounds, due, resumed)
-        return Standings(*reached, cost.seconds, not begun)
+        return Standings(*reached, cost.seconds, cost.starts_seconds, not begun)
 
     yield standings(resumed is not None)
     if not rounds:
-        with samples.cost.timed():
+        with cost.timed():
             candidates = [_started(each, found, samples) for each in candidates]
     before = rounds
     while due or rounds == before or not deadline.passed:
         if not due and not any(each.running for each in candidates):
-            with samples.cost.timed():
+            with cost.timed():
                 candidates = [_refitted(each, found, samples, question) for each in candidates]
             candidates = _revived(criterion, candidates, found.weight)
             if not any(each.running for each in candidates):
@@ -379,9 +383,8 @@ def _entrants(found: Survey, requests: Sequence[Request]) -> list[Candidate]:
 
 def _started(candidate: Candidate, found: Survey, samples: Samples) -> Candidate:
     """The candidate with its walks, before their first sweep."""
-    request = candidate.request
-    walks = STRATEGIES[request.strategy](found, candidate.setting, request, samples)
-    return replace(candidate, walks=tuple(walks))
+    walks = _walks(candidate, candidate.request, found, samples)
+    return replace(candidate, walks=walks)
 
 
 def _refitted(
@@ -396,8 +399,16 @@ def _refitted(
     refits = candidate.refits + 1
     seed = (question.seed, candidate.request.components, refits)
     request = replace(candidate.request, random=np.random.RandomState(seed))
-    walks = STRATEGIES[request.strategy](found, candidate.setting, request, samples)
+    walks = _walks(candidate, request, found, samples)
     return replace(candidate, walks=(*candidate.walks, *walks), refits=refits)
+
+
+def _walks(
+    candidate: Candidate, request: Request, found: Survey, samples: Samples
+) -> tuple[Walk, ...]:
+    """The walks of a ``candidate`` by a ``request``, before their first sweep."""
+    with samples.cost.stage(f"{request.components} components, {request.structure.name}"):
+        return tuple(STRATEGIES[request.strategy](found, candidate.setting, request, samples))
 
 
 def _revived(criterion: Criterion, candidates: list[Candidate], weight: float) -> list[Candidate]:

@@ -112,7 +112,8 @@ def several(
     """Starts within the ``budget``; as many as are ``wanted`` where one can't be bettered."""
     starts, most = list[Mixture](), budget.starts
     while len(starts) < most and not (starts and rung.cost.deadline.passed):
-        start, rugged = found(rung, components, parameters, random)
+        with rung.cost.start(len(starts) + 1, most):
+            start, rugged = found(rung, components, parameters, random)
         starts.append(start)
         most = most if rugged else min(most, max(wanted, len(starts)))
     return starts
@@ -120,7 +121,11 @@ def several(
 
 def named(rung: Rung, components: int, method: str, wanted: int, random: Random) -> list[Mixture]:
     """Starts on a ``rung`` by a ``method`` of ``seeding.METHODS``."""
-    return [seeded(rung.sample, rung.setting, components, method, random) for _ in range(wanted)]
+    starts = list[Mixture]()
+    while len(starts) < wanted:
+        with rung.cost.start(len(starts) + 1, wanted):
+            starts.append(seeded(rung.sample, rung.setting, components, method, random))
+    return starts
 
 
 def rows_told(shape: tuple[int, int], parameters: int, top: int) -> int:

@@ -24,7 +24,6 @@ from dgmm.cache import Cache
 from dgmm.dataset import Dataset
 from dgmm.direct import memory
 from dgmm.errors import BlockError, DgmmError, passing
-from dgmm.lazy import lazy
 from dgmm.statistics import Mergeable
 from dgmm.sweep import Block, Tree
 
@@ -34,19 +33,28 @@ T = TypeVar("T", bound=Mergeable)
 
 
 class Meter:
-    """How many rows have been swept: written by the engine, read by whoever shows progress.
+    """How far a fit is: written by it as it works, read by whoever shows progress.
 
-    Rows of samples are counted apart, in ``samples``.
+    Attributes
+    ----------
+    rows : int
+        How many rows have been swept; those of samples don't count.
+    stage, sweep : str, int
+        What is done on samples at the moment, "" for nothing, and in which sweep.
+    listener : callable
+        Is called when these change.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.rows = 0
+        self.rows = self.sweep = 0
+        self.stage = ""
+        self.listener: Callable[[], None] = lambda: None
 
-    @lazy
-    def samples(self) -> "Meter":
-        """The meter of rows of samples."""
-        return Meter()
+    def tell(self, stage: str, sweep: int) -> None:
+        """Set what is done on samples."""
+        self.stage, self.sweep = stage, sweep
+        self.listener()
 
     def add(self, rows: int) -> None:
         """Count ``rows`` more."""

@@ -17,7 +17,7 @@ from dgmm.em import Setting, Stop, Textbook, kept, run, unbounded
 from dgmm.exchanges import Exchange, Halves, exchanged, merge_costs, taken_apart
 from dgmm.fit import Request
 from dgmm.information import Information
-from dgmm.ladder import Cost, Rung
+from dgmm.ladder import Cost, Rung, climb
 from dgmm.mixture import Mixture
 from dgmm.quasi import Quasi, held
 from dgmm.race import seeded
@@ -208,6 +208,29 @@ def test_quasi_newton_ends_where_em_does_and_never_falls(kind: str, informed: bo
     assert list(walk.trace) == sorted(walk.trace)
     assert walk.best.objective > plain.best.objective - 1e-8
     assert len(walk.trace) < len(plain.trace) / 3
+
+
+def test_what_starts_after_the_first_bring() -> None:
+    """By how much the best end is better than the first one's; nothing at one optimum."""
+    rng = np.random.default_rng(0)
+    rows = np.repeat([[0.0, 0], [30, 0], [60, 0]], 500, axis=0) + rng.normal(size=(1500, 2))
+    field, structure = rung(rows, "spherical"), STRUCTURES["spherical"]
+
+    def start(*places: float) -> Mixture:
+        means = np.array([[each, 0.0] for each in places])
+        mixture = Mixture.of_covariances(structure, np.full(3, 1 / 3), means, np.ones(3))
+        return field.setting.frame.enter(mixture)
+
+    good, other, bad = start(0, 30, 60), start(59, 1, 31), start(-1, 1, 45)
+    (best,) = field.climb([Textbook.of(field.setting, good, Stop(1000, tol=1e-12))])
+    (worse,) = field.climb([Textbook.of(field.setting, bad, Stop(1000, tol=1e-12))])
+    gain = best.best.objective - worse.best.objective
+    assert gain > 0.1
+    found = climb([field], [bad, good, other])
+    assert found.gain == pytest.approx(gain, abs=field.resolution(good))
+    assert (found.optima, len(found.ends)) == (2, 1)
+    found = climb([field, field], [other, good, bad])
+    assert (found.gain, found.optima, len(found.ends)) == (0, 2, 1)
 
 
 def test_effort_says_how_many_starts_there_may_be() -> None:

@@ -82,9 +82,12 @@ def test_it_says_to_how_many_optima_its_starts_led() -> None:
     apart = rng.normal(size=(100_000, 2)) + 20 * rng.integers(2, size=(100_000, 2))
     model = GaussianMixture(4, random_state=0).fit(apart)
     assert (model.fit_info_["starts"], model.fit_info_["optima"]) == (1, 1)
+    assert (model.fit_info_["starts_gain"], model.fit_info_["starts_seconds"]) == (0, 0)
     cube = np.random.default_rng(0).uniform(size=(100_000, 3))
     model = GaussianMixture(12, n_init=4, random_state=0, resolution=10).fit(cube)
     assert 1 < model.fit_info_["optima"] <= model.fit_info_["starts"] == 4
+    assert model.fit_info_["starts_gain"] >= 0
+    assert 0 < model.fit_info_["starts_seconds"] < model.fit_info_["seconds_on_samples"]
     model.set_params(init_params="k-means++", n_init=1).fit(cube)
     assert (model.fit_info_["starts"], model.fit_info_["optima"]) == (1, 1)
 

@@ -1,7 +1,10 @@
 """A fit that is watched by machines: JSON lines and Prometheus metrics, of real processes."""
 
+import contextlib
+import itertools
 import json
 import os
+import pty
 import re
 import signal
 import socket
@@ -115,6 +118,73 @@ def test_work_on_samples_is_told_apart(place: Path) -> None:
     done = CliRunner().invoke(main, [*text, "--start", str(place / "m.dgmm")])
     assert done.exit_code == 0, done.output
     assert "next," not in done.stderr  # the start is given
+
+
+OFTEN = f"from dgmm import progress; progress.STAGE_SECONDS = 0; {MAIN}"
+"""As if work on samples took long."""
+
+
+@pytest.fixture
+def cube(place: Path) -> tuple[str, ...]:
+    """A fit of several starts, and a larger sample after them."""
+    rows = np.random.default_rng(0).uniform(size=(20_000, 3))
+    zarr.create_array(place / "cube.zarr", data=rows, chunks=(5000, 3))
+    return ("cube.zarr", "-o", "c.dgmm", "--n-init", "3", "--overwrite")
+
+
+def test_what_is_done_on_samples_is_told(
+    place: Path, cube: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which start, how many rows, which sweep; as objects and as lines, between two passes."""
+    code, events = told("fit", *cube, "-k", "8", "--log", "json", cwd=place, script=OFTEN)
+    assert code == 0
+    kinds = [each["event"] for each in events]
+    samples = [each for each in events if each["event"] == "samples"]
+    assert kinds[:2] == ["start", "pass"]
+    assert kinds[2 : 2 + len(samples)] == ["samples"] * len(samples)
+    stages = list(dict.fromkeys(each["stage"] for each in samples))
+    assert stages == [*(f"start {number} of 3" for number in (1, 2, 3)), "2,500 rows"]
+    for stage in stages:
+        sweeps = [each["sweep"] for each in samples if each["stage"] == stage]
+        assert all(b in (0, a + 1) for a, b in itertools.pairwise(sweeps))  # none is left out
+
+    monkeypatch.setattr("dgmm.progress.STAGE_SECONDS", 0)
+    monkeypatch.chdir(place)
+    done = CliRunner().invoke(main, ["select", *cube, "-k", "7,8"])
+    assert done.exit_code == 0, done.output
+    shown = done.stderr.splitlines()
+    assert "on samples: 7 components, full, start 2 of 3, sweep 1" in shown
+    assert "on samples: 8 components, full, 2,500 rows, sweep 1" in shown
+
+
+SLOW = f"""
+import time
+from dgmm import race
+quick = race.race
+def slow(*given):
+    time.sleep(0.5)
+    return quick(*given)
+race.race = slow
+{MAIN}
+"""
+
+
+def test_a_bar_says_what_is_done_on_samples(place: Path, cube: tuple[str, ...]) -> None:
+    """While it is done, and nothing has come of it."""
+    master, slave = pty.openpty()
+    words = [sys.executable, "-P", "-c", SLOW, "fit", *cube, "-k", "8"]
+    env = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    with subprocess.Popen(words, cwd=place, env=env, stderr=slave, stdout=subprocess.DEVNULL):
+        os.close(slave)
+        drawn = b""
+        with contextlib.suppress(OSError):  # nobody writes any more
+            while piece := os.read(master, 4096):
+                drawn += piece
+    os.close(master)
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", drawn.decode())
+    for number in (1, 2, 3):
+        assert f"pass 2, on samples: start {number} of 3" in shown
+    assert "pass 3, on samples" not in shown
 
 
 def test_a_large_fit_tells_its_work_on_samples_after_each_pass(
@@ -272,12 +342,15 @@ def test_interrupted(place: Path, words: tuple[str, ...], message: str) -> None:
     assert message in last["message"]
 
 
-def scraped(url: str) -> dict[str, float]:
+def served(url: str) -> str:
     with urllib.request.urlopen(url, timeout=30) as answer:
-        text = answer.read().decode()
+        return str(answer.read().decode())
+
+
+def scraped(url: str) -> dict[str, float]:
     return {
         sample.name: sample.value
-        for family in text_string_to_metric_families(text)
+        for family in text_string_to_metric_families(served(url))
         for sample in family.samples
     }
 
@@ -323,11 +396,16 @@ def test_metrics_are_for_this_machine_unless_told(words: str, host: str) -> None
 
 
 def test_rows_are_counted_within_a_pass_and_never_fall() -> None:
+    """And what is done on samples is told for as long as that takes."""
     meter, planned = Meter(), GaussianMixture(2).plan(np.zeros((100, 2)))
 
     def passes() -> Iterator[Pass]:
         meter.add(100)
         yield Pass(1, 100, 1.0, "surveyed", {})
+        meter.tell("start 3 of 8", 12)
+        assert 'dgmm_stage_info{stage="start 3 of 8"} 1.0' in served(url)
+        meter.tell("", 0)
+        assert "dgmm_stage" not in served(url)
         meter.add(50)
         seen.append(scraped(url))
         meter.add(-50)  # the cluster was lost, and the pass begins again
