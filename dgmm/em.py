@@ -450,11 +450,14 @@ class Stop:
         When an iteration changes the objective by less; 0 for never.
     target : float
         When the estimated remaining gain of the objective is below it; 0 for never.
+    rough : bool
+        Whether single precision serves to the end: the walk is only to be compared with others.
     """
 
     max_iter: int
     tol: float = 0.0
     target: float = 0.0
+    rough: bool = False
 
 
 @dataclass(frozen=True)

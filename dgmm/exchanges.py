@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.covariance import Array, Structure, choleskys
-from dgmm.em import Stop, Walk, m_step
+from dgmm.em import Walk, m_step
 from dgmm.kernel import log_sum_exp
 from dgmm.ladder import Rung
 from dgmm.mixture import Mixture
-from dgmm.race import objective
+from dgmm.race import ROUGH, objective
 from dgmm.seeding import pieces
 from dgmm.squarem import Squarem
 from dgmm.statistics import Statistics
@@ -80,7 +80,7 @@ def taken_apart(rung: Rung, walk: Walk) -> tuple[Walk, int]:
         starts = [exchanged(rung, mixture, each) for each in _candidates(rung, mixture, trials)]
         if not starts:
             return walk, helped
-        walks: list[Walk] = [Squarem.of(rung.setting, start, Stop(1000)) for start in starts]
+        walks: list[Walk] = [Squarem.of(rung.setting, start, ROUGH) for start in starts]
         walks = sorted(rung.climb(walks, SHORT), key=objective, reverse=True)[:FINALISTS]
         *walks, walk = rung.climb([*walks, walk], LONG)
         best = max(walks, key=objective)

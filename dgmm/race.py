@@ -26,6 +26,9 @@ HEAT: Final = 6
 SWEEPS: Final = HEAT * (len(KINDS) + 1)
 """How many sweeps of its sample a race makes."""
 
+ROUGH: Final = Stop(1000, rough=True)
+"""When walks that compete end: they are stopped before."""
+
 EACH: Final = 100
 LEAST: Final = 4000
 """Rows that seeds are made of: so many for each component, and at least."""
@@ -34,7 +37,7 @@ LEAST: Final = 4000
 def race(rung: Rung, components: int, random: Random) -> Walk:
     """The walk of the likeliest mixture of so many components found on a ``rung``."""
     starts = [seeded(rung, components, kind, random) for kind in KINDS]
-    walks: list[Walk] = [Squarem.of(rung.setting, start, Stop(1000)) for start in starts]
+    walks: list[Walk] = [Squarem.of(rung.setting, start, ROUGH) for start in starts]
     walks = sorted(rung.climb(walks, HEAT), key=objective, reverse=True)
     (walk,) = rung.climb(walks[:1], HEAT)
     return walk

@@ -165,7 +165,7 @@ class Squarem(Walk):
     @property
     def _far(self) -> bool:
         """Whether single precision may serve for another sweep."""
-        if self.state is None or not self.trace:
+        if self.stop.rough or self.state is None or not self.trace:
             return True
         return self.change > max(4 * self.bound, 4 * self.stop.tol, self.stop.target)
 
