@@ -335,10 +335,10 @@ def _halved(structure: Structure, rows: Array, shares: Array, cut: NDArray[np.bo
         full = (scatter + more * np.eye(dims)) / (heavy + more)[..., None, None]
         covariances = np.broadcast_to(structure.pooled(heavy, full), full.shape)
         lower = choleskys(covariances)  # some may be singular but for rounding
-        white = np.linalg.solve(lower, away.swapaxes(2, 3))
+        white = away @ np.linalg.inv(lower).swapaxes(2, 3)
         volume = np.log(np.diagonal(lower, axis1=2, axis2=3)).sum(axis=2)
         joint = np.log(heavy / total[:, None]) - volume
-        joint = joint[:, :, None] - 0.5 * (white * white).sum(axis=2)
+        joint = joint[:, :, None] - 0.5 * np.einsum("bkmd,bkmd->bkm", white, white)
         top = joint.max(axis=1)
         joint = np.exp(joint - top[:, None])
         norm = joint.sum(axis=1)

@@ -277,7 +277,7 @@ fitting_options = _as_one(
         default="auto",
         show_default=True,
         help="How much work on samples may go into finding a start: one, or as many as are worth "
-        "about 10 or 50 passes, where others may lead to a better optimum.",
+        "about 12 or 60 passes, where others may lead to a better optimum.",
     ),
     click.option(
         "--strategy",

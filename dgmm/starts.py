@@ -18,22 +18,27 @@ from dgmm.mixture import Mixture
 from dgmm.quasi import held
 from dgmm.seeding import Random, seeded
 
-EFFORTS: Final = {"low": 0.0, "auto": 10.0, "high": 50.0}
+EFFORTS: Final = {"low": 0.0, "auto": 12.0, "high": 60.0}
 """How many passes over all rows the starts that nobody asked for may be worth, about."""
 
 STARTS: Final = 32
 ROOM: Final = 1 << 26
 """How many there are at most without being asked for, and numbers that their walks may hold."""
 
-SWEPT: Final = 250_000
+SWEPT: Final = 150_000
 """What a sweep costs however few the rows, in rows times components."""
 
 LEAST: Final = 5000
 EACH: Final = 30
 SHARE: Final = 50
+PLENTY: Final = 100_000
 SOME: Final = 20
 """Starts are found on so many rows at least; for each component, ``EACH`` (D + 1); of all rows, one
-in ``SHARE``; and for each free parameter, ``SOME``, as far as a 16th of all rows goes."""
+in ``SHARE``, as far as ``PLENTY`` goes; and for each free parameter, ``SOME``, as far as a 16th of
+all rows goes."""
+
+ROUNDS: Final = 2
+"""How many rounds of exchanges a start takes, about."""
 
 TOP: Final = 8
 """The highest rung of the ladder is this part of all rows, if the sample has so many."""
@@ -83,8 +88,8 @@ class Budget:
         """
         count, dims = shape
         least = max(EACH * (dims + 1) * components, LEAST, min(SOME * parameters, count // 16))
-        rows = min(max(count // SHARE, least), max(count // TOP, 1), sampled)
-        each = (race.SWEEPS + exchanges.SWEEPS) * (rows * components + SWEPT)
+        rows = min(max(min(count // SHARE, PLENTY), least), max(count // TOP, 1), sampled)
+        each = (race.SWEEPS + ROUNDS * exchanges.SWEEPS) * (rows * components + SWEPT)
         starts = int(EFFORTS[effort] * count * components / each)
         most = min(STARTS, ROOM // held(parameters))
         starts = wanted if named or components == 1 else max(wanted, 1, min(starts, most))
