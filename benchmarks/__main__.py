@@ -1,5 +1,10 @@
 """The command line: ``python -m benchmarks NAME``."""
 
+import os
+from copy import copy
+from functools import wraps
+from typing import Any
+
 import click
 
 from benchmarks.against import peers
@@ -18,6 +23,7 @@ from benchmarks.stream import stream
 from benchmarks.thousand import thousand
 from benchmarks.torture import torture
 from benchmarks.whole import whole
+from dgmm import native
 
 HELP = """\
 Measure dgmm against this machine and against its peers.
@@ -36,15 +42,41 @@ Start here:
 
 
 @click.group(help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
-def main() -> None:
+@click.option(
+    "--allow-numpy",
+    is_flag=True,
+    help="Measure the NumPy kernel where there is no other.",
+)
+def main(allow_numpy: bool) -> None:
     """``python -m benchmarks``."""
+    if allow_numpy:
+        os.environ.setdefault("DGMM_KERNEL", native.preferred())  # for all processes
+
+
+def asked_for(command: click.Command) -> click.Command:
+    """The command; it refuses to measure the NumPy kernel where nobody asked for it."""
+    measure = command.callback
+    assert measure is not None
+
+    @wraps(measure)
+    def checked(**options: Any) -> Any:
+        if native.preferred() == "numpy" and not os.environ.get("DGMM_KERNEL"):
+            raise click.UsageError(
+                f"this would measure the NumPy kernel. {native.without()}. To measure it all the "
+                "same: python -m benchmarks --allow-numpy ..."
+            )
+        return measure(**options)
+
+    same = copy(command)
+    same.callback = checked
+    return same
 
 
 for command in (
     *(kernel, first, stream, memory, scale, passes, clock, whole, peers),
     *(billion, strain, thousand, patches, sizes, torture, published),
 ):
-    main.add_command(command)
+    main.add_command(asked_for(command))
 
 if __name__ == "__main__":
     main(prog_name="python -m benchmarks")

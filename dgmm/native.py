@@ -19,6 +19,8 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import distributions
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -34,10 +36,12 @@ from dgmm.statistics import Statistics, Together
 from dgmm.sweep import Block, tree_sum
 
 compiled: Any
+failure: ImportError | None = None
+"""Why the compiled part was not imported."""
 try:
     compiled = importlib.import_module("dgmm._native")
-except ImportError:  # no compiler was at hand
-    compiled = None
+except ImportError as error:  # no compiler was at hand; without() knows more
+    compiled, failure = None, error
 
 VARIANT = 0
 """Which of ``compiled.variants()`` is used: the first is the widest that the processor has."""
@@ -268,6 +272,28 @@ def preferred() -> str:
     return os.environ.get("DGMM_KERNEL") or ("numpy" if compiled is None else "native")
 
 
+def without(package: Path = Path(__file__).parent) -> str:
+    """Why the dgmm in the folder ``package`` has no compiled kernel, and what to do about it.
+
+    A clone holds sources; Python started there prefers them to a dgmm that is installed.
+    """
+    if failure is not None and not isinstance(failure, ModuleNotFoundError):
+        return f"dgmm's compiled kernel can't be loaded ({failure}): install dgmm again"
+    if not (package.parent / "pyproject.toml").is_file():
+        return "dgmm was installed without a C compiler: install a compiler, and dgmm again"
+    clone = package.parent
+    build = f"pip install -e {clone} compiles it there, with a C compiler"
+    taken = f"Python took dgmm from the clone {clone}, whose kernel is not compiled"
+    folders = (Path(str(each.locate_file("dgmm"))) for each in distributions(name="dgmm"))
+    for folder in folders:
+        if any(folder.glob("_native.*.so")) and not folder.samefile(package):
+            return (
+                f"{taken}, and not the dgmm installed in {folder.parent}: start Python in another "
+                f"folder, or {build}"
+            )
+    return f"{taken}: {build}"
+
+
 def chosen() -> str:
     """The kernel to use; raises ``UsageError`` if there is no such kernel.
 
@@ -277,11 +303,11 @@ def chosen() -> str:
     if name not in KERNELS:
         raise UsageError(f"DGMM_KERNEL must be one of {', '.join(KERNELS)}, not {name!r}")
     if name == "native" and compiled is None:
-        raise UsageError("DGMM_KERNEL=native, but dgmm was installed without a C compiler")
+        raise UsageError(f"DGMM_KERNEL=native, but {without()}")
     if name == "numpy" and not os.environ.get("DGMM_KERNEL"):
         warnings.warn(
-            "dgmm was installed without a C compiler: the NumPy kernel is used, which takes up to "
-            "four times as long. Install a compiler and dgmm again, or set DGMM_KERNEL=numpy",
+            f"the NumPy kernel is used, which takes up to four times as long. {without()}; "
+            "DGMM_KERNEL=numpy says that it is meant so",
             stacklevel=2,
         )
     return name

@@ -1,8 +1,10 @@
 """The compiled kernel is the NumPy kernel's twin."""
 
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,7 +127,7 @@ def test_a_kernel_that_is_not_there(blobs: np.ndarray, monkeypatch: pytest.Monke
         dgmm.GaussianMixture(2).fit(blobs)
     monkeypatch.setenv("DGMM_KERNEL", "native")
     monkeypatch.setattr(native, "compiled", None)
-    with pytest.raises(dgmm.UsageError, match="without a C compiler"):
+    with pytest.raises(dgmm.UsageError, match=r"DGMM_KERNEL=native, but .*(clone|compiler)"):
         dgmm.GaussianMixture(2).fit(blobs)
     form = Form.of(mixture(STRUCTURES["full"], 3, 3, np.random.default_rng(0)), centre=True)
     given = Given(Frame(np.zeros(3), np.ones(3)), (form,))
@@ -136,7 +138,7 @@ def test_a_kernel_that_is_not_there(blobs: np.ndarray, monkeypatch: pytest.Monke
 def test_a_slow_kernel_is_told_of(blobs: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DGMM_KERNEL", raising=False)
     monkeypatch.setattr(native, "compiled", None)
-    with pytest.warns(UserWarning, match="installed without a C compiler"):
+    with pytest.warns(UserWarning, match=r"the NumPy kernel is used.*(clone|compiler)"):
         model = dgmm.GaussianMixture(4, random_state=0).fit(blobs)
     assert model.fit_info_["kernel"] == "numpy"
 
@@ -153,3 +155,75 @@ def test_it_runs_where_it_was_not_built() -> None:
         check=True,
     )
     assert "numpy kernel" in done.stdout
+
+
+def warned(cwd: Path, *path: Path) -> str:
+    """What a new process, which finds dgmm in ``cwd`` or on ``path``, says of its kernel."""
+    environment = {name: value for name, value in os.environ.items() if name != "DGMM_KERNEL"}
+    done = subprocess.run(
+        [sys.executable, "-c", "from dgmm import native; print(native.chosen())"],
+        cwd=cwd,
+        env={**environment, "PYTHONPATH": os.pathsep.join(map(str, path))},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "numpy\n"
+    return done.stderr
+
+
+def copied(folder: Path, *, compiled: bool = False) -> Path:
+    """A folder with dgmm in it, as it lies in a clone, or with its compiled kernel."""
+    ignored = shutil.ignore_patterns("__pycache__", *([] if compiled else ["*.so"]))
+    shutil.copytree(Path(dgmm.__file__).parent, folder / "dgmm", ignore=ignored)
+    return folder
+
+
+def test_why_there_is_no_compiled_kernel(tmp_path: Path) -> None:
+    plain = copied(tmp_path / "site")
+    assert "dgmm was installed without a C compiler" in warned(tmp_path, plain)
+    clone = copied(tmp_path / "clone")
+    (clone / "pyproject.toml").touch()
+    told = warned(clone)
+    assert f"Python took dgmm from the clone {clone}, whose kernel is not compiled" in told
+    assert f"pip install -e {clone}" in told
+    assert "without a C compiler" not in told
+
+
+@built
+def test_a_clone_in_the_way_of_what_is_installed(tmp_path: Path) -> None:
+    clone = copied(tmp_path / "clone")
+    (clone / "pyproject.toml").touch()
+    site = copied(tmp_path / "site", compiled=True)
+    record = site / "dgmm-0.1.0.dist-info"
+    record.mkdir()
+    (record / "METADATA").write_text("Metadata-Version: 2.1\nName: dgmm\nVersion: 0.1.0\n")
+    told = warned(clone, site)
+    assert f"and not the dgmm installed in {site}: start Python in another folder" in told
+    assert f"pip install -e {clone}" in told
+
+
+def test_benchmarks_measure_the_numpy_kernel_only_if_asked(tmp_path: Path) -> None:
+    clone = copied(tmp_path / "clone")
+    (clone / "pyproject.toml").touch()
+    shutil.copytree(Path(__file__).parent.parent / "benchmarks", clone / "benchmarks")
+    environment = {name: value for name, value in os.environ.items() if name != "DGMM_KERNEL"}
+
+    def measured(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "benchmarks", *words],
+            cwd=clone,
+            env={**environment, "PYTHONPATH": ""},
+            capture_output=True,
+            text=True,
+        )
+
+    (clone / "none.npz").touch()  # what is measured ends at once
+    refused = measured("published", "--data", "none.npz")
+    assert refused.returncode == 2
+    assert f"from the clone {clone}, whose kernel is not compiled" in refused.stderr
+    assert "--allow-numpy" in refused.stderr
+    assert measured("published", "--help").returncode == 0
+    allowed = measured("--allow-numpy", "published", "--data", "none.npz")
+    assert "kernel is not compiled" not in allowed.stderr
+    assert allowed.returncode == 1
