@@ -1,25 +1,33 @@
-"""Gaussian mixture models for data that does not fit in memory, on Dask and Zarr."""
+"""Gaussian mixture models for data that does not fit in memory, on Dask and Zarr.
 
-from dgmm.dataset import Dataset, open_dataset
-from dgmm.errors import (
-    BlockError,
-    CheckpointError,
-    ClusterError,
-    DataError,
-    DegenerateWarning,
-    DgmmError,
-    DgmmWarning,
-    LostError,
-    ModelFileError,
-    ObjectiveFellWarning,
-    PlanError,
-    UsageError,
-)
-from dgmm.estimator import GaussianMixture, load
-from dgmm.mixture import Mixture
-from dgmm.plan import Plan
-from dgmm.search import MixtureSearch, select
-from dgmm.summary import Summary
+Public names are loaded when they are first used: ``import dgmm`` imports none of what dgmm is built
+on.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dgmm.dataset import Dataset, open_dataset
+    from dgmm.errors import (
+        BlockError,
+        CheckpointError,
+        ClusterError,
+        DataError,
+        DegenerateWarning,
+        DgmmError,
+        DgmmWarning,
+        LostError,
+        ModelFileError,
+        ObjectiveFellWarning,
+        PlanError,
+        UsageError,
+    )
+    from dgmm.estimator import GaussianMixture, load
+    from dgmm.mixture import Mixture
+    from dgmm.plan import Plan
+    from dgmm.search import MixtureSearch, select
+    from dgmm.summary import Summary
 
 __version__ = "0.1.0"
 
@@ -46,6 +54,24 @@ __all__ = [
     "open_dataset",
     "select",
 ]
+
+_MODULES = {
+    "dataset": ("Dataset", "open_dataset"),
+    "estimator": ("GaussianMixture", "load"),
+    "mixture": ("Mixture",),
+    "plan": ("Plan",),
+    "search": ("MixtureSearch", "select"),
+    "summary": ("Summary",),
+}
+"""Where the public names are that are not in ``errors``."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'dgmm' has no attribute {name!r}")
+    module = next((place for place, names in _MODULES.items() if name in names), "errors")
+    value = globals()[name] = getattr(import_module(f"dgmm.{module}"), name)
+    return value
 
 
 def __dir__() -> list[str]:

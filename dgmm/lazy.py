@@ -1,8 +1,9 @@
-"""Values computed when they are first asked for."""
+"""Values computed, and modules imported, when they are first asked for."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import cached_property
+from importlib import import_module
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -18,3 +19,16 @@ class lazy(cached_property[T]):
     def __init__(self, compute: Callable[[Any], T]) -> None:
         super().__init__(compute)
         self.lock = nullcontext()
+
+
+class Late:
+    """A module that is imported when a name in it is first asked for.
+
+    For what many users of a module never need, and what takes long to import.
+    """
+
+    def __init__(self, module: str) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(import_module(self._module), name)

@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,8 @@ def imports(module: str) -> list[tuple[str, bool]]:
             found += [(f"dgmm.{alias.name}", id(node) in within) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             found.append((str(node.module), id(node) in within))
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", None) == "Late":
+            found.append((ast.literal_eval(node.args[0]), id(node) in within))
     return found
 
 
@@ -169,12 +172,19 @@ def test_nothing_is_imported_inside_a_function(module: str) -> None:
 
 def test_public_names_are_sorted_and_real() -> None:
     assert dgmm.__all__ == sorted(dgmm.__all__)
-    public = {
-        name
-        for name, value in vars(dgmm).items()
-        if not name.startswith("_") and getattr(value, "__module__", "").startswith("dgmm.")
+    tree = ast.parse((HOUSE / "__init__.py").read_text())
+    shown = {
+        alias.name: str(node.module)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("dgmm.")
+        for alias in node.names
     }
-    assert public == set(dgmm.__all__)
+    assert set(shown) == set(dgmm.__all__) <= set(dir(dgmm))
+    for name, module in shown.items():  # what type checkers see is what there is
+        assert getattr(dgmm, name) is getattr(import_module(module), name)
+        assert getattr(dgmm, name).__module__ == module
+    with pytest.raises(AttributeError, match="no attribute 'Gaussian'"):
+        dgmm.Gaussian  # noqa: B018
 
 
 def test_no_chains_on_a_kind() -> None:
