@@ -23,7 +23,7 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
-from dgmm import em, seeding
+from dgmm import em, race, seeding
 from dgmm.anchored import Anchored
 from dgmm.covariance import Array, Structure
 from dgmm.deadline import NEVER, Deadline
@@ -401,13 +401,11 @@ def _start(found: Survey, setting: Setting, request: Request, ours: bool = False
     weights, means, precisions = request.weights, request.means, request.precisions
     if weights is not None and means is not None and precisions is not None:
         return setting.frame.enter(given_mixture(request.structure, weights, means, precisions))
-    method = "kmeans" if request.init_params == "auto" else request.init_params
     unnamed = request.init_params == "auto"
-    make = seeding.seeded if ours or unnamed else seeding.seed
-    sample = representative(found)
-    seed = make(sample, setting, request.components, method, request.random)
-    if ours and unnamed:
-        seed = seeding.cautious(seed, len(sample.keys))
+    method = "kmeans" if unnamed else request.init_params
+    theirs = seeding.seeded if ours or unnamed else seeding.seed
+    make = race.seeded if ours and unnamed else theirs
+    seed = make(representative(found), setting, request.components, method, request.random)
     seed = setting.frame.leave(seed)
     weights = seed.weights if weights is None else weights
     means = seed.means if means is None else means

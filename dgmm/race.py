@@ -11,12 +11,15 @@ rows as parameters were enough.
 
 from typing import Final
 
+import numpy as np
+
 from dgmm.clustering import clusters
-from dgmm.em import Stop, Walk
+from dgmm.em import Setting, Stop, Walk
 from dgmm.ladder import Rung
 from dgmm.mixture import Mixture
 from dgmm.seeding import Random, cautious, labelled, mixture_of, standard, standardised
 from dgmm.squarem import Squarem
+from dgmm.survey import Sample
 
 KINDS: Final = ("breathing", "kmeans", "k-means++")
 
@@ -36,22 +39,23 @@ LEAST: Final = 4000
 
 def race(rung: Rung, components: int, random: Random) -> Walk:
     """The walk of the likeliest mixture of so many components found on a ``rung``."""
-    starts = [seeded(rung, components, kind, random) for kind in KINDS]
+    starts = [seeded(rung.sample, rung.setting, components, kind, random) for kind in KINDS]
     walks: list[Walk] = [Squarem.of(rung.setting, start, ROUGH) for start in starts]
     walks = sorted(rung.climb(walks, HEAT), key=objective, reverse=True)
     (walk,) = rung.climb(walks[:1], HEAT)
     return walk
 
 
-def seeded(rung: Rung, components: int, kind: str, random: Random) -> Mixture:
-    """A first mixture (in the frame) of clusters of some of a rung's rows."""
-    dims = rung.sample.rows.shape[1]
+def seeded(sample: Sample, setting: Setting, components: int, kind: str, random: Random) -> Mixture:
+    """A first mixture (in the frame) of clusters of some of a sample's rows."""
+    dims = sample.rows.shape[1]
     size = max(max(EACH, 5 * (dims + 2)) * components, LEAST)
-    sample = rung.sample.first(min(size, len(rung.sample.keys)))
-    view = standardised(sample.rows, standard(sample.rows, rung.setting.structure))
+    sample = sample.first(min(size, len(sample.keys)))
+    view = standardised(sample.rows, standard(sample.rows, setting.structure))
     labels = clusters(view, sample.weights, components, kind, random)
-    drawn = labelled(labels, components)
-    return cautious(mixture_of(sample, rung.setting, drawn, components), len(labels))
+    order = np.argsort(labels, kind="stable")  # so that a part of the rows is of few components
+    drawn = labelled(labels[order], components)
+    return cautious(mixture_of(sample.chosen(order), setting, drawn, components), len(labels))
 
 
 def objective(walk: Walk) -> float:

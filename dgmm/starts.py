@@ -18,12 +18,13 @@ from dgmm.mixture import Mixture
 from dgmm.quasi import held
 from dgmm.seeding import Random, seeded
 
-EFFORTS: Final = {"low": 0.0, "auto": 12.0, "high": 60.0}
-"""How many passes over all rows the starts that nobody asked for may be worth, about."""
+EFFORTS: Final = {"low": (0.0, 1), "auto": (12.0, 4), "high": (60.0, 32)}
+"""How many passes over all rows the starts that nobody asked for may be worth, about, and how many
+there may be: twice as many where there are fewer than ``FEW`` parameters."""
 
-STARTS: Final = 32
+FEW: Final = 500
 ROOM: Final = 1 << 26
-"""How many there are at most without being asked for, and numbers that their walks may hold."""
+"""Numbers that the walks from all starts may hold."""
 
 SWEPT: Final = 150_000
 """What a sweep costs however few the rows, in rows times components."""
@@ -90,8 +91,9 @@ class Budget:
         least = max(EACH * (dims + 1) * components, LEAST, min(SOME * parameters, count // 16))
         rows = min(max(min(count // SHARE, PLENTY), least), max(count // TOP, 1), sampled)
         each = (race.SWEEPS + ROUNDS * exchanges.SWEEPS) * (rows * components + SWEPT)
-        starts = int(EFFORTS[effort] * count * components / each)
-        most = min(STARTS, ROOM // held(parameters))
+        worth, most = EFFORTS[effort]
+        starts = int(worth * count * components / each)
+        most = min(most if parameters >= FEW else 2 * most, ROOM // held(parameters))
         starts = wanted if named or components == 1 else max(wanted, 1, min(starts, most))
         top = min(sampled, max(count // TOP, rows))
         rungs = tuple(each for each in (top // 2, top) if each > 1.5 * rows)

@@ -128,12 +128,13 @@ class Sample:
         """The rows with the ``size`` smallest keys, by row number."""
         found = self
         if len(self.keys) > self.size:
-            found = self._chosen(np.sort(np.argpartition(self.keys, self.size - 1)[: self.size]))
+            found = self.chosen(np.sort(np.argpartition(self.keys, self.size - 1)[: self.size]))
         if (np.diff(found.numbers) < 0).any():  # seldom: samples come in the order of their blocks
-            found = found._chosen(np.argsort(found.numbers, kind="stable"))
+            found = found.chosen(np.argsort(found.numbers, kind="stable"))
         return found
 
-    def _chosen(self, order: NDArray[np.int64]) -> "Sample":
+    def chosen(self, order: NDArray[np.int64]) -> "Sample":
+        """The rows at these places, in that order."""
         return Sample(
             self.size, self.keys[order], self.numbers[order], self.rows[order], self.weights[order]
         )

@@ -23,7 +23,7 @@ from dgmm.quasi import Quasi, held
 from dgmm.race import seeded
 from dgmm.seeding import representative
 from dgmm.squarem import Squarem, coordinates, mixture_at
-from dgmm.starts import STARTS
+from dgmm.starts import EFFORTS
 from dgmm.survey import Question, survey
 from dgmm.sweep import Block
 
@@ -324,7 +324,7 @@ def arrays(value: Any) -> dict[int, np.ndarray]:
 def test_walks_hold_no_more_than_is_planned() -> None:
     rng = np.random.default_rng(0)
     field = rung(rng.uniform(size=(5000, 6)))
-    start = seeded(field, 8, "kmeans", np.random.RandomState(0))
+    start = seeded(field.sample, field.setting, 8, "kmeans", np.random.RandomState(0))
     walks = [Quasi.of(field.setting, start, Stop(40))]
     stages = [walk for (walk,) in run(field.sweep, walks) if isinstance(walk, Quasi)]
     assert max(len(walk.steps) for walk in stages) == 20
@@ -337,9 +337,10 @@ def test_starts_of_many_parameters_are_fewer() -> None:
     """What the walks of all starts remember keeps to half a gibibyte, unless more are wanted."""
     rows, dims, sampled = 100_000_000, 64, 1 << 18
     few, many = (Request(STRUCTURES["full"], k, strategy="auto", effort="high") for k in (2, 100))
-    assert few.budget(rows, dims, sampled).starts == STARTS
+    most = EFFORTS["high"][1]
+    assert few.budget(rows, dims, sampled).starts == most
     starts = many.budget(rows, dims, sampled).starts
-    assert 1 < starts < STARTS
+    assert 1 < starts < most
     assert 8 * starts * held(many.parameters(dims)) <= 1 << 29
     assert many.abreast(rows, dims, sampled) == starts
     assert many.abreast(rows, dims, sampled, near=False) == 3
