@@ -3,27 +3,27 @@
 Results go to standard output, progress and warnings to standard error.
 """
 
+from __future__ import annotations
+
 import logging
 import math
 import sys
+from importlib.util import find_spec
 from json import dumps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 from dask.utils import format_bytes
 
 import dgmm
-from dgmm import demo as demonstration
-from dgmm import engine, native, places, progress, report, storage, tables
+from dgmm import native, places, progress, storage, tables
 from dgmm.command import ENVIRONMENT, EXIT_CODES, Command
 from dgmm.covariance import STRUCTURES
-from dgmm.dataset import BLOCK_BYTES, Dataset, open_dataset
-from dgmm.engine import Meter
 from dgmm.errors import DataError, UsageError
-from dgmm.estimator import GaussianMixture, load
 from dgmm.kernel import ANSWERS
+from dgmm.lazy import Late
 from dgmm.options import (
     Machines,
     Shown,
@@ -42,12 +42,19 @@ from dgmm.options import (
     shown_options,
     weights_option,
 )
-from dgmm.output import Written, check_target, write_answers
-from dgmm.plan import Plan
-from dgmm.pods import Pods
 from dgmm.progress import LOGS
-from dgmm.search import MixtureSearch
 from dgmm.selection import CRITERIA
+
+if TYPE_CHECKING:
+    from dgmm.dataset import Dataset
+    from dgmm.estimator import GaussianMixture
+    from dgmm.output import Written
+    from dgmm.plan import Plan
+    from dgmm.pods import Pods
+
+# Loaded when a command needs them, not for a usage error.
+datasets, engine, outputs = Late("dgmm.dataset"), Late("dgmm.engine"), Late("dgmm.output")
+report, demonstration = Late("dgmm.report"), Late("dgmm.demo")
 
 MOST_FEATURES = 100
 """How many features ``show`` has in its tables."""
@@ -121,9 +128,9 @@ def fit(
     _check_model_target(output, overwrite)
     if start is not None and (how["init_params"] != "auto" or n_init > 1):
         raise click.UsageError("--start is one start: leave out --init and --n-init")
-    dataset = open_dataset(data, weights, **reading)
+    dataset = dgmm.open_dataset(data, weights, **reading)
     given = {} if start is None else _parameters(start, components, covariance)
-    model = GaussianMixture(
+    model = dgmm.GaussianMixture(
         components,
         covariance_type=covariance,
         n_init=n_init,
@@ -131,7 +138,7 @@ def fit(
         **how,
         **given,
     )
-    meter = Meter()
+    meter = engine.Meter()
     with shown.watches() as watches, machines.client() as client:
         planned = model.plan(dataset, client=client)
         steps = model.fit_passes(dataset, client=client, meter=meter, planned=planned)
@@ -143,7 +150,7 @@ def fit(
 
 def _parameters(path: str, components: int, covariance: str) -> dict[str, Any]:
     """Of the model at ``path``, as starting values; it must be of this size and structure."""
-    model = load(path)
+    model = dgmm.load(path)
     found = (model.n_components, model.covariance_type)
     if found != (components, covariance):
         raise UsageError(
@@ -245,12 +252,14 @@ def select(
     Example: dgmm select rows.zarr -k 2..32 --covariance full,diag -o best.dgmm
     """
     _check_model_target(output, overwrite)
-    dataset = open_dataset(data, weights, **reading)
-    template = GaussianMixture(n_init=n_init, n_jobs=machines.threads, **how)
-    search = MixtureSearch(
+    if plot is not None:
+        _check_pictures()
+    dataset = dgmm.open_dataset(data, weights, **reading)
+    template = dgmm.GaussianMixture(n_init=n_init, n_jobs=machines.threads, **how)
+    search = dgmm.MixtureSearch(
         template, n_components=components, covariance_type=covariance, criterion=criterion
     )
-    meter = Meter()
+    meter = engine.Meter()
     with shown.watches() as watches, machines.client() as client:
         planned = search.plan(dataset, client=client)
         steps = search.fit_passes(dataset, client=client, meter=meter, planned=planned)
@@ -339,17 +348,19 @@ def predict(
     """
     places.check_writable(output)
     fitted, dataset = _open_both(model, data, None, reading)
-    check_target(output, dataset, overwrite)
+    outputs.check_target(output, dataset, overwrite)
     # A block's answers may be larger than the block: smaller blocks, then.
     answer_bytes = 8 * math.prod(ANSWERS[what].columns(fitted.mixture_.components))
-    dataset = dataset.recut(BLOCK_BYTES * dataset.row_bytes // max(dataset.row_bytes, answer_bytes))
-    meter = Meter()
+    dataset = dataset.recut(
+        datasets.BLOCK_BYTES * dataset.row_bytes // max(dataset.row_bytes, answer_bytes)
+    )
+    meter = engine.Meter()
     with (
         machines.client() as client,
         progress.sweep_bar(meter, dataset.rows, "predict", quiet),
     ):
         sweep = engine.over(dataset, client, machines.threads, meter)
-        written = write_answers(sweep, dataset, fitted.mixture_, what, output)
+        written = outputs.write_answers(sweep, dataset, fitted.mixture_, what, output)
     told = {"output": output, "what": what, "rows": written.rows}
     if json:
         click.echo(dumps({**told, "rows_of_components": list(written.counts) or None}))
@@ -389,7 +400,7 @@ def score(
     Example: dgmm score held-out.zarr -m model.dgmm
     """
     fitted, dataset = _open_both(model, data, weights, reading)
-    meter = Meter()
+    meter = engine.Meter()
     with (
         machines.client() as client,
         progress.sweep_bar(meter, dataset.rows, "score", quiet),
@@ -430,7 +441,7 @@ def update(
     """
     _check_model_target(output, overwrite)
     fitted, dataset = _open_both(model, data, weights, reading)
-    meter = Meter()
+    meter = engine.Meter()
     with (
         machines.client() as client,
         progress.sweep_bar(meter, dataset.rows, "update", quiet),
@@ -448,7 +459,7 @@ def update(
 @json_option
 def show(model: str, json: bool) -> None:
     """Show the components of a model file, and how it was fitted."""
-    fitted = load(model)
+    fitted = dgmm.load(model)
     mixture = fitted.mixture_
     spread = np.sqrt(mixture.variances)
     if json:
@@ -505,8 +516,8 @@ def plan(
 
     Ends with exit code 3 if the fit would be refused.
     """
-    dataset = open_dataset(data, **reading)
-    model = GaussianMixture(
+    dataset = dgmm.open_dataset(data, **reading)
+    model = dgmm.GaussianMixture(
         components,
         covariance_type=covariance,
         n_init=n_init,
@@ -538,6 +549,7 @@ def demo(directory: Path, overwrite: bool) -> None:
 
     Leaves a Zarr store, the model, the labels and a picture in DIRECTORY (default: dgmm-demo).
     """
+    _check_pictures()
     for line in demonstration.run(directory, overwrite=overwrite):
         click.echo(line)
 
@@ -549,12 +561,21 @@ def _check_model_target(output: str, overwrite: bool) -> None:
     places.check_writable(output)
 
 
+def _check_pictures() -> None:
+    """Raise unless what pictures are drawn with is there, before any work is done for one."""
+    if find_spec("matplotlib") is None or find_spec("PIL") is None:
+        raise UsageError(
+            "pictures are drawn by matplotlib and pillow, and not both are installed: "
+            "pip install 'dgmm[plot]' does that (in a clone: pip install '.[plot]')"
+        )
+
+
 def _open_both(
     model: str, data: str, weights: str | None, reading: dict[str, Any]
 ) -> tuple[GaussianMixture, Dataset]:
     """A model and rows that it can judge."""
-    fitted = load(model)
-    dataset = open_dataset(data, weights, **reading)
+    fitted = dgmm.load(model)
+    dataset = dgmm.open_dataset(data, weights, **reading)
     if dataset.dims != fitted.n_features_in_:
         raise DataError(
             f"{data} has {dataset.dims} features; {model} was fitted to {fitted.n_features_in_}"

@@ -15,7 +15,10 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import kmeans_plusplus
+
+from dgmm.lazy import Late
+
+cluster = Late("sklearn.cluster")
 
 Single = NDArray[np.float32]
 Random = np.random.RandomState
@@ -141,7 +144,7 @@ def clusters(rows: Any, weights: Any, count: int, method: str, random: Random) -
     """The labels (n,) of so many clusters of ``rows`` (n, D), by a ``method`` of ``METHODS``."""
     rows = np.ascontiguousarray(rows, np.float32)
     weights = (weights / weights.max()).astype(np.float32)  # of any size in double precision
-    centres, _ = kmeans_plusplus(rows, count, sample_weight=weights, random_state=random)
+    centres, _ = cluster.kmeans_plusplus(rows, count, sample_weight=weights, random_state=random)
     sizes = (rows * rows).sum(axis=1)
     return METHODS[method](rows, weights, sizes, centres, random).labels
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import partial
+from importlib import import_module
 from itertools import pairwise
 from typing import Any
 
@@ -169,6 +170,7 @@ def _logged(log: Log) -> Iterator[None]:
 
     Where they may, Dask is silent all the same, unless its configuration says how it is to log.
     """
+    import_module("distributed")  # it gives its loggers handlers when it is imported
     own = logging.getLogger("dgmm")
     known = logging.root.manager.loggerDict.values()
     named = [each for each in known if isinstance(each, logging.Logger)]

@@ -18,6 +18,8 @@ from typing import Any, Final, Self
 
 import dask.array as da
 import numpy as np
+import sklearn.cluster
+import sklearn.metrics  # noqa: F401
 import zarr
 from dask.system import CPU_COUNT
 from distributed import Client

@@ -31,4 +31,6 @@ class Late:
         self._module = module
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # what looks at all there is, asks for these, and loads nothing
+            raise AttributeError(name)
         return getattr(import_module(self._module), name)

@@ -1,5 +1,7 @@
 """The options that several commands share."""
 
+from __future__ import annotations
+
 import logging
 import os
 import signal
@@ -8,20 +10,25 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from functools import wraps
 from multiprocessing import resource_tracker
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import dask
-from distributed import Client, LocalCluster
-from distributed.security import Security
 
-from dgmm import metrics, progress, workers
+from dgmm import progress
 from dgmm.covariance import STRUCTURES
 from dgmm.em import PRECISIONS
 from dgmm.fit import STRATEGIES
+from dgmm.lazy import Late
 from dgmm.progress import LOGS, Watch
 from dgmm.seeding import METHODS
 from dgmm.starts import EFFORTS
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+distributed, security = Late("distributed"), Late("distributed.security")
+metrics, workers = Late("dgmm.metrics"), Late("dgmm.workers")
 
 DASK_LOGGER = logging.getLogger("distributed")
 
@@ -105,15 +112,15 @@ class Machines:
                 stack.enter_context(dask.config.set(NO_PAGES))
                 with _no_interrupts():
                     local = stack.enter_context(
-                        LocalCluster(
+                        distributed.LocalCluster(
                             n_workers=self.workers,
                             threads_per_worker=1,
-                            security=Security.temporary(),
+                            security=security.Security.temporary(),
                             scheduler_kwargs={"dashboard": False},
                             dashboard_address=LOOPBACK,
                         )
                     )
-                client = stack.enter_context(Client(local, set_as_default=False))
+                client = stack.enter_context(distributed.Client(local, set_as_default=False))
                 stack.enter_context(_quiet_end())
                 yield client
         else:

@@ -4,6 +4,8 @@ A fit is a generator, and what its passes bring is told by those who take them f
 function that takes passes, tells of them, and hands them on, so any number can stand in a row.
 """
 
+from __future__ import annotations
+
 import json
 import math
 import sys
@@ -13,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 from rich.console import Console, RenderableType
@@ -23,10 +25,12 @@ from rich.text import Text
 
 from dgmm import tables
 from dgmm.em import Walk
-from dgmm.engine import Meter
 from dgmm.fit import Progress
-from dgmm.plan import Plan
 from dgmm.selection import Standings
+
+if TYPE_CHECKING:  # not to be loaded for a usage error
+    from dgmm.engine import Meter
+    from dgmm.plan import Plan
 
 NUMBERS: Final = {
     "score": "Mean log-likelihood of the rows, per unit weight.",
@@ -89,7 +93,7 @@ STAGE_SECONDS = 5.0
 """How often plain lines and JSON say what is done on samples, where that takes long."""
 
 Step = TypeVar("Step", Progress, Standings)
-Watch = Callable[[Iterator[Pass], Plan, Meter], Iterator[Pass]]
+Watch = Callable[[Iterator[Pass], "Plan", "Meter"], Iterator[Pass]]
 """Takes passes, as planned and while a meter counts their rows, tells of them, hands them on."""
 
 

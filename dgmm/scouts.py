@@ -33,17 +33,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 from dgmm.covariance import STRUCTURES, Array, Structure, flat_directions
 from dgmm.em import ALONE, Stop, Walk, unbounded
 from dgmm.kernel import LOWEST
 from dgmm.ladder import Rung
+from dgmm.lazy import Late
 from dgmm.mixture import Mixture
 from dgmm.seeding import Drawn, Random, mixture_of, standard, standardised
 from dgmm.squarem import Squarem
+
+cluster, exceptions = Late("sklearn.cluster"), Late("sklearn.exceptions")
 
 STARTS: Final = 256
 """How many starts there are at most, unless more are asked for."""
@@ -115,7 +116,7 @@ def scouted(rung: Rung, components: int, count: int, random: Random) -> tuple[Sq
     """The best end of so many starts on a ``rung``, and how many different ones were met."""
     with threadpool_limits(1), warnings.catch_warnings():
         # Fewer clusters than asked for: told by the fit, which names the components.
-        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", exceptions.ConvergenceWarning)
         field = _Field.of(rung)
         many = _labelled(field, _labels(field, components, count, random), components)
         many = _run(field, many, CAUTION, field.rows.shape[1])
@@ -414,7 +415,7 @@ def _trees(view: Array, components: int, random: Random) -> Iterator[Labels]:
 def _clusters(field: _Field, view: Array, components: int, random: Random) -> Iterator[Labels]:
     """By k-means."""
     for _ in range(KMEANS):
-        kmeans = KMeans(components, n_init=1, random_state=random)
+        kmeans = cluster.KMeans(components, n_init=1, random_state=random)
         yield kmeans.fit(view, sample_weight=field.weights).labels_.astype(np.int64)
 
 

@@ -17,17 +17,18 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans, kmeans_plusplus
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import pairwise_distances_argmin
 from threadpoolctl import threadpool_limits
 
 from dgmm.covariance import Array, Structure
 from dgmm.em import Setting, m_step
 from dgmm.kernel import tile_rows
+from dgmm.lazy import Late
 from dgmm.mixture import Frame, Mixture
 from dgmm.statistics import Statistics
 from dgmm.survey import Sample, Survey
+
+cluster, metrics = Late("sklearn.cluster"), Late("sklearn.metrics")
+exceptions = Late("sklearn.exceptions")
 
 Random = np.random.RandomState
 
@@ -67,7 +68,7 @@ def draw(sample: Sample, components: int, method: str, random: Random) -> Drawn:
     with threadpool_limits(1), warnings.catch_warnings():
         # One thread: k-means adds in the order in which threads arrive.  Fewer clusters than
         # asked for is told by the fit, which names the components.
-        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", exceptions.ConvergenceWarning)
         return METHODS[method](sample, components, random)
 
 
@@ -176,18 +177,18 @@ def labelled(labels: NDArray[Any], components: int) -> Drawn:
 def _nearest(sample: Sample, components: int, seeds: NDArray[Any]) -> Drawn:
     """Each row belongs to the nearest of the ``seeds``, rows given by their places."""
     centre = sample.rows.mean(axis=0)
-    labels = pairwise_distances_argmin(sample.rows - centre, sample.rows[seeds] - centre)
+    labels = metrics.pairwise_distances_argmin(sample.rows - centre, sample.rows[seeds] - centre)
     return labelled(labels, components)
 
 
 def _kmeans(sample: Sample, components: int, random: Random) -> Drawn:
     weights = None if (sample.weights == 1).all() else sample.weights
-    kmeans = KMeans(components, n_init=1, random_state=random)
+    kmeans = cluster.KMeans(components, n_init=1, random_state=random)
     return labelled(kmeans.fit(sample.rows, sample_weight=weights).labels_, components)
 
 
 def _kmeans_plus_plus(sample: Sample, components: int, random: Random) -> Drawn:
-    _, seeds = kmeans_plusplus(
+    _, seeds = cluster.kmeans_plusplus(
         sample.rows, components, sample_weight=sample.weights, random_state=random
     )
     return _nearest(sample, components, seeds)

@@ -1,9 +1,13 @@
 """One version, one list of checks, and files that say the same everywhere."""
 
+import json
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 
 import dgmm
@@ -37,3 +41,46 @@ def test_tests_run_on_each_python_that_is_promised() -> None:
     promised = re.findall(r"Python :: (3\.\d+)", " ".join(project["classifiers"]))
     workflow = yaml.safe_load((ROOT / ".github/workflows/tests.yml").read_text())
     assert set(promised) <= set(workflow["jobs"]["tests"]["strategy"]["matrix"]["python"])
+
+
+LOADED = """
+import json, sys
+before = set(sys.modules)
+try:
+    {}
+finally:
+    print(json.dumps(sorted(set(sys.modules) - before)), file=sys.stderr)
+"""
+
+PACKAGES = {
+    *("PIL", "aiohttp", "click", "cryptography", "dask", "dgmm", "distributed", "fsspec", "joblib"),
+    *("matplotlib", "numcodecs", "numpy", "pandas", "prometheus_client", "psutil", "pyarrow"),
+    *("rich", "s3fs", "scipy", "sklearn", "threadpoolctl", "tornado", "xarray", "zarr"),
+}
+"""What dgmm, or something it stands on, asks for."""
+
+LIGHT = {"click", "dask", "dgmm", "fsspec", "numpy", "psutil", "rich", "scipy", "threadpoolctl"}
+"""What a command is made of that does nothing: names of options, and the kernel's."""
+
+HEAVY = {"dask.array", "scipy.optimize", "scipy.stats", "dgmm.dataset", "dgmm.engine", "dgmm.plan"}
+
+
+@pytest.mark.parametrize(
+    ("done", "roots"),
+    [
+        ("import dgmm", {"dgmm"}),
+        ("from dgmm import DgmmError", {"dgmm"}),
+        ("import dgmm.mixture", {"dgmm", "numpy", "scipy"}),
+        *(
+            (f"from dgmm.cli import main; main({words.split()})", LIGHT)
+            for words in ("--version", "--help", "nonsense", "fit", "fit --help")
+        ),
+    ],
+)
+def test_what_is_loaded_for_little(done: str, roots: set[str]) -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", LOADED.format(done)], capture_output=True, text=True
+    ).stderr
+    loaded = json.loads(told.splitlines()[-1])
+    assert PACKAGES & {name.partition(".")[0] for name in loaded} <= roots
+    assert not set(loaded) & HEAVY

@@ -135,7 +135,7 @@ def test_all_that_is_asked_for_is_pinned() -> None:
     assert len(re.findall(r"^\S", text, re.MULTILINE)) == len(pinned)
     assert all("--hash=sha256:" in each for each in text.split("==")[1:])
     asked = {str(each).partition(";")[0] for each in requires("dgmm") or [] if "extra" not in each}
-    asked |= {"s3fs", "prometheus-client", "bokeh", "setuptools"}
+    asked |= {"s3fs", "prometheus-client", "matplotlib", "pillow", "bokeh", "setuptools"}
     for each in map(Requirement, asked):
         name = canonicalize_name(each.name)
         assert each.specifier.contains(pinned[name]), each

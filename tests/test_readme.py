@@ -41,10 +41,10 @@ def test_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_readme_names_every_command_and_extra() -> None:
     project = (ROOT / "pyproject.toml").read_text()
     extras = re.findall(r"'\.\[(\w+)\]'", README)
-    assert {"s3", "metrics", "test"} <= set(extras)
+    assert {"s3", "metrics", "plot", "test"} <= set(extras)
     for extra in extras:
         assert f"\n{extra} = [" in project
-    assert "pip install . && dgmm demo" in README
+    assert "pip install '.[plot]' && dgmm demo" in README
     assert "pip install '.[test]' && pytest" in README
 
 

@@ -226,13 +226,14 @@ def test_quiet_tells_the_end_only(place: Path) -> None:
 
 CRASH = """
 import logging, sys, warnings
+import dgmm
 from dgmm import DataError, cli
 def broken(*_, **__):
     warnings.warn("watch out")
     logging.getLogger("distributed.core").warning("a worker left")
     logging.getLogger("somebody").error("else")
     raise RuntimeError("a fault")
-cli.open_dataset = broken
+dgmm.open_dataset = broken
 cli.main()
 """
 

@@ -30,7 +30,7 @@ print(json.dumps(told))
 """
 
 
-def run(*words: object, path: str = os.environ["PATH"], cwd: Path = ROOT) -> str:
+def run(*words: object, path: str = os.environ["PATH"], cwd: Path = ROOT, code: int = 0) -> str:
     """What a command prints; it sees no other packages than its own environment's."""
     environment = {
         name: value
@@ -44,8 +44,8 @@ def run(*words: object, path: str = os.environ["PATH"], cwd: Path = ROOT) -> str
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return done.stdout
+    assert done.returncode == code, done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stderr if code else done.stdout
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,8 @@ def test_the_wheel_needs_no_compiler_and_is_fast(built: Built, tmp_path: Path) -
     python = place / "bin" / "python"
     run(python, "-m", "pip", "install", "--only-binary", ":all:", built.wheel, path=own)
     assert "native" in run(place / "bin" / "dgmm", "--version", path=own, cwd=tmp_path)
+    told = run(place / "bin" / "dgmm", "demo", cwd=tmp_path, code=2)  # without the extra: plot
+    assert "pip install 'dgmm[plot]'" in told
     found = json.loads(run(python, "-W", "error", "-c", FIT, cwd=tmp_path))  # joblib calls lscpu
     assert Path(found["from"]).is_relative_to(place)
     assert found["kernel"].startswith("native")
