@@ -227,11 +227,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     --------
     >>> import numpy as np
     >>> from dgmm import GaussianMixture
-    >>> rows = np.array([[1.0, 2], [1, 4], [1, 0], [10, 2], [10, 4], [10, 0]])
+    >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+    >>> rows[100:] += 9
     >>> model = GaussianMixture(2, random_state=0).fit(rows)
-    >>> model.means_[model.predict([[0.0, 0], [12, 3]])]
-    array([[ 1.,  2.],
-           [10.,  2.]])
+    >>> model.means_[model.predict([[0.0, 0], [9, 9]])].round(1)
+    array([[-0.1,  0.1],
+           [ 8.9,  8.9]])
     """
 
     def __init__(
@@ -372,13 +373,43 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         return model
 
     def fit(self, X: Data, y: None = None, sample_weight: Data = None) -> Self:
-        """Fit to rows ``X`` (N, D), weighted by ``sample_weight`` (N,) if given.
+        """Fit to rows.
 
-        Raises ``UsageError`` and ``DataError`` (both ``ValueError``) for parameters and data that
-        can't be used, and ``PlanError`` if the fit would not fit in memory.  Whatever is raised,
-        the model is as it was before, unless it is a ``KeyboardInterrupt``, and there is a mixture
-        that was evaluated: then the model has the best, and ``fit_info_["stopped_by"]`` is
-        "interrupted".
+        Whatever is raised, the model is as it was before, but at a ``KeyboardInterrupt``.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+        y : None
+            Not used; scikit-learn's tools pass it.
+        sample_weight : (N,), optional
+            Of the rows, in the same forms; by default each counts as one.
+
+        Returns
+        -------
+        self
+            The fitted model.
+
+        Raises
+        ------
+        UsageError, DataError
+            Both ``ValueError``: for parameters and rows that can't be used.
+        PlanError
+            If the fit would not fit in memory.
+        KeyboardInterrupt
+            At Ctrl-C; the model then has the best mixture so far, if one was evaluated, and
+            ``fit_info_["stopped_by"]`` is "interrupted".
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> model = GaussianMixture(2, random_state=0).fit(rows)
+        >>> sorted(abs(model.means_[:, 0].round(0)).tolist())
+        [0.0, 9.0]
         """
         for progress in self._passes(X, sample_weight, keep=True):
             if self.verbose:
@@ -386,7 +417,32 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         return self
 
     def fit_predict(self, X: Data, y: None = None, sample_weight: Data = None) -> Any:
-        """Fit to ``X`` and give the component of each row, (N,)."""
+        """Fit to ``X`` and give the component of each row, (N,).
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+        y : None
+            Not used; scikit-learn's tools pass it.
+        sample_weight : (N,), optional
+            Of the rows, in the same forms; by default each counts as one.
+
+        Returns
+        -------
+        array (N,) of int
+            The component of each row; a Dask array where the rows are lazy.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> labels = GaussianMixture(2, random_state=0).fit_predict(rows)
+        >>> len(set(labels[:100])), len(set(labels[100:]))
+        (1, 1)
+        """
         return self.fit(X, sample_weight=sample_weight).predict(X)
 
     def fit_passes(
@@ -454,7 +510,34 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         objective for all rows seen, and ``lower_bounds_`` holds it from before the M-step.  If this
         is not fitted yet, it is ``fit``.
 
-        Raises ``DataError`` for rows that can't be used, and then nothing has changed.
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+        y : None
+            Not used; scikit-learn's tools pass it.
+        sample_weight : (N,), optional
+            Of the rows, in the same forms; by default each counts as one.
+
+        Returns
+        -------
+        self
+            The fitted model.
+
+        Raises
+        ------
+        DataError
+            For rows that can't be used; then nothing has changed.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> model = GaussianMixture(2, random_state=0).fit(rows)
+        >>> model.partial_fit([[1.0, 3], [10, 9]]).summary_.rows
+        202
         """
         if not hasattr(self, "mixture_"):
             return self.fit(X, sample_weight=sample_weight)
@@ -464,8 +547,37 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         """The statistics of rows ``X`` under the fitted mixture, in one pass; nothing is fitted.
 
         Those of rows at different sites add up, can be saved, and go to ``update``: so many sites
-        can fit one mixture together, each round an EM iteration over the rows of all.  ``sweep`` is
-        the engine to use, by default the one that ``fit`` would.
+        can fit one mixture together, each round an EM iteration over the rows of all.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+        sample_weight : (N,), optional
+            Of the rows, in the same forms; by default each counts as one.
+        sweep : callable, optional
+            The engine to use; by default the one that ``fit`` would.
+
+        Returns
+        -------
+        Summary
+            Statistics of the rows; those of several sites add up by ``+``.
+
+        Raises
+        ------
+        UsageError, DataError
+            For parameters and rows that can't be used.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> model = GaussianMixture(2, random_state=0).fit(rows)
+        >>> both = model.summarize(rows[:2]) + model.summarize(rows[2:])
+        >>> both.rows
+        200
         """
         check_is_fitted(self)
         dataset = self._dataset(X, sample_weight)
@@ -475,9 +587,34 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     def update(self, summary: Summary) -> Self:
         """Take the M-step from a ``summary``, which becomes ``summary_``.
 
-        ``fit_info_`` then tells of that step.  Raises ``UsageError`` if it does not descend from
-        this model's fit, and ``DataError`` if no finite likelihood comes of it; then nothing has
-        changed.
+        ``fit_info_`` then tells of that step.
+
+        Parameters
+        ----------
+        summary : Summary
+            Of statistics under this model, or one that descends from the same fit.
+
+        Returns
+        -------
+        self
+            The fitted model.
+
+        Raises
+        ------
+        UsageError
+            If it does not descend from this model's fit.
+        DataError
+            If no finite likelihood comes of it.  Whatever is raised, nothing has changed.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> model = GaussianMixture(2, random_state=0).fit(rows)
+        >>> model.update(model.summarize(rows)).summary_.rows
+        200
         """
         check_is_fitted(self)
         own = self._seen()
@@ -537,7 +674,36 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         return self.summary_
 
     def plan(self, X: Data, sample_weight: Data = None, client: Client | None = None) -> Plan:
-        """What ``fit`` would need for ``X``, worked out without fitting."""
+        """What ``fit`` would need for ``X``, worked out without fitting.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+        sample_weight : (N,), optional
+            Of the rows, in the same forms; by default each counts as one.
+        client : distributed.Client, optional
+            The cluster to use; by default the active one, else this process.
+
+        Returns
+        -------
+        Plan
+            Blocks, tasks, bytes read and memory.
+
+        Raises
+        ------
+        UsageError, DataError
+            For parameters and rows that can't be used.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> GaussianMixture(2).plan(rows).rows
+        200
+        """
         task = self._prepare(X, sample_weight)
         client = client or engine.active_client()
         return self._planned(task.dataset, task.request, client)
@@ -830,15 +996,93 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             )
 
     def predict(self, X: Data) -> Any:
-        """The most probable component of each row of ``X``, (N,)."""
+        """The most probable component of each row of ``X``, (N,).
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+
+        Returns
+        -------
+        array (N,) of int
+            The number of a component, from 0; a Dask array where the rows are lazy.
+
+        Raises
+        ------
+        DataError
+            For rows of other features than those of the fit.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> model = GaussianMixture(2, random_state=0).fit(rows)
+        >>> model.predict([[0.0, 0], [9, 8], [9, 9]]).tolist() in ([0, 1, 1], [1, 0, 0])
+        True
+        """
         return self._answer(X, "labels")
 
     def predict_proba(self, X: Data) -> Any:
-        """The probability of each component for each row of ``X``, (N, K)."""
+        """The probability of each component for each row of ``X``, (N, K).
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+
+        Returns
+        -------
+        array (N, K)
+            Rows sum to 1; a Dask array where the rows are lazy.
+
+        Raises
+        ------
+        DataError
+            For rows of other features than those of the fit.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> model = GaussianMixture(2, random_state=0).fit(rows)
+        >>> model.predict_proba(rows).shape
+        (200, 2)
+        """
         return self._answer(X, "proba")
 
     def score_samples(self, X: Data) -> Any:
-        """The log-density of each row of ``X``, (N,), in nats."""
+        """The log-density of each row of ``X``, (N,), in nats.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+
+        Returns
+        -------
+        array (N,)
+            In nats; a Dask array where the rows are lazy.
+
+        Raises
+        ------
+        DataError
+            For rows of other features than those of the fit.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> model = GaussianMixture(2, random_state=0).fit(rows)
+        >>> model.score_samples(rows).shape
+        (200,)
+        """
         return self._answer(X, "score")
 
     def _answer(self, X: Data, what: str) -> Any:
@@ -874,15 +1118,103 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         return answers
 
     def score(self, X: Data, y: None = None, sample_weight: Data = None) -> float:
-        """The mean log-likelihood of the rows of ``X``, in nats, weighted if asked."""
+        """The mean log-likelihood of the rows of ``X``, in nats, weighted if asked.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+        y : None
+            Not used; scikit-learn's tools pass it.
+        sample_weight : (N,), optional
+            Of the rows, in the same forms; by default each counts as one.
+
+        Returns
+        -------
+        float
+            In nats a row, per unit of weight.
+
+        Raises
+        ------
+        DataError
+            For rows that can't be used.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> model = GaussianMixture(2, random_state=0).fit(rows)
+        >>> bool(np.isclose(model.score(rows), model.score_samples(rows).mean()))
+        True
+        """
         return self.criteria(X, sample_weight)["score"]
 
     def bic(self, X: Data, sample_weight: Data = None) -> float:
-        """The Bayesian information criterion of the model for ``X``; lower is better."""
+        """The Bayesian information criterion of the model for ``X``; lower is better.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+        sample_weight : (N,), optional
+            Of the rows, in the same forms; by default each counts as one.
+
+        Returns
+        -------
+        float
+            -2 L + p log N, for p free parameters, in nats.
+
+        Raises
+        ------
+        DataError
+            For rows that can't be used.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> model = GaussianMixture(2, random_state=0).fit(rows)
+        >>> p = model.mixture_.free_parameters
+        >>> bool(np.isclose(model.bic(rows) - model.aic(rows), p * (np.log(200) - 2)))
+        True
+        """
         return self.criteria(X, sample_weight)["bic"]
 
     def aic(self, X: Data, sample_weight: Data = None) -> float:
-        """Akaike's information criterion of the model for ``X``; lower is better."""
+        """Akaike's information criterion of the model for ``X``; lower is better.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+        sample_weight : (N,), optional
+            Of the rows, in the same forms; by default each counts as one.
+
+        Returns
+        -------
+        float
+            -2 L + 2 p, for p free parameters, in nats.
+
+        Raises
+        ------
+        DataError
+            For rows that can't be used.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> model = GaussianMixture(2, random_state=0).fit(rows)
+        >>> two_l = 2 * 200 * model.score(rows)
+        >>> bool(np.isclose(model.aic(rows), 2 * model.mixture_.free_parameters - two_l))
+        True
+        """
         return self.criteria(X, sample_weight)["aic"]
 
     def criteria(
@@ -890,8 +1222,36 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     ) -> dict[str, float]:
         """``score``, ``aic`` and ``bic`` of ``X`` in one pass.
 
-        The weights count as numbers of rows.  ``sweep`` is the engine to use, by default the one
-        that ``fit`` would.
+        The weights count as numbers of rows.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+        sample_weight : (N,), optional
+            Of the rows, in the same forms; by default each counts as one.
+        sweep : callable, optional
+            The engine to use; by default the one that ``fit`` would.
+
+        Returns
+        -------
+        dict
+            The three by name.
+
+        Raises
+        ------
+        DataError
+            For rows that can't be used.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> model = GaussianMixture(2, random_state=0).fit(rows)
+        >>> sorted(model.criteria(rows))
+        ['aic', 'bic', 'score']
         """
         check_is_fitted(self)
         dataset = self._dataset(X, sample_weight)
@@ -907,7 +1267,36 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         }
 
     def sample(self, n_samples: int = 1) -> tuple[Array, NDArray[np.int64]]:
-        """Draw rows (n_samples, D) and their components (n_samples,), grouped by component."""
+        """Draw rows (n_samples, D) and their components (n_samples,), grouped by component.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            How many.
+
+        Returns
+        -------
+        rows : array (n_samples, D)
+            In the units of the rows fitted to.
+        components : array (n_samples,) of int
+            Where each row is from.
+
+        Raises
+        ------
+        ValueError
+            If ``n_samples`` is less than 1.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> model = GaussianMixture(2, random_state=0).fit(rows)
+        >>> drawn, components = model.sample(5)
+        >>> drawn.shape, components.shape
+        ((5, 2), (5,))
+        """
         check_is_fitted(self)
         if n_samples < 1:
             raise UsageError(f"n_samples must be at least 1, not {n_samples}")
@@ -916,7 +1305,31 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     def save(self, path: str | PathLike[str], overwrite: bool = False) -> None:
         """Write the fitted model to a path or URL; see ``dgmm.storage`` for the format.
 
-        Raises ``DataError`` if something is there already, unless ``overwrite``.
+        Parameters
+        ----------
+        path : str or PathLike
+            A path or URL.
+        overwrite : bool, default=False
+            Whether to replace what is there.
+
+        Raises
+        ------
+        DataError
+            If something is there already, unless ``overwrite``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> model = GaussianMixture(2, random_state=0).fit(rows)
+        >>> import dgmm, tempfile
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     model.save(f"{place}/model.dgmm")
+        ...     again = dgmm.load(f"{place}/model.dgmm")
+        >>> bool((again.means_ == model.means_).all())
+        True
         """
         check_is_fitted(self)
         plain = {
@@ -945,7 +1358,36 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
 
 def load(path: str | PathLike[str]) -> GaussianMixture:
-    """The fitted model in a file at a path or URL; raises ``ModelFileError`` if there is none."""
+    """The fitted model in a file.
+
+    Parameters
+    ----------
+    path : str or PathLike
+        A path or URL.
+
+    Returns
+    -------
+    GaussianMixture
+        As it was saved.
+
+    Raises
+    ------
+    ModelFileError
+        If there is no model file, or one that can't be used.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dgmm import GaussianMixture
+    >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+    >>> rows[100:] += 9
+    >>> model = GaussianMixture(2, random_state=0).fit(rows)
+    >>> import dgmm, tempfile
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     model.save(f"{place}/model.dgmm")
+    ...     dgmm.load(f"{place}/model.dgmm").n_components
+    2
+    """
     mixture, header, arrays = storage.read_model(str(path))
     record = header["record"]
     model = GaussianMixture()

@@ -1,0 +1,60 @@
+"""Public names say what goes in, what comes out and what is raised, with examples that run."""
+
+import doctest
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import dgmm
+
+validate = pytest.importorskip("numpydoc.validate").validate
+
+CODES = {"GL08", "PR01", "PR02", "RT01", "YD01", "EX01"}
+"""No docstring; parameters that are missing or unknown; no Returns, Yields or Examples."""
+
+DONE = {
+    "GaussianMixture": {"fit_passes", "pods"},
+    "load": set(),
+}
+"""Classes and functions held to it, with the methods that are not yet."""
+
+
+def methods(name: str) -> Iterator[tuple[str, Any]]:
+    """A public name, and its own public methods."""
+    value = getattr(dgmm, name)
+    yield name, value
+    if inspect.isclass(value):
+        for own, member in vars(value).items():
+            function = getattr(member, "__func__", member)
+            if not own.startswith("_") and inspect.isfunction(function):
+                yield f"{name}.{own}", function
+
+
+NAMES = [
+    path
+    for name, owed in DONE.items()
+    for path, _ in methods(name)
+    if path not in {f"{name}.{each}" for each in owed}
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_all_sections_are_there(name: str) -> None:
+    found = {code for code, _ in validate(f"dgmm.{name}")["errors"]}
+    assert not found & CODES
+
+
+@pytest.mark.parametrize("name", dgmm.__all__)
+def test_examples_run(name: str) -> None:
+    finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner()
+    for path, value in methods(name):
+        for each in finder.find(value, path, globs={}) if path != name else [own(value, path)]:
+            runner.run(each)
+    assert runner.summarize(verbose=False).failed == 0
+
+
+def own(value: Any, path: str) -> doctest.DocTest:
+    """The examples of a docstring alone, without those of what it has."""
+    return doctest.DocTestParser().get_doctest(inspect.getdoc(value) or "", {}, path, None, None)
