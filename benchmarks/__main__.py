@@ -16,6 +16,7 @@ from benchmarks.memory import memory
 from benchmarks.passes import passes
 from benchmarks.patches import patches
 from benchmarks.published import table as published
+from benchmarks.reach import reach
 from benchmarks.scale import scale
 from benchmarks.sizes import sizes
 from benchmarks.strain import strain
@@ -73,7 +74,7 @@ def asked_for(command: click.Command) -> click.Command:
 
 
 for command in (
-    *(kernel, first, stream, memory, scale, passes, clock, whole, peers),
+    *(kernel, first, stream, memory, scale, passes, clock, whole, reach, peers),
     *(billion, strain, thousand, patches, sizes, torture, published),
 ):
     main.add_command(asked_for(command))

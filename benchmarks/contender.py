@@ -1,9 +1,11 @@
-"""A contender: a program in a process of its own that runs EM iterations when told."""
+"""A contender: a program in a process of its own that runs EM iterations or fits when told."""
 
 import json
+import os
 import select
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +39,8 @@ class Program:
         The structures to compare beside full covariances.
     least : int
         The fewest iterations that it can be timed with: dgmm's last two are in double precision.
+    checkout : Path
+        Whose dgmm it is, where it is dgmm.
     """
 
     name: str
@@ -45,6 +49,7 @@ class Program:
     precisions: tuple[str, ...] = ("float64", "float32")
     structures: tuple[str, ...] = ()
     least: int = 1
+    checkout: Path = ROOT
 
 
 OURS = Program("dgmm", "dgmm_itself", "pip install .", least=3)
@@ -52,7 +57,11 @@ PEERS = {
     peer.name: peer
     for peer in (
         Program("scikit-learn", "scikit_learn", "pip install scikit-learn", structures=OTHERS),
-        Program("onedal", "onedal", "pip install daal4py==2024.7.0 'numpy<2'"),
+        Program(
+            "onedal",
+            "onedal",
+            "pip install daal4py==2024.7.0 'numpy<2' 'scikit-learn<1.6' packaging pandas",
+        ),
         Program("spark", "spark", "pip install pyspark pyarrow (and Java 17)", ("float64",)),
         Program("gmmx", "gmmx", "pip install gmmx"),
         Program("pomegranate", "pomegranate", "pip install pomegranate"),
@@ -64,20 +73,35 @@ class Unavailable(Exception):
     """A program is not installed, or can't do what is asked."""
 
 
+class GivenUp(Unavailable):
+    """A program took too long."""
+
+
 @dataclass(frozen=True)
 class Contender:
-    """A program that has loaded a case; it may take ``patience`` seconds to answer."""
+    """A program that has loaded a case; it may take ``patience`` seconds to answer.
+
+    ``reading`` are the seconds that reading the case took it, ``starting`` all until it was ready.
+    """
 
     program: Program
     version: str
     own_start: bool
+    reading: float
+    starting: float
     process: "subprocess.Popen[str]"
     patience: float
 
     def run(self, iterations: int, **more: int) -> dict[str, Any]:
         """Run so many iterations; what it measured."""
-        stdin = _pipe(self.process.stdin)
-        print(json.dumps({"iterations": iterations, **more}), file=stdin, flush=True)
+        return self._ask(iterations=iterations, **more)
+
+    def whole(self, seed: int, options: dict[str, Any]) -> dict[str, Any]:
+        """Fit from a start of its own; what it measured."""
+        return self._ask(whole=seed, options=options)
+
+    def _ask(self, **words: Any) -> dict[str, Any]:
+        print(json.dumps(words), file=_pipe(self.process.stdin), flush=True)
         return _answer(self.process, self.patience)
 
     def each(self, iterations: int) -> tuple[float, str]:
@@ -105,10 +129,12 @@ def contender(
 ) -> Iterator[Contender]:
     """Start ``program`` with ``python`` on the case in the directory ``place``."""
     words = (f"benchmarks.peers.{program.module}", place, dtype, structure, threads)
+    began = time.perf_counter()
     with (place / "log.txt").open("w") as log:
         process = subprocess.Popen(
             [python, "-m", *map(str, words)],
             cwd=ROOT,
+            env={**os.environ, "DGMM_CHECKOUT": str(program.checkout)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -118,7 +144,12 @@ def contender(
         ready = _answer(process, patience)
         if "missing" in ready:
             raise Unavailable(f"missing: {program.install}")
-        yield Contender(program, ready["version"], ready["own_start"], process, patience)
+        own_start, starting = ready["own_start"], time.perf_counter() - began
+        told = (ready["version"], own_start, ready["reading"], starting)
+        yield Contender(program, *told, process, patience)
+    except Unavailable:
+        process.kill()  # it would go on, and take processors from the next
+        raise
     finally:
         _pipe(process.stdin).close()
         try:
@@ -126,6 +157,7 @@ def contender(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        _pipe(process.stdout).close()
 
 
 def interpreters(given: tuple[str, ...]) -> dict[str, str]:
@@ -149,6 +181,13 @@ python_option = click.option(
 )
 
 
+against_option = click.option(
+    "--against",
+    type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
+    help="The root of another checkout, with its kernel built, to be compared with: the old one.",
+)
+
+
 def _pipe(pipe: IO[str] | None) -> IO[str]:
     assert pipe is not None
     return pipe
@@ -157,7 +196,7 @@ def _pipe(pipe: IO[str] | None) -> IO[str]:
 def _answer(process: "subprocess.Popen[str]", patience: float) -> dict[str, Any]:
     stdout = _pipe(process.stdout)
     if not select.select([stdout], [], [], patience)[0]:
-        raise Unavailable(f"given up after {patience:.0f} s")
+        raise GivenUp(f"given up after {patience:.0f} s")
     line = stdout.readline()
     answer = json.loads(line) if line else {"failed": "the process died"}
     if "failed" in answer:

@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks import data
 from benchmarks.contender import OURS, Contender, Program, Unavailable, contender
@@ -74,8 +76,12 @@ def write(place: Path, case: Shape) -> None:
     count, dims, components = case
     known = data.mixture(components, dims)
     rows = data.draw(known, count, 1)
-    begin = data.start_near(known, rows)
-    covariances = np.repeat(begin.covariance[None], components, axis=0)
+    save(place, rows, data.start_near(known, rows))
+
+
+def save(place: Path, rows: NDArray[Any], begin: data.Start) -> None:
+    """Write rows and a start to a directory, as contenders read them."""
+    covariances = np.repeat(begin.covariance[None], len(begin.weights), axis=0)
     names = ("rows", "weights", "means", "covariances")
     for name, array in zip(names, (rows, *begin[:2], covariances), strict=True):
         np.save(place / f"{name}.npy", array)

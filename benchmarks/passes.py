@@ -1,4 +1,4 @@
-"""Passes to the optimum, what is left where a fit stops, and seconds to the same likelihood."""
+"""Passes to the optimum, and what is left where a fit stops."""
 
 import time
 import warnings
@@ -11,14 +11,11 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import click
-from dask.system import CPU_COUNT
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture as Reference
 
-from benchmarks import data, machine
 from benchmarks.families import FAMILIES, LABEL, Problem, problem, sized, spans
 from benchmarks.table import Cell, show
-from benchmarks.timing import alternate, say
+from benchmarks.timing import say
 from dgmm import GaussianMixture
 from dgmm.mixture import Mixture
 
@@ -49,10 +46,6 @@ STOPS = f"""\
 The gain that was left when the fit stopped, in p / (2 N), median and worst (seeds: {{seeds}}): as
 estimated, and as found by SQUAREM down to 1e-5 and EM after it, in float64. Fits stop when the
 estimate is below {NEAR}; SQUAREM alone begins where k-means does."""
-CLOCK = """\
-Whole fits to rows in memory, float64, {threads} threads, one run each, with random_state=0 and else
-defaults but for what is named. Held out: the mean log-likelihood of {held:,} fresh rows; dgmm's
-should be no less than the others'."""
 
 
 class Made(NamedTuple):
@@ -206,28 +199,6 @@ def stop_line(courses: list[dict[str, Course]]) -> list[Cell]:
     return [_both(list(each)) for pair in pairs for each in zip(*pair, strict=True)]
 
 
-def clock(quick: bool) -> None:
-    """Print the seconds of whole fits."""
-    count, dims, components, held = (50_000, 8, 8, 20_000) if quick else (10**6, 16, 16, 200_000)
-    known = data.mixture(components, dims)
-    rows, fresh = (data.draw(known, size, size, "float64") for size in (count, held))
-    models = {
-        "scikit-learn": Reference(components, random_state=0),
-        "scikit-learn, n_init=10": Reference(components, n_init=10, random_state=0),
-        "dgmm": GaussianMixture(components, random_state=0),
-    }
-    machine.measure()
-    timings = alternate({n: partial(m.fit, rows) for n, m in models.items()}, 1, "clock")
-    lines = (
-        [n, m.n_iter_, str(m.converged_), timings.seconds(n), timings.ratio(n, "dgmm"), score]
-        for n, m in models.items()
-        for score in [f"{m.score(fresh):.6f}"]
-    )
-    title = f"Wall clock to the same held-out likelihood: {count:,} x {dims}, K = {components} full"
-    header = ["fit", "iterations", "converged", "seconds", "to dgmm's", "held out"]
-    show(title, header, lines, CLOCK.format(threads=CPU_COUNT, held=held))
-
-
 @click.command()
 @click.option("--rows", multiple=True, type=float, help="[default: 1e5 and 1e6; quick: 2e4]")
 @click.option("--seeds", type=int, help="[default: 3; quick: 1]")
@@ -237,21 +208,17 @@ def clock(quick: bool) -> None:
     type=click.Choice(list(FAMILIES)),
     help=f"[default: {', '.join(KNOWN)}]",
 )
-@click.option("--clock", "timed", is_flag=True, help="Seconds against scikit-learn, nothing else.")
 @click.option("--quick", is_flag=True, help="Few rows, one seed.")
 def passes(
-    rows: tuple[float, ...], seeds: int | None, family: tuple[str, ...], timed: bool, quick: bool
+    rows: tuple[float, ...], seeds: int | None, family: tuple[str, ...], quick: bool
 ) -> None:
     """How many passes a fit takes, and how near to the optimum it stops.
 
     Plain EM, SQUAREM from EM's start and strategy="auto", on rows of such a mixture and of others.
-    With --clock, the seconds until a held-out likelihood like scikit-learn's.
 
     Example: python -m benchmarks passes --rows 1e7 --seeds 1
     """
     warnings.simplefilter("ignore", ConvergenceWarning)
-    if timed:
-        return clock(quick)
     counts = [int(each) for each in rows] or ([20_000] if quick else [10**5, 10**6])
     seeds = seeds or (1 if quick else 3)
     done: list[tuple[list[Cell], list[dict[str, Course]]]] = []

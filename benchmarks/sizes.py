@@ -1,6 +1,7 @@
-"""How many components? One selection against separate fits of every size, by the command line."""
+"""How many components? One selection against separate fits of every size, and scikit-learn's."""
 
 import json
+import sys
 import tempfile
 from pathlib import Path
 
@@ -16,7 +17,9 @@ HEADER = ["", "reads of the data", "seconds", "chosen", "its BIC", "reads, of on
 NOTE = """\
 {rows:,} rows x {dims} of a known mixture of {components} components. "one fit" is of the size that
 the selection chose; "separate fits" are of all sizes, and choose by their own BIC. A whole process
-each."""
+each, from the store. "scikit-learn" fits all sizes in one process, with its defaults, to rows that
+it reads once, of the store's dtype; its reads are iterations, without those of k-means. It is given
+up after {budget:.0f} s, and then says which sizes it had done."""
 
 
 def bic(store: Path, model: Path) -> float:
@@ -24,12 +27,29 @@ def bic(store: Path, model: Path) -> float:
     return float(json.loads(process.dgmm("score", store, "-m", model, "--json").output)["bic"])
 
 
+def grid(store: Path, largest: int, budget: float) -> list[Cell]:
+    """The line of scikit-learn."""
+    words = ["-m", "benchmarks.grid", str(store), str(largest), str(budget)]
+    done = process.measured([sys.executable, *words], say)
+    told = json.loads(done.output)
+    who, iterations = "scikit-learn", told["iterations"]
+    if "chosen" not in told:
+        upto = f"given up; done up to K = {told['sizes'] + 1}" if told["sizes"] else "given up"
+        return [who, iterations, f"> {budget:.0f}", upto, None, None]
+    return [who, iterations, done.seconds, f"K = {told['chosen']}", f"{told['bic']:.1f}", None]
+
+
 @click.command()
 @click.option("--rows", type=int, help="[default: 1000000; quick: 20000]")
 @click.option("--largest", type=int, help="Sizes are from 2 to this.  [default: 32; quick: 14]")
+@click.option(
+    "--budget", default=300.0, show_default=True, help="Seconds that scikit-learn's grid may take."
+)
 @click.option("--quick", is_flag=True, help="20,000 rows, 2 to 14 components.")
-def sizes(rows: int | None, largest: int | None, quick: bool) -> None:
+def sizes(rows: int | None, largest: int | None, budget: float, quick: bool) -> None:
     """How often a selection reads the data, and whether it picks what separate fits pick.
+
+    Beside it scikit-learn's grid over the same sizes.
 
     Example: python -m benchmarks sizes --rows 100_000
     """
@@ -61,5 +81,6 @@ def sizes(rows: int | None, largest: int | None, quick: bool) -> None:
             [who, reads, took, f"K = {count}", f"{value:.1f}", reads / one[1]]
             for who, reads, took, count, value in found
         ]
-    note = NOTE.format(rows=rows, dims=DIMS, components=COMPONENTS)
+        lines.append(grid(store, largest, budget))
+    note = NOTE.format(rows=rows, dims=DIMS, components=COMPONENTS, budget=budget)
     show(f"From 2 to {largest} components, full", HEADER, lines, note)

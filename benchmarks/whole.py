@@ -18,7 +18,7 @@ import click
 from dask.system import CPU_COUNT
 
 from benchmarks import data
-from benchmarks.contender import ROOT
+from benchmarks.contender import ROOT, against_option
 from benchmarks.table import Cell, show
 from benchmarks.timing import say
 
@@ -240,11 +240,7 @@ def _ratio(done: list[Whole], first: dict[int, Whole], less: str = "") -> Cell:
     + "; ".join(f"{number}: {case.name}" for number, case in enumerate(CASES, start=1))
     + ".",
 )
-@click.option(
-    "--against",
-    type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
-    help="The root of another checkout, with its kernel built, to be compared with: the old one.",
-)
+@against_option
 @click.option("--seeds", type=int, help="[default: 3; quick: 1]")
 @click.option("--budget", default=600.0, show_default=True, help="Seconds that a fit may take.")
 @click.option(

@@ -1,13 +1,16 @@
-"""The process of one contender: loads a case, runs so many EM iterations when told, says how long.
+"""The process of one contender: loads a case, runs EM iterations or whole fits, says how long.
 
 One JSON object a line: in come ``{"iterations": n}`` and ``{"iterations": n, "score": rows}``; out
 goes what was measured.  ``"keep": 1`` leaves the parameters in the case's directory, as
-``found.npz``.  The first line out says that it is ready, or why it can't be.
+``found.npz``.  ``{"whole": seed, "options": {...}}`` is a fit that finds its own start, and leaves
+there what it had after each pass, with the seconds, or what it ended with alone.  The first line
+out says that it is ready, or why it can't be.
 """
 
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,16 +63,22 @@ class Outcome:
         What it ended with.
     note : str
         What the table should say of the run.
+    way : tuple of (float, Parameters)
+        What a whole fit had after so many seconds, as far as the program tells.
     """
 
     seconds: float
     iterations: int
     parameters: Callable[[], Parameters]
     note: str = ""
+    way: tuple[tuple[float, Parameters], ...] = ()
 
 
 Run = Callable[[int], Outcome]
 """Run so many EM iterations from the case's start."""
+
+Whole = Callable[..., Outcome]
+"""Fit from a seed, with the program's defaults but for the named options."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +91,14 @@ class Ready:
     version : str
     own_start : bool
         Whether it can't begin where it is told to.
+    whole : Whole or None
+        None where no one asks for it.
     """
 
     run: Run
     version: str
     own_start: bool = False
+    whole: Whole | None = None
 
 
 def use_threads(count: int) -> None:
@@ -108,30 +120,43 @@ def serve(prepare: Callable[[Case], Ready]) -> None:
     try:
         place, dtype, structure, threads = sys.argv[1:]
         use_threads(int(threads))
+        began = time.perf_counter()
         case = load(Path(place), dtype, structure, int(threads))
+        reading = time.perf_counter() - began
         ready = prepare(case)
     except ImportError as error:
         return say(missing=str(error))
     except Exception as error:
         return say(failed=f"{type(error).__name__}: {error}")
-    say(version=ready.version, own_start=ready.own_start)
+    say(version=ready.version, own_start=ready.own_start, reading=reading)
     for line in sys.stdin:
         asked = json.loads(line)
         try:
-            done = ready.run(asked["iterations"])
-            found = score(case, done.parameters(), asked["score"]) if "score" in asked else None
+            done = _done(ready, asked)
+            found = None
+            if "score" in asked:
+                found = score(case.rows[: asked["score"]], done.parameters())
             if "keep" in asked:
                 keep(case.place / "found.npz", done.parameters())
+            if "whole" in asked:
+                keep_way(case.place / "found.npz", done)
             say(seconds=done.seconds, iterations=done.iterations, note=done.note, score=found)
         except Exception as error:
             return say(failed=f"{type(error).__name__}: {error}")
     return None
 
 
+def _done(ready: Ready, asked: dict[str, Any]) -> Outcome:
+    if "whole" not in asked:
+        return ready.run(asked["iterations"])
+    assert ready.whole is not None
+    return ready.whole(asked["whole"], **asked["options"])
+
+
 def load(place: Path, dtype: str, structure: str, threads: int) -> Case:
     """The case in a directory, in ``dtype``."""
     rows, weights, means, covariances = (
-        np.load(place / f"{name}.npy").astype(dtype, order="C")
+        np.load(place / f"{name}.npy").astype(dtype, order="C", copy=False)
         for name in ("rows", "weights", "means", "covariances")
     )
     return Case(rows, weights, means, covariances, structure, threads, place)
@@ -141,6 +166,13 @@ def keep(path: Path, parameters: Parameters) -> None:
     """Write parameters to a file."""
     weights, means, covariances = parameters
     np.savez(path, weights=weights, means=means, covariances=covariances)
+
+
+def keep_way(path: Path, done: Outcome) -> None:
+    """Write what a whole fit had, and when, to a file; the last is what it ended with."""
+    seconds, found = zip(*done.way, (done.seconds, done.parameters()), strict=True)
+    weights, means, covariances = (np.stack(each) for each in zip(*found, strict=True))
+    np.savez(path, seconds=seconds, weights=weights, means=means, covariances=covariances)
 
 
 def dense(structure: str, covariances: Array, components: int, dims: int) -> Array:
@@ -167,14 +199,14 @@ def precisions(case: Case) -> Array:
     return shaped[case.structure]().astype(case.rows.dtype)
 
 
-def score(case: Case, parameters: Parameters, rows: int) -> float:
-    """The mean log-likelihood of the first ``rows`` rows, in plain NumPy and double precision."""
+def score(rows: Array, parameters: Parameters) -> float:
+    """The mean log-likelihood of ``rows``, in plain NumPy and double precision."""
     weights, means, covariances = (np.asarray(a, dtype=np.float64) for a in parameters)
-    x = case.rows[:rows].astype(np.float64)
+    x = rows.astype(np.float64, copy=False)
     log_joint = np.empty((len(weights), len(x)))
     for k, (mean, covariance) in enumerate(zip(means, covariances, strict=True)):
         lower = np.linalg.cholesky((covariance + covariance.T) / 2)
-        white = np.linalg.solve(lower, (x - mean).T)
+        white = np.linalg.inv(lower) @ (x - mean).T
         log_joint[k] = -0.5 * np.sum(white**2, axis=0) - np.log(np.diag(lower)).sum()
     with np.errstate(divide="ignore"):
         log_joint += np.log(weights)[:, None] - 0.5 * x.shape[1] * np.log(2 * np.pi)
