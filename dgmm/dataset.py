@@ -426,12 +426,25 @@ def open_dataset(
     memory : str or int, optional
         What this process may take for what can only be loaded whole, as in ``GaussianMixture``.
 
+    Returns
+    -------
+    Dataset
+        The rows, in blocks; nothing is read yet.
+
     Raises
     ------
     DataError
         If there is no array there, or its shape or dtype can't be rows of numbers.
     PlanError
         If it would have to be loaded, and there is no room for it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dgmm import open_dataset
+    >>> dataset = open_dataset(np.zeros((1000, 3)))
+    >>> dataset.rows, dataset.dims
+    (1000, 3)
     """
     if isinstance(data, Dataset):
         if sample_weight is not None:

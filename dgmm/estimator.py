@@ -453,11 +453,45 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         meter: engine.Meter | None = None,
         planned: Plan | None = None,
     ) -> Iterator[Progress]:
-        """Fit, yielding after every pass over the data; when exhausted, this is fitted.
+        """Fit, a pass at a time; when exhausted, this is fitted.
 
-        Until then, and for good if it never is, this is what it was before.  ``client`` is the
-        cluster to use, else the active one, else this process; ``meter`` counts the rows swept,
-        also within a pass; ``planned`` is what ``plan`` gave, if it was asked.
+        Until then, and for good if it never is, this is what it was before.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+        sample_weight : (N,), optional
+            Of the rows, in the same forms; by default each counts as one.
+        client : distributed.Client, optional
+            The cluster to use; by default the active one, else this process.
+        meter : Meter, optional
+            Counts the rows swept, also within a pass.
+        planned : Plan, optional
+            What ``plan`` gave, if it was asked.
+
+        Returns
+        -------
+        iterator of Progress
+            Where the fit stands, after every pass over the data.
+
+        Raises
+        ------
+        UsageError, DataError
+            Both ``ValueError``: for parameters and rows that can't be used.
+        PlanError
+            If the fit would not fit in memory.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> model = GaussianMixture(2, random_state=0)
+        >>> passes = [each.passes for each in model.fit_passes(rows)]
+        >>> model.converged_
+        True
         """
         return self._passes(X, sample_weight, client, meter, planned)
 

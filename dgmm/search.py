@@ -67,6 +67,16 @@ class MixtureSearch(MetaEstimatorMixin, DensityMixin, BaseEstimator):
         As in ``GaussianMixture``.
     passes_ : int
         Over all rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dgmm import GaussianMixture, MixtureSearch
+    >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+    >>> rows[100:] += 9
+    >>> search = MixtureSearch(GaussianMixture(random_state=0), n_components=[1, 2]).fit(rows)
+    >>> search.best_params_
+    {'n_components': 2, 'covariance_type': 'full'}
     """
 
     def __init__(
@@ -83,7 +93,40 @@ class MixtureSearch(MetaEstimatorMixin, DensityMixin, BaseEstimator):
         self.criterion = criterion
 
     def fit(self, X: Data, y: None = None, sample_weight: Data = None) -> Self:
-        """Choose a mixture for rows ``X`` (N, D); raises what ``GaussianMixture.fit`` does."""
+        """Choose a mixture for rows.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+        y : None
+            Not used; scikit-learn's tools pass it.
+        sample_weight : (N,), optional
+            Of the rows, in the same forms; by default each counts as one.
+
+        Returns
+        -------
+        self
+            The fitted search.
+
+        Raises
+        ------
+        UsageError, DataError
+            Both ``ValueError``: for parameters and rows that can't be used.
+        PlanError
+            If the candidates would not fit in memory.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture, MixtureSearch
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> search = MixtureSearch(GaussianMixture(random_state=0), n_components=[1, 2])
+        >>> search = search.fit(rows)
+        >>> search.best_params_
+        {'n_components': 2, 'covariance_type': 'full'}
+        """
         for _ in self.fit_passes(X, sample_weight):
             pass
         return self
@@ -96,9 +139,43 @@ class MixtureSearch(MetaEstimatorMixin, DensityMixin, BaseEstimator):
         meter: engine.Meter | None = None,
         planned: Plan | None = None,
     ) -> Iterator[Standings]:
-        """Choose, yielding after every pass of all candidates; when exhausted, this is fitted.
+        """Choose, a pass at a time; when exhausted, this is fitted.
 
-        The parameters are those of ``GaussianMixture.fit_passes``.
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+        sample_weight : (N,), optional
+            Of the rows, in the same forms; by default each counts as one.
+        client : distributed.Client, optional
+            The cluster to use; by default the active one, else this process.
+        meter : Meter, optional
+            Counts the rows swept, also within a pass.
+        planned : Plan, optional
+            What ``plan`` gave, if it was asked.
+
+        Yields
+        ------
+        Standings
+            Where the candidates stand, after every pass.
+
+        Raises
+        ------
+        UsageError, DataError
+            Both ``ValueError``: for parameters and rows that can't be used.
+        PlanError
+            If the candidates would not fit in memory.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture, MixtureSearch
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> search = MixtureSearch(GaussianMixture(random_state=0), n_components=[1, 2])
+        >>> passes = list(search.fit_passes(rows))
+        >>> search.passes_ > 1
+        True
         """
         if self.criterion not in CRITERIA:
             named = ", ".join(map(repr, CRITERIA))
@@ -139,7 +216,37 @@ class MixtureSearch(MetaEstimatorMixin, DensityMixin, BaseEstimator):
         self._keep(last, models, planned, time.perf_counter() - began, first.names)
 
     def plan(self, X: Data, sample_weight: Data = None, client: Client | None = None) -> Plan:
-        """What ``fit`` would need for ``X``, worked out without fitting."""
+        """What ``fit`` would need for ``X``, worked out without fitting.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+        sample_weight : (N,), optional
+            Of the rows, in the same forms; by default each counts as one.
+        client : distributed.Client, optional
+            The cluster to use; by default the active one, else this process.
+
+        Returns
+        -------
+        Plan
+            Blocks, tasks, bytes read and memory.
+
+        Raises
+        ------
+        UsageError, DataError
+            Both ``ValueError``: for parameters and rows that can't be used.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture, MixtureSearch
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> search = MixtureSearch(GaussianMixture(random_state=0), n_components=[1, 2])
+        >>> search.plan(rows).components
+        3
+        """
         models = self._models()
         first, requests = _prepared(models, X, sample_weight)
         client = client or engine.active_client()
@@ -209,35 +316,267 @@ class MixtureSearch(MetaEstimatorMixin, DensityMixin, BaseEstimator):
         self.__dict__ = {**state, **chosen, **named}
 
     def predict(self, X: Data) -> Any:
-        """The most probable component of each row under the best mixture, (N,)."""
+        """The most probable component of each row under the best mixture, (N,).
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+
+        Returns
+        -------
+        array (N,) of int
+            The number of a component, from 0; a Dask array where the rows are lazy.
+
+        Raises
+        ------
+        NotFittedError
+            If nothing was chosen yet.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture, MixtureSearch
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> search = MixtureSearch(GaussianMixture(random_state=0), n_components=[1, 2])
+        >>> search = search.fit(rows)
+        >>> len(set(search.predict(rows[:100])))
+        1
+        """
         return self._best.predict(X)
 
     def predict_proba(self, X: Data) -> Any:
-        """The probability of each component for each row under the best mixture, (N, K)."""
+        """The probability of each component for each row under the best mixture, (N, K).
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+
+        Returns
+        -------
+        array (N, K)
+            Rows sum to 1; a Dask array where the rows are lazy.
+
+        Raises
+        ------
+        NotFittedError
+            If nothing was chosen yet.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture, MixtureSearch
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> search = MixtureSearch(GaussianMixture(random_state=0), n_components=[1, 2])
+        >>> search = search.fit(rows)
+        >>> search.predict_proba(rows).shape
+        (200, 2)
+        """
         return self._best.predict_proba(X)
 
     def score_samples(self, X: Data) -> Any:
-        """The log-density of each row under the best mixture, (N,), in nats."""
+        """The log-density of each row under the best mixture, (N,), in nats.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+
+        Returns
+        -------
+        array (N,)
+            In nats; a Dask array where the rows are lazy.
+
+        Raises
+        ------
+        NotFittedError
+            If nothing was chosen yet.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture, MixtureSearch
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> search = MixtureSearch(GaussianMixture(random_state=0), n_components=[1, 2])
+        >>> search = search.fit(rows)
+        >>> search.score_samples(rows).shape
+        (200,)
+        """
         return self._best.score_samples(X)
 
     def score(self, X: Data, y: None = None, sample_weight: Data = None) -> float:
-        """The mean log-likelihood of rows under the best mixture, in nats, weighted if asked."""
+        """The mean log-likelihood of rows under the best mixture, in nats, weighted if asked.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+        y : None
+            Not used; scikit-learn's tools pass it.
+        sample_weight : (N,), optional
+            Of the rows, in the same forms; by default each counts as one.
+
+        Returns
+        -------
+        float
+            In nats a row, per unit of weight.
+
+        Raises
+        ------
+        NotFittedError
+            If nothing was chosen yet.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture, MixtureSearch
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> search = MixtureSearch(GaussianMixture(random_state=0), n_components=[1, 2])
+        >>> search = search.fit(rows)
+        >>> search.score(rows) == search.best_estimator_.score(rows)
+        True
+        """
         return self._best.score(X, sample_weight=sample_weight)
 
     def bic(self, X: Data, sample_weight: Data = None) -> float:
-        """The Bayesian information criterion of the best mixture for ``X``; lower is better."""
+        """The Bayesian information criterion of the best mixture for ``X``; lower is better.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+        sample_weight : (N,), optional
+            Of the rows, in the same forms; by default each counts as one.
+
+        Returns
+        -------
+        float
+            -2 L + p log N, for p free parameters, in nats.
+
+        Raises
+        ------
+        NotFittedError
+            If nothing was chosen yet.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture, MixtureSearch
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> search = MixtureSearch(GaussianMixture(random_state=0), n_components=[1, 2])
+        >>> search = search.fit(rows)
+        >>> search.bic(rows) == search.best_estimator_.bic(rows)
+        True
+        """
         return self._best.bic(X, sample_weight)
 
     def aic(self, X: Data, sample_weight: Data = None) -> float:
-        """Akaike's information criterion of the best mixture for ``X``; lower is better."""
+        """Akaike's information criterion of the best mixture for ``X``; lower is better.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+        sample_weight : (N,), optional
+            Of the rows, in the same forms; by default each counts as one.
+
+        Returns
+        -------
+        float
+            -2 L + 2 p, for p free parameters, in nats.
+
+        Raises
+        ------
+        NotFittedError
+            If nothing was chosen yet.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture, MixtureSearch
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> search = MixtureSearch(GaussianMixture(random_state=0), n_components=[1, 2])
+        >>> search = search.fit(rows)
+        >>> search.aic(rows) == search.best_estimator_.aic(rows)
+        True
+        """
         return self._best.aic(X, sample_weight)
 
     def sample(self, n_samples: int = 1) -> tuple[Array, NDArray[np.int64]]:
-        """Draw rows (n_samples, D) of the best mixture, and their components (n_samples,)."""
+        """Draw rows of the best mixture, grouped by component.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            How many.
+
+        Returns
+        -------
+        rows : array (n_samples, D)
+            In the units of the rows fitted to.
+        components : array (n_samples,) of int
+            Where each row is from.
+
+        Raises
+        ------
+        NotFittedError
+            If nothing was chosen yet.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture, MixtureSearch
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> search = MixtureSearch(GaussianMixture(random_state=0), n_components=[1, 2])
+        >>> search = search.fit(rows)
+        >>> drawn, components = search.sample(5)
+        >>> drawn.shape, components.shape
+        ((5, 2), (5,))
+        """
         return self._best.sample(n_samples)
 
     def fit_predict(self, X: Data, y: None = None, sample_weight: Data = None) -> Any:
-        """Choose a mixture for ``X`` and give the component of each row, (N,)."""
+        """Choose a mixture for rows, and give the component of each.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+        y : None
+            Not used; scikit-learn's tools pass it.
+        sample_weight : (N,), optional
+            Of the rows, in the same forms; by default each counts as one.
+
+        Returns
+        -------
+        array (N,) of int
+            The number of a component, from 0; a Dask array where the rows are lazy.
+
+        Raises
+        ------
+        UsageError, DataError
+            Both ``ValueError``: for parameters and rows that can't be used.
+        PlanError
+            If the candidates would not fit in memory.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture, MixtureSearch
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> search = MixtureSearch(GaussianMixture(random_state=0), n_components=[1, 2])
+        >>> len(set(search.fit_predict(rows)))
+        2
+        """
         return self.fit(X, sample_weight=sample_weight).predict(X)
 
     @property
@@ -254,9 +593,34 @@ def select(
     sample_weight: Data = None,
     **parameters: Any,
 ) -> MixtureSearch:
-    """The best mixture for rows ``X`` (N, D): a fitted ``MixtureSearch``.
+    """Choose a number of components and a structure, all candidates side by side.
 
-    ``parameters`` are those of ``GaussianMixture`` that all candidates have.
+    Parameters
+    ----------
+    X : rows (N, D)
+        Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+    n_components : int or iterable of int, default=1 to 10
+        The sizes to choose from.
+    covariance_type : str or iterable of str, default="full"
+        The structures to choose from.
+    criterion : {"bic", "aic", "icl", "heldout"}, default="bic"
+        What is to be small.
+    sample_weight : (N,), optional
+        Of the rows, in the same forms; by default each counts as one.
+    **parameters
+        Those of ``GaussianMixture`` that all candidates have.
+
+    Returns
+    -------
+    MixtureSearch
+        Fitted: ``best_estimator_`` is the mixture.
+
+    Raises
+    ------
+    UsageError, DataError
+        Both ``ValueError``: for parameters and rows that can't be used.
+    PlanError
+        If the candidates would not fit in memory.
 
     Examples
     --------
