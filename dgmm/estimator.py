@@ -747,9 +747,38 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         return plan(dataset, request, client, self._threads, self.memory, self.cache, kept)
 
     def pods(self, X: Data, workers: int, threads: int, sample_weight: Data = None) -> Pods:
-        """What to ask of Kubernetes for ``fit`` to ``X`` on ``workers`` pods of ``threads`` each.
+        """What to ask of Kubernetes for a fit to rows on a cluster of its own.
 
-        ``memory`` is what a worker's container has, if that is settled.
+        The model's ``memory`` is what a worker's container has, if that is settled.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+        workers : int
+            How many pods.
+        threads : int
+            Of each.
+        sample_weight : (N,), optional
+            Of the rows, in the same forms; by default each counts as one.
+
+        Returns
+        -------
+        Pods
+            Memory of the containers, in bytes, and the plan.
+
+        Raises
+        ------
+        UsageError, DataError
+            For parameters and rows that can't be used.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.eye(6)
+        >>> GaussianMixture(2).pods(rows, workers=4, threads=2).plan.workers
+        4
         """
         task = self._prepare(X, sample_weight)
         return pods(task.dataset, task.request, workers, threads, self.memory, self.cache)

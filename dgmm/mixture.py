@@ -114,14 +114,57 @@ class Mixture:
         return self.constants[k] - 0.5 * np.sum(white * white, axis=0)
 
     def moments(self) -> tuple[Array, Array]:
-        """The mean (D,) and the variance of each feature (D,) of the mixture as a whole."""
+        """The mean (D,) and the variance of each feature (D,) of the mixture as a whole.
+
+        Returns
+        -------
+        mean : (D,)
+            In the units of the rows.
+        variance : (D,)
+            In these units squared.
+
+        Examples
+        --------
+        >>> from dgmm import GaussianMixture
+        >>> model = GaussianMixture.from_parameters(
+        ...     [0.5, 0.5], [[0.0, 0], [8, 4]], [[1.0, 1], [1, 4]], covariance_type="diag"
+        ... )
+        >>> mixture = model.mixture_
+        >>> mean, variance = mixture.moments()
+        >>> mean.tolist(), variance.tolist()
+        ([4.0, 2.0], [17.0, 6.5])
+        """
         mean = self.weights @ self.means
         return mean, self.weights @ (self.variances + (self.means - mean) ** 2)
 
     def sample(self, rows: int, rng: Any) -> tuple[Array, NDArray[np.int64]]:
-        """Draw ``rows`` rows (rows, D), grouped by component, and their components (rows,).
+        """Draw rows, grouped by component.
 
-        ``rng`` is a ``numpy.random.RandomState`` or ``Generator``.
+        Parameters
+        ----------
+        rows : int
+            How many.
+        rng : numpy.random.RandomState or Generator
+            What they are drawn with.
+
+        Returns
+        -------
+        rows : array (rows, D)
+            In the units of the mixture.
+        components : array (rows,) of int
+            Where each row is from.
+
+        Examples
+        --------
+        >>> from dgmm import GaussianMixture
+        >>> model = GaussianMixture.from_parameters(
+        ...     [0.5, 0.5], [[0.0, 0], [8, 4]], [[1.0, 1], [1, 4]], covariance_type="diag"
+        ... )
+        >>> mixture = model.mixture_
+        >>> import numpy as np
+        >>> drawn, components = mixture.sample(5, np.random.default_rng(0))
+        >>> drawn.shape, components.shape
+        ((5, 2), (5,))
         """
         counts = rng.multinomial(rows, self.weights / self.weights.sum())
         dense = self.structure.dense(self.covariances, self.components, self.dims)
@@ -132,7 +175,33 @@ class Mixture:
         return np.concatenate(drawn), np.repeat(np.arange(self.components), counts)
 
     def marginal(self, features: Sequence[int]) -> "Mixture":
-        """The mixture of some ``features`` alone, in the order given, as a full mixture."""
+        """The mixture of some features alone.
+
+        Parameters
+        ----------
+        features : sequence of int
+            Their numbers, from 0, in the order they are to have.
+
+        Returns
+        -------
+        Mixture
+            With full covariances.
+
+        Raises
+        ------
+        IndexError
+            For a feature that there is not.
+
+        Examples
+        --------
+        >>> from dgmm import GaussianMixture
+        >>> model = GaussianMixture.from_parameters(
+        ...     [0.5, 0.5], [[0.0, 0], [8, 4]], [[1.0, 1], [1, 4]], covariance_type="diag"
+        ... )
+        >>> mixture = model.mixture_
+        >>> mixture.marginal([1]).means.tolist()
+        [[0.0], [4.0]]
+        """
         chosen = np.arange(self.dims)[list(features)]
         dense = self.structure.dense(self.covariances, self.components, self.dims)
         return _full(self.weights, self.means[:, chosen], dense[:, chosen[:, None], chosen])
@@ -143,6 +212,34 @@ class Mixture:
         Each component's mean becomes mu_a + S_ab S_bb^-1 (v - mu_b), its covariance
         S_aa - S_ab S_bb^-1 S_ba, and its weight is multiplied by its density at the values
         (Bishop, Pattern Recognition and Machine Learning, 2006, section 2.3.1).
+
+        Parameters
+        ----------
+        features : sequence of int
+            Those that are known, by number.
+        values : array (len(features),)
+            What they are.
+
+        Returns
+        -------
+        Mixture
+            Of the other features, with full covariances.
+
+        Raises
+        ------
+        UsageError
+            If the values are not a number for each of the features.
+
+        Examples
+        --------
+        >>> from dgmm import GaussianMixture
+        >>> model = GaussianMixture.from_parameters(
+        ...     [0.5, 0.5], [[0.0, 0], [8, 4]], [[1.0, 1], [1, 4]], covariance_type="diag"
+        ... )
+        >>> mixture = model.mixture_
+        >>> known = mixture.conditional([0], [8.0])
+        >>> known.weights.round(6).tolist(), known.means.tolist()
+        ([0.0, 1.0], [[0.0], [4.0]])
         """
         given = np.arange(self.dims)[list(features)]
         free = np.setdiff1d(np.arange(self.dims), given)

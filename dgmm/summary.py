@@ -211,12 +211,63 @@ class Summary:
         return Statistics(self.sums, self.about, 0.0, 0.0, self.weight, self.rows)
 
     def save(self, path: str | PathLike[str], overwrite: bool = False) -> None:
-        """Write to a path or URL; raises ``DataError`` if something is there already."""
+        """Write to a file.
+
+        Parameters
+        ----------
+        path : str or PathLike
+            A path or URL.
+        overwrite : bool, default=False
+            Whether to replace what is there.
+
+        Raises
+        ------
+        DataError
+            If something is there already, unless ``overwrite``.
+
+        Examples
+        --------
+        >>> import numpy as np, tempfile
+        >>> from dgmm import GaussianMixture, Summary
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> summary = GaussianMixture().fit(rows).summary_
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     summary.save(f"{place}/night.sums")
+        ...     Summary.load(f"{place}/night.sums").rows
+        200
+        """
         storage.write(str(path), FORMAT, self.arrays(), {"summary": self.record()}, overwrite)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> "Summary":
-        """Read what ``save`` wrote; raises ``ModelFileError`` if it isn't that."""
+        """Read what ``save`` wrote.
+
+        Parameters
+        ----------
+        path : str or PathLike
+            A path or URL.
+
+        Returns
+        -------
+        Summary
+            As it was saved.
+
+        Raises
+        ------
+        ModelFileError
+            If it isn't that.
+
+        Examples
+        --------
+        >>> import numpy as np, tempfile
+        >>> from dgmm import GaussianMixture, Summary
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> summary = GaussianMixture().fit(rows).summary_
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     summary.save(f"{place}/night.sums")
+        ...     Summary.load(f"{place}/night.sums").rows
+        200
+        """
         arrays, header = storage.read(str(path), FORMAT)
         try:
             return cls.parse(arrays, header)

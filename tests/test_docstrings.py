@@ -14,14 +14,15 @@ validate = pytest.importorskip("numpydoc.validate").validate
 CODES = {"GL08", "PR01", "PR02", "RT01", "YD01", "EX01"}
 """No docstring; parameters that are missing or unknown; no Returns, Yields or Examples."""
 
-DONE = {
-    "GaussianMixture": {"pods"},
-    "MixtureSearch": set(),
-    "load": set(),
-    "open_dataset": set(),
-    "select": set(),
+OWED = {
+    *("Dataset", "Dataset.span", "Dataset.recut", "Dataset.block"),
+    *("Mixture", "Mixture.of", "Mixture.of_covariances", "Mixture.check", "Mixture.log_joint"),
+    *("Plan", "Plan.to_dict", "Plan.check"),
+    *("Summary", "Summary.of", "Summary.differs", "Summary.summarize", "Summary.bound"),
+    *("Summary.improve", "Summary.bare", "Summary.held", "Summary.arrays", "Summary.record"),
+    "Summary.parse",
 }
-"""Classes and functions held to it, with the methods that are not yet."""
+"""What is not there yet: values that users are given, and methods that are for dgmm itself."""
 
 
 def methods(name: str) -> Iterator[tuple[str, Any]]:
@@ -37,16 +38,16 @@ def methods(name: str) -> Iterator[tuple[str, Any]]:
 
 NAMES = [
     path
-    for name, owed in DONE.items()
+    for name in dgmm.__all__
+    if not (inspect.isclass(getattr(dgmm, name)) and issubclass(getattr(dgmm, name), Exception))
     for path, _ in methods(name)
-    if path not in {f"{name}.{each}" for each in owed}
 ]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_all_sections_are_there(name: str) -> None:
     found = {code for code, _ in validate(f"dgmm.{name}")["errors"]}
-    assert not found & CODES
+    assert bool(found & CODES) == (name in OWED)  # which only shrinks
 
 
 @pytest.mark.parametrize("name", dgmm.__all__)
