@@ -24,7 +24,7 @@ from benchmarks.stream import stream
 from benchmarks.thousand import thousand
 from benchmarks.torture import torture
 from benchmarks.whole import whole
-from dgmm import native
+from dgmm.kernels import native
 
 HELP = """\
 Measure dgmm against this machine and against its peers.

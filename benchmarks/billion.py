@@ -13,9 +13,9 @@ import numpy as np
 from benchmarks import data, machine, process
 from benchmarks.table import Cell, mebibytes, show
 from benchmarks.timing import say
-from dgmm.covariance import STRUCTURES
-from dgmm.kernel import answer
-from dgmm.mixture import Mixture
+from dgmm.kernels.kernel import answer
+from dgmm.model.covariance import STRUCTURES
+from dgmm.model.mixture import Mixture
 
 DIMS, COMPONENTS = 8, 16
 PASS = re.compile(r"pass \d+:")

@@ -15,7 +15,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from benchmarks.families import FAMILIES, LABEL, Problem, problem, sized, spans
 from benchmarks.table import Cell, percent, show
-from dgmm import GaussianMixture, em
+from dgmm import GaussianMixture
+from dgmm.em.evaluate import unbounded
 from dgmm.errors import DegenerateWarning
 
 STILL = 0.1
@@ -124,7 +125,7 @@ def duel(made: Problem, seed: int, most: int, to_the_end: bool = False) -> Duel:
         early = to_the_end or len(reached) <= LEAST or took < least
         if not early and (took > longest or _over(reached, most, end)):
             break
-    singular = bool(em.unbounded(walk.best, walk.setting))
+    singular = bool(unbounded(walk.best, walk.setting))
     best = max(reached)
     info = auto.fit_info_
     return Duel(

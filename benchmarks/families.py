@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn import datasets
 
 from benchmarks import data
-from dgmm.covariance import STRUCTURES
+from dgmm.model.covariance import STRUCTURES
 
 Rows = NDArray[Any]
 Rng = np.random.Generator

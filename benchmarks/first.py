@@ -20,12 +20,12 @@ from benchmarks.stream import nothing
 from benchmarks.table import Cell, show
 from benchmarks.timing import ROUNDS, alternate
 from dgmm import engine
-from dgmm.covariance import STRUCTURES
-from dgmm.dataset import open_dataset
-from dgmm.fit import Request
-from dgmm.kernel import Form, Given
-from dgmm.native import KERNELS, chosen, described
-from dgmm.survey import survey
+from dgmm.data.dataset import open_dataset
+from dgmm.em.fit import Request
+from dgmm.em.survey import survey
+from dgmm.kernels.kernel import Form, Given
+from dgmm.kernels.native import KERNELS, chosen, described
+from dgmm.model.covariance import STRUCTURES
 
 COMPONENTS = 16
 DIMS = (2, 8, 16, 64)

@@ -11,12 +11,12 @@ from benchmarks import data, machine
 from benchmarks.machine import Probe
 from benchmarks.table import Cell, percent, show
 from benchmarks.timing import ROUNDS, Timings, alternate
-from dgmm.covariance import STRUCTURES, Structure
 from dgmm.engine import one_blas_thread
-from dgmm.kernel import Form, Given
-from dgmm.mixture import Frame, Mixture
-from dgmm.native import KERNELS, compiled, described
-from dgmm.sweep import Block
+from dgmm.kernels.kernel import Form, Given
+from dgmm.kernels.native import KERNELS, compiled, described
+from dgmm.kernels.sweep import Block
+from dgmm.model.covariance import STRUCTURES, Structure
+from dgmm.model.mixture import Frame, Mixture
 
 SHAPES = ((4, 8), (8, 16), (16, 16), (32, 16), (64, 64))
 NAMES = ("full", "diag", "spherical", "tied")

@@ -17,7 +17,7 @@ from benchmarks.families import FAMILIES, LABEL, Problem, problem, sized, spans
 from benchmarks.table import Cell, show
 from benchmarks.timing import say
 from dgmm import GaussianMixture
-from dgmm.mixture import Mixture
+from dgmm.model.mixture import Mixture
 
 METHODS = ("EM", "SQUAREM", "auto")
 MOST, TAIL = 1000, 300

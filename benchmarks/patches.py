@@ -26,7 +26,9 @@ from benchmarks.billion import pass_seconds
 from benchmarks.data import Array
 from benchmarks.table import Cell, mebibytes, show
 from benchmarks.timing import say
-from dgmm import Mixture, load, report, storage
+from dgmm import Mixture, load
+from dgmm.io import storage
+from dgmm.report import pictures as report
 
 EDGE, GREYS = 8, 256
 DIMS = EDGE * EDGE - 1

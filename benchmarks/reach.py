@@ -31,7 +31,7 @@ from benchmarks.match import save
 from benchmarks.peers.harness import score
 from benchmarks.table import Cell, show
 from benchmarks.timing import say
-from dgmm import report
+from dgmm.report import pictures as report
 
 HELD = 50_000
 """Fresh rows, whose mean log-likelihood is compared."""

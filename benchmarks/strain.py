@@ -14,9 +14,10 @@ from distributed import Client, LocalCluster
 
 from benchmarks.table import Cell, mebibytes, show
 from benchmarks.timing import ROUNDS, alternate, say
-from dgmm import GaussianMixture, cluster, engine, open_dataset
-from dgmm.dataset import Dataset
-from dgmm.sweep import Block
+from dgmm import GaussianMixture, engine, open_dataset
+from dgmm.data.dataset import Dataset
+from dgmm.engine import cluster
+from dgmm.kernels.sweep import Block
 
 QUIET = {"dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
 COMPONENTS, DIMS, TASKS, TASK_ROWS = 1000, 64, 200, 16

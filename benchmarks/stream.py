@@ -16,11 +16,11 @@ from benchmarks import data, machine
 from benchmarks.table import Cell, percent, show
 from benchmarks.timing import ROUNDS, Timings, alternate
 from dgmm import GaussianMixture, engine
-from dgmm.dataset import open_dataset
-from dgmm.em import PRECISIONS
-from dgmm.fit import Progress
-from dgmm.statistics import Total
-from dgmm.sweep import Block
+from dgmm.data.dataset import open_dataset
+from dgmm.em.evaluate import PRECISIONS
+from dgmm.em.fit import Progress
+from dgmm.kernels.sweep import Block
+from dgmm.model.statistics import Total
 
 DIMS = 8
 COMPONENTS = (2, 16, 64, 512)

@@ -24,14 +24,16 @@ from distributed import Client, Scheduler, Worker
 
 from benchmarks.table import Cell, percent, show
 from benchmarks.timing import say
-from dgmm import cluster, engine, kernel
-from dgmm.covariance import STRUCTURES
-from dgmm.dataset import Dataset, Source
-from dgmm.kernel import Form
-from dgmm.mixture import Frame, Mixture
-from dgmm.runs import Cut
-from dgmm.statistics import Statistics
-from dgmm.sweep import Block
+from dgmm import engine
+from dgmm.data.dataset import Dataset, Source
+from dgmm.engine import cluster
+from dgmm.engine.runs import Cut
+from dgmm.kernels import kernel
+from dgmm.kernels.kernel import Form
+from dgmm.kernels.sweep import Block
+from dgmm.model.covariance import STRUCTURES
+from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.statistics import Statistics
 
 BLOCK_BYTES, MOST_BLOCKS = 8 << 20, 12_000
 TOGETHER = 25
@@ -170,7 +172,7 @@ def workers(address: str, count: int, told: Any) -> None:
         await asyncio.Event().wait()
 
     # There are no matrix products, and one lock for all workers would be wanted all the time.
-    with dask.config.set(QUIET), patch("dgmm.cluster.one_blas_thread", nullcontext):
+    with dask.config.set(QUIET), patch("dgmm.engine.cluster.one_blas_thread", nullcontext):
         asyncio.run(main())
 
 
@@ -246,7 +248,7 @@ def thousand(count: int, seconds: float, cases: tuple[str, ...], quick: bool) ->
             case = CASES[name]
             say(f"thousand: {name}")
             paper, dataset = case.rows * case.pace / count, case.dataset
-            with patch("dgmm.cluster.cut_for", old_cut if case.old else cluster.cut_for):
+            with patch("dgmm.engine.cluster.cut_for", old_cut if case.old else cluster.cut_for):
                 sweep = engine.over(dataset, client, cache_bytes=int(case.kept))
                 given = case.pace * min(1.0, seconds / paper), case.given
                 if isinstance(sweep, cluster.Cluster):  # once a fit, not a pass

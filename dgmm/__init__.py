@@ -8,7 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dgmm.dataset import Dataset, open_dataset
+    from dgmm.data.dataset import Dataset, open_dataset
+    from dgmm.engine.plan import Plan
     from dgmm.errors import (
         BlockError,
         CheckpointError,
@@ -23,11 +24,10 @@ if TYPE_CHECKING:
         PlanError,
         UsageError,
     )
-    from dgmm.estimator import GaussianMixture, load
-    from dgmm.mixture import Mixture
-    from dgmm.plan import Plan
-    from dgmm.search import MixtureSearch, select
-    from dgmm.summary import Summary
+    from dgmm.estimators.gaussian_mixture import GaussianMixture, load
+    from dgmm.estimators.search import MixtureSearch, select
+    from dgmm.estimators.summary import Summary
+    from dgmm.model.mixture import Mixture
 
 __version__ = "0.1.0"
 
@@ -56,12 +56,12 @@ __all__ = [
 ]
 
 _MODULES = {
-    "dataset": ("Dataset", "open_dataset"),
-    "estimator": ("GaussianMixture", "load"),
-    "mixture": ("Mixture",),
-    "plan": ("Plan",),
-    "search": ("MixtureSearch", "select"),
-    "summary": ("Summary",),
+    "data.dataset": ("Dataset", "open_dataset"),
+    "estimators.gaussian_mixture": ("GaussianMixture", "load"),
+    "model.mixture": ("Mixture",),
+    "engine.plan": ("Plan",),
+    "estimators.search": ("MixtureSearch", "select"),
+    "estimators.summary": ("Summary",),
 }
 """Where the public names are that are not in ``errors``."""
 

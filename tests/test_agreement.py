@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from dgmm import GaussianMixture
-from dgmm.covariance import STRUCTURES
+from dgmm.model.covariance import STRUCTURES
 
 exact = partial(GaussianMixture, strategy="em", precision="float64")
 """The textbook's algorithm with every pass in double precision, as scikit-learn's."""

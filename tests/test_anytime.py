@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from sklearn.exceptions import ConvergenceWarning
 
 from dgmm import GaussianMixture, MixtureSearch, load
-from dgmm.cli import main
-from dgmm.selection import CRITERIA
+from dgmm.cli.commands import main
+from dgmm.em.selection import CRITERIA
 
 ENDLESS: dict[str, Any] = {"strategy": "em", "tol": 0, "max_iter": 10**6, "precision": "float64"}
 """EM that goes on for ever."""

@@ -41,9 +41,9 @@ from distributed import Client
 from moto.server import ThreadedMotoServer
 
 import dgmm
-from dgmm.cli import main
+from dgmm.cli.commands import main
+from dgmm.data.patience import Patience
 from dgmm.errors import passing
-from dgmm.patience import Patience
 
 pytestmark = [
     pytest.mark.chaos,
@@ -584,7 +584,7 @@ def test_a_block_error_keeps_its_verdict_between_processes() -> None:
         raise chained(OSError(errno.EIO, "as s3fs says"), s3_error(503, "503"))
 
     with pytest.raises(dgmm.BlockError) as caught:
-        dgmm.threads.apply(lambda block, given: None, None, read, "rows 0 to 1")
+        dgmm.engine.threads.apply(lambda block, given: None, None, read, "rows 0 to 1")
     arrived = pickle.loads(pickle.dumps(caught.value))
     assert passing(arrived)
     assert str(arrived) == str(caught.value)
@@ -710,14 +710,14 @@ def test_a_worker_that_can_not_write_is_left_out(
     blind(1)
     sweep = dgmm.engine.over(dataset, clusters[3])
     url = "/proc/self/cwd/labels.zarr"
-    written = dgmm.output.write_answers(sweep, dataset, model.mixture_, "labels", url)
+    written = dgmm.io.output.write_answers(sweep, dataset, model.mixture_, "labels", url)
     assert written.rows == len(rows)
     found = zarr.open_array("labels.zarr", mode="r")[:]
     np.testing.assert_array_equal(found, model.predict(rows))
     assert sorted(os.listdir()) == ["labels.zarr"]
     blind(3)
     with pytest.raises(dgmm.DataError, match="can't be written"):
-        dgmm.output.write_answers(sweep, dataset, model.mixture_, "labels", url)
+        dgmm.io.output.write_answers(sweep, dataset, model.mixture_, "labels", url)
     assert sorted(os.listdir()) == ["labels.zarr"]
 
 

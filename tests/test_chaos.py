@@ -66,7 +66,9 @@ def place(tmp_path: Path, store: Path) -> Path:
     return tmp_path
 
 
-def start(*words: str, cwd: Path, script: str = "from dgmm.cli import main; main()") -> Any:
+def start(
+    *words: str, cwd: Path, script: str = "from dgmm.cli.commands import main; main()"
+) -> Any:
     """A ``dgmm`` command in a process of its own, deaf to none of the signals."""
     return subprocess.Popen(
         [sys.executable, "-P", "-c", script, *words],
@@ -179,7 +181,7 @@ def counted(real):
     return call
 for name in ("fsync", "link", "replace", "remove"):
     setattr(os, name, counted(getattr(os, name)))
-from dgmm.cli import main
+from dgmm.cli.commands import main
 main()
 """
 """Dies before or after the n-th call of those that write a file durably."""
@@ -303,8 +305,8 @@ def test_workers_that_are_stopped(
     store: Path, undisturbed: GaussianMixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They hang, and don't hang the fit; one that comes back late changes nothing."""
-    monkeypatch.setattr(dgmm.workers, "QUIET_SECONDS", 1)
-    monkeypatch.setattr(dgmm.workers, "ANSWER_SECONDS", 5)
+    monkeypatch.setattr(dgmm.engine.workers, "QUIET_SECONDS", 1)
+    monkeypatch.setattr(dgmm.engine.workers, "ANSWER_SECONDS", 5)
     with (
         LocalCluster(n_workers=3, threads_per_worker=1, **QUIET) as cluster,
         Client(cluster, set_as_default=False) as client,
@@ -360,7 +362,7 @@ def test_a_block_that_kills_its_worker_is_named(store: Path) -> None:
 def deadly(block: Any, row: int) -> Any:
     if block.start <= row < block.start + len(block.rows):
         os._exit(1)
-    return dgmm.statistics.Total(1.0, 1.0)
+    return dgmm.model.statistics.Total(1.0, 1.0)
 
 
 def free_port() -> int:

@@ -17,9 +17,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 
-from dgmm import CheckpointError, DataError, GaussianMixture, open_dataset, storage
-from dgmm.checkpoint import FORMAT, Checkpoint
-from dgmm.covariance import STRUCTURES
+from dgmm import CheckpointError, DataError, GaussianMixture, open_dataset
+from dgmm.io import storage
+from dgmm.io.checkpoint import FORMAT, Checkpoint
+from dgmm.model.covariance import STRUCTURES
 
 FITS: dict[str, dict[str, Any]] = {
     **{name: {"covariance_type": name} for name in STRUCTURES},

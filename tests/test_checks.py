@@ -9,7 +9,7 @@ from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import check_estimator
 
 from dgmm import GaussianMixture, MixtureSearch
-from dgmm.covariance import STRUCTURES
+from dgmm.model.covariance import STRUCTURES
 
 WEIGHTS = "check_sample_weight_equivalence_on_dense_data"
 

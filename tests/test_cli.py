@@ -20,10 +20,11 @@ from click.testing import CliRunner, Result
 from sklearn.mixture import GaussianMixture as Reference
 
 import dgmm
-from dgmm import engine, tables
-from dgmm.cli import main
-from dgmm.dataset import open_dataset
-from dgmm.output import Written, write_answers
+from dgmm import engine
+from dgmm.cli import tables
+from dgmm.cli.commands import main
+from dgmm.data.dataset import open_dataset
+from dgmm.io.output import Written, write_answers
 
 COMMANDS = ("fit", "select", "update", "predict", "score", "show", "plan", "demo")
 
@@ -635,7 +636,7 @@ def test_a_process_of_its_own(store: Path) -> None:
         [
             sys.executable,
             "-m",
-            "dgmm.cli",
+            "dgmm.cli.commands",
             *map(str, FIT),
             "--strategy",
             "em",

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from distributed import Client
 
-from dgmm.options import Machines
+from dgmm.cli.options import Machines
 
 Address = tuple[str, int]
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from dgmm import DegenerateWarning, GaussianMixture, load, select
-from dgmm.collapse import Collapse, collapses
-from dgmm.covariance import STRUCTURES
-from dgmm.mixture import Mixture
+from dgmm.em.collapse import Collapse, collapses
+from dgmm.model.covariance import STRUCTURES
+from dgmm.model.mixture import Mixture
 
 every_structure = pytest.mark.parametrize("kind", STRUCTURES)
 

@@ -24,7 +24,7 @@ from sklearn.mixture import GaussianMixture as Reference
 
 import dgmm
 from dgmm import DataError, GaussianMixture, MixtureSearch, PlanError, UsageError
-from dgmm.covariance import STRUCTURES
+from dgmm.model.covariance import STRUCTURES
 
 PARAMETERS = ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_")
 every_structure = pytest.mark.parametrize("kind", STRUCTURES)

@@ -19,7 +19,7 @@ import pytest
 import zarr
 
 from dgmm import BlockError, DataError, GaussianMixture, UsageError, open_dataset
-from dgmm.dataset import ArraySource, NpySource
+from dgmm.data.dataset import ArraySource, NpySource
 
 RNG = np.random.default_rng(11)
 ROWS = RNG.normal(size=(103, 3)).round(3)

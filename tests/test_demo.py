@@ -13,16 +13,17 @@ from sklearn.datasets import load_sample_image
 from sklearn.mixture import GaussianMixture as Reference
 
 import dgmm
-from dgmm import demo, report
-from dgmm.covariance import STRUCTURES
-from dgmm.demo import PHOTOGRAPHS, PICTURE, Files
+from dgmm.cli import demo
+from dgmm.cli.demo import PHOTOGRAPHS, PICTURE, Files
 from dgmm.errors import DataError
-from dgmm.mixture import Mixture
+from dgmm.model.covariance import STRUCTURES
+from dgmm.model.mixture import Mixture
+from dgmm.report import pictures as report
 
 ROWS = 427 * 640
 RUN = """
 import sys
-from dgmm.demo import run
+from dgmm.cli.demo import run
 
 for line in run(sys.argv[1]):
     print(line)
@@ -89,7 +90,7 @@ def test_labels_are_scikit_learns(
 AGAIN = """
 import sys
 import dgmm
-from dgmm import demo
+from dgmm.cli import demo
 demo.fit(dgmm.open_dataset(sys.argv[1], block_bytes=1)).save(sys.argv[2])
 """
 

@@ -33,7 +33,7 @@ from dask.utils import parse_bytes
 from distributed.cli import dask_scheduler, dask_worker
 
 from dgmm import errors
-from dgmm.cli import main
+from dgmm.cli.commands import main
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"

@@ -12,8 +12,8 @@ from numcodecs import Delta as Filter
 from numpy.testing import assert_array_equal
 from zarr.codecs import BloscCodec, GzipCodec, TransposeCodec, ZstdCodec
 
-from dgmm.dataset import ZarrSource
-from dgmm.direct import Direct
+from dgmm.data.dataset import ZarrSource
+from dgmm.data.direct import Direct
 from dgmm.errors import DataError
 
 SIMPLE: dict[str, dict[str, Any]] = {

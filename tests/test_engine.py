@@ -24,10 +24,11 @@ from distributed import Client, LocalCluster, get_client, get_worker, worker_cli
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import dgmm
-from dgmm import BlockError, ClusterError, Dataset, GaussianMixture, cache, engine, open_dataset
-from dgmm.cluster import cut_for
-from dgmm.sweep import Block
-from dgmm.threads import Threads
+from dgmm import BlockError, ClusterError, Dataset, GaussianMixture, engine, open_dataset
+from dgmm.engine import cache
+from dgmm.engine.cluster import cut_for
+from dgmm.engine.threads import Threads
+from dgmm.kernels.sweep import Block
 
 CHUNK = 50
 BLOCKS = 29
@@ -259,8 +260,8 @@ def test_the_length_of_tasks_and_sums_changes_no_bit(
 ) -> None:
     dataset = stored(store)
     expected = bits(fitted(dataset, n_jobs=1, max_iter=3, tol=1.0))
-    monkeypatch.setattr("dgmm.runs.FAN_IN", fan_in)
-    monkeypatch.setattr("dgmm.cluster.TASK_BYTES", task_blocks * CHUNK * 24)
+    monkeypatch.setattr("dgmm.engine.runs.FAN_IN", fan_in)
+    monkeypatch.setattr("dgmm.engine.cluster.TASK_BYTES", task_blocks * CHUNK * 24)
 
     length = 1 << cut_for(dataset, 1).long
     found = bits(fitted(dataset, clusters[2], max_iter=3, tol=1.0))
@@ -293,7 +294,7 @@ def test_a_dask_array_gives_the_same_bits_through_its_graph(
 
     assert bits(fitted(given, n_jobs=2)) == expected
     assert bits(fitted(given, clusters[3])) == expected
-    monkeypatch.setattr("dgmm.cluster.FAN_IN", 2)
+    monkeypatch.setattr("dgmm.engine.cluster.FAN_IN", 2)
     assert bits(fitted(given, clusters[1])) == expected
 
 
@@ -337,10 +338,10 @@ def test_many_small_blocks_are_swept_in_few_tasks(
 def test_a_task_reads_no_more_than_it_should(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = stored(store)
     for blocks in (1, 2, 3, 4, 5, 7):
-        monkeypatch.setattr("dgmm.cluster.TASK_BYTES", blocks * CHUNK * 24 + 5)
+        monkeypatch.setattr("dgmm.engine.cluster.TASK_BYTES", blocks * CHUNK * 24 + 5)
         length = 1 << cut_for(dataset, 1).long
         assert length == 1 << (blocks.bit_length() - 1)
-        assert length * CHUNK * 24 <= dgmm.cluster.TASK_BYTES
+        assert length * CHUNK * 24 <= dgmm.engine.cluster.TASK_BYTES
 
 
 def test_tasks_run_in_the_workers_on_all_of_them(

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_info
 
 import dgmm
 from dgmm import ClusterError, DataError, GaussianMixture, LostError, UsageError, engine
-from dgmm.covariance import STRUCTURES
+from dgmm.model.covariance import STRUCTURES
 
 
 def test_a_dataset_brings_its_own_weights(blobs: np.ndarray) -> None:
@@ -142,19 +142,21 @@ def test_lazy_predictions_leave_blas_as_it_was(tmp_path: Path, blobs: np.ndarray
 def test_a_cluster_without_workers(
     tmp_path: Path, blobs: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dgmm.workers.WORKER_SECONDS", 1)
+    monkeypatch.setattr("dgmm.engine.workers.WORKER_SECONDS", 1)
     zarr.create_array(tmp_path / "rows.zarr", data=blobs, chunks=(500, 3))
     with LocalCluster(n_workers=0, **QUIET) as cluster, Client(cluster) as client:
         with pytest.raises(ClusterError, match="no worker within 1 s"):
             GaussianMixture(3).fit(tmp_path / "rows.zarr")
         with pytest.raises(ClusterError, match="no worker within 1 s"):
-            engine.over(dgmm.open_dataset(da.from_array(blobs)), client)(dgmm.estimator.describe, 0)
+            engine.over(dgmm.open_dataset(da.from_array(blobs)), client)(
+                dgmm.estimators.gaussian_mixture.describe, 0
+            )
 
 
 def test_a_cluster_that_goes_away_for_good(
     tmp_path: Path, blobs: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dgmm.cluster.RETURN_SECONDS", 1)
+    monkeypatch.setattr("dgmm.engine.cluster.RETURN_SECONDS", 1)
     zarr.create_array(tmp_path / "rows.zarr", data=blobs, chunks=(500, 3))
     model = GaussianMixture(3, tol=0, max_iter=10_000, random_state=0)
     cluster = LocalCluster(n_workers=1, threads_per_worker=1, **QUIET)

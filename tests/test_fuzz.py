@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from dgmm import DgmmError, GaussianMixture, Summary, load, storage
-from dgmm.checkpoint import FORMAT
-from dgmm.cli import main
-from dgmm.covariance import STRUCTURES
+from dgmm import DgmmError, GaussianMixture, Summary, load
+from dgmm.cli.commands import main
+from dgmm.io import storage
+from dgmm.io.checkpoint import FORMAT
+from dgmm.model.covariance import STRUCTURES
 
 FILES = 8_000
 LINES = 1_500

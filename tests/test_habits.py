@@ -62,7 +62,14 @@ PACKAGES = {
 LIGHT = {"click", "dask", "dgmm", "fsspec", "numpy", "psutil", "rich", "scipy", "threadpoolctl"}
 """What a command is made of that does nothing: names of options, and the kernel's."""
 
-HEAVY = {"dask.array", "scipy.optimize", "scipy.stats", "dgmm.dataset", "dgmm.engine", "dgmm.plan"}
+HEAVY = {
+    "dask.array",
+    "scipy.optimize",
+    "scipy.stats",
+    "dgmm.data.dataset",
+    "dgmm.engine",
+    "dgmm.engine.plan",
+}
 
 
 @pytest.mark.parametrize(
@@ -70,9 +77,9 @@ HEAVY = {"dask.array", "scipy.optimize", "scipy.stats", "dgmm.dataset", "dgmm.en
     [
         ("import dgmm", {"dgmm"}),
         ("from dgmm import DgmmError", {"dgmm"}),
-        ("import dgmm.mixture", {"dgmm", "numpy", "scipy"}),
+        ("import dgmm.model.mixture", {"dgmm", "numpy", "scipy"}),
         *(
-            (f"from dgmm.cli import main; main({words.split()})", LIGHT)
+            (f"from dgmm.cli.commands import main; main({words.split()})", LIGHT)
             for words in ("--version", "--help", "nonsense", "fit", "fit --help")
         ),
     ],

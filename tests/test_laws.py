@@ -13,17 +13,20 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp, softmax
 from scipy.stats import chi2, chisquare, kstest, multivariate_normal
 
-from dgmm import GaussianMixture, em, native
-from dgmm.covariance import FLOOR, STRUCTURES
+from dgmm import GaussianMixture
+from dgmm.em.evaluate import Setting, State, Trial, evaluate, m_step
+from dgmm.em.seeding import representative
+from dgmm.em.squarem import Squarem, extrapolate
+from dgmm.em.survey import Question, survey
+from dgmm.em.walk import Stop, Textbook, run
 from dgmm.errors import DataError
-from dgmm.kernel import Anchor, Form, Given, answer, e_step
-from dgmm.mixture import Frame, Mixture
-from dgmm.native import KERNELS
-from dgmm.seeding import representative
-from dgmm.squarem import Squarem, extrapolate
-from dgmm.statistics import Statistics, Together, Total
-from dgmm.survey import Question, survey
-from dgmm.sweep import Block, tree_sum
+from dgmm.kernels import native
+from dgmm.kernels.kernel import Anchor, Form, Given, answer, e_step
+from dgmm.kernels.native import KERNELS
+from dgmm.kernels.sweep import Block, tree_sum
+from dgmm.model.covariance import FLOOR, STRUCTURES
+from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.statistics import Statistics, Together, Total
 
 TOLERANCE = 1e-9
 """What the kernel promises of a log-density; not imported, so that it can't be loosened."""
@@ -547,7 +550,7 @@ def test_one_step_is_the_same_in_both_forms(kind: str, d: int, k: int, seed: int
     for spread in (1.0, 1e6):
         form = Form.of(start, spread=spread)
         (found,) = e_step(Block(0, rows), Given(setting.frame, (form,))).parts
-        after.append(em.m_step(found, setting, start).mixture)
+        after.append(m_step(found, setting, start).mixture)
     product, centred = after
     np.testing.assert_allclose(product.weights, centred.weights, rtol=0, atol=TOLERANCE)
     # A mean's and a covariance's error is that of its sums, divided by the count.
@@ -645,15 +648,15 @@ def test_an_anchored_sample_stands_for_all(
     def over(some: np.ndarray) -> Any:
         return lambda fn, given: fn(Block(0, some), given)
 
-    (all_,) = em.evaluate(over(rows), [setting], [em.Trial(start)])
-    (part,) = em.evaluate(over(rows[:100]), [few], [em.Trial(start)])
+    (all_,) = evaluate(over(rows), [setting], [Trial(start)])
+    (part,) = evaluate(over(rows[:100]), [few], [Trial(start)])
     layout = Form.of(start, setting.reg, setting.spread, kernel.centres).layout
     expected = all_.statistics.sums * (1 + leash) / 4
     lacking = expected - part.statistics.sums
     anchored = replace(few, anchor=Anchor(layout, lacking, all_.statistics.about, more))
-    walk = em.Textbook.of(anchored, start, em.Stop(3))
+    walk = Textbook.of(anchored, start, Stop(3))
     before = -np.inf
-    for (walked,) in em.run(over(rows[:100]), [walk]):
+    for (walked,) in run(over(rows[:100]), [walk]):
         state = walked.best
         if not walked.trace:
             np.testing.assert_allclose(state.statistics.sums, expected, rtol=1e-9, atol=1e-9)
@@ -735,10 +738,10 @@ def test_rows_in_the_frame_have_unit_spread() -> None:
 # ---------------------------------------------------------------- EM
 
 
-def setting_of(blocks: list[Block], kind: str, reg_covar: float) -> em.Setting:
+def setting_of(blocks: list[Block], kind: str, reg_covar: float) -> Setting:
     question = Question(sample=1000, seed=0, pairs=STRUCTURES[kind].shared)
     found = tree_sum(survey(block, question) for block in blocks)
-    return em.Setting.of(found, STRUCTURES[kind], reg_covar)
+    return Setting.of(found, STRUCTURES[kind], reg_covar)
 
 
 @st.composite
@@ -780,7 +783,7 @@ def a_start(rows: np.ndarray, kind: str, k: int, seed: int) -> Mixture:
     return Mixture.of(STRUCTURES[kind], rng.dirichlet(np.full(k, 5.0)), means, precisions)
 
 
-def allowed_fall(state: em.State, setting: em.Setting) -> float:
+def allowed_fall(state: State, setting: Setting) -> float:
     """What rounding alone may take from the objective in one iteration.
 
     Each of two objectives is off by the bound on its log-densities, and by its own rounding.  And
@@ -796,12 +799,12 @@ def allowed_fall(state: em.State, setting: em.Setting) -> float:
 
 
 @every_structure
-@pytest.mark.parametrize("walk", [em.Textbook, Squarem])
+@pytest.mark.parametrize("walk", [Textbook, Squarem])
 @pytest.mark.parametrize("reg_covar", [0.0, 1e-6, 1e-2])
 @laws(60)
 @given(example=torture())
 def test_the_objective_never_falls(
-    kind: str, walk: type[em.Textbook | Squarem], reg_covar: float, example: Any
+    kind: str, walk: type[Textbook | Squarem], reg_covar: float, example: Any
 ) -> None:
     """All along a run, whatever the data; and never NaN."""
     rows, weights, k, seed = example
@@ -816,7 +819,7 @@ def test_the_objective_never_falls(
     def sweep(fn: Any, given: Any) -> Any:
         return tree_sum(fn(block, given) for block in blocks)
 
-    for (walked,) in em.run(sweep, [walk.of(setting, start, em.Stop(15))]):
+    for (walked,) in run(sweep, [walk.of(setting, start, Stop(15))]):
         state = walked.best
         mixture = state.mixture
         for part in (mixture.weights, mixture.means, mixture.covariances, mixture.factors):
@@ -829,13 +832,13 @@ def test_the_objective_never_falls(
         assert (variances >= FLOOR * (1 - 1e-3)).all()
         assert walked.change >= -allowed_fall(state, setting)
     assert len(walked.trace) == 15
-    first = em.evaluate(sweep, [setting], [em.Trial(start)])[0]
+    first = evaluate(sweep, [setting], [Trial(start)])[0]
     assert [walked.trace[0]] == [first.objective]
 
 
 @every_structure
-@pytest.mark.parametrize("walk", [em.Textbook, Squarem])
-def test_runs_side_by_side_are_runs_alone(kind: str, walk: type[em.Textbook | Squarem]) -> None:
+@pytest.mark.parametrize("walk", [Textbook, Squarem])
+def test_runs_side_by_side_are_runs_alone(kind: str, walk: type[Textbook | Squarem]) -> None:
     """Mixtures that share sweeps do not touch each other; one that has stopped stays."""
     rng = np.random.default_rng(0)
     rows = some_rows(400, 2, rng)
@@ -846,11 +849,11 @@ def test_runs_side_by_side_are_runs_alone(kind: str, walk: type[em.Textbook | Sq
     def sweep(fn: Any, given: Any) -> Any:
         return fn(blocks[0], given)
 
-    stop = em.Stop(300, tol=1e-4)
-    *_, together = em.run(sweep, [walk.of(setting, start, stop) for start in starts])
+    stop = Stop(300, tol=1e-4)
+    *_, together = run(sweep, [walk.of(setting, start, stop) for start in starts])
     lengths_seen = set()
     for start, shared in zip(starts, together, strict=True):
-        *_, (alone,) = em.run(sweep, [walk.of(setting, start, stop)])
+        *_, (alone,) = run(sweep, [walk.of(setting, start, stop)])
         assert len(alone.trace) == len(shared.trace)
         np.testing.assert_allclose(alone.trace, shared.trace, rtol=1e-9)
         ours, theirs = alone.best.mixture.means, shared.best.mixture.means
@@ -866,11 +869,11 @@ def test_rows_of_another_spread_are_noticed(kind: str, about: float) -> None:
     rng = np.random.default_rng(0)
     rows = some_rows(400, 3, rng) + about
     setting = setting_of([Block(0, rows)], kind, 1e-6)
-    start = em.Trial(setting.frame.enter(a_start(rows, kind, 3, 0)))
-    em.evaluate(lambda fn, given: fn(Block(0, rows), given), [setting], [start])
+    start = Trial(setting.frame.enter(a_start(rows, kind, 3, 0)))
+    evaluate(lambda fn, given: fn(Block(0, rows), given), [setting], [start])
     wider = rows.mean(axis=0) + 1.001 * (rows - rows.mean(axis=0))
     with pytest.raises(DataError, match="not those of the first pass"):
-        em.evaluate(lambda fn, given: fn(Block(0, wider), given), [setting], [start])
+        evaluate(lambda fn, given: fn(Block(0, wider), given), [setting], [start])
 
 
 @pytest.mark.parametrize("kind", ["diag", "spherical"])

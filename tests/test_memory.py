@@ -20,11 +20,12 @@ from sklearn.mixture import GaussianMixture as Reference
 from sklearn.utils import gen_batches
 
 import dgmm
-from dgmm import engine, native
-from dgmm.dataset import open_dataset
-from dgmm.statistics import Statistics
-from dgmm.survey import Question, survey
-from dgmm.sweep import Block
+from dgmm import engine
+from dgmm.data.dataset import open_dataset
+from dgmm.em.survey import Question, survey
+from dgmm.kernels import native
+from dgmm.kernels.sweep import Block
+from dgmm.model.statistics import Statistics
 
 GIB = 1 << 30
 SIZES = (2_000_000, 10_000_000, 50_000_000)
@@ -207,7 +208,7 @@ def test_statistics_of_many_tasks_keep_the_plan_of_a_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those of 160 tasks are 660 MB, of which few are held at a time; and the bits are the same."""
-    monkeypatch.setattr("dgmm.cluster.TASK_BYTES", 1)
+    monkeypatch.setattr("dgmm.engine.cluster.TASK_BYTES", 1)
     columns, components, tasks = 64, 240, 160
     rows = np.random.default_rng(0).normal(size=(12 * tasks, columns))
     np.save(tmp_path / "rows.npy", rows)

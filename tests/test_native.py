@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import dgmm
-from dgmm import kernel, native
-from dgmm.covariance import STRUCTURES, Structure
-from dgmm.kernel import Form, Given
-from dgmm.mixture import Frame, Mixture
-from dgmm.sweep import Block
+from dgmm.kernels import kernel, native
+from dgmm.kernels.kernel import Form, Given
+from dgmm.kernels.sweep import Block
+from dgmm.model.covariance import STRUCTURES, Structure
+from dgmm.model.mixture import Frame, Mixture
 
 built = pytest.mark.skipif(native.compiled is None, reason="dgmm was built without a C compiler")
 
@@ -145,7 +145,8 @@ def test_a_slow_kernel_is_told_of(blobs: np.ndarray, monkeypatch: pytest.MonkeyP
 
 def test_it_runs_where_it_was_not_built() -> None:
     """Without the compiled part it falls back to NumPy, and says so."""
-    hidden = "import sys; sys.modules['dgmm._native'] = None; from dgmm.cli import main; main()"
+    main = "from dgmm.cli.commands import main; main()"
+    hidden = f"import sys; sys.modules['dgmm.kernels._native'] = None; {main}"
     environment = {name: value for name, value in os.environ.items() if name != "DGMM_KERNEL"}
     done = subprocess.run(
         [sys.executable, "-P", "-W", "error", "-c", hidden, "--version"],
@@ -161,7 +162,7 @@ def warned(cwd: Path, *path: Path) -> str:
     """What a new process, which finds dgmm in ``cwd`` or on ``path``, says of its kernel."""
     environment = {name: value for name, value in os.environ.items() if name != "DGMM_KERNEL"}
     done = subprocess.run(
-        [sys.executable, "-c", "from dgmm import native; print(native.chosen())"],
+        [sys.executable, "-c", "from dgmm.kernels import native; print(native.chosen())"],
         cwd=cwd,
         env={**environment, "PYTHONPATH": os.pathsep.join(map(str, path))},
         capture_output=True,

@@ -16,8 +16,8 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 
 from dgmm import DataError, DegenerateWarning, GaussianMixture
-from dgmm.covariance import FLOOR, STRUCTURES
-from dgmm.em import ALONE
+from dgmm.em.evaluate import ALONE
+from dgmm.model.covariance import FLOOR, STRUCTURES
 
 ITERATIONS = 6
 U = np.finfo(float).eps

@@ -10,12 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 
-from dgmm import DegenerateWarning, GaussianMixture, em, native
-from dgmm.covariance import STRUCTURES
-from dgmm.kernel import Away, Form, Given, e_step
-from dgmm.mixture import Frame, Mixture
-from dgmm.native import KERNELS, Kernel, compiled
-from dgmm.sweep import Block
+from dgmm import DegenerateWarning, GaussianMixture
+from dgmm.em.evaluate import SINGLE, Setting
+from dgmm.kernels import native
+from dgmm.kernels.kernel import Away, Form, Given, e_step
+from dgmm.kernels.native import KERNELS, Kernel, compiled
+from dgmm.kernels.sweep import Block
+from dgmm.model.covariance import STRUCTURES
+from dgmm.model.mixture import Frame, Mixture
 
 kernels = pytest.mark.parametrize(
     "kernel",
@@ -133,7 +135,7 @@ def assert_bound_holds(chosen: Kernel, kernel: str, rows: np.ndarray, mixture: M
     (n, dims), total = rows.shape, rows.T @ rows
     spread = float(np.sqrt(np.mean(np.sum(rows**2, axis=1))))
     frame, reg = Frame(np.zeros(dims), np.ones(dims)), np.zeros(dims)
-    setting = em.Setting(mixture.structure, frame, reg, float(n), total, spread, kernel, "auto")
+    setting = Setting(mixture.structure, frame, reg, float(n), total, spread, kernel, "auto")
     before = setting.single_bound(mixture)
     exact, single = (Form.of(mixture, reg, spread, chosen.centres, each) for each in (False, True))
     if before == np.inf or (exact.centred and not chosen.centres):
@@ -141,7 +143,7 @@ def assert_bound_holds(chosen: Kernel, kernel: str, rows: np.ndarray, mixture: M
     (expected,) = chosen.e_step(Block(0, rows), Given(frame, (exact,))).parts
     (found,) = chosen.e_step(Block(0, rows), Given(frame, (single,))).parts
     bound = max(before, setting.single_error(found, mixture))
-    bound += 2 * em.SINGLE * abs(expected.objective + exact.common_sum(total)) / n
+    bound += 2 * SINGLE * abs(expected.objective + exact.common_sum(total)) / n
     assert abs(found.objective - expected.objective) / n < bound
 
 

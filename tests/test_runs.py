@@ -13,13 +13,13 @@ from dask.sizeof import sizeof
 from distributed import Client, get_worker
 
 from dgmm import Dataset, engine, open_dataset
-from dgmm.cluster import cut_for, tasks
-from dgmm.dataset import Source
-from dgmm.runs import LARGE_BYTES, Cut, add, part_of
-from dgmm.statistics import Statistics, Together
-from dgmm.survey import Question, survey
-from dgmm.sweep import Block, tree_sum
-from dgmm.threads import Threads
+from dgmm.data.dataset import Source
+from dgmm.em.survey import Question, survey
+from dgmm.engine.cluster import cut_for, tasks
+from dgmm.engine.runs import LARGE_BYTES, Cut, add, part_of
+from dgmm.engine.threads import Threads
+from dgmm.kernels.sweep import Block, tree_sum
+from dgmm.model.statistics import Statistics, Together
 
 BLOCKS = 61
 
@@ -149,7 +149,7 @@ def test_a_cluster_holds_few_results(
     dataset: Dataset, clusters: Mapping[int, Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With 61 tasks, the sums of the first 32, of the next 16, 8 and 4 are all that must be."""
-    monkeypatch.setattr("dgmm.cluster.TASK_BYTES", 1)
+    monkeypatch.setattr("dgmm.engine.cluster.TASK_BYTES", 1)
     last = dataset.span(BLOCKS - 1)[0]
     assert engine.over(dataset, clusters[2])(count_at_the_end, last).value <= 8
 

@@ -21,7 +21,7 @@ from s3fs import S3FileSystem
 from test_forks import in_a_child
 
 import dgmm
-from dgmm.cli import main
+from dgmm.cli.commands import main
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:datetime.datetime.utc:DeprecationWarning"),
@@ -167,7 +167,14 @@ def test_a_killed_fit_goes_on_from_a_checkpoint_on_s3(
     words += ["--max-iter", "40", "--checkpoint", place, "-o"]
 
     def start(model: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-P", "-c", "from dgmm.cli import main; main()", *words, model]
+        command = [
+            sys.executable,
+            "-P",
+            "-c",
+            "from dgmm.cli.commands import main; main()",
+            *words,
+            model,
+        ]
         return subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
 
     with start("model.dgmm") as process:
@@ -225,10 +232,10 @@ def test_a_file_on_s3_is_not_made_twice(bucket: str) -> None:
     for rows in (10, 14_000_000):
         url = f"{bucket}/once-{rows}.dgmm"
         arrays = {"zeros": np.zeros(rows)}
-        dgmm.storage.create(url, "dgmm-once", arrays, {"by": "the first"})
+        dgmm.io.storage.create(url, "dgmm-once", arrays, {"by": "the first"})
         with pytest.raises(FileExistsError):
-            dgmm.storage.create(url, "dgmm-once", arrays, {"by": "the second"})
-        found, header = dgmm.storage.read(url, "dgmm-once")
+            dgmm.io.storage.create(url, "dgmm-once", arrays, {"by": "the second"})
+        found, header = dgmm.io.storage.read(url, "dgmm-once")
         assert header["by"] == "the first"
         np.testing.assert_array_equal(found["zeros"], arrays["zeros"])
 
@@ -322,7 +329,7 @@ def test_a_store_that_goes_away_is_a_reason_to_try_again(
     words += ["none", "--max-iter", "400", "--checkpoint", "passes", "-o", "model.dgmm", *machines]
 
     def start() -> subprocess.Popen[str]:
-        command = [sys.executable, "-P", "-c", "from dgmm.cli import main; main()", *words]
+        command = [sys.executable, "-P", "-c", "from dgmm.cli.commands import main; main()", *words]
         environment = {**os.environ, **settings}
         return subprocess.Popen(
             command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=environment

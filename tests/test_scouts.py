@@ -10,13 +10,14 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture as Reference
 from threadpoolctl import threadpool_limits
 
-from dgmm import GaussianMixture, engine, scouts
-from dgmm.covariance import STRUCTURES
-from dgmm.em import Setting, Trial, evaluate, m_step
-from dgmm.ladder import Cost, Rung
-from dgmm.seeding import QUANTUM, representative, standard, standardised
-from dgmm.survey import Question, survey
-from dgmm.sweep import Block
+from dgmm import GaussianMixture, engine
+from dgmm.em import scouts
+from dgmm.em.evaluate import Setting, Trial, evaluate, m_step
+from dgmm.em.ladder import Cost, Rung
+from dgmm.em.seeding import QUANTUM, representative, standard, standardised
+from dgmm.em.survey import Question, survey
+from dgmm.kernels.sweep import Block
+from dgmm.model.covariance import STRUCTURES
 
 every_structure = pytest.mark.parametrize("kind", STRUCTURES)
 

@@ -33,11 +33,11 @@ from dgmm import (
     select,
     storage,
 )
-from dgmm.checkpoint import FORMAT
-from dgmm.cli import main
-from dgmm.covariance import STRUCTURES
-from dgmm.selection import HELD
-from dgmm.survey import uniform
+from dgmm.cli.commands import main
+from dgmm.em.selection import HELD
+from dgmm.em.survey import uniform
+from dgmm.io.checkpoint import FORMAT
+from dgmm.model.covariance import STRUCTURES
 
 COUNTS = range(3, 9)
 

@@ -10,22 +10,24 @@ import numpy as np
 import pytest
 from sklearn.cluster import KMeans
 
-from dgmm import GaussianMixture, engine, exchanges
-from dgmm.clustering import METHODS, clusters
-from dgmm.covariance import STRUCTURES
-from dgmm.em import Setting, Stop, Textbook, kept, run, unbounded
-from dgmm.exchanges import Exchange, Halves, exchanged, merge_costs, taken_apart
-from dgmm.fit import Request
-from dgmm.information import Information
-from dgmm.ladder import Cost, Rung, climb
-from dgmm.mixture import Mixture
-from dgmm.quasi import Quasi, held
-from dgmm.race import seeded
-from dgmm.seeding import representative
-from dgmm.squarem import Squarem, coordinates, mixture_at
-from dgmm.starts import EFFORTS
-from dgmm.survey import Question, survey
-from dgmm.sweep import Block
+from dgmm import GaussianMixture, engine
+from dgmm.em import exchanges
+from dgmm.em.clustering import METHODS, clusters
+from dgmm.em.evaluate import Setting, unbounded
+from dgmm.em.exchanges import Exchange, Halves, exchanged, merge_costs, taken_apart
+from dgmm.em.fit import Request
+from dgmm.em.information import Information
+from dgmm.em.ladder import Cost, Rung, climb
+from dgmm.em.quasi import Quasi, held
+from dgmm.em.race import seeded
+from dgmm.em.seeding import representative
+from dgmm.em.squarem import Squarem, coordinates, mixture_at
+from dgmm.em.starts import EFFORTS
+from dgmm.em.survey import Question, survey
+from dgmm.em.walk import Stop, Textbook, kept, run
+from dgmm.kernels.sweep import Block
+from dgmm.model.covariance import STRUCTURES
+from dgmm.model.mixture import Mixture
 
 every_structure = pytest.mark.parametrize("kind", STRUCTURES)
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import dgmm
-from dgmm import DataError, GaussianMixture, ModelFileError, load, storage
-from dgmm.covariance import STRUCTURES
+from dgmm import DataError, GaussianMixture, ModelFileError, load
+from dgmm.io import storage
+from dgmm.model.covariance import STRUCTURES
 
 PARAMETERS = ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_")
 

@@ -18,7 +18,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec, GzipCodec, ShardingCodec
 
 import dgmm
 from dgmm import DataError, GaussianMixture, open_dataset
-from dgmm.cli import main
+from dgmm.cli.commands import main
 
 RNG = np.random.default_rng(3)
 ROWS = RNG.normal(50.0, 1.0, size=(103, 3))
@@ -120,7 +120,7 @@ def test_no_more_is_asked_than_one_list(
     tmp_path: Path, shards: Any, missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Shards aren't asked, if there are many; what they lack is found when it is read."""
-    monkeypatch.setattr("dgmm.stored.FEW_SHARDS", 51)
+    monkeypatch.setattr("dgmm.data.stored.FEW_SHARDS", 51)
     holed = ROWS.copy()
     holed[[50, 88]] = 0.0
     inner = zarr.storage.LocalStore(tmp_path / "rows.zarr")

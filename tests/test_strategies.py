@@ -15,10 +15,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture as Reference
 
 from dgmm import DegenerateWarning, GaussianMixture
-from dgmm.anchored import Anchored
-from dgmm.covariance import STRUCTURES
-from dgmm.seeding import cautious
-from dgmm.squarem import Squarem
+from dgmm.em.anchored import Anchored
+from dgmm.em.seeding import cautious
+from dgmm.em.squarem import Squarem
+from dgmm.model.covariance import STRUCTURES
 
 every_structure = pytest.mark.parametrize("kind", STRUCTURES)
 
@@ -94,7 +94,7 @@ def test_it_says_to_how_many_optima_its_starts_led() -> None:
 
 def test_the_walk_from_anchor_to_anchor(rows: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each pass over all rows leaves but a fraction of what there was to gain."""
-    monkeypatch.setattr("dgmm.fit.FAR_BELOW", 1)  # as if there were many more rows
+    monkeypatch.setattr("dgmm.em.fit.FAR_BELOW", 1)  # as if there were many more rows
     model = GaussianMixture(6, random_state=0, resolution=1e-3)
     walks = [p.best for p in model.fit_passes(rows) if p.walks]
     assert all(isinstance(walk, Anchored) for walk in walks)

@@ -22,7 +22,7 @@ from dgmm import (
     UsageError,
     load,
 )
-from dgmm.covariance import STRUCTURES
+from dgmm.model.covariance import STRUCTURES
 
 K, D = 3, 2
 every_structure = pytest.mark.parametrize("kind", STRUCTURES)
@@ -275,7 +275,7 @@ def test_a_saved_model_goes_on_as_if_it_had_never_been(tmp_path: Path, kind: str
 
 def _changed(**changes: Callable[[np.ndarray], np.ndarray] | object) -> Callable[[Path], None]:
     def change(path: Path) -> None:
-        from dgmm import storage
+        from dgmm.io import storage
 
         arrays, header = storage.read(str(path), "dgmm-summary")
         for name, value in changes.items():

@@ -15,9 +15,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import dgmm
-from dgmm import native
-from dgmm.survey import WAYS, Question, Survey, survey, uniform
-from dgmm.sweep import Block
+from dgmm.em.survey import WAYS, Question, Survey, survey, uniform
+from dgmm.kernels import native
+from dgmm.kernels.sweep import Block
 
 built = pytest.mark.skipif(native.compiled is None, reason="dgmm was built without a C compiler")
 
@@ -214,8 +214,8 @@ def test_compiled_code_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> Non
 FAULTS = """
 import resource, sys
 import numpy as np
-from dgmm.survey import Question, survey
-from dgmm.sweep import Block
+from dgmm.em.survey import Question, survey
+from dgmm.kernels.sweep import Block
 
 rows = np.random.default_rng(0).normal(size=(1 << 18, 8)).astype(sys.argv[1])
 question = Question.about(10**9, 8, 16, 0, False, False, kernel="native")

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dgmm import DegenerateWarning, GaussianMixture, Summary, load, select
-from dgmm.covariance import STRUCTURES
-from dgmm.fit import STRATEGIES
+from dgmm.em.fit import STRATEGIES
+from dgmm.model.covariance import STRUCTURES
 
 D, K = 3, 3
 CENTRES = np.array([[0.0, 0.0, 0.0], [4.0, 1.0, -2.0], [-1.0, 5.0, 3.0]])

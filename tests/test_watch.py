@@ -24,14 +24,15 @@ from click.testing import CliRunner
 from prometheus_client.parser import text_string_to_metric_families
 from test_closed import listening
 
-from dgmm import GaussianMixture, load, metrics, progress
-from dgmm.cli import main
+from dgmm import GaussianMixture, load
+from dgmm.cli import metrics, progress
+from dgmm.cli.commands import main
+from dgmm.cli.progress import Pass
 from dgmm.engine import Meter
-from dgmm.progress import Pass
 
 FIT = ("fit", "rows.zarr", "-k", "4", "-o", "m.dgmm", "--log", "json")
 ENDLESS = ("--strategy", "em", "--tol", "0", "--max-iter", "99999")
-MAIN = "from dgmm.cli import main; main()"
+MAIN = "from dgmm.cli.commands import main; main()"
 
 
 @pytest.fixture
@@ -120,7 +121,7 @@ def test_work_on_samples_is_told_apart(place: Path) -> None:
     assert "next," not in done.stderr  # the start is given
 
 
-OFTEN = f"from dgmm import progress; progress.STAGE_SECONDS = 0; {MAIN}"
+OFTEN = f"from dgmm.cli import progress; progress.STAGE_SECONDS = 0; {MAIN}"
 """As if work on samples took long."""
 
 
@@ -148,7 +149,7 @@ def test_what_is_done_on_samples_is_told(
         sweeps = [each["sweep"] for each in samples if each["stage"] == stage]
         assert all(b in (0, a + 1) for a, b in itertools.pairwise(sweeps))  # none is left out
 
-    monkeypatch.setattr("dgmm.progress.STAGE_SECONDS", 0)
+    monkeypatch.setattr("dgmm.cli.progress.STAGE_SECONDS", 0)
     monkeypatch.chdir(place)
     done = CliRunner().invoke(main, ["select", *cube, "-k", "7,8"])
     assert done.exit_code == 0, done.output
@@ -162,7 +163,7 @@ def test_what_is_done_on_samples_is_told(
 
 SLOW = f"""
 import time
-from dgmm import race
+from dgmm.em import race
 quick = race.race
 def slow(*given):
     time.sleep(0.5)
@@ -194,7 +195,7 @@ def test_a_large_fit_tells_its_work_on_samples_after_each_pass(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Between two anchors, too: with so many rows that a sample can stand for them."""
-    monkeypatch.setattr("dgmm.fit.FAR_BELOW", 1)  # as if there were many more rows
+    monkeypatch.setattr("dgmm.em.fit.FAR_BELOW", 1)  # as if there were many more rows
     rows = np.random.default_rng(0).normal(size=(60_000, 2)) + 4 * (np.arange(60_000) % 2)[:, None]
     steps = list(GaussianMixture(2, random_state=0).fit_passes(rows))
     seconds = [each.seconds_on_samples for each in steps]
@@ -227,7 +228,8 @@ def test_quiet_tells_the_end_only(place: Path) -> None:
 CRASH = """
 import logging, sys, warnings
 import dgmm
-from dgmm import DataError, cli
+from dgmm import DataError
+from dgmm.cli import commands as cli
 def broken(*_, **__):
     warnings.warn("watch out")
     logging.getLogger("distributed.core").warning("a worker left")

@@ -21,7 +21,7 @@ pytestmark = [
 
 FIT = """
 import json, numpy, dgmm
-from dgmm import native
+from dgmm.kernels import native
 
 rows = numpy.random.default_rng(0).normal(size=(2000, 3)) + 9 * (numpy.arange(2000) % 2)[:, None]
 model = dgmm.GaussianMixture(2, random_state=0).fit(rows)

@@ -1,0 +1,1 @@
+"""The faces on a command line: commands, options, progress, metrics and the demonstration."""

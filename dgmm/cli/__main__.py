@@ -1,0 +1,8 @@
+"""``python -m dgmm.cli`` is ``dgmm``."""
+
+import sys
+
+from dgmm.cli.commands import main
+
+if __name__ == "__main__":
+    sys.exit(main())

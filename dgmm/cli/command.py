@@ -1,0 +1,231 @@
+"""What all commands do alike: tell what happens, end in good order, and give an exit code.
+
+Exit codes: 0 done, 1 a crash, 2 usage, 3 data that can't be used or a plan that does not fit (see
+``dgmm.errors``), 4 interrupted, no cluster or no store, and the same command goes on from its
+checkpoint.
+"""
+
+import logging
+import os
+import signal
+import threading
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from functools import partial
+from importlib import import_module
+from itertools import pairwise
+from typing import Any
+
+import click
+import dask
+from click.core import ParameterSource
+
+from dgmm.cli.progress import LOGS, Log
+from dgmm.errors import DataError, DgmmError, passing
+
+EXIT_CODES = """\b
+Exit codes: 0 done; 1 crash; 2 usage; 3 data that can't be used, or a plan
+that does not fit in memory (running it again won't help); 4 interrupted, or
+a cluster or store can't be reached: the same command goes on (with
+--checkpoint; else 130 Ctrl-C, 143 SIGTERM, 2 no cluster, 3 no store).
+"""
+
+ENVIRONMENT = """\b
+Each option is also read from the environment, where it is not given here:
+for dgmm fit, --max-iter from DGMM_FIT_MAX_ITER, --no-resume as
+DGMM_FIT_RESUME=false. An empty variable is as none.
+"""
+
+RESUMABLE = 4
+"""The exit code of a fit that was interrupted, or lost its cluster, and has a checkpoint."""
+
+NOTHING = "nothing was written"
+
+
+class Command(click.Command):
+    """A command that turns dgmm's errors into a message and an exit code."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        log = _log_asked_for(ctx, args)  # before anything in them is found wrong
+        try:
+            return self._parse(ctx, args)
+        except click.UsageError as error:
+            if not log.alone:
+                raise
+            log.say("error", error.format_message(), exit_code=error.exit_code)
+            ctx.exit(error.exit_code)
+
+    def _parse(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            rest = super().parse_args(ctx, args)
+        except click.BadParameter as error:
+            _refuse_unknown_variables(ctx)  # the one missing may be there by a wrong name
+            name = None if error.param is None else error.param.name
+            if name and ctx.get_parameter_source(name) is ParameterSource.ENVIRONMENT:
+                error.param_hint = f"{_variable(ctx, name)} in the environment"
+            raise
+        _refuse_unknown_variables(ctx)
+        return rest
+
+    def invoke(self, ctx: click.Context) -> Any:
+        resumable = ctx.params.get("checkpoint") is not None
+        log = LOGS[ctx.params.get("log", "auto")]
+        with warnings.catch_warnings(), _interruptible(resumable), _logged(log):
+            warnings.showwarning = partial(_show_warning, log)
+            try:
+                return super().invoke(ctx)
+            except DgmmError as error:
+                code = RESUMABLE if resumable and passing(error) else error.exit_code
+                log.say("error", str(error), exit_code=code)
+            except _Interrupted as error:
+                code = error.exit_code
+                log.say("interrupted", _goes_on(ctx) if resumable else NOTHING, exit_code=code)
+            except click.exceptions.Exit:
+                raise
+            except Exception as error:
+                if passing(error):  # a store's own error, or the network's
+                    code = RESUMABLE if resumable else DataError.exit_code
+                    log.say("error", f"{type(error).__name__}: {error}", exit_code=code)
+                elif not log.alone:
+                    raise
+                else:
+                    code = _tell_unexpected(log, error)
+            ctx.exit(code)
+
+
+def _goes_on(ctx: click.Context) -> str:
+    """How an interrupted fit with a checkpoint goes on."""
+    same = "the same command" if ctx.params["resume"] else "the same command with --resume"
+    return f"{same} goes on where it stopped"
+
+
+def _variable(ctx: click.Context, option: str) -> str:
+    return f"{ctx.auto_envvar_prefix}_{option.upper()}"
+
+
+def _refuse_unknown_variables(ctx: click.Context) -> None:
+    """Raise ``UsageError`` for a variable that reads like an option and is none: a slip."""
+    options = [each for each in ctx.command.params if isinstance(each, click.Option)]
+    known = [_variable(ctx, each.name) for each in options if each.name]
+    for name in sorted(os.environ):
+        if name.startswith(_variable(ctx, "")) and name not in known:
+            close = "".join(f"; do you mean {each}?" for each in get_close_matches(name, known, 1))
+            raise click.UsageError(
+                f"{name} in the environment names no option of {ctx.command_path}{close}"
+            )
+
+
+class _Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM."""
+
+    def __init__(self, exit_code: int) -> None:
+        self.exit_code = exit_code
+
+
+@contextmanager
+def _interruptible(resumable: bool) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end what is inside in good order; a second one ends it at once."""
+
+    def stop(number: int, frame: Any) -> None:
+        code = RESUMABLE if resumable else 128 + number
+        for each in before:
+            signal.signal(each, lambda *_: os._exit(code))
+        raise _Interrupted(code)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for each in (signal.SIGINT, signal.SIGTERM):
+            if (was := signal.getsignal(each)) is not signal.SIG_IGN:
+                before[each] = was
+                signal.signal(each, stop)
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+class _Teller(logging.Handler):
+    """Tells what is logged, from a ``level`` on."""
+
+    def __init__(self, log: Log, level: int) -> None:
+        super().__init__(level)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = record.levelname.lower()
+        self._log.say("log", self.format(record), level=level, logger=record.name)
+
+
+OF_DASK = ("distributed", "tornado", "bokeh", "asyncio")
+"""Loggers of what Dask does, which is no news to a person: dgmm tells what comes of it."""
+
+
+@contextmanager
+def _logged(log: Log) -> Iterator[None]:
+    """What dgmm logs is told; and what others do, where they may not write themselves.
+
+    Where they may, Dask is silent all the same, unless its configuration says how it is to log.
+    """
+    import_module("distributed")  # it gives its loggers handlers when it is imported
+    own = logging.getLogger("dgmm")
+    known = logging.root.manager.loggerDict.values()
+    named = [each for each in known if isinstance(each, logging.Logger)]
+    others = [each for each in named if each.handlers]
+    handler: logging.Handler = _Teller(log, logging.WARNING)
+    if log.alone:
+        others.append(logging.root)
+    else:
+        asked_for = dask.config.get("logging", None) is not None
+        others = [] if asked_for else [each for each in others if _is_of_dask(each)]
+        others += [] if asked_for else map(logging.getLogger, OF_DASK)
+        handler = logging.NullHandler()
+    before = [(each, each.handlers) for each in {own, *others}]
+    level, propagate = own.level, own.propagate
+    for logger, _ in before:
+        logger.handlers = [handler]
+    own.handlers = [_Teller(log, logging.INFO)]
+    own.setLevel(logging.INFO)
+    own.propagate = False
+    try:
+        yield
+    finally:
+        for logger, handlers in before:
+            logger.handlers = handlers
+        own.setLevel(level)
+        own.propagate = propagate
+        if log.alone and not logging.root.handlers:  # the last word is said, whoever thinks of more
+            logging.root.addHandler(logging.NullHandler())
+
+
+def _is_of_dask(logger: logging.Logger) -> bool:
+    return logger.name.split(".")[0] in OF_DASK
+
+
+def _show_warning(
+    log: Log, message: Warning | str, category: type[Warning], file: str, *_: Any, **__: Any
+) -> None:
+    if not log.alone and any(f"{os.sep}{each}{os.sep}" in file for each in OF_DASK):
+        return
+    log.say("warning", str(message), category=category.__name__)
+
+
+def _tell_unexpected(log: Log, error: Exception) -> int:
+    """Tell of an error that is not one of ours; its exit code."""
+    if isinstance(error, click.ClickException):
+        log.say("error", error.format_message(), exit_code=error.exit_code)
+        return error.exit_code
+    trace = "".join(traceback.format_exception(error))
+    log.say("crash", f"{type(error).__name__}: {error}", exit_code=1, traceback=trace)
+    return 1
+
+
+def _log_asked_for(ctx: click.Context, args: list[str]) -> Log:
+    """As ``--log`` says, as far as one can tell without reading the other options."""
+    given = [os.environ.get(_variable(ctx, "log"), "")]
+    given += [each.removeprefix("--log=") for each in args if each.startswith("--log=")]
+    given += [after for each, after in pairwise(args) if each == "--log"]
+    return LOGS.get(given[-1], LOGS["auto"])

@@ -1,0 +1,271 @@
+"""What may be given as rows or weights: the array inside of it, or why there is none.
+
+Libraries that may not be installed are not imported here: a value is known by the names of its
+type, and of those that it comes from.
+
+What is lazy stays so.  What must be loaded whole is refused first, if there is no room for it.
+"""
+
+import math
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+import dask
+import dask.array as da
+import numpy as np
+from dask.layers import ArrayBlockIdDep, ArraySliceDep
+from distributed import Client, default_client
+from numpy.typing import NDArray
+
+from dgmm.data.amounts import Amount, check_room
+from dgmm.data.stored import refuse_undecoded
+from dgmm.errors import BlockError, ClusterError, DataError, DgmmError
+
+MASKED: Final = (
+    "masked arrays are not supported: fill or drop the masked rows "
+    "(numpy.ma.filled, dask.array.ma.filled)"
+)
+
+REAL: Final = "biuf"
+"""The kinds of dtypes that are real numbers."""
+
+
+def unwrapped(data: Any, memory: Amount = None) -> Any:
+    """What of ``data`` is to be opened: the array in a frame of Dask or xarray, or itself.
+
+    Raises ``DataError`` for what holds no rows that can be read right, and ``PlanError`` for a
+    frame that would be loaded but can't be: ``memory`` is what this process may take.
+    """
+    for name in _names(data):
+        if name in FORMS:
+            return FORMS[name](data, memory)
+    if isinstance(data, list | tuple):
+        _refuse_members(data)
+    return data
+
+
+def columns(data: Any) -> Any:
+    """A pandas frame without rows that has the columns of a lazy frame; None if ``data`` is none.
+
+    Columns that have no names are numbered.
+    """
+    names = set(_names(data))
+    if (
+        names & {"dask.FrameBase", "dask_expr.FrameBase"}
+        and hasattr(data, "columns")
+        and data.ndim == 2
+    ):
+        return data._meta
+    if "xarray.DataArray" in names and data.ndim == 2:
+        named = data.indexes.get(data.dims[1], range(data.shape[1]))
+        return sys.modules["pandas"].DataFrame(columns=named)
+    return None
+
+
+def _names(data: Any) -> list[str]:
+    """The types that ``data`` is of, each by its package and name."""
+    return [f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(data).__mro__]
+
+
+def _data_array(data: Any, memory: Amount) -> Any:
+    """Of xarray: lazy over Dask, or in memory, or in a file."""
+    name = f"the {type(data).__name__} {getattr(data, 'name', None) or ''}".rstrip()
+    remedy = "decode it (xarray.decode_cf), or give its .data to have the numbers as they are"
+    refuse_undecoded(name, data.attrs, data.dtype, remedy)
+    if data.chunks is None and not getattr(getattr(data, "variable", data), "_in_memory", False):
+        check_room(name, data.nbytes, memory)
+    return unwrapped(data.data, memory)
+
+
+def _dask_frame(data: Any, memory: Amount) -> da.Array:
+    """Of dask.dataframe: its partitions are counted first, which reads little of some files."""
+    check_synchronous()
+    data = _numeric(data)
+    try:
+        lengths = data.map_partitions(len, enforce_metadata=False).compute()
+        # By the identity, so that the columns of each are those declared, in that order.
+        return data.map_partitions(_same, meta=data._meta).to_dask_array(
+            lengths=tuple(np.ravel(lengths).tolist())
+        )
+    except DgmmError:
+        raise
+    except Exception as error:  # in the graph that it came with
+        raise BlockError(
+            f"the rows of a Dask {type(data).__name__} could not be counted: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _numeric(frame: Any) -> Any:
+    """The same with plain columns: pandas' own numbers become float64, as in scikit-learn."""
+    if frame.ndim == 2:
+        names, dtypes = list(frame.columns), list(frame.dtypes)
+    else:
+        names, dtypes = [frame.name], [frame.dtype]
+    wrong = [
+        f"{name} ({dtype})"
+        for name, dtype in zip(names, dtypes, strict=True)
+        if dtype.kind not in REAL
+    ]
+    if wrong:
+        raise DataError(
+            f"columns must be real numbers: {', '.join(wrong[:10])} of a Dask "
+            f"{type(frame).__name__} can't be used; leave them out, or make numbers of them"
+        )
+    plain = all(isinstance(dtype, np.dtype) for dtype in dtypes)
+    return frame if plain else frame.astype("float64")
+
+
+def _same(frame: Any) -> Any:
+    return frame
+
+
+def _refused(what: str) -> Callable[[Any, Amount], Any]:
+    def refuse(data: Any, memory: Amount) -> Any:
+        raise DataError(what)
+
+    return refuse
+
+
+FORMS: Final[dict[str, Callable[[Any, Amount], Any]]] = {
+    "numpy.MaskedArray": _refused(MASKED),
+    "xarray.DataArray": _data_array,
+    "xarray.Variable": _data_array,
+    "xarray.Dataset": _refused(
+        "a Dataset of xarray is no array of rows: give one of its variables, or all as features, "
+        "dataset.to_dataarray('feature').transpose(..., 'feature')"
+    ),
+    "dask.FrameBase": _dask_frame,
+    "dask_expr.FrameBase": _dask_frame,
+    "dask.Delayed": _refused(
+        "a Delayed is no array of rows: say what it will be, dask.array.from_delayed(delayed, "
+        "shape=(rows, features), dtype=...)"
+    ),
+    "dask.Bag": _refused("a Dask Bag is no array of rows; try to_dataframe()"),
+    "distributed.Future": _refused(
+        "a Future is no array of rows: give future.result(), or say what it will be, "
+        "dask.array.from_delayed(future, shape=(rows, features), dtype=...)"
+    ),
+    "concurrent.Future": _refused("a Future is no array of rows: give future.result()"),
+    "zarr.AsyncArray": _refused("an AsyncArray is read asynchronously; give its zarr.Array"),
+}
+"""What is not as simple as an array."""
+
+NEVER: Final = {name for name, open_ in FORMS.items() if open_ not in (_data_array, _dask_frame)}
+"""What can't be a row, either."""
+
+
+def _refuse_members(rows: Any) -> None:
+    """Raise ``DataError`` if a list holds what NumPy would not read right, such as masked rows."""
+    for row in rows:
+        for each in (row, *row) if isinstance(row, list | tuple) else (row,):
+            if isinstance(each, float | int | np.generic):
+                continue
+            if found := NEVER.intersection(_names(each)):
+                FORMS[found.pop()](each, None)
+            if dask.is_dask_collection(each):
+                raise DataError("a list of lazy arrays: give one, dask.array.stack(...)")
+
+
+def check_loadable(data: Any, memory: Amount) -> None:
+    """Raise ``PlanError`` if there is no room for what NumPy would make of ``data``."""
+    if isinstance(data, np.ndarray) or set(_names(data)) & {"pandas.Series", "pandas.Index"}:
+        return  # in memory as it is
+    if "pandas.DataFrame" in _names(data) and len(set(data.dtypes)) < 2:
+        return
+    shape = getattr(data, "shape", None)
+    if not isinstance(shape, tuple) or not all(isinstance(n, int | np.integer) for n in shape):
+        return
+    itemsize = getattr(getattr(data, "dtype", None), "itemsize", 8)
+    check_room(f"the {type(data).__name__}", math.prod(map(int, shape)) * itemsize, memory)
+
+
+def declared(array: da.Array, name: str) -> da.Array:
+    """The same ``array``, of chunks that raise ``DataError`` if they are not what it says of them.
+
+    Where their sizes are unknown they are counted, in one pass, and must be so again.
+    """
+    if isinstance(array._meta, np.ma.MaskedArray):
+        raise DataError(f"{name} is masked; {MASKED}")
+    if not isinstance(array._meta, np.ndarray):
+        kind = type(array._meta)
+        raise DataError(
+            f"{name} has chunks of {kind.__module__}.{kind.__name__}, which are not supported; "
+            "make NumPy arrays of them first, by map_blocks"
+        )
+    if array.ndim not in (1, 2) or array.dtype.kind not in REAL:
+        return array  # for the door to refuse, uncounted
+    if any(math.isnan(size) for sizes in array.chunks for size in sizes):
+        array = _counted(array, name)
+    axes = tuple(range(array.ndim))
+    return da.blockwise(  # which is how map_blocks does it, but for what it tells of each chunk
+        _checked,
+        axes,
+        *(array, axes, ArrayBlockIdDep(array.chunks), axes, ArraySliceDep(array.chunks), axes),
+        of=name,
+        declared=array.dtype,
+        dtype=array.dtype,
+        meta=np.empty((0,) * array.ndim, array.dtype),
+        align_arrays=False,
+    )
+
+
+def _counted(array: da.Array, name: str) -> da.Array:
+    """A copy whose chunk sizes are known."""
+    check_synchronous()
+    counted = array.copy()
+    try:
+        counted.compute_chunk_sizes()
+    except DgmmError:
+        raise
+    except Exception as error:  # in the graph that it came with
+        raise BlockError(
+            f"the rows of {name} could not be counted: {type(error).__name__}: {error}"
+        ) from error
+    for told, found in zip(array.chunks, counted.chunks, strict=True):
+        if told != found and not any(map(math.isnan, told)):
+            raise DataError(f"{name} has chunks of {found} where {told} are declared")
+    return counted
+
+
+def _checked(
+    chunk: Any,
+    place: tuple[int, ...],
+    spans: tuple[slice, ...],
+    of: str,
+    declared: np.dtype[Any],
+) -> NDArray[Any]:
+    """The chunk at ``place`` of an array as a plain one, if it is what was declared of it."""
+    if isinstance(chunk, list | tuple):
+        _refuse_members(chunk)
+    try:
+        plain = np.asarray(chunk)
+    except (TypeError, ValueError, RuntimeError):  # by which libraries refuse that
+        plain = np.empty((), object)
+    whole = tuple(span.stop - span.start for span in spans)
+    masked = isinstance(chunk, np.ma.MaskedArray)
+    if plain.shape == whole and plain.dtype.kind in REAL and not masked:
+        return plain
+    kind = type(chunk)
+    shape, dtype = getattr(chunk, "shape", plain.shape), getattr(chunk, "dtype", plain.dtype)
+    axes = zip(("rows", "columns"), spans, strict=False)
+    where = ", ".join(f"{name} {span.start} to {span.stop}" for name, span in axes)
+    raise DataError(
+        f"chunk {tuple(map(int, place))} of {of} ({where}) is a {kind.__module__}.{kind.__name__} "
+        f"of shape {shape} and dtype {dtype}, where a numpy.ndarray of shape {whole} and dtype "
+        f"{declared} was declared" + f"; {MASKED}" * masked
+    )
+
+
+def check_synchronous(client: Client | None = None) -> None:
+    """Raise ``ClusterError`` if ``client``, or the active one, is used within its event loop."""
+    if client is None:
+        with suppress(ValueError):  # there is none
+            client = default_client()
+    if client is not None and client.asynchronous:
+        raise ClusterError(
+            "the Client is asynchronous, and dgmm waits for results: use a Client made without "
+            "asynchronous=True, or call from another thread, await asyncio.to_thread(...)"
+        )

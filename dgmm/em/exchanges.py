@@ -1,0 +1,378 @@
+"""Split and merge: taking a mixture apart where its components are not well placed.
+
+Two components are merged and a third is split, for a few choices of three, and for many such
+exchanges at once; the trials run side by side and soon with fewer, and the best is kept if it is
+better (Ueda, Nakano, Ghahramani and Hinton, SMEM algorithm for mixture models, 2000).  What merging
+two costs is at most Runnalls' bound (Kullback-Leibler approach to Gaussian mixture reduction,
+2007).  What splitting one brings is found by EM with two components on some of its rows alone, for
+all components at once, from three cuts: along the longest axis, along the axis of lowest kurtosis
+(where two clusters show), and between the inner and the outer rows.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dgmm.em.evaluate import m_step
+from dgmm.em.ladder import Rung
+from dgmm.em.race import ROUGH, objective
+from dgmm.em.seeding import pieces
+from dgmm.em.squarem import Squarem
+from dgmm.em.survey import Sample
+from dgmm.em.walk import Walk
+from dgmm.kernels.kernel import log_sum_exp
+from dgmm.model.covariance import Array, Structure, choleskys
+from dgmm.model.mixture import Mixture
+from dgmm.model.statistics import Statistics
+
+TRIALS: Final = 6
+"""How many ways to take a mixture apart are tried in a round."""
+
+MANY: Final = 128
+"""Of so many components and more, there is one round of ``FEW_TRIALS``: work grows with K."""
+
+FEW_TRIALS: Final = 4
+ROUNDS: Final = 4
+
+NEIGHBOURS: Final = 32
+"""Of so many, only that many others are candidates for merging with a component."""
+
+MOST_HELD: Final = 1 << 26
+"""Numbers that splits may hold."""
+
+SPLITS: Final = 8
+MERGES: Final = 5
+"""How many components to think of splitting, and how many pairs of merging, one at a time."""
+
+TWICE: Final = 2
+"""Trials of one exchange that split the same component, at most."""
+
+SHORT: Final = 5
+LONG: Final = 8
+"""Sweeps of all trials, and of the best ``FINALISTS`` and the mixture itself."""
+
+FINALISTS: Final = 2
+
+SWEEPS: Final = SHORT * TRIALS + LONG * (FINALISTS + 1)
+"""How many sweeps of its sample a round makes."""
+
+SOME: Final = 0.02
+"""Rows of a smaller share in a component tell nothing of it."""
+
+EACH: Final = 400
+"""Rows of each component that show how it splits: so many, or 16 (D + 1) if that is more."""
+
+TOGETHER: Final = 1 << 20
+"""Numbers in the rows of components that are split at a time."""
+
+STEPS: Final = 8
+"""EM steps with two components."""
+
+
+def taken_apart(rung: Rung, walk: Walk) -> tuple[Walk, int]:
+    """The walk after splitting and merging for as long as that helps, and how many rounds did."""
+    rounds, trials = (1, FEW_TRIALS) if walk.best.mixture.components >= MANY else (ROUNDS, TRIALS)
+    for helped in range(rounds):
+        if rung.cost.deadline.passed:
+            return walk, helped
+        mixture = walk.best.mixture
+        starts = [exchanged(rung, mixture, each) for each in _candidates(rung, mixture, trials)]
+        if not starts:
+            return walk, helped
+        walks: list[Walk] = [Squarem.of(rung.setting, start, ROUGH) for start in starts]
+        walks = sorted(rung.climb(walks, SHORT), key=objective, reverse=True)[:FINALISTS]
+        *walks, walk = rung.climb([*walks, walk], LONG)
+        best = max(walks, key=objective)
+        worth = rung.resolution(mixture) / mixture.components
+        if objective(best) - objective(walk) < worth:
+            return walk, helped
+        walk = best
+    return walk, rounds
+
+
+def held(components: int, dims: int) -> int:
+    """How many numbers a round holds at most, for splits."""
+    rows = components * _most(dims)
+    dense = 4 * components * dims * dims
+    return 2 * rows + dense + 16 * max(_most(dims) * dims, min(rows * dims, TOGETHER))
+
+
+def affordable(components: int, dims: int) -> bool:
+    """Whether that is little enough: of thousands of features it is not."""
+    return held(components, dims) <= MOST_HELD
+
+
+@dataclass(frozen=True)
+class Halves:
+    """Two components in the place of one: weights (2,), means (2, D), covariances (2, D, D)."""
+
+    weights: Array
+    means: Array
+    covariances: Array
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """Components ``i`` and ``j`` become i, and ``k`` becomes j and k as ``halves``.
+
+    ``promise`` is by how much that may raise the objective, at once.
+    """
+
+    promise: float
+    i: int
+    j: int
+    k: int
+    halves: Halves
+
+
+def _candidates(rung: Rung, mixture: Mixture, trials: int) -> list[list[Exchange]]:
+    """The most promising ways to take a ``mixture`` apart, each of one exchange or of several."""
+    live = np.flatnonzero(mixture.weights > 0)
+    if len(live) < 3:
+        return []
+    merges = merge_costs(mixture, live)
+    splits = sorted(_splits(rung, mixture, live), key=lambda split: -split[0])
+    several = _together(merges, splits, max(1, mixture.components // 3))
+    found = [several] if len(several) > 1 else []
+    if len(several) > 3:
+        found.append(several[: len(several) // 2])
+    single = [
+        Exchange(gain - cost, i, j, k, halves)
+        for gain, k, halves in splits[:SPLITS]
+        for cost, i, j in merges[:MERGES]
+        if k not in (i, j)
+    ]
+    used: dict[int, int] = {}
+    for each in sorted(single, key=lambda each: -each.promise):
+        used[each.k] = used.get(each.k, 0) + 1
+        if used[each.k] <= TWICE:
+            found.append([each])
+    return found[:trials]
+
+
+Merge = tuple[float, int, int]
+Split = tuple[float, int, Halves]
+
+
+def _together(merges: list[Merge], splits: list[Split], most: int) -> list[Exchange]:
+    """Exchanges that promise something, with no component in two of them."""
+    used: set[int] = set()
+    found: list[Exchange] = []
+    for gain, k, halves in splits:
+        if len(found) == most or k in used:
+            continue
+        free = (m for m in merges if k not in m[1:] and not used.intersection(m[1:]))
+        cost, i, j = next(free, (np.inf, 0, 0))
+        if gain > cost:
+            found.append(Exchange(gain - cost, i, j, k, halves))
+            used |= {i, j, k}
+    return found
+
+
+def merge_costs(mixture: Mixture, live: NDArray[np.intp]) -> list[Merge]:
+    """Runnalls' bound on what merging two ``live`` components costs, the cheapest first.
+
+    Of ``MANY`` components and more, each is seen with those few alone that are nearest, as it
+    measures distances, or light: there are too many pairs, and most are far apart.
+    """
+    dense = mixture.structure.dense(mixture.covariances, mixture.components, mixture.dims)
+    weights, means, volumes = mixture.weights, mixture.means, np.linalg.slogdet(dense)[1]
+    found: list[Merge] = []
+    for at, i in enumerate(live.tolist()):
+        others = live[at + 1 :]
+        if len(live) >= MANY and len(others) > NEIGHBOURS:
+            away = mixture.means[others] - mixture.means[i]
+            white = mixture.structure.whiten(mixture.factors, i, away.T)
+            far = (white * white).sum(axis=0) * weights[others] / (weights[i] + weights[others])
+            others = others[np.argsort(far, kind="stable")[:NEIGHBOURS]]
+        total = weights[i] + weights[others]
+        part, rest = (weights[i] / total)[:, None, None], (weights[others] / total)[:, None, None]
+        away = means[i] - means[others]
+        spread = part * rest * away[:, :, None] * away[:, None, :]
+        merged = np.linalg.slogdet(part * dense[i] + rest * dense[others] + spread)[1]
+        cost = total * merged - weights[i] * volumes[i] - weights[others] * volumes[others]
+        found += zip((cost / 2).tolist(), [i] * len(others), others.tolist(), strict=True)
+    return sorted(found)
+
+
+def _splits(rung: Rung, mixture: Mixture, live: NDArray[np.intp]) -> list[Split]:
+    """What splitting each of the ``live`` components brings, and into what."""
+    dims = mixture.dims
+    dense = mixture.structure.dense(mixture.covariances, mixture.components, dims)
+    scale = _spread(mixture, dense)
+    values, axes = np.linalg.eigh(dense / scale[:, None] / scale)
+    size = np.sqrt(np.maximum(values, 1e-300))[:, None, :]
+    roots, whiten = scale[:, None] * axes * size, axes / size / scale[:, None]
+    most = _most(dims)
+    sample = rung.sample.first(min(len(rung.sample.keys), 3 * most * mixture.components))
+    places, shares = _members(rung, sample, mixture, most)
+    splits, chosen = list[Split](), live[shares.sum(axis=1)[live] > 2 * dims + 8]
+    step = max(1, TOGETHER // (most * dims))
+    for first in range(0, len(chosen), step):
+        some = chosen[first : first + step]
+        rows = sample.rows[places[some].ravel()]
+        x = rung.setting.frame.rows(rows, np.empty(rows.shape[::-1])).T
+        seen = (x.reshape(len(some), most, dims) - mixture.means[some, None]) @ whiten[some]
+        seen[shares[some] == 0] = 0.0
+        splits += _split(mixture, some, seen, shares[some], roots)
+    return splits
+
+
+def _most(dims: int) -> int:
+    """How many rows of a component show how it splits."""
+    return max(EACH, 16 * (dims + 1))
+
+
+def _spread(mixture: Mixture, dense: Array) -> Array:
+    """The features' standard deviations (D,): axes must not depend on units.
+
+    An isotropic structure has one unit.
+    """
+    if mixture.structure.isotropic:
+        return np.ones(mixture.dims)
+    away = mixture.means - mixture.weights @ mixture.means
+    spread: Array = np.sqrt(mixture.weights @ (np.diagonal(dense, 0, 1, 2) + away**2))
+    return spread
+
+
+def _split(
+    mixture: Mixture, chosen: NDArray[np.intp], rows: Array, shares: Array, roots: Array
+) -> list[Split]:
+    """The same for those ``chosen`` (B,), whose ``rows`` (B, m, D) have unit variances.
+
+    Times ``roots`` (K, D, D) they are differences from means.
+    """
+    dims, structure = mixture.dims, mixture.structure
+    heavy = shares.sum(axis=1)
+    middle = (shares[:, None] @ rows)[:, 0] / heavy[:, None]
+    rows = rows - middle[:, None]
+    alone = structure.kept((rows * shares[:, :, None]).swapaxes(1, 2) @ rows / heavy[:, None, None])
+    alone = alone + 1e-9 * np.eye(dims)
+    level = -0.5 * np.linalg.slogdet(alone)[1] - 0.5 * dims
+    found = [_halved(structure, rows, shares, cut) for cut in _cuts(rows, shares, heavy)]
+    which = np.argmax([each.level for each in found], axis=0)
+    own = 0.5 * (dims + 1 + (0 if structure.shared else structure.free_parameters(1, dims)))
+    splits: list[Split] = []
+    for at, (k, best) in enumerate(zip(chosen.tolist(), which.tolist(), strict=True)):
+        two = found[best]
+        gain = (two.level[at] - level[at] - 0.5 * own / heavy[at]) * mixture.weights[k]
+        if np.isfinite(gain):
+            means = mixture.means[k] + (middle[at] + two.means[at]) @ roots[k].T
+            covariances = roots[k] @ two.covariances[at] @ roots[k].T
+            splits.append((float(gain), k, Halves(two.weights[at], means, covariances)))
+    return splits
+
+
+def _members(
+    rung: Rung, sample: Sample, mixture: Mixture, most: int
+) -> tuple[NDArray[np.intp], Array]:
+    """Places (K, m) of rows of each component, and its shares (K, m) in them; 0 for none.
+
+    Weights are seen beside their mean, for rows are counted here.
+    """
+    count, weights = mixture.components, sample.weights / sample.weights.mean()
+    places, shares = np.zeros((count, most), np.intp), np.zeros((count, most))
+    filled = np.zeros(count, np.int64)
+    for chosen in pieces(len(sample.rows), count):
+        part = sample.rows[chosen]
+        x = rung.setting.frame.rows(part, np.empty(part.shape[::-1]))
+        joint = np.stack([mixture.log_joint(k, x) for k in range(count)])
+        own = log_sum_exp(joint)[1]
+        for k in np.flatnonzero(filled < most).tolist():
+            some = np.flatnonzero(own[k] > SOME)[: most - filled[k]]
+            put = slice(filled[k], filled[k] + len(some))
+            places[k, put] = chosen.start + some
+            shares[k, put] = own[k, some] * weights[chosen][some]
+            filled[k] = put.stop
+    return places, shares
+
+
+def _cuts(rows: Array, shares: Array, heavy: Array) -> list[NDArray[np.bool_]]:
+    """Ways to cut ``rows`` (B, m, D) in two, each (B, m); the last axis is the longest."""
+    cuts = [rows[:, :, -1] > 0]
+    squares = rows * rows
+    if rows.shape[2] > 1:
+        second = (shares[:, None] @ squares)[:, 0] / heavy[:, None]
+        fourth = (shares[:, None] @ (squares * squares))[:, 0] / heavy[:, None]
+        axis = (fourth / np.maximum(second, 1e-12) ** 2).argmin(axis=1)
+        cuts.append(np.take_along_axis(rows, axis[:, None, None], 2)[:, :, 0] > 0)
+    size = squares.sum(axis=2)
+    ordered = np.sort(np.where(shares > 0, size, np.inf), axis=1)
+    half = np.count_nonzero(shares, axis=1) // 2
+    cuts.append(size > np.take_along_axis(ordered, half[:, None], 1))
+    return cuts
+
+
+@dataclass(frozen=True)
+class _Halved:
+    """For each of B components: log-likelihood (B,), weights (B, 2), means, covariances."""
+
+    level: Array
+    weights: Array
+    means: Array
+    covariances: Array
+
+
+def _halved(structure: Structure, rows: Array, shares: Array, cut: NDArray[np.bool_]) -> _Halved:
+    """EM with two components on ``rows`` (B, m, D), which have unit variances, from a ``cut``.
+
+    As if (D + 1) / 2 rows more of each half had unit variances: few rows look flatter than they
+    are.
+    """
+    count, _, dims = rows.shape
+    more = 0.5 * (dims + 1)
+    total = shares.sum(axis=1)
+    own = np.stack([cut, ~cut], axis=1) * shares[:, None]
+    enough = np.ones(count, bool)
+    for _ in range(STEPS):
+        heavy = own.sum(axis=2)
+        enough &= heavy.min(axis=1) >= dims + 2
+        heavy = np.maximum(heavy, 1e-9)
+        means = own @ rows / heavy[:, :, None]
+        away = rows[:, None] - means[:, :, None]
+        scatter = (away * own[..., None]).swapaxes(2, 3) @ away
+        full = (scatter + more * np.eye(dims)) / (heavy + more)[..., None, None]
+        covariances = np.broadcast_to(structure.pooled(heavy, full), full.shape)
+        lower = choleskys(covariances)  # some may be singular but for rounding
+        white = away @ np.linalg.inv(lower).swapaxes(2, 3)
+        volume = np.log(np.diagonal(lower, axis1=2, axis2=3)).sum(axis=2)
+        joint = np.log(heavy / total[:, None]) - volume
+        joint = joint[:, :, None] - 0.5 * np.einsum("bkmd,bkmd->bkm", white, white)
+        top = joint.max(axis=1)
+        joint = np.exp(joint - top[:, None])
+        norm = joint.sum(axis=1)
+        level = ((top + np.log(norm)) * shares).sum(axis=1) / total
+        own = joint * (shares / norm)[:, None]
+    weights = heavy / heavy.sum(axis=1, keepdims=True)
+    level = np.where(enough & np.isfinite(level), level, -np.inf)
+    return _Halved(level, weights, means, covariances)
+
+
+def exchanged(rung: Rung, mixture: Mixture, exchanges: list[Exchange]) -> Mixture:
+    """The mixture after ``exchanges``: the M-step from what its components, so changed, expect."""
+    structure, count, dims = mixture.structure, *mixture.means.shape
+    layout, about = structure.centred, mixture.means.copy()
+    sums = _expected(layout, mixture.weights, structure.dense(mixture.covariances, count, dims))
+    for each in exchanges:
+        i, j, k = each.i, each.j, each.k
+        sums[i] += layout.moved(sums[[j]], about[[i]] - about[[j]])[0]
+        weights = mixture.weights[k] * each.halves.weights
+        sums[[j, k]] = _expected(layout, weights, each.halves.covariances)
+        about[[j, k]] = each.halves.means
+    statistics = Statistics(sums, about, 0.0, 0.0, 1.0, len(rung.sample.rows))
+    return m_step(statistics, rung.setting, mixture).mixture
+
+
+def _expected(layout: Structure, weights: Array, dense: Array) -> Array:
+    """The sums (K, P) that components of ``dense`` covariances expect, about their own means."""
+    count, dims = dense.shape[:2]
+    sums = np.zeros((count, layout.width(dims)))
+    sums[:, 0] = weights
+    square = np.empty((sums.shape[1] - 1 - dims, dims))
+    values, axes = np.linalg.eigh(dense)  # Cholesky's may fail where a component has collapsed
+    for k, root in enumerate(axes * np.sqrt(np.maximum(values, 0.0))[:, None, :]):
+        layout.square(root, square)  # the roots' columns stand for rows
+        sums[k, 1 + dims :] = weights[k] * square.sum(axis=1)
+    return sums

@@ -1,0 +1,79 @@
+"""The observed information of a sample of rows, in the coordinates of squarem.py.
+
+By Louis (Finding the observed information matrix when using the EM algorithm, 1982): with s_k the
+score of one row's complete data if it came from component k, r_k its responsibility, and s the mean
+of s_k by r_k,
+
+    I = I_c - E[sum_k r_k s_k s_k'] + E[s s']
+
+and I_c, the information of the complete data, is the identity in these coordinates at an M-step's
+end.  Where rows say little, an eigenvalue is near 0, and EM needs one over it iterations there.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+import numpy as np
+
+from dgmm.em.survey import Sample
+from dgmm.kernels.kernel import log_sum_exp
+from dgmm.model.covariance import Array
+from dgmm.model.mixture import Frame, Mixture
+
+PART: Final = 1 << 21
+"""Scores in memory at a time."""
+
+
+@dataclass(frozen=True)
+class Information:
+    """The information at ``origin``: eigenvalues (M,) and eigenvectors (M, M)."""
+
+    origin: Mixture
+    values: Array
+    vectors: Array
+
+    @classmethod
+    def of(cls, sample: Sample, frame: Frame, mixture: Mixture) -> Self:
+        """Of the rows of a ``sample`` at a ``mixture`` with a structure that has ``scores``."""
+        structure, count, dims = mixture.structure, *mixture.means.shape
+        root = np.sqrt(mixture.weights)
+        safe = np.where(root > 0, root, 1.0)
+        width = 1 + dims + structure.scores(np.zeros((dims, 1))).shape[0]
+        whole, blocks = np.zeros((count * width,) * 2), np.zeros((count, width, width))
+        step = max(64, PART // (count * width))
+        for start in range(0, len(sample.rows), step):
+            rows, weights = sample.rows[start : start + step], sample.weights[start : start + step]
+            x = frame.rows(rows, np.empty(rows.shape[::-1]))
+            scores, joint = np.empty((count, width, len(rows))), np.empty((count, len(rows)))
+            for k in range(count):
+                white = structure.whiten(mixture.factors, k, x - mixture.means[k][:, None])
+                scores[k, 0] = 1.0
+                scores[k, 1 : 1 + dims] = white
+                scores[k, 1 + dims :] = structure.scores(white)
+                joint[k] = mixture.constants[k] - 0.5 * (white * white).sum(axis=0)
+            shares = log_sum_exp(joint)[1]
+            own = shares * weights
+            blocks += (scores * own[:, None]) @ scores.swapaxes(1, 2)
+            scores *= (shares / safe[:, None])[:, None]
+            scores[:, 0] -= root[:, None]
+            flat = scores.reshape(count * width, -1)
+            whole += (flat * weights) @ flat.T
+        total = sample.weights.sum()
+        whole /= total
+        for k in range(count):
+            inside = slice(k * width + 1, (k + 1) * width)
+            part = blocks[k, 1:, 1:] / total / max(mixture.weights[k], 1e-300)
+            whole[inside, inside] += np.eye(width - 1) - part
+        order = np.arange(count * width).reshape(count, width)
+        parts = order[:, 0], order[:, 1 : 1 + dims].ravel(), order[:, 1 + dims :].ravel()
+        places = np.concatenate(parts)
+        whole = whole[np.ix_(places, places)]
+        whole[:count, :count] += np.outer(root, root)  # only differences of log-weights count
+        values, vectors = np.linalg.eigh(whole)
+        return cls(mixture, values, vectors)
+
+    def solve(self, vector: Array, floor: float) -> Array:
+        """The inverse times a ``vector`` (M,), with eigenvalues no nearer to 0 than ``floor``."""
+        size = np.maximum(np.abs(self.values), floor)
+        solved: Array = self.vectors @ ((self.vectors.T @ vector) / size)
+        return solved

@@ -1,0 +1,216 @@
+"""First mixtures, found on a sample of the rows.
+
+The sample is uniform over the whole dataset and lies in memory, so scikit-learn's own k-means
+serves.  When the sample holds every row (100 000, or fewer with more than 40 features), the start
+by a method that is named is the very one that scikit-learn's ``GaussianMixture`` makes
+from the same ``random_state``.
+
+There, k-means works on the rows as they are, up to shift: like scikit-learn's, it sees a feature of
+large spread first.  Starts of our own see ``standardised`` rows, whatever the units.
+"""
+
+import copy
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from dgmm.em.evaluate import Setting, m_step
+from dgmm.em.survey import Sample, Survey
+from dgmm.kernels.kernel import tile_rows
+from dgmm.model.covariance import Array, Structure
+from dgmm.model.lazy import Late
+from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.statistics import Statistics
+
+cluster, metrics = Late("sklearn.cluster"), Late("sklearn.metrics")
+exceptions = Late("sklearn.exceptions")
+
+Random = np.random.RandomState
+
+QUANTUM: Final = 2.0**36
+"""What standardised rows are multiples of is one over it."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """How a method shares out the rows of a sample.
+
+    ``shares`` yields, for consecutive rows, their shares (K, n) in the components; ``labels`` (n,)
+    are the components of rows that belong to one alone; ``about`` (K, D) are points near the means
+    to come, in the frame.
+    """
+
+    shares: Iterator[tuple[slice, Array]]
+    labels: NDArray[Any] | None = None
+    about: Array | None = None
+
+
+def sample_seed(random: Random) -> int:
+    """A seed for the sample's hash, taking nothing from the stream that the starts use."""
+    return int(copy.deepcopy(random).randint(np.iinfo(np.int32).max))
+
+
+def representative(found: Survey) -> Sample:
+    """The survey's sample, with weights that make it stand for all rows."""
+    sample = found.sample
+    if len(sample.numbers) < found.weighted:  # drawn in proportion to the weights
+        return replace(sample, weights=np.ones_like(sample.weights))
+    return sample
+
+
+def draw(sample: Sample, components: int, method: str, random: Random) -> Drawn:
+    """Shares of a sample's rows in so many components, by a ``method`` of ``METHODS``."""
+    with threadpool_limits(1), warnings.catch_warnings():
+        # One thread: k-means adds in the order in which threads arrive.  Fewer clusters than
+        # asked for is told by the fit, which names the components.
+        warnings.simplefilter("ignore", exceptions.ConvergenceWarning)
+        return METHODS[method](sample, components, random)
+
+
+def seed(sample: Sample, setting: Setting, components: int, method: str, random: Random) -> Mixture:
+    """A first mixture (in the frame), by a ``method`` of ``METHODS``: scikit-learn's, if it can be.
+
+    That is of rows in their own units.
+    """
+    return mixture_of(sample, setting, draw(sample, components, method, random), components)
+
+
+def seeded(
+    sample: Sample, setting: Setting, components: int, method: str, random: Random
+) -> Mixture:
+    """A first mixture (in the frame), by a ``method`` that sees the rows ``standardised``."""
+    seen = replace(sample, rows=standardised(sample.rows, standard(sample.rows, setting.structure)))
+    return mixture_of(sample, setting, draw(seen, components, method, random), components)
+
+
+def standard(rows: Array, structure: Structure) -> Frame:
+    """Where and how far the features of ``rows`` (n, D) spread, for clustering them.
+
+    Exactly, not to a power of two; and by rows that are not far out, for one of them must not make
+    all others alike: from the median, the mean square with the outermost 2.5 % on each side drawn
+    in.  That of all, where it is 0.  A ``structure`` that is isotropic has one scale.
+    """
+    middle = np.median(rows, axis=0)
+    away = rows - middle
+    size = np.abs(away).max(axis=0)
+    size = np.where(size > 0, size, 1.0)  # squares neither overflow nor underflow
+    near = away / size
+    drawn_in = np.clip(near, *np.quantile(near, [0.025, 0.975], axis=0))
+    spread = np.mean(drawn_in**2, axis=0)
+    spread = size * np.sqrt(np.where(spread > 0, spread, np.mean(near**2, axis=0)))
+    if structure.isotropic:
+        top = spread.max()
+        spread = np.full_like(spread, top * np.sqrt(np.mean((spread / (top or 1.0)) ** 2)))
+    return Frame(middle, np.where(spread > 0, spread, 1.0))
+
+
+def standardised(rows: Array, frame: Frame) -> Array:
+    """``rows`` (n, D) in the ``standard`` frame, the same numbers whatever their units.
+
+    They are rounded far above rounding: so distances that are equal are equal in all units.
+    """
+    seen = frame.rows(rows, np.empty(rows.shape[::-1]))
+    return np.ascontiguousarray((np.round(seen * QUANTUM) / QUANTUM).T)
+
+
+def mixture_of(sample: Sample, setting: Setting, drawn: Drawn, components: int) -> Mixture:
+    """The mixture (in the frame) that an M-step makes of the shares ``drawn``."""
+    structure, dims = setting.structure, sample.rows.shape[1]
+    layout = structure.centred
+    x = setting.frame.rows(sample.rows, np.empty((dims, len(sample.rows))))
+    about = np.zeros((components, dims)) if drawn.about is None else drawn.about
+    if drawn.labels is not None:
+        for k in np.unique(drawn.labels):
+            about[k] = x[:, drawn.labels == k].mean(axis=1)
+    sums = np.zeros((components, layout.width(dims)))
+    for chosen, shares in drawn.shares:
+        for k in np.flatnonzero(shares.any(axis=1)):
+            some = shares[k] > 0
+            moved = x[:, chosen][:, some] - about[k][:, None]
+            features = layout.features(moved, np.empty((sums.shape[1], moved.shape[1])))
+            sums[k] += features @ (shares[k] * sample.weights[chosen])[some]
+    weight = float(sample.weights.sum())
+    unit = structure.add_to_diagonal(np.zeros(structure.shape(components, dims)), np.ones(dims))
+    nothing = Mixture.of(
+        structure, np.full(components, 1 / components), np.zeros((components, dims)), unit
+    )
+    statistics = Statistics(sums, about, 0.0, 0.0, weight, len(sample.rows))
+    return m_step(statistics, setting, nothing).mixture
+
+
+def cautious(mixture: Mixture, rows: int) -> Mixture:
+    """The mixture found on so many rows, with each covariance drawn towards their mean.
+
+    As if D more rows of each component had shown that: a component of few rows sees them as flatter
+    than they are, and from such a start EM may narrow it until it collapses.  After Fraley and
+    Raftery, Bayesian regularization for normal mixture estimation (2007).
+    """
+    structure = mixture.structure
+    if structure.shared:
+        return mixture
+    seen = (rows * mixture.weights).reshape(-1, *[1] * (mixture.covariances.ndim - 1))
+    mean = np.tensordot(mixture.weights, mixture.covariances, 1)
+    drawn = (seen * mixture.covariances + mixture.dims * mean) / (seen + mixture.dims)
+    covariances, factors, _ = structure.factor(drawn)
+    return replace(mixture, covariances=covariances, factors=factors)
+
+
+def pieces(rows: int, components: int) -> Iterator[slice]:
+    """Places of consecutive rows, few enough for arrays (K, n) to fit the cache."""
+    size = tile_rows(components)
+    return (slice(start, min(start + size, rows)) for start in range(0, rows, size))
+
+
+def labelled(labels: NDArray[Any], components: int) -> Drawn:
+    """Each row belongs to the component that its label (n,) names."""
+    every = np.arange(components)[:, None]
+    parts = pieces(len(labels), components)
+    shares = ((chosen, (labels[chosen] == every).astype(np.float64)) for chosen in parts)
+    return Drawn(shares, labels)
+
+
+def _nearest(sample: Sample, components: int, seeds: NDArray[Any]) -> Drawn:
+    """Each row belongs to the nearest of the ``seeds``, rows given by their places."""
+    centre = sample.rows.mean(axis=0)
+    labels = metrics.pairwise_distances_argmin(sample.rows - centre, sample.rows[seeds] - centre)
+    return labelled(labels, components)
+
+
+def _kmeans(sample: Sample, components: int, random: Random) -> Drawn:
+    weights = None if (sample.weights == 1).all() else sample.weights
+    kmeans = cluster.KMeans(components, n_init=1, random_state=random)
+    return labelled(kmeans.fit(sample.rows, sample_weight=weights).labels_, components)
+
+
+def _kmeans_plus_plus(sample: Sample, components: int, random: Random) -> Drawn:
+    _, seeds = cluster.kmeans_plusplus(
+        sample.rows, components, sample_weight=sample.weights, random_state=random
+    )
+    return _nearest(sample, components, seeds)
+
+
+def _random(sample: Sample, components: int, random: Random) -> Drawn:
+    def shares() -> Iterator[tuple[slice, Array]]:
+        for chosen in pieces(len(sample.rows), components):
+            drawn = random.uniform(size=(chosen.stop - chosen.start, components))
+            yield chosen, (drawn / drawn.sum(axis=1, keepdims=True)).T
+
+    return Drawn(shares())
+
+
+def _random_from_data(sample: Sample, components: int, random: Random) -> Drawn:
+    seeds = random.choice(len(sample.rows), size=components, replace=False)
+    return _nearest(sample, components, seeds)
+
+
+METHODS: Final[dict[str, Callable[[Sample, int, Random], Drawn]]] = {
+    "kmeans": _kmeans,
+    "k-means++": _kmeans_plus_plus,
+    "random": _random,
+    "random_from_data": _random_from_data,
+}

@@ -1,0 +1,500 @@
+"""Choosing a mixture: many candidates fitted side by side, in the sweeps of one fit.
+
+Every candidate (a number of components and a structure) goes its own way by its own walk, and all
+share each sweep: the rows are read and decompressed once for all, whatever there is to compute on
+them.  After each sweep a candidate leaves that is not expected to win any more: one whose
+criterion, if it gained ``OPTIMISM`` times what it is likely to have left to gain (``CAUTION``
+times, if no samples showed it the way), would still be worse than another's is already.  What is
+left at the end are fitted models; the best needs no refit.
+
+**Singular components.**  A component on rows that have no spread in some direction, such as rows
+with ties, has a likelihood without a bound: what it comes to is up to ``reg_covar``.  A candidate
+with such a component is not comparable.  So it is fitted again from other starts, ``REFITS`` times
+at most, and if it stays singular, it is left out of the ranking, unless all are.  Candidates that
+were dropped for the sake of one that turned out so come back.
+
+**Criteria**, all to be minimised; s is the mean log-likelihood of N rows, p the number of free
+parameters:
+
+- bic, -2 N s + p log N (Schwarz, Estimating the dimension of a model, 1978);
+- aic, -2 N s + 2 p (Akaike, 1974);
+- icl, bic plus twice the entropy of the responsibilities, so that components that overlap count
+  for less (Biernacki, Celeux and Govaert, Assessing a mixture model for clustering with the
+  integrated completed likelihood, 2000);
+- heldout, minus the mean log-likelihood of one row in ten, chosen by a hash of its number, which
+  the fit does not see; of few rows, at least one.
+
+The last two are measured by sweeps of their own: after the first, second, fourth, eighth ... sweep
+of the candidates, to drop the losers, and after the last.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dgmm.em.evaluate import Setting, State, evaluate, frame_of, unbounded
+from dgmm.em.fit import STRATEGIES, Request, Stopped, check
+from dgmm.em.ladder import Cost, Nearby, Samples, Tell, untold
+from dgmm.em.seeding import representative
+from dgmm.em.survey import Question, Survey, survey, uniform
+from dgmm.em.walk import Walk, best_of, kept
+from dgmm.errors import DataError
+from dgmm.kernels.kernel import answer
+from dgmm.kernels.sweep import Block, Sweep
+from dgmm.model.mixture import Mixture
+from dgmm.model.statistics import Together, Total
+
+OPTIMISM: Final = 2.0
+CAUTION: Final = 10.0
+"""How many times its estimate a gain may turn out to be, after a ladder and without one."""
+
+REFITS: Final = 2
+"""How often a candidate with a singular component is fitted again."""
+
+HELD: Final = 0.1
+"""The share of rows held out."""
+
+MANY: Final = 10_000
+"""Of so many rows some are held out and most are not, whatever their numbers hash to."""
+
+
+def share_of(numbers: NDArray[np.int64], seed: int, fitted: int) -> float:
+    """Below what hash rows are held out: about ``HELD``, but at least one row is.
+
+    At least ``fitted`` rows are not.  ``numbers`` are those of the rows that have any weight;
+    raises ``DataError`` if they are too few.
+    """
+    if not len(numbers):
+        return HELD  # there is nothing to fit, as the survey will say
+    if len(numbers) <= fitted:
+        raise DataError(
+            f"held-out rows are not fitted to, and n_components = {fitted} want as many others: "
+            f"n_samples = {len(numbers)} (of weight above 0) is too few. Use more rows, fewer "
+            "components, or another criterion"
+        )
+    keys = np.sort(uniform(numbers, seed))
+    return float(min(max(HELD, np.nextafter(keys[0], 1.0)), keys[-fitted]))
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows held out, or all others: ``fn`` applied to a block where the rest has no weight."""
+
+    fn: Callable[[Block, Any], Any]
+    seed: int
+    held: bool
+    share: float = HELD
+
+    def __call__(self, block: Block, given: Any) -> Any:
+        numbers = np.arange(block.start, block.start + len(block.rows), dtype=np.int64)
+        inside = (uniform(numbers, self.seed) < self.share) == self.held
+        weights = np.ones(len(numbers)) if block.weights is None else block.weights
+        return self.fn(replace(block, weights=np.where(inside, weights, 0.0)), given)
+
+
+def score_each(block: Block, mixtures: tuple[Mixture, ...]) -> Together[Total]:
+    """The weighted sum of a block's log-densities under each of ``mixtures`` (of the data)."""
+    return Together(
+        tuple(_total(block, answer(block.rows, each, "score", block.start)) for each in mixtures)
+    )
+
+
+def entropy_each(block: Block, mixtures: tuple[Mixture, ...]) -> Together[Total]:
+    """The weighted sum of the entropies of a block's responsibilities under each mixture."""
+    totals = []
+    for mixture in mixtures:
+        shares = answer(block.rows, mixture, "proba", block.start)
+        logs = np.log(np.where(shares > 0, shares, 1.0))
+        totals.append(_total(block, -np.sum(shares * logs, axis=1)))
+    return Together(tuple(totals))
+
+
+def _total(block: Block, values: Any) -> Total:
+    if block.weights is None:
+        return Total(float(values.sum()), float(len(values)))
+    weights = block.weights.astype(np.float64)
+    used = weights > 0
+    return Total(float(values[used] @ weights[used]), float(weights.sum()))
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """What to choose by; lower is better.
+
+    Attributes
+    ----------
+    penalty : callable
+        From p and the weight N: what is added to -2 N s.
+    measure : callable or None
+        What must be swept besides, given mixtures of the data.
+    holds_out : bool
+        Whether that is swept over the rows held out, and is all there is.
+    """
+
+    penalty: Callable[[int, float], float]
+    measure: Callable[[Block, tuple[Mixture, ...]], Together[Total]] | None = None
+    holds_out: bool = False
+
+    def value(self, state: State, weight: float, measured: Total | None) -> float:
+        """The criterion for a state, with what was ``measured`` of it."""
+        if self.holds_out:
+            if measured is not None and not measured.weight > 0:
+                raise DataError(
+                    "none of the rows held out has any weight: too few have for that criterion"
+                )
+            return np.inf if measured is None else -measured.value / measured.weight
+        extra = 0.0 if measured is None else 2 * measured.value
+        plain = -2 * weight * state.score
+        return plain + self.penalty(state.mixture.free_parameters, weight) + extra
+
+    def worth(self, gain: float, weight: float) -> float:
+        """By how much it falls when s grows by ``gain``."""
+        return gain if self.holds_out else 2 * weight * gain
+
+
+def _schwarz(parameters: int, weight: float) -> float:
+    return parameters * float(np.log(weight))
+
+
+def _akaike(parameters: int, weight: float) -> float:
+    return 2.0 * parameters
+
+
+CRITERIA: Final = {
+    "bic": Criterion(_schwarz),
+    "aic": Criterion(_akaike),
+    "icl": Criterion(_schwarz, entropy_each),
+    "heldout": Criterion(_akaike, score_each, holds_out=True),
+}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One of the mixtures to choose from, as far as it has come.
+
+    Attributes
+    ----------
+    request : Request
+    setting : Setting
+    walks : tuple of Walk
+        Its starts'; empty before they are made.
+    value : float
+        Its criterion as it stands; infinity if unknown.
+    dropped : int or None
+        After how many sweeps it left.
+    refits : int
+        How often it was fitted again because a component was singular.
+    """
+
+    request: Request
+    setting: Setting
+    walks: tuple[Walk, ...] = ()
+    value: float = np.inf
+    dropped: int | None = None
+    refits: int = 0
+
+    @property
+    def walk(self) -> Walk:
+        """The best walk."""
+        return best_of(self.walks)
+
+    @property
+    def singular(self) -> tuple[int, ...]:
+        """The best walk's components whose likelihood has no bound."""
+        return unbounded(self.walk.best, self.setting)
+
+    @property
+    def running(self) -> bool:
+        """Whether it has a trial for the next sweep."""
+        return self.dropped is None and any(walk.trial is not None for walk in self.walks)
+
+    @property
+    def mixture(self) -> Mixture:
+        """Of the data."""
+        return self.setting.frame.leave(self.walk.best.mixture)
+
+
+@dataclass(frozen=True)
+class Standings:
+    """Where a selection stands after a sweep.
+
+    Attributes
+    ----------
+    passes : int
+        Sweeps so far.
+    found : Survey
+    candidates : tuple of Candidate
+        Empty after the first sweep.
+    nearby : int
+        Rows of the sample evaluated so far, times components.
+    rounds : int
+        Sweeps of all that run, so far.
+    due : bool
+        Whether their criteria are to be measured next.
+    resumed : bool
+        Whether the selection goes on from here, and no sweep was made to get here.
+    seconds_on_samples, starts_seconds, seeking
+        As in ``fit.Progress``.
+    """
+
+    passes: int
+    found: Survey
+    candidates: tuple[Candidate, ...] = ()
+    nearby: int = 0
+    rounds: int = 0
+    due: bool = False
+    resumed: bool = False
+    seconds_on_samples: float = 0.0
+    starts_seconds: float = 0.0
+    seeking: bool = False
+
+    @property
+    def reached(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it, by name; nothing after the first sweep."""
+        if not self.candidates:
+            return {}
+        candidates = tuple(
+            (each.walks, each.value, each.dropped, each.refits) for each in self.candidates
+        )
+        counts = {"nearby": self.nearby, "rounds": self.rounds, "due": self.due}
+        return {"candidates": candidates, **counts}
+
+    @property
+    def best(self) -> Candidate:
+        """The candidate with the lowest criterion of those that stayed and can be compared."""
+        return min(_comparable(self.candidates), key=lambda each: each.value)
+
+
+class Resumed(Stopped, Protocol):
+    """Where a selection stopped.
+
+    Attributes
+    ----------
+    rounds, due
+        As in ``Standings``.
+    """
+
+    @property
+    def rounds(self) -> int: ...
+
+    @property
+    def due(self) -> bool: ...
+
+    def candidates(self, entrants: list[Candidate], samples: Samples) -> list[Candidate]:
+        """The ``entrants`` as they stood, if they have begun."""
+
+
+class _Counted:
+    """A sweep over the rows to be fitted, or those held out, that counts its calls."""
+
+    def __init__(self, sweep: Sweep, share: float | None, seed: int, passes: int) -> None:
+        self._sweep, self._share, self._seed = sweep, share, seed
+        self.passes = passes
+
+    def __call__(self, fn: Callable[[Block, Any], Any], given: Any, held: bool = False) -> Any:
+        self.passes += 1
+        part = fn if self._share is None else Part(fn, self._seed, held, self._share)
+        return self._sweep(part, given)
+
+
+def select(
+    sweep: Sweep,
+    requests: Sequence[Request],
+    question: Question,
+    nearby: Nearby,
+    criterion: Criterion,
+    resumed: Resumed | None = None,
+    share: float = HELD,
+    tell: Tell = untold,
+) -> Iterator[Standings]:
+    """Fit what ``requests`` ask for and choose by ``criterion``; yields after every sweep.
+
+    ``question`` is the survey's, the largest that any of them asks; ``share`` of the rows is held
+    out, if the criterion wants that; ``tell`` is as in ``fit``.  Raises ``DataError`` as a fit
+    does.  A selection that is ``resumed`` yields where it stopped first, without a sweep; it ends
+    with what it has once the first request's deadline has passed, and the candidates have their
+    criteria.
+    """
+    done = 0 if resumed is None else resumed.passes
+    counted = _Counted(sweep, share if criterion.holds_out else None, question.seed, done)
+    found = counted(survey, question) if resumed is None else resumed.found
+    check(found, max(request.components for request in requests))
+    deadline = requests[0].deadline
+    cost = Cost(deadline=deadline, tell=tell)
+    samples = Samples(representative(found), found.weighted, nearby, cost)
+    candidates, rounds, due = _entrants(found, requests), 0, False
+    if resumed is not None:
+        for request in requests:
+            resumed.restore(request.random)
+        candidates = resumed.candidates(candidates, samples)
+        rounds, due = resumed.rounds, resumed.due
+        cost.densities = resumed.nearby
+
+    def standings(resumed: bool = False) -> Standings:
+        begun = tuple(each for each in candidates if each.walks)
+        reached = (counted.passes, found, begun, cost.densities, rounds, due, resumed)
+        return Standings(*reached, cost.seconds, cost.starts_seconds, not begun)
+
+    yield standings(resumed is not None)
+    if not rounds:
+        with cost.timed():
+            candidates = [_started(each, found, samples) for each in candidates]
+    before = rounds
+    while due or rounds == before or not deadline.passed:
+        if not due and not any(each.running for each in candidates):
+            with cost.timed():
+                candidates = [_refitted(each, found, samples, question) for each in candidates]
+            candidates = _revived(criterion, candidates, found.weight)
+            if not any(each.running for each in candidates):
+                break
+        if due:
+            candidates, due = _judged(counted, criterion, candidates, found.weight), False
+        else:
+            candidates = _advanced(counted, candidates)
+            rounds += 1
+            if criterion.measure is None:
+                candidates = _judged(counted, criterion, candidates, found.weight)
+            else:
+                due = rounds.bit_count() == 1 or not any(each.running for each in candidates)
+        yield standings()
+
+
+def _entrants(found: Survey, requests: Sequence[Request]) -> list[Candidate]:
+    """The candidates without walks; those of one frame share it, and so the rows in it."""
+    frames = {each.structure.isotropic: frame_of(found, each.structure) for each in requests}
+    return [
+        Candidate(
+            each,
+            Setting.of(
+                found,
+                each.structure,
+                each.reg_covar,
+                each.kernel,
+                each.precision,
+                frames[each.structure.isotropic],
+            ),
+        )
+        for each in requests
+    ]
+
+
+def _started(candidate: Candidate, found: Survey, samples: Samples) -> Candidate:
+    """The candidate with its walks, before their first sweep."""
+    walks = _walks(candidate, candidate.request, found, samples)
+    return replace(candidate, walks=walks)
+
+
+def _refitted(
+    candidate: Candidate, found: Survey, samples: Samples, question: Question
+) -> Candidate:
+    """The candidate with more walks, from other starts, if all it has ended singular."""
+    given = candidate.request.given
+    if given or candidate.dropped is not None or candidate.refits == REFITS:
+        return candidate
+    if not candidate.singular:
+        return candidate
+    refits = candidate.refits + 1
+    seed = (question.seed, candidate.request.components, refits)
+    request = replace(candidate.request, random=np.random.RandomState(seed))
+    walks = _walks(candidate, request, found, samples)
+    return replace(candidate, walks=(*candidate.walks, *walks), refits=refits)
+
+
+def _walks(
+    candidate: Candidate, request: Request, found: Survey, samples: Samples
+) -> tuple[Walk, ...]:
+    """The walks of a ``candidate`` by a ``request``, before their first sweep."""
+    with samples.cost.stage(f"{request.components} components, {request.structure.name}"):
+        return tuple(STRATEGIES[request.strategy](found, candidate.setting, request, samples))
+
+
+def _revived(criterion: Criterion, candidates: list[Candidate], weight: float) -> list[Candidate]:
+    """Candidates with those back that were dropped for one that turned out to be singular."""
+    stayed = [each for each in candidates if each.dropped is None]
+    if any(each.running for each in stayed):
+        return candidates
+    if not any(each.singular or each.refits for each in stayed):  # a cured one has a new value
+        return candidates
+    best = min((each.value for each in stayed if not each.singular), default=np.inf)
+    return [
+        replace(each, dropped=None, refits=each.refits + 1)
+        if each.dropped is not None
+        and each.refits < REFITS
+        and not each.singular
+        and _hope(criterion, each, weight) < best
+        else each
+        for each in candidates
+    ]
+
+
+def _comparable(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Those of the candidates that stayed that have no singular component; all, if all have."""
+    stayed = [each for each in candidates if each.dropped is None]
+    return [each for each in stayed if not each.singular] or stayed
+
+
+def _advanced(sweep: Sweep, candidates: list[Candidate]) -> list[Candidate]:
+    """All candidates that run, one sweep further."""
+    places = [
+        (i, j)
+        for i, each in enumerate(candidates)
+        if each.running
+        for j, walk in enumerate(each.walks)
+        if walk.trial is not None
+    ]
+    settings = [candidates[i].setting for i, _ in places]
+    trials = [trial for i, j in places if (trial := candidates[i].walks[j].trial) is not None]
+    states = evaluate(sweep, settings, trials)
+    walks = [list(each.walks) for each in candidates]
+    for (i, j), state in zip(places, states, strict=True):
+        walks[i][j] = walks[i][j].advance(state)
+    return [
+        replace(each, walks=tuple(kept(those) if each.running else those))
+        for each, those in zip(candidates, walks, strict=True)
+    ]
+
+
+def _judged(
+    sweep: _Counted, criterion: Criterion, candidates: list[Candidate], weight: float
+) -> list[Candidate]:
+    """Candidates with their criteria, without those that can't win any more."""
+    return _dropped(criterion, _valued(sweep, criterion, candidates, weight), weight, sweep.passes)
+
+
+def _valued(
+    sweep: _Counted, criterion: Criterion, candidates: list[Candidate], weight: float
+) -> list[Candidate]:
+    """Candidates with their criteria, measured where that is needed."""
+    alive = [i for i, each in enumerate(candidates) if each.dropped is None]
+    measured: list[Total | None] = [None] * len(alive)
+    if criterion.measure is not None:
+        mixtures = tuple(candidates[i].mixture for i in alive)
+        measured = list(sweep(criterion.measure, mixtures, held=True).parts)
+    valued = list(candidates)
+    for i, own in zip(alive, measured, strict=True):
+        value = criterion.value(candidates[i].walk.best, weight, own)
+        valued[i] = replace(candidates[i], value=value)
+    return valued
+
+
+def _dropped(
+    criterion: Criterion, candidates: list[Candidate], weight: float, passes: int
+) -> list[Candidate]:
+    """Candidates without those that run and are not expected to win any more."""
+    best = min(each.value for each in _comparable(candidates))
+    return [
+        replace(each, dropped=passes)
+        if each.running and _hope(criterion, each, weight) > best
+        else each
+        for each in candidates
+    ]
+
+
+def _hope(criterion: Criterion, candidate: Candidate, weight: float) -> float:
+    """The criterion that a candidate may still get to."""
+    walk = candidate.walk
+    gain = (OPTIMISM if walk.starts else CAUTION) * walk.likely
+    return candidate.value - criterion.worth(gain, weight)

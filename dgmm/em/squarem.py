@@ -1,0 +1,247 @@
+"""SQUAREM: EM with steps as long as the last two EM steps show them to be worth.
+
+After Varadhan and Roland (Simple and globally convergent methods for accelerating the convergence
+of any EM algorithm, 2008), scheme S3: with theta_1 = M(theta_0) and theta_2 = M(theta_1), where M
+is one EM iteration, r = theta_1 - theta_0 and u = (theta_2 - theta_1) - r,
+
+    theta' = theta_0 - 2 a r + a^2 u,    a = -|r| / |u|
+
+A cycle costs two sweeps, of theta_1 and of theta': each gives both an objective and the next EM
+step, and theta_2 is never swept unless theta' fails.
+
+**Coordinates.**  Parameters are seen from theta_1: logarithms of weights, means and covariances
+where each component of theta_1 is standard normal, each scaled by the root of its weight
+(``Structure.coordinates``).  So any step gives a mixture, lengths are about those of the Fisher
+information, and the way does not depend on the units of the features.
+
+**Safety.**  theta' is taken only if its objective is not below that of theta_1; otherwise the walk
+goes on from theta_2, as EM would, and the next steps are shorter.  Unless iterations run out, the
+walk ends at a theta_1, the EM image of a point not worse than any before; and never at a point
+worse than the theta_1 before it.  So the objective of what is returned is never below that of an EM
+step from where the walk stood.
+
+**When to stop.**  With rho the eigenvalues of the derivative of M at the optimum, the EM step r
+raises the objective by about sum r^2 (1 + rho) / 2, and the whole way left is sum r^2 / (1 - rho) /
+2, in the coordinates where the complete-data information is the identity.  Now |a| is about
+1 / (1 - rho) for those rho that matter in a cycle, so the longest of the last ``MEMORY`` cycles'
+tells of the slowest.  With that for a, the gain left is likely to be that of the last EM step times
+(a - 1)^2 / (2 a - 1), and no less than the gain of the last cycle, for that formula knows nothing
+of a way that bends.  But |a| is a mean over directions: the careful estimate takes ``SLOWER`` times
+as much for a.  The walk ends when that is below the target in two cycles on end, with lengths of
+``LEARNT`` cycles known, be it from a walk on a sample; or where an EM step gains nothing, or less
+than ``tol``.  It is an estimate: a saddle, or a way slower than any seen, it does not know of.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dgmm.em.evaluate import Setting, State, Trial, m_step, numbers
+from dgmm.em.walk import Stop, Walk
+from dgmm.kernels.kernel import penalties
+from dgmm.model.covariance import Array
+from dgmm.model.mixture import Mixture
+
+MEMORY: Final = 6
+"""How many cycles to remember the step lengths of."""
+
+LEARNT: Final = 4
+"""How many lengths must be known for the largest to say how slow the way is."""
+
+SLOWER: Final = 2.0
+"""How many times the longest |a| the slowest direction's is taken to be, before a walk may end."""
+
+LONGEST: Final = 4.0
+"""The first limit on |a|; a good step as long as that raises it fourfold, a bad one lowers it."""
+
+THIN: Final = 2.0
+"""By how much the penalty of an extrapolation's thinnest component may grow, for each feature."""
+
+JUMP: Final = 5.0
+"""The most by which the logarithm of a weight may change in an extrapolation."""
+
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Squarem(Walk):
+    """The accelerated walk.
+
+    Attributes
+    ----------
+    base : State or None
+        theta_0, once it has been swept.
+    fallback : Trial or None
+        theta_2, while theta' is on trial.
+    longest : float
+        The limit on |a|.
+    taken : float
+        The |a| of theta' while it is on trial.
+    lengths : tuple of float
+        The last cycles' |a|.
+    level : float
+        The objective at the last theta_1.
+    calm : int
+        For how many cycles on end the gap has been below the target.
+    """
+
+    base: State | None = None
+    fallback: Trial | None = None
+    longest: float = LONGEST
+    taken: float = 1.0
+    lengths: tuple[float, ...] = ()
+    level: float = -np.inf
+    calm: int = 0
+
+    @classmethod
+    def of(
+        cls, setting: Setting, start: Mixture, stop: Stop, lengths: tuple[float, ...] = ()
+    ) -> Self:
+        """The walk that begins at ``start``; ``lengths`` are those of a walk that led there."""
+        return cls(setting, stop, None, lengths=lengths).trying(Trial(start), far=True)
+
+    @classmethod
+    def after(cls, walk: Walk, lengths: tuple[float, ...] = ()) -> "Squarem":
+        """The walk that goes on from where another stands."""
+        taken = {name: getattr(walk, name) for name in Walk.__dataclass_fields__}
+        return cls(**taken, lengths=lengths)._mapped(walk.best)
+
+    def advance(self, found: State) -> "Squarem":
+        if self.fallback is not None:
+            return self._judged(found, self.fallback)
+        walk = replace(self.told(found, mapped=True), state=found)
+        if self.base is None:
+            return walk.ended(False) if walk.spent else walk._mapped(found)
+        return walk._extrapolated(self.base, found)
+
+    def _judged(self, found: State, fallback: Trial) -> "Squarem":
+        """After the sweep of theta'."""
+        walk = replace(self.told(found), fallback=None)
+        if found.objective >= self.best.objective:
+            walk = replace(walk, state=found, longest=self._longer)
+            return walk.ended(False) if walk.spent else walk._mapped(found)
+        shorter = max(1.0, self.taken / 4)
+        walk = replace(walk, rejected=self.rejected + 1, longest=shorter, base=None)
+        return walk.ended(False) if walk.spent else walk.trying(fallback, self._far)
+
+    @property
+    def _longer(self) -> float:
+        """The limit on |a| after a step that was good."""
+        return 4 * self.longest if self.taken == self.longest else self.longest
+
+    def _mapped(self, base: State) -> "Squarem":
+        """With theta_1 on trial."""
+        trial = m_step(base.statistics, self.setting, base.mixture)
+        return replace(self, base=base).trying(trial, self._far)
+
+    def _extrapolated(self, base: State, found: State) -> "Squarem":
+        """After the sweep of theta_1: stop, or put theta' on trial."""
+        fallback = m_step(found.statistics, self.setting, found.mixture)
+        ends = base.mixture, found.mixture, fallback.mixture
+        step = extrapolate(*ends, self.longest, self.setting.reg)
+        gain = found.objective - base.objective
+        lengths = (*self.lengths, step.length)[-MEMORY:]
+        unseen = 2 * max(base.bound, found.bound)  # what single precision may hide of it
+        brought, longest = found.objective - self.level, max(lengths)
+        likely = max(_left(max(0.0, gain) + unseen, longest), brought)
+        gap = max(_left(max(0.0, gain) + unseen, SLOWER * longest), brought)
+        exact = self.doubles > 1 and not base.bound
+        known = exact and len(lengths) >= LEARNT
+        calm = self.calm + 1 if known and gap < self.stop.target else 0
+        walk = replace(self, lengths=lengths, gap=gap, likely=likely, calm=calm)
+        walk = replace(walk, level=found.objective, base=None)
+        seen = min(found.rounding, self.stop.target)
+        still = seen > 0 and abs(gain) <= seen  # a fixed point of EM
+        settled = exact and (still or abs(gain) < self.stop.tol)
+        if calm > 1 or settled or walk.spent or not np.isfinite(found.objective):
+            return walk.ended(calm > 1 or settled)
+        walk = replace(walk, taken=min(step.length, self.longest))
+        if step.mixture is None:
+            return replace(walk, longest=walk._longer).trying(fallback, walk._far)
+        return replace(walk, fallback=fallback).trying(step.mixture, walk._far)
+
+    @property
+    def _far(self) -> bool:
+        """Whether single precision may serve for another sweep."""
+        if self.stop.rough or self.state is None or not self.trace:
+            return True
+        return self.change > max(4 * self.bound, 4 * self.stop.tol, self.stop.target)
+
+
+def _left(gain: float, length: float) -> float:
+    """The gain left after an EM step's, where the slowest direction wants steps of that length."""
+    return gain * (length - 1) ** 2 / (2 * length - 1)
+
+
+@dataclass(frozen=True)
+class Step:
+    """An extrapolation: the mixture, if it leads beyond theta_2, and |a| before it was limited."""
+
+    mixture: Trial | None
+    length: float
+
+
+def extrapolate(
+    first: Mixture, second: Mixture, third: Mixture, longest: float, reg: Array
+) -> Step:
+    """theta' from theta_0, theta_1 and theta_2, with |a| at most ``longest``."""
+    live = (first.weights > 0) & (second.weights > 0) & (third.weights > 0)
+    try:
+        start, middle, end = (coordinates(each, second, live) for each in (first, second, third))
+        r, u = middle - start, (end - middle) - (middle - start)
+        moved = float(np.linalg.norm(r))
+        length = moved / max(float(np.linalg.norm(u)), 1e-9 * moved) if moved else 1.0
+        taken = min(length, longest)
+        if taken <= 1.0:
+            return Step(None, max(length, 1.0))
+        place = start + 2 * taken * r + taken**2 * u
+        trial = mixture_at(place, third, second, live, reg)
+    except np.linalg.LinAlgError:
+        return Step(None, 1.0)
+    return Step(trial, length)
+
+
+def coordinates(mixture: Mixture, seen_from: Mixture, live: Mask) -> Array:
+    """Coordinates (M,) of the ``live`` components and their covariances."""
+    structure, root = mixture.structure, np.sqrt(seen_from.weights)
+    white = structure.whitened(seen_from.factors, mixture.means - seen_from.means)
+    shapes = structure.coordinates(seen_from.factors, mixture.covariances)
+    logs = np.where(live, mixture.log_weights, 0.0)
+    shape_root = np.ones(1) if structure.shared else root
+    parts = (logs * root, white * root[:, None], shapes * shape_root[:, None])
+    return np.concatenate([part.ravel() for part in parts])
+
+
+def mixture_at(place: Array, like: Mixture, seen_from: Mixture, live: Mask, reg: Array) -> Trial:
+    """The mixture with these coordinates; components that are not ``live`` are as in ``like``.
+
+    Raises ``LinAlgError`` where there is none, or where it is far thinner than ``like``, beside
+    ``reg`` (D,): such a mixture is worse, and kernels would be slow to find that.
+    """
+    structure, root = like.structure, np.sqrt(seen_from.weights)
+    count, dims = like.means.shape
+    safe = np.where(root > 0, root, 1.0)
+    logs, white, shapes = np.split(place, [count, count + count * dims])
+    log_weights = like.log_weights + np.clip(logs / safe - like.log_weights, -JUMP, JUMP)
+    weights = np.where(live, np.exp(log_weights - log_weights.max()), 0.0)
+    means = seen_from.means + structure.coloured(
+        seen_from.factors, white.reshape(count, dims) / safe[:, None]
+    )
+    scaled = shapes.reshape(1 if structure.shared else count, -1)
+    scaled = scaled if structure.shared else scaled / safe[:, None]
+    covariances = structure.from_coordinates(seen_from.factors, scaled)
+    means = np.where(live[:, None], means, like.means)
+    if not structure.shared:
+        kept = live.reshape(-1, *[1] * (covariances.ndim - 1))
+        covariances = np.where(kept, covariances, like.covariances)
+    if not (np.isfinite(means).all() and np.isfinite(covariances).all()):
+        raise np.linalg.LinAlgError("the extrapolation overflows")
+    covariances, factors, collapsed = structure.factor(covariances)
+    mixture = Mixture(structure, weights / weights.sum(), means, covariances, factors)
+    if penalties(mixture, reg).max() > penalties(like, reg).max() + THIN * dims:
+        raise np.linalg.LinAlgError("the extrapolation is thin")
+    lost = np.broadcast_to(collapsed, live.shape) & live
+    return Trial(mixture, numbers(~live), numbers(lost))

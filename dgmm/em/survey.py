@@ -1,0 +1,439 @@
+"""The first sweep: what must be known of the rows before a fit can begin.
+
+One reading brings home the number of rows and their weight, each feature's mean, scatter and
+range, a uniform sample, and the first row that can't be used.  The frame, the start and the
+errors at the door all come from it.
+
+**The sample** is the rows with the smallest keys, where a row's key is an exponential variate made
+from a hash of its absolute number (and divided by its weight: Efraimidis and Spirakis, Weighted
+random sampling with a reservoir, 2006).  So it is uniform, mergeable, and the same however the
+rows are cut into blocks.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dgmm.kernels.kernel import REMEDY, first_flaw
+from dgmm.kernels.native import DRAWN, draw, moments, pieces
+from dgmm.kernels.sweep import Block
+from dgmm.model.covariance import Array
+from dgmm.model.lazy import lazy
+
+TILE = 16384
+
+FAR: Final = 100.0
+"""A variance that is so many times that of most rows is made by a few."""
+
+QUANTILE_ROWS: Final = 10_000
+"""How many rows tell quantiles."""
+
+NORMAL_WIDTH: Final = 2.5631031310892007
+"""From the 10 % to the 90 % quantile of a normal distribution, in standard deviations."""
+
+NARROWEST: Final = 1e-14
+"""The least variance of weighted rows, over that of the same rows without weights."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the first sweep asks for.
+
+    Attributes
+    ----------
+    sample : int
+        How many rows to sample.
+    seed : int
+        Of the sample's hash.
+    largest : float
+        Keys above it can't be among the smallest; infinity where that isn't known.
+    pairs : bool
+        Whether the scatter is wanted for pairs of features (D, D), or for each alone (D,).
+    kernel : str
+        A key of ``WAYS``.
+    """
+
+    sample: int
+    seed: int
+    largest: float = np.inf
+    pairs: bool = False
+    kernel: str = "numpy"
+
+    @classmethod
+    def about(
+        cls,
+        rows: int,
+        dims: int,
+        components: int,
+        seed: int,
+        weighted: bool,
+        pairs: bool,
+        wanted: int = 0,
+        kernel: str = "numpy",
+    ) -> "Question":
+        """The question for ``rows`` = N: a sample of 100 000 rows, or as many as are ``wanted``.
+
+        It has at most some 30 MB, or 130 MB if more are wanted, and never too few rows for K.
+        """
+        most = (1 << (24 if wanted > 100_000 else 22)) // dims
+        sample = max(min(max(100_000, wanted), most), 20 * components)
+        # N keys are exponential variates: the n smallest lie below n/N, give or take ten sigma.
+        expected = (sample + 10 * np.sqrt(sample) + 10) / max(rows, 1)
+        largest = -np.log1p(-expected) if expected < 1 and not weighted else np.inf
+        return cls(sample, seed, float(largest), pairs, kernel)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """At most ``size`` rows: their keys (n,), numbers (n,), values (n, D) and weights (n,)."""
+
+    size: int
+    keys: Array
+    numbers: NDArray[np.int64]
+    rows: Array
+    weights: Array
+
+    def __add__(self, other: "Sample") -> "Sample":
+        return Sample(
+            self.size,
+            np.concatenate([self.keys, other.keys]),
+            np.concatenate([self.numbers, other.numbers]),
+            np.concatenate([self.rows, other.rows]),
+            np.concatenate([self.weights, other.weights]),
+        ).smallest()
+
+    def first(self, size: int) -> "Sample":
+        """The ``size`` rows with the smallest keys: a sample of the same kind.
+
+        Where weights differ, a row is drawn with probability 1 - exp(-w t), t the smallest key left
+        out, and then stands for w over that (Horvitz and Thompson, A generalization of sampling
+        without replacement from a finite universe, 1952).
+        """
+        if size >= len(self.keys):
+            return replace(self, size=size)
+        sample = replace(self, size=size).smallest()
+        weights = sample.weights
+        if (weights == weights[0]).all():
+            return sample
+        out = np.partition(self.keys, size)[size]
+        return replace(sample, weights=weights / -np.expm1(-weights * out))
+
+    def smallest(self) -> "Sample":
+        """The rows with the ``size`` smallest keys, by row number."""
+        found = self
+        if len(self.keys) > self.size:
+            found = self.chosen(np.sort(np.argpartition(self.keys, self.size - 1)[: self.size]))
+        if (np.diff(found.numbers) < 0).any():  # seldom: samples come in the order of their blocks
+            found = found.chosen(np.argsort(found.numbers, kind="stable"))
+        return found
+
+    def chosen(self, order: NDArray[np.int64]) -> "Sample":
+        """The rows at these places, in that order."""
+        return Sample(
+            self.size, self.keys[order], self.numbers[order], self.rows[order], self.weights[order]
+        )
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the first sweep brings home.
+
+    Attributes
+    ----------
+    rows, weighted, weight : int, int, float
+        The number of rows, how many have a weight above 0, and the sum of the weights.
+    mean : (D,)
+        Weighted.
+    scatter : (D,) or (D, D)
+        Weighted sum of squares (of products) of differences from the mean.
+    low, high : (D,)
+        The range of each feature over rows of positive weight.
+    sample : Sample
+    flaw : (int, str) or None
+        The first row that can't be used, and why.
+    holes, misweighted : int
+        How many rows hold NaN or infinity, and how many have a weight that can't be.
+    """
+
+    rows: int
+    weighted: int
+    weight: float
+    mean: Array
+    scatter: Array
+    low: Array
+    high: Array
+    sample: Sample
+    flaw: tuple[int, str] | None
+    holes: int = 0
+    misweighted: int = 0
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def __add__(self, other: "Survey") -> "Survey":
+        """Merge means and scatters after Chan, Golub and LeVeque (1983)."""
+        weight = self.weight + other.weight
+        share = other.weight / weight if weight else 0.0
+        delta = other.mean - self.mean
+        between = self.weight * share * _products(delta[:, None], self.scatter.ndim == 2)
+        flaws = [flaw for flaw in (self.flaw, other.flaw) if flaw is not None]
+        return Survey(
+            self.rows + other.rows,
+            self.weighted + other.weighted,
+            weight,
+            self.mean + share * delta,
+            self.scatter + other.scatter + between,
+            np.minimum(self.low, other.low),
+            np.maximum(self.high, other.high),
+            self.sample + other.sample,
+            min(flaws, default=None),
+            self.holes + other.holes,
+            self.misweighted + other.misweighted,
+        )
+
+    @property
+    def complaint(self) -> str | None:
+        """Which row can't be used, how many can't, and what to do; None if all can."""
+        if self.flaw is None:
+            return None
+        told = self.flaw[1]
+        if self.misweighted:
+            told += f"; such weights: {self.misweighted:,} of {self.rows:,}"
+        if self.holes:
+            told += f"; rows with NaN or infinity: {self.holes:,} of {self.rows:,}. {REMEDY}"
+        return told
+
+    @property
+    def variance(self) -> Array:
+        """Each feature's variance (D,); 0 exactly where all its values are equal."""
+        scatter = np.diagonal(self.scatter) if self.scatter.ndim == 2 else self.scatter
+        return np.where(self.low < self.high, scatter / self.weight, 0.0)
+
+    @lazy
+    def _quantiles(self) -> Array:
+        """The 10 %, 50 % and 90 % quantiles (3, D) of the sample."""
+        found: Array = np.quantile(self.sample.first(QUANTILE_ROWS).rows, (0.1, 0.5, 0.9), axis=0)
+        return found
+
+    @property
+    def _bulk(self) -> Array:
+        """The variance (D,) that the quantiles would have if they were a normal distribution's."""
+        lower, _, upper = self._quantiles
+        bulk: Array = ((upper - lower) / NORMAL_WIDTH) ** 2
+        return bulk
+
+    @property
+    def _far(self) -> NDArray[np.bool_]:
+        """Features (D,) whose variance is made by a few rows far away, or by a cluster of few."""
+        return (self._bulk > 0) & (self.variance > FAR * self._bulk)
+
+    @lazy
+    @np.errstate(over="ignore", invalid="ignore")
+    def robust_variance(self) -> Array:
+        """Each feature's variance (D,), or that of most rows where a few make up all of it.
+
+        The frame and the default ``reg_covar`` are in its units.  And where weights differ so much
+        that one row leaves the others no spread, it is that of the rows, as far as doubles reach.
+        """
+        bulk = self._bulk
+        variance = np.where(self._far, bulk, self.variance)
+        least = NARROWEST * np.where(bulk > 0, bulk, (self.high - self.low) ** 2)
+        return np.where(self.low < self.high, np.maximum(variance, least), 0.0)
+
+    @property
+    @np.errstate(over="ignore", invalid="ignore")
+    def robust_centre(self) -> Array:
+        """Each feature's mean (D,), or its median where a few rows far away decide the mean.
+
+        Where all values are equal, it is exactly that value.
+        """
+        centre = np.where(self._far, self._quantiles[1], self.mean)
+        return np.where(self.low < self.high, centre, self.low)
+
+
+def survey(block: Block, question: Question) -> Survey:
+    """Survey one block."""
+    way = WAYS[question.kernel]
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # told at the door
+        found = way.survey(block, question)
+        if found.flaw is not None:
+            return found
+        return replace(found, sample=_sample(block, question, way.draw))
+
+
+def _nothing(dims: int, question: Question) -> Survey:
+    """The survey of no rows."""
+    none = np.empty(0)
+    sample = Sample(question.sample, none, np.empty(0, np.int64), np.empty((0, dims)), none)
+    scatter = np.zeros((dims, dims) if question.pairs else dims)
+    low, high = np.full(dims, np.inf), np.full(dims, -np.inf)
+    return Survey(0, 0, 0.0, np.zeros(dims), scatter, low, high, sample, None)
+
+
+def _survey(block: Block, question: Question) -> Survey:
+    """The survey of a block, without a sample: by NumPy, a tile at a time."""
+    result = _nothing(block.rows.shape[1], question)
+    for start in range(0, len(block.rows), TILE):
+        chosen = slice(start, start + TILE)
+        weights = None if block.weights is None else block.weights[chosen]
+        result += _survey_tile(Block(block.start + start, block.rows[chosen], weights), question)
+    return result
+
+
+def _compiled(block: Block, question: Question) -> Survey:
+    """The same by compiled code, in one read; what that can't use, NumPy describes."""
+    nothing = _nothing(block.rows.shape[1], question)
+    parts = []
+    for piece in pieces(block):
+        found = moments(piece, question.pairs)
+        if found is None:
+            return _survey(block, question)
+        parts.append(replace(nothing, rows=len(piece.rows), **vars(found)))
+    return reduce(add, parts)
+
+
+def _survey_tile(tile: Block, question: Question) -> Survey:
+    count = len(tile.rows)
+    nothing = _nothing(tile.rows.shape[1], question)
+    holes, wrong = first_flaw(tile), weight_flaw(tile)
+    if flaw := holes or wrong:
+        return replace(
+            nothing,
+            rows=count,
+            flaw=(tile.start, flaw[0]),
+            holes=holes[1] if holes else 0,
+            misweighted=wrong[1] if wrong else 0,
+        )
+    rows = tile.rows.astype(np.float64, order="C")
+    weights = np.ones(count) if tile.weights is None else tile.weights.astype(np.float64)
+    if not weights.all():
+        rows, weights = rows[weights > 0], weights[weights > 0]
+    if not len(rows):
+        return replace(nothing, rows=count)
+    weight = weights.sum()
+    columns = np.ascontiguousarray(rows.T)  # sums along memory are several times as fast
+    shares = weights / weight
+    mean = columns @ shares
+    away = columns - mean[:, None]
+    missed = away @ shares  # the sum's rounding, which shows where a mean is large
+    mean += missed
+    away -= missed[:, None]
+    away *= np.sqrt(weights)
+    return replace(
+        nothing,
+        rows=count,
+        weighted=len(rows),
+        weight=float(weight),
+        mean=mean,
+        scatter=_products(away, question.pairs),
+        low=columns.min(axis=1),
+        high=columns.max(axis=1),
+    )
+
+
+def _products(away: Array, pairs: bool) -> Array:
+    """Sums over rows ``away`` (D, n) of squares (D,), or of products of ``pairs`` (D, D)."""
+    return away @ away.T if pairs else np.sum(away * away, axis=1)
+
+
+def weight_flaw(tile: Block) -> tuple[str, int] | None:
+    """Name the first weight that can't be used, and count those, if there are."""
+    if tile.weights is None:
+        return None
+    bad = ~(np.isfinite(tile.weights) & (tile.weights >= 0))
+    if not bad.any():
+        return None
+    row = int(bad.argmax())
+    name = "weights must be finite and not negative: "
+    return f"{name}{tile.weights[row]} at row {tile.start + row}", int(bad.sum())
+
+
+def _sample(block: Block, question: Question, draw: "Draw") -> Sample:
+    """The rows of a block with the smallest keys.
+
+    Only of rows whose hash says that they may be among these is a logarithm taken.
+    """
+    size, bound, held = question.sample, question.largest, 0
+    keys, numbers = [np.empty(0)], [np.empty(0, np.int64)]
+    for first in range(block.start, block.start + len(block.rows), DRAWN):
+        here = slice(first - block.start, first - block.start + DRAWN)
+        weights = None if block.weights is None else block.weights[here].astype(np.float64)
+        most = 1.0 if weights is None else float(weights.max())
+        if most == 0:
+            continue
+        found = draw(first, len(block.rows[here]), question.seed, _least(bound * most))
+        own = -np.log(uniform(found, question.seed))
+        if weights is not None:
+            own /= weights[found - first]
+        near = own < bound  # so those without weight are not
+        keys.append(own[near])
+        numbers.append(found[near])
+        held += int(np.count_nonzero(near))
+        if held >= 2 * size:
+            keys, numbers = _smallest(keys, numbers, size)
+            bound, held = float(keys[0].max()), size
+    (key,), (number,) = _smallest(keys, numbers, size)
+    rows = block.rows[number - block.start].astype(np.float64, order="C")
+    weights = np.ones(len(number))
+    if block.weights is not None:
+        weights = block.weights[number - block.start].astype(np.float64)
+    return Sample(size, key, number, rows, weights)
+
+
+def _smallest(
+    keys: list[Array], numbers: list[NDArray[np.int64]], size: int
+) -> tuple[list[Array], list[NDArray[np.int64]]]:
+    """The ``size`` smallest of all ``keys``, with their numbers, in one array each."""
+    key, number = np.concatenate(keys), np.concatenate(numbers)
+    if len(key) > size:
+        kept = np.sort(np.argpartition(key, size - 1)[:size])
+        key, number = key[kept], number[kept]
+    return [key], [number]
+
+
+def _least(largest: float) -> int:
+    """The least hash that may lead to a key, before weights, below ``largest``."""
+    return max(0, int(math.exp(-largest) * (1 - 1e-14) * 2.0**53) - 2)  # rounding is less
+
+
+def _draw(start: int, count: int, seed: int, least: int) -> NDArray[np.int64]:
+    """Of ``count`` row numbers from ``start`` on, those whose hash is at least ``least``."""
+    numbers = np.arange(start, start + count, dtype=np.int64)
+    return numbers[_hash(numbers, seed) >= np.uint64(least)]
+
+
+def uniform(numbers: NDArray[np.int64], seed: int) -> Array:
+    """A uniform variate in (0, 1) for each row number, from its hash."""
+    return _hash(numbers, seed).astype(np.float64) * 2.0**-53 + 2.0**-54
+
+
+def _hash(numbers: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
+    """53 random bits for each row number: splitmix64 (Steele, Lea, Flood 2014)."""
+    z = numbers.astype(np.uint64) + np.uint64(1) + _mix(np.array([seed], dtype=np.uint64))
+    return _mix(z * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(11)
+
+
+def _mix(z: NDArray[Any]) -> NDArray[np.uint64]:
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+Draw = Callable[[int, int, int, int], NDArray[np.int64]]
+"""Which of consecutive row numbers have a hash that is large enough, as ``_draw``."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a block is surveyed, but for the sample, and how row numbers are hashed for that."""
+
+    survey: Callable[[Block, Question], Survey]
+    draw: Draw
+
+
+WAYS: Final = {"numpy": Way(_survey, _draw), "native": Way(_compiled, draw)}
+"""By the names of ``native.KERNELS``."""

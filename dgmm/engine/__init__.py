@@ -1,0 +1,69 @@
+"""Two ways to sweep: threads of this process (threads.py), and a Dask cluster (cluster.py).
+
+Both keep the contract of ``sweep.Sweep``: each task reads its own blocks, adds up what it finds in
+the order of ``sweep.Tree``, and hands back one small result; so the same blocks give the same
+bits on either, with any number of workers.  Either may keep blocks between sweeps (``Cache``).
+
+What those who sweep need besides is named here, too.
+"""
+
+from typing import Any, Final, Protocol
+
+from dask.system import CPU_COUNT
+from distributed import Client
+
+from dgmm.data.dataset import Dataset, open_dataset
+from dgmm.engine.cache import Cache
+from dgmm.engine.cluster import Cluster
+from dgmm.engine.threads import Meter, Threads, each_on_one_blas_thread, one_blas_thread
+from dgmm.engine.workers import active_client, connect
+from dgmm.kernels.sweep import Sweep
+
+__all__ = [
+    "Engine",
+    "Meter",
+    "active_client",
+    "connect",
+    "each_on_one_blas_thread",
+    "nearby",
+    "one_blas_thread",
+    "over",
+]
+
+NEARBY_BYTES: Final = 512 << 10
+"""The size of a block of rows that are in memory anyhow."""
+
+
+class Engine(Sweep, Protocol):
+    """A sweep that may keep blocks between calls; ``close`` lets go of them."""
+
+    def close(self) -> None:
+        """Free what is kept."""
+
+
+def over(
+    dataset: Dataset,
+    client: Client | None = None,
+    threads: int | None = None,
+    meter: Meter | None = None,
+    cache_bytes: int = 0,
+) -> Engine:
+    """The sweep over ``dataset``: on ``client``, else an active Client, else this process.
+
+    Rows in this process's memory are swept by its own threads, cluster or no cluster.  Each
+    process may keep ``cache_bytes`` of blocks from one sweep to the next.
+    """
+    client = None if dataset.here else client or active_client()
+    meter = meter or Meter()
+    if client is not None:
+        return Cluster(dataset, client, meter, cache_bytes)
+    return Threads(dataset, threads or CPU_COUNT, meter, Cache(cache_bytes))
+
+
+def nearby(rows: Any, weights: Any = None, threads: int | None = None) -> Sweep:
+    """The sweep over ``rows`` (n, D) and ``weights`` (n,) in this process's memory.
+
+    Their blocks are small, so that a sample of a few thousand rows is shared out, too.
+    """
+    dataset = open_dataset(rows, weights, block_bytes=NEARBY_BYTES)
+    return Threads(dataset, threads or CPU_COUNT)

@@ -1,0 +1,493 @@
+"""Sweeps with the workers of a Dask cluster.
+
+A task takes a run of 2^j consecutive blocks, one at a time (runs.py); what it is given (the
+mixture, and where the data lie) is the result of one small task that the workers fetch from each
+other, not scattered data: a result can be computed again when its worker dies, scattered data are
+lost with it.  Only the final sum comes back.  The rows of a Dask array come through its own graph.
+
+Where processes keep blocks between sweeps, each run of blocks has a worker that is asked first, but
+any may take it: a block that is not there is read again.
+
+**What may go wrong.**  Dask itself runs the tasks of a dead worker again.  Where the scheduler or
+the connection is lost, the sweep is begun again when they are back, ``ATTEMPTS`` times at most,
+with keys never used before.  Workers that don't answer while nothing gets done are dropped, so
+their tasks go to others.  Nothing of an abandoned sweep gets into another's result.
+
+A worker that can't read where others can (its mount is gone, it has no credentials) fails fastest,
+and so would get the tasks.  Where one could not, all are asked for the same block; those that fail
+are left out, and the sweep is begun again without them.  If none can, the first error is told.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, is_dataclass, replace
+from functools import partial
+from threading import Event
+from typing import Any, Final, TypeVar, cast
+from uuid import uuid4
+
+import dask
+import numpy as np
+from dask.delayed import delayed
+from dask.sizeof import sizeof
+from distributed import Client, KilledWorker, get_worker, wait
+from distributed.protocol.pickle import dumps
+
+from dgmm.data.dataset import DaskSource, Dataset, Source
+from dgmm.data.direct import memory
+from dgmm.engine.cache import Cache, cache_for, forget
+from dgmm.engine.runs import FAN_IN, RETRIES, Cut, Node, Part, Runs, part_of, size_of
+from dgmm.engine.threads import Meter, apply, block_name, one_blas_thread, rows_between
+from dgmm.engine.workers import (
+    ANSWER_SECONDS,
+    LOST,
+    UNANSWERED,
+    Watch,
+    ask_workers,
+    check_alike,
+    check_open,
+    connect,
+    failed_on,
+    lost,
+    standing_aside,
+    wait_for_threads,
+    worker_threads,
+)
+from dgmm.errors import BlockError, LostError, elsewhere
+from dgmm.kernels.sweep import Block, tree_sum
+from dgmm.model.statistics import Mergeable
+
+log = logging.getLogger("dgmm")
+
+G = TypeVar("G")
+T = TypeVar("T", bound=Mergeable)
+
+TASK_BYTES: Final = 256 << 20
+"""The most one task reads, so that a lost one costs seconds; more, if there were too many tasks."""
+
+MOST_TASKS: Final = 8
+"""How many tasks a thread has, or half as many, where they are smaller than ``TASK_BYTES``..."""
+
+SHORT_TASKS: Final = 3
+"""...and so many more as the last one is cut in four."""
+
+SCHEDULER_SECONDS: Final = 0.001
+"""What a task costs the scheduler (measured: benchmarks, thousand)."""
+
+SCHEDULER_SHARE: Final = 0.05
+"""How much of a sweep's time may be spent so..."""
+
+BYTES_PER_SECOND: Final = 250e6
+"""...if each thread sweeps so many, where no more is known: as fast as any does."""
+
+FEW_TASKS: Final = 256
+"""So many tasks are no burden."""
+
+CELL_BITS: Final = 5
+"""A cell is less than 2^5 blocks, and at least half as many where runs are longer than that."""
+
+LARGE: Final = "distributed.admin.large-graph-warning-threshold"
+"""From which size on Dask warns of a graph: ours has the mixture in it, once."""
+
+ATTEMPTS: Final = 5
+"""How often a sweep is begun before the cluster is given up."""
+
+ASKED_SECONDS: Final = 5
+"""How long a worker asks a store again that is asked whether it can read at all."""
+
+RETURN_SECONDS: Final = 300
+"""How long to wait for a lost scheduler to come back."""
+
+
+@dataclass
+class Cluster:
+    """Sweeps with the workers of a Dask cluster.
+
+    ``client`` is replaced if it can't be saved; ``address`` is its scheduler's, once it was used;
+    ``alike`` are the workers found fit to serve; ``left_out`` those that can't do what others can;
+    ``pace`` is how many seconds a thread took for a block in the last sweep, if that is known.
+    """
+
+    dataset: Dataset
+    client: Client
+    meter: Meter = field(default_factory=Meter)
+    cache_bytes: int = 0
+    token: str = field(init=False)
+    address: str = ""
+    alike: frozenset[str] = frozenset()
+    left_out: frozenset[str] = frozenset()
+    pace: float = 0.0
+    own: ExitStack = field(default_factory=ExitStack)
+
+    def __post_init__(self) -> None:
+        self.token = _token(self.client)
+
+    def close(self) -> None:
+        """Free what is kept, as far as workers answer: nothing is lost where they don't."""
+        with self.own:
+            if self.cache_bytes and self.client.status == "running":
+                ask_workers(self.client, forget, self.token, wait=False, on_error="ignore")
+
+    def __call__(self, fn: Callable[[Block, G], T], given: G) -> T:
+        with standing_aside():
+            return self._persistently(fn, given)
+
+    def _persistently(self, fn: Callable[[Block, G], T], given: G) -> T:
+        """A sweep, begun again where the cluster is lost."""
+        if not self.address:
+            check_open(self.client)
+            wait_for_threads(self.client)  # not for longer: there may never be one
+            self.address = self.client.scheduler.address
+        for attempt in range(2, ATTEMPTS + 1):
+            counted = self.meter.rows
+            try:
+                return self._sweep(fn, given)
+            except LostError as error:
+                log.warning("%s: begun again, %d of %d", error, attempt, ATTEMPTS)
+                self.meter.add(counted - self.meter.rows)
+                self._find_again(self.address)
+            except BlockError as error:
+                self._leave_out(self._unable(error, fn, given), error)
+                log.warning("%s: begun again, %d of %d", error, attempt, ATTEMPTS)
+                self.meter.add(counted - self.meter.rows)
+        return self._sweep(fn, given)
+
+    def _unable(
+        self, error: BlockError, fn: Callable[[Block, G], T], given: G
+    ) -> dict[str, BaseException]:
+        """The workers that can't do what one of them could not, and why, if others can.
+
+        Raises ``error`` if none can, or if it is no worker's fault.
+        """
+        if error.worker is None:
+            raise error
+        if error.block is None:
+            return {error.worker: error}
+        hasty = replace(
+            self.dataset.patience, seconds=min(ASKED_SECONDS, self.dataset.patience.seconds)
+        )
+        dataset = replace(self.dataset, patience=hasty)
+        token = uuid4().hex
+        job = self.client.submit(
+            _same,
+            Job(dataset, fn, given, self.token, 0),
+            key=(f"dgmm-given-{token}", 0),
+            priority=20,
+        )
+        asked = {
+            worker: self.client.submit(
+                _run,
+                job,
+                error.block,
+                error.block + 1,
+                key=(f"dgmm-asked-{token}", number),
+                workers=[worker],
+                priority=20,
+            )
+            for number, worker in enumerate(self._able(worker_threads(self.client)))
+        }
+        with self.client.as_current(), suppress(TimeoutError, *LOST):  # who is silent may be busy
+            wait(list(asked.values()), timeout=self.dataset.patience.seconds + ANSWER_SECONDS)
+        if not any(future.status == "finished" for future in asked.values()):
+            raise error
+        return {w: future.exception() for w, future in asked.items() if future.status == "error"}
+
+    def _leave_out(self, unable: dict[str, BaseException], error: BlockError) -> None:
+        """Give no more tasks to those ``unable``; raises ``error`` if there are no others."""
+        if not set(worker_threads(self.client)) - self.left_out - set(unable):
+            raise error
+        for worker, why in unable.items():
+            log.warning(
+                "the worker at %s is left out, others can do what it can't: %s", worker, why
+            )
+        self.left_out |= set(unable)
+
+    def _able(self, workers: dict[str, int]) -> dict[str, int]:
+        """Those of the ``workers`` that are not left out; all, if there are no others any more."""
+        able = {name: count for name, count in workers.items() if name not in self.left_out}
+        if not able:
+            self.left_out = frozenset()
+        return able or workers
+
+    def _only(self, workers: dict[str, int]) -> dict[str, Any]:
+        """Options for tasks that no worker that is left out may take."""
+        return {"workers": list(workers), "allow_other_workers": False} if self.left_out else {}
+
+    def _find_again(self, address: str) -> None:
+        """Wait until the scheduler is back, and a worker."""
+        until = time.monotonic() + RETURN_SECONDS
+        while time.monotonic() < until:
+            with suppress(*UNANSWERED, LostError):
+                if self.client.status == "closed":
+                    client = connect(address, security=self.client.security)
+                    self.client = self.own.enter_context(client)
+                    self.token = _token(client)
+                if self.client.status == "running" and worker_threads(self.client):
+                    return
+            time.sleep(0.5)
+        raise LostError(
+            f"the Dask scheduler at {address} with a worker did not come back in {RETURN_SECONDS} s"
+        )
+
+    def _sweep(self, fn: Callable[[Block, G], T], given: G) -> T:
+        workers = self._able(wait_for_threads(self.client))
+        if not self.alike.issuperset(workers):
+            check_alike(self.client, len(workers))
+            self.alike = frozenset(workers)
+        if self.dataset.lazy:
+            found = self.dataset.patience(partial(self._through_graph, fn, given, workers))
+            if isinstance(found, LostError):
+                raise found
+            return found
+        threads = sum(workers.values())
+        cut = cut_for(self.dataset, threads, self.pace)
+        homes = self._homes(workers)
+        given_out = cut.runs([threads for threads, _ in homes])
+        count = sum(map(len, given_out))
+        job: Any = Job(self.dataset, fn, given, self.token, self.cache_bytes)
+        name = uuid4().hex
+        # Few tasks would all be sent where the job's result is.
+        if count > 2 * threads or not _is_small(job, count):
+            with dask.config.set({LARGE: "1TiB"}):
+                job = self.client.submit(_same, job, key=(f"dgmm-given-{name}", 0), priority=10)
+        start = partial(_start, self.client, job, cut)
+        runs = Runs(self.client, name, cut, start, self._count, workers)
+        watch = Watch(self.client, workers if self.left_out else ())
+        try:
+            for nodes, (_, home) in zip(given_out, homes, strict=True):
+                runs.give_out(nodes, home)
+            ((_, _, result),) = watch.result(runs.whole(watch)).nodes
+            if not self.cache_bytes:  # or else other runs would look for blocks elsewhere
+                self.pace = runs.seconds * threads / cut.blocks
+            return cast(T, result)
+        except LOST as error:
+            raise lost(error) from error
+        except KilledWorker as error:
+            raise self._named(error, runs) from error
+        finally:  # a traceback would keep futures, and they their results
+            runs.release()
+            if not isinstance(job, Job):
+                job.release()
+
+    def _count(self, first: int, last: int) -> None:
+        self.meter.add(rows_between(self.dataset, first, last))
+
+    def _homes(self, workers: dict[str, int]) -> list[tuple[int, dict[str, Any]]]:
+        """Where runs would best be computed: numbers of threads, and options for their tasks."""
+        if not self.cache_bytes or self.left_out:  # or else those would be asked, too
+            return [(sum(workers.values()), self._only(workers))]
+        # In the order of their names, so that a worker finds what it kept in the last sweep.
+        return [
+            (threads, {"workers": [worker], "allow_other_workers": True})
+            for worker, threads in sorted(workers.items())
+        ]
+
+    def _named(self, error: KilledWorker, runs: Runs) -> BlockError:
+        """An error that names the rows whose workers died.
+
+        Dask blames each task that a dying worker held, so there may be several, one the culprit.
+        """
+        cuts = self.dataset.cuts
+        blamed = [f"rows {cuts[first]} to {cuts[last]}" for first, last in runs.failed()]
+        return BlockError(
+            f"{' or '.join(blamed) or 'some rows'} of {self.dataset.source.name}: "
+            f"each worker that took them died: {error}"
+        )
+
+    def _through_graph(
+        self, fn: Callable[[Block, G], T], given: G, workers: dict[str, int]
+    ) -> T | LostError:
+        """The same for rows or weights that a Dask graph computes: a task a block.
+
+        Gives, not raises, the error of a cluster that is lost: no patience with a store helps.
+        """
+        rows, weights = _parts(self.dataset, self.dataset.source), None
+        if self.dataset.weights is not None:
+            weights = _parts(self.dataset, self.dataset.weights)
+        job = delayed((fn, given), name=f"dgmm-given-{uuid4().hex}", traverse=False)
+        level = [
+            delayed(_run_graph, pure=False)(
+                job,
+                self.dataset.span(index)[0],
+                block_name(self.dataset, index),
+                rows[index],
+                None if weights is None else weights[index],
+            )
+            for index in range(self.dataset.blocks)
+        ]
+        add = delayed(_add, pure=False)
+        while len(level) > 1:
+            level = [add(level[i : i + FAN_IN]) for i in range(0, len(level), FAN_IN)]
+        future = self.client.compute(level[0], retries=RETRIES, **self._only(workers))
+        try:
+            result = Watch(self.client, workers if self.left_out else ()).result(future)
+        except BlockError:
+            raise
+        except LostError as error:
+            return error
+        except LOST as error:
+            return lost(error)
+        except Exception as error:  # in the graph that the array came with
+            name = self.dataset.source.name
+            told = BlockError(f"{name} could not be computed: {type(error).__name__}: {error}")
+            if elsewhere(error):
+                told.worker = failed_on(self.client, future.key)
+            raise told from error
+        finally:
+            future.release()
+        self.meter.add(self.dataset.rows)
+        return result
+
+
+def _token(client: Client) -> str:
+    """A name for what a worker keeps, which says for whom."""
+    return f"{client.id} {uuid4().hex}"
+
+
+def _is_small(job: Any, copies: int) -> bool:
+    """Whether so many copies of ``job`` may travel through the scheduler."""
+    return copies * len(dumps(job)) < 10 << 20
+
+
+def tasks(dataset: Dataset, threads: int) -> int:
+    """How many tasks a sweep takes, without those that add up."""
+    (runs,) = cut_for(dataset, threads).runs([threads])
+    return len(runs)
+
+
+def cut_for(dataset: Dataset, threads: int, pace: float = 0.0) -> Cut:
+    """How to cut blocks into runs: several for each thread, if that is worth the scheduler's time.
+
+    The last one of each thread is cut in four, if there are so many blocks.  ``pace`` is how many
+    seconds a thread takes for a block, if that is known.
+    """
+    blocks, block_bytes = dataset.blocks, max(1, dataset.block_rows * dataset.row_bytes)
+    seconds = blocks * max(pace, block_bytes / BYTES_PER_SECOND) / threads
+    worth = max(FEW_TASKS, int(SCHEDULER_SHARE * seconds / SCHEDULER_SECONDS)) // threads
+    if worth >= MOST_TASKS + SHORT_TASKS:
+        # Lengths are powers of two, by which there may be twice as many tasks.
+        most = max(TASK_BYTES // block_bytes, 2 * blocks // (threads * (worth - SHORT_TASKS)))
+        most = min(blocks // (MOST_TASKS // 2 * threads), most)
+        long = max(0, most.bit_length() - 1)
+        return Cut(blocks, 1, long, max(0, long - 2))
+    length = -(-blocks // (threads * max(1, worth)))
+    height = max(0, length.bit_length() - CELL_BITS)
+    return Cut(blocks, -(-length >> height), height, height)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the tasks of a sweep are given.
+
+    ``room`` is what a worker may keep of blocks, under the name ``token``.
+    """
+
+    dataset: Dataset
+    fn: Callable[[Block, Any], Any]
+    given: Any
+    token: str
+    room: int
+
+
+sizeof.register(Job, size_of)
+
+
+def _same(job: Job) -> Job:
+    return job
+
+
+def _start(
+    client: Client, job: Any, cut: Cut, name: str, nodes: list[Node], home: dict[str, Any]
+) -> list[Any]:
+    """Tasks for the runs ``nodes``, with options that say where; their futures."""
+    spans = [cut.span(node) for node in nodes]
+    return (
+        client.map(
+            _run,
+            [job] * len(nodes),
+            *zip(*spans, strict=True),
+            key=[(name, *each) for each in spans],
+            pure=False,
+            **home,
+        )
+        if nodes
+        else []
+    )
+
+
+def _run(job: Job, first: int, last: int) -> Part[Any]:
+    """A worker's task: the sums over blocks ``first`` to ``last``, each read one block ahead."""
+    cache = cache_for(job.token, job.room) if job.room else Cache(0)
+    leaving = Event()  # whoever waits for a store waits no longer
+    wanted = _wanted()
+
+    def result(index: int, reading: Future[Block]) -> Any:
+        try:
+            return apply(job.fn, job.given, reading.result, block_name(job.dataset, index))
+        except BlockError as error:
+            if reading.exception() is not None or elsewhere(error):
+                error.block, error.worker = index, get_worker().address
+            raise
+
+    def results(reader: ThreadPoolExecutor) -> Iterator[Any]:
+        reading = reader.submit(cache.block, job.dataset, first, leaving.wait)
+        for index in range(first, last):
+            current = reading
+            if not wanted():
+                raise CancelledError
+            if index + 1 < last:
+                reading = reader.submit(cache.block, job.dataset, index + 1, leaving.wait)
+            yield result(index, current)
+
+    with one_blas_thread(), ThreadPoolExecutor(1, "dgmm-read") as reader:
+        try:
+            return part_of(results(reader), first, job.dataset.blocks)
+        finally:
+            leaving.set()
+            memory.clear()
+
+
+def _wanted() -> Callable[[], bool]:
+    """Whether anyone still waits for the task that asks: a thread can't be told to stop."""
+    worker = get_worker()
+    key = worker.get_current_task()
+
+    def wanted() -> bool:
+        task = worker.state.tasks.get(key)
+        return task is not None and task.state != "cancelled"
+
+    return wanted
+
+
+def _parts(dataset: Dataset, source: Source) -> list[Any]:
+    """Each block's rows or weights: a lazy array, or how to read it."""
+    if isinstance(source, DaskSource):
+        return list(source.array.to_delayed().ravel())
+    return [partial(source.read, *dataset.span(index)) for index in range(dataset.blocks)]
+
+
+def _array(part: Any) -> Any:
+    return None if part is None else np.asarray(part() if callable(part) else part)
+
+
+def _run_graph(
+    job: tuple[Callable[[Block, G], T], G], start: int, place: str, rows: Any, weights: Any
+) -> T:
+    fn, given = job
+    with one_blas_thread():
+        found = apply(fn, given, lambda: Block(start, _array(rows), _array(weights)), place)
+    return _measured(found)
+
+
+def _add(values: list[T]) -> T:
+    return _measured(tree_sum(values))
+
+
+def _measured(value: T) -> T:
+    """``value``, after Dask was told how to measure such ones."""
+    if is_dataclass(value):
+        sizeof.register(type(value), size_of)
+    return value

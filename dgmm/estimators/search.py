@@ -1,0 +1,730 @@
+"""``MixtureSearch`` and ``select``: the best of many mixtures, in the passes of about one fit."""
+
+import time
+import warnings
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from typing import Any, Final, Self
+
+import numpy as np
+from distributed import Client
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, DensityMixin, MetaEstimatorMixin, clone
+from sklearn.utils.validation import check_is_fitted
+
+from dgmm import engine
+from dgmm.data.dataset import Dataset
+from dgmm.em.fit import Progress, Request
+from dgmm.em.seeding import sample_seed
+from dgmm.em.selection import CRITERIA, HELD, MANY, Candidate, Standings, share_of
+from dgmm.em.selection import select as run
+from dgmm.engine.plan import Plan
+from dgmm.errors import DegenerateWarning, UsageError
+from dgmm.estimators.gaussian_mixture import Data, GaussianMixture, Task
+from dgmm.model.covariance import Array
+
+SIZES: Final = tuple(range(1, 11))
+"""How many components are tried unless told."""
+
+
+class MixtureSearch(MetaEstimatorMixin, DensityMixin, BaseEstimator):
+    """Fit mixtures of several sizes and structures side by side, and keep the best.
+
+    All candidates share every pass over the data, and those that can't win any more leave early
+    (``dgmm.em.selection``).  Afterwards it is used like ``sklearn.model_selection.GridSearchCV``.
+    A fit succeeds, or leaves the search as it was.
+
+    Parameters
+    ----------
+    estimator : GaussianMixture, optional
+        Whose other parameters all candidates have.  Its checkpoint is one of the whole search.
+    n_components : int or collection of int, default=(1, 2, ..., 10)
+    covariance_type : str or collection of str, default="full"
+    criterion : {"bic", "aic", "icl", "heldout"}, default="bic"
+        What is minimised; "heldout" is minus the mean log-likelihood of one row in ten, and of one
+        at least, which is not fitted to.
+
+    Attributes
+    ----------
+    best_estimator_ : GaussianMixture
+        The best candidate, fitted; it was not fitted again.
+    best_params_ : dict
+    best_index_ : int
+    best_score_ : float
+        Minus its criterion.
+    results_ : list of dict
+        For each candidate: n_components, covariance_type, parameters, score, the criterion as it
+        stood last, iterations, the components that are singular (a candidate with such is not
+        chosen if there are others: ``dgmm.em.selection``), and after which pass it was dropped
+        (None for those that stayed).
+    at_edge_ : {"fewest", "most"} or None
+        Whether the best has as many components as the smallest or the largest candidate, so that
+        the range may hide a better one.
+    cv_results_ : dict
+        The same as scikit-learn's searches have it.
+    n_features_in_, feature_names_in_
+        As in ``GaussianMixture``.
+    passes_ : int
+        Over all rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dgmm import GaussianMixture, MixtureSearch
+    >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+    >>> rows[100:] += 9
+    >>> search = MixtureSearch(GaussianMixture(random_state=0), n_components=[1, 2]).fit(rows)
+    >>> search.best_params_
+    {'n_components': 2, 'covariance_type': 'full'}
+    """
+
+    def __init__(
+        self,
+        estimator: GaussianMixture | None = None,
+        *,
+        n_components: int | Collection[int] = SIZES,
+        covariance_type: str | Collection[str] = "full",
+        criterion: str = "bic",
+    ) -> None:
+        self.estimator = estimator
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.criterion = criterion
+
+    def fit(self, X: Data, y: None = None, sample_weight: Data = None) -> Self:
+        """Choose a mixture for rows.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+        y : None
+            Not used; scikit-learn's tools pass it.
+        sample_weight : (N,), optional
+            Of the rows, in the same forms; by default each counts as one.
+
+        Returns
+        -------
+        self
+            The fitted search.
+
+        Raises
+        ------
+        UsageError, DataError
+            Both ``ValueError``: for parameters and rows that can't be used.
+        PlanError
+            If the candidates would not fit in memory.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture, MixtureSearch
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> search = MixtureSearch(GaussianMixture(random_state=0), n_components=[1, 2])
+        >>> search = search.fit(rows)
+        >>> search.best_params_
+        {'n_components': 2, 'covariance_type': 'full'}
+        """
+        for _ in self.fit_passes(X, sample_weight):
+            pass
+        return self
+
+    def fit_passes(
+        self,
+        X: Data,
+        sample_weight: Data = None,
+        client: Client | None = None,
+        meter: engine.Meter | None = None,
+        planned: Plan | None = None,
+    ) -> Iterator[Standings]:
+        """Choose, a pass at a time; when exhausted, this is fitted.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+        sample_weight : (N,), optional
+            Of the rows, in the same forms; by default each counts as one.
+        client : distributed.Client, optional
+            The cluster to use; by default the active one, else this process.
+        meter : Meter, optional
+            Counts the rows swept, also within a pass.
+        planned : Plan, optional
+            What ``plan`` gave, if it was asked.
+
+        Yields
+        ------
+        Standings
+            Where the candidates stand, after every pass.
+
+        Raises
+        ------
+        UsageError, DataError
+            Both ``ValueError``: for parameters and rows that can't be used.
+        PlanError
+            If the candidates would not fit in memory.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture, MixtureSearch
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> search = MixtureSearch(GaussianMixture(random_state=0), n_components=[1, 2])
+        >>> passes = list(search.fit_passes(rows))
+        >>> search.passes_ > 1
+        True
+        """
+        if self.criterion not in CRITERIA:
+            named = ", ".join(map(repr, CRITERIA))
+            raise UsageError(f"criterion must be one of {named}, not {self.criterion!r}")
+        models = self._models()
+        first, requests = _prepared(models, X, sample_weight)
+        dataset = first.dataset
+        client = client or engine.active_client()
+        template = self._template
+        planned = planned or _planned(template, dataset, requests, client)
+        planned.check()
+        meter = meter or engine.Meter()
+        began = time.perf_counter()
+        weighted = dataset.weights is not None
+        questions = [each.question(dataset.rows, dataset.dims, weighted) for each in requests]
+        question = max(questions, key=lambda each: each.sample)
+        question = replace(question, pairs=any(each.pairs for each in questions))
+        swept = engine.over(dataset, client, template._threads, meter, planned.cache_bytes)
+        kept = template._checkpoint(
+            dataset,
+            requests[0],
+            components=[each.components for each in requests],
+            covariance_type=[each.structure.name for each in requests],
+            criterion=self.criterion,
+        )
+        resumed = None if kept is None else kept.resume()
+        if resumed is not None:  # by chance, if random_state is None
+            question = replace(question, seed=sample_seed(resumed.random))
+        criterion = CRITERIA[self.criterion]
+        share = _share(dataset, requests, question.seed) if criterion.holds_out else HELD
+        with closing(swept) as sweep:
+            how = template._nearby, criterion, resumed, share, meter.tell
+            standings = run(sweep, requests, question, *how)
+            for last in engine.each_on_one_blas_thread(standings):
+                if kept is not None and (resumed is None or last.passes > resumed.passes):
+                    kept.save(last, requests[0].random)
+                yield last
+        self._keep(last, models, planned, time.perf_counter() - began, first.names)
+
+    def plan(self, X: Data, sample_weight: Data = None, client: Client | None = None) -> Plan:
+        """What ``fit`` would need for ``X``, worked out without fitting.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+        sample_weight : (N,), optional
+            Of the rows, in the same forms; by default each counts as one.
+        client : distributed.Client, optional
+            The cluster to use; by default the active one, else this process.
+
+        Returns
+        -------
+        Plan
+            Blocks, tasks, bytes read and memory.
+
+        Raises
+        ------
+        UsageError, DataError
+            Both ``ValueError``: for parameters and rows that can't be used.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture, MixtureSearch
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> search = MixtureSearch(GaussianMixture(random_state=0), n_components=[1, 2])
+        >>> search.plan(rows).components
+        3
+        """
+        models = self._models()
+        first, requests = _prepared(models, X, sample_weight)
+        client = client or engine.active_client()
+        return _planned(self._template, first.dataset, requests, client)
+
+    @property
+    def _template(self) -> GaussianMixture:
+        return GaussianMixture() if self.estimator is None else self.estimator
+
+    def _models(self) -> list[GaussianMixture]:
+        """The candidates, not yet fitted."""
+        kinds, counts = self.covariance_type, self.n_components
+        kinds = [kinds] if isinstance(kinds, str) else _each("covariance_type", kinds)
+        counts = [counts] if isinstance(counts, int | np.integer) else _each("n_components", counts)
+        if not kinds or not counts:
+            raise UsageError("there is nothing to choose from: no n_components or covariance_type")
+        template = clone(self._template).set_params(checkpoint=None)  # that is the search's
+        return [
+            clone(template).set_params(n_components=count, covariance_type=kind)
+            for kind in kinds
+            for count in counts
+        ]
+
+    def _keep(
+        self,
+        last: Standings,
+        models: list[GaussianMixture],
+        planned: Plan,
+        seconds: float,
+        names: NDArray[Any] | None,
+    ) -> None:
+        """Take on what was chosen, in one step; see ``GaussianMixture``."""
+        best, index = last.best, last.candidates.index(last.best)
+        progress = Progress(
+            *(last.passes, last.found, best.setting, best.walks, last.nearby),
+            seconds_on_samples=last.seconds_on_samples,
+            starts_seconds=last.starts_seconds,
+        )
+        model = models[index]
+        fitted = model._found(progress, planned, seconds, names)
+        model._warn(fitted, max(walk.fell for walk in best.walks))
+        model._become(**fitted)
+        results = [_record(each, self.criterion) for each in last.candidates]
+        _warn_of_left_out(results, self.criterion, best.value)
+        params = {name: results[index][name] for name in ("n_components", "covariance_type")}
+        values = np.array([each.value for each in last.candidates])
+        singular = np.array([bool(each["singular"]) for each in results])
+        chosen: dict[str, Any] = {
+            "best_index_": index,
+            "best_estimator_": model,
+            "best_params_": params,
+            "best_score_": -best.value,
+            "passes_": last.passes,
+            "results_": results,
+            "at_edge_": _edge(model.n_components, [each["n_components"] for each in results]),
+            "n_features_in_": model.n_features_in_,
+            "cv_results_": {
+                "params": [{name: record[name] for name in params} for record in results],
+                "param_n_components": np.array([each["n_components"] for each in results]),
+                "param_covariance_type": np.array([each["covariance_type"] for each in results]),
+                "mean_test_score": -values,
+                "rank_test_score": np.lexsort((values, singular)).argsort() + 1,
+            },
+        }
+        state = {name: own for name, own in vars(self).items() if name != "feature_names_in_"}
+        named = {} if names is None else {"feature_names_in_": names}
+        self.__dict__ = {**state, **chosen, **named}
+
+    def predict(self, X: Data) -> Any:
+        """The most probable component of each row under the best mixture, (N,).
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+
+        Returns
+        -------
+        array (N,) of int
+            The number of a component, from 0; a Dask array where the rows are lazy.
+
+        Raises
+        ------
+        NotFittedError
+            If nothing was chosen yet.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture, MixtureSearch
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> search = MixtureSearch(GaussianMixture(random_state=0), n_components=[1, 2])
+        >>> search = search.fit(rows)
+        >>> len(set(search.predict(rows[:100])))
+        1
+        """
+        return self._best.predict(X)
+
+    def predict_proba(self, X: Data) -> Any:
+        """The probability of each component for each row under the best mixture, (N, K).
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+
+        Returns
+        -------
+        array (N, K)
+            Rows sum to 1; a Dask array where the rows are lazy.
+
+        Raises
+        ------
+        NotFittedError
+            If nothing was chosen yet.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture, MixtureSearch
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> search = MixtureSearch(GaussianMixture(random_state=0), n_components=[1, 2])
+        >>> search = search.fit(rows)
+        >>> search.predict_proba(rows).shape
+        (200, 2)
+        """
+        return self._best.predict_proba(X)
+
+    def score_samples(self, X: Data) -> Any:
+        """The log-density of each row under the best mixture, (N,), in nats.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+
+        Returns
+        -------
+        array (N,)
+            In nats; a Dask array where the rows are lazy.
+
+        Raises
+        ------
+        NotFittedError
+            If nothing was chosen yet.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture, MixtureSearch
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> search = MixtureSearch(GaussianMixture(random_state=0), n_components=[1, 2])
+        >>> search = search.fit(rows)
+        >>> search.score_samples(rows).shape
+        (200,)
+        """
+        return self._best.score_samples(X)
+
+    def score(self, X: Data, y: None = None, sample_weight: Data = None) -> float:
+        """The mean log-likelihood of rows under the best mixture, in nats, weighted if asked.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+        y : None
+            Not used; scikit-learn's tools pass it.
+        sample_weight : (N,), optional
+            Of the rows, in the same forms; by default each counts as one.
+
+        Returns
+        -------
+        float
+            In nats a row, per unit of weight.
+
+        Raises
+        ------
+        NotFittedError
+            If nothing was chosen yet.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture, MixtureSearch
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> search = MixtureSearch(GaussianMixture(random_state=0), n_components=[1, 2])
+        >>> search = search.fit(rows)
+        >>> search.score(rows) == search.best_estimator_.score(rows)
+        True
+        """
+        return self._best.score(X, sample_weight=sample_weight)
+
+    def bic(self, X: Data, sample_weight: Data = None) -> float:
+        """The Bayesian information criterion of the best mixture for ``X``; lower is better.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+        sample_weight : (N,), optional
+            Of the rows, in the same forms; by default each counts as one.
+
+        Returns
+        -------
+        float
+            -2 L + p log N, for p free parameters, in nats.
+
+        Raises
+        ------
+        NotFittedError
+            If nothing was chosen yet.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture, MixtureSearch
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> search = MixtureSearch(GaussianMixture(random_state=0), n_components=[1, 2])
+        >>> search = search.fit(rows)
+        >>> search.bic(rows) == search.best_estimator_.bic(rows)
+        True
+        """
+        return self._best.bic(X, sample_weight)
+
+    def aic(self, X: Data, sample_weight: Data = None) -> float:
+        """Akaike's information criterion of the best mixture for ``X``; lower is better.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+        sample_weight : (N,), optional
+            Of the rows, in the same forms; by default each counts as one.
+
+        Returns
+        -------
+        float
+            -2 L + 2 p, for p free parameters, in nats.
+
+        Raises
+        ------
+        NotFittedError
+            If nothing was chosen yet.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture, MixtureSearch
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> search = MixtureSearch(GaussianMixture(random_state=0), n_components=[1, 2])
+        >>> search = search.fit(rows)
+        >>> search.aic(rows) == search.best_estimator_.aic(rows)
+        True
+        """
+        return self._best.aic(X, sample_weight)
+
+    def sample(self, n_samples: int = 1) -> tuple[Array, NDArray[np.int64]]:
+        """Draw rows of the best mixture, grouped by component.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            How many.
+
+        Returns
+        -------
+        rows : array (n_samples, D)
+            In the units of the rows fitted to.
+        components : array (n_samples,) of int
+            Where each row is from.
+
+        Raises
+        ------
+        NotFittedError
+            If nothing was chosen yet.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture, MixtureSearch
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> search = MixtureSearch(GaussianMixture(random_state=0), n_components=[1, 2])
+        >>> search = search.fit(rows)
+        >>> drawn, components = search.sample(5)
+        >>> drawn.shape, components.shape
+        ((5, 2), (5,))
+        """
+        return self._best.sample(n_samples)
+
+    def fit_predict(self, X: Data, y: None = None, sample_weight: Data = None) -> Any:
+        """Choose a mixture for rows, and give the component of each.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+        y : None
+            Not used; scikit-learn's tools pass it.
+        sample_weight : (N,), optional
+            Of the rows, in the same forms; by default each counts as one.
+
+        Returns
+        -------
+        array (N,) of int
+            The number of a component, from 0; a Dask array where the rows are lazy.
+
+        Raises
+        ------
+        UsageError, DataError
+            Both ``ValueError``: for parameters and rows that can't be used.
+        PlanError
+            If the candidates would not fit in memory.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture, MixtureSearch
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> search = MixtureSearch(GaussianMixture(random_state=0), n_components=[1, 2])
+        >>> len(set(search.fit_predict(rows)))
+        2
+        """
+        return self.fit(X, sample_weight=sample_weight).predict(X)
+
+    @property
+    def _best(self) -> GaussianMixture:
+        check_is_fitted(self)
+        return self.best_estimator_
+
+
+def select(
+    X: Data,
+    n_components: int | Iterable[int] = SIZES,
+    covariance_type: str | Iterable[str] = "full",
+    criterion: str = "bic",
+    sample_weight: Data = None,
+    **parameters: Any,
+) -> MixtureSearch:
+    """Choose a number of components and a structure, all candidates side by side.
+
+    Parameters
+    ----------
+    X : rows (N, D)
+        Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+    n_components : int or iterable of int, default=1 to 10
+        The sizes to choose from.
+    covariance_type : str or iterable of str, default="full"
+        The structures to choose from.
+    criterion : {"bic", "aic", "icl", "heldout"}, default="bic"
+        What is to be small.
+    sample_weight : (N,), optional
+        Of the rows, in the same forms; by default each counts as one.
+    **parameters
+        Those of ``GaussianMixture`` that all candidates have.
+
+    Returns
+    -------
+    MixtureSearch
+        Fitted: ``best_estimator_`` is the mixture.
+
+    Raises
+    ------
+    UsageError, DataError
+        Both ``ValueError``: for parameters and rows that can't be used.
+    PlanError
+        If the candidates would not fit in memory.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dgmm import select
+    >>> rows = np.random.default_rng(0).normal(size=(2000, 2)) + [[0, 0], [9, 9]] * 1000
+    >>> select(rows, range(1, 5), random_state=0).best_params_
+    {'n_components': 2, 'covariance_type': 'full'}
+    """
+    search = MixtureSearch(
+        GaussianMixture(**parameters),
+        n_components=_several(n_components),
+        covariance_type=_several(covariance_type),
+        criterion=criterion,
+    )
+    return search.fit(X, sample_weight=sample_weight)
+
+
+def _each(name: str, given: Any) -> list[Any]:
+    """The members of a collection; those of an iterator would be there but once."""
+    if isinstance(given, Iterator) or not isinstance(given, Iterable):
+        raise UsageError(f"{name} must be one, or a list or tuple of several, not {given!r:.80}")
+    return list(given)
+
+
+def _several(given: Any) -> Any:
+    """What can be gone through more than once."""
+    return tuple(given) if isinstance(given, Iterator) else given
+
+
+def _prepared(
+    models: list[GaussianMixture], X: Data, sample_weight: Data
+) -> tuple[Task, list[Request]]:
+    """What the first of ``models`` is to be fitted to, and what is to be fitted for each."""
+    first, *others = models
+    task = first._prepare(X, sample_weight)
+    return task, [task.request, *(each._prepare(task.dataset, None).request for each in others)]
+
+
+def _share(dataset: Dataset, requests: list[Request], seed: int) -> float:
+    """Below what hash of their numbers rows are held out; see ``dgmm.em.selection``."""
+    if dataset.rows > MANY:
+        return HELD
+    numbers = np.arange(dataset.rows)
+    if dataset.weights is not None:
+        spans = [dataset.span(index) for index in range(dataset.blocks)]
+        numbers = np.flatnonzero(
+            np.concatenate([dataset.weights.read(*each) for each in spans]) > 0
+        )
+    return share_of(numbers, seed, max(each.components for each in requests))
+
+
+def _planned(
+    template: GaussianMixture, dataset: Dataset, requests: list[Request], client: Client | None
+) -> Plan:
+    """The plan of all ``requests`` side by side."""
+    return template._planned(dataset, _together(requests, dataset), client)
+
+
+def _together(requests: list[Request], dataset: Dataset) -> Request:
+    """A request that needs the memory of all ``requests`` together."""
+    rows, dims = dataset.rows, dataset.dims
+    widest = max(requests, key=lambda each: each.structure.centred.width(dims))
+    total = 0
+    for each in requests:
+        question = each.question(rows, dims, dataset.weights is not None)
+        walks = each.abreast(rows, dims, min(question.sample, rows), near=False)
+        total += each.components * walks
+    return replace(widest, components=total, n_init=1, effort="low")
+
+
+def _edge(best: int, tried: list[int]) -> str | None:
+    """At which edge of the sizes ``tried`` the ``best`` is; None if there is none beyond it."""
+    if best == max(tried) > min(tried):
+        return "most"
+    return "fewest" if 1 < best == min(tried) < max(tried) else None
+
+
+def _warn_of_left_out(results: list[dict[str, Any]], criterion: str, best: float) -> None:
+    """Say that candidates were not compared that would have won but for a singular component."""
+    better = [each for each in results if each["singular"] and each[criterion] < best]
+    if better:
+        named = ", ".join(
+            f"{each['n_components']} {each['covariance_type']}" for each in better[:6]
+        )
+        warnings.warn(
+            f"left out of the choice, though their {criterion} is lower: {named}"
+            f"{' and others' * (len(better) > 6)}. Each has a component that nothing but reg_covar "
+            "holds up, so that how likely it is depends on that alone. Such a component is of rows "
+            "with ties, or of a few rows far from all others: see results_, or leave those out",
+            DegenerateWarning,
+            stacklevel=5,
+        )
+
+
+def _record(candidate: Candidate, criterion: str) -> dict[str, Any]:
+    best = candidate.walk.best
+    return {
+        "n_components": best.mixture.components,
+        "covariance_type": best.mixture.structure.name,
+        "parameters": best.mixture.free_parameters,
+        "score": best.score,
+        criterion: candidate.value,
+        "iterations": len(candidate.walk.trace),
+        "singular": list(candidate.singular),
+        "dropped_after": candidate.dropped,
+    }

@@ -1,0 +1,390 @@
+"""What is kept of rows once they have been seen: enough to go on without them.
+
+A ``Summary`` holds the sufficient statistics of rows under the mixture of the time they were seen,
+and adds up by ``+``.  The M-step from it gives the next mixture, and what it holds gives, for any
+mixture theta, a lower bound of the objective of all its rows,
+
+    F(theta) = sum_c [ L_c(theta_c) - <S_c, eta(theta_c)> ] + <S, eta(theta)>
+
+with L_c(theta_c) the objective of the c-th rows under the mixture theta_c they were seen with, S_c
+their statistics and S all of these together: the free energy of Neal and Hinton (A view of the EM
+algorithm that justifies incremental, sparse, and other variants, 1998).  A bracket is the entropy
+of the responsibilities of its rows, so their sum is between 0 and log K for each unit of weight:
+one number, and the bound is free.
+
+**What is exact.**  Summaries under one mixture, added up, are those of all the rows together, but
+for rounding; then the bound at that mixture is the objective, and the M-step is an EM iteration
+over all rows, wherever they lie.
+
+**What is not.**  Rows keep the responsibilities they had when they were seen.  With summaries under
+different mixtures the M-step raises the bound, and the objective is never below it; but what it
+converges to, if rows are never seen again, is not the optimum of all rows.  A fit to all of them,
+begun with this mixture, gets there.
+"""
+
+import hashlib
+from dataclasses import dataclass, replace
+from os import PathLike
+from typing import Any, Final, Self
+
+import numpy as np
+
+from dgmm.em.evaluate import ALONE, Setting, State, Trial, m_step, thin
+from dgmm.em.fit import WEIGHTS
+from dgmm.em.survey import weight_flaw
+from dgmm.errors import DataError, ModelFileError, UsageError
+from dgmm.io import storage
+from dgmm.kernels.kernel import Form, Given, describe_flaw
+from dgmm.kernels.native import KERNELS
+from dgmm.kernels.sweep import Block, Sweep
+from dgmm.model.covariance import Array, Structure
+from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.statistics import Statistics, Together
+
+FORMAT: Final = "dgmm-summary"
+ARRAYS: Final = ("sums", "about", "shift", "scale", "reg")
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """The sufficient statistics of rows, in ``frame``; they merge by ``+``.
+
+    Adding raises ``UsageError`` if the summaries don't descend from one fit.  Rows that are added
+    twice count twice.
+
+    Attributes
+    ----------
+    origin : str
+        The fit that all this descends from: a digest of the mixture that it led to.
+    structure : Structure
+    frame : Frame
+    reg : (D,)
+        What is added to the diagonal of each covariance, in the frame.
+    reg_covar : float or None
+        The parameter of that name that ``reg`` came from.
+    sums, about : (K, P), (K, D)
+        As in ``Statistics``; each component's own, for tied, too.
+    entropy : float
+        The sum of the brackets above.
+    weight : float
+        The sum of the row weights.
+    rows : int
+    """
+
+    origin: str
+    structure: Structure
+    frame: Frame
+    reg: Array
+    reg_covar: float | None
+    sums: Array
+    about: Array
+    entropy: float
+    weight: float
+    rows: int
+
+    def __repr__(self) -> str:
+        count, dims = self.about.shape
+        return (
+            f"<Summary: {self.rows:,} rows of weight {self.weight:.8g}, under {count} "
+            f"{self.structure.name} components of {dims} features>"
+        )
+
+    @classmethod
+    def of(cls, state: State, setting: Setting) -> Self:
+        """The summary of the rows that a ``state`` came from."""
+        objective = (state.objective + setting.frame.log_volume) * setting.weight
+        statistics = replace(_own(state.statistics, setting), objective=objective)
+        form, mixture = _form(state.mixture, setting.reg), state.mixture
+        told = hashlib.sha256(b"".join(a.tobytes() for a in (mixture.means, mixture.covariances)))
+        shared = (setting.frame, setting.reg, setting.reg_covar)
+        return cls._of(told.hexdigest()[:16], statistics, form, *shared)
+
+    @classmethod
+    def _of(
+        cls,
+        origin: str,
+        statistics: Statistics,
+        form: Form,
+        frame: Frame,
+        reg: Array,
+        reg_covar: float | None,
+    ) -> Self:
+        """From ``statistics`` in the layout of ``form``."""
+        entropy = statistics.objective - form.pairing(statistics.sums, statistics.about)
+        most = statistics.weight * np.log(len(statistics.sums))
+        return cls(
+            origin,
+            form.mixture.structure,
+            frame,
+            reg,
+            reg_covar,
+            statistics.sums,
+            statistics.about,
+            float(np.clip(entropy, 0.0, most)),  # a difference of large numbers
+            statistics.weight,
+            statistics.rows,
+        )
+
+    def __add__(self, other: "Summary") -> "Summary":
+        if not isinstance(other, Summary):
+            return NotImplemented
+        if why := self.differs(other):
+            raise UsageError(f"summaries add up only if they descend from one fit: {why}")
+        moved = self.structure.centred.moved(other.sums, self.about - other.about)
+        weight = self.weight + other.weight
+        _check_weight(weight)
+        return replace(
+            self,
+            sums=self.sums + moved,
+            entropy=self.entropy + other.entropy,
+            weight=weight,
+            rows=self.rows + other.rows,
+        )
+
+    def __radd__(self, other: int) -> "Summary":
+        return self if other == 0 else NotImplemented  # so that sum() works
+
+    def differs(self, other: "Summary") -> str | None:
+        """Why the two can't be added up; None if they can."""
+        if self.structure is not other.structure:
+            return f"covariances are {self.structure.name} here, {other.structure.name} there"
+        if self.about.shape != other.about.shape:
+            mine, theirs = self.about.shape, other.about.shape
+            return f"components and features are {mine} here, {theirs} there"
+        pairs = (
+            (self.frame.shift, other.frame.shift),
+            (self.frame.scale, other.frame.scale),
+            (self.reg, other.reg),
+        )
+        if self.origin != other.origin or not all(np.array_equal(*pair) for pair in pairs):
+            return "their models were fitted apart"
+        return None
+
+    def summarize(self, sweep: Sweep, mixture: Mixture, kernel: str) -> "Summary":
+        """The summary of other rows, seen with ``mixture`` (of the data), to be added to this one.
+
+        Raises ``DataError`` if they hold NaN or infinity, or weights that can't be.
+        """
+        form = _form(self.frame.enter(mixture), self.reg)
+        (found,) = sweep(_e_step, _Asked(kernel, Given(self.frame, (form,)))).parts
+        if found.weight == 0:
+            raise DataError("all weights are zero: there is nothing to learn from")
+        _check_weight(found.weight)
+        return self._of(self.origin, found, form, self.frame, self.reg, self.reg_covar)
+
+    def bound(self, mixture: Mixture) -> float:
+        """F, the lower bound of the objective of ``mixture`` (of the data), mean per unit weight.
+
+        Equal to the objective if all rows were seen with this mixture; minus infinity if rows were
+        given to a component that has no weight in it.
+        """
+        inside = self.frame.enter(mixture)
+        dead = inside.weights <= 0
+        if np.any(self.sums[dead, 0] > np.finfo(np.float64).eps * self.weight):
+            return -np.inf
+        sums = np.where(dead[:, None], 0.0, self.sums)
+        linear = _form(inside, self.reg).pairing(sums, self.about)
+        return (self.entropy + linear) / self.weight - self.frame.log_volume
+
+    def improve(self, mixture: Mixture) -> Trial:
+        """The mixture (of the data) that raises the bound most: an M-step.
+
+        A component without weight stays as it is in ``mixture`` (of the data).
+        """
+        trial = m_step(self._statistics, self._setting, self.frame.enter(mixture))
+        return replace(trial, mixture=self.frame.leave(trial.mixture))
+
+    def bare(self, mixture: Mixture) -> Trial:
+        """That M-step without ``reg``."""
+        return replace(self, reg=np.zeros_like(self.reg)).improve(mixture)
+
+    def held(self, mixture: Mixture) -> tuple[int, ...]:
+        """The components that nothing but ``reg`` holds up in that M-step."""
+        return thin(self._statistics, self._setting, self.frame.enter(mixture), ALONE)
+
+    @property
+    def _setting(self) -> Setting:
+        return Setting(self.structure, self.frame, self.reg, self.weight, None, 0.0)
+
+    @property
+    def _statistics(self) -> Statistics:
+        return Statistics(self.sums, self.about, 0.0, 0.0, self.weight, self.rows)
+
+    def save(self, path: str | PathLike[str], overwrite: bool = False) -> None:
+        """Write to a file.
+
+        Parameters
+        ----------
+        path : str or PathLike
+            A path or URL.
+        overwrite : bool, default=False
+            Whether to replace what is there.
+
+        Raises
+        ------
+        DataError
+            If something is there already, unless ``overwrite``.
+
+        Examples
+        --------
+        >>> import numpy as np, tempfile
+        >>> from dgmm import GaussianMixture, Summary
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> summary = GaussianMixture().fit(rows).summary_
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     summary.save(f"{place}/night.sums")
+        ...     Summary.load(f"{place}/night.sums").rows
+        200
+        """
+        storage.write(str(path), FORMAT, self.arrays(), {"summary": self.record()}, overwrite)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> "Summary":
+        """Read what ``save`` wrote.
+
+        Parameters
+        ----------
+        path : str or PathLike
+            A path or URL.
+
+        Returns
+        -------
+        Summary
+            As it was saved.
+
+        Raises
+        ------
+        ModelFileError
+            If it isn't that.
+
+        Examples
+        --------
+        >>> import numpy as np, tempfile
+        >>> from dgmm import GaussianMixture, Summary
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> summary = GaussianMixture().fit(rows).summary_
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     summary.save(f"{place}/night.sums")
+        ...     Summary.load(f"{place}/night.sums").rows
+        200
+        """
+        arrays, header = storage.read(str(path), FORMAT)
+        try:
+            return cls.parse(arrays, header)
+        except ModelFileError as error:
+            raise ModelFileError(f"{path} is no usable summary file: {error}") from error
+
+    def arrays(self) -> storage.Arrays:
+        """What of it a file keeps in arrays."""
+        own = (self.sums, self.about, self.frame.shift, self.frame.scale, self.reg)
+        return dict(zip(ARRAYS, own, strict=True))
+
+    def record(self) -> dict[str, Any]:
+        """What of it a file keeps in its header."""
+        return {
+            "origin": self.origin,
+            "covariance_type": self.structure.name,
+            "reg_covar": self.reg_covar,
+            "entropy": self.entropy,
+            "weight": self.weight,
+            "rows": self.rows,
+        }
+
+    @classmethod
+    def parse(cls, arrays: storage.Arrays, header: dict[str, Any]) -> "Summary":
+        """From what ``arrays`` and ``record`` gave; raises ``ModelFileError`` if that is wrong."""
+        record = header.get("summary")
+        if not isinstance(record, dict):
+            raise ModelFileError("its header has no record of the statistics")
+        structure = storage.structure_of(record)
+        about = storage.matrix(arrays, "about")
+        components, dims = about.shape
+        width = structure.centred.width(dims)
+        shapes = {"sums": (components, width), **dict.fromkeys(("shift", "scale", "reg"), (dims,))}
+        storage.expect(arrays, shapes)
+        kinds = {"origin": str, "entropy": float, "weight": float, "rows": int}
+        for name, kind in kinds.items():
+            if type(record.get(name)) is not kind:
+                raise ModelFileError(f"its statistics have {name} {record.get(name)!r}")
+        reg_covar = record.get("reg_covar", "missing")
+        if not (reg_covar is None or (type(reg_covar) is float and 0 <= reg_covar < np.inf)):
+            raise ModelFileError(f"its statistics have reg_covar {reg_covar!r}")
+        weight, counts = record["weight"], arrays["sums"][:, 0]
+        sound = (
+            WEIGHTS[0] < weight < WEIGHTS[1]
+            and record["rows"] > 0
+            and 0 <= record["entropy"] <= weight * np.log(components) * (1 + 1e-9)
+            and counts.min() >= 0
+            and abs(counts.sum() / weight - 1) < 1e-6
+            and arrays["scale"].min() > 0
+            and arrays["reg"].min() >= 0
+        )
+        if not sound or not _possible(structure, arrays["sums"], about):
+            raise ModelFileError("its statistics are those of no rows")
+        return cls(
+            record["origin"],
+            structure,
+            Frame(arrays["shift"], arrays["scale"]),
+            arrays["reg"],
+            reg_covar,
+            arrays["sums"],
+            about,
+            record["entropy"],
+            weight,
+            record["rows"],
+        )
+
+
+def _possible(structure: Structure, sums: Array, about: Array) -> bool:
+    """Whether rows may have such ``sums`` (K, P): no variance is negative, but for rounding."""
+    counts, dims = sums[:, 0], about.shape[1]
+    held = counts > np.finfo(np.float64).eps * counts.sum()  # others are rounding themselves
+    counts, second = counts[held], sums[held, 1 + dims :]
+    offsets = sums[held, 1 : 1 + dims] / counts[:, None]
+    found = structure.estimate(counts, about[held] + offsets, offsets, second, None)
+    least = structure.variances(found, len(counts), dims).min()
+    return bool(least >= -1e-9 * max(1.0, np.abs(second / counts[:, None]).max()))
+
+
+def _check_weight(weight: float) -> None:
+    if not WEIGHTS[0] < weight < WEIGHTS[1]:
+        raise DataError(f"the weights sum to {weight:.3g}; rescale them")
+
+
+def _form(mixture: Mixture, reg: Array) -> Form:
+    """All components centred: rows to come may lie anywhere."""
+    return Form.of(mixture, reg, centre=True, apart=True)
+
+
+def _own(statistics: Statistics, setting: Setting) -> Statistics:
+    """The statistics with each component's own quadratic part.
+
+    Tied sums have none: what all have together is shared out among them.  To a tied covariance
+    nothing but the whole matters.
+    """
+    about, sums = statistics.about, statistics.sums
+    dims = about.shape[1]
+    if sums.shape[1] == setting.structure.centred.width(dims):
+        return statistics
+    assert setting.total is not None
+    counts, cross = sums[:, :1], sums[:, 1:].T @ about
+    within = setting.total - cross - cross.T - (about.T @ (counts * about))
+    upper = within[np.triu_indices(dims)]
+    return replace(statistics, sums=np.concatenate([sums, counts / counts.sum() * upper], axis=1))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a sweep for a summary is given."""
+
+    kernel: str
+    given: Given
+
+
+def _e_step(block: Block, asked: _Asked) -> Together[Statistics]:
+    """The statistics of a block that no survey has seen."""
+    if wrong := weight_flaw(block):
+        raise DataError(wrong[0])
+    if flaw := describe_flaw(block):
+        raise DataError(flaw)
+    return KERNELS[asked.kernel].e_step(block, asked.given)

@@ -1,0 +1,363 @@
+"""Checkpoints: a fit that is killed goes on where it was, and ends with the same bits.
+
+So does a selection, where there are several candidates' walks in place of one fit's.
+
+A checkpoint is a directory, local or at a URL, of immutable files, one for each pass::
+
+    pass-000001.dgmm     the survey, its sample, the state of the random numbers; kept for good
+    pass-000005.dgmm     the walks after pass 5; the last ``KEPT`` are kept
+    pass-000006.dgmm
+
+Each is a file of ``storage``: checked by a digest, unable to execute code, and durable, with its
+name, before the next pass begins.  So whatever is killed at whatever moment, the newest file that
+can be read is a state of the fit, and no more than the pass under way is lost.
+
+**What is in it.**  A walk is a frozen value, and so are its parts: they are written as they are,
+field by field (``codec.py``).  What follows from the survey is not written but made again.
+
+**The same fit.**  Each file says what is being fitted to what (``fingerprint``): settings, the
+shape, blocks and type of the rows, and a digest of some of them.  With anything else a fit refuses
+to go on, and says what differs.
+
+**One writer.**  A pass's file is made only if the one before is the newest and it isn't there yet,
+in one step (a hard link; on object stores, a conditional PUT).  Of two drivers the slower one finds
+it there, and ends.
+
+**What is left.**  A driver that is killed while it writes leaves ``pass-000006.dgmm.*.partial``.
+Once there is a pass 6, whoever was writing that comes too late, so the next driver deletes it.
+"""
+
+import hashlib
+import json
+import logging
+import re
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from math import inf
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from dgmm.data import places
+from dgmm.data.dataset import Dataset
+from dgmm.em.evaluate import Setting
+from dgmm.em.fit import Request
+from dgmm.em.ladder import Samples
+from dgmm.em.selection import Candidate
+from dgmm.em.survey import Survey
+from dgmm.em.walk import Walk
+from dgmm.errors import CheckpointError, DataError, ModelFileError, passing
+from dgmm.io import storage
+from dgmm.io.codec import Known, decode, encode
+from dgmm.io.storage import Arrays
+from dgmm.kernels import native
+
+FORMAT: Final = "dgmm-checkpoint"
+KEPT: Final = 3
+"""How many of the newest passes stay, beside the first."""
+
+NAME: Final = re.compile(r"pass-(\d{6})\.dgmm")
+PARTIAL: Final = re.compile(NAME.pattern + r"\.[0-9a-f]{32}\.partial")
+"""What ``storage`` calls a file while it is written."""
+
+LOOKED_AT: Final = 3
+"""How many blocks of the rows the fingerprint reads."""
+
+log = logging.getLogger("dgmm")
+
+Fingerprint = dict[str, Any]
+
+
+class Reached(Protocol):
+    """Where a fit or a selection stands; see ``fit.Progress`` and ``selection.Standings``."""
+
+    @property
+    def passes(self) -> int: ...
+
+    @property
+    def found(self) -> Survey: ...
+
+    @property
+    def reached(self) -> dict[str, Any]:
+        """What is to be kept, by name; nothing after the first sweep."""
+
+
+def fingerprint(dataset: Dataset, request: Request, seed: Any, **other: Any) -> Fingerprint:
+    """What is fitted to what.  ``seed`` is ``random_state`` as it was given.
+
+    ``other`` has what is other than in ``request``, or more.
+    """
+    given = {"weights": request.weights, "means": request.means, "precisions": request.precisions}
+    plain = {
+        name: getattr(request, name)
+        for name in (
+            *("components", "strategy", "tol", "resolution", "reg_covar"),
+            *("max_iter", "n_init", "init_params", "effort", "precision"),
+        )
+    }
+    blocks = sorted({round(part) for part in np.linspace(0, dataset.blocks - 1, LOOKED_AT)})
+    return {
+        "dgmm": version("dgmm"),
+        "covariance_type": request.structure.name,
+        **plain,
+        "random_state": int(seed) if isinstance(seed, int | np.integer) else None,
+        **{f"{name}_init": _digest(array) for name, array in given.items()},
+        "kernel": native.described(request.kernel),
+        "rows": [dataset.rows, dataset.dims],
+        "dtype": str(dataset.source.dtype),
+        "blocks": _digest(dataset.cuts),
+        "sample_weight": dataset.weights is not None,
+        "content": [
+            _digest(part)
+            for index in blocks
+            for block in [dataset.block(index)]
+            for part in (block.rows, block.weights)
+        ],
+        **other,
+    }
+
+
+def _digest(array: Any) -> str | None:
+    if array is None:
+        return None
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()[:16]
+
+
+class Checkpoint:
+    """The checkpoint of one fit or selection.
+
+    ``resume`` says where it stands, ``save`` what was reached; both raise ``CheckpointError``.
+    """
+
+    def __init__(self, url: str, of: Fingerprint) -> None:
+        self._url, self._of = url.rstrip("/"), json.loads(json.dumps(of))
+        self._newest = 0
+        self._damaged: set[int] = set()
+
+    def prepare(self) -> None:
+        """Have a place for it, where files can be made, before there is anything to lose."""
+        try:
+            places.make_directory(self._url)
+        except DataError as error:
+            raise CheckpointError(
+                f"there can be no checkpoint at {self._url}: {error.__cause__ or error}. Name a "
+                "directory, or a URL, where this process may make files, and that has room"
+            ) from error
+
+    def resume(self) -> "Saved | None":
+        """Where the fit stopped; None if it has not begun.
+
+        Raises ``CheckpointError`` if it is of another fit, or if its first file is not whole.
+        """
+        numbers = self._numbers()
+        if not numbers:
+            return None
+        first, told = self._read(1)
+        self._refuse_others(told)
+        found = decode(told.get("found"), first, None)
+        if not isinstance(found, Survey):
+            raise CheckpointError(f"{self._url} holds no survey; start over with resume=False")
+        random = _random(first, told)
+        latest = Saved(1, found, told, first, random)
+        for number in sorted(numbers - {1}, reverse=True):
+            try:
+                arrays, header = self._read(number)
+            except CheckpointError as error:
+                if passing(error):  # it could not be read, whole or not
+                    raise
+                log.warning("a checkpoint is skipped: %s", error)
+                self._damaged.add(number)  # it stays until there is a better one
+                continue
+            self._refuse_others(header)
+            latest = Saved(number, found, header, arrays, random)
+            break
+        self._newest = latest.passes
+        self._clear(self._newest)
+        log.info("going on after pass %d, from %s", self._newest, self._url)
+        return latest
+
+    def save(self, progress: Reached, random: Any = None) -> None:
+        """Write what a pass has reached; ``random`` is the generator, after the first pass."""
+        arrays: Arrays = {}
+        header = {name: encode(each, arrays) for name, each in progress.reached.items()}
+        if not header:
+            name, keys, *numbers = random.get_state()
+            header = {"found": encode(progress.found, arrays), "random": [name, *numbers]}
+            arrays["random"] = keys
+        numbers = self._fence()
+        number = progress.passes
+        if number in self._damaged:
+            places.remove(self._name(number))
+            self._damaged.remove(number)
+        try:
+            storage.create(self._name(number), FORMAT, arrays, {"of": self._of, **header})
+        except FileExistsError as error:
+            raise self._fenced(number) from error
+        except DataError:
+            self._fence()  # whoever reached this pass has deleted what was written of it here
+            raise
+        self._newest = number
+        for old in sorted(numbers - {1})[: -(KEPT - 1)]:
+            places.remove(self._name(old))
+        self._clear(number)
+
+    def discard(self) -> None:
+        """Delete what there is, the first pass last, so that what is left is never half."""
+        for number in sorted(self._numbers(), reverse=True):
+            places.remove(self._name(number))
+        self._clear()
+
+    def _clear(self, number: float = inf) -> None:
+        """Delete what drivers left half of passes up to ``number``: they are there by now."""
+        for name in places.names(self._url):
+            match = PARTIAL.fullmatch(name)
+            if match and int(match[1]) <= number:
+                places.remove(f"{self._url}/{name}")
+
+    def _fence(self) -> set[int]:
+        """The passes that there are; raises ``CheckpointError`` if another driver made one."""
+        numbers = self._numbers() - self._damaged
+        if max(numbers, default=0) != self._newest:
+            raise self._fenced(max(numbers, default=0))
+        return numbers
+
+    def _fenced(self, number: int) -> CheckpointError:
+        return CheckpointError(
+            f"another driver writes to {self._url}: it has reached pass {number}, this one "
+            f"comes from pass {self._newest}. Let one of them finish"
+        )
+
+    def _name(self, number: int) -> str:
+        return f"{self._url}/pass-{number:06d}.dgmm"
+
+    def _numbers(self) -> set[int]:
+        """The passes that there are files of."""
+        found = (NAME.fullmatch(name) for name in places.names(self._url))
+        return {int(match[1]) for match in found if match}
+
+    def _read(self, number: int) -> tuple[Arrays, dict[str, Any]]:
+        try:
+            return storage.read(self._name(number), FORMAT)
+        except ModelFileError as error:
+            raise CheckpointError(str(error)) from error
+
+    def _refuse_others(self, header: dict[str, Any]) -> None:
+        there = header.get("of")
+        if not isinstance(there, dict):
+            raise CheckpointError(f"{self._url} does not say what it is a checkpoint of")
+        unlike = [name for name in self._of if there.get(name) != self._of[name]]
+        if unlike:
+            told = ", ".join(
+                name
+                if name in ("content", "blocks")
+                else f"{name} is {self._of[name]}, was {there.get(name)}"
+                for name in unlike
+            )
+            ends = set(unlike) <= {"max_iter", "tol", "resolution"} and "criterion" not in self._of
+            hint = "; a new fit can begin at its model (--start, warm_start)" * ends
+            raise CheckpointError(
+                f"{self._url} is the checkpoint of another fit: {told}. Run that one, choose "
+                f"another checkpoint, or start over (resume=False, --no-resume){hint}"
+            )
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Where a fit or a selection stopped; see ``fit.Resumed`` and ``selection.Resumed``.
+
+    ``header`` and ``arrays`` are those of the last pass: but for the first, they hold the walks, or
+    the candidates.  ``random`` is the generator as it was after the first.
+    """
+
+    passes: int
+    found: Survey
+    header: dict[str, Any]
+    arrays: Arrays
+    random: np.random.RandomState
+
+    @property
+    def nearby(self) -> int:
+        return self._count("nearby")
+
+    @property
+    def rounds(self) -> int:
+        rounds = self._count("rounds")
+        if (self.passes > 1) != (rounds > 0):
+            raise CheckpointError(f"a checkpoint of pass {self.passes} says it is round {rounds}")
+        return rounds
+
+    @property
+    def due(self) -> bool:
+        due = self.header.get("due", False)
+        if type(due) is not bool:
+            raise CheckpointError(f"a checkpoint says {due!r:.40} for due, which is no answer")
+        return due
+
+    def _count(self, name: str) -> int:
+        count = self.header.get(name, 0)
+        if type(count) is not int or count < 0:
+            raise CheckpointError(f"a checkpoint says {count!r} for {name}, which is no count")
+        return count
+
+    def restore(self, random: Any) -> None:
+        if self.passes == 1:
+            random.set_state(self.random.get_state())
+
+    def walks(self, setting: Setting, samples: Samples | None) -> tuple[Walk, ...]:
+        if self.passes == 1:
+            return ()
+        return self._walks(self.header.get("walks"), setting, samples)
+
+    def _walks(self, told: Any, setting: Setting, samples: Samples | None) -> tuple[Walk, ...]:
+        walks = decode(told, self.arrays, Known(setting, samples))
+        if not isinstance(walks, tuple) or not walks:
+            raise CheckpointError("a checkpoint holds no walks; start over with resume=False")
+        if not all(isinstance(walk, Walk) for walk in walks):
+            raise CheckpointError("a checkpoint holds other things than walks")
+        return walks
+
+    def candidates(self, entrants: list[Candidate], samples: Samples) -> list[Candidate]:
+        if self.passes == 1:
+            return entrants
+        try:
+            pairs = list(zip(entrants, self.header["candidates"], strict=True))
+            found = [self._candidate(each, *one, samples=samples) for each, one in pairs]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(f"a checkpoint holds no such candidates: {error!r}") from error
+        if all(each.dropped is not None for each in found):
+            raise CheckpointError("a checkpoint says that all candidates were dropped")
+        return found
+
+    def _candidate(
+        self,
+        entrant: Candidate,
+        walks: Any,
+        value: Any,
+        dropped: Any,
+        refits: Any,
+        *,
+        samples: Samples,
+    ) -> Candidate:
+        found = self._walks(walks, entrant.setting, samples)
+        request = entrant.request
+        for walk in found:
+            mixture = walk.best.mixture
+            if (mixture.components, mixture.structure) != (request.components, request.structure):
+                raise CheckpointError("a checkpoint holds candidates in another order")
+        told = (type(value), type(dropped), type(refits))
+        if told not in ((float, int, int), (float, type(None), int)):
+            raise CheckpointError(
+                f"a checkpoint has a candidate of {value!r:.40}, {dropped!r:.40}, {refits!r:.40}"
+            )
+        return replace(entrant, walks=found, value=value, dropped=dropped, refits=refits)
+
+
+def _random(arrays: Arrays, header: dict[str, Any]) -> np.random.RandomState:
+    """The generator whose state a first pass's file holds."""
+    random = np.random.RandomState()
+    try:
+        name, *numbers = header["random"]
+        random.set_state((name, arrays["random"], *numbers))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"a checkpoint has no state of random numbers: {error}") from error
+    return random

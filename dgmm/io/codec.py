@@ -1,0 +1,96 @@
+"""Frozen values as JSON and arrays, for the files of a checkpoint, and back.
+
+Only the types named here can come of a file: nothing in one is ever executed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from dgmm.em.anchored import Anchored
+from dgmm.em.evaluate import Setting, State, Trial
+from dgmm.em.information import Information
+from dgmm.em.ladder import Rung, Samples
+from dgmm.em.quasi import Quasi
+from dgmm.em.squarem import Squarem
+from dgmm.em.survey import Sample, Survey
+from dgmm.em.walk import Stop, Textbook
+from dgmm.errors import CheckpointError
+from dgmm.io.storage import Arrays
+from dgmm.model.covariance import STRUCTURES, Structure
+from dgmm.model.mixture import Mixture
+from dgmm.model.statistics import Statistics
+
+TYPES: Final = {
+    each.__name__: each
+    for each in (
+        *(Anchored, Information, Mixture, Quasi, Sample, Squarem, State),
+        *(Statistics, Stop, Survey, Textbook, Trial),
+    )
+}
+"""All that a file can become."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What walks refer to and a file need not hold."""
+
+    setting: Setting
+    samples: Samples | None
+
+
+def encode(value: Any, arrays: Arrays) -> Any:
+    """A value as JSON; its arrays go to ``arrays``."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        arrays[name := f"array{len(arrays)}"] = value
+        return {"array": name}
+    if isinstance(value, tuple | list):
+        return [encode(each, arrays) for each in value]
+    if isinstance(value, Structure):
+        return {"structure": value.name}
+    if isinstance(value, Setting):
+        return {"setting": None}
+    if isinstance(value, Rung):
+        return {"rung": value.sample.size}
+    if not is_dataclass(value) or type(value).__name__ not in TYPES:
+        raise TypeError(f"{type(value).__name__} can't be part of a checkpoint")
+    own = {each.name: encode(getattr(value, each.name), arrays) for each in fields(value)}
+    return {"type": type(value).__name__, "fields": own}
+
+
+def decode(value: Any, arrays: Arrays, known: Known | None) -> Any:
+    """What ``encode`` was given; raises ``CheckpointError`` if it can't be that."""
+    try:
+        return _decoded(value, arrays, known)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"a checkpoint is not as it should be: {error!r}") from error
+
+
+def _decoded(value: Any, arrays: Arrays, known: Known | None) -> Any:
+    if isinstance(value, list):
+        return tuple(_decoded(each, arrays, known) for each in value)
+    if not isinstance(value, dict):
+        return value
+    ((kind, what), *rest) = value.items()
+    if kind == "array":
+        return arrays[what]
+    if kind == "structure":
+        return STRUCTURES[what]
+    if kind == "setting" and known is not None:
+        return known.setting
+    if kind == "rung" and known is not None and known.samples is not None:
+        if type(what) is not int or what < 1:
+            raise ValueError(f"there is no sample of {what!r} rows")
+        return known.samples.rung(what, known.setting)
+    ((_, own),) = rest
+    make: Callable[..., Any] = TYPES[what]
+    made = make(**{name: _decoded(each, arrays, known) for name, each in own.items()})
+    if isinstance(made, Mixture):
+        made.check()
+    return made

@@ -1,0 +1,210 @@
+"""Answers about each row, written to a Zarr array block by block.
+
+Each task writes the chunks of its own block, whole, so no two tasks touch the same chunk and a
+task that runs twice does no harm.  The array grows under a temporary name beside its own, which
+it gets when complete: an array of that name is always whole.  An object store can't rename, so
+there it is copied in the end, its metadata last: until then there is no array of that name.
+
+What fails is removed, its metadata first: a task that is still at work somewhere finds them gone
+when it has written, and removes what it wrote.
+"""
+
+import functools
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import uuid4
+
+import numpy as np
+import zarr
+
+from dgmm.data.dataset import Dataset
+from dgmm.data.patience import Patience, patience
+from dgmm.data.places import exists, is_local, place, refuse_existing, zarr_store
+from dgmm.errors import DataError, DgmmError
+from dgmm.kernels.kernel import ANSWERS, answer
+from dgmm.kernels.sweep import Block, Sweep
+from dgmm.model.mixture import Mixture
+
+METADATA: Final = "zarr.json"
+"""What makes an array of what is stored beside it."""
+
+log = logging.getLogger("dgmm")
+
+
+@dataclass(frozen=True)
+class Written:
+    """The rows written, and how many belong to each component (K,); none where that isn't told."""
+
+    rows: int
+    counts: tuple[int, ...]
+
+    def __add__(self, other: "Written") -> "Written":
+        counts = tuple(a + b for a, b in zip(self.counts, other.counts, strict=True))
+        return Written(self.rows + other.rows, counts)
+
+
+def write_answers(sweep: Sweep, dataset: Dataset, mixture: Mixture, what: str, url: str) -> Written:
+    """Write what ``mixture`` says of each row to a new Zarr array at ``url``; what was written.
+
+    ``what`` is a key of ``kernel.ANSWERS``.  What was at ``url`` is replaced at the end.
+    """
+    kind = ANSWERS[what]
+    columns = kind.columns(mixture.components)
+    partial = f"{url.rstrip('/')}.{uuid4().hex}.partial"
+    ask = patience()
+
+    def make() -> None:
+        zarr.create_array(
+            zarr_store(partial),
+            shape=(dataset.rows, *columns),
+            chunks=(dataset.block_rows, *columns),
+            dtype=kind.dtype,
+            attributes={"dgmm": {"what": what, "of": dataset.source.name}},
+            overwrite=True,
+        )
+
+    try:
+        with _written(url):
+            ask(make)
+        written = sweep(_write, _Job(partial, url, mixture, what, ask))
+        with _written(url):
+            _rename(partial, url)
+    except BaseException:
+        _abandon(partial)
+        raise
+    return written
+
+
+@contextmanager
+def _written(url: str) -> Iterator[None]:
+    """What goes wrong within is that ``url`` can't be written."""
+    try:
+        yield
+    except DgmmError:
+        raise
+    except Exception as error:  # each store has errors of its own
+        raise DataError(f"{url} can't be written: {error}") from error
+
+
+def _abandon(partial: str) -> None:
+    """Remove what there is of an array; tells if it has to stay."""
+    try:
+        remove(partial)
+    except Exception as error:
+        log.warning("%s can't be removed, delete it: %s", partial, error)
+
+
+def check_target(url: str, dataset: Dataset, overwrite: bool) -> None:
+    """Raise ``DataError`` unless an array may be put at ``url``, in place of no more than one."""
+    if not overwrite:
+        refuse_existing(url)
+    if not exists(url):
+        return
+    try:
+        zarr.open_array(zarr_store(url), mode="r")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{url} is no Zarr array; it is not overwritten") from error
+    mine, rows = (place(name.rstrip("/"))[1] for name in (url, dataset.source.name))
+    if f"{rows}/".startswith(f"{mine}/"):
+        raise DataError(f"{url} holds the rows themselves; choose another name")
+
+
+def remove(url: str) -> None:
+    """Remove the array at ``url``, if there is one, its metadata first."""
+    filesystem, path = place(url)
+
+    def here() -> None:
+        with suppress(FileNotFoundError):
+            os.remove(f"{path}/{METADATA}")
+        for _ in range(20):  # others may be writing to it still, or removing it, too
+            shutil.rmtree(path, ignore_errors=True)
+            if not os.path.lexists(path):
+                return
+            time.sleep(0.05)
+        shutil.rmtree(path)
+
+    def there(*steps: Callable[[], Any]) -> None:
+        for step in steps:  # each by itself: all at once would seldom succeed on a bad day
+            with suppress(FileNotFoundError):
+                patience()(step)
+
+    if is_local(filesystem):
+        patience()(here)
+        return
+    filesystem.invalidate_cache(path)
+    keys: list[str] = []
+    there(
+        lambda: filesystem.rm_file(f"{path}/{METADATA}"),
+        lambda: keys.extend(filesystem.find(path)),
+        lambda: filesystem.rm(keys) if keys else None,
+    )
+    filesystem.invalidate_cache(path)
+    if exists(url):  # where there are directories
+        there(lambda: filesystem.rm(path, recursive=True))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is written where, until it is whole and gets its name."""
+
+    partial: str
+    url: str
+    mixture: Mixture
+    what: str
+    patience: Patience
+
+
+def _write(block: Block, job: _Job) -> Written:
+    """Write one block's answers."""
+    stop = block.start + len(block.rows)
+    answers = answer(block.rows, job.mixture, job.what, block.start)
+
+    def write() -> None:
+        array: Any = zarr.open_array(zarr_store(job.partial), mode="r+")
+        array[block.start : stop] = answers
+
+    with _written(job.url):
+        job.patience(write)
+        place(job.partial)[0].invalidate_cache(place(job.partial)[1])
+        if not exists(f"{job.partial}/{METADATA}"):
+            remove(job.partial)
+            raise DataError(f"{job.partial} was removed")
+    labels = ANSWERS[job.what].labels
+    if labels is None:
+        return Written(len(block.rows), ())
+    counts = np.bincount(labels(answers), minlength=job.mixture.components)
+    return Written(len(block.rows), tuple(counts.tolist()))
+
+
+def _rename(partial: str, url: str) -> None:
+    filesystem, source = place(partial)
+    _, target = place(url.rstrip("/"))
+    if is_local(filesystem):
+        aside = f"{target}.{uuid4().hex}.old"
+        if os.path.exists(target):
+            os.rename(target, aside)
+        try:
+            os.rename(source, target)
+        except OSError:
+            if os.path.exists(aside):
+                os.rename(aside, target)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
+        return
+    # An object store can't rename: copy, and last of all the metadata that makes it an array.
+    ask = patience()
+    remove(url)
+    try:
+        keys = ask(lambda: filesystem.find(source))
+        for key in sorted(keys, key=lambda key: key.endswith(METADATA)):
+            ask(functools.partial(filesystem.copy, key, target + key[len(source) :]))
+    except BaseException:
+        _abandon(url)
+        raise
+    _abandon(partial)

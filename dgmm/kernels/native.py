@@ -1,0 +1,320 @@
+"""The compiled kernel, and the choice between it and the NumPy one.
+
+``e_step`` computes what ``kernel.e_step`` does, for forms whose components are all centred: with
+the differences x - mu_k of a tile in the cache, a component's log-densities take one triangular
+product, its sums another, and both run in registers at the speed of the processor.  So it needs
+no bound on cancellation, shares no features between components, and holds no Python lock.
+
+With tied covariances, rows are whitened once; what is left are distances to K points.
+
+``moments`` and ``draw`` are what the first sweep (survey.py) does with a block.
+
+It is built with the package where a C compiler is at hand.  ``DGMM_KERNEL=numpy`` or ``native`` in
+the environment forces a choice.  A cluster's workers must all have the kernel that the fit chose.
+"""
+
+import importlib
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
+
+from dgmm.errors import UsageError
+from dgmm.kernels import kernel
+from dgmm.kernels.kernel import Away, Form, Given
+from dgmm.kernels.sweep import Block, tree_sum
+from dgmm.model.covariance import Array, Structure
+from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.statistics import Statistics, Together
+
+compiled: Any
+failure: ImportError | None = None
+"""Why the compiled part was not imported."""
+try:
+    compiled = importlib.import_module("dgmm.kernels._native")
+except ImportError as error:  # no compiler was at hand; without() knows more
+    compiled, failure = None, error
+
+VARIANT = 0
+"""Which of ``compiled.variants()`` is used: the first is the widest that the processor has."""
+
+PIECE: Final = 1 << 14
+"""Rows that are copied at a time."""
+
+DRAWN: Final = 1 << 16
+"""Row numbers that are hashed at a time."""
+
+UNUSABLE: Final = -1
+"""What the compiled first pass answers of rows that it can't use."""
+
+CODES: Final = {"full": 0, "diag": 1, "spherical": 2, "tied": 3}
+"""The structures as _native.c numbers them."""
+
+
+class _Own(threading.local):
+    """What a thread works in, kept from block to block: the system clears fresh memory first.
+
+    ``tile`` is what compiled code asked for, ``rows`` a copy of a piece's, both in bytes.
+    """
+
+    def __init__(self) -> None:
+        self.tile = self.rows = np.empty(0, np.uint8)
+        self.numbers = np.empty(DRAWN, np.int64)
+
+
+_own = _Own()
+
+
+def _run(name: str, *args: Any) -> int:
+    """Call compiled code, with as much memory for its tiles as it wants; what it answers."""
+    if compiled is None:
+        raise UsageError(
+            "the fit uses the compiled kernel, which this process lacks; build it everywhere, or "
+            "set DGMM_KERNEL=numpy where the fit is started"
+        )
+    while (answer := getattr(compiled, name)(VARIANT, *args, _own.tile)) > 0:
+        _own.tile = np.empty(answer, np.uint8)
+    return int(answer)
+
+
+def e_step(block: Block, given: Given) -> Together[Statistics]:
+    """The statistics of a block under each form; all components of the forms are centred."""
+    if any(np.ptp(form.penalty) > kernel.WIDE[form.single] for form in given.forms):
+        return kernel.e_step(block, given)
+    return tree_sum(kernel.by_layout(_group, piece, given) for piece in pieces(block))
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Of a block's rows that have a weight: their number and weight, and as in ``Survey``."""
+
+    weighted: int
+    weight: float
+    mean: Array
+    scatter: Array
+    low: Array
+    high: Array
+
+
+def moments(block: Block, pairs: bool) -> Moments | None:
+    """The moments of one of the ``pieces``; None if it has a NaN, a bad weight or the like.
+
+    None, too, where sums overflow that others' ways to add might not let overflow.
+    """
+    dims = block.rows.shape[1]
+    totals, mean, scatter = np.zeros(2), np.zeros(dims), np.zeros((dims, dims) if pairs else dims)
+    low, high = np.full(dims, np.inf), np.full(dims, -np.inf)
+    weights = np.empty(0) if block.weights is None else block.weights
+    answer = _run(
+        "survey",
+        block.rows.dtype == np.float32,
+        pairs,
+        block.rows,
+        np.ascontiguousarray(weights, dtype=np.float64),
+        *(totals, mean, scatter, low, high),
+    )
+    if answer == UNUSABLE:
+        return None
+    return Moments(int(totals[0]), float(totals[1]), mean, scatter, low, high)
+
+
+def draw(start: int, count: int, seed: int, least: int) -> NDArray[np.int64]:
+    """Of at most ``DRAWN`` row numbers from ``start`` on, those whose hash is ``least`` or more."""
+    found = compiled.draw(VARIANT, start, seed, least, _own.numbers[:count])
+    return _own.numbers[:found].copy()
+
+
+def centred_noise(mixture: Mixture, away: Away, unit: float) -> Array:
+    """The bound (K,) on the error of log-densities by differences; see ``Kernel.noise``.
+
+    In each feature j, x, mu and d = x - mu are rounded: d is off by u (|x_j| + |mu_j| + |d_j|),
+    with |x_j| at most |mu_j| + |d_j|, and C'd by C' times that, and by the rounding of its own
+    product, sqrt(D) u |C'||d|.  With a the length of all that, |C'd|^2 / 2 is off by
+    |C'd| a + a^2 / 2, and by the rounding of its sum.  Errors of different features have no sign in
+    common: squares add.
+    """
+    root = np.sqrt(mixture.dims)
+    size = 2 * np.abs(mixture.means) + (2 + root) * np.sqrt(away.squares)
+    a = unit * np.sqrt(mixture.structure.trace(mixture.factors, size * size))
+    return a * np.sqrt(away.lengths) + a * a / 2 + unit * root * away.lengths
+
+
+def _group(block: Block, frame: Frame, layout: Structure, forms: list[Form]) -> list[Statistics]:
+    """The statistics of a block under forms of one layout."""
+    if layout.shared:  # each whitens the rows in its own way
+        return [_whitened(block, frame, form) for form in forms]
+    factors = [
+        np.broadcast_to(
+            form.mixture.factors, layout.shape(form.mixture.components, len(frame.shift))
+        )
+        for form in forms
+    ]
+    means = [form.about for form in forms]
+    return _call(block, frame, layout, forms, means, factors, np.empty(0))
+
+
+def _whitened(block: Block, frame: Frame, form: Form) -> Statistics:
+    """The statistics under a tied form: sums of C'(x - mu), turned back into sums of x - mu."""
+    factor, means = form.mixture.factors, form.about @ form.mixture.factors
+    ones = np.ones(form.mixture.components)
+    (found,) = _call(block, frame, form.layout, [form], [means], [ones], factor)
+    found.sums[:, 1:] = solve_triangular(factor, found.sums[:, 1:].T, trans="T").T
+    return found
+
+
+def _call(
+    block: Block,
+    frame: Frame,
+    layout: Structure,
+    forms: list[Form],
+    means: list[Array],
+    factors: list[Array],
+    whiten: Array,
+) -> list[Statistics]:
+    """Hand a block to the compiled code."""
+    rows, weights = block.rows, block.weights
+    width = layout.width(rows.shape[1])
+    ends = np.cumsum([len(form.about) for form in forms], dtype=np.int64)
+    sums = np.zeros((int(ends[-1]), width))
+    objective, plain = np.zeros(len(forms)), np.zeros(len(forms))
+    real = np.float32 if forms[0].single else np.float64
+    _run(
+        "e_step",
+        CODES[layout.name],
+        rows.dtype == np.float32,
+        forms[0].single,
+        width,
+        factors[0][0].size,
+        rows,
+        np.empty(0) if weights is None else np.ascontiguousarray(weights, dtype=np.float64),
+        np.ascontiguousarray(frame.shift),
+        np.ascontiguousarray(frame.scale),
+        np.ascontiguousarray(whiten, dtype=real),
+        _joined(means, real),
+        _joined(factors, real),
+        _joined([form.constants for form in forms], real),
+        _joined([form.penalty for form in forms]),
+        np.array([form.penalty.max() for form in forms]),
+        ends,
+        sums,
+        objective,
+        plain,
+    )
+    count = len(rows)
+    weight = float(count if weights is None else weights.sum(dtype=np.float64))
+    return [
+        Statistics(part, form.about, float(objective[i]), float(plain[i]), weight, count)
+        for i, (part, form) in enumerate(zip(np.split(sums, ends[:-1]), forms, strict=True))
+    ]
+
+
+def pieces(block: Block) -> Iterator[Block]:
+    """The block with rows as the compiled code reads them: in pieces, where they must be copied.
+
+    Each copy takes the last one's place.
+    """
+    rows = block.rows
+    if rows.dtype in (np.float32, np.float64) and rows.flags.carray:
+        yield block
+        return
+    dtype = np.float32 if rows.dtype == np.float32 else np.float64
+    for start in range(0, max(1, len(rows)), PIECE):
+        part = rows[start : start + PIECE]
+        size = part.size * np.dtype(dtype).itemsize
+        if len(_own.rows) < size:
+            _own.rows = np.empty(size, np.uint8)
+        copy = _own.rows[:size].view(dtype).reshape(part.shape)
+        np.copyto(copy, part, casting="unsafe")
+        weights = None if block.weights is None else block.weights[start : start + PIECE]
+        yield Block(block.start + start, copy, weights)
+
+
+def _joined(arrays: list[Array], dtype: type[np.floating[Any]] = np.float64) -> NDArray[Any]:
+    return np.ascontiguousarray(np.concatenate(arrays), dtype=dtype)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A way to compute the E-step.
+
+    Attributes
+    ----------
+    e_step : callable
+        What is swept.
+    centres : bool
+        Whether it wants all components centred.
+    noise : callable
+        From a mixture, how each component's rows lie about its mean, and the unit round-off: a
+        bound (K,) on the error of the log-densities of these rows, in the mean over them.
+    """
+
+    e_step: Callable[[Block, Given], Together[Statistics]]
+    centres: bool
+    noise: Callable[[Mixture, Away, float], Array]
+
+
+KERNELS: Final = {
+    "numpy": Kernel(kernel.e_step, False, kernel.product_noise),
+    "native": Kernel(e_step, True, centred_noise),
+}
+
+
+def preferred() -> str:
+    """What ``DGMM_KERNEL`` asks for, else the compiled kernel if there is one."""
+    return os.environ.get("DGMM_KERNEL") or ("numpy" if compiled is None else "native")
+
+
+def without(package: Path = Path(__file__).parents[1]) -> str:
+    """Why the dgmm in the folder ``package`` has no compiled kernel, and what to do about it.
+
+    A clone holds sources; Python started there prefers them to a dgmm that is installed.
+    """
+    if failure is not None and not isinstance(failure, ModuleNotFoundError):
+        return f"dgmm's compiled kernel can't be loaded ({failure}): install dgmm again"
+    if not (package.parent / "pyproject.toml").is_file():
+        return "dgmm was installed without a C compiler: install a compiler, and dgmm again"
+    clone = package.parent
+    build = f"pip install -e {clone} compiles it there, with a C compiler"
+    taken = f"Python took dgmm from the clone {clone}, whose kernel is not compiled"
+    folders = (Path(str(each.locate_file("dgmm"))) for each in distributions(name="dgmm"))
+    for folder in folders:
+        if any(folder.glob("kernels/_native.*.so")) and not folder.samefile(package):
+            return (
+                f"{taken}, and not the dgmm installed in {folder.parent}: start Python in another "
+                f"folder, or {build}"
+            )
+    return f"{taken}: {build}"
+
+
+def chosen() -> str:
+    """The kernel to use; raises ``UsageError`` if there is no such kernel.
+
+    Warns if it is NumPy's for want of another, and not because ``DGMM_KERNEL`` says so.
+    """
+    name = preferred()
+    if name not in KERNELS:
+        raise UsageError(f"DGMM_KERNEL must be one of {', '.join(KERNELS)}, not {name!r}")
+    if name == "native" and compiled is None:
+        raise UsageError(f"DGMM_KERNEL=native, but {without()}")
+    if name == "numpy" and not os.environ.get("DGMM_KERNEL"):
+        warnings.warn(
+            f"the NumPy kernel is used, which takes up to four times as long. {without()}; "
+            "DGMM_KERNEL=numpy says that it is meant so",
+            stacklevel=2,
+        )
+    return name
+
+
+def described(name: str) -> str:
+    """A kernel's name, with the instructions it uses, or that there is no such kernel."""
+    if name not in KERNELS or (name == "native" and compiled is None):
+        return f"no {name}"
+    return f"native ({compiled.variants()[VARIANT]})" if name == "native" else name

@@ -1,0 +1,310 @@
+"""A mixture's parameters, as one immutable value, and the frame that numbers are kept in.
+
+**The frame.**  Sums of squares of rows far from zero, or of columns of very different size, lose
+the digits that matter.  So all arithmetic happens on ``(x - shift) / scale``, with the shift near
+the data's mean and the scale near its spread.  The scale is a power of two: dividing by it, and
+taking a mixture into the frame and out again, rounds nothing but the means.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dgmm.errors import UsageError
+from dgmm.model.covariance import STRUCTURES, Array, Structure
+
+LOG_ZERO = -1e300
+"""The logarithm of a weight of 0: exp of it is 0, and unlike -inf it survives a matrix product."""
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """K weighted normal distributions of D features.
+
+    Attributes
+    ----------
+    structure : Structure
+        Of the covariances.
+    weights : (K,)
+        They sum to 1.
+    means : (K, D)
+    covariances, factors : shape ``structure.shape(K, D)``
+        The covariances, and C with precision C C'.
+    """
+
+    structure: Structure
+    weights: Array
+    means: Array
+    covariances: Array
+    factors: Array
+
+    @classmethod
+    def of(cls, structure: Structure, weights: Array, means: Array, precisions: Array) -> "Mixture":
+        """Build from precisions; raises ``LinAlgError`` unless they are positive definite."""
+        covariances, factors = structure.factors_of(precisions)
+        return cls(structure, weights, means, covariances, factors)
+
+    @classmethod
+    def of_covariances(
+        cls, structure: Structure, weights: Array, means: Array, covariances: Array
+    ) -> "Mixture":
+        """Build from covariances; raises ``LinAlgError`` unless they are positive definite."""
+        factors = structure.factors_of_covariances(covariances)
+        return cls(structure, weights, means, covariances, factors)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Mixture: {self.components} {self.structure.name} components of {self.dims} features>"
+        )
+
+    def check(self) -> None:
+        """Raise ``ValueError`` unless these are the parameters of a mixture, and fit together.
+
+        For what comes of a file; arrays are of the right shapes, and finite.
+        """
+        weights = self.weights
+        if weights.min() < 0 or abs(weights.sum() - 1) > 1e-9:
+            raise ValueError("its weights are not a distribution")
+        with np.errstate(all="ignore"):  # what overflows is refused, too
+            spread = np.sqrt(self.moments()[1])
+            try:
+                self.structure.check(self.covariances, self.factors, spread)
+            except np.linalg.LinAlgError as error:
+                raise ValueError(f"its covariances are impossible: {error}") from error
+
+    @property
+    def components(self) -> int:
+        """K."""
+        return self.means.shape[0]
+
+    @property
+    def dims(self) -> int:
+        """D."""
+        return self.means.shape[1]
+
+    @property
+    def free_parameters(self) -> int:
+        """The number of free parameters, for information criteria."""
+        covariances = self.structure.free_parameters(self.components, self.dims)
+        return covariances + self.components * self.dims + self.components - 1
+
+    @property
+    def log_weights(self) -> Array:
+        """log pi (K,); ``LOG_ZERO`` for a weight of 0."""
+        tiny = np.finfo(np.float64).tiny
+        return np.where(self.weights > 0, np.log(np.maximum(self.weights, tiny)), LOG_ZERO)
+
+    @property
+    def constants(self) -> Array:
+        """log pi_k + log N(mu_k | k), (K,): each component's weighted log-density at its mean."""
+        half_log_det = self.structure.half_log_det(self.factors, self.dims)
+        return self.log_weights + half_log_det - 0.5 * self.dims * np.log(2 * np.pi)
+
+    @property
+    def variances(self) -> Array:
+        """Each feature's variance in each component, (K, D)."""
+        return self.structure.variances(self.covariances, self.components, self.dims)
+
+    def log_joint(self, k: int, x: Array) -> Array:
+        """log pi_k + log N(x | k), (n,), by differences from the mean; ``x`` is (D, n)."""
+        white = self.structure.whiten(self.factors, k, x - self.means[k][:, None])
+        return self.constants[k] - 0.5 * np.sum(white * white, axis=0)
+
+    def moments(self) -> tuple[Array, Array]:
+        """The mean (D,) and the variance of each feature (D,) of the mixture as a whole.
+
+        Returns
+        -------
+        mean : (D,)
+            In the units of the rows.
+        variance : (D,)
+            In these units squared.
+
+        Examples
+        --------
+        >>> from dgmm import GaussianMixture
+        >>> model = GaussianMixture.from_parameters(
+        ...     [0.5, 0.5], [[0.0, 0], [8, 4]], [[1.0, 1], [1, 4]], covariance_type="diag"
+        ... )
+        >>> mixture = model.mixture_
+        >>> mean, variance = mixture.moments()
+        >>> mean.tolist(), variance.tolist()
+        ([4.0, 2.0], [17.0, 6.5])
+        """
+        mean = self.weights @ self.means
+        return mean, self.weights @ (self.variances + (self.means - mean) ** 2)
+
+    def sample(self, rows: int, rng: Any) -> tuple[Array, NDArray[np.int64]]:
+        """Draw rows, grouped by component.
+
+        Parameters
+        ----------
+        rows : int
+            How many.
+        rng : numpy.random.RandomState or Generator
+            What they are drawn with.
+
+        Returns
+        -------
+        rows : array (rows, D)
+            In the units of the mixture.
+        components : array (rows,) of int
+            Where each row is from.
+
+        Examples
+        --------
+        >>> from dgmm import GaussianMixture
+        >>> model = GaussianMixture.from_parameters(
+        ...     [0.5, 0.5], [[0.0, 0], [8, 4]], [[1.0, 1], [1, 4]], covariance_type="diag"
+        ... )
+        >>> mixture = model.mixture_
+        >>> import numpy as np
+        >>> drawn, components = mixture.sample(5, np.random.default_rng(0))
+        >>> drawn.shape, components.shape
+        ((5, 2), (5,))
+        """
+        counts = rng.multinomial(rows, self.weights / self.weights.sum())
+        dense = self.structure.dense(self.covariances, self.components, self.dims)
+        drawn = [
+            mean + rng.standard_normal((count, self.dims)) @ np.linalg.cholesky(covariance).T
+            for mean, covariance, count in zip(self.means, dense, counts, strict=True)
+        ]
+        return np.concatenate(drawn), np.repeat(np.arange(self.components), counts)
+
+    def marginal(self, features: Sequence[int]) -> "Mixture":
+        """The mixture of some features alone.
+
+        Parameters
+        ----------
+        features : sequence of int
+            Their numbers, from 0, in the order they are to have.
+
+        Returns
+        -------
+        Mixture
+            With full covariances.
+
+        Raises
+        ------
+        IndexError
+            For a feature that there is not.
+
+        Examples
+        --------
+        >>> from dgmm import GaussianMixture
+        >>> model = GaussianMixture.from_parameters(
+        ...     [0.5, 0.5], [[0.0, 0], [8, 4]], [[1.0, 1], [1, 4]], covariance_type="diag"
+        ... )
+        >>> mixture = model.mixture_
+        >>> mixture.marginal([1]).means.tolist()
+        [[0.0], [4.0]]
+        """
+        chosen = np.arange(self.dims)[list(features)]
+        dense = self.structure.dense(self.covariances, self.components, self.dims)
+        return _full(self.weights, self.means[:, chosen], dense[:, chosen[:, None], chosen])
+
+    def conditional(self, features: Sequence[int], values: Array) -> "Mixture":
+        """The mixture of the other features, given that ``features`` have ``values``.
+
+        Each component's mean becomes mu_a + S_ab S_bb^-1 (v - mu_b), its covariance
+        S_aa - S_ab S_bb^-1 S_ba, and its weight is multiplied by its density at the values
+        (Bishop, Pattern Recognition and Machine Learning, 2006, section 2.3.1).
+
+        Parameters
+        ----------
+        features : sequence of int
+            Those that are known, by number.
+        values : array (len(features),)
+            What they are.
+
+        Returns
+        -------
+        Mixture
+            Of the other features, with full covariances.
+
+        Raises
+        ------
+        UsageError
+            If the values are not a number for each of the features.
+
+        Examples
+        --------
+        >>> from dgmm import GaussianMixture
+        >>> model = GaussianMixture.from_parameters(
+        ...     [0.5, 0.5], [[0.0, 0], [8, 4]], [[1.0, 1], [1, 4]], covariance_type="diag"
+        ... )
+        >>> mixture = model.mixture_
+        >>> known = mixture.conditional([0], [8.0])
+        >>> known.weights.round(6).tolist(), known.means.tolist()
+        ([0.0, 1.0], [[0.0], [4.0]])
+        """
+        given = np.arange(self.dims)[list(features)]
+        free = np.setdiff1d(np.arange(self.dims), given)
+        known = self.marginal(features)
+        point = np.asarray(values, dtype=np.float64)
+        if np.ma.isMaskedArray(values) or point.shape != given.shape or np.isnan(point).any():
+            raise UsageError(f"features {list(features)} want a number each, not {values!r}")
+        log_joint = np.array(
+            [known.log_joint(k, point[:, None])[0] for k in range(self.components)]
+        )
+        weights = np.exp(log_joint - log_joint.max())
+        dense = self.structure.dense(self.covariances, self.components, self.dims)
+        cross = dense[:, free[:, None], given]
+        gain = np.linalg.solve(known.covariances, cross.swapaxes(1, 2)).swapaxes(1, 2)
+        means = self.means[:, free] + (gain @ (point - known.means)[:, :, None])[:, :, 0]
+        covariances = dense[:, free[:, None], free] - gain @ cross.swapaxes(1, 2)
+        return _full(weights / weights.sum(), means, covariances)
+
+
+def _full(weights: Array, means: Array, covariances: Array) -> Mixture:
+    """A full mixture; its covariances are factored where a feature's spread is about 1."""
+    full, within = STRUCTURES["full"], np.diagonal(covariances, axis1=1, axis2=2)
+    scale = Frame.of(means[0], within.mean(axis=0), full).scale
+    covariances, factors, _ = full.factor(covariances / scale[:, None] / scale)
+    covariances, factors = full.rescale(covariances, factors, scale)
+    return Mixture(full, weights, means, covariances, factors)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The coordinates ``(x - shift) / scale`` that all arithmetic happens in; both are (D,)."""
+
+    shift: Array
+    scale: Array
+
+    @classmethod
+    def of(cls, mean: Array, variance: Array, structure: Structure) -> "Frame":
+        """The frame for rows of this ``mean`` (D,) and ``variance`` (D,)."""
+        if structure.isotropic:
+            variance = np.full_like(variance, variance.mean())
+        spread = np.sqrt(np.where(variance > 0, variance, 1.0))
+        return cls(mean, np.exp2(np.round(np.log2(spread))))
+
+    @property
+    def log_volume(self) -> float:
+        """log of the volume of the frame's unit cube: densities in the frame exceed by it."""
+        return float(np.log(self.scale).sum())
+
+    def rows(self, x: NDArray[Any], out: Array) -> Array:
+        """Write rows ``x`` (n, D) of any real dtype to ``out`` (D, n), in the frame."""
+        np.subtract(x.T, self.shift[:, None], out=out, casting="unsafe")
+        out /= self.scale[:, None]
+        return out
+
+    def enter(self, mixture: Mixture) -> Mixture:
+        """The mixture of the data, as a mixture of rows in the frame."""
+        means = (mixture.means - self.shift) / self.scale
+        return self._rescaled(mixture, means, 1.0 / self.scale)
+
+    def leave(self, mixture: Mixture) -> Mixture:
+        """The mixture of rows in the frame, as a mixture of the data."""
+        return self._rescaled(mixture, mixture.means * self.scale + self.shift, self.scale)
+
+    def _rescaled(self, mixture: Mixture, means: Array, scale: Array) -> Mixture:
+        covariances, factors = mixture.structure.rescale(
+            mixture.covariances, mixture.factors, scale
+        )
+        return replace(mixture, means=means, covariances=covariances, factors=factors)

@@ -1,0 +1,104 @@
+"""What a sweep brings home: values that merge by ``+``.
+
+Statistics of a block are sums over its rows, so those of two blocks together are the field-wise
+sum, and those of no rows are a zero: a commutative monoid, whose laws tests/test_laws.py checks.
+Nothing else in the program knows how merging works.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+import numpy as np
+
+from dgmm.model.covariance import Array
+
+
+class Mergeable(Protocol):
+    """Anything that can be swept: ``+`` is associative and commutative, up to rounding."""
+
+    def __add__(self, other: Self) -> Self: ...
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """The sufficient statistics of some rows under one mixture.
+
+    With responsibilities r_k(x) and row weights w(x), sums over the rows of
+
+    Attributes
+    ----------
+    sums : (K, P)
+        w r_k T(x - about_k): counts, sums and sums of the quadratic part.
+    about : (K, D)
+        The points that the sums were taken about.  Statistics about different points don't add.
+    objective : float
+        w log sum_k pi_k N(x | k) e^(-penalty_k): what the M-step raises.
+    log_likelihood : float
+        w log sum_k pi_k N(x | k).
+    weight : float
+        w.
+    rows : int
+        1.
+    """
+
+    sums: Array
+    about: Array
+    objective: float
+    log_likelihood: float
+    weight: float
+    rows: int
+
+    @classmethod
+    def zero(cls, about: Array, width: int) -> "Statistics":
+        """The statistics of no rows."""
+        return cls(np.zeros((len(about), width)), about, 0.0, 0.0, 0.0, 0)
+
+    def scaled(self, factor: float) -> "Statistics":
+        """The statistics of the same rows with weights ``factor`` times as large."""
+        if factor == 1.0:
+            return self
+        return Statistics(
+            factor * self.sums,
+            self.about,
+            factor * self.objective,
+            factor * self.log_likelihood,
+            factor * self.weight,
+            self.rows,
+        )
+
+    def __add__(self, other: "Statistics") -> "Statistics":
+        if not np.array_equal(self.about, other.about):
+            raise ValueError("statistics about different points can't be added")
+        return Statistics(
+            self.sums + other.sums,
+            self.about,
+            self.objective + other.objective,
+            self.log_likelihood + other.log_likelihood,
+            self.weight + other.weight,
+            self.rows + other.rows,
+        )
+
+
+@dataclass(frozen=True)
+class Total:
+    """A weighted sum over rows, and the sum of the weights."""
+
+    value: float
+    weight: float
+
+    def __add__(self, other: "Total") -> "Total":
+        return Total(self.value + other.value, self.weight + other.weight)
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Together(Generic[T]):
+    """Several mergeable values, merged side by side in one sweep."""
+
+    parts: tuple[T, ...]
+
+    def __add__(self, other: "Together[Any]") -> "Together[Any]":
+        pairs = zip(self.parts, other.parts, strict=True)
+        return Together(tuple(mine + theirs for mine, theirs in pairs))
