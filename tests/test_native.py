@@ -1,6 +1,7 @@
 """The compiled kernel is the NumPy kernel's twin."""
 
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -141,6 +142,22 @@ def test_a_slow_kernel_is_told_of(blobs: np.ndarray, monkeypatch: pytest.MonkeyP
     with pytest.warns(UserWarning, match=r"the NumPy kernel is used.*(clone|compiler)"):
         model = dgmm.GaussianMixture(4, random_state=0).fit(blobs)
     assert model.fit_info_["kernel"] == "numpy"
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+@pytest.mark.parametrize("by", native.KERNELS)
+@pytest.mark.parametrize("centre", [False, True])
+def test_an_e_step_needs_no_more_than_travels(name: str, by: str, centre: bool) -> None:
+    """The same bits from a form without what it does not read, which is half of a large one."""
+    rng = np.random.default_rng(1)
+    kernel_, block = native.KERNELS[by], Block(0, rng.normal(size=(300, 16)))
+    frame = Frame(np.zeros(16), np.ones(16))
+    whole = Form.of(mixture(STRUCTURES[name], 8, 16, rng), np.full(16, 0.1), None, centre=centre)
+    found = [kernel_.e_step(block, Given(frame, (each,))).parts[0] for each in (whole, whole.bare)]
+    for one, other in zip(*(vars(each).values() for each in found), strict=True):
+        assert np.array_equal(one, other)
+    sizes = [len(pickle.dumps(each)) for each in (whole, whole.bare)]
+    assert sizes[1] < sizes[0] * (0.55 if name == "full" and whole.whole else 1)
 
 
 def test_it_runs_where_it_was_not_built() -> None:

@@ -233,7 +233,7 @@ def evaluate(sweep: Sweep, settings: Sequence[Setting], trials: Sequence[Trial])
     frames = {id(each.frame): each.frame for each in settings}
     places = [[i for i, each in enumerate(settings) if id(each.frame) == key] for key in frames]
     givens = tuple(
-        Given(frame, tuple(forms[i] for i in chosen))
+        Given(frame, tuple(forms[i].bare for i in chosen))
         for frame, chosen in zip(frames.values(), places, strict=True)
     )
     swept = sweep(_e_steps, (settings[0].kernel, givens))

@@ -289,9 +289,9 @@ def _alive_bytes(dataset: Dataset, request: Request, walks: int, threads: int) -
 
 
 def _given_bytes(dataset: Dataset, request: Request, walks: int) -> int:
-    """What a worker is sent for a sweep: covariances, their factors, and the kernel's form."""
+    """What a worker is sent for a sweep: factors of precisions, and the kernel's form."""
     columns, width = _statistics_shape(dataset, request, walks)
-    return 5 * 8 * columns * width
+    return 3 * 8 * columns * width
 
 
 def _sample_bytes(dataset: Dataset, question: Question, threads: int) -> int:

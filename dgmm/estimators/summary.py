@@ -166,7 +166,7 @@ class Summary:
         Raises ``DataError`` if they hold NaN or infinity, or weights that can't be.
         """
         form = _form(self.frame.enter(mixture), self.reg)
-        (found,) = sweep(_e_step, _Asked(kernel, Given(self.frame, (form,)))).parts
+        (found,) = sweep(_e_step, _Asked(kernel, Given(self.frame, (form.bare,)))).parts
         if found.weight == 0:
             raise DataError("all weights are zero: there is nothing to learn from")
         _check_weight(found.weight)

@@ -178,6 +178,12 @@ class Form:
         centred = tuple(np.flatnonzero(unfit).tolist())
         return cls(mixture, layout, eta, constants, centred, about, penalty, whole, single)
 
+    @property
+    def bare(self) -> "Form":
+        """What an E-step needs of it: without covariances, nor natural parameters not used."""
+        mixture = replace(self.mixture, covariances=self.mixture.covariances[:0])
+        return replace(self, mixture=mixture, eta=self.eta[:, :0] if self.whole else self.eta)
+
     def pairing(self, sums: Array, about: Array) -> float:
         """sum_k sums_k . eta_k, for ``sums`` (K, P) of T(x - about_k)."""
         mixture, dims = self.mixture, self.mixture.dims
@@ -326,9 +332,12 @@ def _e_step_of(
     """The statistics of a block under forms of one layout, which share the features."""
     width = layout.width(block.rows.shape[1])
     real = np.float32 if forms[0].single else np.float64
-    eta = np.concatenate([form.eta for form in forms]).astype(real)
     ends = np.cumsum([len(form.eta) for form in forms])
     segments = [slice(int(end) - len(f.eta), int(end)) for f, end in zip(forms, ends, strict=True)]
+    eta = np.zeros((int(ends[-1]), width), real)
+    for form, segment in zip(forms, segments, strict=True):
+        if not form.whole:
+            eta[segment] = form.eta
     size = tile_rows(width + 2 * len(eta))
     buffer, joint = np.empty((width, size), real), np.empty((len(eta), size), real)
     sums = np.zeros((len(eta), width))
