@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks import data, machine, process
 from benchmarks.table import Cell, mebibytes, show
 from benchmarks.timing import say
-from dgmm.kernels.kernel import answer
+from dgmm.kernels.answers import answer
 from dgmm.model.covariance import STRUCTURES
 from dgmm.model.mixture import Mixture
 

@@ -23,8 +23,8 @@ from dgmm import engine
 from dgmm.data.dataset import open_dataset
 from dgmm.em.fit import Request
 from dgmm.em.survey import survey
-from dgmm.kernels.kernel import Form, Given
 from dgmm.kernels.native import KERNELS, chosen, described
+from dgmm.kernels.natural import Form, Given
 from dgmm.model.covariance import STRUCTURES
 
 COMPONENTS = 16

@@ -12,8 +12,8 @@ from benchmarks.machine import Probe
 from benchmarks.table import Cell, percent, show
 from benchmarks.timing import ROUNDS, Timings, alternate
 from dgmm.engine import one_blas_thread
-from dgmm.kernels.kernel import Form, Given
 from dgmm.kernels.native import KERNELS, compiled, described
+from dgmm.kernels.natural import Form, Given
 from dgmm.kernels.sweep import Block
 from dgmm.model.covariance import STRUCTURES, Structure
 from dgmm.model.mixture import Frame, Mixture

@@ -27,7 +27,7 @@ from benchmarks.data import Array
 from benchmarks.table import Cell, mebibytes, show
 from benchmarks.timing import say
 from dgmm import Mixture, load
-from dgmm.io import storage
+from dgmm.io import models
 from dgmm.report import pictures as report
 
 EDGE, GREYS = 8, 256
@@ -285,9 +285,9 @@ def patches(
             words += tuple(options)
             if start is not None:
                 begin = name.with_suffix(".start.dgmm")
-                mixture, header, _ = storage.read_model(str(start))
+                mixture, header, _ = models.read_model(str(start))
                 told = {"record": header["record"]}
-                storage.write_model(str(begin), split(mixture, count), told, {}, overwrite=True)
+                models.write_model(str(begin), split(mixture, count), told, {}, overwrite=True)
                 words += ("--start", begin)
             done = process.dgmm("fit", store, *words, tell=say)
             draw(model, name.with_suffix(".png"))

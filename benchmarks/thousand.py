@@ -28,8 +28,8 @@ from dgmm import engine
 from dgmm.data.dataset import Dataset, Source
 from dgmm.engine import cluster
 from dgmm.engine.runs import Cut
-from dgmm.kernels import kernel
-from dgmm.kernels.kernel import Form
+from dgmm.kernels import natural
+from dgmm.kernels.natural import Form
 from dgmm.kernels.sweep import Block
 from dgmm.model.covariance import STRUCTURES
 from dgmm.model.mixture import Frame, Mixture
@@ -81,13 +81,13 @@ class Case:
         return Dataset(source, None, source.cuts(size))
 
     @property
-    def given(self) -> kernel.Given:
+    def given(self) -> natural.Given:
         """What a sweep is given."""
         components, columns = self.components, self.columns
         covariances = np.tile(np.eye(columns), (components, 1, 1))
         shape = np.full(components, 1 / components), np.zeros((components, columns)), covariances
         form = Form.of(Mixture.of_covariances(STRUCTURES["full"], *shape), centre=True)
-        return kernel.Given(Frame(np.zeros(columns), np.ones(columns)), (form,))
+        return natural.Given(Frame(np.zeros(columns), np.ones(columns)), (form,))
 
 
 CASES: dict[str, Case] = {
@@ -123,7 +123,7 @@ class Nowhere(Source):
         return np.broadcast_to(np.zeros((), self.dtype), (stop - start, *self.shape[1:]))
 
 
-def sleep(block: Block, given: tuple[float, kernel.Given]) -> Statistics:
+def sleep(block: Block, given: tuple[float, natural.Given]) -> Statistics:
     """What takes so many seconds a row, and brings home statistics, without counting anything."""
     seconds, (form,) = given[0], given[1].forms
     time.sleep(len(block.rows) * seconds)

@@ -15,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from dgmm import GaussianMixture, MixtureSearch, load
 from dgmm.cli.commands import main
-from dgmm.em.selection import CRITERIA
+from dgmm.em.criteria import CRITERIA
 
 ENDLESS: dict[str, Any] = {"strategy": "em", "tol": 0, "max_iter": 10**6, "precision": "float64"}
 """EM that goes on for ever."""

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from distributed import Client
 
-from dgmm.cli.options import Machines
+from dgmm.cli.machines import Machines
 
 Address = tuple[str, int]
 

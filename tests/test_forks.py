@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import dgmm
 from dgmm import ClusterError, GaussianMixture
-from dgmm.engine.threads import one_blas_thread
+from dgmm.engine.blas import one_blas_thread
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="a system that forks is needed"),

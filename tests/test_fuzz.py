@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as arrays
 
 from dgmm import DgmmError, GaussianMixture, Summary, load
 from dgmm.cli.commands import main
-from dgmm.io import storage
+from dgmm.io import models, storage
 from dgmm.io.checkpoint import FORMAT
 from dgmm.model.covariance import STRUCTURES
 
@@ -83,7 +83,7 @@ def test_damaged_files(place: Path, tmp_path: Path) -> None:
         except DgmmError:
             continue
         whole += 1
-        format_ = {"model": storage.MODEL, "rows.": "dgmm-summary"}.get(name[:5], FORMAT)
+        format_ = {"model": models.MODEL, "rows.": "dgmm-summary"}.get(name[:5], FORMAT)
         found, expected = (storage.read(str(each), format_) for each in (path, place / name))
         assert found[1] == expected[1]
         for key, value in expected[0].items():

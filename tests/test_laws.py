@@ -21,8 +21,10 @@ from dgmm.em.survey import Question, survey
 from dgmm.em.walk import Stop, Textbook, run
 from dgmm.errors import DataError
 from dgmm.kernels import native
-from dgmm.kernels.kernel import Anchor, Form, Given, answer, e_step
+from dgmm.kernels.answers import answer
+from dgmm.kernels.kernel import e_step
 from dgmm.kernels.native import KERNELS
+from dgmm.kernels.natural import Anchor, Form, Given
 from dgmm.kernels.sweep import Block, tree_sum
 from dgmm.model.covariance import FLOOR, STRUCTURES
 from dgmm.model.mixture import Frame, Mixture

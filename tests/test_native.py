@@ -12,7 +12,7 @@ import pytest
 
 import dgmm
 from dgmm.kernels import kernel, native
-from dgmm.kernels.kernel import Form, Given
+from dgmm.kernels.natural import Form, Given
 from dgmm.kernels.sweep import Block
 from dgmm.model.covariance import STRUCTURES, Structure
 from dgmm.model.mixture import Frame, Mixture

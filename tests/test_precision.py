@@ -13,8 +13,9 @@ from sklearn.exceptions import ConvergenceWarning
 from dgmm import DegenerateWarning, GaussianMixture
 from dgmm.em.evaluate import SINGLE, Setting
 from dgmm.kernels import native
-from dgmm.kernels.kernel import Away, Form, Given, e_step
+from dgmm.kernels.kernel import e_step
 from dgmm.kernels.native import KERNELS, Kernel, compiled
+from dgmm.kernels.natural import Away, Form, Given
 from dgmm.kernels.sweep import Block
 from dgmm.model.covariance import STRUCTURES
 from dgmm.model.mixture import Frame, Mixture

@@ -28,14 +28,15 @@ from dgmm import (
     GaussianMixture,
     MixtureSearch,
     UsageError,
-    em,
     load,
     select,
-    storage,
 )
 from dgmm.cli.commands import main
-from dgmm.em.selection import HELD
-from dgmm.em.survey import uniform
+from dgmm.em.evaluate import singular as singular_components
+from dgmm.em.holdout import HELD
+from dgmm.em.sample import uniform
+from dgmm.em.walk import best_of
+from dgmm.io import storage
 from dgmm.io.checkpoint import FORMAT
 from dgmm.model.covariance import STRUCTURES
 
@@ -305,8 +306,8 @@ def test_a_start_that_ends_singular_does_not_win_a_fit() -> None:
             *_, last = model.fit_passes(rows)
         walks += last.walks
     sound, singular = walks
-    assert em.singular(singular.best, singular.setting) == (1,)
-    assert em.best_of([sound, replace(singular, trial=None)]) is sound
+    assert singular_components(singular.best, singular.setting) == (1,)
+    assert best_of([sound, replace(singular, trial=None)]) is sound
 
 
 @pytest.mark.parametrize("column", ["constant", "copy", "sum"])

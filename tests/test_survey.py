@@ -15,7 +15,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import dgmm
-from dgmm.em.survey import WAYS, Question, Survey, survey, uniform
+from dgmm.em.sample import uniform
+from dgmm.em.survey import WAYS, Question, Survey, survey
 from dgmm.kernels import native
 from dgmm.kernels.sweep import Block
 

@@ -19,8 +19,8 @@ from dask.utils import format_bytes
 import dgmm
 from dgmm.cli import progress, tables
 from dgmm.cli.command import ENVIRONMENT, EXIT_CODES, Command
+from dgmm.cli.machines import Machines
 from dgmm.cli.options import (
-    Machines,
     Shown,
     cache_option,
     data_argument,
@@ -39,11 +39,11 @@ from dgmm.cli.options import (
 )
 from dgmm.cli.progress import LOGS
 from dgmm.data import places
-from dgmm.em.selection import CRITERIA
+from dgmm.em.criteria import CRITERIA
 from dgmm.errors import DataError, UsageError
-from dgmm.io import storage
+from dgmm.io import models, storage
 from dgmm.kernels import native
-from dgmm.kernels.kernel import ANSWERS
+from dgmm.kernels.answers import ANSWERS
 from dgmm.model.covariance import STRUCTURES
 from dgmm.model.lazy import Late
 
@@ -559,7 +559,7 @@ def demo(directory: Path, overwrite: bool) -> None:
 def _check_model_target(output: str, overwrite: bool) -> None:
     """Raise unless a model file may and can be written, before any work is done for it."""
     places.refuse_directory(output)
-    storage.check_target(output, storage.MODEL, overwrite)
+    storage.check_target(output, models.MODEL, overwrite)
     places.check_writable(output)
 
 

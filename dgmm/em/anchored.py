@@ -43,8 +43,8 @@ from dgmm.em.evaluate import Setting, State, Trial
 from dgmm.em.ladder import Rung
 from dgmm.em.squarem import Squarem
 from dgmm.em.walk import Stop, Walk
-from dgmm.kernels.kernel import Anchor, Form
 from dgmm.kernels.native import KERNELS
+from dgmm.kernels.natural import Anchor, Form
 from dgmm.model.mixture import Mixture
 
 ITERATIONS: Final = 300

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from dgmm.em.survey import Survey
 from dgmm.errors import DataError
-from dgmm.kernels.kernel import SINGLE_TOLERANCE, TOLERANCE, Anchor, Away, Form, Given, penalties
 from dgmm.kernels.native import KERNELS
+from dgmm.kernels.natural import SINGLE_TOLERANCE, TOLERANCE, Anchor, Away, Form, Given, penalties
 from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.covariance import FLOOR, Array, Structure
 from dgmm.model.mixture import Frame, Mixture

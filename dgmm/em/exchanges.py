@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from dgmm.em.evaluate import m_step
 from dgmm.em.ladder import Rung
 from dgmm.em.race import ROUGH, objective
+from dgmm.em.sample import Sample
 from dgmm.em.seeding import pieces
 from dgmm.em.squarem import Squarem
-from dgmm.em.survey import Sample
 from dgmm.em.walk import Walk
 from dgmm.kernels.kernel import log_sum_exp
 from dgmm.model.covariance import Array, Structure, choleskys

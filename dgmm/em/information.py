@@ -15,7 +15,7 @@ from typing import Final, Self
 
 import numpy as np
 
-from dgmm.em.survey import Sample
+from dgmm.em.sample import Sample
 from dgmm.kernels.kernel import log_sum_exp
 from dgmm.model.covariance import Array
 from dgmm.model.mixture import Frame, Mixture

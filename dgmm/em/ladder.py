@@ -24,9 +24,9 @@ from dgmm.em.deadline import NEVER, Deadline
 from dgmm.em.evaluate import Setting
 from dgmm.em.information import Information
 from dgmm.em.quasi import FLOOR, Quasi
-from dgmm.em.survey import Sample
+from dgmm.em.sample import Sample
 from dgmm.em.walk import Stop, Walk, run
-from dgmm.kernels.kernel import answer
+from dgmm.kernels.answers import answer
 from dgmm.kernels.sweep import Sweep
 from dgmm.model.covariance import Array
 from dgmm.model.mixture import Mixture

@@ -16,9 +16,9 @@ import numpy as np
 from dgmm.em.clustering import clusters
 from dgmm.em.evaluate import Setting
 from dgmm.em.ladder import Rung
+from dgmm.em.sample import Sample
 from dgmm.em.seeding import Random, cautious, labelled, mixture_of, standard, standardised
 from dgmm.em.squarem import Squarem
-from dgmm.em.survey import Sample
 from dgmm.em.walk import Stop, Walk
 from dgmm.model.mixture import Mixture
 

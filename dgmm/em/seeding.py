@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from dgmm.em.evaluate import Setting, m_step
-from dgmm.em.survey import Sample, Survey
+from dgmm.em.sample import Sample
+from dgmm.em.survey import Survey
 from dgmm.kernels.kernel import tile_rows
 from dgmm.model.covariance import Array, Structure
 from dgmm.model.lazy import Late

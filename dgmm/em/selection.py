@@ -13,19 +13,9 @@ with such a component is not comparable.  So it is fitted again from other start
 at most, and if it stays singular, it is left out of the ranking, unless all are.  Candidates that
 were dropped for the sake of one that turned out so come back.
 
-**Criteria**, all to be minimised; s is the mean log-likelihood of N rows, p the number of free
-parameters:
-
-- bic, -2 N s + p log N (Schwarz, Estimating the dimension of a model, 1978);
-- aic, -2 N s + 2 p (Akaike, 1974);
-- icl, bic plus twice the entropy of the responsibilities, so that components that overlap count
-  for less (Biernacki, Celeux and Govaert, Assessing a mixture model for clustering with the
-  integrated completed likelihood, 2000);
-- heldout, minus the mean log-likelihood of one row in ten, chosen by a hash of its number, which
-  the fit does not see; of few rows, at least one.
-
-The last two are measured by sweeps of their own: after the first, second, fourth, eighth ... sweep
-of the candidates, to drop the losers, and after the last.
+**Criteria** (criteria.py): those that are not a formula of the likelihood are measured by sweeps of
+their own, after the first, second, fourth, eighth ... sweep of the candidates, to drop the losers,
+and after the last.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -33,19 +23,18 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from dgmm.em.evaluate import Setting, State, evaluate, frame_of, unbounded
+from dgmm.em.criteria import Criterion
+from dgmm.em.evaluate import Setting, evaluate, frame_of, unbounded
 from dgmm.em.fit import STRATEGIES, Request, Stopped, check
+from dgmm.em.holdout import HELD, Part
 from dgmm.em.ladder import Cost, Nearby, Samples, Tell, untold
 from dgmm.em.seeding import representative
-from dgmm.em.survey import Question, Survey, survey, uniform
+from dgmm.em.survey import Question, Survey, survey
 from dgmm.em.walk import Walk, best_of, kept
-from dgmm.errors import DataError
-from dgmm.kernels.kernel import answer
 from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.mixture import Mixture
-from dgmm.model.statistics import Together, Total
+from dgmm.model.statistics import Total
 
 OPTIMISM: Final = 2.0
 CAUTION: Final = 10.0
@@ -53,122 +42,6 @@ CAUTION: Final = 10.0
 
 REFITS: Final = 2
 """How often a candidate with a singular component is fitted again."""
-
-HELD: Final = 0.1
-"""The share of rows held out."""
-
-MANY: Final = 10_000
-"""Of so many rows some are held out and most are not, whatever their numbers hash to."""
-
-
-def share_of(numbers: NDArray[np.int64], seed: int, fitted: int) -> float:
-    """Below what hash rows are held out: about ``HELD``, but at least one row is.
-
-    At least ``fitted`` rows are not.  ``numbers`` are those of the rows that have any weight;
-    raises ``DataError`` if they are too few.
-    """
-    if not len(numbers):
-        return HELD  # there is nothing to fit, as the survey will say
-    if len(numbers) <= fitted:
-        raise DataError(
-            f"held-out rows are not fitted to, and n_components = {fitted} want as many others: "
-            f"n_samples = {len(numbers)} (of weight above 0) is too few. Use more rows, fewer "
-            "components, or another criterion"
-        )
-    keys = np.sort(uniform(numbers, seed))
-    return float(min(max(HELD, np.nextafter(keys[0], 1.0)), keys[-fitted]))
-
-
-@dataclass(frozen=True)
-class Part:
-    """Rows held out, or all others: ``fn`` applied to a block where the rest has no weight."""
-
-    fn: Callable[[Block, Any], Any]
-    seed: int
-    held: bool
-    share: float = HELD
-
-    def __call__(self, block: Block, given: Any) -> Any:
-        numbers = np.arange(block.start, block.start + len(block.rows), dtype=np.int64)
-        inside = (uniform(numbers, self.seed) < self.share) == self.held
-        weights = np.ones(len(numbers)) if block.weights is None else block.weights
-        return self.fn(replace(block, weights=np.where(inside, weights, 0.0)), given)
-
-
-def score_each(block: Block, mixtures: tuple[Mixture, ...]) -> Together[Total]:
-    """The weighted sum of a block's log-densities under each of ``mixtures`` (of the data)."""
-    return Together(
-        tuple(_total(block, answer(block.rows, each, "score", block.start)) for each in mixtures)
-    )
-
-
-def entropy_each(block: Block, mixtures: tuple[Mixture, ...]) -> Together[Total]:
-    """The weighted sum of the entropies of a block's responsibilities under each mixture."""
-    totals = []
-    for mixture in mixtures:
-        shares = answer(block.rows, mixture, "proba", block.start)
-        logs = np.log(np.where(shares > 0, shares, 1.0))
-        totals.append(_total(block, -np.sum(shares * logs, axis=1)))
-    return Together(tuple(totals))
-
-
-def _total(block: Block, values: Any) -> Total:
-    if block.weights is None:
-        return Total(float(values.sum()), float(len(values)))
-    weights = block.weights.astype(np.float64)
-    used = weights > 0
-    return Total(float(values[used] @ weights[used]), float(weights.sum()))
-
-
-@dataclass(frozen=True)
-class Criterion:
-    """What to choose by; lower is better.
-
-    Attributes
-    ----------
-    penalty : callable
-        From p and the weight N: what is added to -2 N s.
-    measure : callable or None
-        What must be swept besides, given mixtures of the data.
-    holds_out : bool
-        Whether that is swept over the rows held out, and is all there is.
-    """
-
-    penalty: Callable[[int, float], float]
-    measure: Callable[[Block, tuple[Mixture, ...]], Together[Total]] | None = None
-    holds_out: bool = False
-
-    def value(self, state: State, weight: float, measured: Total | None) -> float:
-        """The criterion for a state, with what was ``measured`` of it."""
-        if self.holds_out:
-            if measured is not None and not measured.weight > 0:
-                raise DataError(
-                    "none of the rows held out has any weight: too few have for that criterion"
-                )
-            return np.inf if measured is None else -measured.value / measured.weight
-        extra = 0.0 if measured is None else 2 * measured.value
-        plain = -2 * weight * state.score
-        return plain + self.penalty(state.mixture.free_parameters, weight) + extra
-
-    def worth(self, gain: float, weight: float) -> float:
-        """By how much it falls when s grows by ``gain``."""
-        return gain if self.holds_out else 2 * weight * gain
-
-
-def _schwarz(parameters: int, weight: float) -> float:
-    return parameters * float(np.log(weight))
-
-
-def _akaike(parameters: int, weight: float) -> float:
-    return 2.0 * parameters
-
-
-CRITERIA: Final = {
-    "bic": Criterion(_schwarz),
-    "aic": Criterion(_akaike),
-    "icl": Criterion(_schwarz, entropy_each),
-    "heldout": Criterion(_akaike, score_each, holds_out=True),
-}
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 
 from dgmm.em.evaluate import Setting, State, Trial, m_step, numbers
 from dgmm.em.walk import Stop, Walk
-from dgmm.kernels.kernel import penalties
+from dgmm.kernels.natural import penalties
 from dgmm.model.covariance import Array
 from dgmm.model.mixture import Mixture
 

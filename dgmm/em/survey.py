@@ -3,23 +3,18 @@
 One reading brings home the number of rows and their weight, each feature's mean, scatter and
 range, a uniform sample, and the first row that can't be used.  The frame, the start and the
 errors at the door all come from it.
-
-**The sample** is the rows with the smallest keys, where a row's key is an exponential variate made
-from a hash of its absolute number (and divided by its weight: Efraimidis and Spirakis, Weighted
-random sampling with a reservoir, 2006).  So it is uniform, mergeable, and the same however the
-rows are cut into blocks.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dgmm.em.sample import Sample, least_hash, numbers_drawn, smallest_keys, uniform
 from dgmm.kernels.kernel import REMEDY, first_flaw
 from dgmm.kernels.native import DRAWN, draw, moments, pieces
 from dgmm.kernels.sweep import Block
@@ -87,57 +82,6 @@ class Question:
         expected = (sample + 10 * np.sqrt(sample) + 10) / max(rows, 1)
         largest = -np.log1p(-expected) if expected < 1 and not weighted else np.inf
         return cls(sample, seed, float(largest), pairs, kernel)
-
-
-@dataclass(frozen=True)
-class Sample:
-    """At most ``size`` rows: their keys (n,), numbers (n,), values (n, D) and weights (n,)."""
-
-    size: int
-    keys: Array
-    numbers: NDArray[np.int64]
-    rows: Array
-    weights: Array
-
-    def __add__(self, other: "Sample") -> "Sample":
-        return Sample(
-            self.size,
-            np.concatenate([self.keys, other.keys]),
-            np.concatenate([self.numbers, other.numbers]),
-            np.concatenate([self.rows, other.rows]),
-            np.concatenate([self.weights, other.weights]),
-        ).smallest()
-
-    def first(self, size: int) -> "Sample":
-        """The ``size`` rows with the smallest keys: a sample of the same kind.
-
-        Where weights differ, a row is drawn with probability 1 - exp(-w t), t the smallest key left
-        out, and then stands for w over that (Horvitz and Thompson, A generalization of sampling
-        without replacement from a finite universe, 1952).
-        """
-        if size >= len(self.keys):
-            return replace(self, size=size)
-        sample = replace(self, size=size).smallest()
-        weights = sample.weights
-        if (weights == weights[0]).all():
-            return sample
-        out = np.partition(self.keys, size)[size]
-        return replace(sample, weights=weights / -np.expm1(-weights * out))
-
-    def smallest(self) -> "Sample":
-        """The rows with the ``size`` smallest keys, by row number."""
-        found = self
-        if len(self.keys) > self.size:
-            found = self.chosen(np.sort(np.argpartition(self.keys, self.size - 1)[: self.size]))
-        if (np.diff(found.numbers) < 0).any():  # seldom: samples come in the order of their blocks
-            found = found.chosen(np.argsort(found.numbers, kind="stable"))
-        return found
-
-    def chosen(self, order: NDArray[np.int64]) -> "Sample":
-        """The rows at these places, in that order."""
-        return Sample(
-            self.size, self.keys[order], self.numbers[order], self.rows[order], self.weights[order]
-        )
 
 
 @dataclass(frozen=True)
@@ -365,7 +309,7 @@ def _sample(block: Block, question: Question, draw: "Draw") -> Sample:
         most = 1.0 if weights is None else float(weights.max())
         if most == 0:
             continue
-        found = draw(first, len(block.rows[here]), question.seed, _least(bound * most))
+        found = draw(first, len(block.rows[here]), question.seed, least_hash(bound * most))
         own = -np.log(uniform(found, question.seed))
         if weights is not None:
             own /= weights[found - first]
@@ -374,9 +318,9 @@ def _sample(block: Block, question: Question, draw: "Draw") -> Sample:
         numbers.append(found[near])
         held += int(np.count_nonzero(near))
         if held >= 2 * size:
-            keys, numbers = _smallest(keys, numbers, size)
+            keys, numbers = smallest_keys(keys, numbers, size)
             bound, held = float(keys[0].max()), size
-    (key,), (number,) = _smallest(keys, numbers, size)
+    (key,), (number,) = smallest_keys(keys, numbers, size)
     rows = block.rows[number - block.start].astype(np.float64, order="C")
     weights = np.ones(len(number))
     if block.weights is not None:
@@ -384,47 +328,8 @@ def _sample(block: Block, question: Question, draw: "Draw") -> Sample:
     return Sample(size, key, number, rows, weights)
 
 
-def _smallest(
-    keys: list[Array], numbers: list[NDArray[np.int64]], size: int
-) -> tuple[list[Array], list[NDArray[np.int64]]]:
-    """The ``size`` smallest of all ``keys``, with their numbers, in one array each."""
-    key, number = np.concatenate(keys), np.concatenate(numbers)
-    if len(key) > size:
-        kept = np.sort(np.argpartition(key, size - 1)[:size])
-        key, number = key[kept], number[kept]
-    return [key], [number]
-
-
-def _least(largest: float) -> int:
-    """The least hash that may lead to a key, before weights, below ``largest``."""
-    return max(0, int(math.exp(-largest) * (1 - 1e-14) * 2.0**53) - 2)  # rounding is less
-
-
-def _draw(start: int, count: int, seed: int, least: int) -> NDArray[np.int64]:
-    """Of ``count`` row numbers from ``start`` on, those whose hash is at least ``least``."""
-    numbers = np.arange(start, start + count, dtype=np.int64)
-    return numbers[_hash(numbers, seed) >= np.uint64(least)]
-
-
-def uniform(numbers: NDArray[np.int64], seed: int) -> Array:
-    """A uniform variate in (0, 1) for each row number, from its hash."""
-    return _hash(numbers, seed).astype(np.float64) * 2.0**-53 + 2.0**-54
-
-
-def _hash(numbers: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
-    """53 random bits for each row number: splitmix64 (Steele, Lea, Flood 2014)."""
-    z = numbers.astype(np.uint64) + np.uint64(1) + _mix(np.array([seed], dtype=np.uint64))
-    return _mix(z * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(11)
-
-
-def _mix(z: NDArray[Any]) -> NDArray[np.uint64]:
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
 Draw = Callable[[int, int, int, int], NDArray[np.int64]]
-"""Which of consecutive row numbers have a hash that is large enough, as ``_draw``."""
+"""Which of consecutive row numbers have a hash that is large enough, as ``numbers_drawn``."""
 
 
 @dataclass(frozen=True)
@@ -435,5 +340,5 @@ class Way:
     draw: Draw
 
 
-WAYS: Final = {"numpy": Way(_survey, _draw), "native": Way(_compiled, draw)}
+WAYS: Final = {"numpy": Way(_survey, numbers_drawn), "native": Way(_compiled, draw)}
 """By the names of ``native.KERNELS``."""

@@ -13,9 +13,11 @@ from dask.system import CPU_COUNT
 from distributed import Client
 
 from dgmm.data.dataset import Dataset, open_dataset
+from dgmm.engine.blas import each_on_one_blas_thread, one_blas_thread
 from dgmm.engine.cache import Cache
 from dgmm.engine.cluster import Cluster
-from dgmm.engine.threads import Meter, Threads, each_on_one_blas_thread, one_blas_thread
+from dgmm.engine.meter import Meter
+from dgmm.engine.threads import Threads
 from dgmm.engine.workers import active_client, connect
 from dgmm.kernels.sweep import Sweep
 

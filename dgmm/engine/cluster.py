@@ -38,9 +38,11 @@ from distributed.protocol.pickle import dumps
 
 from dgmm.data.dataset import DaskSource, Dataset, Source
 from dgmm.data.direct import memory
+from dgmm.engine.blas import one_blas_thread
 from dgmm.engine.cache import Cache, cache_for, forget
+from dgmm.engine.meter import Meter
 from dgmm.engine.runs import FAN_IN, RETRIES, Cut, Node, Part, Runs, part_of, size_of
-from dgmm.engine.threads import Meter, apply, block_name, one_blas_thread, rows_between
+from dgmm.engine.threads import apply, block_name, rows_between
 from dgmm.engine.workers import (
     ANSWER_SECONDS,
     LOST,

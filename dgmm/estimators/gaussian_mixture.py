@@ -7,14 +7,14 @@ blocks.
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import dask.array as da
 import numpy as np
@@ -32,15 +32,14 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from dgmm import engine
 from dgmm.data import forms
 from dgmm.data.dataset import DaskSource, Dataset, open_dataset
-from dgmm.em.collapse import Collapse, Seen, collapses, column_names, component_names
+from dgmm.em.collapse import Collapse, column_names, component_names
+from dgmm.em.criteria import score_each
 from dgmm.em.deadline import Deadline
-from dgmm.em.evaluate import ALONE, PRECISIONS, Rivals, Trial, bare, singular
+from dgmm.em.evaluate import PRECISIONS, Rivals, bare, singular
 from dgmm.em.fit import STRATEGIES, Progress, Request, fit, given_mixture
 from dgmm.em.ladder import Nearby
 from dgmm.em.seeding import METHODS
-from dgmm.em.selection import score_each
 from dgmm.em.starts import EFFORTS
-from dgmm.em.survey import Sample
 from dgmm.engine.plan import Plan, plan
 from dgmm.engine.pods import Pods, pods
 from dgmm.errors import (
@@ -50,17 +49,15 @@ from dgmm.errors import (
     ObjectiveFellWarning,
     UsageError,
 )
+from dgmm.estimators.record import check_record, collapsed_of, what_is_left
 from dgmm.estimators.summary import Summary
-from dgmm.io import storage
+from dgmm.io import models
 from dgmm.io.checkpoint import Checkpoint, fingerprint
 from dgmm.kernels import native
-from dgmm.kernels.kernel import ANSWERS, answer
+from dgmm.kernels.answers import ANSWERS, answer
 from dgmm.kernels.sweep import Sweep
 from dgmm.model.covariance import STRUCTURES, Array
 from dgmm.model.mixture import Mixture
-
-LOOKED_AT = 20_000
-"""How many rows of a sample are looked at to see why components collapsed."""
 
 Data = Any
 """Rows (N, D): an array-like, ``dask.array``, ``zarr.Array``, path, URL or ``Dataset``; or a lazy
@@ -681,7 +678,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             "objective": after,
             "kernel": native.described(native.chosen()),
             "vanished": list(trial.vanished),
-            **_collapsed(
+            **collapsed_of(
                 sorted({*trial.collapsed, *held}),
                 replace(bare, mixture=summary.frame.enter(bare.mixture)),
                 summary.sums[:, 0] * (summary.rows / summary.weight),
@@ -987,7 +984,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 "single_passes": walk.singles,
                 "single_bound": walk.bound,
                 "vanished": list(best.vanished),
-                **_collapsed(
+                **collapsed_of(
                     singular(best, walk.setting),
                     alone,
                     best.statistics.sums[:, 0] * (found.weighted / found.weight),
@@ -1055,7 +1052,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         if not fitted["converged_"] and (self.max_iter or late):
             goal = "resolution" if self.strategy == "auto" and self.tol is None else "tol"
             warnings.warn(
-                f"not converged after {fitted['n_iter_']} iterations: {_what_is_left(fitted)}. "
+                f"not converged after {fitted['n_iter_']} iterations: {what_is_left(fitted)}. "
                 f"Raise {'max_seconds' if late else 'max_iter'} or {goal}",
                 ConvergenceWarning,
                 stacklevel=4,
@@ -1420,7 +1417,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         header, arrays = {"record": record}, {}
         if hasattr(self, "summary_"):
             header["summary"], arrays = self.summary_.record(), self.summary_.arrays()
-        storage.write_model(str(path), self.mixture_, header, arrays, overwrite)
+        models.write_model(str(path), self.mixture_, header, arrays, overwrite)
 
 
 def load(path: str | PathLike[str]) -> GaussianMixture:
@@ -1454,13 +1451,13 @@ def load(path: str | PathLike[str]) -> GaussianMixture:
     ...     dgmm.load(f"{place}/model.dgmm").n_components
     2
     """
-    mixture, header, arrays = storage.read_model(str(path))
+    mixture, header, arrays = models.read_model(str(path))
     record = header["record"]
     model = GaussianMixture()
     try:
         summary = Summary.parse(arrays, header) if "summary" in header else None
         model.set_params(**record["params"])
-        _check_record(record, mixture, summary)
+        check_record(record, mixture, summary)
     except ModelFileError as error:
         raise ModelFileError(f"{path} is no usable model file: {error}") from error
     except KeyError as error:
@@ -1483,78 +1480,10 @@ def load(path: str | PathLike[str]) -> GaussianMixture:
     return model
 
 
-RECORD: Final[dict[str, tuple[type, ...]]] = {
-    "converged": (bool,),
-    "n_iter": (int,),
-    "lower_bound": (float, int),
-    "lower_bounds": (list,),
-    "fit_info": (dict,),
-}
-"""What a model file tells of the fit, and of what type that is."""
-
-
-def _check_record(record: dict[str, Any], mixture: Mixture, summary: Summary | None) -> None:
-    """Raise ``ModelFileError`` unless a record has the types and shapes that ``load`` uses."""
-    for name, kinds in RECORD.items():
-        if type(record[name]) not in kinds:
-            raise ModelFileError(
-                f"its record has {record[name]!r:.40} for {name}, which is no {kinds[0].__name__}"
-            )
-    if not {type(each) for each in record["lower_bounds"]} <= {float, int}:
-        raise ModelFileError("its record has lower_bounds that are no numbers")
-    names = record["feature_names"]
-    if names is not None and (
-        not isinstance(names, list)
-        or len(names) != mixture.dims
-        or not all(isinstance(each, str) for each in names)
-    ):
-        raise ModelFileError(f"its record does not name each of the {mixture.dims} features")
-    if summary is not None and (
-        summary.structure is not mixture.structure or summary.about.shape != mixture.means.shape
-    ):
-        raise ModelFileError("its statistics are not of the model's structure and shape")
-
-
-def _collapsed(
-    known: Sequence[int],
-    bare: Trial,
-    counts: Array,
-    reg: Array,
-    sampled: tuple[Sample, Mixture] | None = None,
-) -> dict[str, Any]:
-    """What a fit's record says of components that collapsed, and why they did.
-
-    They are those ``known`` to have, and those that do in the M-step without ``reg_covar``, whose
-    mixture in the frame is ``bare``'s.  ``counts`` (K,) are their rows; the fitted mixture (of the
-    data) tells which rows of a sample are whose.
-    """
-    collapsed = sorted({*known, *bare.collapsed})
-    seen = None
-    if collapsed and sampled is not None:
-        rows = sampled[0].first(LOOKED_AT).rows
-        seen = Seen(rows, answer(rows, sampled[1], "labels"))
-    why = collapses(bare.mixture, collapsed, counts, reg, ALONE, seen)
-    return {"collapsed": collapsed, "collapses": [each.record() for each in why]}
-
-
 def _frozen(mixture: Mixture) -> Mixture:
     """The same mixture, in arrays that can't be written to: its parts belong together."""
     parts = (mixture.weights, mixture.means, mixture.covariances, mixture.factors)
     return Mixture(mixture.structure, *map(_read_only, parts))
-
-
-def _what_is_left(fitted: dict[str, Any]) -> str:
-    """What a fit that did not converge was short of."""
-    gap, resolution = fitted["fit_info_"]["estimated_gap"], fitted["fit_info_"]["resolution"]
-    if gap is not None:
-        return (
-            f"the objective could still grow by {gap:.2e}, as estimated, "
-            f"{gap / resolution:.2g} of the statistical resolution"
-        )
-    if not fitted["lower_bounds_"]:
-        return "what the objective could still grow by is not known yet"
-    change = fitted["lower_bound_"] - fitted["lower_bounds_"][-1]
-    return f"the last one changed the objective by {change:.3g}"
 
 
 def describe(progress: Progress) -> str:

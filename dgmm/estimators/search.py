@@ -15,9 +15,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from dgmm import engine
 from dgmm.data.dataset import Dataset
+from dgmm.em.criteria import CRITERIA
 from dgmm.em.fit import Progress, Request
+from dgmm.em.holdout import HELD, MANY, share_of
 from dgmm.em.seeding import sample_seed
-from dgmm.em.selection import CRITERIA, HELD, MANY, Candidate, Standings, share_of
+from dgmm.em.selection import Candidate, Standings
 from dgmm.em.selection import select as run
 from dgmm.engine.plan import Plan
 from dgmm.errors import DegenerateWarning, UsageError

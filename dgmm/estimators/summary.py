@@ -33,9 +33,10 @@ from dgmm.em.evaluate import ALONE, Setting, State, Trial, m_step, thin
 from dgmm.em.fit import WEIGHTS
 from dgmm.em.survey import weight_flaw
 from dgmm.errors import DataError, ModelFileError, UsageError
-from dgmm.io import storage
-from dgmm.kernels.kernel import Form, Given, describe_flaw
+from dgmm.io import models, storage
+from dgmm.kernels.kernel import describe_flaw
 from dgmm.kernels.native import KERNELS
+from dgmm.kernels.natural import Form, Given
 from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.covariance import Array, Structure
 from dgmm.model.mixture import Frame, Mixture
@@ -296,7 +297,7 @@ class Summary:
         record = header.get("summary")
         if not isinstance(record, dict):
             raise ModelFileError("its header has no record of the statistics")
-        structure = storage.structure_of(record)
+        structure = models.structure_of(record)
         about = storage.matrix(arrays, "about")
         components, dims = about.shape
         width = structure.centred.width(dims)

@@ -14,8 +14,9 @@ from dgmm.em.evaluate import Setting, State, Trial
 from dgmm.em.information import Information
 from dgmm.em.ladder import Rung, Samples
 from dgmm.em.quasi import Quasi
+from dgmm.em.sample import Sample
 from dgmm.em.squarem import Squarem
-from dgmm.em.survey import Sample, Survey
+from dgmm.em.survey import Survey
 from dgmm.em.walk import Stop, Textbook
 from dgmm.errors import CheckpointError
 from dgmm.io.storage import Arrays

@@ -27,7 +27,7 @@ from dgmm.data.dataset import Dataset
 from dgmm.data.patience import Patience, patience
 from dgmm.data.places import exists, is_local, place, refuse_existing, zarr_store
 from dgmm.errors import DataError, DgmmError
-from dgmm.kernels.kernel import ANSWERS, answer
+from dgmm.kernels.answers import ANSWERS, answer
 from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.mixture import Mixture
 

@@ -29,14 +29,10 @@ from numpy.typing import NDArray
 from dgmm.data.patience import patience
 from dgmm.data.places import exists, is_local, place, refuse_existing
 from dgmm.errors import DataError, ModelFileError, passing
-from dgmm.model.covariance import STRUCTURES, Structure
-from dgmm.model.mixture import Mixture
 
 VERSION: Final = 1
 """Of every format here."""
 
-MODEL: Final = "dgmm-model"
-PARAMETERS: Final = ("weights", "means", "covariances", "precisions_cholesky")
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -136,36 +132,6 @@ class _Asked:
         return getattr(self._file, name)
 
 
-def write_model(
-    url: str, mixture: Mixture, header: dict[str, Any], arrays: Arrays, overwrite: bool
-) -> None:
-    """Write ``mixture``, more for the ``header`` and more ``arrays`` to a model file."""
-    own = (mixture.weights, mixture.means, mixture.covariances, mixture.factors)
-    parameters = dict(zip(PARAMETERS, own, strict=True))
-    header = {"covariance_type": mixture.structure.name, **header}
-    _mixture(header, parameters)  # what could not be read again must not be written
-    write(url, MODEL, {**parameters, **arrays}, header, overwrite)
-
-
-def read_model(url: str) -> tuple[Mixture, dict[str, Any], Arrays]:
-    """A mixture, its header and all arrays; raises ``ModelFileError`` if that can't be had."""
-    arrays, header = read(url, MODEL)
-    try:
-        if not isinstance(header.get("record"), dict):
-            raise ModelFileError("its header has no record of the fit")
-        return _mixture(header, arrays), header, arrays
-    except ModelFileError as error:
-        raise ModelFileError(f"{url} is no usable model file: {error}") from error
-
-
-def structure_of(header: dict[str, Any]) -> Structure:
-    """The structure that a header names."""
-    name = str(header.get("covariance_type"))
-    if name not in STRUCTURES:
-        raise ModelFileError(f"it has unknown covariances {header.get('covariance_type')!r}")
-    return STRUCTURES[name]
-
-
 def expect(arrays: Arrays, shapes: dict[str, tuple[int, ...]]) -> None:
     """Raise ``ModelFileError`` unless these ``arrays`` are float64, finite, of these ``shapes``."""
     for name, expected in shapes.items():
@@ -240,21 +206,6 @@ def _parse(content: bytes, format: str) -> tuple[Arrays, dict[str, Any]]:
     if not whole:
         raise ModelFileError("its checksum does not fit its content")
     return arrays, header
-
-
-def _mixture(header: dict[str, Any], arrays: Arrays) -> Mixture:
-    structure = structure_of(header)
-    means = matrix(arrays, "means")
-    components, dims = means.shape
-    shape = structure.shape(components, dims)
-    shapes = ((components,), means.shape, shape, shape)
-    expect(arrays, dict(zip(PARAMETERS, shapes, strict=True)))
-    mixture = Mixture(structure, *(arrays[name] for name in PARAMETERS))
-    try:
-        mixture.check()
-    except ValueError as error:
-        raise ModelFileError(str(error)) from error
-    return mixture
 
 
 def _put(url: str, content: memoryview, publish: Callable[[str, str], None], mode: str) -> None:

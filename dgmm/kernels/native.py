@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
 from dgmm.errors import UsageError
-from dgmm.kernels import kernel
-from dgmm.kernels.kernel import Away, Form, Given
+from dgmm.kernels import kernel, natural
+from dgmm.kernels.natural import Away, Form, Given
 from dgmm.kernels.sweep import Block, tree_sum
 from dgmm.model.covariance import Array, Structure
 from dgmm.model.mixture import Frame, Mixture
@@ -87,7 +87,7 @@ def _run(name: str, *args: Any) -> int:
 
 def e_step(block: Block, given: Given) -> Together[Statistics]:
     """The statistics of a block under each form; all components of the forms are centred."""
-    if any(np.ptp(form.penalty) > kernel.WIDE[form.single] for form in given.forms):
+    if any(np.ptp(form.penalty) > natural.WIDE[form.single] for form in given.forms):
         return kernel.e_step(block, given)
     return tree_sum(kernel.by_layout(_group, piece, given) for piece in pieces(block))
 
@@ -262,7 +262,7 @@ class Kernel:
 
 
 KERNELS: Final = {
-    "numpy": Kernel(kernel.e_step, False, kernel.product_noise),
+    "numpy": Kernel(kernel.e_step, False, natural.product_noise),
     "native": Kernel(e_step, True, centred_noise),
 }
 

@@ -1,0 +1,104 @@
+"""By what fitted mixtures are compared.
+
+All are to be minimised; s is the mean log-likelihood of N rows, p the number of free
+parameters:
+
+- bic, -2 N s + p log N (Schwarz, Estimating the dimension of a model, 1978);
+- aic, -2 N s + 2 p (Akaike, 1974);
+- icl, bic plus twice the entropy of the responsibilities, so that components that overlap count
+  for less (Biernacki, Celeux and Govaert, Assessing a mixture model for clustering with the
+  integrated completed likelihood, 2000);
+- heldout, minus the mean log-likelihood of one row in ten, chosen by a hash of its number, which
+  the fit does not see; of few rows, at least one.
+
+The last two need sweeps of their own.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from dgmm.em.evaluate import State
+from dgmm.errors import DataError
+from dgmm.kernels.answers import answer
+from dgmm.kernels.sweep import Block
+from dgmm.model.mixture import Mixture
+from dgmm.model.statistics import Together, Total
+
+
+def score_each(block: Block, mixtures: tuple[Mixture, ...]) -> Together[Total]:
+    """The weighted sum of a block's log-densities under each of ``mixtures`` (of the data)."""
+    return Together(
+        tuple(_total(block, answer(block.rows, each, "score", block.start)) for each in mixtures)
+    )
+
+
+def entropy_each(block: Block, mixtures: tuple[Mixture, ...]) -> Together[Total]:
+    """The weighted sum of the entropies of a block's responsibilities under each mixture."""
+    totals = []
+    for mixture in mixtures:
+        shares = answer(block.rows, mixture, "proba", block.start)
+        logs = np.log(np.where(shares > 0, shares, 1.0))
+        totals.append(_total(block, -np.sum(shares * logs, axis=1)))
+    return Together(tuple(totals))
+
+
+def _total(block: Block, values: Any) -> Total:
+    if block.weights is None:
+        return Total(float(values.sum()), float(len(values)))
+    weights = block.weights.astype(np.float64)
+    used = weights > 0
+    return Total(float(values[used] @ weights[used]), float(weights.sum()))
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """What to choose by; lower is better.
+
+    Attributes
+    ----------
+    penalty : callable
+        From p and the weight N: what is added to -2 N s.
+    measure : callable or None
+        What must be swept besides, given mixtures of the data.
+    holds_out : bool
+        Whether that is swept over the rows held out, and is all there is.
+    """
+
+    penalty: Callable[[int, float], float]
+    measure: Callable[[Block, tuple[Mixture, ...]], Together[Total]] | None = None
+    holds_out: bool = False
+
+    def value(self, state: State, weight: float, measured: Total | None) -> float:
+        """The criterion for a state, with what was ``measured`` of it."""
+        if self.holds_out:
+            if measured is not None and not measured.weight > 0:
+                raise DataError(
+                    "none of the rows held out has any weight: too few have for that criterion"
+                )
+            return np.inf if measured is None else -measured.value / measured.weight
+        extra = 0.0 if measured is None else 2 * measured.value
+        plain = -2 * weight * state.score
+        return plain + self.penalty(state.mixture.free_parameters, weight) + extra
+
+    def worth(self, gain: float, weight: float) -> float:
+        """By how much it falls when s grows by ``gain``."""
+        return gain if self.holds_out else 2 * weight * gain
+
+
+def _schwarz(parameters: int, weight: float) -> float:
+    return parameters * float(np.log(weight))
+
+
+def _akaike(parameters: int, weight: float) -> float:
+    return 2.0 * parameters
+
+
+CRITERIA: Final = {
+    "bic": Criterion(_schwarz),
+    "aic": Criterion(_akaike),
+    "icl": Criterion(_schwarz, entropy_each),
+    "heldout": Criterion(_akaike, score_each, holds_out=True),
+}

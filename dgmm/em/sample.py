@@ -1,0 +1,106 @@
+"""A uniform sample of the rows, the same however they are cut into blocks.
+
+It is the rows with the smallest keys, where a row's key is an exponential variate made
+from a hash of its absolute number (and divided by its weight: Efraimidis and Spirakis, Weighted
+random sampling with a reservoir, 2006).  So it is uniform, mergeable, and the same however the
+rows are cut into blocks.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dgmm.model.covariance import Array
+
+
+@dataclass(frozen=True)
+class Sample:
+    """At most ``size`` rows: their keys (n,), numbers (n,), values (n, D) and weights (n,)."""
+
+    size: int
+    keys: Array
+    numbers: NDArray[np.int64]
+    rows: Array
+    weights: Array
+
+    def __add__(self, other: "Sample") -> "Sample":
+        return Sample(
+            self.size,
+            np.concatenate([self.keys, other.keys]),
+            np.concatenate([self.numbers, other.numbers]),
+            np.concatenate([self.rows, other.rows]),
+            np.concatenate([self.weights, other.weights]),
+        ).smallest()
+
+    def first(self, size: int) -> "Sample":
+        """The ``size`` rows with the smallest keys: a sample of the same kind.
+
+        Where weights differ, a row is drawn with probability 1 - exp(-w t), t the smallest key left
+        out, and then stands for w over that (Horvitz and Thompson, A generalization of sampling
+        without replacement from a finite universe, 1952).
+        """
+        if size >= len(self.keys):
+            return replace(self, size=size)
+        sample = replace(self, size=size).smallest()
+        weights = sample.weights
+        if (weights == weights[0]).all():
+            return sample
+        out = np.partition(self.keys, size)[size]
+        return replace(sample, weights=weights / -np.expm1(-weights * out))
+
+    def smallest(self) -> "Sample":
+        """The rows with the ``size`` smallest keys, by row number."""
+        found = self
+        if len(self.keys) > self.size:
+            found = self.chosen(np.sort(np.argpartition(self.keys, self.size - 1)[: self.size]))
+        if (np.diff(found.numbers) < 0).any():  # seldom: samples come in the order of their blocks
+            found = found.chosen(np.argsort(found.numbers, kind="stable"))
+        return found
+
+    def chosen(self, order: NDArray[np.int64]) -> "Sample":
+        """The rows at these places, in that order."""
+        return Sample(
+            self.size, self.keys[order], self.numbers[order], self.rows[order], self.weights[order]
+        )
+
+
+def smallest_keys(
+    keys: list[Array], numbers: list[NDArray[np.int64]], size: int
+) -> tuple[list[Array], list[NDArray[np.int64]]]:
+    """The ``size`` smallest of all ``keys``, with their numbers, in one array each."""
+    key, number = np.concatenate(keys), np.concatenate(numbers)
+    if len(key) > size:
+        kept = np.sort(np.argpartition(key, size - 1)[:size])
+        key, number = key[kept], number[kept]
+    return [key], [number]
+
+
+def least_hash(largest: float) -> int:
+    """The least hash that may lead to a key, before weights, below ``largest``."""
+    return max(0, int(math.exp(-largest) * (1 - 1e-14) * 2.0**53) - 2)  # rounding is less
+
+
+def numbers_drawn(start: int, count: int, seed: int, least: int) -> NDArray[np.int64]:
+    """Of ``count`` row numbers from ``start`` on, those whose hash is at least ``least``."""
+    numbers = np.arange(start, start + count, dtype=np.int64)
+    return numbers[_hash(numbers, seed) >= np.uint64(least)]
+
+
+def uniform(numbers: NDArray[np.int64], seed: int) -> Array:
+    """A uniform variate in (0, 1) for each row number, from its hash."""
+    return _hash(numbers, seed).astype(np.float64) * 2.0**-53 + 2.0**-54
+
+
+def _hash(numbers: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
+    """53 random bits for each row number: splitmix64 (Steele, Lea, Flood 2014)."""
+    z = numbers.astype(np.uint64) + np.uint64(1) + _mix(np.array([seed], dtype=np.uint64))
+    return _mix(z * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(11)
+
+
+def _mix(z: NDArray[Any]) -> NDArray[np.uint64]:
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))

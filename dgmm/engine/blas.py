@@ -1,0 +1,90 @@
+"""One thread for matrix products while anyone is inside; and pools of threads that are kept."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from typing import Any, TypeVar
+
+from threadpoolctl import ThreadpoolController
+
+S = TypeVar("S")
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """The libraries with threads of their own; finding them takes milliseconds."""
+    return ThreadpoolController()
+
+
+@cache
+def kept_pool(name: str, threads: int) -> ThreadPoolExecutor:
+    """Threads for the life of this process.
+
+    Python can't end while a thread waits for work that started as Ctrl-C arrived; so they are
+    started once, not for every sweep.
+    """
+    return ThreadPoolExecutor(threads, name)
+
+
+class _OneBlasThread:
+    """While anyone is inside, matrix products use one thread each: threads are ours to share out.
+
+    The limit belongs to the process, and threadpoolctl lets only the thread that set it lift it,
+    or set another until it has left.  So a thread of its own sets it for the first one in, and
+    leaves after the last one out.  Whoever enters sets a limit too: that of a library with one for
+    each thread (OpenMP), or one under the caller's own.
+
+    All of it happens under one lock, which a fork takes first: else the child might inherit, held,
+    the one that threadpoolctl has.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._held = ExitStack()
+        self._inside, self._forks = 0, 0
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        own = ExitStack()
+        with self.lock:
+            limit, forks = _libraries().limit, self._forks
+            self._inside += 1
+            if self._inside == 1:
+                keeper = kept_pool("dgmm-blas", 1)
+                keeper.submit(lambda: self._held.enter_context(limit(limits=1))).result()
+            own.enter_context(limit(limits=1))
+        try:
+            yield
+        finally:
+            with self.lock:
+                own.close()
+                if forks == self._forks:
+                    self._inside -= 1
+                    if not self._inside:
+                        kept_pool("dgmm-blas", 1).submit(self._held.close).result()
+
+    def forked(self) -> None:
+        """Nobody is inside, in a process just forked; whoever was has a copy in the other one."""
+        self.lock = threading.Lock()
+        self._held.close()
+        self._inside, self._forks = 0, self._forks + 1
+
+
+one_blas_thread = _OneBlasThread()
+
+
+def each_on_one_blas_thread(steps: Iterator[S]) -> Iterator[S]:
+    """The items of ``steps``, made with one thread for matrix products.
+
+    For small matrices more threads only wait for each other, and for large ones they may round
+    differently.
+    """
+    end = object()
+    while True:
+        with one_blas_thread():
+            item: Any = next(steps, end)
+        if item is end:
+            return
+        yield item

@@ -1,0 +1,57 @@
+"""Model files: a mixture and what is known of its fit, in an archive."""
+
+from typing import Any, Final
+
+from dgmm.errors import ModelFileError
+from dgmm.io.storage import Arrays, expect, matrix, read, write
+from dgmm.model.covariance import STRUCTURES, Structure
+from dgmm.model.mixture import Mixture
+
+MODEL: Final = "dgmm-model"
+
+PARAMETERS: Final = ("weights", "means", "covariances", "precisions_cholesky")
+
+
+def write_model(
+    url: str, mixture: Mixture, header: dict[str, Any], arrays: Arrays, overwrite: bool
+) -> None:
+    """Write ``mixture``, more for the ``header`` and more ``arrays`` to a model file."""
+    own = (mixture.weights, mixture.means, mixture.covariances, mixture.factors)
+    parameters = dict(zip(PARAMETERS, own, strict=True))
+    header = {"covariance_type": mixture.structure.name, **header}
+    _mixture(header, parameters)  # what could not be read again must not be written
+    write(url, MODEL, {**parameters, **arrays}, header, overwrite)
+
+
+def read_model(url: str) -> tuple[Mixture, dict[str, Any], Arrays]:
+    """A mixture, its header and all arrays; raises ``ModelFileError`` if that can't be had."""
+    arrays, header = read(url, MODEL)
+    try:
+        if not isinstance(header.get("record"), dict):
+            raise ModelFileError("its header has no record of the fit")
+        return _mixture(header, arrays), header, arrays
+    except ModelFileError as error:
+        raise ModelFileError(f"{url} is no usable model file: {error}") from error
+
+
+def structure_of(header: dict[str, Any]) -> Structure:
+    """The structure that a header names."""
+    name = str(header.get("covariance_type"))
+    if name not in STRUCTURES:
+        raise ModelFileError(f"it has unknown covariances {header.get('covariance_type')!r}")
+    return STRUCTURES[name]
+
+
+def _mixture(header: dict[str, Any], arrays: Arrays) -> Mixture:
+    structure = structure_of(header)
+    means = matrix(arrays, "means")
+    components, dims = means.shape
+    shape = structure.shape(components, dims)
+    shapes = ((components,), means.shape, shape, shape)
+    expect(arrays, dict(zip(PARAMETERS, shapes, strict=True)))
+    mixture = Mixture(structure, *(arrays[name] for name in PARAMETERS))
+    try:
+        mixture.check()
+    except ValueError as error:
+        raise ModelFileError(str(error)) from error
+    return mixture

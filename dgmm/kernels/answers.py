@@ -1,0 +1,86 @@
+"""What a mixture says of each row: its component, responsibilities, or log-density."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dgmm.errors import DataError
+from dgmm.kernels.kernel import describe_flaw, log_sum_exp, tile_rows, tiles
+from dgmm.kernels.natural import Form
+from dgmm.kernels.sweep import Block
+from dgmm.model.covariance import Array
+from dgmm.model.mixture import Frame, Mixture
+
+
+def _labels(log_joint: Array, common: Array | float) -> NDArray[Any]:
+    return log_joint.argmax(axis=0)
+
+
+def _proba(log_joint: Array, common: Array | float) -> NDArray[Any]:
+    return log_sum_exp(log_joint)[1].T
+
+
+def _score(log_joint: Array, common: Array | float) -> NDArray[Any]:
+    return log_sum_exp(log_joint)[0] + common
+
+
+def _same(labels: NDArray[Any]) -> NDArray[Any]:
+    return labels
+
+
+def _likeliest(shares: NDArray[Any]) -> NDArray[Any]:
+    return np.asarray(shares.argmax(axis=1))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One kind of per-row answer: from log-densities (K, n) to an array of n rows.
+
+    ``labels`` says of such an array which component each row belongs to, where it tells.
+    """
+
+    of: Callable[[Array, Array | float], NDArray[Any]]
+    dtype: type[np.generic]
+    per_component: bool = False
+    labels: Callable[[NDArray[Any]], NDArray[Any]] | None = None
+
+    def columns(self, components: int) -> tuple[int, ...]:
+        """The shape of one row's answer."""
+        return (components,) if self.per_component else ()
+
+
+ANSWERS: Final[dict[str, Answer]] = {
+    "labels": Answer(_labels, np.int64, labels=_same),
+    "proba": Answer(_proba, np.float64, per_component=True, labels=_likeliest),
+    "score": Answer(_score, np.float64),
+}
+
+
+def answer(rows: NDArray[Any], mixture: Mixture, what: str, start: int = 0) -> NDArray[Any]:
+    """What ``mixture`` (of the data) says of each row of ``rows`` (n, D).
+
+    ``what`` is a key of ``ANSWERS``: the most probable component (n,), each component's
+    responsibility (n, K), or the log-density (n,).  ``start`` numbers the first row in errors.
+    Raises ``DataError`` on NaN or infinity.
+    """
+    block = Block(start, rows)
+    if flaw := describe_flaw(block):
+        raise DataError(flaw)
+    kind = ANSWERS[what]
+    frame = Frame.of(*mixture.moments(), mixture.structure)
+    form = Form.of(frame.enter(mixture))
+    width = form.layout.width(mixture.dims)
+    size = tile_rows(width + 2 * mixture.components)
+    buffer = np.empty((width, size))
+    answers = np.empty((len(rows), *kind.columns(mixture.components)), dtype=kind.dtype)
+    for chosen, x in tiles(block, frame, size):
+        with np.errstate(over="ignore", invalid="ignore"):  # told below
+            log_joint = form.eta @ form.layout.features(x, buffer[:, : x.shape[1]])
+            form.correct(log_joint, x)
+        if not np.isfinite(log_joint.max(axis=0)).all():
+            raise DataError("the rows are too far from the model: their log-densities overflow")
+        answers[chosen] = kind.of(log_joint, form.common(x) - frame.log_volume)
+    return answers
