@@ -15,8 +15,9 @@ from dgmm.engine import one_blas_thread
 from dgmm.kernels.native import KERNELS, compiled, described
 from dgmm.kernels.natural import Form, Given
 from dgmm.kernels.sweep import Block
-from dgmm.model.covariance import STRUCTURES, Structure
+from dgmm.model.covariance import STRUCTURES
 from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.structure import Structure
 
 SHAPES = ((4, 8), (8, 16), (16, 16), (32, 16), (64, 64))
 NAMES = ("full", "diag", "spherical", "tied")

@@ -26,9 +26,10 @@ from dgmm.kernels.kernel import e_step
 from dgmm.kernels.native import KERNELS
 from dgmm.kernels.natural import Anchor, Form, Given
 from dgmm.kernels.sweep import Block, tree_sum
-from dgmm.model.covariance import FLOOR, STRUCTURES
+from dgmm.model.covariance import STRUCTURES
 from dgmm.model.mixture import Frame, Mixture
 from dgmm.model.statistics import Statistics, Together, Total
+from dgmm.model.structure import FLOOR
 
 TOLERANCE = 1e-9
 """What the kernel promises of a log-density; not imported, so that it can't be loosened."""

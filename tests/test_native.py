@@ -14,8 +14,9 @@ import dgmm
 from dgmm.kernels import kernel, native
 from dgmm.kernels.natural import Form, Given
 from dgmm.kernels.sweep import Block
-from dgmm.model.covariance import STRUCTURES, Structure
+from dgmm.model.covariance import STRUCTURES
 from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.structure import Structure
 
 built = pytest.mark.skipif(native.compiled is None, reason="dgmm was built without a C compiler")
 

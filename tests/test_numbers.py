@@ -17,7 +17,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from dgmm import DataError, DegenerateWarning, GaussianMixture
 from dgmm.em.evaluate import ALONE
-from dgmm.model.covariance import FLOOR, STRUCTURES
+from dgmm.model.covariance import STRUCTURES
+from dgmm.model.structure import FLOOR
 
 ITERATIONS = 6
 U = np.finfo(float).eps

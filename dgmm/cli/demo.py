@@ -29,7 +29,7 @@ from dgmm.data import places
 from dgmm.data.dataset import Dataset, open_dataset
 from dgmm.errors import DataError, DegenerateWarning
 from dgmm.estimators.gaussian_mixture import GaussianMixture
-from dgmm.model.covariance import Array
+from dgmm.model.structure import Array
 from dgmm.report import pictures as report
 
 FEATURES: Final = ("L*", "a*", "b*", "x", "y")

@@ -15,8 +15,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dgmm.model.covariance import FLOOR, Array
 from dgmm.model.mixture import Mixture
+from dgmm.model.structure import FLOOR, Array
 
 FLAT: Final = 10.0
 """A variance up to so many times ``FLOOR`` or rounding is nothing else."""

@@ -24,9 +24,9 @@ from dgmm.errors import DataError
 from dgmm.kernels.native import KERNELS
 from dgmm.kernels.natural import SINGLE_TOLERANCE, TOLERANCE, Anchor, Away, Form, Given, penalties
 from dgmm.kernels.sweep import Block, Sweep
-from dgmm.model.covariance import FLOOR, Array, Structure
 from dgmm.model.mixture import Frame, Mixture
 from dgmm.model.statistics import Statistics, Together
+from dgmm.model.structure import FLOOR, Array, Structure
 
 PRECISIONS: Final = ("auto", "float64")
 

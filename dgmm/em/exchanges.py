@@ -23,9 +23,10 @@ from dgmm.em.seeding import pieces
 from dgmm.em.squarem import Squarem
 from dgmm.em.walk import Walk
 from dgmm.kernels.kernel import log_sum_exp
-from dgmm.model.covariance import Array, Structure, choleskys
+from dgmm.model.matrices import choleskys
 from dgmm.model.mixture import Mixture
 from dgmm.model.statistics import Statistics
+from dgmm.model.structure import Array, Structure
 
 TRIALS: Final = 6
 """How many ways to take a mixture apart are tried in a round."""

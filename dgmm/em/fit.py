@@ -37,8 +37,8 @@ from dgmm.em.survey import Question, Survey, survey
 from dgmm.em.walk import Stop, Textbook, Walk, best_of, run
 from dgmm.errors import DataError, UsageError
 from dgmm.kernels.sweep import Sweep
-from dgmm.model.covariance import Array, Structure
 from dgmm.model.mixture import Mixture
+from dgmm.model.structure import Array, Structure
 
 TOL: Final = 1e-3
 """When "em" stops unless told: as scikit-learn does."""

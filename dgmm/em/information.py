@@ -17,8 +17,8 @@ import numpy as np
 
 from dgmm.em.sample import Sample
 from dgmm.kernels.kernel import log_sum_exp
-from dgmm.model.covariance import Array
 from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.structure import Array
 
 PART: Final = 1 << 21
 """Scores in memory at a time."""

@@ -28,8 +28,8 @@ from dgmm.em.sample import Sample
 from dgmm.em.walk import Stop, Walk, run
 from dgmm.kernels.answers import answer
 from dgmm.kernels.sweep import Sweep
-from dgmm.model.covariance import Array
 from dgmm.model.mixture import Mixture
+from dgmm.model.structure import Array
 
 FEW: Final = 20
 """With fewer rows for each free parameter, a rung is not climbed to its end."""

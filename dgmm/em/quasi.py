@@ -29,8 +29,8 @@ from dgmm.em.evaluate import Setting, State, Trial, m_step
 from dgmm.em.information import Information
 from dgmm.em.squarem import coordinates, mixture_at
 from dgmm.em.walk import Stop, Walk
-from dgmm.model.covariance import Array
 from dgmm.model.mixture import Mixture
+from dgmm.model.structure import Array
 
 PAIRS: Final = 20
 """Steps, and changes of the gradient along them, that are remembered."""

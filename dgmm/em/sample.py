@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dgmm.model.covariance import Array
+from dgmm.model.structure import Array
 
 
 @dataclass(frozen=True)

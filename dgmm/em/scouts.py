@@ -14,8 +14,8 @@ NumPy, for all starts at once: what a sweep over a few hundred rows costs is mos
 **Sound ends.**  Where components collapse onto few rows, or onto rows that are tied, the likelihood
 has no bound, and the best of many starts would be the one that found that first.  So an end is
 *sound* only if none of its components vanished or is singular but for ``reg_covar`` (evaluate.py).
-A component of hardly more rows than features can be as thin as one likes without being singular: the
-spurious optima that many starts find in rows without any clusters (McLachlan and Peel, Finite
+A component of hardly more rows than features can be as thin as one likes without being singular:
+the spurious optima that many starts find in rows without any clusters (McLachlan and Peel, Finite
 mixture models, 2000, section 3.10).  So an end is *full* only if its components all have as many
 rows as parameters of their own.  Either is worth ``WORTH`` in the objective: more than a few rows
 can bring, and less than a column that tells the clusters apart, with one value in each, does.
@@ -41,9 +41,11 @@ from dgmm.em.seeding import Drawn, Random, mixture_of, standard, standardised
 from dgmm.em.squarem import Squarem
 from dgmm.em.walk import Stop, Walk
 from dgmm.kernels.natural import LOWEST
-from dgmm.model.covariance import STRUCTURES, Array, Structure, flat_directions
+from dgmm.model.covariance import STRUCTURES
 from dgmm.model.lazy import Late
+from dgmm.model.matrices import flat_directions
 from dgmm.model.mixture import Mixture
+from dgmm.model.structure import Array, Structure
 
 cluster, exceptions = Late("sklearn.cluster"), Late("sklearn.exceptions")
 

@@ -23,10 +23,10 @@ from dgmm.em.evaluate import Setting, m_step
 from dgmm.em.sample import Sample
 from dgmm.em.survey import Survey
 from dgmm.kernels.kernel import tile_rows
-from dgmm.model.covariance import Array, Structure
 from dgmm.model.lazy import Late
 from dgmm.model.mixture import Frame, Mixture
 from dgmm.model.statistics import Statistics
+from dgmm.model.structure import Array, Structure
 
 cluster, metrics = Late("sklearn.cluster"), Late("sklearn.metrics")
 exceptions = Late("sklearn.exceptions")

@@ -41,8 +41,8 @@ from numpy.typing import NDArray
 from dgmm.em.evaluate import Setting, State, Trial, m_step, numbers
 from dgmm.em.walk import Stop, Walk
 from dgmm.kernels.natural import penalties
-from dgmm.model.covariance import Array
 from dgmm.model.mixture import Mixture
+from dgmm.model.structure import Array
 
 MEMORY: Final = 6
 """How many cycles to remember the step lengths of."""

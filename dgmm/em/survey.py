@@ -18,8 +18,8 @@ from dgmm.em.sample import Sample, least_hash, numbers_drawn, smallest_keys, uni
 from dgmm.kernels.kernel import REMEDY, first_flaw
 from dgmm.kernels.native import DRAWN, draw, moments, pieces
 from dgmm.kernels.sweep import Block
-from dgmm.model.covariance import Array
 from dgmm.model.lazy import lazy
+from dgmm.model.structure import Array
 
 TILE = 16384
 

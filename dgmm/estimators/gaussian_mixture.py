@@ -56,8 +56,9 @@ from dgmm.io.checkpoint import Checkpoint, fingerprint
 from dgmm.kernels import native
 from dgmm.kernels.answers import ANSWERS, answer
 from dgmm.kernels.sweep import Sweep
-from dgmm.model.covariance import STRUCTURES, Array
+from dgmm.model.covariance import STRUCTURES
 from dgmm.model.mixture import Mixture
+from dgmm.model.structure import Array
 
 Data = Any
 """Rows (N, D): an array-like, ``dask.array``, ``zarr.Array``, path, URL or ``Dataset``; or a lazy

@@ -14,8 +14,8 @@ from dgmm.errors import (
 )
 from dgmm.estimators.summary import Summary
 from dgmm.kernels.answers import answer
-from dgmm.model.covariance import Array
 from dgmm.model.mixture import Mixture
+from dgmm.model.structure import Array
 
 LOOKED_AT = 20_000
 """How many rows of a sample are looked at to see why components collapsed."""

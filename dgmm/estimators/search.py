@@ -24,7 +24,7 @@ from dgmm.em.selection import select as run
 from dgmm.engine.plan import Plan
 from dgmm.errors import DegenerateWarning, UsageError
 from dgmm.estimators.gaussian_mixture import Data, GaussianMixture, Task
-from dgmm.model.covariance import Array
+from dgmm.model.structure import Array
 
 SIZES: Final = tuple(range(1, 11))
 """How many components are tried unless told."""

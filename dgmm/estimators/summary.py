@@ -38,9 +38,9 @@ from dgmm.kernels.kernel import describe_flaw
 from dgmm.kernels.native import KERNELS
 from dgmm.kernels.natural import Form, Given
 from dgmm.kernels.sweep import Block, Sweep
-from dgmm.model.covariance import Array, Structure
 from dgmm.model.mixture import Frame, Mixture
 from dgmm.model.statistics import Statistics, Together
+from dgmm.model.structure import Array, Structure
 
 FORMAT: Final = "dgmm-summary"
 ARRAYS: Final = ("sums", "about", "shift", "scale", "reg")

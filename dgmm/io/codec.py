@@ -20,9 +20,10 @@ from dgmm.em.survey import Survey
 from dgmm.em.walk import Stop, Textbook
 from dgmm.errors import CheckpointError
 from dgmm.io.storage import Arrays
-from dgmm.model.covariance import STRUCTURES, Structure
+from dgmm.model.covariance import STRUCTURES
 from dgmm.model.mixture import Mixture
 from dgmm.model.statistics import Statistics
+from dgmm.model.structure import Structure
 
 TYPES: Final = {
     each.__name__: each

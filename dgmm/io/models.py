@@ -4,8 +4,9 @@ from typing import Any, Final
 
 from dgmm.errors import ModelFileError
 from dgmm.io.storage import Arrays, expect, matrix, read, write
-from dgmm.model.covariance import STRUCTURES, Structure
+from dgmm.model.covariance import STRUCTURES
 from dgmm.model.mixture import Mixture
+from dgmm.model.structure import Structure
 
 MODEL: Final = "dgmm-model"
 

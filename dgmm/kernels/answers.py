@@ -11,8 +11,8 @@ from dgmm.errors import DataError
 from dgmm.kernels.kernel import describe_flaw, log_sum_exp, tile_rows, tiles
 from dgmm.kernels.natural import Form
 from dgmm.kernels.sweep import Block
-from dgmm.model.covariance import Array
 from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.structure import Array
 
 
 def _labels(log_joint: Array, common: Array | float) -> NDArray[Any]:

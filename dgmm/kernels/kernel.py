@@ -19,9 +19,9 @@ import numpy as np
 from dgmm.errors import DataError
 from dgmm.kernels.natural import WIDE, Form, Given
 from dgmm.kernels.sweep import Block
-from dgmm.model.covariance import Array, Structure
 from dgmm.model.mixture import Frame
 from dgmm.model.statistics import Statistics, Together
+from dgmm.model.structure import Array, Structure
 
 TILE_BYTES: Final = 2 << 20
 

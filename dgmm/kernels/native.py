@@ -31,9 +31,9 @@ from dgmm.errors import UsageError
 from dgmm.kernels import kernel, natural
 from dgmm.kernels.natural import Away, Form, Given
 from dgmm.kernels.sweep import Block, tree_sum
-from dgmm.model.covariance import Array, Structure
 from dgmm.model.mixture import Frame, Mixture
 from dgmm.model.statistics import Statistics, Together
+from dgmm.model.structure import Array, Structure
 
 compiled: Any
 failure: ImportError | None = None

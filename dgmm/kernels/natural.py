@@ -25,9 +25,9 @@ from typing import Final
 
 import numpy as np
 
-from dgmm.model.covariance import Array, Structure
 from dgmm.model.mixture import Frame, Mixture
 from dgmm.model.statistics import Statistics
+from dgmm.model.structure import Array, Structure
 
 TOLERANCE: Final = 1e-9
 

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.errors import UsageError
-from dgmm.model.covariance import STRUCTURES, Array, Structure
+from dgmm.model.covariance import STRUCTURES
+from dgmm.model.structure import Array, Structure
 
 LOG_ZERO = -1e300
 """The logarithm of a weight of 0: exp of it is 0, and unlike -inf it survives a matrix product."""

@@ -1,0 +1,203 @@
+"""Covariance matrices: their factors, smallest eigenvalues and coordinates, for many at once."""
+
+from contextlib import suppress
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import rq, solve_triangular
+from scipy.linalg.lapack import dtrtri
+
+from dgmm.model.structure import EXACT, FLOOR, ROUNDING, Array
+
+
+@cache
+def upper_places(dims: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The index pairs i <= j in the order of the full structure's features."""
+    return np.triu_indices(dims)
+
+
+@cache
+def lower_places(dims: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The index pairs i > j."""
+    return np.tril_indices(dims, -1)
+
+
+def unpack(second: Array, dims: int) -> Array:
+    """Symmetric matrices (K, D, D) from their upper triangles (K, D(D+1)/2)."""
+    rows, columns = upper_places(dims)
+    matrices = np.empty((len(second), dims, dims))
+    matrices[:, rows, columns] = second
+    matrices[:, columns, rows] = second
+    return matrices
+
+
+def factor_matrices(covariances: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
+    """Covariances (K, D, D) at or above their floors, precision factors, which were raised (K,)."""
+    dims = covariances.shape[1]
+    factors = np.ascontiguousarray(triangle_inverses(choleskys(covariances)).swapaxes(1, 2))
+    floors = np.maximum(FLOOR, dims * ROUNDING * np.trace(covariances, axis1=1, axis2=2))
+    # tr(P) bounds the largest eigenvalue of P
+    thin = ~(np.sum(factors * factors, axis=(1, 2)) * floors < 1.0)
+    if not thin.any():
+        return covariances, factors, thin
+    raised, lost = covariances.copy(), np.zeros(len(thin), bool)
+    for k in np.flatnonzero(thin):
+        raised[k], factors[k], lost[k] = factor_matrix(covariances[k])
+    return raised, factors, lost
+
+
+def choleskys(covariances: Array) -> Array:
+    """The Cholesky factors of (K, D, D); NaN for those that have none."""
+    lower: Array
+    try:
+        lower = np.linalg.cholesky(covariances).astype(np.float64, copy=False)
+    except np.linalg.LinAlgError:
+        lower = np.full_like(covariances, np.nan)
+        for k, each in enumerate(covariances):
+            with suppress(np.linalg.LinAlgError):
+                lower[k] = np.linalg.cholesky(each)
+    return lower
+
+
+def triangle_inverses(lower: Array) -> Array:
+    """The inverses of lower triangles (K, D, D), row by row."""
+    inverse = np.zeros_like(lower)
+    for i in range(lower.shape[1]):
+        pivot = lower[:, i, i, None]
+        inverse[:, i, :i] = (-lower[:, i, None, :i] @ inverse[:, :i, :i])[:, 0] / pivot
+        inverse[:, i, i] = 1 / pivot[:, 0]
+    return inverse
+
+
+def factor_matrix(covariance: Array) -> tuple[Array, Array, bool]:
+    """One (D, D) covariance at or above its floor, its precision factor, whether it was raised.
+
+    By its eigenvectors: the smallest eigenvalues of a matrix near its floor are rounding.
+    """
+    values, vectors = np.linalg.eigh(covariance)
+    floor = max(FLOOR, len(covariance) * ROUNDING * values[-1])
+    lost = bool(values[0] < floor)
+    values = np.maximum(values, floor)
+    # From the eigenvectors, not from the rebuilt matrix, too.
+    factor, _ = rq(vectors / np.sqrt(values), check_finite=False)
+    factor = factor * np.where(np.diagonal(factor) < 0, -1.0, 1.0)
+    return (vectors * values) @ vectors.T if lost else covariance, factor, lost
+
+
+def least_eigenvalue(covariances: Array, amounts: Array) -> Array:
+    """The smallest eigenvalue (K,) of each of ``covariances`` (K, D, D) over diag(``amounts``)."""
+    root = np.sqrt(amounts)
+    values = np.linalg.eigvalsh(covariances / root[:, None] / root)
+    return values[:, 0].astype(np.float64, copy=False)
+
+
+def least_apart(weights: Array, means: Array, covariances: Array, amounts: Array) -> Array:
+    """The same, where directions that are flat in the whole mixture don't count.
+
+    ``covariances`` are (K, D, D), or (1, D, D) for all; ``weights`` (K,) sum to 1.
+    """
+    root = np.sqrt(amounts)
+    away = means - weights @ means
+    within = np.broadcast_to(covariances, (len(weights), *covariances.shape[1:]))
+    flat = flat_directions(np.tensordot(weights, within, 1) + (away.T * weights) @ away, amounts)
+    flat = np.linalg.qr(flat * root[:, None])[0]
+    own = covariances / root[:, None] / root
+    least = np.linalg.eigvalsh(own + 2 * flat @ flat.T)[:, 0]
+    return least.astype(np.float64, copy=False)
+
+
+def flat_directions(total: Array, amounts: Array) -> Array:
+    """Directions (D, m), v with v' ``total`` v below v' diag(``amounts``) v, or rounding.
+
+    Each feature is looked at in units of its own spread: so one of rows far away hides no other's.
+    """
+    spread = np.sqrt(np.maximum(np.diagonal(total), amounts))
+    values, vectors = np.linalg.eigh(total / spread[:, None] / spread)
+    least = (amounts / spread / spread) @ (vectors * vectors) + len(spread) * ROUNDING
+    chosen = values < least
+    return vectors[:, chosen] / spread[:, None]
+
+
+def least_eigenvector(covariances: Array, amounts: Array) -> Array:
+    """Its eigenvector's entries (K, D) without signs, over the largest."""
+    root = np.sqrt(amounts)
+    vectors = np.abs(np.linalg.eigh(covariances / root[:, None] / root)[1][:, :, 0])
+    return (vectors / vectors.max(axis=1, keepdims=True)).astype(np.float64, copy=False)
+
+
+def solve_factors(factors: Array, white: Array) -> Array:
+    """C'^-1 ``white`` for each of ``factors`` (K, D, D) and its own ``white`` (K, D, M).
+
+    NumPy has no solver for many triangles; one call for all is worth the general one's work.
+    """
+    return np.linalg.solve(factors.swapaxes(1, 2), white).astype(np.float64, copy=False)
+
+
+def log_cholesky(factors: Array, covariances: Array) -> Array:
+    """The log-Cholesky factors of C' S C (K, M): logarithms on the diagonal, which count twice."""
+    lower = np.linalg.cholesky(factors.swapaxes(1, 2) @ covariances @ factors)
+    diagonals = np.sqrt(2) * np.log(np.diagonal(lower, axis1=1, axis2=2))
+    rows, columns = lower_places(lower.shape[1])
+    return np.concatenate([diagonals, lower[:, rows, columns]], axis=1)
+
+
+def from_log_cholesky(factors: Array, coordinates: Array) -> Array:
+    """The covariances (K, D, D) that have these ``coordinates`` (K, M)."""
+    dims = factors.shape[1]
+    lower = np.exp(coordinates[:, :dims] / np.sqrt(2))[:, :, None] * np.eye(dims)
+    rows, columns = lower_places(dims)
+    lower[:, rows, columns] = coordinates[:, dims:]
+    roots = solve_factors(factors, lower)
+    return roots @ roots.swapaxes(1, 2)
+
+
+def check_symmetric(matrix: Array) -> None:
+    """Raise ``LinAlgError`` unless a ``matrix`` (D, D) is symmetric but for rounding."""
+    if not np.allclose(matrix, matrix.T, rtol=1e-7, atol=1e-12 * np.abs(matrix).max()):
+        raise np.linalg.LinAlgError("the matrix is not symmetric")
+
+
+def factor_of_matrix(covariance: Array) -> Array:
+    """The precision factor of one (D, D) covariance, at whatever scale."""
+    check_symmetric(covariance)
+    variances = np.diagonal(covariance)
+    if not variances.min() > 0:
+        raise np.linalg.LinAlgError("a variance is not positive")
+    scale = np.exp2(np.round(np.log2(variances) / 2))
+    factor = dtrtri(np.linalg.cholesky(covariance / scale[:, None] / scale), lower=1)[0].T
+    return np.ascontiguousarray(factor / scale[:, None])
+
+
+def check_matrix(covariance: Array, factor: Array, spread: Array) -> None:
+    """Raise ``LinAlgError`` unless ``factor`` is that of ``covariance``, both (D, D).
+
+    C' S C is the identity, or C'^-1 C^-1 is S, as far as rounding lets them: it moves the first by
+    the condition number of S, which may be 1 / FLOOR, and the second by the root of that, relative
+    to the largest variance in units of the ``spread``.
+    """
+    diagonal = np.diagonal(factor)
+    if np.tril(factor, -1).any() or not diagonal.min() > 0:
+        raise np.linalg.LinAlgError("a factor is not upper triangular with a positive diagonal")
+    variances = np.diagonal(covariance)
+    if not variances.min() > 0:
+        raise np.linalg.LinAlgError("a variance is not positive")
+    scaled = covariance / spread[:, None] / spread
+    size = EXACT * np.diagonal(scaled).max()
+    if not np.abs(scaled - scaled.T).max() <= size:
+        raise np.linalg.LinAlgError("a covariance is not symmetric")
+    white = factor * spread[:, None]
+    if np.abs(white.T @ scaled @ white - np.eye(len(white))).max() <= 100 * EXACT:
+        return
+    root = dtrtri(white)[0]
+    if not np.abs(root.T @ root - scaled).max() <= size:
+        raise np.linalg.LinAlgError("the factors don't invert the covariances")
+
+
+def factors_of_matrix(precision: Array) -> tuple[Array, Array]:
+    """The covariance and the precision factor of one (D, D) precision."""
+    check_symmetric(precision)
+    # Reversing rows and columns turns the lower Cholesky factor into the upper one.
+    factor = np.linalg.cholesky(precision[::-1, ::-1])[::-1, ::-1]
+    inverse = solve_triangular(factor, np.eye(len(factor)), check_finite=False)
+    return inverse.T @ inverse, np.ascontiguousarray(factor)
