@@ -12,7 +12,7 @@ import click
 import numpy as np
 from dask.system import CPU_COUNT
 from matplotlib.artist import Artist
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import NullFormatter, ScalarFormatter
 from numpy.typing import NDArray
 
 from benchmarks import data
@@ -192,6 +192,7 @@ def plot(path: Path, panels: Sequence[tuple[str, dict[str, Reached]]]) -> None:
         axes = report.panel(figure, left, top, wide, high)
         axes.set_xscale("log")
         axes.tick_params(which="both", width=0.6, color=report.FAINT)
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.yaxis.set_major_formatter(ScalarFormatter(useOffset=False))
         made = {name: each for name, each in found.items() if not each.failed}
         for name, each in made.items():
