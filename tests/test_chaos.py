@@ -329,7 +329,7 @@ def test_a_cluster_of_which_all_workers_stop_is_given_up(
 ) -> None:
     patience = {"workers.QUIET_SECONDS": 1, "workers.ANSWER_SECONDS": 3, "cluster.ATTEMPTS": 2}
     for name, value in patience.items():
-        monkeypatch.setattr(f"dgmm.{name}", value)
+        monkeypatch.setattr(f"dgmm.engine.{name}", value)
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, **QUIET) as cluster,
         Client(cluster, set_as_default=False) as client,
@@ -433,7 +433,7 @@ def test_a_scheduler_that_stops_is_given_up(
         walking = passes_with(store, client)
         next(walking)
         for name, value in patience.items():
-            monkeypatch.setattr(f"dgmm.{name}", value)
+            monkeypatch.setattr(f"dgmm.engine.{name}", value)
         supervised.processes[0].send_signal(signal.SIGSTOP)
         try:
             with pytest.raises(LostError, match="did not come back in 4 s"):

@@ -7,10 +7,20 @@ from pathlib import Path
 import numpy as np
 from sklearn.mixture import GaussianMixture as Reference
 
+sys.path.append(str(Path(__file__).parent.parent))  # last: dgmm is the one that is installed
+
 from benchmarks import data
 from benchmarks.match import save
 from benchmarks.peers.harness import score
-from benchmarks.reach import DEFAULT, ENTRANTS, Reached, fit, line, plot, problem
+from benchmarks.reach import (
+    DEFAULT,
+    ENTRANTS,
+    Reached,
+    fit,
+    line,
+    plot,
+    problem,
+)
 
 
 def test_the_likelihood_is_scikit_learns() -> None:

@@ -177,7 +177,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         ``memory`` leaves free.
     precision : {"auto", "float64"}, default="auto"
         "auto" uses single precision in early passes, as long as a bound shows it to be good enough
-        (``dgmm.em``); the last passes, and so the results, are in double precision either way.
+        (``dgmm.em.walk``); the last passes, and so the results, are in double precision either way.
     checkpoint : str or PathLike, optional
         A directory, at a path or URL, where each pass leaves what it reached; a fit of the same
         settings to the same rows that finds it there goes on from it (``dgmm.io.checkpoint``).
