@@ -38,9 +38,10 @@ def main(began: float, store: str, components: int, structure: str, seed: int, c
             client = stack.enter_context(Client(cluster, set_as_default=False))
         tell("machines")
         model = dgmm.GaussianMixture(components, covariance_type=structure, random_state=seed)
-        planned = model.plan(store, client=client)
+        session = model.session(store, client=client)
+        session.plan.check()
         tell("planned")
-        for step in model.fit_passes(store, client=client, planned=planned):
+        for step in model.fit_passes(session):
             tell("pass", evaluated=bool(step.walks))
         info = model.fit_info_
         ended = {name: info[name] for name in ("passes", "stopped_by", "resolution")}

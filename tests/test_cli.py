@@ -636,7 +636,7 @@ def test_a_process_of_its_own(store: Path) -> None:
         [
             sys.executable,
             "-m",
-            "dgmm.cli.commands",
+            "dgmm.cli",
             *map(str, FIT),
             "--strategy",
             "em",

@@ -324,6 +324,7 @@ FAILING: dict[str, tuple[Callable[[Any, int], Any], type[BaseException]]] = {
 
 ASKED: dict[str, Callable[[Any], Any]] = {
     "plan": lambda m: m.plan(OTHER),
+    "session": lambda m: m.session(OTHER).plan,
     "plan of named rows": lambda m: m.plan(pd.DataFrame(OTHER, columns=list("xyz"))),
     "repr": repr,
     "html": lambda m: m._repr_html_(),
@@ -393,6 +394,21 @@ def test_questions_change_nothing(old: str) -> None:
         with pytest.raises(ValueError, match="feature"):
             ask(wide)
     assert_unchanged(model, attributes, content)
+
+
+@pytest.mark.parametrize("old", ["fitted", "searched"])
+def test_a_session_that_told_its_plan_is_run(old: str) -> None:
+    """Rows are opened once, and parameters are those of when it was made."""
+    model, same = OLD[old](), OLD[old]().fit(OTHER)
+    session = model.session(OTHER)
+    assert (session.plan.rows, session.plan.columns) == OTHER.shape
+    (getattr(model, "estimator", None) or model).set_params(max_iter=1, reg_covar=1.0)
+    *_, last = model.fit_passes(session)
+    best, other = (getattr(each, "best_estimator_", each) for each in (model, same))
+    assert best.plan_ is session.plan
+    assert best.lower_bounds_ == other.lower_bounds_
+    assert last.passes == best.fit_info_["passes"]
+    np.testing.assert_array_equal(best.means_, other.means_)
 
 
 @pytest.mark.parametrize("old", ["named", "updated", "searched"])

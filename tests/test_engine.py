@@ -172,7 +172,10 @@ def test_what_a_dead_driver_kept_makes_room_for_the_next(
     abandoned = GaussianMixture(3, random_state=0).fit_passes(dataset, client=gone)
     next(abandoned)
     gone.close()
-    assert any(map(sum, client.run(blocks_kept).values()))
+    kept = client.run(blocks_kept)
+    assert any(map(sum, kept.values()))
+    GaussianMixture(3).plan(dataset, client=client)  # is a question: it lets go of nothing
+    assert client.run(blocks_kept) == kept
     passes = GaussianMixture(3, random_state=0).fit_passes(dataset, client=client)
     next(passes)
     counts = client.run(blocks_kept).values()

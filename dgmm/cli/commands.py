@@ -142,9 +142,9 @@ def fit(
     )
     meter = engine.Meter()
     with shown.watches() as watches, machines.client() as client:
-        planned = model.plan(dataset, client=client)
-        steps = model.fit_passes(dataset, client=client, meter=meter, planned=planned)
-        progress.run(progress.of_fit(steps), planned, meter, *watches)
+        session = model.session(dataset, client=client)
+        steps = model.fit_passes(session, meter=meter)
+        progress.run(progress.of_fit(steps), session.plan, meter, *watches)
     model.save(output, overwrite=overwrite)
     _tell_model(model, output, json)
     _tell_end(shown.log, model, output)
@@ -263,9 +263,9 @@ def select(
     )
     meter = engine.Meter()
     with shown.watches() as watches, machines.client() as client:
-        planned = search.plan(dataset, client=client)
-        steps = search.fit_passes(dataset, client=client, meter=meter, planned=planned)
-        progress.run(progress.of_selection(steps, criterion), planned, meter, *watches)
+        session = search.session(dataset, client=client)
+        steps = search.fit_passes(session, meter=meter)
+        progress.run(progress.of_selection(steps, criterion), session.plan, meter, *watches)
     search.best_estimator_.save(output, overwrite=overwrite)
     if plot is not None:
         report.criteria_figure(search.results_, criterion).savefig(plot)

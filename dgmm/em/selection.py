@@ -26,7 +26,7 @@ import numpy as np
 
 from dgmm.em.criteria import Criterion
 from dgmm.em.evaluate import Setting, evaluate, frame_of, unbounded
-from dgmm.em.fit import STRATEGIES, Request, Stopped, check
+from dgmm.em.fit import STRATEGIES, Progress, Request, Stopped, check
 from dgmm.em.holdout import HELD, Part
 from dgmm.em.ladder import Cost, Nearby, Samples, Tell, untold
 from dgmm.em.seeding import representative
@@ -139,6 +139,16 @@ class Standings:
     def best(self) -> Candidate:
         """The candidate with the lowest criterion of those that stayed and can be compared."""
         return min(_comparable(self.candidates), key=lambda each: each.value)
+
+    @property
+    def progress(self) -> Progress:
+        """Where the best candidate's fit stands."""
+        best = self.best
+        return Progress(
+            *(self.passes, self.found, best.setting, best.walks, self.nearby),
+            seconds_on_samples=self.seconds_on_samples,
+            starts_seconds=self.starts_seconds,
+        )
 
 
 class Resumed(Stopped, Protocol):

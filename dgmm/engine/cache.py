@@ -84,14 +84,24 @@ def cache_for(token: str, room: int) -> Cache:
         return _kept[token]
 
 
-def let_go(living: list[str]) -> int:
-    """Let go of what is kept for clients that aren't ``living``; how many bytes that was.
+def left_behind(living: list[str]) -> int:
+    """How many bytes are kept for clients that aren't ``living``.
 
     A driver that was killed could not let go, and the same fit, started again, needs the room.
     """
     with _lock:
-        gone = [token for token in _kept if token.split()[0] not in living]
-        return sum(_kept.pop(token).nbytes for token in gone)
+        return sum(_kept[token].nbytes for token in _left(living))
+
+
+def let_go(living: list[str]) -> None:
+    """Let go of what is kept for clients that aren't ``living``."""
+    with _lock:
+        for token in _left(living):
+            del _kept[token]
+
+
+def _left(living: list[str]) -> list[str]:
+    return [token for token in _kept if token.split()[0] not in living]
 
 
 async def forget(token: str) -> None:

@@ -20,7 +20,7 @@ are left out, and the sweep is begun again without them.  If none can, the first
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, is_dataclass, replace
@@ -53,6 +53,7 @@ from dgmm.engine.workers import (
     check_open,
     connect,
     failed_on,
+    free_left,
     lost,
     standing_aside,
     wait_for_threads,
@@ -234,11 +235,17 @@ class Cluster:
             f"the Dask scheduler at {address} with a worker did not come back in {RETURN_SECONDS} s"
         )
 
+    def _meet(self, workers: Collection[str]) -> None:
+        """Before workers first serve: they are alike, and have the room that was planned with."""
+        check_alike(self.client, len(workers))
+        if not self.alike:
+            free_left(self.client)
+        self.alike = frozenset(workers)
+
     def _sweep(self, fn: Callable[[Block, G], T], given: G) -> T:
         workers = self._able(wait_for_threads(self.client))
         if not self.alike.issuperset(workers):
-            check_alike(self.client, len(workers))
-            self.alike = frozenset(workers)
+            self._meet(workers)
         if self.dataset.lazy:
             found = self.dataset.patience(partial(self._through_graph, fn, given, workers))
             if isinstance(found, LostError):

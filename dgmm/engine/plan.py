@@ -21,7 +21,7 @@ from dgmm.em import exchanges, quasi
 from dgmm.em.fit import Request
 from dgmm.em.survey import TILE, Question
 from dgmm.engine.cluster import tasks
-from dgmm.engine.workers import check_open, freed_bytes, wait_for_threads
+from dgmm.engine.workers import check_open, left_bytes, wait_for_threads
 from dgmm.errors import PlanError
 from dgmm.kernels.kernel import TILE_BYTES, tile_rows
 
@@ -158,9 +158,9 @@ def hosts(dataset: Dataset, client: Client | None, threads: int | None) -> Hosts
     check_open(client)
     wait_for_threads(client)
     found = client.scheduler_info(n_workers=-1).get("workers", {})
-    described, freed = found.values(), freed_bytes(client)
+    described, left = found.values(), left_bytes(client)
     limits = [worker["memory_limit"] for worker in described if worker["memory_limit"]]
-    taken = [worker["metrics"]["memory"] - freed.get(name, 0) for name, worker in found.items()]
+    taken = [worker["metrics"]["memory"] - left.get(name, 0) for name, worker in found.items()]
     available = min(limits, default=MEMORY_LIMIT)
     return Hosts(
         "distributed",

@@ -25,7 +25,7 @@ from distributed.security import Security
 from distributed.worker import thread_state
 
 from dgmm.data.forms import check_synchronous
-from dgmm.engine.cache import let_go
+from dgmm.engine.cache import left_behind, let_go
 from dgmm.errors import ClusterError, LostError
 
 log = logging.getLogger("dgmm")
@@ -302,10 +302,19 @@ def _failed_on(key: Any, dask_scheduler: Any) -> str | None:
     return min(blamed.erred_on or (), default=None) if blamed else None
 
 
-def freed_bytes(client: Client) -> dict[str, int]:
-    """What each worker that answers had kept of rows for clients that are gone, and lets go."""
-    living = _ask_scheduler(client, client.run_on_scheduler, _clients)
-    return ask_workers(client, let_go, living, on_error="ignore") or {}
+def left_bytes(client: Client) -> dict[str, int]:
+    """What each worker that answers keeps of rows for clients that are gone."""
+    return ask_workers(client, left_behind, _living(client), on_error="ignore") or {}
+
+
+def free_left(client: Client) -> None:
+    """Have workers let go of what they keep of rows for clients that are gone."""
+    ask_workers(client, let_go, _living(client), on_error="ignore")
+
+
+def _living(client: Client) -> list[str]:
+    """The clients that the scheduler knows."""
+    return list(_ask_scheduler(client, client.run_on_scheduler, _clients))
 
 
 def _clients(dask_scheduler: Any) -> list[str]:

@@ -6,13 +6,10 @@ blocks.
 """
 
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from copy import copy
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from os import PathLike
 from typing import Any, Self
 
@@ -20,68 +17,38 @@ import dask.array as da
 import numpy as np
 import sklearn.cluster
 import sklearn.metrics  # noqa: F401
-import zarr
 from dask.system import CPU_COUNT
 from distributed import Client
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, DensityMixin
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from dgmm import engine
-from dgmm.data import forms
-from dgmm.data.dataset import DaskSource, Dataset, open_dataset
-from dgmm.em.collapse import Collapse, column_names, component_names
+from dgmm.data.dataset import DaskSource, Dataset
 from dgmm.em.criteria import score_each
-from dgmm.em.deadline import Deadline
-from dgmm.em.evaluate import PRECISIONS, Rivals, bare, singular
-from dgmm.em.fit import STRATEGIES, Progress, Request, fit, given_mixture
-from dgmm.em.ladder import Nearby
-from dgmm.em.seeding import METHODS
-from dgmm.em.starts import EFFORTS
-from dgmm.engine.plan import Plan, plan
-from dgmm.engine.pods import Pods, pods
-from dgmm.errors import (
-    DataError,
-    DegenerateWarning,
-    ModelFileError,
-    ObjectiveFellWarning,
-    UsageError,
+from dgmm.em.fit import Progress
+from dgmm.engine.plan import Plan
+from dgmm.engine.pods import Pods
+from dgmm.errors import DataError, ModelFileError, UsageError
+from dgmm.estimators.parameters import check_weights, choose, numbers, random_of, threads_of
+from dgmm.estimators.record import (
+    become,
+    check_record,
+    collapsed_of,
+    fitted,
+    read_only,
+    warn_of,
+    warn_of_degenerate,
 )
-from dgmm.estimators.record import check_record, collapsed_of, what_is_left
+from dgmm.estimators.session import STORED, Data, Session, fitting, open_rows
 from dgmm.estimators.summary import Summary
 from dgmm.io import models
-from dgmm.io.checkpoint import Checkpoint, fingerprint
 from dgmm.kernels import native
 from dgmm.kernels.answers import ANSWERS, answer
 from dgmm.kernels.sweep import Sweep
 from dgmm.model.covariance import STRUCTURES
 from dgmm.model.mixture import Mixture
 from dgmm.model.structure import Array
-
-Data = Any
-"""Rows (N, D): an array-like, ``dask.array``, ``zarr.Array``, path, URL or ``Dataset``; or a lazy
-frame: a DataArray of xarray, a DataFrame of Dask."""
-
-STORED = (str, PathLike, da.Array, zarr.Array, zarr.Group, np.memmap, np.ma.MaskedArray, Dataset)
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is to be fitted to what: checked, as far as that needs no pass.
-
-    Attributes
-    ----------
-    dataset : Dataset
-    request : Request
-    names : (D,) or None
-        What the features are called.
-    """
-
-    dataset: Dataset
-    request: Request
-    names: NDArray[Any] | None
 
 
 def _parameter(name: str, of: Callable[[Mixture], Array], told: str) -> Any:
@@ -91,7 +58,7 @@ def _parameter(name: str, of: Callable[[Mixture], Array], told: str) -> Any:
         if "mixture_" not in vars(self):
             kind = type(self).__name__
             raise AttributeError(f"{kind!r} object has no attribute {name!r}: it is not fitted yet")
-        return _read_only(of(self.mixture_))
+        return read_only(of(self.mixture_))
 
     def refuse(self: "GaussianMixture", *_: Any) -> None:
         raise AttributeError(
@@ -101,13 +68,6 @@ def _parameter(name: str, of: Callable[[Mixture], Array], told: str) -> Any:
         )
 
     return property(get, refuse, refuse, told)
-
-
-def _read_only(array: Array) -> Array:
-    """The same numbers, not to be written to."""
-    seen = array.view()
-    seen.flags.writeable = False
-    return seen
 
 
 class GaussianMixture(DensityMixin, BaseEstimator):
@@ -343,7 +303,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         >>> model.predict([[1.0], [8.0]])
         array([0, 1])
         """
-        structure = _choose("covariance_type", covariance_type, STRUCTURES)
+        structure = choose("covariance_type", covariance_type, STRUCTURES)
         if (covariances is None) == (precisions is None):
             raise UsageError("give either covariances or precisions, one of the two")
         shape = np.shape(means)
@@ -352,17 +312,18 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         of, given = (
             ("covariances", covariances) if precisions is None else ("precisions", precisions)
         )
-        matrices = _numbers(of, given, structure.shape(*shape))
-        own_weights = _numbers("weights", weights, shape[:1])
-        _check_weights("weights", own_weights)
+        matrices = numbers(of, given, structure.shape(*shape))
+        own_weights = numbers("weights", weights, shape[:1])
+        check_weights("weights", own_weights)
         try:
             make = Mixture.of_covariances if precisions is None else Mixture.of
-            own_means = _numbers("means", means, shape)
+            own_means = numbers("means", means, shape)
             mixture = make(structure, own_weights / own_weights.sum(), own_means, matrices)
         except np.linalg.LinAlgError as error:
             raise UsageError(f"{of} must be symmetric positive definite: {error}") from error
         model = cls(shape[0], covariance_type=covariance_type, **params)
-        model._become(
+        become(
+            model,
             mixture_=mixture,
             converged_=False,
             n_iter_=0,
@@ -412,9 +373,18 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         >>> sorted(abs(model.means_[:, 0].round(0)).tolist())
         [0.0, 9.0]
         """
-        for progress in self._passes(X, sample_weight, keep=True):
-            if self.verbose:
-                print(describe(progress))
+        session = self.session(X, sample_weight)
+        last, began = None, time.perf_counter()
+        try:
+            with closing(self.fit_passes(session)) as passes:
+                for last in passes:
+                    if self.verbose:
+                        print(describe(last))
+        except KeyboardInterrupt:
+            if last is not None and last.walks:
+                seconds = time.perf_counter() - began
+                become(self, **fitted(last, session, session.requests[0], seconds, "interrupted"))
+            raise
         return self
 
     def fit_predict(self, X: Data, y: None = None, sample_weight: Data = None) -> Any:
@@ -452,8 +422,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         sample_weight: Data = None,
         client: Client | None = None,
         meter: engine.Meter | None = None,
-        planned: Plan | None = None,
-    ) -> Iterator[Progress]:
+    ) -> Generator[Progress, None, None]:
         """Fit, a pass at a time; when exhausted, this is fitted.
 
         Until then, and for good if it never is, this is what it was before.
@@ -461,19 +430,18 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         Parameters
         ----------
         X : rows (N, D)
-            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame; or this
+            model's ``session``, which has the rest, too.
         sample_weight : (N,), optional
             Of the rows, in the same forms; by default each counts as one.
         client : distributed.Client, optional
             The cluster to use; by default the active one, else this process.
         meter : Meter, optional
             Counts the rows swept, also within a pass.
-        planned : Plan, optional
-            What ``plan`` gave, if it was asked.
 
-        Returns
-        -------
-        iterator of Progress
+        Yields
+        ------
+        Progress
             Where the fit stands, after every pass over the data.
 
         Raises
@@ -494,47 +462,16 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         >>> model.converged_
         True
         """
-        return self._passes(X, sample_weight, client, meter, planned)
-
-    def _passes(
-        self,
-        X: Data,
-        sample_weight: Data = None,
-        client: Client | None = None,
-        meter: engine.Meter | None = None,
-        planned: Plan | None = None,
-        keep: bool = False,
-    ) -> Iterator[Progress]:
-        """``fit_passes``; to ``keep`` is to become the best so far when interrupted."""
-        task = self._prepare(X, sample_weight)
-        dataset, request = task.dataset, task.request
-        client = client or engine.active_client()
-        if planned is None:
-            planned = self._planned(dataset, request, client)
-        planned.check()
-        meter = meter or engine.Meter()
+        session = X if isinstance(X, Session) else self.session(X, sample_weight, client)
+        session.plan.check()
         began = time.perf_counter()
-        question = request.question(dataset.rows, dataset.dims, dataset.weights is not None)
-        engine_ = engine.over(dataset, client, self._threads, meter, planned.cache_bytes)
-        kept = self._checkpoint(dataset, request)
-        resumed = None if kept is None else kept.resume()
-        progress: Progress | None = None
-        try:
-            with closing(engine_) as sweep:
-                passes = fit(sweep, request, question, self._nearby, resumed, meter.tell)
-                for progress in engine.each_on_one_blas_thread(passes):
-                    if kept is not None and (resumed is None or progress.passes > resumed.passes):
-                        kept.save(progress, request.random)
-                    yield progress
-        except KeyboardInterrupt:
-            if keep and progress is not None and progress.walks:
-                cut = time.perf_counter() - began, task.names, "interrupted"
-                self._become(**self._found(progress, planned, *cut))
-            raise
-        assert progress is not None
-        fitted = self._found(progress, planned, time.perf_counter() - began, task.names)
-        self._warn(fitted, max(walk.fell for walk in progress.walks))
-        self._become(**fitted)
+        with closing(session.passes(meter)) as passes:
+            for last in passes:
+                yield last
+        request = session.requests[0]
+        found = fitted(last, session, request, time.perf_counter() - began)
+        warn_of(found, request, max(walk.fell for walk in last.walks))
+        become(self, **found)
 
     def partial_fit(self, X: Data, y: None = None, sample_weight: Data = None) -> Self:
         """Learn from more rows: a step of incremental EM, in one pass over them.
@@ -615,8 +552,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         200
         """
         check_is_fitted(self)
-        dataset = self._dataset(X, sample_weight)
-        sweep = sweep or engine.over(dataset, threads=self._threads)
+        dataset = open_rows(self, X, sample_weight)
+        sweep = sweep or engine.over(dataset, threads=threads_of(self))
         return self._seen().summarize(sweep, self.mixture_, native.chosen())
 
     def update(self, summary: Summary) -> Self:
@@ -687,8 +624,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             ),
         }
         names = getattr(self, "feature_names_in_", None)
-        self._warn_of_degenerate(fit_info, names, stacklevel=3)
-        self._become(
+        warn_of_degenerate(fit_info, names, self.reg_covar, stacklevel=3)
+        become(
+            self,
             mixture_=trial.mixture,
             summary_=summary,
             lower_bounds_=[before],
@@ -739,13 +677,45 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         >>> GaussianMixture(2).plan(rows).rows
         200
         """
-        task = self._prepare(X, sample_weight)
-        client = client or engine.active_client()
-        return self._planned(task.dataset, task.request, client)
+        return self.session(X, sample_weight, client).plan
 
-    def _planned(self, dataset: Dataset, request: Request, client: Client | None) -> Plan:
-        kept = self.checkpoint is not None
-        return plan(dataset, request, client, self._threads, self.memory, self.cache, kept)
+    def session(
+        self, X: Data, sample_weight: Data = None, client: Client | None = None
+    ) -> Session[Progress]:
+        """What a fit of ``X`` needs, checked: ``fit_passes`` takes it; it has the ``plan``.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+        sample_weight : (N,), optional
+            Of the rows, in the same forms; by default each counts as one.
+        client : distributed.Client, optional
+            The cluster to use; by default the active one, else this process.
+
+        Returns
+        -------
+        Session
+            For one run, whose ``max_seconds`` count from now.
+
+        Raises
+        ------
+        UsageError, DataError
+            Both ``ValueError``: for parameters and rows that can't be used.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> model = GaussianMixture(2, random_state=0)
+        >>> session = model.session(rows)
+        >>> session.plan.rows
+        200
+        >>> passes = list(model.fit_passes(session))
+        """
+        return fitting(self, X, sample_weight, client)
 
     def pods(self, X: Data, workers: int, threads: int, sample_weight: Data = None) -> Pods:
         """What to ask of Kubernetes for a fit to rows on a cluster of its own.
@@ -781,283 +751,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         >>> GaussianMixture(2).pods(rows, workers=4, threads=2).plan.workers
         4
         """
-        task = self._prepare(X, sample_weight)
-        return pods(task.dataset, task.request, workers, threads, self.memory, self.cache)
-
-    def _checkpoint(self, dataset: Dataset, request: Request, **other: Any) -> Checkpoint | None:
-        """Where passes are kept, if anywhere; empty if the fit shall not go on from there.
-
-        ``other`` is what tells it from that of a fit of ``request``.
-        """
-        if self.checkpoint is None:
-            return None
-        of = fingerprint(dataset, request, self.random_state, **other)
-        checkpoint = Checkpoint(str(self.checkpoint), of)
-        checkpoint.prepare()
-        if not self.resume:
-            checkpoint.discard()
-        return checkpoint
-
-    @property
-    def _nearby(self) -> Nearby:
-        """How to sweep over samples."""
-        return partial(engine.nearby, threads=self._threads)
-
-    @property
-    def _threads(self) -> int | None:
-        return CPU_COUNT if self.n_jobs == -1 else self.n_jobs
-
-    def _prepare(self, X: Data, sample_weight: Data) -> Task:
-        """What is to be fitted to what; nothing of this changes."""
-        request = self._request()
-        seen = copy(self)  # which is told what the rows are like, as scikit-learn has it
-        seen.__dict__.pop("feature_names_in_", None)
-        dataset = seen._dataset(X, sample_weight, reset=True)
-        if dataset.rows < request.components:
-            raise DataError(
-                f"Expected n_samples >= n_components but got n_components = "
-                f"{request.components}, n_samples = {dataset.rows}"
-            )
-        names = vars(seen).get("feature_names_in_")
-        return Task(dataset, self._start_from(request, dataset), names)
-
-    def _request(self) -> Request:
-        """The parameters, checked."""
-        structure = _choose("covariance_type", self.covariance_type, STRUCTURES)
-        _choose("init_params", self.init_params, {"auto": None, **METHODS})
-        _choose("effort", self.effort, EFFORTS)
-        counts = [("n_components", 1), ("max_iter", 0), ("n_init", 1)]
-        if self.n_jobs is not None and self.n_jobs != -1:
-            counts.append(("n_jobs", 1))
-        for name, least in counts:
-            value = getattr(self, name)
-            if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-                raise UsageError(f"{name} must be an integer of at least {least}, not {value!r}")
-        for name in ("tol", "reg_covar", "max_seconds", "resolution"):
-            value = getattr(self, name)
-            if name != "resolution" and value is None:
-                continue
-            if not isinstance(value, int | float | np.number) or not 0 <= value < np.inf:
-                raise UsageError(f"{name} must be a number of at least 0, not {value!r}")
-        return Request(
-            structure=structure,
-            components=int(self.n_components),
-            strategy=_choose("strategy", self.strategy, {name: name for name in STRATEGIES}),
-            tol=None if self.tol is None else float(self.tol),
-            resolution=float(self.resolution),
-            reg_covar=None if self.reg_covar is None else float(self.reg_covar),
-            max_iter=int(self.max_iter),
-            n_init=int(self.n_init),
-            init_params=self.init_params,
-            effort=self.effort,
-            kernel=native.chosen(),
-            precision=_choose("precision", self.precision, {name: name for name in PRECISIONS}),
-            random=self._random(),
-            deadline=Deadline.after(self.max_seconds),
-        )
-
-    def _random(self) -> Any:
-        try:
-            return check_random_state(self.random_state)
-        except ValueError as error:
-            raise UsageError(
-                f"random_state must be None, a RandomState or an integer from 0 to 2^32 - 1, not "
-                f"{self.random_state!r}"
-            ) from error
-
-    def _dataset(self, X: Data, sample_weight: Data = None, reset: bool = False) -> Dataset:
-        """Open ``X``, which must have the fitted width, unless ``reset`` sets that."""
-        named = forms.columns(X)
-        X = forms.unwrapped(X, self.memory)
-        if named is not None:
-            validate_data(self, named, reset=reset, skip_check_array=True)
-        elif not isinstance(X, STORED):
-            forms.check_loadable(X, self.memory)
-            X = validate_data(
-                self,
-                X,
-                reset=reset,
-                dtype="numeric",
-                ensure_2d=False,
-                allow_nd=True,
-                ensure_all_finite=False,
-                ensure_min_samples=0,
-                ensure_min_features=0,
-            )
-        dataset = open_dataset(X, sample_weight, memory=self.memory)
-        if not reset and dataset.dims != self.n_features_in_:
-            raise DataError(
-                f"X has {dataset.dims} features, but {type(self).__name__} is expecting "
-                f"{self.n_features_in_} features as input"
-            )
-        return dataset
-
-    def _start_from(self, request: Request, dataset: Dataset) -> Request:
-        """The request with the given or warm starting values, checked."""
-        components, dims = request.components, dataset.dims
-        if self.warm_start and hasattr(self, "mixture_"):
-            fitted = self.mixture_
-            if fitted.structure is not request.structure:
-                raise UsageError(
-                    f"warm_start goes on from {fitted.structure.name!r} covariances; "
-                    f"covariance_type is {self.covariance_type!r}"
-                )
-            if fitted.means.shape != (components, dims):
-                raise UsageError(
-                    f"warm_start goes on from {fitted.components} components of {fitted.dims} "
-                    f"features; n_components is {components} and X has {dims} features"
-                )
-            return replace(
-                request,
-                n_init=1,
-                weights=fitted.weights,
-                means=fitted.means,
-                precisions=fitted.structure.precisions(fitted.factors),
-                before=self.lower_bounds_[-1] if self.lower_bounds_ else None,
-            )
-        shape = request.structure.shape(components, dims)
-        weights = _given("weights_init", self.weights_init, (components,))
-        means = _given("means_init", self.means_init, (components, dims))
-        precisions = _given("precisions_init", self.precisions_init, shape)
-        if weights is not None:
-            _check_weights("weights_init", weights)
-        if precisions is not None:  # refused now, not after the first pass
-            uniform, zeros = np.full(components, 1 / components), np.zeros((components, dims))
-            given_mixture(request.structure, uniform, zeros, precisions)
-        return replace(request, weights=weights, means=means, precisions=precisions)
-
-    def _found(
-        self,
-        progress: Progress,
-        planned: Plan,
-        seconds: float,
-        names: NDArray[Any] | None,
-        cut: str = "max_seconds",
-    ) -> dict[str, Any]:
-        """The attributes of the fitted model, by name; ``cut`` is why, if it is not at its end."""
-        with engine.one_blas_thread():
-            return self._record(progress, planned, seconds, names, cut)
-
-    def _record(
-        self,
-        progress: Progress,
-        planned: Plan,
-        seconds: float,
-        names: NDArray[Any] | None,
-        cut: str,
-    ) -> dict[str, Any]:
-        walk, found = progress.best, progress.found
-        best = walk.best
-        alone = bare(best.statistics, walk.setting, best.mixture)
-        rivals = Rivals.of(best, walk.setting)
-        gain, resolution = walk.starts_gain, best.mixture.free_parameters / (2 * found.weighted)
-        return {
-            "mixture_": progress.mixture,
-            "summary_": Summary.of(best, walk.setting),
-            "converged_": walk.converged,
-            "n_iter_": len(walk.trace),
-            "lower_bounds_": list(walk.trace),
-            "lower_bound_": best.objective,
-            "plan_": planned,
-            "n_features_in_": best.mixture.dims,
-            "feature_names_in_": names,
-            "fit_info_": {
-                "strategy": self.strategy,
-                "rows": found.rows,
-                "weight": found.weight,
-                "passes": progress.passes,
-                "sample_passes": progress.nearby / (found.rows * best.mixture.components),
-                "starts": walk.starts,
-                "optima": walk.optima,
-                "starts_gain": gain if gain is None else gain / resolution,
-                "starts_seconds": progress.starts_seconds,
-                "rejected": walk.rejected,
-                "stopped_by": walk.reason if walk.trial is None else cut,
-                "estimated_gap": walk.gap if np.isfinite(walk.gap) else None,
-                "resolution": resolution,
-                "seconds": seconds,
-                "seconds_on_samples": progress.seconds_on_samples,
-                "score": best.score,
-                "objective": best.objective,
-                "engine": planned.engine,
-                "cached": planned.cached,
-                "kernel": native.described(progress.setting.kernel),
-                "single_passes": walk.singles,
-                "single_bound": walk.bound,
-                "vanished": list(best.vanished),
-                **collapsed_of(
-                    singular(best, walk.setting),
-                    alone,
-                    best.statistics.sums[:, 0] * (found.weighted / found.weight),
-                    walk.setting.reg,
-                    (found.sample, progress.mixture),
-                ),
-                "rivalled": {
-                    "components": list(rivals.components),
-                    "features": list(rivals.features),
-                },
-                "reg_covar": (walk.setting.reg * walk.setting.frame.scale**2).tolist(),
-            },
-        }
-
-    def _become(self, **fitted: Any) -> None:
-        """Take on these attributes; ``feature_names_in_`` of None is none.
-
-        It is one step, so whatever interrupts it finds the old model whole, or the new one.
-        """
-        if "mixture_" in fitted:
-            fitted["mixture_"] = _frozen(fitted["mixture_"])
-        state = {**vars(self), **fitted}
-        if state.get("feature_names_in_") is None:
-            state.pop("feature_names_in_", None)
-        self.__dict__ = state
-
-    def _warn_of_degenerate(
-        self, fit_info: dict[str, Any], names: NDArray[Any] | None, stacklevel: int
-    ) -> None:
-        vanished: list[int] = fit_info["vanished"]
-        called = None if names is None else [str(each) for each in names]
-        said = [Collapse.of(each).said(called) for each in fit_info["collapses"]]
-        if vanished:
-            have = "have" if len(vanished) > 1 else "has"
-            said.append(
-                f"{component_names(vanished)} {have} lost all weight; mean and covariance are the "
-                "last it had. Fit fewer components"
-            )
-        rivals = fit_info.get("rivalled", {"components": [], "features": []})
-        if rivals["components"]:
-            given = "its default" if self.reg_covar is None else f"{self.reg_covar:g}"
-            said.append(
-                f"reg_covar ({given}) makes half or more of the variance of "
-                f"{column_names(tuple(rivals['features']), called)} in "
-                f"{component_names(rivals['components'])}: these are narrower than it is good for. "
-                "Give a smaller reg_covar"
-            )
-        for each in said:
-            warnings.warn(each, DegenerateWarning, stacklevel=stacklevel)
-
-    def _warn(self, fitted: dict[str, Any], fell: float) -> None:
-        """Tell what is wrong with what was ``fitted``, before it is taken on.
-
-        So where warnings are errors, a fit that warns leaves the model as it was.
-        """
-        self._warn_of_degenerate(fitted["fit_info_"], fitted["feature_names_in_"], stacklevel=5)
-        if fell > 0:
-            warnings.warn(
-                f"the objective fell by {fell:.3g} in an iteration, more than rounding explains; "
-                "check the scale of the columns, or raise reg_covar",
-                ObjectiveFellWarning,
-                stacklevel=4,
-            )
-        late = fitted["fit_info_"]["stopped_by"] == "max_seconds"
-        if not fitted["converged_"] and (self.max_iter or late):
-            goal = "resolution" if self.strategy == "auto" and self.tol is None else "tol"
-            warnings.warn(
-                f"not converged after {fitted['n_iter_']} iterations: {what_is_left(fitted)}. "
-                f"Raise {'max_seconds' if late else 'max_iter'} or {goal}",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
+        return self.session(X, sample_weight).pods(workers, threads)
 
     def predict(self, X: Data) -> Any:
         """The most probable component of each row of ``X``, (N,).
@@ -1151,7 +845,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
     def _answer(self, X: Data, what: str) -> Any:
         check_is_fitted(self)
-        dataset = self._dataset(X)
+        dataset = open_rows(self, X)
         kind = ANSWERS[what]
         columns = kind.columns(self.mixture_.components)
         if dataset.lazy or (isinstance(X, STORED) and not isinstance(X, np.memmap)):
@@ -1177,7 +871,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             stop = block.start + len(block.rows)
             answers[block.start : stop] = answer(block.rows, self.mixture_, what, block.start)
 
-        with engine.one_blas_thread(), ThreadPoolExecutor(self._threads or CPU_COUNT) as pool:
+        with engine.one_blas_thread(), ThreadPoolExecutor(threads_of(self) or CPU_COUNT) as pool:
             list(pool.map(fill, range(dataset.blocks)))
         return answers
 
@@ -1318,8 +1012,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         ['aic', 'bic', 'score']
         """
         check_is_fitted(self)
-        dataset = self._dataset(X, sample_weight)
-        sweep = sweep or engine.over(dataset, threads=self._threads)
+        dataset = open_rows(self, X, sample_weight)
+        sweep = sweep or engine.over(dataset, threads=threads_of(self))
         (total,) = sweep(score_each, (self.mixture_,)).parts
         if not total.weight > 0:
             raise DataError("all weights are zero: there is nothing to score")
@@ -1364,7 +1058,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         check_is_fitted(self)
         if n_samples < 1:
             raise UsageError(f"n_samples must be at least 1, not {n_samples}")
-        return self.mixture_.sample(n_samples, self._random())
+        return self.mixture_.sample(n_samples, random_of(self))
 
     def save(self, path: str | PathLike[str], overwrite: bool = False) -> None:
         """Write the fitted model to a path or URL; see ``dgmm.io.storage`` for the format.
@@ -1467,7 +1161,8 @@ def load(path: str | PathLike[str]) -> GaussianMixture:
         raise ModelFileError(f"{path}: the record of the fit can't be used: {error}") from error
     model.set_params(n_components=mixture.components, covariance_type=mixture.structure.name)
     names = record["feature_names"]
-    model._become(
+    become(
+        model,
         mixture_=mixture,
         converged_=record["converged"],
         n_iter_=record["n_iter"],
@@ -1479,12 +1174,6 @@ def load(path: str | PathLike[str]) -> GaussianMixture:
         **({} if summary is None else {"summary_": summary}),
     )
     return model
-
-
-def _frozen(mixture: Mixture) -> Mixture:
-    """The same mixture, in arrays that can't be written to: its parts belong together."""
-    parts = (mixture.weights, mixture.means, mixture.covariances, mixture.factors)
-    return Mixture(mixture.structure, *map(_read_only, parts))
 
 
 def describe(progress: Progress) -> str:
@@ -1510,38 +1199,3 @@ def _answer_chunk(
 ) -> NDArray[Any]:
     with engine.one_blas_thread():
         return answer(rows, mixture, what, block_info[0]["array-location"][0][0])
-
-
-def _choose(name: str, value: Any, family: dict[str, Any]) -> Any:
-    if not isinstance(value, str) or value not in family:
-        raise UsageError(f"{name} must be one of {', '.join(map(repr, family))}, not {value!r}")
-    return family[value]
-
-
-def _check_weights(name: str, weights: Array) -> None:
-    if weights.min() < 0 or not np.isclose(weights.sum(), 1.0):
-        raise UsageError(
-            f"{name} must be at least 0 and sum to 1; the least is {weights.min():.6g}, and they "
-            f"sum to {weights.sum():.6g}"
-        )
-
-
-def _given(name: str, value: ArrayLike | None, shape: tuple[int, ...]) -> Array | None:
-    """Starting values as float64 of the right shape, if there are any."""
-    return None if value is None else _numbers(name, value, shape)
-
-
-def _numbers(name: str, value: Any, shape: tuple[int, ...]) -> Array:
-    """Parameters as float64 of the right shape."""
-    try:
-        array = np.array(forms.unwrapped(value))
-        if array.dtype.kind == "c":
-            raise UsageError(f"{name} must be real numbers, not {array.dtype}")
-        array = array.astype(np.float64)
-    except (ValueError, TypeError) as error:
-        raise UsageError(f"{name} must be numbers: {error}") from error
-    if array.shape != shape:
-        raise UsageError(f"{name} must have shape {shape}, not {array.shape}")
-    if not np.isfinite(array).all():
-        raise UsageError(f"{name} holds NaN or infinity")
-    return array

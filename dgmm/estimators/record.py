@@ -1,18 +1,24 @@
-"""What a fitted model's record says, and whether a record that is read can be one."""
+"""What a fitted model's record says and warns of, and whether a record that is read can be one."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, Final
 
+import numpy as np
 import sklearn.cluster
 import sklearn.metrics  # noqa: F401
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
 
-from dgmm.em.collapse import Seen, collapses
-from dgmm.em.evaluate import ALONE, Trial
+from dgmm import engine
+from dgmm.em.collapse import Collapse, Seen, collapses, column_names, component_names
+from dgmm.em.evaluate import ALONE, Rivals, Trial, bare, singular
+from dgmm.em.fit import Progress, Request
 from dgmm.em.sample import Sample
-from dgmm.errors import (
-    ModelFileError,
-)
+from dgmm.errors import DegenerateWarning, ModelFileError, ObjectiveFellWarning
+from dgmm.estimators.session import Session
 from dgmm.estimators.summary import Summary
+from dgmm.kernels import native
 from dgmm.kernels.answers import answer
 from dgmm.model.mixture import Mixture
 from dgmm.model.structure import Array
@@ -52,6 +58,80 @@ def check_record(record: dict[str, Any], mixture: Mixture, summary: Summary | No
         raise ModelFileError("its statistics are not of the model's structure and shape")
 
 
+def fitted(
+    progress: Progress,
+    session: Session[Any],
+    request: Request,
+    seconds: float,
+    cut: str = "max_seconds",
+) -> dict[str, Any]:
+    """The attributes of the model that a fit of ``request`` has come to, by name.
+
+    It took so many ``seconds``; ``cut`` is why it stopped, if it is not at its end.
+    """
+    with engine.one_blas_thread():
+        return _fitted(progress, session, request, seconds, cut)
+
+
+def _fitted(
+    progress: Progress, session: Session[Any], request: Request, seconds: float, cut: str
+) -> dict[str, Any]:
+    plan = session.plan
+    walk, found = progress.best, progress.found
+    best = walk.best
+    alone = bare(best.statistics, walk.setting, best.mixture)
+    rivals = Rivals.of(best, walk.setting)
+    gain, resolution = walk.starts_gain, best.mixture.free_parameters / (2 * found.weighted)
+    return {
+        "mixture_": progress.mixture,
+        "summary_": Summary.of(best, walk.setting),
+        "converged_": walk.converged,
+        "n_iter_": len(walk.trace),
+        "lower_bounds_": list(walk.trace),
+        "lower_bound_": best.objective,
+        "plan_": plan,
+        "n_features_in_": best.mixture.dims,
+        "feature_names_in_": session.names,
+        "fit_info_": {
+            "strategy": request.strategy,
+            "rows": found.rows,
+            "weight": found.weight,
+            "passes": progress.passes,
+            "sample_passes": progress.nearby / (found.rows * best.mixture.components),
+            "starts": walk.starts,
+            "optima": walk.optima,
+            "starts_gain": gain if gain is None else gain / resolution,
+            "starts_seconds": progress.starts_seconds,
+            "rejected": walk.rejected,
+            "stopped_by": walk.reason if walk.trial is None else cut,
+            "estimated_gap": walk.gap if np.isfinite(walk.gap) else None,
+            "resolution": resolution,
+            "seconds": seconds,
+            "seconds_on_samples": progress.seconds_on_samples,
+            "score": best.score,
+            "objective": best.objective,
+            "engine": plan.engine,
+            "cached": plan.cached,
+            "kernel": native.described(progress.setting.kernel),
+            "single_passes": walk.singles,
+            "single_bound": walk.bound,
+            "vanished": list(best.vanished),
+            **collapsed_of(
+                singular(best, walk.setting),
+                alone,
+                best.statistics.sums[:, 0] * (found.weighted / found.weight),
+                walk.setting.reg,
+                (found.sample, progress.mixture),
+            ),
+            "rivalled": {
+                "components": list(rivals.components),
+                "features": list(rivals.features),
+            },
+            "reg_covar": (walk.setting.reg * walk.setting.frame.scale**2).tolist(),
+        },
+    }
+
+
 def collapsed_of(
     known: Sequence[int],
     bare: Trial,
@@ -86,3 +166,81 @@ def what_is_left(fitted: dict[str, Any]) -> str:
         return "what the objective could still grow by is not known yet"
     change = fitted["lower_bound_"] - fitted["lower_bounds_"][-1]
     return f"the last one changed the objective by {change:.3g}"
+
+
+def warn_of_degenerate(
+    fit_info: dict[str, Any], names: NDArray[Any] | None, reg_covar: float | None, stacklevel: int
+) -> None:
+    """Tell of components that came to nothing, or to what ``reg_covar`` makes of them."""
+    vanished: list[int] = fit_info["vanished"]
+    called = None if names is None else [str(each) for each in names]
+    said = [Collapse.of(each).said(called) for each in fit_info["collapses"]]
+    if vanished:
+        have = "have" if len(vanished) > 1 else "has"
+        said.append(
+            f"{component_names(vanished)} {have} lost all weight; mean and covariance are the "
+            "last it had. Fit fewer components"
+        )
+    rivals = fit_info.get("rivalled", {"components": [], "features": []})
+    if rivals["components"]:
+        given = "its default" if reg_covar is None else f"{reg_covar:g}"
+        said.append(
+            f"reg_covar ({given}) makes half or more of the variance of "
+            f"{column_names(tuple(rivals['features']), called)} in "
+            f"{component_names(rivals['components'])}: these are narrower than it is good for. "
+            "Give a smaller reg_covar"
+        )
+    for each in said:
+        warnings.warn(each, DegenerateWarning, stacklevel=stacklevel)
+
+
+def warn_of(fitted: dict[str, Any], request: Request, fell: float, stacklevel: int = 4) -> None:
+    """Tell what is wrong with what was ``fitted`` as ``request`` says, before it is taken on.
+
+    So where warnings are errors, a fit that warns leaves the model as it was.  ``fell`` is by how
+    much the objective did.
+    """
+    info, names = fitted["fit_info_"], fitted["feature_names_in_"]
+    warn_of_degenerate(info, names, request.reg_covar, stacklevel + 1)
+    if fell > 0:
+        warnings.warn(
+            f"the objective fell by {fell:.3g} in an iteration, more than rounding explains; "
+            "check the scale of the columns, or raise reg_covar",
+            ObjectiveFellWarning,
+            stacklevel=stacklevel,
+        )
+    late = info["stopped_by"] == "max_seconds"
+    if not fitted["converged_"] and (request.max_iter or late):
+        goal = "resolution" if request.strategy == "auto" and request.tol is None else "tol"
+        warnings.warn(
+            f"not converged after {fitted['n_iter_']} iterations: {what_is_left(fitted)}. "
+            f"Raise {'max_seconds' if late else 'max_iter'} or {goal}",
+            ConvergenceWarning,
+            stacklevel=stacklevel,
+        )
+
+
+def become(model: Any, **fitted: Any) -> None:
+    """Have a model take on these attributes; ``feature_names_in_`` of None is none.
+
+    It is one step, so whatever interrupts it finds the old model whole, or the new one.
+    """
+    if "mixture_" in fitted:
+        fitted["mixture_"] = _frozen(fitted["mixture_"])
+    state = {**vars(model), **fitted}
+    if state.get("feature_names_in_") is None:
+        state.pop("feature_names_in_", None)
+    model.__dict__ = state
+
+
+def _frozen(mixture: Mixture) -> Mixture:
+    """The same mixture, in arrays that can't be written to: its parts belong together."""
+    parts = (mixture.weights, mixture.means, mixture.covariances, mixture.factors)
+    return Mixture(mixture.structure, *map(read_only, parts))
+
+
+def read_only(array: Array) -> Array:
+    """The same numbers, not to be written to."""
+    seen = array.view()
+    seen.flags.writeable = False
+    return seen

@@ -2,9 +2,8 @@
 
 import time
 import warnings
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import replace
 from typing import Any, Final, Self
 
 import numpy as np
@@ -14,16 +13,12 @@ from sklearn.base import BaseEstimator, DensityMixin, MetaEstimatorMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
 from dgmm import engine
-from dgmm.data.dataset import Dataset
-from dgmm.em.criteria import CRITERIA
-from dgmm.em.fit import Progress, Request
-from dgmm.em.holdout import HELD, MANY, share_of
-from dgmm.em.seeding import sample_seed
 from dgmm.em.selection import Candidate, Standings
-from dgmm.em.selection import select as run
 from dgmm.engine.plan import Plan
 from dgmm.errors import DegenerateWarning, UsageError
-from dgmm.estimators.gaussian_mixture import Data, GaussianMixture, Task
+from dgmm.estimators.gaussian_mixture import GaussianMixture
+from dgmm.estimators.record import become, fitted, warn_of
+from dgmm.estimators.session import Data, Session, selecting
 from dgmm.model.structure import Array
 
 SIZES: Final = tuple(range(1, 11))
@@ -139,22 +134,20 @@ class MixtureSearch(MetaEstimatorMixin, DensityMixin, BaseEstimator):
         sample_weight: Data = None,
         client: Client | None = None,
         meter: engine.Meter | None = None,
-        planned: Plan | None = None,
-    ) -> Iterator[Standings]:
+    ) -> Generator[Standings, None, None]:
         """Choose, a pass at a time; when exhausted, this is fitted.
 
         Parameters
         ----------
         X : rows (N, D)
-            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame; or this
+            search's ``session``, which has the rest, too.
         sample_weight : (N,), optional
             Of the rows, in the same forms; by default each counts as one.
         client : distributed.Client, optional
             The cluster to use; by default the active one, else this process.
         meter : Meter, optional
             Counts the rows swept, also within a pass.
-        planned : Plan, optional
-            What ``plan`` gave, if it was asked.
 
         Yields
         ------
@@ -179,43 +172,13 @@ class MixtureSearch(MetaEstimatorMixin, DensityMixin, BaseEstimator):
         >>> search.passes_ > 1
         True
         """
-        if self.criterion not in CRITERIA:
-            named = ", ".join(map(repr, CRITERIA))
-            raise UsageError(f"criterion must be one of {named}, not {self.criterion!r}")
-        models = self._models()
-        first, requests = _prepared(models, X, sample_weight)
-        dataset = first.dataset
-        client = client or engine.active_client()
-        template = self._template
-        planned = planned or _planned(template, dataset, requests, client)
-        planned.check()
-        meter = meter or engine.Meter()
+        session = X if isinstance(X, Session) else self.session(X, sample_weight, client)
+        session.plan.check()
         began = time.perf_counter()
-        weighted = dataset.weights is not None
-        questions = [each.question(dataset.rows, dataset.dims, weighted) for each in requests]
-        question = max(questions, key=lambda each: each.sample)
-        question = replace(question, pairs=any(each.pairs for each in questions))
-        swept = engine.over(dataset, client, template._threads, meter, planned.cache_bytes)
-        kept = template._checkpoint(
-            dataset,
-            requests[0],
-            components=[each.components for each in requests],
-            covariance_type=[each.structure.name for each in requests],
-            criterion=self.criterion,
-        )
-        resumed = None if kept is None else kept.resume()
-        if resumed is not None:  # by chance, if random_state is None
-            question = replace(question, seed=sample_seed(resumed.random))
-        criterion = CRITERIA[self.criterion]
-        share = _share(dataset, requests, question.seed) if criterion.holds_out else HELD
-        with closing(swept) as sweep:
-            how = template._nearby, criterion, resumed, share, meter.tell
-            standings = run(sweep, requests, question, *how)
-            for last in engine.each_on_one_blas_thread(standings):
-                if kept is not None and (resumed is None or last.passes > resumed.passes):
-                    kept.save(last, requests[0].random)
+        with closing(session.passes(meter)) as passes:
+            for last in passes:
                 yield last
-        self._keep(last, models, planned, time.perf_counter() - began, first.names)
+        self._keep(last, session, time.perf_counter() - began)
 
     def plan(self, X: Data, sample_weight: Data = None, client: Client | None = None) -> Plan:
         """What ``fit`` would need for ``X``, worked out without fitting.
@@ -249,10 +212,45 @@ class MixtureSearch(MetaEstimatorMixin, DensityMixin, BaseEstimator):
         >>> search.plan(rows).components
         3
         """
-        models = self._models()
-        first, requests = _prepared(models, X, sample_weight)
-        client = client or engine.active_client()
-        return _planned(self._template, first.dataset, requests, client)
+        return self.session(X, sample_weight, client).plan
+
+    def session(
+        self, X: Data, sample_weight: Data = None, client: Client | None = None
+    ) -> Session[Standings]:
+        """What a choice of ``X`` needs, checked: ``fit_passes`` takes it; it has the ``plan``.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+        sample_weight : (N,), optional
+            Of the rows, in the same forms; by default each counts as one.
+        client : distributed.Client, optional
+            The cluster to use; by default the active one, else this process.
+
+        Returns
+        -------
+        Session
+            For one run, whose ``max_seconds`` count from now.
+
+        Raises
+        ------
+        UsageError, DataError
+            Both ``ValueError``: for parameters and rows that can't be used.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture, MixtureSearch
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> model = MixtureSearch(GaussianMixture(random_state=0), n_components=[1, 2])
+        >>> session = model.session(rows)
+        >>> session.plan.rows
+        200
+        >>> passes = list(model.fit_passes(session))
+        """
+        return selecting(self._models(), self.criterion, X, sample_weight, client)
 
     @property
     def _template(self) -> GaussianMixture:
@@ -265,57 +263,43 @@ class MixtureSearch(MetaEstimatorMixin, DensityMixin, BaseEstimator):
         counts = [counts] if isinstance(counts, int | np.integer) else _each("n_components", counts)
         if not kinds or not counts:
             raise UsageError("there is nothing to choose from: no n_components or covariance_type")
-        template = clone(self._template).set_params(checkpoint=None)  # that is the search's
         return [
-            clone(template).set_params(n_components=count, covariance_type=kind)
+            clone(self._template).set_params(n_components=count, covariance_type=kind)
             for kind in kinds
             for count in counts
         ]
 
-    def _keep(
-        self,
-        last: Standings,
-        models: list[GaussianMixture],
-        planned: Plan,
-        seconds: float,
-        names: NDArray[Any] | None,
-    ) -> None:
+    def _keep(self, last: Standings, session: Session[Standings], seconds: float) -> None:
         """Take on what was chosen, in one step; see ``GaussianMixture``."""
         best, index = last.best, last.candidates.index(last.best)
-        progress = Progress(
-            *(last.passes, last.found, best.setting, best.walks, last.nearby),
-            seconds_on_samples=last.seconds_on_samples,
-            starts_seconds=last.starts_seconds,
-        )
-        model = models[index]
-        fitted = model._found(progress, planned, seconds, names)
-        model._warn(fitted, max(walk.fell for walk in best.walks))
-        model._become(**fitted)
+        found = fitted(last.progress, session, best.request, seconds)
+        warn_of(found, best.request, max(walk.fell for walk in best.walks), stacklevel=5)
         results = [_record(each, self.criterion) for each in last.candidates]
-        _warn_of_left_out(results, self.criterion, best.value)
         params = {name: results[index][name] for name in ("n_components", "covariance_type")}
+        _warn_of_left_out(results, self.criterion, best.value)
+        model = clone(self._template).set_params(**params, checkpoint=None)  # that is the search's
+        become(model, **found)
         values = np.array([each.value for each in last.candidates])
         singular = np.array([bool(each["singular"]) for each in results])
-        chosen: dict[str, Any] = {
-            "best_index_": index,
-            "best_estimator_": model,
-            "best_params_": params,
-            "best_score_": -best.value,
-            "passes_": last.passes,
-            "results_": results,
-            "at_edge_": _edge(model.n_components, [each["n_components"] for each in results]),
-            "n_features_in_": model.n_features_in_,
-            "cv_results_": {
+        become(
+            self,
+            best_index_=index,
+            best_estimator_=model,
+            best_params_=params,
+            best_score_=-best.value,
+            passes_=last.passes,
+            results_=results,
+            at_edge_=_edge(model.n_components, [each["n_components"] for each in results]),
+            feature_names_in_=session.names,
+            n_features_in_=model.n_features_in_,
+            cv_results_={
                 "params": [{name: record[name] for name in params} for record in results],
                 "param_n_components": np.array([each["n_components"] for each in results]),
                 "param_covariance_type": np.array([each["covariance_type"] for each in results]),
                 "mean_test_score": -values,
                 "rank_test_score": np.lexsort((values, singular)).argsort() + 1,
             },
-        }
-        state = {name: own for name, own in vars(self).items() if name != "feature_names_in_"}
-        named = {} if names is None else {"feature_names_in_": names}
-        self.__dict__ = {**state, **chosen, **named}
+        )
 
     def predict(self, X: Data) -> Any:
         """The most probable component of each row under the best mixture, (N,).
@@ -651,47 +635,6 @@ def _each(name: str, given: Any) -> list[Any]:
 def _several(given: Any) -> Any:
     """What can be gone through more than once."""
     return tuple(given) if isinstance(given, Iterator) else given
-
-
-def _prepared(
-    models: list[GaussianMixture], X: Data, sample_weight: Data
-) -> tuple[Task, list[Request]]:
-    """What the first of ``models`` is to be fitted to, and what is to be fitted for each."""
-    first, *others = models
-    task = first._prepare(X, sample_weight)
-    return task, [task.request, *(each._prepare(task.dataset, None).request for each in others)]
-
-
-def _share(dataset: Dataset, requests: list[Request], seed: int) -> float:
-    """Below what hash of their numbers rows are held out; see ``dgmm.em.selection``."""
-    if dataset.rows > MANY:
-        return HELD
-    numbers = np.arange(dataset.rows)
-    if dataset.weights is not None:
-        spans = [dataset.span(index) for index in range(dataset.blocks)]
-        numbers = np.flatnonzero(
-            np.concatenate([dataset.weights.read(*each) for each in spans]) > 0
-        )
-    return share_of(numbers, seed, max(each.components for each in requests))
-
-
-def _planned(
-    template: GaussianMixture, dataset: Dataset, requests: list[Request], client: Client | None
-) -> Plan:
-    """The plan of all ``requests`` side by side."""
-    return template._planned(dataset, _together(requests, dataset), client)
-
-
-def _together(requests: list[Request], dataset: Dataset) -> Request:
-    """A request that needs the memory of all ``requests`` together."""
-    rows, dims = dataset.rows, dataset.dims
-    widest = max(requests, key=lambda each: each.structure.centred.width(dims))
-    total = 0
-    for each in requests:
-        question = each.question(rows, dims, dataset.weights is not None)
-        walks = each.abreast(rows, dims, min(question.sample, rows), near=False)
-        total += each.components * walks
-    return replace(widest, components=total, n_init=1, effort="low")
 
 
 def _edge(best: int, tried: list[int]) -> str | None:

@@ -1,0 +1,150 @@
+"""A model's parameters, checked, and what they ask for."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from dask.system import CPU_COUNT
+from numpy.typing import ArrayLike
+from sklearn.utils import check_random_state
+
+from dgmm.data import forms
+from dgmm.em.deadline import Deadline
+from dgmm.em.evaluate import PRECISIONS
+from dgmm.em.fit import STRATEGIES, Request, given_mixture
+from dgmm.em.seeding import METHODS
+from dgmm.em.starts import EFFORTS
+from dgmm.errors import UsageError
+from dgmm.kernels import native
+from dgmm.model.covariance import STRUCTURES
+from dgmm.model.structure import Array
+
+if TYPE_CHECKING:  # which imports this
+    from dgmm.estimators.gaussian_mixture import GaussianMixture
+
+
+def request_of(model: "GaussianMixture") -> Request:
+    """What a model's parameters ask for, checked; its time runs from now."""
+    structure = choose("covariance_type", model.covariance_type, STRUCTURES)
+    choose("init_params", model.init_params, {"auto": None, **METHODS})
+    choose("effort", model.effort, EFFORTS)
+    counts = [("n_components", 1), ("max_iter", 0), ("n_init", 1)]
+    if model.n_jobs is not None and model.n_jobs != -1:
+        counts.append(("n_jobs", 1))
+    for name, least in counts:
+        value = getattr(model, name)
+        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+            raise UsageError(f"{name} must be an integer of at least {least}, not {value!r}")
+    for name in ("tol", "reg_covar", "max_seconds", "resolution"):
+        value = getattr(model, name)
+        if name != "resolution" and value is None:
+            continue
+        if not isinstance(value, int | float | np.number) or not 0 <= value < np.inf:
+            raise UsageError(f"{name} must be a number of at least 0, not {value!r}")
+    return Request(
+        structure=structure,
+        components=int(model.n_components),
+        strategy=choose("strategy", model.strategy, {name: name for name in STRATEGIES}),
+        tol=None if model.tol is None else float(model.tol),
+        resolution=float(model.resolution),
+        reg_covar=None if model.reg_covar is None else float(model.reg_covar),
+        max_iter=int(model.max_iter),
+        n_init=int(model.n_init),
+        init_params=model.init_params,
+        effort=model.effort,
+        kernel=native.chosen(),
+        precision=choose("precision", model.precision, {name: name for name in PRECISIONS}),
+        random=random_of(model),
+        deadline=Deadline.after(model.max_seconds),
+    )
+
+
+def random_of(model: "GaussianMixture") -> Any:
+    """A model's source of random numbers."""
+    try:
+        return check_random_state(model.random_state)
+    except ValueError as error:
+        raise UsageError(
+            f"random_state must be None, a RandomState or an integer from 0 to 2^32 - 1, not "
+            f"{model.random_state!r}"
+        ) from error
+
+
+def threads_of(model: "GaussianMixture") -> int | None:
+    """How many threads of this process; None for as many as there are processors."""
+    return CPU_COUNT if model.n_jobs == -1 else model.n_jobs
+
+
+def begun(request: Request, model: "GaussianMixture", dims: int) -> Request:
+    """The request with the starting values that a model has for so many features, checked.
+
+    They are given, or those of the last fit, if the next is to go on from there.
+    """
+    components = request.components
+    if model.warm_start and hasattr(model, "mixture_"):
+        fitted = model.mixture_
+        if fitted.structure is not request.structure:
+            raise UsageError(
+                f"warm_start goes on from {fitted.structure.name!r} covariances; "
+                f"covariance_type is {model.covariance_type!r}"
+            )
+        if fitted.means.shape != (components, dims):
+            raise UsageError(
+                f"warm_start goes on from {fitted.components} components of {fitted.dims} "
+                f"features; n_components is {components} and X has {dims} features"
+            )
+        return replace(
+            request,
+            n_init=1,
+            weights=fitted.weights,
+            means=fitted.means,
+            precisions=fitted.structure.precisions(fitted.factors),
+            before=model.lower_bounds_[-1] if model.lower_bounds_ else None,
+        )
+    shape = request.structure.shape(components, dims)
+    weights = _given("weights_init", model.weights_init, (components,))
+    means = _given("means_init", model.means_init, (components, dims))
+    precisions = _given("precisions_init", model.precisions_init, shape)
+    if weights is not None:
+        check_weights("weights_init", weights)
+    if precisions is not None:  # refused now, not after the first pass
+        uniform, zeros = np.full(components, 1 / components), np.zeros((components, dims))
+        given_mixture(request.structure, uniform, zeros, precisions)
+    return replace(request, weights=weights, means=means, precisions=precisions)
+
+
+def choose(name: str, value: Any, family: dict[str, Any]) -> Any:
+    """The member of a family that is named; raises ``UsageError`` if none is."""
+    if not isinstance(value, str) or value not in family:
+        raise UsageError(f"{name} must be one of {', '.join(map(repr, family))}, not {value!r}")
+    return family[value]
+
+
+def check_weights(name: str, weights: Array) -> None:
+    """Raise ``UsageError`` unless the weights are those of a mixture."""
+    if weights.min() < 0 or not np.isclose(weights.sum(), 1.0):
+        raise UsageError(
+            f"{name} must be at least 0 and sum to 1; the least is {weights.min():.6g}, and they "
+            f"sum to {weights.sum():.6g}"
+        )
+
+
+def _given(name: str, value: ArrayLike | None, shape: tuple[int, ...]) -> Array | None:
+    """Starting values as float64 of the right shape, if there are any."""
+    return None if value is None else numbers(name, value, shape)
+
+
+def numbers(name: str, value: Any, shape: tuple[int, ...]) -> Array:
+    """Parameters as float64 of the right shape."""
+    try:
+        array = np.array(forms.unwrapped(value))
+        if array.dtype.kind == "c":
+            raise UsageError(f"{name} must be real numbers, not {array.dtype}")
+        array = array.astype(np.float64)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{name} must be numbers: {error}") from error
+    if array.shape != shape:
+        raise UsageError(f"{name} must have shape {shape}, not {array.shape}")
+    if not np.isfinite(array).all():
+        raise UsageError(f"{name} holds NaN or infinity")
+    return array

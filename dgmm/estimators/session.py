@@ -1,0 +1,280 @@
+"""What every run shares, a fit or a selection: rows, requests, plan, engine, checkpoint, loop.
+
+``GaussianMixture``, ``MixtureSearch`` and the command line are faces on it.
+"""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from copy import copy
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+import dask.array as da
+import numpy as np
+import zarr
+from distributed import Client
+from numpy.typing import NDArray
+from sklearn.utils.validation import validate_data
+
+from dgmm import engine
+from dgmm.data import forms
+from dgmm.data.dataset import Dataset, open_dataset
+from dgmm.em.criteria import CRITERIA, Criterion
+from dgmm.em.fit import Progress, Request, fit
+from dgmm.em.holdout import HELD, MANY, share_of
+from dgmm.em.ladder import Nearby, Tell
+from dgmm.em.seeding import sample_seed
+from dgmm.em.selection import Standings, select
+from dgmm.em.survey import Question
+from dgmm.engine.plan import Plan, plan
+from dgmm.engine.pods import Pods, pods
+from dgmm.errors import DataError
+from dgmm.estimators.parameters import begun, choose, request_of, threads_of
+from dgmm.io.checkpoint import Checkpoint, Saved, fingerprint
+from dgmm.kernels.sweep import Sweep
+
+if TYPE_CHECKING:  # which imports this
+    from dgmm.estimators.gaussian_mixture import GaussianMixture
+
+Data = Any
+"""Rows (N, D): an array-like, ``dask.array``, ``zarr.Array``, path, URL or ``Dataset``; or a lazy
+frame: a DataArray of xarray, a DataFrame of Dask."""
+
+STORED: Final = (
+    *(str, PathLike, da.Array, zarr.Array, zarr.Group),
+    *(np.memmap, np.ma.MaskedArray, Dataset),
+)
+"""Rows that are not looked at before they are opened."""
+
+Stands = TypeVar("Stands", Progress, Standings)
+
+Loop = Callable[[Sweep, Question, Nearby, Saved | None, Tell], Iterator[Stands]]
+"""A method, with what it is to fit: yields where it stands after every sweep."""
+
+
+@dataclass(frozen=True, eq=False)
+class Session(Generic[Stands]):
+    """What one run needs, checked, as far as that needs no pass.
+
+    It is for one run: its time runs from when it was made, and it draws random numbers.
+
+    Attributes
+    ----------
+    dataset : Dataset
+    names : (D,) or None
+        What the features are called.
+    requests : tuple of Request
+        What is to be fitted, side by side.
+    together : Request
+        One that needs the memory of all of them.
+    loop : callable
+        How: ``fit`` or ``select``.
+    client : Client or None
+        The cluster; None for the active one, else this process.
+    threads : int or None
+        Of this process.
+    memory, cache, checkpoint, resume, random_state
+        As in ``GaussianMixture``.
+    told : dict
+        What a checkpoint says of the run beside or instead of what the first request does.
+    """
+
+    dataset: Dataset
+    names: NDArray[Any] | None
+    requests: tuple[Request, ...]
+    together: Request
+    loop: Loop[Stands]
+    client: Client | None
+    threads: int | None
+    memory: str | int | None
+    cache: str | int
+    checkpoint: str | PathLike[str] | None
+    resume: bool
+    random_state: Any
+    told: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """What the run will need."""
+        kept = self.checkpoint is not None
+        how = self.threads, self.memory, self.cache, kept
+        return plan(self.dataset, self.together, self.client or engine.active_client(), *how)
+
+    def pods(self, workers: int, threads: int) -> Pods:
+        """What to ask of Kubernetes for the run on so many workers of so many threads."""
+        return pods(self.dataset, self.together, workers, threads, self.memory, self.cache)
+
+    def passes(self, meter: engine.Meter | None = None) -> Generator[Stands, None, None]:
+        """Run: yields where it stands after every sweep, once that is in the checkpoint.
+
+        ``meter`` counts the rows swept.  Raises ``PlanError`` if the run would not fit in memory.
+        """
+        self.plan.check()
+        meter = meter or engine.Meter()
+        swept = engine.over(self.dataset, self.client, self.threads, meter, self.plan.cache_bytes)
+        kept = self._kept()
+        resumed = None if kept is None else kept.resume()
+        nearby = partial(engine.nearby, threads=self.threads)
+        with closing(swept) as sweep:
+            steps = self.loop(sweep, self._question(resumed), nearby, resumed, meter.tell)
+            for last in engine.each_on_one_blas_thread(steps):
+                if kept is not None and (resumed is None or last.passes > resumed.passes):
+                    kept.save(last, self.requests[0].random)
+                yield last
+
+    def _question(self, resumed: Saved | None) -> Question:
+        """What the first sweep asks for, enough for all requests; its seed is that of a sample."""
+        dataset = self.dataset
+        shape = dataset.rows, dataset.dims, dataset.weights is not None
+        questions = [each.question(*shape) for each in self.requests]
+        largest = max(questions, key=lambda each: each.sample)
+        question = replace(largest, pairs=any(each.pairs for each in questions))
+        if resumed is None:
+            return question
+        return replace(question, seed=sample_seed(resumed.random))  # by chance, if nobody gave one
+
+    def _kept(self) -> Checkpoint | None:
+        """Where passes are kept, if anywhere; empty if the run shall not go on from there."""
+        if self.checkpoint is None:
+            return None
+        of = fingerprint(self.dataset, self.requests[0], self.random_state, **self.told)
+        checkpoint = Checkpoint(str(self.checkpoint), of)
+        checkpoint.prepare()
+        if not self.resume:
+            checkpoint.discard()
+        return checkpoint
+
+
+def fitting(
+    model: "GaussianMixture", X: Data, sample_weight: Data = None, client: Client | None = None
+) -> Session[Progress]:
+    """The session of a fit of ``model``; nothing of that changes."""
+    dataset, names, (request,) = _asked([model], X, sample_weight)
+
+    def loop(
+        sweep: Sweep, question: Question, nearby: Nearby, resumed: Saved | None, tell: Tell
+    ) -> Iterator[Progress]:
+        return fit(sweep, request, question, nearby, resumed, tell)
+
+    return Session(dataset, names, (request,), request, loop, *_means(model, client))
+
+
+def selecting(
+    models: Sequence["GaussianMixture"],
+    criterion: str,
+    X: Data,
+    sample_weight: Data = None,
+    client: Client | None = None,
+) -> Session[Standings]:
+    """The session of a choice among ``models`` by ``criterion``; nothing of these changes.
+
+    They differ in size and structure only.
+    """
+    chosen: Criterion = choose("criterion", criterion, CRITERIA)
+    dataset, names, requests = _asked(models, X, sample_weight)
+
+    def loop(
+        sweep: Sweep, question: Question, nearby: Nearby, resumed: Saved | None, tell: Tell
+    ) -> Iterator[Standings]:
+        share = _share(dataset, requests, question.seed) if chosen.holds_out else HELD
+        return select(sweep, requests, question, nearby, chosen, resumed, share, tell)
+
+    told = {
+        "components": [each.components for each in requests],
+        "covariance_type": [each.structure.name for each in requests],
+        "criterion": criterion,
+    }
+    together = _together(requests, dataset)
+    return Session(dataset, names, requests, together, loop, *_means(models[0], client), told)
+
+
+def open_rows(
+    model: "GaussianMixture", X: Data, sample_weight: Data = None, reset: bool = False
+) -> Dataset:
+    """Open ``X``, which must have the ``model``'s fitted width, unless to ``reset`` sets that."""
+    named = forms.columns(X)
+    X = forms.unwrapped(X, model.memory)
+    if named is not None:
+        validate_data(model, named, reset=reset, skip_check_array=True)
+    elif not isinstance(X, STORED):
+        forms.check_loadable(X, model.memory)
+        X = validate_data(
+            model,
+            X,
+            reset=reset,
+            dtype="numeric",
+            ensure_2d=False,
+            allow_nd=True,
+            ensure_all_finite=False,
+            ensure_min_samples=0,
+            ensure_min_features=0,
+        )
+    dataset = open_dataset(X, sample_weight, memory=model.memory)
+    if not reset and dataset.dims != model.n_features_in_:
+        raise DataError(
+            f"X has {dataset.dims} features, but {type(model).__name__} is expecting "
+            f"{model.n_features_in_} features as input"
+        )
+    return dataset
+
+
+def _asked(
+    models: Sequence["GaussianMixture"], X: Data, sample_weight: Data
+) -> tuple[Dataset, NDArray[Any] | None, tuple[Request, ...]]:
+    """The rows, what their features are called, and what the models ask to be fitted to them."""
+    requests = [request_of(model) for model in models]
+    seen = copy(models[0])  # which is told what the rows are like, as scikit-learn has it
+    seen.__dict__.pop("feature_names_in_", None)
+    dataset = open_rows(seen, X, sample_weight, reset=True)
+    for request in requests:
+        if dataset.rows < request.components:
+            raise DataError(
+                f"Expected n_samples >= n_components but got n_components = "
+                f"{request.components}, n_samples = {dataset.rows}"
+            )
+    both = zip(requests, models, strict=True)
+    begins = tuple(begun(request, model, dataset.dims) for request, model in both)
+    return dataset, vars(seen).get("feature_names_in_"), begins
+
+
+def _means(
+    model: "GaussianMixture", client: Client | None
+) -> tuple[
+    Client | None,
+    int | None,
+    str | int | None,
+    str | int,
+    str | PathLike[str] | None,
+    bool,
+    Any,
+]:
+    """With what a session is to run: its fields from ``client`` to ``random_state``."""
+    how = model.memory, model.cache, model.checkpoint, model.resume, model.random_state
+    return client, threads_of(model), *how
+
+
+def _share(dataset: Dataset, requests: Sequence[Request], seed: int) -> float:
+    """Below what hash of their numbers rows are held out; see ``dgmm.em.selection``."""
+    if dataset.rows > MANY:
+        return HELD
+    numbers = np.arange(dataset.rows)
+    if dataset.weights is not None:
+        spans = [dataset.span(index) for index in range(dataset.blocks)]
+        numbers = np.flatnonzero(
+            np.concatenate([dataset.weights.read(*each) for each in spans]) > 0
+        )
+    return share_of(numbers, seed, max(each.components for each in requests))
+
+
+def _together(requests: Sequence[Request], dataset: Dataset) -> Request:
+    """A request that needs the memory of all ``requests`` together."""
+    rows, dims = dataset.rows, dataset.dims
+    widest = max(requests, key=lambda each: each.structure.centred.width(dims))
+    total = 0
+    for each in requests:
+        question = each.question(rows, dims, dataset.weights is not None)
+        walks = each.abreast(rows, dims, min(question.sample, rows), near=False)
+        total += each.components * walks
+    return replace(widest, components=total, n_init=1, effort="low")
