@@ -80,7 +80,7 @@ def billion(
     lines: list[list[Cell]] = [
         ["rows", f"{rows:,} x {DIMS} float32"],
         ["in Zarr", f"{size / 1e9:.3g} GB of {rows * DIMS * 4 / 1e9:.3g} GB"],
-        ["passes", f"{record['passes']}, {record['single_passes']} in single precision"],
+        ["passes", f"{record['passes']}, {record['float32_passes']} in single precision"],
         ["seconds per EM pass, median", median(passes)],
         ["slowest EM pass, seconds", max(passes)],
         ["rows a second", rows / median(passes)],

@@ -47,11 +47,11 @@ PUBLISHED = {
 """By Papamakarios, Pavlakou and Murray, Masked autoregressive flow for density estimation, 2017."""
 
 HEADER = ["model", "rows", "passes", "iterations", "start, s", "s a pass", "whole fit, s"]
-HEADER += ["peak memory", "collapsed", "train", "test"]
+HEADER += ["peak memory", "singular", "train", "test"]
 NOTE = """\
 Mean log-likelihoods in nats a patch, by `dgmm score`: "train" of {train:,} of the patches fitted,
 "test" of {test:,} patches of other images. "start" is all outside passes of EM, and "s a pass" a
-median; "collapsed" counts components that lost their rank. Published: Papamakarios, Pavlakou and
+median; "singular" counts components that lost their rank. Published: Papamakarios, Pavlakou and
 Murray (2017), by the same protocol, on patches that they drew."""
 
 
@@ -161,7 +161,7 @@ def line(done: process.Finished, *scores: str) -> list[Cell]:
         each,
         done.seconds,
         mebibytes(done.peak_bytes),
-        len(record["collapsed"]),
+        len(record["singular"]),
         *scores,
     ]
 

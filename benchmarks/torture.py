@@ -32,7 +32,7 @@ component's own spread, which in its narrowest direction is a small one. The sec
 error of the mean log-likelihood that the program tells; Spark tells none. "float64" is the first
 number for the right answer itself, stored in double precision: no program that returns doubles does
 better. Where the likelihood has no bound, what is compared is the part of the parameters that the
-data decide. "collapsed" and "vanished" are components that the program's warning names; where there
+data decide. "singular" and "empty" are components that the program's warning names; where there
 is no answer to compare with, "says nothing" is finite parameters without a warning."""
 
 
@@ -286,9 +286,7 @@ def by_dgmm(case: Case) -> Answer:
         model = by_class(dgmm.GaussianMixture, case, strategy="em", precision="float64")
     info = model.fit_info_
     remarks = [
-        f"{name} {', '.join(map(str, info[name]))}"
-        for name in ("vanished", "collapsed")
-        if info[name]
+        f"{name} {', '.join(map(str, info[name]))}" for name in ("empty", "singular") if info[name]
     ]
     remarks += ["objective fell" for each in caught if each.category is dgmm.ObjectiveFellWarning]
     return parameters(model, info["score"]), "; ".join(remarks)

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
         BlockError,
         CheckpointError,
         ClusterError,
+        ClusterLostError,
         DataError,
         DegenerateWarning,
         DgmmError,
         DgmmWarning,
-        LostError,
         ModelFileError,
         ObjectiveFellWarning,
         PlanError,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     )
     from dgmm.estimators.gaussian_mixture import GaussianMixture, load
     from dgmm.estimators.search import MixtureSearch, select
-    from dgmm.estimators.summary import Summary
+    from dgmm.estimators.sufficient_statistics import SufficientStatistics
     from dgmm.model.mixture import Mixture
 
 __version__ = "0.1.0"
@@ -41,14 +41,14 @@ __all__ = [
     "DgmmError",
     "DgmmWarning",
     "GaussianMixture",
-    "LostError",
+    "ClusterLostError",
     "Mixture",
     "MixtureSearch",
     "ModelFileError",
     "ObjectiveFellWarning",
     "Plan",
     "PlanError",
-    "Summary",
+    "SufficientStatistics",
     "UsageError",
     "load",
     "open_dataset",
@@ -61,7 +61,7 @@ _MODULES = {
     "model.mixture": ("Mixture",),
     "engine.plan": ("Plan",),
     "estimators.search": ("MixtureSearch", "select"),
-    "estimators.summary": ("Summary",),
+    "estimators.sufficient_statistics": ("SufficientStatistics",),
 }
 """Where the public names are that are not in ``errors``."""
 

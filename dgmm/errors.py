@@ -5,7 +5,7 @@
     DgmmError                 exit code 1
       UsageError              2   what was asked for cannot be (also a ValueError)
         ClusterError          2   the address or the workers of a Dask cluster won't do
-          LostError           2   no Dask cluster is there in time, or it was lost; try again
+          ClusterLostError           2   no Dask cluster is there in time, or it was lost; try again
       DataError               3   what was found cannot be used (also a ValueError)
         BlockError            3   a block of rows could not be read or computed; says which
         ModelFileError        3   a model file is missing, damaged or from the future
@@ -48,7 +48,7 @@ class ClusterError(UsageError):
     """The Dask cluster asked for is none, or its workers don't have what is needed."""
 
 
-class LostError(ClusterError):
+class ClusterLostError(ClusterError):
     """No Dask cluster is there in time, or it was lost during a pass and did not come back."""
 
     passing = True

@@ -384,7 +384,7 @@ def test_as_many_iterations_in_any_precision(
         np.testing.assert_allclose(ours.lower_bounds_[-1], theirs.lower_bound_, rtol=1e-6)
         again = ours.fit_info_["passes"] - ours.n_iter_ - 2  # the survey, and the last mixture's
         assert 0 <= again <= 2 * (precision == "auto")
-        singles += ours.fit_info_["single_passes"]
+        singles += ours.fit_info_["float32_passes"]
     assert (singles > 0) == (precision == "auto")
 
 

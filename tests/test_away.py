@@ -224,7 +224,7 @@ def rows(settings: tuple[Proxy, dict[str, Any]]) -> str:
 
 
 FIT = dict(strategy="em", tol=0, max_iter=6, random_state=0, init_params="random_from_data")
-EM = ("--strategy", "em", "--tol", "0", "--max-iter", "6", "--init", "random_from_data")
+EM = ("--strategy", "em", "--tol", "0", "--max-iter", "6", "--init-params", "random_from_data")
 PASSES = FIT["max_iter"] + 2
 
 
@@ -431,7 +431,7 @@ def test_rows_behind_http_that_is_away(tmp_path: Path, whole: dgmm.GaussianMixtu
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Files, directory=tmp_path))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     proxy = Proxy(server.server_port)
-    url, words = f"{proxy.url}/rows.zarr", (*EM, "--missing", "fill", "--cache", "none")
+    url, words = f"{proxy.url}/rows.zarr", (*EM, "--missing-chunks", "fill", "--cache", "none")
     words = (*words, "--checkpoint", tmp_path / "passes", "-o", tmp_path / "model.dgmm")
     for kind in ("503", "reset"):
         for choice in (on(kind, "GET HEAD", ""), on(kind, "GET", "/c/", 5)):
@@ -540,7 +540,7 @@ def test_errors_of_connections_are_known_whatever_they_are_called() -> None:
         s3_error(400, "RequestTimeout"),
         s3_error(200, "InternalError"),
         s3_error(409, "ConditionalRequestConflict"),
-        dgmm.LostError("the cluster"),
+        dgmm.ClusterLostError("the cluster"),
         ExceptionGroup("several", [TimeoutError(), ValueError()]),
     ):
         assert passing(error), repr(error)
@@ -815,7 +815,7 @@ def test_predict_on_a_full_disk_leaves_nothing(
     rows = np.random.default_rng(0).normal(size=(1_200_000, 2))  # three blocks
     zarr.create_array(tmp_path / "rows.zarr", data=rows, chunks=(50_000, 2))
     whole.save(tmp_path / "model.dgmm")
-    words = ["predict", tmp_path / "rows.zarr", "-m", tmp_path / "model.dgmm", "--what", "score"]
+    words = ["predict", tmp_path / "rows.zarr", "-m", tmp_path / "model.dgmm", "--kind", "score"]
     if workers:
         words += ["--scheduler", clusters[workers].scheduler.address]
     size = 6 << 20

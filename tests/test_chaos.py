@@ -28,7 +28,7 @@ from cryptography.x509.oid import NameOID
 from distributed import Client, LocalCluster
 
 import dgmm
-from dgmm import BlockError, GaussianMixture, LostError, load
+from dgmm import BlockError, ClusterLostError, GaussianMixture, load
 from dgmm.engine import Meter
 
 pytestmark = [
@@ -148,15 +148,15 @@ def test_a_driver_killed_again_and_again(
 
 def test_a_selection_killed_again_and_again(place: Path) -> None:
     words = ("select", "rows.zarr", "-k", "2..5", "-o", "best.dgmm", "--overwrite")
-    finish(start(*words, "--seed", "1", cwd=place))
+    finish(start(*words, "--random-state", "1", cwd=place))
     expected, rng = load(place / "best.dgmm"), random.Random(0)
     for _ in range(4):
-        process = start(*words, "--seed", "1", "--checkpoint", "passes", cwd=place)
+        process = start(*words, "--random-state", "1", "--checkpoint", "passes", cwd=place)
         process.stderr.readline()
         time.sleep(rng.uniform(0, 1))
         process.kill()
         end(process)
-    told = finish(start(*words, "--seed", "1", "--checkpoint", "passes", cwd=place))
+    told = finish(start(*words, "--random-state", "1", "--checkpoint", "passes", cwd=place))
     assert "going on after pass" in told
     assert_same(place / "best.dgmm", expected)
 
@@ -341,7 +341,7 @@ def test_a_cluster_of_which_all_workers_stop_is_given_up(
         try:
             for each in stopped:
                 kill(each, signal.SIGSTOP)
-            with pytest.raises(LostError, match=r"of its workers \(2\) none answers"):
+            with pytest.raises(ClusterLostError, match=r"of its workers \(2\) none answers"):
                 next(walking)
         finally:
             for each in stopped:
@@ -436,7 +436,7 @@ def test_a_scheduler_that_stops_is_given_up(
             monkeypatch.setattr(f"dgmm.engine.{name}", value)
         supervised.processes[0].send_signal(signal.SIGSTOP)
         try:
-            with pytest.raises(LostError, match="did not come back in 4 s"):
+            with pytest.raises(ClusterLostError, match="did not come back in 4 s"):
                 next(walking)
         finally:
             supervised.processes[0].send_signal(signal.SIGCONT)

@@ -61,7 +61,7 @@ def model(store: Path, blobs: np.ndarray) -> Path:
 
 
 def test_fit_show_score_predict(store: Path, blobs: np.ndarray) -> None:
-    options = ("--json", "--strategy", "em", "--precision", "float64", "--init", "kmeans")
+    options = ("--json", "--strategy", "em", "--precision", "float64", "--init-params", "kmeans")
     done = run("fit", "rows.zarr", "-k", 4, "-o", "model.dgmm", *options, cwd=store)
     assert done.exit_code == 0, done.stderr
     summary = json.loads(done.stdout)
@@ -92,13 +92,13 @@ def test_fit_show_score_predict(store: Path, blobs: np.ndarray) -> None:
     }
     for what, values in expected.items():
         out = f"{what}.zarr"
-        done = run("predict", "rows.zarr", "-m", "model.dgmm", "-o", out, "--what", what, cwd=store)
+        done = run("predict", "rows.zarr", "-m", "model.dgmm", "-o", out, "--kind", what, cwd=store)
         assert done.exit_code == 0, done.stderr
         written = zarr.open_array(store / out, mode="r")
         np.testing.assert_allclose(written[:], values, rtol=1e-12, atol=1e-12)
         assert written.shape[0] == 3000
         again = ("predict", "rows.zarr", "-m", "model.dgmm", "-o", out, "--overwrite", "--json")
-        told = json.loads(run(*again, "--what", what, cwd=store).stdout)
+        told = json.loads(run(*again, "--kind", what, cwd=store).stdout)
         counts = np.bincount(fitted.predict(blobs), minlength=4)
         assert told["rows_of_components"] == (None if what == "score" else counts.tolist())
         for k in range(4):
@@ -127,11 +127,11 @@ def test_update_learns_from_more_rows(store: Path, model: Path, blobs: np.ndarra
 @pytest.mark.parametrize(
     "options",
     [
-        ("--covariance", "tied", "--init", "random_from_data", "--n-init", "3"),
-        ("--covariance", "diag", "--weights", "weights.npy", "--seed", "5"),
-        ("--covariance", "spherical", "--threads", "1", "--memory", "4GiB", "--tol", "1e-5"),
+        ("--covariance-type", "tied", "--init-params", "random_from_data", "--n-init", "3"),
+        ("--covariance-type", "diag", "--sample-weight", "weights.npy", "--random-state", "5"),
+        ("--covariance-type", "spherical", "--threads", "1", "--memory", "4GiB", "--tol", "1e-5"),
         ("--workers", "2", "--max-iter", "200", "--reg-covar", "1e-4", "--strategy", "em"),
-        ("--resolution", "0.5", "--seed", "2"),
+        ("--resolution", "0.5", "--random-state", "2"),
     ],
 )
 def test_fit_options(store: Path, blobs: np.ndarray, options: tuple[str, ...]) -> None:
@@ -141,14 +141,14 @@ def test_fit_options(store: Path, blobs: np.ndarray, options: tuple[str, ...]) -
     assert done.stderr == ""
     assert dict(os.environ) == environment
     given = dict(zip(options[::2], options[1::2], strict=True))
-    weights = np.load(store / given["--weights"]) if "--weights" in given else None
+    weights = np.load(store / given["--sample-weight"]) if "--sample-weight" in given else None
     direct = dgmm.GaussianMixture(
         3,
-        covariance_type=given.get("--covariance", "full"),
+        covariance_type=given.get("--covariance-type", "full"),
         strategy=given.get("--strategy", "auto"),
-        init_params=given.get("--init", "auto"),
+        init_params=given.get("--init-params", "auto"),
         n_init=int(given.get("--n-init", 1)),
-        random_state=int(given.get("--seed", 0)),
+        random_state=int(given.get("--random-state", 0)),
         tol=float(given["--tol"]) if "--tol" in given else None,
         resolution=float(given.get("--resolution", 0.1)),
         max_iter=int(given.get("--max-iter", 100)),
@@ -290,11 +290,11 @@ def test_a_fit_begins_at_a_model(store: Path, model: Path) -> None:
     assert after.lower_bounds_[0] == pytest.approx(before.lower_bound_, abs=1e-12)
     for options, code, message in (
         (("-k", 3), 2, "has 4 components and full covariances"),
-        (("-k", 4, "--covariance", "diag"), 2, "not 4 and diag"),
-        (("-k", 4, "--init", "random"), 2, "leave out --init"),
-        (("-k", 4, "--n-init", 2), 2, "leave out --init and --n-init"),
+        (("-k", 4, "--covariance-type", "diag"), 2, "not 4 and diag"),
+        (("-k", 4, "--init-params", "random"), 2, "leave out --init-params"),
+        (("-k", 4, "--n-init", 2), 2, "leave out --init-params and --n-init"),
         (("-k", 4, "--start", "rows.npy"), 3, "rows.npy is no"),
-        (("-k", 4, "--seed", "-1"), 2, "-1 is not in the range"),
+        (("-k", 4, "--random-state", "-1"), 2, "-1 is not in the range"),
     ):
         refused = run(*words, *options, "--overwrite", cwd=store)
         assert refused.exit_code == code
@@ -368,7 +368,7 @@ def _plain_directory(path: Path) -> None:
 FIT = ("fit", "rows.npy", "-k", 3, "-o", "out.dgmm")
 BAD = ("fit", "bad.npy", "-k", 3, "-o", "out.dgmm")
 BAD_ZARR = ("fit", "bad.zarr", "-k", 3, "-o", "out.dgmm")
-WEIGHTS = (*FIT, "--weights", "bad.npy")
+WEIGHTS = (*FIT, "--sample-weight", "bad.npy")
 
 ERRORS = {
     "1-D": (_rows("bad.npy", np.ones(9)), BAD, 3, "2-D"),
@@ -400,8 +400,8 @@ ERRORS = {
     ),
     "all weights zero": (_rows("bad.npy", np.zeros(3000)), WEIGHTS, 3, "all weights are zero"),
     "K below 1": (_nothing, ("fit", "rows.npy", "-k", 0, "-o", "out.dgmm"), 2, "x>=1"),
-    "unknown covariance": (_nothing, (*FIT, "--covariance", "round"), 2, "'round'"),
-    "unknown init": (_nothing, (*FIT, "--init", "luck"), 2, "'luck'"),
+    "unknown covariance": (_nothing, (*FIT, "--covariance-type", "round"), 2, "'round'"),
+    "unknown init": (_nothing, (*FIT, "--init-params", "luck"), 2, "'luck'"),
     "negative tol": (_nothing, (*FIT, "--tol", "-1"), 2, "x>=0"),
     "no such path": (_nothing, ("fit", "no.zarr", "-k", 3, "-o", "out.dgmm"), 3, "does not exist"),
     "no Zarr store": (
@@ -605,7 +605,9 @@ def test_one_component(store: Path) -> None:
     """The change is 0 at once: no time left to guess."""
     for covariance in ("full", "tied", "diag", "spherical"):
         name = f"{covariance}.dgmm"
-        done = run("fit", "rows.zarr", "-k", 1, "--covariance", covariance, "-o", name, cwd=store)
+        done = run(
+            "fit", "rows.zarr", "-k", 1, "--covariance-type", covariance, "-o", name, cwd=store
+        )
         assert done.exit_code == 0, done.stderr
 
 
@@ -626,7 +628,7 @@ def test_unknown_protocols(store: Path, words: tuple[object, ...]) -> None:
 @pytest.mark.filterwarnings("ignore::dgmm.DegenerateWarning")  # many rows are the fill value
 def test_missing_fill(store: Path) -> None:
     _lost_chunk(store)
-    done = run(*BAD_ZARR, "--missing", "fill", cwd=store)
+    done = run(*BAD_ZARR, "--missing-chunks", "fill", cwd=store)
     assert done.exit_code == 0, done.stderr
 
 
@@ -667,13 +669,13 @@ def test_a_process_of_its_own(store: Path) -> None:
 def test_options_from_the_environment(store: Path) -> None:
     """What is on the command line goes first; an empty variable is none."""
     given = {
-        "DGMM_FIT_COMPONENTS": "3",
+        "DGMM_FIT_N_COMPONENTS": "3",
         "DGMM_FIT_OUTPUT": "m.dgmm",
         "DGMM_FIT_STRATEGY": "em",
         "DGMM_FIT_TOL": "0",
         "DGMM_FIT_MAX_ITER": "3",
         "DGMM_FIT_JSON": "true",
-        "DGMM_FIT_WEIGHTS": "",
+        "DGMM_FIT_SAMPLE_WEIGHT": "",
         "DGMM_FIT_CHECKPOINT": "passes",
         "DGMM_FIT_RESUME": "false",
         "DGMM_KERNEL": "numpy",  # is no option

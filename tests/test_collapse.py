@@ -37,7 +37,7 @@ def mixture(kind: str, components: int, **more: Any) -> GaussianMixture:
 
 def causes(model: GaussianMixture) -> list[tuple[str, list[int], list[int]]]:
     """Each cause, its components and its features."""
-    told = model.fit_info_["collapses"]
+    told = model.fit_info_["singular_causes"]
     return [(each["cause"], each["components"], sorted(each["features"])) for each in told]
 
 
@@ -48,7 +48,7 @@ def test_a_constant_column_is_named(kind: str, reg_covar: float) -> None:
     rows = np.insert(two(), 1, 0.1, axis=1)
     model = mixture(kind, 2, reg_covar=reg_covar)
     (said,) = warned(model, rows)
-    assert said.startswith("components 0, 1 have lost rank: column 1 has one value in all rows;")
+    assert said.startswith("components 0, 1 are singular: column 1 has one value in all rows;")
     assert said.endswith("Leave it out")
     assert causes(model) == [("constant", [0, 1], [1])]
     assert warned(mixture("spherical", 2, reg_covar=reg_covar), rows) == []
@@ -57,7 +57,7 @@ def test_a_constant_column_is_named(kind: str, reg_covar: float) -> None:
 @every_structure
 def test_constant_columns_only(kind: str) -> None:
     (said,) = warned(mixture(kind, 1), np.full((30, 2), 0.1))
-    assert "component 0 has lost rank: columns 0, 1 have one value in all rows" in said
+    assert "component 0 is singular: columns 0, 1 have one value in all rows" in said
     assert said.endswith("Leave them out")
 
 
@@ -79,9 +79,9 @@ def test_one_component_of_zeros_alone() -> None:
     rows = np.column_stack([two(), (np.arange(400) % 4 == 1)])
     model = mixture("diag", 2)
     (said,) = warned(model, rows)
-    (k,) = model.fit_info_["collapsed"]
+    (k,) = model.fit_info_["singular"]
     assert k == model.predict(rows[:1])[0]
-    assert said.startswith(f"component {k} has lost rank: ")
+    assert said.startswith(f"component {k} is singular: ")
 
 
 COPIES = {
@@ -122,7 +122,7 @@ def test_equal_rows_are_told(kind: str) -> None:
     (said,) = told
     k = int(model.predict([[50.0, 50.0]])[0])
     assert causes(model) == [("equal rows", [k], [0, 1])]
-    assert f"component {k} has lost rank: its rows are all equal" in said
+    assert f"component {k} is singular: its rows are all equal" in said
     assert "Fit fewer components, or raise reg_covar" in said
 
 
@@ -132,9 +132,9 @@ def test_few_distinct_rows_are_told(kind: str) -> None:
     rows = np.repeat([[0.0, 0.0], [1.0, 3.0]], 20, axis=0)
     model = mixture(kind, 2)
     warned(model, rows)
-    assert {each["cause"] for each in model.fit_info_["collapses"]} == {"equal rows"}
-    assert {j for each in model.fit_info_["collapses"] for j in each["features"]} == {0, 1}
-    assert model.fit_info_["collapsed"] == [0, 1]
+    assert {each["cause"] for each in model.fit_info_["singular_causes"]} == {"equal rows"}
+    assert {j for each in model.fit_info_["singular_causes"] for j in each["features"]} == {0, 1}
+    assert model.fit_info_["singular"] == [0, 1]
 
 
 @every_structure
@@ -182,7 +182,7 @@ def test_however_it_was_fitted(kind: str, do: str) -> None:
             caught.clear()
             more = frame[:100]
             if do == "update":
-                model.update(model.summary_ + model.summarize(more))
+                model.update(model.sufficient_statistics_ + model.summarize(more))
             else:
                 model.partial_fit(more)
     said = [str(each.message) for each in caught if each.category is DegenerateWarning]
@@ -206,7 +206,7 @@ def test_a_reg_covar_that_is_too_large_is_told(kind: str) -> None:
     """Then no component is at fault."""
     x = np.random.default_rng(1).normal(size=(400, 2)) * [1.0, 1.0 if kind == "spherical" else 1e-9]
     model = mixture(kind, 2, reg_covar=1e-6 if kind != "spherical" else 1e6)
-    (said,) = [each for each in warned(model, x) if "lost rank" in each]
+    (said,) = [each for each in warned(model, x) if "singular" in each]
     assert causes(model) == [("reg_covar", [0, 1], [0, 1] if kind == "spherical" else [1])]
     assert "reg_covar is more than all the variance" in said
     assert "Give a smaller reg_covar" in said
@@ -218,11 +218,10 @@ def test_a_component_that_is_all_but_flat() -> None:
     thin = rng.normal(size=(200, 3)) * [1, 1, 1e-4] + 60
     model = mixture("full", 2)
     (said,) = warned(model, np.concatenate([rng.normal(size=(200, 3)), thin]))
-    (k,) = model.fit_info_["collapsed"]
+    (k,) = model.fit_info_["singular"]
     assert causes(model) == [("flat", [k], [2])]
     assert (
-        f"component {k} has lost rank: its rows have no spread in some direction of column 2"
-        in said
+        f"component {k} is singular: its rows have no spread in some direction of column 2" in said
     )
 
 
@@ -231,7 +230,7 @@ def test_a_row_far_from_all_others() -> None:
     rows = np.random.default_rng(0).normal(size=(3000, 3))
     rows[7, 1] = 1e12
     model = mixture("full", 1)
-    (said,) = [each for each in warned(model, rows) if "lost rank" in each]
+    (said,) = [each for each in warned(model, rows) if "singular" in each]
     assert causes(model) == [("far rows", [0], [1])]
     assert "rows far from most make its variance so large in column 1" in said
     assert "leave them out, or fit more components" in said
@@ -241,7 +240,9 @@ def test_the_reasons_are_kept_in_the_model_file(tmp_path: Path) -> None:
     model = mixture("full", 2)
     warned(model, np.insert(two(), 1, 0.1, axis=1))
     model.save(tmp_path / "m.dgmm")
-    assert load(tmp_path / "m.dgmm").fit_info_["collapses"] == model.fit_info_["collapses"]
+    assert (
+        load(tmp_path / "m.dgmm").fit_info_["singular_causes"] == model.fit_info_["singular_causes"]
+    )
 
 
 def test_what_is_merged_and_the_words_for_many() -> None:

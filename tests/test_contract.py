@@ -67,7 +67,14 @@ def test_another_mixture_is_honoured(model: GaussianMixture, blobs: np.ndarray) 
 
 @pytest.mark.parametrize("one", [GaussianMixture(3), MixtureSearch()])
 def test_what_is_not_fitted_yet_is_not_there(one: Any) -> None:
-    fitted = (*PARAMETERS, "mixture_", "summary_", "n_features_in_", "feature_names_in_", "plan_")
+    fitted = (
+        *PARAMETERS,
+        "mixture_",
+        "sufficient_statistics_",
+        "n_features_in_",
+        "feature_names_in_",
+        "plan_",
+    )
     for name in (*fitted, "best_estimator_", "converged_", "n_iter_"):
         assert not hasattr(one, name)
         assert getattr(one, name, None) is None
@@ -150,7 +157,7 @@ def test_a_model_of_given_parameters(tmp_path: Path, kind: str, scale: float) ->
         np.testing.assert_array_equal(ours.predict(rows), theirs.predict(rows))
         assert ours.bic(rows) == pytest.approx(theirs.bic(rows), rel=1e-9)
         assert (ours.n_components, ours.n_features_in_) == (3, 2)
-        assert not hasattr(ours, "summary_")
+        assert not hasattr(ours, "sufficient_statistics_")
         with pytest.raises(UsageError, match="without the statistics"):
             ours.partial_fit(rows)
     drawn, labels = of_covariances.sample(40_000)
@@ -189,7 +196,7 @@ def test_a_fit_goes_on_from_given_parameters(kind: str) -> None:
         other.fit(rows)
     np.testing.assert_allclose(ours.means_, other.means_, rtol=1e-9)
     np.testing.assert_allclose(ours.lower_bounds_, other.lower_bounds_, rtol=1e-9)
-    assert ours.partial_fit(rows).summary_.rows == 1000
+    assert ours.partial_fit(rows).sufficient_statistics_.rows == 1000
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {

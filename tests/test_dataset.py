@@ -681,12 +681,12 @@ def test_a_lost_chunk_is_named_unless_it_means_the_fill_value(tmp_path: Path, la
         with pytest.raises(DataError, match=f"store.zarr lacks chunk '{re.escape(key)}'.*{counts}"):
             GaussianMixture().fit(given)
 
-    found = np.concatenate([block.rows for block in blocks(store, missing="fill")])
+    found = np.concatenate([block.rows for block in blocks(store, missing_chunks="fill")])
     kept = found == ROWS
     assert (found[~kept] == 0).all()
     per_file = found.size / len(files)
     assert 0 < (~kept).sum() <= 3 * per_file
-    model = GaussianMixture(random_state=0).fit(open_dataset(store, missing="fill"))
+    model = GaussianMixture(random_state=0).fit(open_dataset(store, missing_chunks="fill"))
     np.testing.assert_allclose(model.means_[0], found.mean(axis=0), rtol=1e-12)
 
 

@@ -475,7 +475,7 @@ def place(tmp_path: Path) -> Path:
 
 SETTINGS = {
     "DATA": "s3://other/rows.zarr",
-    "DGMM_FIT_COMPONENTS": "7",
+    "DGMM_FIT_N_COMPONENTS": "7",
     "WORKERS": "11",
     "WORKER_THREADS": "3",
     "WORKER_CPU": "5",
@@ -507,7 +507,7 @@ def test_settings_are_in_one_place(place: Path, name: str) -> None:
     assert found["worker"].replicas == 11
     assert {"--nthreads=3", "--memory-limit=8765432198"} <= set(command(documents, "worker"))
     assert "s3://other/rows.zarr" in command(documents, "driver")
-    assert environment(documents, found["driver"])["DGMM_FIT_COMPONENTS"] == "7"
+    assert environment(documents, found["driver"])["DGMM_FIT_N_COMPONENTS"] == "7"
     # New settings have a new name, so Deployments start new pods for them.
     names = {
         each["metadata"]["name"]

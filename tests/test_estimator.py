@@ -12,7 +12,7 @@ from scipy.stats import multivariate_normal
 from threadpoolctl import threadpool_info
 
 import dgmm
-from dgmm import ClusterError, DataError, GaussianMixture, LostError, UsageError, engine
+from dgmm import ClusterError, ClusterLostError, DataError, GaussianMixture, UsageError, engine
 from dgmm.model.covariance import STRUCTURES
 
 
@@ -164,7 +164,7 @@ def test_a_cluster_that_goes_away_for_good(
     passes = model.fit_passes(str(tmp_path / "rows.zarr"), client=client)
     next(passes)
     cluster.close()
-    with pytest.raises(LostError, match="did not come back in 1 s"):
+    with pytest.raises(ClusterLostError, match="did not come back in 1 s"):
         for _ in passes:
             pass
     client.close()

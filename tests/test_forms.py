@@ -402,8 +402,10 @@ def test_what_is_read_block_by_block_or_is_in_memory_may_have_any_size(tmp_path:
         tmp_path / "huge.zarr", shape=(10**9, 1000), chunks=(10**8, 1000), dtype="f8"
     )
     for given in (huge, da.zeros((10**9, 1000), chunks=(10**8, 1000))):
-        assert open_dataset(given, missing="fill", memory="1MB").rows == 10**9
-        assert isinstance(GaussianMixture().plan(open_dataset(given, missing="fill")).rows, int)
+        assert open_dataset(given, missing_chunks="fill", memory="1MB").rows == 10**9
+        assert isinstance(
+            GaussianMixture().plan(open_dataset(given, missing_chunks="fill")).rows, int
+        )
     lazy = xr.DataArray(da.zeros((10**9, 3), chunks=(10**8, 3)))
     assert isinstance(MODEL.predict(lazy), da.Array)
     for given in (ROWS, pd.DataFrame(ROWS), xr.DataArray(ROWS), ROWS.tolist()):

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from dgmm import DgmmError, GaussianMixture, Summary, load
+from dgmm import DgmmError, GaussianMixture, SufficientStatistics, load
 from dgmm.cli.commands import main
 from dgmm.io import models, storage
 from dgmm.io.checkpoint import FORMAT
@@ -33,7 +33,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     newest = max((directory / "passes").iterdir())
     newest.rename(directory / "passes" / "newest.dgmm")
     model.save(directory / "model.dgmm")
-    model.summary_.save(directory / "rows.sums")
+    model.sufficient_statistics_.save(directory / "rows.sums")
     np.save(directory / "rows.npy", rows)
     return directory
 
@@ -44,7 +44,7 @@ def _read_checkpoint(path: str) -> Any:
 
 READERS: dict[str, Callable[[str], Any]] = {
     "model.dgmm": load,
-    "rows.sums": Summary.load,
+    "rows.sums": SufficientStatistics.load,
     "passes/pass-000001.dgmm": _read_checkpoint,
     "passes/newest.dgmm": _read_checkpoint,
 }
@@ -83,7 +83,9 @@ def test_damaged_files(place: Path, tmp_path: Path) -> None:
         except DgmmError:
             continue
         whole += 1
-        format_ = {"model": models.MODEL, "rows.": "dgmm-summary"}.get(name[:5], FORMAT)
+        format_ = {"model": models.MODEL, "rows.": "dgmm-sufficient-statistics"}.get(
+            name[:5], FORMAT
+        )
         found, expected = (storage.read(str(each), format_) for each in (path, place / name))
         assert found[1] == expected[1]
         for key, value in expected[0].items():
@@ -93,9 +95,27 @@ def test_damaged_files(place: Path, tmp_path: Path) -> None:
 
 WORDS = [
     *("fit", "select", "update", "predict", "score", "show", "plan", "rows.npy", "model.dgmm"),
-    *("-k", "-o", "-m", "--weights", "--init", "--strategy", "--seed", "--tol", "--max-iter"),
+    *(
+        "-k",
+        "-o",
+        "-m",
+        "--sample-weight",
+        "--init-params",
+        "--strategy",
+        "--random-state",
+        "--tol",
+        "--max-iter",
+    ),
     *("--reg-covar", "--precision", "--checkpoint", "--no-resume", "--threads", "--memory"),
-    *("--cache", "--missing", "--json", "--quiet", "--covariance", "--criterion", "--n-init"),
+    *(
+        "--cache",
+        "--missing-chunks",
+        "--json",
+        "--quiet",
+        "--covariance-type",
+        "--criterion",
+        "--n-init",
+    ),
     *("0", "1", "2", "-1", "1e999", "nan", "inf", "1GiB", "none", "auto", "diag", "full", "em"),
     *("", " ", "..", "2..1", "a,b", "\N{SNOWMAN}", "/nonexistent/x", "x" * 300, "s3://", "out"),
     *("file:///", "http://[", "--help", "--", "-", "rows.npy/0", "rows.sums", "passes", "bic"),

@@ -205,7 +205,7 @@ def store(
 
 
 SETTINGS = {
-    "DGMM_FIT_COMPONENTS": "6",
+    "DGMM_FIT_N_COMPONENTS": "6",
     "WORKERS": "2",
 }
 MORE = {

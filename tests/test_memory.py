@@ -149,7 +149,7 @@ def test_narrow_integers_are_not_widened_at_once(tmp_path: Path) -> None:
         tmp_path / "r.zarr",
         "-k",
         2,
-        "--covariance",
+        "--covariance-type",
         "diag",
         "--cache",
         "none",

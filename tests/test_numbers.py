@@ -318,7 +318,7 @@ def test_parameters_are_right(kind: str, name: str) -> None:
         alone = ALONE * case.reg * float(max(scale)) ** 2  # what reg_covar alone would hold up
         limit = max(FLOOR, alone)
         if not limit / 1000 < least < 1000 * limit:
-            assert (k in model.fit_info_["collapsed"]) == (least < limit)
+            assert (k in model.fit_info_["singular"]) == (least < limit)
 
 
 @every_structure
@@ -413,7 +413,7 @@ def test_degenerate_rows_never_make_nan(
     model = GaussianMixture(4, strategy="em", random_state=0, **args)
     messages = finite_fit(model, DEGENERATE[name]())
     info = model.fit_info_
-    assert named(messages) == {*info["vanished"], *info["collapsed"]}
+    assert named(messages) == {*info["empty"], *info["singular"]}
     assert all(re.search("Fit fewer components|Leave .* out", each) for each in messages)
 
 
@@ -449,7 +449,7 @@ def test_a_constant_column_changes_nothing_else(kind: str) -> None:
     rows = np.insert(case.rows, 1, 0.1, axis=1)
     wide = Case(rows, np.insert(case.means, 1, 0.1, axis=1), np.ones((2, 3)))
     model = fitted(wide, kind)
-    assert model.fit_info_["collapsed"] == [0, 1]
+    assert model.fit_info_["singular"] == [0, 1]
     others = np.array([0, 2])
     np.testing.assert_allclose(model.weights_, plain.weights_, rtol=10 * TOLERANCE)
     np.testing.assert_allclose(model.means_[:, others], plain.means_, atol=10 * TOLERANCE)
@@ -498,7 +498,7 @@ def test_a_variance_is_never_negative(kind: str) -> None:
     expected = (9999.0 / 2) ** 2 + 0.1
     np.testing.assert_allclose(dense_covariances(model).ravel(), expected, rtol=1e-14)
     two = GaussianMixture(2, covariance_type=kind, reg_covar=0.1, random_state=0)
-    with pytest.warns(DegenerateWarning, match="components 0, 1 have lost rank: .* Fit fewer"):
+    with pytest.warns(DegenerateWarning, match="components 0, 1 are singular: .* Fit fewer"):
         two.fit(rows)
     np.testing.assert_allclose(dense_covariances(two).ravel(), 0.1, rtol=1e-7)
 

@@ -166,7 +166,7 @@ def test_a_row_far_away_does_not_break_the_bound(
             for each in ("auto", "float64")
         )
     steps = np.diff([*auto.lower_bounds_, auto.lower_bound_])
-    assert steps.min() > -2 * auto.fit_info_["single_bound"] - 1e-9
+    assert steps.min() > -2 * auto.fit_info_["float32_bound"] - 1e-9
     assert auto.lower_bound_ == pytest.approx(exact.lower_bound_, abs=1e-5)
 
 
@@ -183,11 +183,11 @@ def test_what_is_returned_is_double(
     auto = fitted(blobs, covariance_type=name, strategy="em")
     exact = fitted(blobs, covariance_type=name, strategy="em", precision="float64")
     if (kernel, name) == ("numpy", "full"):  # here products of features lose too many digits
-        assert auto.fit_info_["single_passes"] == 0
+        assert auto.fit_info_["float32_passes"] == 0
     else:
-        assert auto.fit_info_["single_passes"] > 2
-        assert 0 < auto.fit_info_["single_bound"] < 1e-3
-    assert exact.fit_info_["single_passes"] == 0
+        assert auto.fit_info_["float32_passes"] > 2
+        assert 0 < auto.fit_info_["float32_bound"] < 1e-3
+    assert exact.fit_info_["float32_passes"] == 0
     # Both stopped where a step gains less than tol, at most some steps apart.
     assert abs(auto.lower_bound_ - exact.lower_bound_) < 1e-4
     again = GaussianMixture(
@@ -206,7 +206,7 @@ def test_the_last_of_max_iter_are_double() -> None:
     rows = np.random.default_rng(0).normal(size=(3000, 3))  # wide: single precision will do
     with pytest.warns(match="not converged"):
         model = GaussianMixture(2, strategy="em", random_state=0, tol=0, max_iter=7).fit(rows)
-    assert model.fit_info_["single_passes"] == 5  # of 8 sweeps: the start's, and one an iteration
+    assert model.fit_info_["float32_passes"] == 5  # of 8 sweeps: the start's, and one an iteration
 
 
 @kernels
@@ -218,5 +218,5 @@ def test_a_narrow_component_needs_double(
     narrow = blobs[:1] + 1e-5 * rng.normal(size=(500, blobs.shape[1]))
     rows = np.concatenate([blobs, narrow])
     model = GaussianMixture(5, reg_covar=0, random_state=0, means_init=blobs[4::-1])
-    assert model.fit(rows).fit_info_["single_passes"] < model.n_iter_ + 1
+    assert model.fit(rows).fit_info_["float32_passes"] < model.n_iter_ + 1
     assert np.linalg.eigvalsh(model.covariances_).min() < 2e-10

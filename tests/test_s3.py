@@ -113,7 +113,7 @@ def test_the_command_line_on_s3(bucket: str, stores: dict[str, tuple[str, Path]]
 
     again = CliRunner().invoke(main, ["predict", rows, "-m", model, "-o", labels])
     assert again.exit_code == 3
-    run("predict", rows, "-m", model, "-o", labels, "--what", "score", "--overwrite")
+    run("predict", rows, "-m", model, "-o", labels, "--kind", "score", "--overwrite")
     scores = zarr.open_array(labels, mode="r")[:]
     assert scores.mean() == pytest.approx(run("score", rows, "-m", model)["score"], rel=1e-12)
 

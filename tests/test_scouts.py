@@ -104,7 +104,7 @@ def test_ties_win_nothing(kind: str, seed: int) -> None:
     rows = np.round(10 * groups(150, seed)) * [0.1, 1.0]
     rows[:30, 0] = 0.5  # a fifth of them in one line
     model = GaussianMixture(4, covariance_type=kind, random_state=seed).fit(rows)
-    assert model.fit_info_["collapsed"] == model.fit_info_["vanished"] == []
+    assert model.fit_info_["singular"] == model.fit_info_["empty"] == []
 
 
 @pytest.mark.parametrize("kind", ["full", "tied", "diag"])

@@ -275,13 +275,13 @@ def test_a_component_on_ties_does_not_win(to: float, kind: str, seed: int) -> No
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", "left out of the choice", DegenerateWarning)
         search = select(rows, range(1, 7), kind, random_state=seed)
-    assert search.best_estimator_.fit_info_["collapsed"] == []
+    assert search.best_estimator_.fit_info_["singular"] == []
     best = search.results_[search.best_index_]
-    assert best["singular"] == []
-    sound = [each["bic"] for each in search.results_ if not each["singular"]]
+    assert best["unbounded"] == []
+    sound = [each["bic"] for each in search.results_ if not each["unbounded"]]
     assert best["bic"] == min(sound)
     ranks = search.cv_results_["rank_test_score"]
-    marked = [bool(each["singular"]) for each in search.results_]
+    marked = [bool(each["unbounded"]) for each in search.results_]
     assert ranks[search.best_index_] == 1
     assert all(
         ranks[i] > ranks[j]
@@ -342,7 +342,7 @@ def test_if_all_are_singular_one_of_them_is_chosen() -> None:
     rows = np.repeat([[0.0, 1.0], [2.0, 0.0], [5.0, 5.0]], 50, axis=0)
     with pytest.warns(DegenerateWarning):
         search = select(rows, [2, 3], random_state=0)
-    assert all(each["singular"] for each in search.results_)
+    assert all(each["unbounded"] for each in search.results_)
     assert search.best_index_ in (0, 1)
 
 
@@ -359,7 +359,16 @@ def test_somebody_always_stays(seed: int) -> None:
 def test_the_command(rows: np.ndarray, tmp_path: Path) -> None:
     store, model, picture = (tmp_path / name for name in ("x.zarr", "best.dgmm", "best.png"))
     zarr.create_array(str(store), data=rows.astype("float32"), chunks=(5000, 3))
-    words = ["select", str(store), "-k", "2..4,6", "--covariance", "full,diag", "-o", str(model)]
+    words = [
+        "select",
+        str(store),
+        "-k",
+        "2..4,6",
+        "--covariance-type",
+        "full,diag",
+        "-o",
+        str(model),
+    ]
     done = CliRunner().invoke(main, [*words, "--json", "--plot", str(picture)])
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)

@@ -76,9 +76,9 @@ def test_a_chunk_that_a_shard_lacks_is_named_unless_it_means_the_fill_value(
     expected = 18 if layout == "columns apart" else 6
 
     message = rf"lacks chunk \(1, 0\) of shard 'c/0/0' \({expected - lost} of {expected} are stored"
-    with pytest.raises(DataError, match=message + r".*missing='fill'"):
+    with pytest.raises(DataError, match=message + r".*missing_chunks='fill'"):
         GaussianMixture().fit(given)
-    np.testing.assert_array_equal(read(given, missing="fill"), holed)
+    np.testing.assert_array_equal(read(given, missing_chunks="fill"), holed)
 
     made[:] = ROWS
     np.testing.assert_array_equal(read(given), ROWS)
@@ -131,7 +131,7 @@ def test_no_more_is_asked_than_one_list(
         with pytest.raises(DataError, match=r"lacks chunk 'c/50/0' \(101 of 103 are stored"):
             open_dataset(given)
     else:
-        dataset = open_dataset(given, missing=missing)
+        dataset = open_dataset(given, missing_chunks=missing)
         assert Counted.asked == ({"list": 1} if missing == "error" else {})
         np.testing.assert_array_equal(dataset.source.read(0, 50), ROWS[:50])
         if missing == "fill":
@@ -186,9 +186,11 @@ def test_weights_in_shards_are_checked_too(tmp_path: Path) -> None:
 def test_shards_that_can_not_be_looked_into_are_refused(tmp_path: Path, codecs: Any) -> None:
     put(tmp_path / "rows.zarr", chunks=(40, 3), **codecs)
 
-    with pytest.raises(DataError, match=r"shards of a kind .* can't be told.*missing='fill'"):
+    with pytest.raises(
+        DataError, match=r"shards of a kind .* can't be told.*missing_chunks='fill'"
+    ):
         open_dataset(tmp_path / "rows.zarr")
-    np.testing.assert_array_equal(read(tmp_path / "rows.zarr", missing="fill"), ROWS)
+    np.testing.assert_array_equal(read(tmp_path / "rows.zarr", missing_chunks="fill"), ROWS)
 
 
 # What attributes say of the numbers.
@@ -373,7 +375,7 @@ def test_a_store_that_lists_nothing_is_read(
     zarr.open_array(tmp_path / "rows.zarr", mode="r+")[:] = holed
     with pytest.raises(DataError, match=r"lacks chunk \S+.* \(5 of 6 are stored\)"):
         open_dataset(f"{bare}/rows.zarr")
-    np.testing.assert_array_equal(read(f"{bare}/rows.zarr", missing="fill"), holed)
+    np.testing.assert_array_equal(read(f"{bare}/rows.zarr", missing_chunks="fill"), holed)
 
 
 def test_what_a_store_that_lists_nothing_does_not_hold_is_told(tmp_path: Path, bare: str) -> None:

@@ -228,9 +228,9 @@ def test_a_collapsed_component_does_not_hide_what_is_left_to_gain() -> None:
     unit = np.broadcast_to(np.eye(6), (3, 6, 6))
     start = {"means_init": means, "precisions_init": unit, "weights_init": np.ones(3) / 3}
     model = GaussianMixture(3, reg_covar=0, **start)
-    with pytest.warns(DegenerateWarning, match="lost rank"):
+    with pytest.warns(DegenerateWarning, match="singular"):
         model.fit(np.concatenate([*clouds, line]))
-    assert model.fit_info_["collapsed"] == [2]
+    assert model.fit_info_["singular"] == [2]
     assert model.fit_info_["stopped_by"] == "gap"
     assert model.fit_info_["estimated_gap"] < 0.1 * model.fit_info_["resolution"]
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dgmm import DegenerateWarning, GaussianMixture, Summary, load, select
+from dgmm import DegenerateWarning, GaussianMixture, SufficientStatistics, load, select
 from dgmm.em.fit import STRATEGIES
 from dgmm.model.covariance import STRUCTURES
 
@@ -125,18 +125,18 @@ def test_what_was_added_is_told_and_kept(kind: str, tmp_path: Path) -> None:
     variance = (ROWS * by).var(axis=0)
     model = fitted(ROWS * by, kind, "auto")
     np.testing.assert_allclose(model.fit_info_["reg_covar"], 1e-6 * variance, rtol=1e-12)
-    assert model.summary_.reg_covar is None
+    assert model.sufficient_statistics_.reg_covar is None
     model.save(tmp_path / "model.dgmm")
     again = load(tmp_path / "model.dgmm")
     assert again.reg_covar is None
     assert again.fit_info_["reg_covar"] == model.fit_info_["reg_covar"]
-    assert again.summary_.reg_covar is None
+    assert again.sufficient_statistics_.reg_covar is None
     again.partial_fit(ROWS[:100] * by)
 
     absolute = GaussianMixture(K, covariance_type=kind, reg_covar=1e-3, random_state=0).fit(ROWS)
     np.testing.assert_allclose(absolute.fit_info_["reg_covar"], 1e-3, rtol=1e-12)
-    absolute.summary_.save(tmp_path / "sums")
-    assert Summary.load(tmp_path / "sums").reg_covar == 1e-3
+    absolute.sufficient_statistics_.save(tmp_path / "sums")
+    assert SufficientStatistics.load(tmp_path / "sums").reg_covar == 1e-3
 
 
 @every_structure

@@ -49,7 +49,7 @@ def prepare(case: Case) -> Ready:
             return model.weights_, model.means_, covariances
 
         info = model.fit_info_
-        passes = f"{info['single_passes']} of {info['passes'] - 1} passes single"
+        passes = f"{info['float32_passes']} of {info['passes'] - 1} passes single"
         return Outcome(seconds, model.n_iter_, parameters, f"{info['kernel']}, {passes}")
 
     def whole(seed: int, **options: Any) -> Outcome:

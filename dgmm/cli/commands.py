@@ -129,7 +129,7 @@ def fit(
     """
     _check_model_target(output, overwrite)
     if start is not None and (how["init_params"] != "auto" or n_init > 1):
-        raise click.UsageError("--start is one start: leave out --init and --n-init")
+        raise click.UsageError("--start is one start: leave out --init-params and --n-init")
     dataset = dgmm.open_dataset(data, weights, **reading)
     given = {} if start is None else _parameters(start, components, covariance)
     model = dgmm.GaussianMixture(
@@ -192,7 +192,7 @@ def _structures(context: click.Context, option: click.Parameter, text: str) -> l
 @data_argument
 @click.option(
     "-k",
-    "--components",
+    "--n-components",
     callback=_numbers,
     default="1..10",
     show_default=True,
@@ -200,7 +200,7 @@ def _structures(context: click.Context, option: click.Parameter, text: str) -> l
     help="Numbers of components to choose from: 2..32, or 2,4,8.",
 )
 @click.option(
-    "--covariance",
+    "--covariance-type",
     callback=_structures,
     default="full",
     show_default=True,
@@ -251,7 +251,7 @@ def select(
     the best model, and prints what became of each, and whether the best is at the edge of the
     numbers tried.
 
-    Example: dgmm select rows.zarr -k 2..32 --covariance full,diag -o best.dgmm
+    Example: dgmm select rows.zarr -k 2..32 --covariance-type full,diag -o best.dgmm
     """
     _check_model_target(output, overwrite)
     if plot is not None:
@@ -290,7 +290,7 @@ EDGES = {
 
 def _show_candidates(results: list[dict[str, Any]], criterion: str) -> None:
     """A table of a search's candidates, the best first, those that can't be compared last."""
-    singular = any(each["singular"] for each in results)
+    singular = any(each["unbounded"] for each in results)
     heads = [
         *("components", "covariance", "parameters", criterion, "score", "dropped after pass"),
         *("singular",) * singular,
@@ -303,9 +303,9 @@ def _show_candidates(results: list[dict[str, Any]], criterion: str) -> None:
             tables.figure(each[criterion]),
             f"{each['score']:.6f}",
             "" if each["dropped_after"] is None else str(each["dropped_after"]),
-            *(str(len(each["singular"]) or ""),) * singular,
+            *(str(len(each["unbounded"]) or ""),) * singular,
         )
-        for each in sorted(results, key=lambda each: (bool(each["singular"]), each[criterion]))
+        for each in sorted(results, key=lambda each: (bool(each["unbounded"]), each[criterion]))
     ]
     tables.show(heads, rows, keep=2)
     if singular:
@@ -320,7 +320,7 @@ def _show_candidates(results: list[dict[str, Any]], criterion: str) -> None:
 @model_option
 @click.option("-o", "--output", required=True, metavar="PATH", help="Where the Zarr array goes.")
 @click.option(
-    "--what",
+    "--kind",
     type=click.Choice(list(ANSWERS)),
     default="labels",
     show_default=True,
@@ -344,7 +344,7 @@ def predict(
 ) -> None:
     """Say of each row of DATA what a model thinks of it, in a Zarr array.
 
-    Prints how many rows are likeliest in each component, too, unless --what is score.
+    Prints how many rows are likeliest in each component, too, unless --kind is score.
 
     Example: dgmm predict rows.zarr -m model.dgmm -o labels.zarr
     """
@@ -451,7 +451,7 @@ def update(
         found = fitted.summarize(
             dataset, sweep=engine.over(dataset, client, machines.threads, meter)
         )
-    fitted.update(fitted.summary_ + found)
+    fitted.update(fitted.sufficient_statistics_ + found)
     fitted.save(output, overwrite=overwrite)
     _tell_model(fitted, output, json)
 
@@ -637,7 +637,7 @@ def _tell_model(model: GaussianMixture, path: str, as_json: bool) -> None:
     if "passes" in info:
         lines["converged"] = _end(model)
     lines |= _starts(info)
-    for fate in ("vanished", "collapsed"):
+    for fate in ("empty", "singular"):
         if info.get(fate):
             lines[fate] = ", ".join(map(str, info[fate]))
     _tell(lines, as_json=False)

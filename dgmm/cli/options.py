@@ -77,7 +77,7 @@ reading_options = _as_one(
     dict,
     ["missing", "raw"],
     click.option(
-        "--missing",
+        "--missing-chunks",
         type=click.Choice(["error", "late", "fill"]),
         default="error",
         show_default=True,
@@ -94,7 +94,9 @@ reading_options = _as_one(
 """What ``open_dataset`` is told, by name."""
 
 weights_option = click.option(
-    "--weights", metavar="DATA", help="A weight for each row: a path or URL like DATA, shape (N,)."
+    "--sample-weight",
+    metavar="DATA",
+    help="A weight for each row: a path or URL like DATA, shape (N,).",
 )
 model_option = click.option(
     "-m", "--model", required=True, metavar="PATH", help="A model file: a path or URL."
@@ -168,7 +170,7 @@ fitting_options = _as_one(
     lambda **given: {_FITTING[option]: value for option, value in given.items()},
     _FITTING,
     click.option(
-        "--init",
+        "--init-params",
         type=click.Choice(["auto", *METHODS]),
         default="auto",
         show_default=True,
@@ -190,7 +192,7 @@ fitting_options = _as_one(
         help="auto: a few passes, by way of a sample; em: the textbook's algorithm.",
     ),
     click.option(
-        "--seed",
+        "--random-state",
         type=click.IntRange(0, 2**32 - 1),
         default=0,
         show_default=True,
@@ -249,14 +251,14 @@ fitting_options = _as_one(
 model_options = _together(
     click.option(
         "-k",
-        "--components",
+        "--n-components",
         type=click.IntRange(min=1),
         required=True,
         metavar="K",
         help="How many components.",
     ),
     click.option(
-        "--covariance",
+        "--covariance-type",
         type=click.Choice(list(STRUCTURES)),
         default="full",
         show_default=True,

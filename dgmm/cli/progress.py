@@ -180,7 +180,7 @@ def _known(value: float) -> float | None:
 
 
 def _surveyed(step: Progress | Standings) -> str:
-    return f"{step.found.rows:,} rows x {len(step.found.mean)} surveyed"
+    return f"{step.found.rows:,} rows x {len(step.found.mean)} read"
 
 
 def _said(walk: Walk, numbers: dict[str, float | None]) -> str:

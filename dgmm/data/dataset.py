@@ -163,13 +163,13 @@ class ZarrSource(Source):
 
     copies = 3  # the result, the compressed chunk and the decompressed one
 
-    def __init__(self, array: "zarr.Array[Any]", name: str, missing: str, raw: bool) -> None:
+    def __init__(self, array: "zarr.Array[Any]", name: str, missing_chunks: str, raw: bool) -> None:
         array = of_this_process(array)
         if not raw:
             check_decoded(array, name)
         self.name, self._array = name, array
         self.shape, self.dtype = array.shape, np.dtype(array.dtype)
-        self._strict, self._listed = missing != "fill", missing == "error"
+        self._strict, self._listed = missing_chunks != "fill", missing_chunks == "error"
         self._chunks, self._direct = Chunks(array, name), Direct.of(array)
         store = array.store
         self.here = isinstance(store, zarr.storage.MemoryStore) or (
@@ -238,7 +238,7 @@ class DaskSource(Source):
 
 
 def open_source(
-    data: Any, missing: str = "error", raw: bool = False, memory: Amount = None
+    data: Any, missing_chunks: str = "error", raw: bool = False, memory: Amount = None
 ) -> Source:
     """Find out what ``data`` is: a source of rows or weights.
 
@@ -248,11 +248,11 @@ def open_source(
         case Source() as opened:
             return opened
         case str() | PathLike() as path:
-            return _open_path(str(path), missing, raw)
+            return _open_path(str(path), missing_chunks, raw)
         case da.Array() as array:
             return DaskSource.of(array)
         case zarr.Array() as array:
-            return ZarrSource(array, str(array.store_path), missing, raw)
+            return ZarrSource(array, str(array.store_path), missing_chunks, raw)
         case zarr.Group() as group:
             raise DataError(_name_an_array(group, str(group.store_path)))
         case np.memmap() as array if source := NpySource.behind(array):
@@ -262,7 +262,7 @@ def open_source(
             return ArraySource.of(other)
 
 
-def _open_path(path: str, missing: str, raw: bool) -> Source:
+def _open_path(path: str, missing_chunks: str, raw: bool) -> Source:
     filesystem, inner = place(path)
     local = is_local(filesystem)
     if path.endswith(".npy"):
@@ -287,7 +287,7 @@ def _open_path(path: str, missing: str, raw: bool) -> Source:
         raise DataError(f"{path} can't be {what}: {error}") from error
     if isinstance(found, zarr.Group):
         raise DataError(_name_an_array(found, path))
-    return ZarrSource(found, path, missing, raw)
+    return ZarrSource(found, path, missing_chunks, raw)
 
 
 def _name_an_array(group: "zarr.Group", path: str) -> str:
@@ -398,7 +398,7 @@ def open_dataset(
     data: Any,
     sample_weight: Any = None,
     *,
-    missing: str = "error",
+    missing_chunks: str = "error",
     raw: bool = False,
     block_bytes: int = BLOCK_BYTES,
     memory: Amount = None,
@@ -413,7 +413,7 @@ def open_dataset(
         Of a DataArray of xarray, and of a DataFrame of Dask, the Dask array inside.
     sample_weight : the same, of shape (N,)
         Weights of the rows, not negative.
-    missing : {"error", "late", "fill"}
+    missing_chunks : {"error", "late", "fill"}
         What a Zarr chunk that isn't stored means: an accident, told at once by listing the chunks;
         one that is told when it is read, which spares the list of a store of millions; or the fill
         value.
@@ -450,7 +450,7 @@ def open_dataset(
         if sample_weight is not None:
             raise UsageError("a Dataset brings its own weights: give them to open_dataset")
         return data
-    asked = partial(_open_dataset, data, sample_weight, missing, block_bytes, raw, memory)
+    asked = partial(_open_dataset, data, sample_weight, missing_chunks, block_bytes, raw, memory)
     try:
         return patience()(asked)
     except DgmmError:
@@ -467,13 +467,15 @@ def _named(data: Any) -> str:
 
 
 def _open_dataset(
-    data: Any, sample_weight: Any, missing: str, block_bytes: int, raw: bool, memory: Amount
+    data: Any, sample_weight: Any, missing_chunks: str, block_bytes: int, raw: bool, memory: Amount
 ) -> Dataset:
-    source = open_source(data, missing, raw, memory)
+    source = open_source(data, missing_chunks, raw, memory)
     _check_rows(source)
     patience()(source.check_whole)
     cuts = source.cuts(block_bytes)
-    weights = None if sample_weight is None else open_source(sample_weight, missing, raw, memory)
+    weights = (
+        None if sample_weight is None else open_source(sample_weight, missing_chunks, raw, memory)
+    )
     if weights is not None:
         _check_weights(weights, source)
         patience()(weights.check_whole)

@@ -143,7 +143,7 @@ class Collapse:
             else f"{self.number or 'few'} distinct ones{' at most' * several}, many times over",
         }
         return (
-            f"{component_names(self.components)} {'have' if several else 'has'} lost rank: "
+            f"{component_names(self.components)} {'are' if several else 'is'} singular: "
             f"{cause.because.format(**words)}; the variance there is the smallest allowed. "
             f"{cause.advice.format(**words)}"
         )

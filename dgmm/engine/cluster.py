@@ -59,7 +59,7 @@ from dgmm.engine.workers import (
     wait_for_threads,
     worker_threads,
 )
-from dgmm.errors import BlockError, LostError, elsewhere
+from dgmm.errors import BlockError, ClusterLostError, elsewhere
 from dgmm.kernels.sweep import Block, tree_sum
 from dgmm.model.statistics import Mergeable
 
@@ -148,7 +148,7 @@ class Cluster:
             counted = self.meter.rows
             try:
                 return self._sweep(fn, given)
-            except LostError as error:
+            except ClusterLostError as error:
                 log.warning("%s: begun again, %d of %d", error, attempt, ATTEMPTS)
                 self.meter.add(counted - self.meter.rows)
                 self._find_again(self.address)
@@ -223,7 +223,7 @@ class Cluster:
         """Wait until the scheduler is back, and a worker."""
         until = time.monotonic() + RETURN_SECONDS
         while time.monotonic() < until:
-            with suppress(*UNANSWERED, LostError):
+            with suppress(*UNANSWERED, ClusterLostError):
                 if self.client.status == "closed":
                     client = connect(address, security=self.client.security)
                     self.client = self.own.enter_context(client)
@@ -231,7 +231,7 @@ class Cluster:
                 if self.client.status == "running" and worker_threads(self.client):
                     return
             time.sleep(0.5)
-        raise LostError(
+        raise ClusterLostError(
             f"the Dask scheduler at {address} with a worker did not come back in {RETURN_SECONDS} s"
         )
 
@@ -248,7 +248,7 @@ class Cluster:
             self._meet(workers)
         if self.dataset.lazy:
             found = self.dataset.patience(partial(self._through_graph, fn, given, workers))
-            if isinstance(found, LostError):
+            if isinstance(found, ClusterLostError):
                 raise found
             return found
         threads = sum(workers.values())
@@ -308,7 +308,7 @@ class Cluster:
 
     def _through_graph(
         self, fn: Callable[[Block, G], T], given: G, workers: dict[str, int]
-    ) -> T | LostError:
+    ) -> T | ClusterLostError:
         """The same for rows or weights that a Dask graph computes: a task a block.
 
         Gives, not raises, the error of a cluster that is lost: no patience with a store helps.
@@ -335,7 +335,7 @@ class Cluster:
             result = Watch(self.client, workers if self.left_out else ()).result(future)
         except BlockError:
             raise
-        except LostError as error:
+        except ClusterLostError as error:
             return error
         except LOST as error:
             return lost(error)

@@ -1,7 +1,7 @@
 """What one asks of a Dask cluster: where it is, who works there, whether they live and are alike.
 
 Scheduler and workers may hang without a word, so every question has its time; what is not answered
-within it is ``LostError``, or None where a worker's answer is not needed.
+within it is ``ClusterLostError``, or None where a worker's answer is not needed.
 
 A Client is of no use in a process that was forked from its own: the thread that speaks for it
 stayed behind, and whoever asked would wait for ever.  There it counts as closed.
@@ -26,7 +26,7 @@ from distributed.worker import thread_state
 
 from dgmm.data.forms import check_synchronous
 from dgmm.engine.cache import left_behind, let_go
-from dgmm.errors import ClusterError, LostError
+from dgmm.errors import ClusterError, ClusterLostError
 
 log = logging.getLogger("dgmm")
 
@@ -84,7 +84,7 @@ def active_client() -> Client | None:
 
 
 def connect(address: str, seconds: float = 10.0, security: Security | None = None) -> Client:
-    """A Client of the scheduler at ``address``; raises ``LostError`` after ``seconds``.
+    """A Client of the scheduler at ``address``; raises ``ClusterLostError`` after ``seconds``.
 
     Certificates are those of ``security``, else of Dask's configuration.  Raises ``ClusterError``
     if ``address`` is none, or asks for a certificate that isn't there.
@@ -102,7 +102,7 @@ def connect(address: str, seconds: float = 10.0, security: Security | None = Non
     try:
         return Client(address, timeout=seconds, security=security, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
-        raise LostError(
+        raise ClusterLostError(
             f"no Dask scheduler answered at {address} within {seconds:g} s: {error}"
         ) from error
 
@@ -141,11 +141,11 @@ def wait_for_threads(client: Client, seconds: float | None = None) -> dict[str, 
     """How many threads each worker has, once there is one; waits ``WORKER_SECONDS`` at least."""
     seconds = max(seconds or 0, WORKER_SECONDS)
     if client.status != "running":
-        raise LostError("the Dask cluster was lost: its scheduler does not answer")
+        raise ClusterLostError("the Dask cluster was lost: its scheduler does not answer")
     until = time.monotonic() + seconds
     while not (found := worker_threads(client)):
         if time.monotonic() > until:
-            raise LostError(f"the Dask cluster had no worker within {seconds:g} s")
+            raise ClusterLostError(f"the Dask cluster had no worker within {seconds:g} s")
         time.sleep(0.2)
     return found
 
@@ -158,7 +158,7 @@ def worker_threads(client: Client) -> dict[str, int]:
 def _ask_scheduler(
     client: Client, question: Callable[..., Any], *args: Any, more: float = 0.0, **options: Any
 ) -> Any:
-    """What the scheduler answers to a question; raises ``LostError`` unless it does in time.
+    """What the scheduler answers to a question; raises ``ClusterLostError`` unless it does in time.
 
     It has ``more`` seconds than usual.
     """
@@ -172,9 +172,9 @@ def _ask_scheduler(
         raise lost(error) from error
 
 
-def lost(error: BaseException) -> LostError:
+def lost(error: BaseException) -> ClusterLostError:
     """What one of ``LOST`` or ``UNANSWERED`` means."""
-    return LostError(f"the Dask cluster was lost ({type(error).__name__})")
+    return ClusterLostError(f"the Dask cluster was lost ({type(error).__name__})")
 
 
 def check_alike(client: Client, workers: int) -> None:
@@ -230,12 +230,12 @@ class Watch:
         self._since = time.monotonic()
 
     def look(self) -> None:
-        """Drop workers that hang; raises ``LostError`` if no others are left."""
+        """Drop workers that hang; raises ``ClusterLostError`` if no others are left."""
         if time.monotonic() - self._since <= self.quiet:
             return
         _drop_hung(self.client)
         if self.needed and not set(self.needed).intersection(worker_threads(self.client)):
-            raise LostError("the Dask cluster has lost all workers that can read the rows")
+            raise ClusterLostError("the Dask cluster has lost all workers that can read the rows")
         self.heard()
 
     def result(self, future: Any) -> Any:
@@ -257,12 +257,14 @@ def tasks_under_way(client: Client) -> dict[str, list[Any]]:
 def _drop_hung(client: Client) -> None:
     """Have the scheduler forget workers that don't answer; their tasks go to others.
 
-    Raises ``LostError`` if there are no others, or no scheduler.
+    Raises ``ClusterLostError`` if there are no others, or no scheduler.
     """
     workers = list(worker_threads(client))
     answering = client.sync(_answering, client, workers)
     if not any(answering):
-        raise LostError(f"the Dask cluster was lost: of its workers ({len(workers)}) none answers")
+        raise ClusterLostError(
+            f"the Dask cluster was lost: of its workers ({len(workers)}) none answers"
+        )
     for worker, answered in zip(workers, answering, strict=True):
         if not answered:
             log.warning("the worker at %s does not answer: its tasks go to others", worker)

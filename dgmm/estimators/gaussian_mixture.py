@@ -34,14 +34,14 @@ from dgmm.estimators.parameters import check_weights, choose, numbers, random_of
 from dgmm.estimators.record import (
     become,
     check_record,
-    collapsed_of,
     fitted,
     read_only,
+    singular_of,
     warn_of,
     warn_of_degenerate,
 )
 from dgmm.estimators.session import STORED, Data, Session, fitting, open_rows
-from dgmm.estimators.summary import Summary
+from dgmm.estimators.sufficient_statistics import SufficientStatistics
 from dgmm.io import models
 from dgmm.kernels import native
 from dgmm.kernels.answers import ANSWERS, answer
@@ -104,7 +104,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         After so many seconds from the call of ``fit`` it ends with the best mixture so far, as soon
         as the pass under way is done, and one at least that evaluates a mixture: ``converged_`` is
         False, and a ``ConvergenceWarning`` says what is left to gain, as far as that is known.  It
-        may have been evaluated in single precision (``fit_info_["single_bound"]``).  With a
+        may have been evaluated in single precision (``fit_info_["float32_bound"]``).  With a
         ``checkpoint``, the same fit goes on from there, for as long again.
     n_init : int, default=1
         Starts, of which the best is kept.  They share every reading of the data, or compete on
@@ -159,12 +159,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         The objective (mean over the rows) at the start of each iteration of the best start.
     lower_bound_ : float
         The objective of the fitted parameters themselves; up to rounding (that of single precision
-        is at most ``fit_info_["single_bound"]``) not less than any of ``lower_bounds_``.
+        is at most ``fit_info_["float32_bound"]``) not less than any of ``lower_bounds_``.
     n_features_in_ : int
         D.
     feature_names_in_ : (D,)
         Where the rows fitted to had names for all features, texts.
-    summary_ : Summary
+    sufficient_statistics_ : SufficientStatistics
         The statistics of all rows seen, for ``partial_fit``; of a model of given parameters there
         are none.
     mixture_ : Mixture
@@ -178,8 +178,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         could still grow as ``estimated_gap`` and its statistical resolution, seconds (of this
         process, where a fit was resumed) and of these ``seconds_on_samples``, score, engine, share
         of the rows kept in memory, kernel, passes in single precision and the bound on what that
-        does to the objective, components that degenerated, and in ``collapses`` why some lost rank
-        and which features have no spread in them.  ``starts_gain`` is what the starts after the
+        does to the objective.  ``empty`` names the components without weight, ``singular`` those
+        that nothing but ``reg_covar``, or rounding, holds up, and ``singular_causes`` says why, and
+        which features have no spread in them.  ``starts_gain`` is what the starts after the
         first brought: by how much the best end lies above that of the first, in p / (2 N), on the
         smallest sample that all went on to; 0 if both are at one optimum, None where starts did not
         compete so.  ``starts_seconds`` is what looking for those took, in this process.
@@ -273,8 +274,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         """A fitted model of given parameters.
 
         It predicts, scores, draws samples and is saved as any other; with ``warm_start=True`` a fit
-        begins there.  It has seen no rows: it has no ``summary_``, and its ``lower_bound_`` is
-        minus infinity.
+        begins there.  It has seen no rows: it has no ``sufficient_statistics_``, and its
+        ``lower_bound_`` is minus infinity.
 
         Parameters
         ----------
@@ -329,7 +330,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             n_iter_=0,
             lower_bounds_=[],
             lower_bound_=-np.inf,
-            fit_info_={"strategy": "given", "vanished": [], "collapsed": []},
+            fit_info_={"strategy": "given", "empty": [], "singular": []},
             n_features_in_=mixture.dims,
         )
         return model
@@ -476,11 +477,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     def partial_fit(self, X: Data, y: None = None, sample_weight: Data = None) -> Self:
         """Learn from more rows: a step of incremental EM, in one pass over them.
 
-        Adds their statistics to ``summary_``, those of all rows seen before, and takes an M-step.
-        No row is read again, so earlier ones keep the responsibilities they had;
-        ``dgmm.estimators.summary`` says what is exact in that and what is not.  ``lower_bound_``
-        becomes a lower bound of the objective for all rows seen, and ``lower_bounds_`` holds it
-        from before the M-step.  If this is not fitted yet, it is ``fit``.
+        Adds their statistics to ``sufficient_statistics_``, those of all rows seen before, and
+        takes an M-step.  No row is read again, so earlier ones keep the responsibilities they had;
+        ``dgmm.estimators.sufficient_statistics`` says what is exact in that and what is not.
+        ``lower_bound_`` becomes a lower bound of the objective for all rows seen, and
+        ``lower_bounds_`` holds it from before the M-step.  Of a model that is not fitted yet, this
+        is ``fit``.
 
         Parameters
         ----------
@@ -508,14 +510,16 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         >>> rows = np.random.default_rng(0).normal(size=(200, 2))
         >>> rows[100:] += 9
         >>> model = GaussianMixture(2, random_state=0).fit(rows)
-        >>> model.partial_fit([[1.0, 3], [10, 9]]).summary_.rows
+        >>> model.partial_fit([[1.0, 3], [10, 9]]).sufficient_statistics_.rows
         202
         """
         if not hasattr(self, "mixture_"):
             return self.fit(X, sample_weight=sample_weight)
         return self.update(self._seen() + self.summarize(X, sample_weight))
 
-    def summarize(self, X: Data, sample_weight: Data = None, sweep: Sweep | None = None) -> Summary:
+    def summarize(
+        self, X: Data, sample_weight: Data = None, sweep: Sweep | None = None
+    ) -> SufficientStatistics:
         """The statistics of rows ``X`` under the fitted mixture, in one pass; nothing is fitted.
 
         Those of rows at different sites add up, can be saved, and go to ``update``: so many sites
@@ -532,7 +536,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
         Returns
         -------
-        Summary
+        SufficientStatistics
             Statistics of the rows; those of several sites add up by ``+``.
 
         Raises
@@ -556,15 +560,15 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         sweep = sweep or engine.over(dataset, threads=threads_of(self))
         return self._seen().summarize(sweep, self.mixture_, native.chosen())
 
-    def update(self, summary: Summary) -> Self:
-        """Take the M-step from a ``summary``, which becomes ``summary_``.
+    def update(self, statistics: SufficientStatistics) -> Self:
+        """Take the M-step from ``statistics``, which become ``sufficient_statistics_``.
 
         ``fit_info_`` then tells of that step.
 
         Parameters
         ----------
-        summary : Summary
-            Of statistics under this model, or one that descends from the same fit.
+        statistics : SufficientStatistics
+            Under this model, or one that descends from the same fit.
 
         Returns
         -------
@@ -574,9 +578,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         Raises
         ------
         UsageError
-            If it does not descend from this model's fit.
+            If they do not descend from this model's fit.
         DataError
-            If no finite likelihood comes of it.  Whatever is raised, nothing has changed.
+            If no finite likelihood comes of them.  Whatever is raised, nothing has changed.
 
         Examples
         --------
@@ -585,15 +589,15 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         >>> rows = np.random.default_rng(0).normal(size=(200, 2))
         >>> rows[100:] += 9
         >>> model = GaussianMixture(2, random_state=0).fit(rows)
-        >>> model.update(model.summarize(rows)).summary_.rows
+        >>> model.update(model.summarize(rows)).sufficient_statistics_.rows
         200
         """
         check_is_fitted(self)
         own = self._seen()
-        if not isinstance(summary, Summary):
-            raise UsageError(f"update wants a Summary, not {type(summary).__name__}")
-        if why := own.differs(summary):
-            raise UsageError(f"the summary does not descend from this model: {why}")
+        if not isinstance(statistics, SufficientStatistics):
+            raise UsageError(f"update wants SufficientStatistics, not {type(statistics).__name__}")
+        if why := own.differs(statistics):
+            raise UsageError(f"the statistics do not descend from this model: {why}")
         settled = (self.n_components, self.covariance_type, self.reg_covar)
         shared = (len(own.sums), own.structure.name, own.reg_covar)
         if settled != shared:
@@ -602,25 +606,25 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 f"{settled} now; rows can only be added under the same"
             )
         with engine.one_blas_thread():
-            trial = summary.improve(self.mixture_)
-            bare = summary.bare(self.mixture_)
-            held = summary.held(self.mixture_)
-            before, after = (summary.bound(each) for each in (self.mixture_, trial.mixture))
+            trial = statistics.improve(self.mixture_)
+            bare = statistics.bare(self.mixture_)
+            held = statistics.held(self.mixture_)
+            before, after = (statistics.bound(each) for each in (self.mixture_, trial.mixture))
         if not np.isfinite(after):
             raise DataError("these rows and those before have no finite likelihood; rescale them")
         fit_info = {
             "strategy": "incremental",
-            "rows": summary.rows,
-            "weight": summary.weight,
+            "rows": statistics.rows,
+            "weight": statistics.weight,
             "objective_before": before if np.isfinite(before) else None,
             "objective": after,
             "kernel": native.described(native.chosen()),
-            "vanished": list(trial.vanished),
-            **collapsed_of(
+            "empty": list(trial.vanished),
+            **singular_of(
                 sorted({*trial.collapsed, *held}),
-                replace(bare, mixture=summary.frame.enter(bare.mixture)),
-                summary.sums[:, 0] * (summary.rows / summary.weight),
-                summary.reg,
+                replace(bare, mixture=statistics.frame.enter(bare.mixture)),
+                statistics.sums[:, 0] * (statistics.rows / statistics.weight),
+                statistics.reg,
             ),
         }
         names = getattr(self, "feature_names_in_", None)
@@ -628,7 +632,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         become(
             self,
             mixture_=trial.mixture,
-            summary_=summary,
+            sufficient_statistics_=statistics,
             lower_bounds_=[before],
             lower_bound_=after,
             n_iter_=self.n_iter_ + 1,
@@ -637,14 +641,14 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         )
         return self
 
-    def _seen(self) -> Summary:
-        """``summary_``, which there must be."""
-        if not hasattr(self, "summary_"):
+    def _seen(self) -> SufficientStatistics:
+        """``sufficient_statistics_``, which there must be."""
+        if not hasattr(self, "sufficient_statistics_"):
             raise UsageError(
                 "this model was saved without the statistics of its rows, or made of given "
                 "parameters; fit it first (with warm_start=True the fit begins here)"
             )
-        return self.summary_
+        return self.sufficient_statistics_
 
     def plan(self, X: Data, sample_weight: Data = None, client: Client | None = None) -> Plan:
         """What ``fit`` would need for ``X``, worked out without fitting.
@@ -1110,8 +1114,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             "feature_names": list(getattr(self, "feature_names_in_", [])) or None,
         }
         header, arrays = {"record": record}, {}
-        if hasattr(self, "summary_"):
-            header["summary"], arrays = self.summary_.record(), self.summary_.arrays()
+        if hasattr(self, "sufficient_statistics_"):
+            header["sufficient_statistics"], arrays = (
+                self.sufficient_statistics_.record(),
+                self.sufficient_statistics_.arrays(),
+            )
         models.write_model(str(path), self.mixture_, header, arrays, overwrite)
 
 
@@ -1150,9 +1157,13 @@ def load(path: str | PathLike[str]) -> GaussianMixture:
     record = header["record"]
     model = GaussianMixture()
     try:
-        summary = Summary.parse(arrays, header) if "summary" in header else None
+        statistics = (
+            SufficientStatistics.parse(arrays, header)
+            if "sufficient_statistics" in header
+            else None
+        )
         model.set_params(**record["params"])
-        check_record(record, mixture, summary)
+        check_record(record, mixture, statistics)
     except ModelFileError as error:
         raise ModelFileError(f"{path} is no usable model file: {error}") from error
     except KeyError as error:
@@ -1171,7 +1182,7 @@ def load(path: str | PathLike[str]) -> GaussianMixture:
         fit_info_=record["fit_info"],
         n_features_in_=mixture.dims,
         feature_names_in_=np.array(names, dtype=object) if names else None,
-        **({} if summary is None else {"summary_": summary}),
+        **({} if statistics is None else {"sufficient_statistics_": statistics}),
     )
     return model
 
@@ -1180,7 +1191,7 @@ def describe(progress: Progress) -> str:
     """One line about a pass."""
     if not progress.walks:
         found = progress.found
-        return f"pass 1: surveyed {found.rows} rows of {len(found.mean)} features"
+        return f"pass 1: read {found.rows} rows of {len(found.mean)} features"
     walk = progress.best
     line = f"pass {progress.passes}: iteration {len(walk.trace)}"
     line += f", objective {walk.best.objective:.8g}"

@@ -17,14 +17,14 @@ from dgmm.em.fit import Progress, Request
 from dgmm.em.sample import Sample
 from dgmm.errors import DegenerateWarning, ModelFileError, ObjectiveFellWarning
 from dgmm.estimators.session import Session
-from dgmm.estimators.summary import Summary
+from dgmm.estimators.sufficient_statistics import SufficientStatistics
 from dgmm.kernels import native
 from dgmm.kernels.answers import answer
 from dgmm.model.mixture import Mixture
 from dgmm.model.structure import Array
 
 LOOKED_AT = 20_000
-"""How many rows of a sample are looked at to see why components collapsed."""
+"""How many rows of a sample are looked at to see why components are singular."""
 
 RECORD: Final[dict[str, tuple[type, ...]]] = {
     "converged": (bool,),
@@ -36,7 +36,9 @@ RECORD: Final[dict[str, tuple[type, ...]]] = {
 """What a model file tells of the fit, and of what type that is."""
 
 
-def check_record(record: dict[str, Any], mixture: Mixture, summary: Summary | None) -> None:
+def check_record(
+    record: dict[str, Any], mixture: Mixture, statistics: SufficientStatistics | None
+) -> None:
     """Raise ``ModelFileError`` unless a record has the types and shapes that ``load`` uses."""
     for name, kinds in RECORD.items():
         if type(record[name]) not in kinds:
@@ -52,8 +54,9 @@ def check_record(record: dict[str, Any], mixture: Mixture, summary: Summary | No
         or not all(isinstance(each, str) for each in names)
     ):
         raise ModelFileError(f"its record does not name each of the {mixture.dims} features")
-    if summary is not None and (
-        summary.structure is not mixture.structure or summary.about.shape != mixture.means.shape
+    if statistics is not None and (
+        statistics.structure is not mixture.structure
+        or statistics.about.shape != mixture.means.shape
     ):
         raise ModelFileError("its statistics are not of the model's structure and shape")
 
@@ -84,7 +87,7 @@ def _fitted(
     gain, resolution = walk.starts_gain, best.mixture.free_parameters / (2 * found.weighted)
     return {
         "mixture_": progress.mixture,
-        "summary_": Summary.of(best, walk.setting),
+        "sufficient_statistics_": SufficientStatistics.of(best, walk.setting),
         "converged_": walk.converged,
         "n_iter_": len(walk.trace),
         "lower_bounds_": list(walk.trace),
@@ -113,10 +116,10 @@ def _fitted(
             "engine": plan.engine,
             "cached": plan.cached,
             "kernel": native.described(progress.setting.kernel),
-            "single_passes": walk.singles,
-            "single_bound": walk.bound,
-            "vanished": list(best.vanished),
-            **collapsed_of(
+            "float32_passes": walk.singles,
+            "float32_bound": walk.bound,
+            "empty": list(best.vanished),
+            **singular_of(
                 singular(best, walk.setting),
                 alone,
                 best.statistics.sums[:, 0] * (found.weighted / found.weight),
@@ -132,26 +135,26 @@ def _fitted(
     }
 
 
-def collapsed_of(
+def singular_of(
     known: Sequence[int],
     bare: Trial,
     counts: Array,
     reg: Array,
     sampled: tuple[Sample, Mixture] | None = None,
 ) -> dict[str, Any]:
-    """What a fit's record says of components that collapsed, and why they did.
+    """What a fit's record says of components that are singular, and why.
 
-    They are those ``known`` to have, and those that do in the M-step without ``reg_covar``, whose
+    They are those ``known``, and those that collapse in the M-step without ``reg_covar``, whose
     mixture in the frame is ``bare``'s.  ``counts`` (K,) are their rows; the fitted mixture (of the
     data) tells which rows of a sample are whose.
     """
-    collapsed = sorted({*known, *bare.collapsed})
+    singular = sorted({*known, *bare.collapsed})
     seen = None
-    if collapsed and sampled is not None:
+    if singular and sampled is not None:
         rows = sampled[0].first(LOOKED_AT).rows
         seen = Seen(rows, answer(rows, sampled[1], "labels"))
-    why = collapses(bare.mixture, collapsed, counts, reg, ALONE, seen)
-    return {"collapsed": collapsed, "collapses": [each.record() for each in why]}
+    why = collapses(bare.mixture, singular, counts, reg, ALONE, seen)
+    return {"singular": singular, "singular_causes": [each.record() for each in why]}
 
 
 def what_is_left(fitted: dict[str, Any]) -> str:
@@ -172,13 +175,13 @@ def warn_of_degenerate(
     fit_info: dict[str, Any], names: NDArray[Any] | None, reg_covar: float | None, stacklevel: int
 ) -> None:
     """Tell of components that came to nothing, or to what ``reg_covar`` makes of them."""
-    vanished: list[int] = fit_info["vanished"]
+    empty: list[int] = fit_info["empty"]
     called = None if names is None else [str(each) for each in names]
-    said = [Collapse.of(each).said(called) for each in fit_info["collapses"]]
-    if vanished:
-        have = "have" if len(vanished) > 1 else "has"
+    said = [Collapse.of(each).said(called) for each in fit_info["singular_causes"]]
+    if empty:
+        have = "have" if len(empty) > 1 else "has"
         said.append(
-            f"{component_names(vanished)} {have} lost all weight; mean and covariance are the "
+            f"{component_names(empty)} {have} become empty; mean and covariance are the "
             "last it had. Fit fewer components"
         )
     rivals = fit_info.get("rivalled", {"components": [], "features": []})

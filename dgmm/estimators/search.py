@@ -52,9 +52,10 @@ class MixtureSearch(MetaEstimatorMixin, DensityMixin, BaseEstimator):
         Minus its criterion.
     results_ : list of dict
         For each candidate: n_components, covariance_type, parameters, score, the criterion as it
-        stood last, iterations, the components that are singular (a candidate with such is not
-        chosen if there are others: ``dgmm.em.selection``), and after which pass it was dropped
-        (None for those that stayed).
+        stood last, iterations, the ``unbounded`` components (singular where all rows together are
+        not, so the likelihood has no bound; a candidate with such is not chosen if there are
+        others: ``dgmm.em.selection``), and after which pass it was dropped (None for those that
+        stayed).
     at_edge_ : {"fewest", "most"} or None
         Whether the best has as many components as the smallest or the largest candidate, so that
         the range may hide a better one.
@@ -280,7 +281,7 @@ class MixtureSearch(MetaEstimatorMixin, DensityMixin, BaseEstimator):
         model = clone(self._template).set_params(**params, checkpoint=None)  # that is the search's
         become(model, **found)
         values = np.array([each.value for each in last.candidates])
-        singular = np.array([bool(each["singular"]) for each in results])
+        unbounded = np.array([bool(each["unbounded"]) for each in results])
         become(
             self,
             best_index_=index,
@@ -297,7 +298,7 @@ class MixtureSearch(MetaEstimatorMixin, DensityMixin, BaseEstimator):
                 "param_n_components": np.array([each["n_components"] for each in results]),
                 "param_covariance_type": np.array([each["covariance_type"] for each in results]),
                 "mean_test_score": -values,
-                "rank_test_score": np.lexsort((values, singular)).argsort() + 1,
+                "rank_test_score": np.lexsort((values, unbounded)).argsort() + 1,
             },
         )
 
@@ -645,8 +646,8 @@ def _edge(best: int, tried: list[int]) -> str | None:
 
 
 def _warn_of_left_out(results: list[dict[str, Any]], criterion: str, best: float) -> None:
-    """Say that candidates were not compared that would have won but for a singular component."""
-    better = [each for each in results if each["singular"] and each[criterion] < best]
+    """Say that candidates were not compared that would have won but for an unbounded component."""
+    better = [each for each in results if each["unbounded"] and each[criterion] < best]
     if better:
         named = ", ".join(
             f"{each['n_components']} {each['covariance_type']}" for each in better[:6]
@@ -670,6 +671,6 @@ def _record(candidate: Candidate, criterion: str) -> dict[str, Any]:
         "score": best.score,
         criterion: candidate.value,
         "iterations": len(candidate.walk.trace),
-        "singular": list(candidate.singular),
+        "unbounded": list(candidate.singular),
         "dropped_after": candidate.dropped,
     }

@@ -1,6 +1,6 @@
 """What is kept of rows once they have been seen: enough to go on without them.
 
-A ``Summary`` holds the sufficient statistics of rows under the mixture of the time they were seen,
+A ``SufficientStatistics`` holds the sufficient statistics of rows under the mixture of the time they were seen,
 and adds up by ``+``.  The M-step from it gives the next mixture, and what it holds gives, for any
 mixture theta, a lower bound of the objective of all its rows,
 
@@ -42,12 +42,12 @@ from dgmm.model.mixture import Frame, Mixture
 from dgmm.model.statistics import Statistics, Together
 from dgmm.model.structure import Array, Structure
 
-FORMAT: Final = "dgmm-summary"
+FORMAT: Final = "dgmm-sufficient-statistics"
 ARRAYS: Final = ("sums", "about", "shift", "scale", "reg")
 
 
 @dataclass(frozen=True, eq=False)
-class Summary:
+class SufficientStatistics:
     """The sufficient statistics of rows, in ``frame``; they merge by ``+``.
 
     Adding raises ``UsageError`` if the summaries don't descend from one fit.  Rows that are added
@@ -86,13 +86,13 @@ class Summary:
     def __repr__(self) -> str:
         count, dims = self.about.shape
         return (
-            f"<Summary: {self.rows:,} rows of weight {self.weight:.8g}, under {count} "
+            f"<SufficientStatistics: {self.rows:,} rows of weight {self.weight:.8g}, under {count} "
             f"{self.structure.name} components of {dims} features>"
         )
 
     @classmethod
     def of(cls, state: State, setting: Setting) -> Self:
-        """The summary of the rows that a ``state`` came from."""
+        """The statistics of the rows that a ``state`` came from."""
         objective = (state.objective + setting.frame.log_volume) * setting.weight
         statistics = replace(_own(state.statistics, setting), objective=objective)
         form, mixture = _form(state.mixture, setting.reg), state.mixture
@@ -126,8 +126,8 @@ class Summary:
             statistics.rows,
         )
 
-    def __add__(self, other: "Summary") -> "Summary":
-        if not isinstance(other, Summary):
+    def __add__(self, other: "SufficientStatistics") -> "SufficientStatistics":
+        if not isinstance(other, SufficientStatistics):
             return NotImplemented
         if why := self.differs(other):
             raise UsageError(f"summaries add up only if they descend from one fit: {why}")
@@ -142,10 +142,10 @@ class Summary:
             rows=self.rows + other.rows,
         )
 
-    def __radd__(self, other: int) -> "Summary":
+    def __radd__(self, other: int) -> "SufficientStatistics":
         return self if other == 0 else NotImplemented  # so that sum() works
 
-    def differs(self, other: "Summary") -> str | None:
+    def differs(self, other: "SufficientStatistics") -> str | None:
         """Why the two can't be added up; None if they can."""
         if self.structure is not other.structure:
             return f"covariances are {self.structure.name} here, {other.structure.name} there"
@@ -161,8 +161,8 @@ class Summary:
             return "their models were fitted apart"
         return None
 
-    def summarize(self, sweep: Sweep, mixture: Mixture, kernel: str) -> "Summary":
-        """The summary of other rows, seen with ``mixture`` (of the data), to be added to this one.
+    def summarize(self, sweep: Sweep, mixture: Mixture, kernel: str) -> "SufficientStatistics":
+        """The statistics of other rows, seen with ``mixture`` (of the data), to be added to this one.
 
         Raises ``DataError`` if they hold NaN or infinity, or weights that can't be.
         """
@@ -229,18 +229,20 @@ class Summary:
         Examples
         --------
         >>> import numpy as np, tempfile
-        >>> from dgmm import GaussianMixture, Summary
+        >>> from dgmm import GaussianMixture, SufficientStatistics
         >>> rows = np.random.default_rng(0).normal(size=(200, 2))
-        >>> summary = GaussianMixture().fit(rows).summary_
+        >>> statistics = GaussianMixture().fit(rows).sufficient_statistics_
         >>> with tempfile.TemporaryDirectory() as place:
-        ...     summary.save(f"{place}/night.sums")
-        ...     Summary.load(f"{place}/night.sums").rows
+        ...     statistics.save(f"{place}/night.sums")
+        ...     SufficientStatistics.load(f"{place}/night.sums").rows
         200
         """
-        storage.write(str(path), FORMAT, self.arrays(), {"summary": self.record()}, overwrite)
+        storage.write(
+            str(path), FORMAT, self.arrays(), {"sufficient_statistics": self.record()}, overwrite
+        )
 
     @classmethod
-    def load(cls, path: str | PathLike[str]) -> "Summary":
+    def load(cls, path: str | PathLike[str]) -> "SufficientStatistics":
         """Read what ``save`` wrote.
 
         Parameters
@@ -250,7 +252,7 @@ class Summary:
 
         Returns
         -------
-        Summary
+        SufficientStatistics
             As it was saved.
 
         Raises
@@ -261,19 +263,19 @@ class Summary:
         Examples
         --------
         >>> import numpy as np, tempfile
-        >>> from dgmm import GaussianMixture, Summary
+        >>> from dgmm import GaussianMixture, SufficientStatistics
         >>> rows = np.random.default_rng(0).normal(size=(200, 2))
-        >>> summary = GaussianMixture().fit(rows).summary_
+        >>> statistics = GaussianMixture().fit(rows).sufficient_statistics_
         >>> with tempfile.TemporaryDirectory() as place:
-        ...     summary.save(f"{place}/night.sums")
-        ...     Summary.load(f"{place}/night.sums").rows
+        ...     statistics.save(f"{place}/night.sums")
+        ...     SufficientStatistics.load(f"{place}/night.sums").rows
         200
         """
         arrays, header = storage.read(str(path), FORMAT)
         try:
             return cls.parse(arrays, header)
         except ModelFileError as error:
-            raise ModelFileError(f"{path} is no usable summary file: {error}") from error
+            raise ModelFileError(f"{path} is no usable statistics file: {error}") from error
 
     def arrays(self) -> storage.Arrays:
         """What of it a file keeps in arrays."""
@@ -292,9 +294,9 @@ class Summary:
         }
 
     @classmethod
-    def parse(cls, arrays: storage.Arrays, header: dict[str, Any]) -> "Summary":
+    def parse(cls, arrays: storage.Arrays, header: dict[str, Any]) -> "SufficientStatistics":
         """From what ``arrays`` and ``record`` gave; raises ``ModelFileError`` if that is wrong."""
-        record = header.get("summary")
+        record = header.get("sufficient_statistics")
         if not isinstance(record, dict):
             raise ModelFileError("its header has no record of the statistics")
         structure = models.structure_of(record)
@@ -376,7 +378,7 @@ def _own(statistics: Statistics, setting: Setting) -> Statistics:
 
 @dataclass(frozen=True)
 class _Asked:
-    """What a sweep for a summary is given."""
+    """What a sweep for a statistics is given."""
 
     kernel: str
     given: Given

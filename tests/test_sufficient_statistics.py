@@ -18,7 +18,7 @@ from dgmm import (
     DegenerateWarning,
     GaussianMixture,
     ModelFileError,
-    Summary,
+    SufficientStatistics,
     UsageError,
     load,
 )
@@ -41,7 +41,7 @@ def fitted(rows: np.ndarray, kind: str = "full", **params: object) -> GaussianMi
 def responsibilities(model: GaussianMixture, rows: np.ndarray) -> np.ndarray:
     """By the definition, with the penalty that belongs to reg_covar."""
     dense = model.mixture_.structure.dense(model.covariances_, K, D)
-    added = model.summary_.reg * model.summary_.frame.scale**2
+    added = model.sufficient_statistics_.reg * model.sufficient_statistics_.frame.scale**2
     joint = np.stack(
         [
             np.log(model.weights_[k])
@@ -65,7 +65,7 @@ def test_at_its_own_mixture_the_bound_is_the_objective(
     model = GaussianMixture(K, covariance_type=kind, random_state=0).fit(
         rows, sample_weight=weights
     )
-    bound = model.summary_.bound(model.mixture_)
+    bound = model.sufficient_statistics_.bound(model.mixture_)
     assert bound == pytest.approx(model.lower_bound_, abs=1e-9)
     again = model.summarize(rows, weights)
     assert again.bound(model.mixture_) == pytest.approx(model.lower_bound_, abs=1e-9)
@@ -108,7 +108,7 @@ def test_partial_fit_is_incremental_em(kind: str, shift: float) -> None:
         means = (r.T @ rows) / counts[:, None]
         away = rows[:, None, :] - means
         scatter = np.einsum("nk,nki,nkj->kij", r, away, away)
-        added = model.summary_.reg * model.summary_.frame.scale**2
+        added = model.sufficient_statistics_.reg * model.sufficient_statistics_.frame.scale**2
         dense = model.mixture_.structure.dense(model.covariances_, K, D)
         expected = {
             "full": scatter / counts[:, None, None],
@@ -121,7 +121,7 @@ def test_partial_fit_is_incremental_em(kind: str, shift: float) -> None:
         np.testing.assert_allclose(model.weights_, counts / len(rows), rtol=1e-7)
         np.testing.assert_allclose(model.means_, means, rtol=1e-7, atol=1e-7)
         np.testing.assert_allclose(dense, expected, rtol=1e-6, atol=1e-7)
-        assert model.summary_.rows == len(rows)
+        assert model.sufficient_statistics_.rows == len(rows)
 
 
 @every_structure
@@ -146,7 +146,7 @@ def test_an_unfitted_model_begins_with_a_fit() -> None:
 
 def test_what_cannot_be_learnt_from_changes_nothing() -> None:
     model = fitted(drawn(0, 500))
-    before, summary = model.means_.copy(), model.summary_
+    before, summary = model.means_.copy(), model.sufficient_statistics_
     bad = drawn(1, 100)
     bad[17, 1] = np.nan
     with pytest.raises(DataError, match="nan at row 17, column 1"):
@@ -157,21 +157,21 @@ def test_what_cannot_be_learnt_from_changes_nothing() -> None:
         model.partial_fit(drawn(1, 10), sample_weight=np.zeros(10))
     with pytest.raises(DataError, match="3 features"):
         model.partial_fit(np.ones((5, 3)))
-    assert model.summary_ is summary
+    assert model.sufficient_statistics_ is summary
     np.testing.assert_array_equal(model.means_, before)
 
 
 def test_only_what_descends_from_one_model_adds_up() -> None:
     one, other = fitted(drawn(0, 500)), fitted(drawn(1, 500))
     with pytest.raises(UsageError, match="fitted apart"):
-        one.summary_ + other.summary_
+        one.sufficient_statistics_ + other.sufficient_statistics_
     with pytest.raises(UsageError, match="does not descend from this model"):
-        one.update(other.summary_)
+        one.update(other.sufficient_statistics_)
     with pytest.raises(UsageError, match="full here, diag there"):
-        one.summary_ + fitted(drawn(0, 500), "diag").summary_
+        one.sufficient_statistics_ + fitted(drawn(0, 500), "diag").sufficient_statistics_
     two = GaussianMixture(2, random_state=0).fit(drawn(0, 500))
     with pytest.raises(UsageError, match="components and features"):
-        one.summary_ + two.summary_
+        one.sufficient_statistics_ + two.sufficient_statistics_
 
 
 def test_two_fits_to_the_same_rows_are_two_fits() -> None:
@@ -179,7 +179,7 @@ def test_two_fits_to_the_same_rows_are_two_fits() -> None:
     rows = drawn(0, 500)
     one, other = (GaussianMixture(K, random_state=seed).fit(rows) for seed in (0, 4))
     with pytest.raises(UsageError, match="fitted apart"):
-        one.summary_ + other.summary_
+        one.sufficient_statistics_ + other.sufficient_statistics_
 
 
 @every_structure
@@ -206,16 +206,16 @@ def test_what_cannot_be_a_model_is_not_made(tmp_path: Path) -> None:
     means = model.means_.copy()
     with pytest.raises(DataError, match="the weights sum to"):
         model.partial_fit(drawn(1, 50), sample_weight=np.full(50, 1e300))
-    with pytest.raises(UsageError, match="wants a Summary, not str"):
+    with pytest.raises(UsageError, match="wants SufficientStatistics, not str"):
         model.update("one.sums")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="under the same"):
         model.set_params(reg_covar=0.5).partial_fit(drawn(1, 50))
     np.testing.assert_array_equal(model.means_, means)
-    total = sum([model.summary_, model.summary_])
-    assert isinstance(total, Summary)
+    total = sum([model.sufficient_statistics_, model.sufficient_statistics_])
+    assert isinstance(total, SufficientStatistics)
     assert total.rows == 1000
     with pytest.raises(TypeError):
-        model.summary_ + 1
+        model.sufficient_statistics_ + 1
 
 
 def test_the_bound_of_a_mixture_that_leaves_rows_out_is_minus_infinity() -> None:
@@ -223,7 +223,7 @@ def test_the_bound_of_a_mixture_that_leaves_rows_out_is_minus_infinity() -> None
     far = np.vstack([rows, 1e4 + np.random.default_rng(0).normal(size=(20, 2))])
     start = {"means_init": [[0, 0], [2, 1], [1e4, 1e4]], "reg_covar": 1e-3}
     model = GaussianMixture(K, random_state=0, strategy="em", **start).fit(far)
-    whole = model.summary_
+    whole = model.sufficient_statistics_
     with pytest.warns(DegenerateWarning):
         model.update(model.summarize(rows))
     assert whole.bound(model.mixture_) == -np.inf
@@ -235,7 +235,7 @@ def test_a_component_that_nothing_belongs_to_stays() -> None:
     start = {"means_init": [[0, 0], [2, 1], [1e4, 1e4]], "reg_covar": 1e-3}
     model = GaussianMixture(K, random_state=0, strategy="em", **start).fit(far)
     last = model.means_[2]
-    with pytest.warns(DegenerateWarning, match="2 has lost all weight"):
+    with pytest.warns(DegenerateWarning, match="2 has become empty"):
         model.update(model.summarize(rows))
     assert model.weights_[2] == 0
     np.testing.assert_allclose(model.means_[2], last)
@@ -251,7 +251,7 @@ def test_a_summary_comes_back_bit_for_bit(tmp_path: Path, place: str) -> None:
     model = fitted(drawn(0, 500), "tied")
     found = model.summarize(drawn(1, 300))
     found.save(url)
-    back = Summary.load(url)
+    back = SufficientStatistics.load(url)
     assert back.differs(found) is None
     np.testing.assert_array_equal(back.sums, found.sums)
     np.testing.assert_array_equal(back.about, found.about)
@@ -277,15 +277,15 @@ def _changed(**changes: Callable[[np.ndarray], np.ndarray] | object) -> Callable
     def change(path: Path) -> None:
         from dgmm.io import storage
 
-        arrays, header = storage.read(str(path), "dgmm-summary")
+        arrays, header = storage.read(str(path), "dgmm-sufficient-statistics")
         for name, value in changes.items():
             if name in arrays:
                 arrays[name] = value(arrays[name])  # type: ignore[operator]
             elif name == "summary" and not isinstance(value, dict):
-                header["summary"] = value
+                header["sufficient_statistics"] = value
             else:
-                header["summary"][name] = value
-        storage.write(str(path), "dgmm-summary", arrays, header, overwrite=True)
+                header["sufficient_statistics"][name] = value
+        storage.write(str(path), "dgmm-sufficient-statistics", arrays, header, overwrite=True)
 
     return change
 
@@ -315,18 +315,18 @@ def test_what_is_no_summary_is_refused(
 ) -> None:
     path = tmp_path / "s.sums"
     if "does not say" not in message:
-        fitted(drawn(0, 99)).summary_.save(path)
+        fitted(drawn(0, 99)).sufficient_statistics_.save(path)
     change(path)
     with pytest.raises(ModelFileError, match=message):
-        Summary.load(path)
+        SufficientStatistics.load(path)
 
 
 def test_a_model_file_without_statistics_can_be_used_but_not_go_on(tmp_path: Path) -> None:
     model = fitted(drawn(0, 500))
-    del model.summary_
+    del model.sufficient_statistics_
     model.save(tmp_path / "model.dgmm")
     header = json.loads(str(np.load(tmp_path / "model.dgmm")["header"]))
-    assert "summary" not in header
+    assert "sufficient_statistics" not in header
     back = load(tmp_path / "model.dgmm")
     back.predict(drawn(0, 5))
     with pytest.raises(UsageError, match="saved without the statistics"):
