@@ -51,8 +51,8 @@ HEADER += ["peak memory", "singular", "train", "test"]
 NOTE = """\
 Mean log-likelihoods in nats a patch, by `dgmm score`: "train" of {train:,} of the patches fitted,
 "test" of {test:,} patches of other images. "start" is all outside passes of EM, and "s a pass" a
-median; "singular" counts components that lost their rank. Published: Papamakarios, Pavlakou and
-Murray (2017), by the same protocol, on patches that they drew."""
+median; "singular" counts components that nothing but `reg_covar` holds up. Published: Papamakarios,
+Pavlakou and Murray (2017), by the same protocol, on patches that they drew."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ def draw(path: Path, picture: Path) -> None:
     help="A .npz file of train_* and test_*, each (images, height, width) of bytes.",
 )
 @click.option(
-    "-k", "--components", "counts", multiple=True, type=int, help="One or more.  [default: 200]"
+    "-k", "--n-components", "counts", multiple=True, type=int, help="One or more.  [default: 200]"
 )
 @click.option("--rows", type=int, help="Training patches.  [default: all; quick: 50000]")
 @click.option("--test-rows", type=int, help="Test patches.  [default: 1000000; quick: 50000]")

@@ -5,7 +5,7 @@
     DgmmError                 exit code 1
       UsageError              2   what was asked for cannot be (also a ValueError)
         ClusterError          2   the address or the workers of a Dask cluster won't do
-          ClusterLostError           2   no Dask cluster is there in time, or it was lost; try again
+          ClusterLostError    2   no Dask cluster is there in time, or it was lost; try again
       DataError               3   what was found cannot be used (also a ValueError)
         BlockError            3   a block of rows could not be read or computed; says which
         ModelFileError        3   a model file is missing, damaged or from the future
@@ -13,7 +13,7 @@
       PlanError               3   the run would not fit in the memory it may use
 
     DgmmWarning
-      DegenerateWarning           components lost weight or rank, or are as narrow as reg_covar
+      DegenerateWarning           components are empty, singular, or as narrow as reg_covar
       ObjectiveFellWarning        an iteration lowered the objective by more than rounding explains
 
 Where a store that can't be reached is the cause, or a cluster, waiting may help: ``passing``.
@@ -231,7 +231,7 @@ class DgmmWarning(UserWarning):
 
 
 class DegenerateWarning(DgmmWarning):
-    """Components lost their weight or their rank; the message names them."""
+    """Components are empty, singular, or as narrow as reg_covar; the message names them."""
 
 
 class ObjectiveFellWarning(DgmmWarning):

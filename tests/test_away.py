@@ -830,4 +830,4 @@ def test_predict_on_a_full_disk_leaves_nothing(
             while [*small.iterdir()] != [small / "much"] and time.monotonic() < deadline:
                 time.sleep(0.1)  # a worker may be at it still
             assert [*small.iterdir()] == [small / "much"]
-    assert json.loads(dgmm_("show", tmp_path / "model.dgmm", "--json").stdout)["components"] == 3
+    assert json.loads(dgmm_("show", tmp_path / "model.dgmm", "--json").stdout)["n_components"] == 3

@@ -64,11 +64,11 @@ def test_fit_show_score_predict(store: Path, blobs: np.ndarray) -> None:
     options = ("--json", "--strategy", "em", "--precision", "float64", "--init-params", "kmeans")
     done = run("fit", "rows.zarr", "-k", 4, "-o", "model.dgmm", *options, cwd=store)
     assert done.exit_code == 0, done.stderr
-    summary = json.loads(done.stdout)
-    assert summary["rows"] == 3000
-    assert summary["passes"] == summary["iterations"] + 2
+    told = json.loads(done.stdout)
+    assert told["rows"] == 3000
+    assert told["passes"] == told["iterations"] + 2
     lines = done.stderr.splitlines()
-    assert len(lines) == summary["passes"]
+    assert len(lines) == told["passes"]
     assert all("rows/s" in line for line in lines)
     assert all("score" in line and "left" in line for line in lines[1:])
 
@@ -246,7 +246,7 @@ def test_select_keeps_figures_whole_and_tells_the_edge(tmp_path: Path) -> None:
         ("3", None, None),
     ):
         told = json.loads(run(*select, sizes, "--json", cwd=tmp_path).stdout)
-        assert told["components"] == 3
+        assert told["n_components"] == 3
         assert told["at_edge"] == edge
         shown = run(*select, sizes, cwd=tmp_path, COLUMNS="80").stdout
         assert "…" not in shown

@@ -1,4 +1,4 @@
-"""Warnings of collapsed components: which features they name, and what they advise."""
+"""Warnings of singular components: which features they name, and what they advise."""
 
 import tracemalloc
 import warnings
@@ -192,7 +192,7 @@ def test_however_it_was_fitted(kind: str, do: str) -> None:
 
 @pytest.mark.parametrize("kind", ["full", "diag"])
 def test_an_update_that_collapses_says_why(kind: str) -> None:
-    """New rows of zeros alone do nothing to a component; a summary of them alone does."""
+    """New rows of zeros alone do nothing to a component; their statistics alone do."""
     rows = np.column_stack([two(), np.tile([0, 0, 1, 1], 100)])
     model = mixture(kind, 2)
     assert warned(model, rows) == []
@@ -240,9 +240,8 @@ def test_the_reasons_are_kept_in_the_model_file(tmp_path: Path) -> None:
     model = mixture("full", 2)
     warned(model, np.insert(two(), 1, 0.1, axis=1))
     model.save(tmp_path / "m.dgmm")
-    assert (
-        load(tmp_path / "m.dgmm").fit_info_["singular_causes"] == model.fit_info_["singular_causes"]
-    )
+    again = load(tmp_path / "m.dgmm")
+    assert again.fit_info_["singular_causes"] == model.fit_info_["singular_causes"]
 
 
 def test_what_is_merged_and_the_words_for_many() -> None:

@@ -67,14 +67,8 @@ def test_another_mixture_is_honoured(model: GaussianMixture, blobs: np.ndarray) 
 
 @pytest.mark.parametrize("one", [GaussianMixture(3), MixtureSearch()])
 def test_what_is_not_fitted_yet_is_not_there(one: Any) -> None:
-    fitted = (
-        *PARAMETERS,
-        "mixture_",
-        "sufficient_statistics_",
-        "n_features_in_",
-        "feature_names_in_",
-        "plan_",
-    )
+    fitted = (*PARAMETERS, "mixture_", "sufficient_statistics_", "plan_")
+    fitted += ("n_features_in_", "feature_names_in_")
     for name in (*fitted, "best_estimator_", "converged_", "n_iter_"):
         assert not hasattr(one, name)
         assert getattr(one, name, None) is None

@@ -555,7 +555,7 @@ def test_the_commands_are_real(name: str, monkeypatch: pytest.MonkeyPatch) -> No
     assert (dgmm, fit) == ("dgmm", "fit")
     fitted = main.commands["fit"].make_context("fit", [*words], auto_envvar_prefix="DGMM_FIT")
     assert fitted.params["data"] == "s3://bucket/rows.zarr"
-    assert fitted.params["components"] == 16
+    assert fitted.params["n_components"] == 16
     assert fitted.params["output"] == "s3://bucket/model.dgmm"
     assert fitted.params["checkpoint"] == "s3://bucket/passes"
     assert fitted.params["overwrite"] is True

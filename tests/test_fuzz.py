@@ -26,7 +26,7 @@ ARRAYS = 600
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with a model, a summary, a checkpoint and rows."""
+    """A directory with a model, statistics, a checkpoint and rows."""
     directory = tmp_path_factory.mktemp("fuzz")
     rows = np.random.default_rng(0).normal(size=(60, 2))
     model = GaussianMixture(2, random_state=0, checkpoint=directory / "passes").fit(rows)
@@ -83,9 +83,8 @@ def test_damaged_files(place: Path, tmp_path: Path) -> None:
         except DgmmError:
             continue
         whole += 1
-        format_ = {"model": models.MODEL, "rows.": "dgmm-sufficient-statistics"}.get(
-            name[:5], FORMAT
-        )
+        formats = {"model": models.MODEL, "rows.": "dgmm-sufficient-statistics"}
+        format_ = formats.get(name[:5], FORMAT)
         found, expected = (storage.read(str(each), format_) for each in (path, place / name))
         assert found[1] == expected[1]
         for key, value in expected[0].items():
@@ -95,27 +94,10 @@ def test_damaged_files(place: Path, tmp_path: Path) -> None:
 
 WORDS = [
     *("fit", "select", "update", "predict", "score", "show", "plan", "rows.npy", "model.dgmm"),
-    *(
-        "-k",
-        "-o",
-        "-m",
-        "--sample-weight",
-        "--init-params",
-        "--strategy",
-        "--random-state",
-        "--tol",
-        "--max-iter",
-    ),
+    *("-k", "-o", "-m", "--sample-weight", "--init-params", "--strategy", "--random-state"),
+    *("--tol", "--max-iter", "--covariance-type", "--criterion", "--n-init"),
     *("--reg-covar", "--precision", "--checkpoint", "--no-resume", "--threads", "--memory"),
-    *(
-        "--cache",
-        "--missing-chunks",
-        "--json",
-        "--quiet",
-        "--covariance-type",
-        "--criterion",
-        "--n-init",
-    ),
+    *("--cache", "--missing-chunks", "--json", "--quiet"),
     *("0", "1", "2", "-1", "1e999", "nan", "inf", "1GiB", "none", "auto", "diag", "full", "em"),
     *("", " ", "..", "2..1", "a,b", "\N{SNOWMAN}", "/nonexistent/x", "x" * 300, "s3://", "out"),
     *("file:///", "http://[", "--help", "--", "-", "rows.npy/0", "rows.sums", "passes", "bic"),

@@ -359,20 +359,12 @@ def test_somebody_always_stays(seed: int) -> None:
 def test_the_command(rows: np.ndarray, tmp_path: Path) -> None:
     store, model, picture = (tmp_path / name for name in ("x.zarr", "best.dgmm", "best.png"))
     zarr.create_array(str(store), data=rows.astype("float32"), chunks=(5000, 3))
-    words = [
-        "select",
-        str(store),
-        "-k",
-        "2..4,6",
-        "--covariance-type",
-        "full,diag",
-        "-o",
-        str(model),
-    ]
+    words = ["select", str(store), "-k", "2..4,6", "--covariance-type", "full,diag"]
+    words += ["-o", str(model)]
     done = CliRunner().invoke(main, [*words, "--json", "--plot", str(picture)])
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
-    assert told["components"] == 6
+    assert told["n_components"] == 6
     assert len(told["candidates"]) == 8
     assert load(model).n_components == 6
     assert picture.read_bytes().startswith(b"\x89PNG")

@@ -146,7 +146,7 @@ def test_an_unfitted_model_begins_with_a_fit() -> None:
 
 def test_what_cannot_be_learnt_from_changes_nothing() -> None:
     model = fitted(drawn(0, 500))
-    before, summary = model.means_.copy(), model.sufficient_statistics_
+    before, statistics = model.means_.copy(), model.sufficient_statistics_
     bad = drawn(1, 100)
     bad[17, 1] = np.nan
     with pytest.raises(DataError, match="nan at row 17, column 1"):
@@ -157,7 +157,7 @@ def test_what_cannot_be_learnt_from_changes_nothing() -> None:
         model.partial_fit(drawn(1, 10), sample_weight=np.zeros(10))
     with pytest.raises(DataError, match="3 features"):
         model.partial_fit(np.ones((5, 3)))
-    assert model.sufficient_statistics_ is summary
+    assert model.sufficient_statistics_ is statistics
     np.testing.assert_array_equal(model.means_, before)
 
 
@@ -165,7 +165,7 @@ def test_only_what_descends_from_one_model_adds_up() -> None:
     one, other = fitted(drawn(0, 500)), fitted(drawn(1, 500))
     with pytest.raises(UsageError, match="fitted apart"):
         one.sufficient_statistics_ + other.sufficient_statistics_
-    with pytest.raises(UsageError, match="does not descend from this model"):
+    with pytest.raises(UsageError, match="do not descend from this model"):
         one.update(other.sufficient_statistics_)
     with pytest.raises(UsageError, match="full here, diag there"):
         one.sufficient_statistics_ + fitted(drawn(0, 500), "diag").sufficient_statistics_
@@ -246,7 +246,7 @@ def test_a_component_that_nothing_belongs_to_stays() -> None:
 
 
 @pytest.mark.parametrize("place", ["local", "memory"])
-def test_a_summary_comes_back_bit_for_bit(tmp_path: Path, place: str) -> None:
+def test_statistics_come_back_bit_for_bit(tmp_path: Path, place: str) -> None:
     url = str(tmp_path / "s.sums") if place == "local" else f"memory://{tmp_path.name}/s.sums"
     model = fitted(drawn(0, 500), "tied")
     found = model.summarize(drawn(1, 300))
@@ -281,7 +281,7 @@ def _changed(**changes: Callable[[np.ndarray], np.ndarray] | object) -> Callable
         for name, value in changes.items():
             if name in arrays:
                 arrays[name] = value(arrays[name])  # type: ignore[operator]
-            elif name == "summary" and not isinstance(value, dict):
+            elif name == "sufficient_statistics" and not isinstance(value, dict):
                 header["sufficient_statistics"] = value
             else:
                 header["sufficient_statistics"][name] = value
@@ -295,7 +295,7 @@ def _changed(**changes: Callable[[np.ndarray], np.ndarray] | object) -> Callable
     [
         (lambda path: path.write_text("sums"), "damaged"),
         (lambda path: fitted(drawn(0, 99)).save(path, overwrite=False), "does not say"),
-        (_changed(summary=None), "no record of the statistics"),
+        (_changed(sufficient_statistics=None), "no record of the statistics"),
         (_changed(weight=0.0), "of no rows"),
         (_changed(weight=1e300), "of no rows"),
         (_changed(entropy=float("nan")), "of no rows"),
@@ -310,7 +310,7 @@ def _changed(**changes: Callable[[np.ndarray], np.ndarray] | object) -> Callable
         (_changed(covariance_type="round"), "unknown covariances"),
     ],
 )
-def test_what_is_no_summary_is_refused(
+def test_what_are_no_statistics_is_refused(
     tmp_path: Path, change: Callable[[Path], None], message: str
 ) -> None:
     path = tmp_path / "s.sums"
@@ -350,7 +350,7 @@ def test_the_same_bits_on_a_cluster(clusters: Mapping[int, Client], tmp_path: Pa
     cuts=st.lists(st.integers(1, 299), min_size=2, max_size=2, unique=True),
     steps=st.lists(st.booleans(), min_size=3, max_size=3),
 )
-def test_summaries_are_a_commutative_monoid_up_to_rounding(
+def test_they_are_a_commutative_monoid_up_to_rounding(
     kind: str, cuts: list[int], steps: list[bool]
 ) -> None:
     """Also where the mixtures they were made under, and so what they are about, differ."""

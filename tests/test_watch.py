@@ -407,7 +407,7 @@ def test_rows_are_counted_within_a_pass_and_never_fall() -> None:
 
     def passes() -> Iterator[Pass]:
         meter.add(100)
-        yield Pass(1, 100, 1.0, "surveyed", {})
+        yield Pass(1, 100, 1.0, "read", {})
         meter.tell("start 3 of 8", 12)
         assert 'dgmm_stage_info{stage="start 3 of 8"} 1.0' in served(url)
         meter.tell("", 0)

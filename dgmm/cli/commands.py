@@ -34,8 +34,8 @@ from dgmm.cli.options import (
     overwrite_option,
     quiet_option,
     reading_options,
+    sample_weight_option,
     shown_options,
-    weights_option,
 )
 from dgmm.cli.progress import LOGS
 from dgmm.data import places
@@ -96,7 +96,7 @@ def main() -> None:
 @data_argument
 @model_options
 @click.option("-o", "--output", required=True, metavar="PATH", help="Where the model file goes.")
-@weights_option
+@sample_weight_option
 @click.option(
     "--start",
     metavar="PATH",
@@ -110,11 +110,11 @@ def main() -> None:
 @shown_options
 def fit(
     data: str,
-    components: int,
-    covariance: str,
+    n_components: int,
+    covariance_type: str,
     n_init: int,
     output: str,
-    weights: str | None,
+    sample_weight: str | None,
     start: str | None,
     how: dict[str, Any],
     machines: Machines,
@@ -130,11 +130,11 @@ def fit(
     _check_model_target(output, overwrite)
     if start is not None and (how["init_params"] != "auto" or n_init > 1):
         raise click.UsageError("--start is one start: leave out --init-params and --n-init")
-    dataset = dgmm.open_dataset(data, weights, **reading)
-    given = {} if start is None else _parameters(start, components, covariance)
+    dataset = dgmm.open_dataset(data, sample_weight, **reading)
+    given = {} if start is None else _parameters(start, n_components, covariance_type)
     model = dgmm.GaussianMixture(
-        components,
-        covariance_type=covariance,
+        n_components,
+        covariance_type=covariance_type,
         n_init=n_init,
         n_jobs=machines.threads,
         **how,
@@ -150,14 +150,14 @@ def fit(
     _tell_end(shown.log, model, output)
 
 
-def _parameters(path: str, components: int, covariance: str) -> dict[str, Any]:
+def _parameters(path: str, n_components: int, covariance_type: str) -> dict[str, Any]:
     """Of the model at ``path``, as starting values; it must be of this size and structure."""
     model = dgmm.load(path)
     found = (model.n_components, model.covariance_type)
-    if found != (components, covariance):
+    if found != (n_components, covariance_type):
         raise UsageError(
             f"{path} has {found[0]} components and {found[1]} covariances; a fit that begins there "
-            f"has as many and the same, not {components} and {covariance}"
+            f"has as many and the same, not {n_components} and {covariance_type}"
         )
     return {
         "weights_init": model.weights_,
@@ -179,8 +179,8 @@ def _numbers(context: click.Context, option: click.Parameter, text: str) -> list
     return sorted(set(numbers))
 
 
-def _structures(context: click.Context, option: click.Parameter, text: str) -> list[str]:
-    """Names of structures."""
+def _covariance_types(context: click.Context, option: click.Parameter, text: str) -> list[str]:
+    """Covariance types, with commas between."""
     names = text.split(",")
     for name in names:
         if name not in STRUCTURES:
@@ -201,11 +201,11 @@ def _structures(context: click.Context, option: click.Parameter, text: str) -> l
 )
 @click.option(
     "--covariance-type",
-    callback=_structures,
+    callback=_covariance_types,
     default="full",
     show_default=True,
     metavar="NAMES",
-    help=f"Structures to choose from, with commas between: {', '.join(STRUCTURES)}.",
+    help=f"Covariance types to choose from, with commas between: {', '.join(STRUCTURES)}.",
 )
 @click.option(
     "--criterion",
@@ -221,7 +221,7 @@ def _structures(context: click.Context, option: click.Parameter, text: str) -> l
     metavar="PNG",
     help="Draw the criterion into a picture, too.",
 )
-@weights_option
+@sample_weight_option
 @n_init_option
 @fitting_options
 @machine_options
@@ -231,12 +231,12 @@ def _structures(context: click.Context, option: click.Parameter, text: str) -> l
 @shown_options
 def select(
     data: str,
-    components: list[int],
-    covariance: list[str],
+    n_components: list[int],
+    covariance_type: list[str],
     criterion: str,
     output: str,
     plot: Path | None,
-    weights: str | None,
+    sample_weight: str | None,
     n_init: int,
     how: dict[str, Any],
     machines: Machines,
@@ -245,7 +245,7 @@ def select(
     json: bool,
     shown: Shown,
 ) -> None:
-    """Choose the number of components and the structure for DATA.
+    """Choose the number of components and the covariance type for DATA.
 
     All candidates share every pass over the data, and leave when they can't win any more.  Writes
     the best model, and prints what became of each, and whether the best is at the edge of the
@@ -256,10 +256,13 @@ def select(
     _check_model_target(output, overwrite)
     if plot is not None:
         _check_pictures()
-    dataset = dgmm.open_dataset(data, weights, **reading)
+    dataset = dgmm.open_dataset(data, sample_weight, **reading)
     template = dgmm.GaussianMixture(n_init=n_init, n_jobs=machines.threads, **how)
     search = dgmm.MixtureSearch(
-        template, n_components=components, covariance_type=covariance, criterion=criterion
+        template,
+        n_components=n_components,
+        covariance_type=covariance_type,
+        criterion=criterion,
     )
     meter = engine.Meter()
     with shown.watches() as watches, machines.client() as client:
@@ -270,8 +273,8 @@ def select(
     if plot is not None:
         report.criteria_figure(search.results_, criterion).savefig(plot)
     if json:
-        summary = {"criterion": criterion, **_summary(search.best_estimator_, output)}
-        click.echo(dumps({**summary, "at_edge": search.at_edge_, "candidates": search.results_}))
+        record = {"criterion": criterion, **_fit_record(search.best_estimator_, output)}
+        click.echo(dumps({**record, "at_edge": search.at_edge_, "candidates": search.results_}))
     else:
         _show_candidates(search.results_, criterion)
         _tell_model(search.best_estimator_, output, json)
@@ -290,10 +293,10 @@ EDGES = {
 
 def _show_candidates(results: list[dict[str, Any]], criterion: str) -> None:
     """A table of a search's candidates, the best first, those that can't be compared last."""
-    singular = any(each["unbounded"] for each in results)
+    unbounded = any(each["unbounded"] for each in results)
     heads = [
-        *("components", "covariance", "parameters", criterion, "score", "dropped after pass"),
-        *("singular",) * singular,
+        *("components", "covariance type", "parameters", criterion, "score", "dropped after pass"),
+        *("unbounded",) * unbounded,
     ]
     rows = [
         (
@@ -303,15 +306,15 @@ def _show_candidates(results: list[dict[str, Any]], criterion: str) -> None:
             tables.figure(each[criterion]),
             f"{each['score']:.6f}",
             "" if each["dropped_after"] is None else str(each["dropped_after"]),
-            *(str(len(each["unbounded"]) or ""),) * singular,
+            *(str(len(each["unbounded"]) or ""),) * unbounded,
         )
         for each in sorted(results, key=lambda each: (bool(each["unbounded"]), each[criterion]))
     ]
     tables.show(heads, rows, keep=2)
-    if singular:
+    if unbounded:
         click.echo(
-            "Candidates with singular components can't be compared: reg_covar alone decides how "
-            "likely they are. They are chosen only if all are singular"
+            "A component is unbounded if reg_covar alone decides how likely it is. Candidates with "
+            "such components can't be compared: one is chosen only if all have them"
         )
 
 
@@ -335,7 +338,7 @@ def predict(
     data: str,
     model: str,
     output: str,
-    what: str,
+    kind: str,
     machines: Machines,
     reading: dict[str, Any],
     overwrite: bool,
@@ -352,7 +355,7 @@ def predict(
     fitted, dataset = _open_both(model, data, None, reading)
     outputs.check_target(output, dataset, overwrite)
     # A block's answers may be larger than the block: smaller blocks, then.
-    answer_bytes = 8 * math.prod(ANSWERS[what].columns(fitted.mixture_.components))
+    answer_bytes = 8 * math.prod(ANSWERS[kind].columns(fitted.mixture_.components))
     dataset = dataset.recut(
         datasets.BLOCK_BYTES * dataset.row_bytes // max(dataset.row_bytes, answer_bytes)
     )
@@ -362,8 +365,8 @@ def predict(
         progress.sweep_bar(meter, dataset.rows, "predict", quiet),
     ):
         sweep = engine.over(dataset, client, machines.threads, meter)
-        written = outputs.write_answers(sweep, dataset, fitted.mixture_, what, output)
-    told = {"output": output, "what": what, "rows": written.rows}
+        written = outputs.write_answers(sweep, dataset, fitted.mixture_, kind, output)
+    told = {"output": output, "kind": kind, "rows": written.rows}
     if json:
         click.echo(dumps({**told, "rows_of_components": list(written.counts) or None}))
         return
@@ -383,7 +386,7 @@ def _show_counts(written: Written) -> None:
 @main.command(cls=Command, epilog=EXIT_CODES)
 @data_argument
 @model_option
-@weights_option
+@sample_weight_option
 @machine_options
 @reading_options
 @json_option
@@ -391,7 +394,7 @@ def _show_counts(written: Written) -> None:
 def score(
     data: str,
     model: str,
-    weights: str | None,
+    sample_weight: str | None,
     machines: Machines,
     reading: dict[str, Any],
     json: bool,
@@ -401,7 +404,7 @@ def score(
 
     Example: dgmm score held-out.zarr -m model.dgmm
     """
-    fitted, dataset = _open_both(model, data, weights, reading)
+    fitted, dataset = _open_both(model, data, sample_weight, reading)
     meter = engine.Meter()
     with (
         machines.client() as client,
@@ -417,7 +420,7 @@ def score(
 @data_argument
 @model_option
 @click.option("-o", "--output", required=True, metavar="PATH", help="Where the new model goes.")
-@weights_option
+@sample_weight_option
 @machine_options
 @reading_options
 @overwrite_option
@@ -427,7 +430,7 @@ def update(
     data: str,
     model: str,
     output: str,
-    weights: str | None,
+    sample_weight: str | None,
     machines: Machines,
     reading: dict[str, Any],
     overwrite: bool,
@@ -442,7 +445,7 @@ def update(
     Example: dgmm update tonight.zarr -m model.dgmm -o model.dgmm --overwrite
     """
     _check_model_target(output, overwrite)
-    fitted, dataset = _open_both(model, data, weights, reading)
+    fitted, dataset = _open_both(model, data, sample_weight, reading)
     meter = engine.Meter()
     with (
         machines.client() as client,
@@ -466,7 +469,7 @@ def show(model: str, json: bool) -> None:
     spread = np.sqrt(mixture.variances)
     if json:
         described = {
-            **_summary(fitted, model),
+            **_fit_record(fitted, model),
             "weights": mixture.weights.tolist(),
             "means": mixture.means.tolist(),
             "covariances": mixture.covariances.tolist(),
@@ -504,8 +507,8 @@ def show(model: str, json: bool) -> None:
 @json_option
 def plan(
     data: str,
-    components: int,
-    covariance: str,
+    n_components: int,
+    covariance_type: str,
     n_init: int,
     machines: Machines,
     memory: str | None,
@@ -520,8 +523,8 @@ def plan(
     """
     dataset = dgmm.open_dataset(data, **reading)
     model = dgmm.GaussianMixture(
-        components,
-        covariance_type=covariance,
+        n_components,
+        covariance_type=covariance_type,
         n_init=n_init,
         n_jobs=machines.threads,
         memory=memory,
@@ -573,11 +576,11 @@ def _check_pictures() -> None:
 
 
 def _open_both(
-    model: str, data: str, weights: str | None, reading: dict[str, Any]
+    model: str, data: str, sample_weight: str | None, reading: dict[str, Any]
 ) -> tuple[GaussianMixture, Dataset]:
     """A model and rows that it can judge."""
     fitted = dgmm.load(model)
-    dataset = dgmm.open_dataset(data, weights, **reading)
+    dataset = dgmm.open_dataset(data, sample_weight, **reading)
     if dataset.dims != fitted.n_features_in_:
         raise DataError(
             f"{data} has {dataset.dims} features; {model} was fitted to {fitted.n_features_in_}"
@@ -585,11 +588,11 @@ def _open_both(
     return fitted, dataset
 
 
-def _summary(model: GaussianMixture, path: str) -> dict[str, Any]:
+def _fit_record(model: GaussianMixture, path: str) -> dict[str, Any]:
     return {
         "model": path,
-        "components": model.mixture_.components,
-        "covariance": model.mixture_.structure.name,
+        "n_components": model.mixture_.components,
+        "covariance_type": model.mixture_.structure.name,
         "features": model.n_features_in_,
         "converged": model.converged_,
         "iterations": model.n_iter_,
@@ -611,7 +614,7 @@ def _tell_end(log: str, model: GaussianMixture, path: str, **more: Any) -> None:
 def _tell_model(model: GaussianMixture, path: str, as_json: bool) -> None:
     """Print how a model was fitted: all as JSON, or for a person what matters first."""
     if as_json:
-        click.echo(dumps(_summary(model, path)))
+        click.echo(dumps(_fit_record(model, path)))
         return
     info, mixture = model.fit_info_, model.mixture_
     lines = {
@@ -637,9 +640,9 @@ def _tell_model(model: GaussianMixture, path: str, as_json: bool) -> None:
     if "passes" in info:
         lines["converged"] = _end(model)
     lines |= _starts(info)
-    for fate in ("empty", "singular"):
-        if info.get(fate):
-            lines[fate] = ", ".join(map(str, info[fate]))
+    for name in ("empty", "singular"):
+        if info.get(name):
+            lines[name] = ", ".join(map(str, info[name]))
     _tell(lines, as_json=False)
 
 

@@ -75,7 +75,7 @@ overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what 
 reading_options = _as_one(
     "reading",
     dict,
-    ["missing", "raw"],
+    ["missing_chunks", "raw"],
     click.option(
         "--missing-chunks",
         type=click.Choice(["error", "late", "fill"]),
@@ -93,7 +93,7 @@ reading_options = _as_one(
 )
 """What ``open_dataset`` is told, by name."""
 
-weights_option = click.option(
+sample_weight_option = click.option(
     "--sample-weight",
     metavar="DATA",
     help="A weight for each row: a path or URL like DATA, shape (N,).",
@@ -147,28 +147,16 @@ n_init_option = click.option(
     show_default=True,
     help="Starts, of which the best is kept; they share every pass, or compete on samples.",
 )
-_FITTING = {
-    "init": "init_params",
-    "effort": "effort",
-    "strategy": "strategy",
-    "seed": "random_state",
-    "tol": "tol",
-    "resolution": "resolution",
-    "max_iter": "max_iter",
-    "max_seconds": "max_seconds",
-    "reg_covar": "reg_covar",
-    "precision": "precision",
-    "checkpoint": "checkpoint",
-    "resume": "resume",
-    "memory": "memory",
-    "cache": "cache",
-}
-"""Options that say how to fit, and what ``GaussianMixture`` calls each."""
+FITTING = (
+    *("init_params", "effort", "strategy", "random_state", "tol", "resolution", "max_iter"),
+    *("max_seconds", "reg_covar", "precision", "checkpoint", "resume", "memory", "cache"),
+)
+"""Options that say how to fit, as ``GaussianMixture`` calls them."""
 
 fitting_options = _as_one(
     "how",
-    lambda **given: {_FITTING[option]: value for option, value in given.items()},
-    _FITTING,
+    dict,
+    FITTING,
     click.option(
         "--init-params",
         type=click.Choice(["auto", *METHODS]),
@@ -196,7 +184,7 @@ fitting_options = _as_one(
         type=click.IntRange(0, 2**32 - 1),
         default=0,
         show_default=True,
-        help="Of the random choices.",
+        help="The seed of all random choices.",
     ),
     click.option(
         "--tol",
@@ -262,7 +250,7 @@ model_options = _together(
         type=click.Choice(list(STRUCTURES)),
         default="full",
         show_default=True,
-        help="How the components' covariances are tied down.",
+        help="What the components' covariances may be.",
     ),
     n_init_option,
 )

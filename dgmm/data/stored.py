@@ -161,7 +161,8 @@ class Chunks:
         raise DataError(
             f"{self._name} lacks {lost.first} ({lost.expected - lost.count} of {lost.expected} are "
             f"stored). Restore it; or, if chunks were left out because they hold only the fill "
-            f"value {self._array.fill_value}, say so with missing_chunks='fill' (--missing-chunks fill)"
+            f"value {self._array.fill_value}, say so with missing_chunks='fill' "
+            "(--missing-chunks fill)"
         )
 
     def check_read(self, rows: NDArray[Any], start: int) -> None:
@@ -304,7 +305,8 @@ class _ShardIndex:
         if array.shards is None or nested or table not in (["bytes"], ["bytes", "crc32c"]):
             raise DataError(
                 f"{name} has shards of a kind in which chunks that are not stored can't be told; "
-                "if those hold only the fill value, say so with missing_chunks='fill' (--missing-chunks fill)"
+                "if those hold only the fill value, say so with missing_chunks='fill' "
+                "(--missing-chunks fill)"
             )
         shape = tuple(n // size for n, size in zip(array.shards, array.chunks, strict=True))
         endian = inner["index_codecs"][0]["configuration"]["endian"]

@@ -1,8 +1,8 @@
 """What is kept of rows once they have been seen: enough to go on without them.
 
-A ``SufficientStatistics`` holds the sufficient statistics of rows under the mixture of the time they were seen,
-and adds up by ``+``.  The M-step from it gives the next mixture, and what it holds gives, for any
-mixture theta, a lower bound of the objective of all its rows,
+``SufficientStatistics`` are those of rows under the mixture of the time they were seen, and add up
+by ``+``.  The M-step from them gives the next mixture; and for any mixture theta they give a lower
+bound of the objective of all their rows,
 
     F(theta) = sum_c [ L_c(theta_c) - <S_c, eta(theta_c)> ] + <S, eta(theta)>
 
@@ -12,14 +12,14 @@ algorithm that justifies incremental, sparse, and other variants, 1998).  A brac
 of the responsibilities of its rows, so their sum is between 0 and log K for each unit of weight:
 one number, and the bound is free.
 
-**What is exact.**  Summaries under one mixture, added up, are those of all the rows together, but
+**What is exact.**  Statistics under one mixture, added up, are those of all the rows together, but
 for rounding; then the bound at that mixture is the objective, and the M-step is an EM iteration
 over all rows, wherever they lie.
 
-**What is not.**  Rows keep the responsibilities they had when they were seen.  With summaries under
-different mixtures the M-step raises the bound, and the objective is never below it; but what it
-converges to, if rows are never seen again, is not the optimum of all rows.  A fit to all of them,
-begun with this mixture, gets there.
+**What is not.**  Rows keep the responsibilities they had when they were seen.  With statistics
+under different mixtures the M-step raises the bound, and the objective is never below it; but what
+it converges to, if rows are never seen again, is not the optimum of all rows.  A fit to all of
+them, begun with this mixture, gets there.
 """
 
 import hashlib
@@ -50,8 +50,8 @@ ARRAYS: Final = ("sums", "about", "shift", "scale", "reg")
 class SufficientStatistics:
     """The sufficient statistics of rows, in ``frame``; they merge by ``+``.
 
-    Adding raises ``UsageError`` if the summaries don't descend from one fit.  Rows that are added
-    twice count twice.
+    Adding raises ``UsageError`` unless both descend from one fit.  Rows that are added twice count
+    twice.
 
     Attributes
     ----------
@@ -130,7 +130,7 @@ class SufficientStatistics:
         if not isinstance(other, SufficientStatistics):
             return NotImplemented
         if why := self.differs(other):
-            raise UsageError(f"summaries add up only if they descend from one fit: {why}")
+            raise UsageError(f"statistics add up only if they descend from one fit: {why}")
         moved = self.structure.centred.moved(other.sums, self.about - other.about)
         weight = self.weight + other.weight
         _check_weight(weight)
@@ -162,7 +162,7 @@ class SufficientStatistics:
         return None
 
     def summarize(self, sweep: Sweep, mixture: Mixture, kernel: str) -> "SufficientStatistics":
-        """The statistics of other rows, seen with ``mixture`` (of the data), to be added to this one.
+        """The statistics of other rows, seen with ``mixture`` (of the data), to be added to these.
 
         Raises ``DataError`` if they hold NaN or infinity, or weights that can't be.
         """
@@ -378,7 +378,7 @@ def _own(statistics: Statistics, setting: Setting) -> Statistics:
 
 @dataclass(frozen=True)
 class _Asked:
-    """What a sweep for a statistics is given."""
+    """What a sweep for statistics is given."""
 
     kernel: str
     given: Given

@@ -65,7 +65,7 @@ def write_answers(sweep: Sweep, dataset: Dataset, mixture: Mixture, what: str, u
             shape=(dataset.rows, *columns),
             chunks=(dataset.block_rows, *columns),
             dtype=kind.dtype,
-            attributes={"dgmm": {"what": what, "of": dataset.source.name}},
+            attributes={"dgmm": {"kind": what, "of": dataset.source.name}},
             overwrite=True,
         )
 
