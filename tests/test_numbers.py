@@ -383,7 +383,9 @@ def finite_fit(model: GaussianMixture, rows: np.ndarray, **more: Any) -> list[st
 
 def named(messages: list[str]) -> set[int]:
     """The components that warnings name."""
-    said = re.compile(r"components? ((\d+)(, \d+)*) ha(?:ve|s) lost")
+    said = re.compile(
+        r"components? ((\d+)(, \d+)*) (?:(?:are|is) singular|ha(?:ve|s) become empty)"
+    )
     found = [said.match(message) for message in messages]
     return {int(k) for one in found if one for k in one[1].split(",")}
 
