@@ -60,6 +60,12 @@ def test_rooms_import_as_their_contracts_say() -> None:
                 assert ROOMS.index(room) <= ROOMS.index(Path(module).parts[0]), module
 
 
+def test_no_property_has_a_lock() -> None:
+    """A process forked while another thread held it would wait for ever (model/lazy.py)."""
+    locked = {m for m in modules() if "cached_property" in (HOUSE / m).read_text()}
+    assert locked == {"model/lazy.py"}
+
+
 @pytest.mark.parametrize("module", modules())
 def test_nothing_is_imported_inside_a_function(module: str) -> None:
     assert [name for name, within in imports(module) if within] == []

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from copy import copy
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
@@ -34,6 +34,7 @@ from dgmm.errors import DataError
 from dgmm.estimators.parameters import begun, choose, request_of, threads_of
 from dgmm.io.checkpoint import Checkpoint, Saved, fingerprint
 from dgmm.kernels.sweep import Sweep
+from dgmm.model.lazy import lazy
 
 if TYPE_CHECKING:  # which imports this
     from dgmm.estimators.gaussian_mixture import GaussianMixture
@@ -95,7 +96,7 @@ class Session(Generic[Stands]):
     random_state: Any
     told: dict[str, Any] = field(default_factory=dict)
 
-    @cached_property
+    @lazy
     def plan(self) -> Plan:
         """What the run will need."""
         kept = self.checkpoint is not None
