@@ -156,6 +156,10 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str
     return {"dgmm-tls": files, "dgmm-store": KEYS}
 
 
+MOTO = "import socket; socket.setdefaulttimeout(10); from moto.server import main; main()"
+"""A store that does not wait for ever for a client that was killed in a TLS handshake."""
+
+
 @dataclass(frozen=True)
 class Store:
     """An S3 server with TLS, and a bucket."""
@@ -175,7 +179,7 @@ def store(
     with bridge():
         words = ["-H", HOST, "-p", "5443", "-c", "store.crt", "-k", "store.key"]
         server = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", *words],
+            [sys.executable, "-c", MOTO, *words],
             cwd=place,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
