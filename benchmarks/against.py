@@ -78,8 +78,8 @@ def peers(
     numbers = numbers or tuple(range(1, 2 if quick else len(CASES) + 1))
 
     def lines() -> Iterator[list[Cell]]:
-        for rows, dims, components in (CASES[number - 1] for number in numbers):
-            case = (round(rows * scale), dims, components)
+        for rows, n_features, components in (CASES[number - 1] for number in numbers):
+            case = (round(rows * scale), n_features, components)
             with tempfile.TemporaryDirectory() as place:
                 write(Path(place), case)
                 for match in matches(case, chosen, () if full_only else OTHERS):

@@ -13,8 +13,8 @@ import numpy as np
 from benchmarks import data, machine, process
 from benchmarks.table import Cell, mebibytes, show
 from benchmarks.timing import say
-from dgmm.kernels.answers import answer
-from dgmm.model.covariance import STRUCTURES
+from dgmm.kernels.outputs import answer
+from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.mixture import Mixture
 
 DIMS, COMPONENTS = 8, 16
@@ -22,13 +22,13 @@ PASS = re.compile(r"pass \d+:")
 
 
 def pass_seconds(done: process.Finished) -> list[float]:
-    """The seconds of each pass but the first, the survey, from when its line came."""
+    """The seconds of each pass but the first, the first pass, from when its line came."""
     return [after - before for before, after in pairwise(t for t, x in done.lines if PASS.match(x))]
 
 
 def true_score(known: data.Known, rows: int) -> float:
     """The mean log-density of fresh rows under the mixture that all rows were drawn from."""
-    full = STRUCTURES["full"]
+    full = COVARIANCE_MODELS["full"]
     mixture = Mixture(full, known.weights, known.means, *full.factor(known.covariances)[:2])
     return float(np.mean(answer(data.draw(known, rows, 0), mixture, "score")))
 

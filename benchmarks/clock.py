@@ -102,7 +102,7 @@ def duel(made: Problem, seed: int, most: int, to_the_end: bool = False) -> Duel:
     """Fit both; EM ``to_the_end`` of its iterations, or until it is given up."""
     unit = made.resolution
     model = partial(
-        GaussianMixture, made.components, covariance_type=made.structure, random_state=seed
+        GaussianMixture, made.components, covariance_type=made.covariance_model, random_state=seed
     )
     auto = model()
     began = time.perf_counter()
@@ -115,17 +115,17 @@ def duel(made: Problem, seed: int, most: int, to_the_end: bool = False) -> Duel:
     began = time.perf_counter()
     for progress in textbook.fit_passes(made.rows):
         took = time.perf_counter() - began
-        if not progress.walks:
+        if not progress.solvers:
             continue
-        walk = progress.best
-        reached.append(walk.best.objective / unit)
+        solver = progress.best
+        reached.append(solver.best.objective / unit)
         if there is None and reached[-1] >= end - 1:
             there = took
         least, longest = (patience * seconds for patience in PATIENCE)
         early = to_the_end or len(reached) <= LEAST or took < least
         if not early and (took > longest or _over(reached, most, end)):
             break
-    singular = bool(unbounded(walk.best, walk.setting))
+    singular = bool(unbounded(solver.best, solver.context))
     best = max(reached)
     info = auto.fit_info_
     return Duel(
@@ -157,7 +157,7 @@ def _why(made: Problem, auto: GaussianMixture, singular: bool) -> str:
         return "EM's is singular"
     onward = GaussianMixture(
         made.components,
-        covariance_type=made.structure,
+        covariance_type=made.covariance_model,
         strategy="em",
         tol=0,
         max_iter=TAIL,

@@ -35,7 +35,7 @@ class Program:
         What installs it.
     precisions : tuple of str
         The dtypes that it computes in.
-    structures : tuple of str
+    covariance_models : tuple of str
         The structures to compare beside full covariances.
     least : int
         The fewest iterations that it can be timed with: dgmm's last two are in double precision.
@@ -47,7 +47,7 @@ class Program:
     module: str
     install: str
     precisions: tuple[str, ...] = ("float64", "float32")
-    structures: tuple[str, ...] = ()
+    covariance_models: tuple[str, ...] = ()
     least: int = 1
     checkout: Path = ROOT
 
@@ -56,7 +56,9 @@ OURS = Program("dgmm", "dgmm_itself", "pip install .", least=3)
 PEERS = {
     peer.name: peer
     for peer in (
-        Program("scikit-learn", "scikit_learn", "pip install scikit-learn", structures=OTHERS),
+        Program(
+            "scikit-learn", "scikit_learn", "pip install scikit-learn", covariance_models=OTHERS
+        ),
         Program(
             "onedal",
             "onedal",
@@ -123,12 +125,12 @@ def contender(
     python: str,
     place: Path,
     dtype: str,
-    structure: str,
+    covariance_model: str,
     threads: int,
     patience: float,
 ) -> Iterator[Contender]:
     """Start ``program`` with ``python`` on the case in the directory ``place``."""
-    words = (f"benchmarks.peers.{program.module}", place, dtype, structure, threads)
+    words = (f"benchmarks.peers.{program.module}", place, dtype, covariance_model, threads)
     began = time.perf_counter()
     with (place / "log.txt").open("w") as log:
         process = subprocess.Popen(

@@ -37,12 +37,12 @@ class Start(NamedTuple):
     covariance: Array
 
 
-def mixture(components: int, dims: int, seed: int = 0) -> Known:
+def mixture(components: int, n_features: int, seed: int = 0) -> Known:
     """A random mixture: components overlap, and standard deviations are from 0.5 to 1.5."""
-    rng = np.random.default_rng([seed, components, dims])
-    axes = np.linalg.qr(rng.normal(size=(components, dims, dims)))[0]
-    roots = axes * rng.uniform(0.5, 1.5, size=(components, 1, dims))
-    means = 2.0 * rng.normal(size=(components, dims)) * np.sqrt(4 / max(dims, 4))
+    rng = np.random.default_rng([seed, components, n_features])
+    axes = np.linalg.qr(rng.normal(size=(components, n_features, n_features)))[0]
+    roots = axes * rng.uniform(0.5, 1.5, size=(components, 1, n_features))
+    means = 2.0 * rng.normal(size=(components, n_features)) * np.sqrt(4 / max(n_features, 4))
     return Known(rng.dirichlet(np.full(components, 10.0)), means, roots)
 
 
@@ -93,18 +93,20 @@ _INVERSE: dict[str, Callable[..., Array]] = {
 }
 
 
-def shaped(structure: str, dense: Array) -> Array:
-    """Covariances (K, D, D), as near as ``structure`` comes to them and in its shape."""
-    return _SHAPED[structure](dense)
+def shaped(covariance_model: str, dense: Array) -> Array:
+    """Covariances (K, D, D), as near as ``covariance_model`` comes to them and in its shape."""
+    return _SHAPED[covariance_model](dense)
 
 
-def given(begin: Start, structure: str = "full") -> dict[str, Any]:
+def given(begin: Start, covariance_model: str = "full") -> dict[str, Any]:
     """The start as parameters of a ``GaussianMixture``."""
-    covariances = shaped(structure, np.repeat(begin.covariance[None], len(begin.weights), axis=0))
+    covariances = shaped(
+        covariance_model, np.repeat(begin.covariance[None], len(begin.weights), axis=0)
+    )
     return {
         "weights_init": begin.weights,
         "means_init": begin.means,
-        "precisions_init": _INVERSE[structure](covariances),
+        "precisions_init": _INVERSE[covariance_model](covariances),
     }
 
 
@@ -114,17 +116,17 @@ def store(path: Path, known: Known, rows: int, chunk_rows: int | None = None, se
     Chunks are of some 8 MiB, compressed as Zarr does by default.  The array appears whole: until
     then it has another name.
     """
-    dims = known.means.shape[1]
-    step = chunk_rows or CHUNK_BYTES // (4 * dims)
+    n_features = known.means.shape[1]
+    step = chunk_rows or CHUNK_BYTES // (4 * n_features)
     if not path.exists():
-        write(path, rows, dims, step, lambda i, n: draw(known, n, 1 + i + (seed << 32)))
+        write(path, rows, n_features, step, lambda i, n: draw(known, n, 1 + i + (seed << 32)))
     return int(zarr.open_array(path, mode="r").nbytes_stored())
 
 
 def write(
     path: Path,
     rows: int,
-    dims: int,
+    n_features: int,
     step: int,
     chunk: Callable[[int, int], NDArray[Any]],
     about: Mapping[str, Any] | None = None,
@@ -136,8 +138,8 @@ def write(
     partial = path.with_suffix(".partial")
     array = zarr.create_array(
         partial,
-        shape=(rows, dims),
-        chunks=(min(step, rows), dims),
+        shape=(rows, n_features),
+        chunks=(min(step, rows), n_features),
         dtype="f4",
         attributes=dict(about or {}),
         overwrite=True,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn import datasets
 
 from benchmarks import data
-from dgmm.model.covariance import STRUCTURES
+from dgmm.model.covariance import COVARIANCE_MODELS
 
 Rows = NDArray[Any]
 Rng = np.random.Generator
@@ -29,7 +29,7 @@ class Problem(NamedTuple):
 
     rows: Rows
     components: int
-    structure: str = "full"
+    covariance_model: str = "full"
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -39,9 +39,9 @@ class Problem(NamedTuple):
     @property
     def resolution(self) -> float:
         """p / (2 N)."""
-        count, dims = self.rows.shape
-        free = STRUCTURES[self.structure].free_parameters(self.components, dims)
-        return (free + self.components * dims + self.components - 1) / (2 * count)
+        count, n_features = self.rows.shape
+        free = COVARIANCE_MODELS[self.covariance_model].free_parameters(self.components, n_features)
+        return (free + self.components * n_features + self.components - 1) / (2 * count)
 
 
 def overlapping(rng: Rng, count: int, dtype: str) -> Problem:
@@ -70,8 +70,8 @@ def curved(rng: Rng, count: int, dtype: str) -> Problem:
 
 def few_columns(rng: Rng, count: int, dtype: str) -> Problem:
     """One to three columns, two to ten components: flat, where they overlap."""
-    dims, components = int(rng.integers(1, 4)), int(rng.integers(2, 11))
-    known = data.mixture(components, dims, int(rng.integers(1 << 32)))
+    n_features, components = int(rng.integers(1, 4)), int(rng.integers(2, 11))
+    known = data.mixture(components, n_features, int(rng.integers(1 << 32)))
     return Problem(data.draw(known, count, int(rng.integers(1 << 32)), dtype), components)
 
 

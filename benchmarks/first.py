@@ -21,11 +21,11 @@ from benchmarks.table import Cell, show
 from benchmarks.timing import ROUNDS, alternate
 from dgmm import engine
 from dgmm.data.dataset import open_dataset
-from dgmm.em.fit import Request
-from dgmm.em.survey import survey
+from dgmm.em.first_pass import first_pass
+from dgmm.em.fit import FitSpec
 from dgmm.kernels.native import KERNELS, chosen, described
-from dgmm.kernels.natural import Form, Given
-from dgmm.model.covariance import STRUCTURES
+from dgmm.kernels.natural_parameters import Given, NaturalParameters
+from dgmm.model.covariance import COVARIANCE_MODELS
 
 COMPONENTS = 16
 DIMS = (2, 8, 16, 64)
@@ -49,10 +49,10 @@ HEADER = ("D", "threads", "rows in", "read", "EM", "first", "long", "ratio", "lo
 
 @dataclass(frozen=True)
 class Case:
-    """Rows of ``dims`` columns, in a store or in memory, swept by so many threads."""
+    """Rows of ``n_features`` columns, in a store or in memory, swept by so many threads."""
 
     place: Path
-    dims: int
+    n_features: int
     threads: int
     stored: bool
     size: int
@@ -61,15 +61,15 @@ class Case:
     @property
     def known(self) -> data.Known:
         """What the rows are drawn from."""
-        return data.mixture(COMPONENTS, self.dims)
+        return data.mixture(COMPONENTS, self.n_features)
 
     @property
     def rows(self) -> Any:
         """The rows, or the path of their store."""
-        path = self.place / f"{self.dims}.zarr"
+        path = self.place / f"{self.n_features}.zarr"
         if not path.exists():
-            drawn = data.draw(self.known, self.size // (4 * self.dims), 1)
-            chunks = (data.CHUNK_BYTES // (4 * self.dims), self.dims)
+            drawn = data.draw(self.known, self.size // (4 * self.n_features), 1)
+            chunks = (data.CHUNK_BYTES // (4 * self.n_features), self.n_features)
             made = zarr.create_array(
                 path, shape=drawn.shape, chunks=chunks, dtype="f4", compressors=None
             )
@@ -79,28 +79,32 @@ class Case:
     def line(self) -> list[Cell]:
         """Time the three sweeps in turn."""
         dataset = open_dataset(self.rows)
-        full = STRUCTURES["full"]
-        request = Request(full, COMPONENTS, kernel=chosen(), random=RandomState(0))
-        frame, mixture = fitted(Shape(full, self.dims, COMPONENTS), self.known)
+        full = COVARIANCE_MODELS["full"]
+        spec = FitSpec(full, COMPONENTS, kernel=chosen(), random=RandomState(0))
+        frame, mixture = fitted(Shape(full, self.n_features, COMPONENTS), self.known)
         kernel = KERNELS[chosen()]
-        given = Given(frame, (Form.of(mixture, centre=kernel.centres),))
+        given = Given(frame, (NaturalParameters.of(mixture, centre=kernel.centres),))
         sweep = engine.over(dataset, None, self.threads)
-        long = partial(sweep, survey, request.question(LONG, self.dims, False))
+        long = partial(sweep, first_pass, spec.first_pass_spec(LONG, self.n_features, False))
         named: dict[str, Callable[[], object]] = {
             "read": partial(sweep, nothing, None),
             "EM": partial(sweep, kernel.e_step, given),
-            "first": partial(sweep, survey, request.question(dataset.rows, self.dims, False)),
+            "first": partial(
+                sweep, first_pass, spec.first_pass_spec(dataset.rows, self.n_features, False)
+            ),
             "long": long,
         }
         for run in named.values():
             run()
-        timings = alternate(named, self.rounds, f"first D = {self.dims}, {self.threads} threads")
+        timings = alternate(
+            named, self.rounds, f"first D = {self.n_features}, {self.threads} threads"
+        )
         long()
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         long()
         faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
         return [
-            self.dims,
+            self.n_features,
             self.threads,
             "Zarr" if self.stored else "memory",
             *(1e9 * timings.seconds(name) / dataset.rows for name in named),
@@ -125,10 +129,10 @@ def first(directory: Path | None, rounds: int, quick: bool) -> None:
     size = 1 << (25 if quick else 27)
 
     def lines(place: Path) -> Iterator[list[Cell]]:
-        for dims in DIMS:
+        for n_features in DIMS:
             for threads in THREADS:
                 for stored in (True, False):
-                    yield Case(place, dims, threads, stored, size, rounds).line()
+                    yield Case(place, n_features, threads, stored, size, rounds).line()
 
     with tempfile.TemporaryDirectory(dir=directory) as place:
         show(

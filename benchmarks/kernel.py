@@ -13,11 +13,11 @@ from benchmarks.table import Cell, percent, show
 from benchmarks.timing import ROUNDS, Timings, alternate
 from dgmm.engine import one_blas_thread
 from dgmm.kernels.native import KERNELS, compiled, described
-from dgmm.kernels.natural import Form, Given
+from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.sweep import Block
-from dgmm.model.covariance import STRUCTURES
+from dgmm.model.covariance import COVARIANCE_MODELS
+from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.mixture import Frame, Mixture
-from dgmm.model.structure import Structure
 
 SHAPES = ((4, 8), (8, 16), (16, 16), (32, 16), (64, 64))
 NAMES = ("full", "diag", "spherical", "tied")
@@ -46,26 +46,28 @@ Seconds = dict[str, float]
 class Case:
     """A shape under a structure."""
 
-    structure: Structure
-    dims: int
+    covariance_model: CovarianceModel
+    n_features: int
     components: int
 
     @property
     def flops(self) -> float:
         """What a row takes, at least."""
-        products = 4 * self.components * self.structure.width(self.dims)
-        return float(products + self.dims * (self.dims + 1) * self.structure.shared)
+        products = 4 * self.components * self.covariance_model.width(self.n_features)
+        return float(
+            products + self.n_features * (self.n_features + 1) * self.covariance_model.shared
+        )
 
     @property
     def target(self) -> str:
         """The share to reach; only full covariances have one."""
-        if self.structure.name != "full":
+        if self.covariance_model.name != "full":
             return "-"
-        return "70 %" if self.components * self.dims >= 512 else "50 %"
+        return "70 %" if self.components * self.n_features >= 512 else "50 %"
 
     def rows(self, seconds: float) -> int:
         """A block as dgmm would read it, or what takes some ``seconds`` at 10 GF/s."""
-        block = data.CHUNK_BYTES // (8 * self.dims)
+        block = data.CHUNK_BYTES // (8 * self.n_features)
         return int(min(block, max(2048, seconds * 1e10 / self.flops)))
 
 
@@ -90,7 +92,7 @@ class Limit:
 
     def reading(self, seconds: Seconds) -> float:
         """The row, from memory."""
-        size = self.case.dims * np.dtype(self.real).itemsize
+        size = self.case.n_features * np.dtype(self.real).itemsize
         return size / self.probes["memory"].rate(seconds["memory"])
 
     def __call__(self, seconds: Seconds) -> float:
@@ -104,24 +106,28 @@ def kernels() -> list[str]:
 
 def fitted(case: Case, known: data.Known) -> tuple[Frame, Mixture]:
     """The mixture ``known`` with covariances of the case's structure, in its frame."""
-    structure = case.structure
-    covariances = data.shaped(structure.name, known.covariances)
-    mixture = Mixture(structure, known.weights, known.means, *structure.factor(covariances)[:2])
-    frame = Frame.of(*mixture.moments(), structure)
+    covariance_model = case.covariance_model
+    covariances = data.shaped(covariance_model.name, known.covariances)
+    mixture = Mixture(
+        covariance_model, known.weights, known.means, *covariance_model.factor(covariances)[:2]
+    )
+    frame = Frame.of(*mixture.moments(), covariance_model)
     return frame, frame.enter(mixture)
 
 
 def runs(case: Case, rows: int) -> dict[str, Callable[[], object]]:
     """Each kernel in each precision, on a block of ``rows`` rows."""
-    known = data.mixture(case.components, case.dims)
+    known = data.mixture(case.components, case.n_features)
     frame, mixture = fitted(case, known)
     named: dict[str, Callable[[], object]] = {}
     for real in PRECISIONS:
         block = Block(0, data.draw(known, rows, 1, real))
         for name in kernels():
             centre, single = KERNELS[name].centres, real == "float32"
-            form = Form.of(mixture, REG_COVAR / frame.scale**2, None, centre, single)
-            given = Given(frame, (form,))
+            natural = NaturalParameters.of(
+                mixture, REG_COVAR / frame.scale**2, None, centre, single
+            )
+            given = Given(frame, (natural,))
             named[f"{name} {real}"] = partial(KERNELS[name].e_step, block, given)
             named[f"{name} {real}"]()  # code is loaded and buffers made before it counts
     return named
@@ -132,7 +138,7 @@ def line(limit: Limit, rows: int, timings: Timings) -> list[Cell]:
     case, real = limit.case, limit.real
     by = timings.figure(limit.reading) > timings.figure(limit.arithmetic)
     cells: list[Cell] = [
-        f"{case.dims}, {case.components}",
+        f"{case.n_features}, {case.components}",
         real,
         f"{1e9 * timings.figure(limit):.3g} by {'memory' if by else 'arithmetic'}",
         1e9 * timings.figure(limit.products),
@@ -153,7 +159,7 @@ def line(limit: Limit, rows: int, timings: Timings) -> list[Cell]:
 )
 @click.option("--rounds", default=ROUNDS, show_default=True, help="Of each shape.")
 @click.option("--quick", is_flag=True, help="Two shapes on few rows, to see that it works.")
-def kernel(structures: tuple[str, ...], rounds: int, quick: bool) -> None:
+def kernel(covariance_models: tuple[str, ...], rounds: int, quick: bool) -> None:
     """The kernels alone against the machine.
 
     On one thread. For each structure and shape D, K: nanoseconds per row of both kernels in both
@@ -165,13 +171,13 @@ def kernel(structures: tuple[str, ...], rounds: int, quick: bool) -> None:
     each = [word for name in kernels() for word in (f"{name}, ns", "share")]
     header = ["D, K", "precision", "limit, ns", "products, ns", *each, "target"]
     with one_blas_thread():
-        for name in structures or NAMES:
+        for name in covariance_models or NAMES:
             lines = []
-            for dims, components in SHAPES[1:3] if quick else SHAPES:
-                case = Case(STRUCTURES[name], dims, components)
+            for n_features, components in SHAPES[1:3] if quick else SHAPES:
+                case = Case(COVARIANCE_MODELS[name], n_features, components)
                 rows = case.rows(0.02 if quick else 1.0)
                 named = {n: p.run for n, p in probes.items()} | runs(case, rows)
-                seen.append(alternate(named, rounds, f"kernel {name} {dims}, {components}"))
+                seen.append(alternate(named, rounds, f"kernel {name} {n_features}, {components}"))
                 lines += [line(Limit(case, r, probes), rows, seen[-1]) for r in PRECISIONS]
             title = f"Kernels, {name} covariances ({', '.join(map(described, kernels()))})"
             show(title, header, lines, NOTE.format(flops=FLOPS[name]))

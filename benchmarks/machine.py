@@ -115,9 +115,9 @@ def disk(directory: Path, size: int = 128 << 20) -> Probe:
     return Probe(run, float(size), what, "MB/s", lambda rate: rate / 1e6)
 
 
-def decompression(dims: int = 8, size: int = 8 << 20) -> Probe:
+def decompression(n_features: int = 8, size: int = 8 << 20) -> Probe:
     """Decode a Zarr chunk of float32 rows that lies, compressed, in memory."""
-    rows = data.draw(data.mixture(16, dims), size // (4 * dims), 0)
+    rows = data.draw(data.mixture(16, n_features), size // (4 * n_features), 0)
     array = zarr.create_array(
         zarr.storage.MemoryStore(), shape=rows.shape, chunks=rows.shape, dtype=rows.dtype
     )

@@ -29,12 +29,12 @@ class Match:
     peer: Program
     case: Shape
     dtype: str
-    structure: str
+    covariance_model: str
 
     @property
     def target(self) -> str:
         """The ratio to reach."""
-        if self.structure != "full":
+        if self.covariance_model != "full":
             return "3"
         by_peer = {
             "scikit-learn": "25" if self.case[1:] == (8, 16) else "10",
@@ -45,8 +45,8 @@ class Match:
     @property
     def label(self) -> list[Cell]:
         """The first cells of its line."""
-        rows, dims, components = self.case
-        return [f"{rows:,} x {dims}, {components}", self.structure, self.dtype]
+        rows, n_features, components = self.case
+        return [f"{rows:,} x {n_features}, {components}", self.covariance_model, self.dtype]
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ class Manner:
 
 def write(place: Path, case: Shape) -> None:
     """Write a case's rows and its start to a directory."""
-    count, dims, components = case
-    known = data.mixture(components, dims)
+    count, n_features, components = case
+    known = data.mixture(components, n_features)
     rows = data.draw(known, count, 1)
     save(place, rows, data.start_near(known, rows))
 
@@ -117,7 +117,7 @@ def line(match: Match, place: Path, manner: Manner) -> list[Cell]:
             program.name: stack.enter_context(
                 contender(
                     *(program, manner.pythons[program.name], place),
-                    *(match.dtype, match.structure, manner.threads, manner.budget),
+                    *(match.dtype, match.covariance_model, manner.threads, manner.budget),
                 )
             )
             for program in (match.peer, OURS)
@@ -146,14 +146,16 @@ def missing(match: Match, error: Exception) -> list[Cell]:
     return [*match.label, match.peer.name, str(error), None, None, match.target, *[None] * 4]
 
 
-def matches(case: Shape, peers: list[Program], structures: tuple[str, ...]) -> Iterator[Match]:
+def matches(
+    case: Shape, peers: list[Program], covariance_models: tuple[str, ...]
+) -> Iterator[Match]:
     """All that is to be measured for a case."""
     for peer in peers:
         for dtype in peer.precisions:
             yield Match(peer, case, dtype, "full")
-        for structure in structures:
-            if structure in peer.structures:
-                yield Match(peer, case, "float64", structure)
+        for covariance_model in covariance_models:
+            if covariance_model in peer.covariance_models:
+                yield Match(peer, case, "float64", covariance_model)
 
 
 def measure(place: Path, match: Match, manner: Manner) -> list[Cell]:

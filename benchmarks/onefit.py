@@ -18,7 +18,9 @@ TIMED = 3
 """Passes of EM that are timed; the middle one is told."""
 
 
-def main(began: float, store: str, components: int, structure: str, seed: int, count: int) -> None:
+def main(
+    began: float, store: str, components: int, covariance_model: str, seed: int, count: int
+) -> None:
     """Fit, and then time EM's passes from there."""
     import dgmm
 
@@ -37,7 +39,9 @@ def main(began: float, store: str, components: int, structure: str, seed: int, c
             )
             client = stack.enter_context(Client(cluster, set_as_default=False))
         tell("machines")
-        model = dgmm.GaussianMixture(components, covariance_type=structure, random_state=seed)
+        model = dgmm.GaussianMixture(
+            components, covariance_type=covariance_model, random_state=seed
+        )
         model.plan(store, client=client).check()
         tell("planned")
         # What any version has: the first step is the first pass, each other one evaluates mixtures.
@@ -48,7 +52,7 @@ def main(began: float, store: str, components: int, structure: str, seed: int, c
         tell("model", objective=model.lower_bound_, version=dgmm.__version__, **ended)
         em = dgmm.GaussianMixture(
             components,
-            covariance_type=structure,
+            covariance_type=covariance_model,
             strategy="em",
             weights_init=model.weights_,
             means_init=model.means_,
@@ -58,7 +62,9 @@ def main(began: float, store: str, components: int, structure: str, seed: int, c
             precision="float64",
         )
         steps, seconds = em.fit_passes(store, client=client), []
-        for _ in islice(steps, 2):  # the survey, and the first evaluation, which fills the cache
+        for _ in islice(
+            steps, 2
+        ):  # the first pass, and the first evaluation, which fills the cache
             pass
         for _ in range(TIMED):
             before = time.perf_counter()

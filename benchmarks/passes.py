@@ -34,7 +34,7 @@ KNOWN = ("overlapping", "heavy tails", "curved")
 
 PASSES = f"""\
 Seeds: {{seeds}}, medians of them. EM begins with k-means, SQUAREM at its very start, "auto" without
-one. Passes are over all rows: surveys count, and work on samples by its rows (times components);
+one. Passes are over all rows: the first counts, and work on samples by its rows (times components);
 k-means does not, but in the seconds. "To the best" is until within {NEAR} p / (2 N) of the highest
 objective that any of the three led to, "to its own" of where the method itself led, found by going
 on from its end; in brackets, how many seeds got there. EM is
@@ -95,18 +95,18 @@ class Course:
 
 @dataclass(frozen=True)
 class Case:
-    """Rows of a family, and what is fitted to them: of another ``structure``, if it is named."""
+    """Rows of a family, and what is fitted to them: of ``covariance_model``, if it is named."""
 
     family: str
     count: int
     seed: int
-    structure: str = ""
+    covariance_model: str = ""
 
     @cached_property
     def problem(self) -> Problem:
         """What is fitted to what."""
         made = problem(self.family, self.count, self.seed)
-        return made._replace(structure=self.structure or made.structure)
+        return made._replace(covariance_model=self.covariance_model or made.covariance_model)
 
     def courses(self, methods: tuple[str, ...] = METHODS) -> dict[str, Course]:
         """What comes of each method."""
@@ -120,24 +120,24 @@ class Case:
         self, name: str, still: float = -inf, most: int | None = None, **params: Any
     ) -> Course:
         """Fit, to the end, or for the ``most`` passes, or until it is so ``still``."""
-        rows, components, structure = self.problem
-        model = GaussianMixture(components, covariance_type=structure, max_iter=MOST)
+        rows, components, covariance_model = self.problem
+        model = GaussianMixture(components, covariance_type=covariance_model, max_iter=MOST)
         model.set_params(random_state=self.seed, **params)
         unit = self.problem.resolution
         steps: list[Step] = []
         ends: list[Mixture] = []
         began = time.perf_counter()
-        for progress in islice(model.fit_passes(rows), 1, most):  # the survey is the first
+        for progress in islice(model.fit_passes(rows), 1, most):  # the first pass is the first
             seconds = time.perf_counter() - began
             ends = [*ends[:1], progress.mixture]
-            passes = progress.passes + progress.nearby / (len(rows) * components)
+            passes = progress.passes + progress.densities / (len(rows) * components)
             steps.append((Made(passes, seconds), progress.best.best.objective / unit))
             if len(steps) % 50 == 1:
-                case = f"{self.family}, {len(rows):,}, {structure}, seed {self.seed}"
+                case = f"{self.family}, {len(rows):,}, {covariance_model}, seed {self.seed}"
                 say(f"{case}, {name}: pass {progress.passes}")
             if len(steps) > WHILE and steps[-1][1] - steps[-1 - WHILE][1] < WHILE * still:
                 break
-        gap = progress.best.gap / unit
+        gap = progress.best.gap_upper / unit
         return Course(tuple(steps), gap, (ends[0], ends[-1]))
 
     def _led(self, name: str, course: Course) -> Course:
@@ -147,13 +147,13 @@ class Case:
         tol = max(1e-13, 1e-7 * self.problem.resolution)
         tail = exact(strategy="em", tol=tol, max_iter=TAIL, **_start(onward.ends[1]))
         optimum = max(each.steps[-1][1] for each in (course, onward, tail))
-        twice = onward.steps[0][0]  # its survey and the sweep of where the course ended
+        twice = onward.steps[0][0]  # its first pass and the sweep of where the course ended
         own = [(course.made.more(made, twice), reached) for made, reached in onward.steps]
         return replace(course, beyond=tuple(own) if name != "EM" else (), optimum=optimum)
 
 
 def _start(mixture: Mixture) -> dict[str, Any]:
-    precisions = mixture.structure.precisions(mixture.factors)
+    precisions = mixture.covariance_model.precisions(mixture.precisions_cholesky)
     names = ("weights_init", "means_init", "precisions_init")
     return dict(zip(names, (mixture.weights, mixture.means, precisions), strict=True))
 
@@ -231,16 +231,16 @@ def passes(
                 courses.append(case.courses())
                 shapes.append(case.problem.shape)
             label = [name, *spans(shapes)]
-            done.append(([*label, case.problem.structure], courses))
+            done.append(([*label, case.problem.covariance_model], courses))
             yield [*label, *passes_line(courses)]
 
     def stops() -> Iterator[list[Cell]]:
         yield from ([*label, *stop_line(courses)] for label, courses in done)
         name, least = "overlapping", min(counts)
-        for structure in ("diag", "tied", "spherical") if name in (family or KNOWN) else ():
-            cases = [Case(name, least, seed, structure) for seed in range(seeds)]
+        for covariance_model in ("diag", "tied", "spherical") if name in (family or KNOWN) else ():
+            cases = [Case(name, least, seed, covariance_model) for seed in range(seeds)]
             courses = [case.courses(("SQUAREM", "auto")) for case in cases]
-            label = [name, *spans([case.problem.shape for case in cases]), structure]
+            label = [name, *spans([case.problem.shape for case in cases]), covariance_model]
             yield [*label, *stop_line(courses)]
 
     best, own, below = (

@@ -131,9 +131,9 @@ def split(mixture: Mixture, components: int) -> Mixture:
     narrower = mixture.covariances[halved] - away[:, :, None] * away[:, None, :]
     means = mixture.means[halved]
     covariances = np.concatenate([mixture.covariances[whole], narrower, narrower])
-    raised, factors, _ = mixture.structure.factor(covariances)
+    raised, factors, _ = mixture.covariance_model.factor(covariances)
     return Mixture(
-        mixture.structure,
+        mixture.covariance_model,
         np.concatenate([mixture.weights[whole], *2 * [mixture.weights[halved] / 2]]),
         np.concatenate([mixture.means[whole], means - away, means + away]),
         raised,

@@ -59,7 +59,7 @@ BEST: Final = {
 TOLERANCE: Final = 0.05
 """By how much ours may be below: mclust adds nothing to covariances, and that costs so much."""
 
-STRUCTURES: Final = ("full", "tied", "diag", "spherical")
+COVARIANCE_MODELS: Final = ("full", "tied", "diag", "spherical")
 
 HEADER = ["data", "structure", "K", "published", "lowest", "highest", "short", "ms"]
 NOTE = f"""\
@@ -82,24 +82,24 @@ def read(place: Path) -> dict[str, NDArray[np.float64]]:
         return {name: file[name].reshape(len(file[name]), -1) for name in file}
 
 
-def reached(rows: NDArray[Any], structure: str, components: int, seed: int) -> float:
+def reached(rows: NDArray[Any], covariance_model: str, components: int, seed: int) -> float:
     """The BIC that the default strategy reaches."""
-    model = dgmm.GaussianMixture(components, covariance_type=structure, random_state=seed)
+    model = dgmm.GaussianMixture(components, covariance_type=covariance_model, random_state=seed)
     return -float(model.fit(rows).bic(rows))
 
 
 def _fits(data: dict[str, NDArray[Any]], seeds: int) -> Iterator[list[Cell]]:
-    for (name, structure), sizes in BIC.items():
+    for (name, covariance_model), sizes in BIC.items():
         for components, told in sizes.items():
             found, took = [], []
             for seed in range(seeds):
-                say(f"{name}, {structure}, {components} components, seed {seed}")
+                say(f"{name}, {covariance_model}, {components} components, seed {seed}")
                 began = time.perf_counter()
-                found.append(reached(data[name], structure, components, seed))
+                found.append(reached(data[name], covariance_model, components, seed))
                 took.append(1000 * (time.perf_counter() - began))
             short = sum(each < told - TOLERANCE for each in found)
             values = [f"{each:.3f}" for each in (told, min(found), max(found))]
-            yield [name, structure, components, *values, short, float(np.median(took))]
+            yield [name, covariance_model, components, *values, short, float(np.median(took))]
 
 
 def _choices(data: dict[str, NDArray[Any]], seeds: int) -> Iterator[list[Cell]]:
@@ -109,7 +109,9 @@ def _choices(data: dict[str, NDArray[Any]], seeds: int) -> Iterator[list[Cell]]:
         for seed in range(seeds):
             say(f"select: {name}, seed {seed}")
             began = time.perf_counter()
-            search = dgmm.select(data[name], range(1, 10), list(STRUCTURES), random_state=seed)
+            search = dgmm.select(
+                data[name], range(1, 10), list(COVARIANCE_MODELS), random_state=seed
+            )
             took.append(time.perf_counter() - began)
             model = search.best_estimator_
             key = model.covariance_type, model.n_components

@@ -133,8 +133,8 @@ class Reached:
 
 def problem(shape: tuple[int, int, int], seed: int) -> tuple[Problem, NDArray[Any]]:
     """Rows of overlapping normal components, and fresh rows of the same."""
-    count, dims, components = shape
-    known = data.mixture(components, dims, seed)
+    count, n_features, components = shape
+    known = data.mixture(components, n_features, seed)
     rows, fresh = (data.draw(known, n, seed + i, "float64") for i, n in ((1, count), (2, HELD)))
     return Problem(rows, components), fresh
 
@@ -214,8 +214,8 @@ def plot(path: Path, panels: Sequence[tuple[str, dict[str, Reached]]]) -> None:
 
 def title(shape: tuple[int, int, int]) -> str:
     """A problem, for people."""
-    count, dims, components = shape
-    return f"{count:,} x {dims}, {components}"
+    count, n_features, components = shape
+    return f"{count:,} x {n_features}, {components}"
 
 
 @click.command()

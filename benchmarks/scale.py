@@ -117,10 +117,10 @@ def busy(client: Client, run: Callable[[], object]) -> tuple[float, float, int]:
     run()
     seconds = time.perf_counter() - began
     spans = [
-        span["stop"] - span["start"]
+        row_range["stop"] - row_range["start"]
         for task in client.get_task_stream(start=since)
-        for span in task["startstops"]
-        if span["action"] == "compute"
+        for row_range in task["startstops"]
+        if row_range["action"] == "compute"
     ]
     return seconds, sum(spans), len(spans)
 
@@ -154,7 +154,7 @@ def overhead(client: Client, place: Path, blocks: int, rounds: int) -> None:
                 "under 5 %",
             ]
         ],
-        OVERHEAD.format(rows=SMALL_ROWS, dims=SMALL_DIMS),
+        OVERHEAD.format(rows=SMALL_ROWS, n_features=SMALL_DIMS),
     )
 
 

@@ -20,7 +20,7 @@ from dgmm.data.dataset import open_dataset
 from dgmm.em.evaluate import PRECISIONS
 from dgmm.em.fit import Progress
 from dgmm.kernels.sweep import Block
-from dgmm.model.statistics import Total
+from dgmm.model.statistics import WeightedSum
 
 DIMS = 8
 COMPONENTS = (2, 16, 64, 512)
@@ -80,9 +80,12 @@ class Passes:
 
     def __init__(self, progress: Iterator[Progress]) -> None:
         self._progress = progress
-        for self.last in (next(progress), next(progress)):  # the survey, and the start's own pass
+        for self.last in (
+            next(progress),
+            next(progress),
+        ):  # the first pass, and the start's own pass
             pass
-        self._before = self.last.best.singles
+        self._before = self.last.best.float32_passes
 
     def __call__(self) -> None:
         self.last = next(self._progress)
@@ -90,12 +93,12 @@ class Passes:
     @property
     def single(self) -> int:
         """How many of the passes called for were in single precision."""
-        return self.last.best.singles - self._before
+        return self.last.best.float32_passes - self._before
 
 
-def nothing(block: Block, given: None) -> Total:
+def nothing(block: Block, given: None) -> WeightedSum:
     """What reading alone does with a block."""
-    return Total(0.0, float(len(block.rows)))
+    return WeightedSum(0.0, float(len(block.rows)))
 
 
 def cold(store: Path, run: Callable[[], object]) -> None:

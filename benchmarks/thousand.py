@@ -28,10 +28,10 @@ from dgmm import engine
 from dgmm.data.dataset import Dataset, Source
 from dgmm.engine import cluster
 from dgmm.engine.runs import Cut
-from dgmm.kernels import natural
-from dgmm.kernels.natural import Form
+from dgmm.kernels import natural_parameters
+from dgmm.kernels.natural_parameters import NaturalParameters
 from dgmm.kernels.sweep import Block
-from dgmm.model.covariance import STRUCTURES
+from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.mixture import Frame, Mixture
 from dgmm.model.statistics import Statistics
 
@@ -78,16 +78,18 @@ class Case:
         source = Nowhere(int(self.rows), self.columns)
         most = 10 * MOST_BLOCKS if self.old else MOST_BLOCKS
         size = max(BLOCK_BYTES, int(self.rows) * self.columns * 4 // most)
-        return Dataset(source, None, source.cuts(size))
+        return Dataset(source, None, source.divisions(size))
 
     @property
-    def given(self) -> natural.Given:
+    def given(self) -> natural_parameters.Given:
         """What a sweep is given."""
         components, columns = self.components, self.columns
         covariances = np.tile(np.eye(columns), (components, 1, 1))
         shape = np.full(components, 1 / components), np.zeros((components, columns)), covariances
-        form = Form.of(Mixture.of_covariances(STRUCTURES["full"], *shape), centre=True)
-        return natural.Given(Frame(np.zeros(columns), np.ones(columns)), (form,))
+        natural = NaturalParameters.of(
+            Mixture.of_covariances(COVARIANCE_MODELS["full"], *shape), centre=True
+        )
+        return natural_parameters.Given(Frame(np.zeros(columns), np.ones(columns)), (natural,))
 
 
 CASES: dict[str, Case] = {
@@ -116,19 +118,21 @@ class Nowhere(Source):
     def __init__(self, rows: int, columns: int) -> None:
         self.name, self.shape, self.dtype = "nowhere", (rows, columns), np.dtype("f4")
 
-    def cuts(self, block_bytes: int) -> Any:
+    def divisions(self, block_bytes: int) -> Any:
         return self._even_cuts(1, block_bytes)
 
     def read(self, start: int, stop: int) -> Any:
         return np.broadcast_to(np.zeros((), self.dtype), (stop - start, *self.shape[1:]))
 
 
-def sleep(block: Block, given: tuple[float, natural.Given]) -> Statistics:
+def sleep(block: Block, given: tuple[float, natural_parameters.Given]) -> Statistics:
     """What takes so many seconds a row, and brings home statistics, without counting anything."""
-    seconds, (form,) = given[0], given[1].forms
+    seconds, (natural,) = given[0], given[1].naturals
     time.sleep(len(block.rows) * seconds)
-    width = form.layout.width(block.rows.shape[1])
-    return Statistics(np.zeros((len(form.about), width)), form.about, 0, 0, 0, len(block.rows))
+    width = natural.feature_structure.width(block.rows.shape[1])
+    return Statistics(
+        np.zeros((len(natural.center), width)), natural.center, 0, 0, 0, len(block.rows)
+    )
 
 
 def old_cut(dataset: Dataset, threads: int, pace: float = 0.0) -> Cut:

@@ -86,11 +86,11 @@ class Case:
 # ---------------------------------------------------------------- data
 
 
-def base(count: int = 60, dims: int = 2) -> Array:
+def base(count: int = 60, n_features: int = 2) -> Array:
     """Two overlapping groups; multiples of 2^-12, so that a shift by 1e12 rounds nothing."""
     rng = np.random.default_rng(12)
     groups = np.where(np.arange(count) % 3, 1.5, -1.5)[:, None]
-    rows = rng.normal(size=(count, dims)) @ (np.eye(dims) + 0.3) + groups
+    rows = rng.normal(size=(count, n_features)) @ (np.eye(n_features) + 0.3) + groups
     return np.round(rows * 2**12) / 2**12
 
 
@@ -201,7 +201,7 @@ def single(rows: Array, row_weights: Array | None = None) -> Case:
 
 def one_column() -> Case:
     """D = 1."""
-    return Case(base(dims=1), np.array([[-1.0], [1.0]]), np.ones((2, 1)))
+    return Case(base(n_features=1), np.array([[-1.0], [1.0]]), np.ones((2, 1)))
 
 
 def small_floats() -> Array:

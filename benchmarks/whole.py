@@ -44,20 +44,23 @@ class Case:
     """Rows and what is fitted to them, by threads or by so many worker processes."""
 
     rows: int
-    dims: int
+    n_features: int
     components: int
-    structure: str = "full"
+    covariance_model: str = "full"
     workers: int = 0
 
     def smaller(self, by: int) -> "Case":
         """The same with a part of the rows."""
-        return Case(self.rows // by, self.dims, self.components, self.structure, self.workers)
+        return Case(
+            self.rows // by, self.n_features, self.components, self.covariance_model, self.workers
+        )
 
     @property
     def name(self) -> str:
         """For people."""
         where = f", {self.workers} workers" if self.workers else ""
-        return f"{self.rows:,} x {self.dims}, K = {self.components} {self.structure}{where}"
+        shape = f"{self.rows:,} x {self.n_features}, K = {self.components}"
+        return f"{shape} {self.covariance_model}{where}"
 
 
 CASES = (
@@ -136,7 +139,7 @@ class Whole:
 
 def fit(case: Case, store: Path, who: str, root: Path, seed: int, budget: float) -> Whole:
     """Fit with the dgmm of the checkout at ``root``, for at most ``budget`` seconds."""
-    words = (time.time(), store, case.components, case.structure, seed, case.workers)
+    words = (time.time(), store, case.components, case.covariance_model, seed, case.workers)
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
             [sys.executable, "-P", str(FIT), *map(str, words)],
@@ -192,7 +195,10 @@ def lines(case: Case, found: list[Whole]) -> Iterator[list[Cell]]:
     best = max(each.objective for each in found)
     first = {each.seed: each for each in found if each.who == found[0].who}
     for who in dict.fromkeys(each.who for each in found):
-        named: list[Cell] = [f"{case.rows:,} x {case.dims}, {case.components}", case.structure]
+        named: list[Cell] = [
+            f"{case.rows:,} x {case.n_features}, {case.components}",
+            case.covariance_model,
+        ]
         named += [f"{case.workers} workers" if case.workers else "threads", who]
         own = [each for each in found if each.who == who]
         done = [each for each in own if each.done]
@@ -282,8 +288,8 @@ def whole(
             place = directory or Path(scratch)
             place.mkdir(parents=True, exist_ok=True)
             for case in chosen:
-                store = place / f"{case.rows}-{case.dims}-{case.components}.zarr"
-                data.store(store, data.mixture(case.components, case.dims), case.rows)
+                store = place / f"{case.rows}-{case.n_features}-{case.components}.zarr"
+                data.store(store, data.mixture(case.components, case.n_features), case.rows)
                 found = fits(case, store, checkouts, seeds, budget, loads)
                 if record is not None:
                     _append(record, case, found)

@@ -16,7 +16,7 @@
       DegenerateWarning           components are empty, singular, or as narrow as reg_covar
       ObjectiveFellWarning        an iteration lowered the objective by more than rounding explains
 
-Where a store that can't be reached is the cause, or a cluster, waiting may help: ``passing``.
+Where a store that can't be reached is the cause, or a cluster, waiting may help: ``is_transient``.
 A fit that did not converge is no error: it is scikit-learn's ``ConvergenceWarning``.
 """
 
@@ -34,7 +34,7 @@ class DgmmError(Exception):
 
     exit_code = 1
 
-    passing: bool | None = None
+    is_transient: bool | None = None
     """Whether the same may work later, where whoever raised it knew; its causes may be lost."""
 
 
@@ -51,7 +51,7 @@ class ClusterError(UsageError):
 class ClusterLostError(ClusterError):
     """No Dask cluster is there in time, or it was lost during a pass and did not come back."""
 
-    passing = True
+    is_transient = True
 
 
 class DataError(DgmmError, ValueError):
@@ -145,7 +145,7 @@ CUT_OFF: Final = {
 """Errors of connections that carry neither a number nor a status, by the libraries they are of."""
 
 
-def passing(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether the same may work later: a cluster or a store was not there, or did not answer.
 
     Goes by what an error is: what it says of itself, HTTP's status, what it was raised from, its
@@ -160,7 +160,7 @@ def elsewhere(error: BaseException) -> bool:
     causes = [error]
     while (cause := causes[-1].__cause__) is not None and len(causes) < 20:
         causes.append(cause)
-    return passing(error) or any(isinstance(each, OSError) for each in causes)
+    return is_transient(error) or any(isinstance(each, OSError) for each in causes)
 
 
 def _verdict(error: BaseException | None, depth: int) -> bool | None:

@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from dgmm import GaussianMixture
-from dgmm.model.covariance import STRUCTURES
+from dgmm.model.covariance import COVARIANCE_MODELS
 
 exact = partial(GaussianMixture, strategy="em", precision="float64")
 """The textbook's algorithm with every pass in double precision, as scikit-learn's."""
@@ -54,7 +54,7 @@ FORMS: dict[str, Callable[[np.ndarray, Path], Any]] = {
     "zarr": _zarr,
 }
 
-every_structure = pytest.mark.parametrize("kind", STRUCTURES)
+every_structure = pytest.mark.parametrize("kind", COVARIANCE_MODELS)
 every_form = pytest.mark.parametrize("form", FORMS)
 
 
@@ -163,7 +163,7 @@ def test_the_start_is_scikit_learns_own(
     next(passes)
     evaluated = next(passes)
     passes.close()
-    first = evaluated.setting.frame.leave(evaluated.walks[0].best.mixture)
+    first = evaluated.context.frame.leave(evaluated.solvers[0].best.mixture)
     theirs = Reference(K, **args, max_iter=0).fit(blobs)
     for ours, name in zip((first.weights, first.means, first.covariances), FITTED, strict=False):
         np.testing.assert_allclose(ours, getattr(theirs, name), rtol=RTOL, atol=RTOL)
@@ -257,17 +257,17 @@ def test_weight_zero_is_absence(
 
 
 def test_starts_share_every_reading(blobs: np.ndarray) -> None:
-    """Five starts take as many passes as the longest: the survey, the iterations, the last state.
+    """Five starts take as many passes as the longest: the first, the iterations, the last state.
 
     The best is kept, and it is the best of five fits with one start each from the same stream.
     """
     args = {"init_params": "random_from_data", "max_iter": 500}
     stream = np.random.RandomState(4)
-    singles = [exact(3, random_state=stream, **args).fit(blobs) for _ in range(5)]
-    assert len({single.n_iter_ for single in singles}) > 1
+    float32_passes = [exact(3, random_state=stream, **args).fit(blobs) for _ in range(5)]
+    assert len({single.n_iter_ for single in float32_passes}) > 1
     together = exact(3, n_init=5, random_state=4, **args).fit(blobs)
-    assert together.fit_info_["passes"] == max(single.n_iter_ for single in singles) + 2
-    best = max(singles, key=lambda single: single.lower_bound_)
+    assert together.fit_info_["passes"] == max(single.n_iter_ for single in float32_passes) + 2
+    best = max(float32_passes, key=lambda single: single.lower_bound_)
     assert together.lower_bound_ == pytest.approx(best.lower_bound_, rel=RTOL)
     assert_same_fit(together, best)
 
@@ -328,11 +328,11 @@ def _refuse(*args: Any, **kwargs: Any) -> None:
     raise AssertionError("something was computed")
 
 
-ANSWERS = ("predict", "predict_proba", "score_samples")
+OUTPUTS = ("predict", "predict_proba", "score_samples")
 
 
 @pytest.mark.parametrize("form", ["dask", "zarr"])
-@pytest.mark.parametrize("what", ANSWERS)
+@pytest.mark.parametrize("what", OUTPUTS)
 def test_lazy_in_lazy_out(what: str, form: str, blobs: np.ndarray, tmp_path: Path) -> None:
     """Dask in or a Zarr path in, Dask out: nothing is computed until asked, and then it is right.
 
@@ -354,7 +354,7 @@ def test_lazy_in_lazy_out(what: str, form: str, blobs: np.ndarray, tmp_path: Pat
     np.testing.assert_allclose(lazy.compute(), expected, rtol=RTOL, atol=RTOL)
 
 
-@pytest.mark.parametrize("what", ANSWERS)
+@pytest.mark.parametrize("what", OUTPUTS)
 def test_numpy_in_numpy_out(what: str, blobs: np.ndarray) -> None:
     model = exact(K, **start(blobs, "full")).fit(blobs)
     assert type(getattr(model, what)(blobs)) is np.ndarray
@@ -372,7 +372,7 @@ def test_as_many_iterations_in_any_precision(
     narrow, wide = (rng.normal(at, by, size=(n, 2)) for at, by, n in (
         ([2, 54], [0.3, 6], 97), ([4.3, 80], [0.4, 6], 175),
     ))  # fmt: skip
-    singles = 0
+    float32_passes = 0
     for rows, components in ((np.concatenate([narrow, wide]), 2), (blobs, 3)):
         args = {"covariance_type": kind, "tol": tol, "reg_covar": 0, "random_state": 0}
         args |= {"init_params": "kmeans"}
@@ -382,10 +382,12 @@ def test_as_many_iterations_in_any_precision(
         ).fit(rows)
         assert (ours.n_iter_, ours.converged_) == (theirs.n_iter_, theirs.converged_)
         np.testing.assert_allclose(ours.lower_bounds_[-1], theirs.lower_bound_, rtol=1e-6)
-        again = ours.fit_info_["passes"] - ours.n_iter_ - 2  # the survey, and the last mixture's
+        again = (
+            ours.fit_info_["passes"] - ours.n_iter_ - 2
+        )  # the first pass, and the last mixture's
         assert 0 <= again <= 2 * (precision == "auto")
-        singles += ours.fit_info_["float32_passes"]
-    assert (singles > 0) == (precision == "auto")
+        float32_passes += ours.fit_info_["float32_passes"]
+    assert (float32_passes > 0) == (precision == "auto")
 
 
 @pytest.mark.filterwarnings("ignore")

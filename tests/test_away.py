@@ -43,7 +43,7 @@ from moto.server import ThreadedMotoServer
 import dgmm
 from dgmm.cli.commands import main
 from dgmm.data.patience import Patience
-from dgmm.errors import passing
+from dgmm.errors import is_transient
 
 pytestmark = [
     pytest.mark.chaos,
@@ -310,7 +310,7 @@ def test_a_store_that_fails_now_and_then_changes_no_bit_on_a_cluster(
         pytest.raises(dgmm.BlockError) as caught,
     ):
         list(model.fit_passes(rows, client=clusters[2]))
-    assert passing(caught.value)
+    assert is_transient(caught.value)
     clusters[2].run(configure, {})
 
 
@@ -494,12 +494,12 @@ def chained(error: Exception, cause: Exception) -> Exception:
 @pytest.mark.parametrize("of", STATUS)
 def test_errors_are_judged_by_their_status(of: Callable[[int], Exception]) -> None:
     for status in (408, 425, 429, 500, 502, 503, 504):
-        assert passing(of(status))
-        assert passing(chained(dgmm.DataError("it"), of(status)))
-        assert passing(chained(FileNotFoundError("as fsspec says for HTTP"), of(status)))
+        assert is_transient(of(status))
+        assert is_transient(chained(dgmm.DataError("it"), of(status)))
+        assert is_transient(chained(FileNotFoundError("as fsspec says for HTTP"), of(status)))
     for status in (400, 401, 403, 404, 405, 409, 411, 412, 416, 501):
-        assert not passing(of(status))
-        assert not passing(
+        assert not is_transient(of(status))
+        assert not is_transient(
             chained(OSError(errno.EIO, "as s3fs says for all it knows not"), of(status))
         )
 
@@ -512,15 +512,15 @@ NEVER = ("EACCES", "EPERM", "ENOSPC", "EDQUOT", "EROFS", "ENOENT", "ENOTDIR", "E
 @pytest.mark.parametrize("name", LATER)
 def test_errors_that_pass_by_their_number(name: str) -> None:
     error = OSError(getattr(errno, name), "from the store")
-    assert passing(error)
-    assert passing(chained(dgmm.BlockError("rows"), chained(dgmm.DataError("it"), error)))
+    assert is_transient(error)
+    assert is_transient(chained(dgmm.BlockError("rows"), chained(dgmm.DataError("it"), error)))
 
 
 @pytest.mark.parametrize("name", NEVER)
 def test_errors_that_stay_by_their_number(name: str) -> None:
     error = OSError(getattr(errno, name), "from the store")
-    assert not passing(error)
-    assert not passing(chained(dgmm.DataError("it"), error))
+    assert not is_transient(error)
+    assert not is_transient(chained(dgmm.DataError("it"), error))
 
 
 def test_errors_of_connections_are_known_whatever_they_are_called() -> None:
@@ -543,7 +543,7 @@ def test_errors_of_connections_are_known_whatever_they_are_called() -> None:
         dgmm.ClusterLostError("the cluster"),
         ExceptionGroup("several", [TimeoutError(), ValueError()]),
     ):
-        assert passing(error), repr(error)
+        assert is_transient(error), repr(error)
     for error in (
         ValueError(),
         KeyError("c/0/0"),
@@ -556,7 +556,7 @@ def test_errors_of_connections_are_known_whatever_they_are_called() -> None:
         dgmm.DataError("rows"),
         ExceptionGroup("several", [TimeoutError(), PermissionError()]),
     ):
-        assert not passing(error), repr(error)
+        assert not is_transient(error), repr(error)
 
 
 def raised(first: Exception, then: Exception) -> Exception:
@@ -572,9 +572,9 @@ def raised(first: Exception, then: Exception) -> Exception:
 
 def test_what_was_handled_before_counts_last() -> None:
     """An error that was raised while another was handled, and perhaps not because of it."""
-    assert passing(raised(FileNotFoundError("no listing"), ConnectionResetError("later")))
-    assert passing(raised(OSError(errno.ESTALE, "the mount"), dgmm.DataError("rows")))
-    assert not passing(raised(ConnectionResetError("before"), PermissionError("rows")))
+    assert is_transient(raised(FileNotFoundError("no listing"), ConnectionResetError("later")))
+    assert is_transient(raised(OSError(errno.ESTALE, "the mount"), dgmm.DataError("rows")))
+    assert not is_transient(raised(ConnectionResetError("before"), PermissionError("rows")))
 
 
 def test_a_block_error_keeps_its_verdict_between_processes() -> None:
@@ -586,7 +586,7 @@ def test_a_block_error_keeps_its_verdict_between_processes() -> None:
     with pytest.raises(dgmm.BlockError) as caught:
         dgmm.engine.threads.apply(lambda block, given: None, None, read, "rows 0 to 1")
     arrived = pickle.loads(pickle.dumps(caught.value))
-    assert passing(arrived)
+    assert is_transient(arrived)
     assert str(arrived) == str(caught.value)
 
 

@@ -362,7 +362,7 @@ def test_a_block_that_kills_its_worker_is_named(store: Path) -> None:
 def deadly(block: Any, row: int) -> Any:
     if block.start <= row < block.start + len(block.rows):
         os._exit(1)
-    return dgmm.model.statistics.Total(1.0, 1.0)
+    return dgmm.model.statistics.WeightedSum(1.0, 1.0)
 
 
 def free_port() -> int:

@@ -20,10 +20,10 @@ from sklearn.exceptions import ConvergenceWarning
 from dgmm import CheckpointError, DataError, GaussianMixture, open_dataset
 from dgmm.io import storage
 from dgmm.io.checkpoint import FORMAT, Checkpoint
-from dgmm.model.covariance import STRUCTURES
+from dgmm.model.covariance import COVARIANCE_MODELS
 
 FITS: dict[str, dict[str, Any]] = {
-    **{name: {"covariance_type": name} for name in STRUCTURES},
+    **{name: {"covariance_type": name} for name in COVARIANCE_MODELS},
     "em": {"strategy": "em", "tol": 1e-4},
     "em, three starts": {"strategy": "em", "n_init": 3, "init_params": "random_from_data"},
     "a given start": {"means_init": [[0, 0, 0], [1, 1, 1], [2, 2, 2]], "max_iter": 8},
@@ -212,7 +212,7 @@ def test_writing_the_sample_takes_no_more_than_is_planned(
     checkpoint.save(first, np.random.RandomState(0))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert first.found.sample.rows.nbytes < peak < planned
+    assert first.moments.sample.rows.nbytes < peak < planned
 
 
 def left(place: Path, *numbers: int) -> list[Path]:
@@ -353,7 +353,9 @@ values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["array", "type", "fields", "rung", "setting"]), inner)
+        | st.dictionaries(
+            st.sampled_from(["array", "type", "fields", "subsample", "context"]), inner
+        )
     ),
     max_leaves=8,
 )
@@ -362,9 +364,9 @@ values = st.recursive(
 @settings(
     max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(name=st.sampled_from(["found", "walks", "of", "random", "nearby"]), value=values)
-@example(name="walks", value={"rung": 0})
-@example(name="walks", value={"rung": False})
+@given(name=st.sampled_from(["moments", "solvers", "of", "random", "densities"]), value=values)
+@example(name="solvers", value={"subsample": 0})
+@example(name="solvers", value={"subsample": False})
 def test_headers_of_another_kind_are_errors(
     tmp_path: Path, name: str, value: Any, written: Path
 ) -> None:
@@ -372,7 +374,7 @@ def test_headers_of_another_kind_are_errors(
     rows, place = drawn(2000), tmp_path / "fit"
     shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(written / "auto", place)
-    chosen = max(place.iterdir()) if name in ("walks", "nearby") else min(place.iterdir())
+    chosen = max(place.iterdir()) if name in ("solvers", "densities") else min(place.iterdir())
     arrays, header = storage.read(str(chosen), FORMAT)
     chosen.unlink()
     storage.create(str(chosen), FORMAT, arrays, json.loads(json.dumps({**header, name: value})))
@@ -380,4 +382,4 @@ def test_headers_of_another_kind_are_errors(
         fitted(rows, place=place)
     except DataError:
         return
-    assert name in ("nearby", "random")
+    assert name in ("densities", "random")

@@ -9,7 +9,7 @@ from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import check_estimator
 
 from dgmm import GaussianMixture, MixtureSearch
-from dgmm.model.covariance import STRUCTURES
+from dgmm.model.covariance import COVARIANCE_MODELS
 
 WEIGHTS = "check_sample_weight_equivalence_on_dense_data"
 
@@ -29,7 +29,7 @@ MODELS: dict[str, Any] = {
         f"{kind} {strategy}": GaussianMixture(
             3, covariance_type=kind, strategy=strategy, max_iter=20
         )
-        for kind in STRUCTURES
+        for kind in COVARIANCE_MODELS
         for strategy in ("auto", "em")
     },
     "search": MixtureSearch(n_components=1),
@@ -67,7 +67,7 @@ def test_scikit_learns_own_checks(name: str) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("strategy", ["auto", "em"])
-@pytest.mark.parametrize("kind", STRUCTURES)
+@pytest.mark.parametrize("kind", COVARIANCE_MODELS)
 def test_weights_are_repetitions_where_the_start_is_given(kind: str, strategy: str) -> None:
     """The check that is known to fail, with the start that the models would else draw."""
     model = GaussianMixture(
@@ -80,7 +80,7 @@ def test_weights_are_repetitions_where_the_start_is_given(kind: str, strategy: s
         tol=1e-12 if strategy == "auto" else 1e-3,  # its own rule goes by the number of rows
         weights_init=np.full(3, 1 / 3),
         means_init=np.linspace(0.2, 0.8, 3)[:, None] * np.ones(30),
-        precisions_init=np.ones(STRUCTURES[kind].shape(3, 30))
+        precisions_init=np.ones(COVARIANCE_MODELS[kind].shape(3, 30))
         * (np.eye(30) if kind in ("full", "tied") else 1),
     )
     getattr(estimator_checks, WEIGHTS)("GaussianMixture", clone(model))

@@ -555,7 +555,9 @@ def test_in_a_terminal(store: Path, model: Path, command: str) -> None:
     os.close(master)
     assert process.returncode == 0, drawn.decode()
     assert json.loads(printed)
-    assert {"fit": b"survey", "score": b"score", "predict": b"predict"}[command] in drawn
+    assert {"fit": b"moments and sample", "score": b"score", "predict": b"predict"}[
+        command
+    ] in drawn
     assert b"Traceback" not in drawn
 
 

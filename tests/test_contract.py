@@ -24,10 +24,10 @@ from sklearn.mixture import GaussianMixture as Reference
 
 import dgmm
 from dgmm import DataError, GaussianMixture, MixtureSearch, PlanError, UsageError
-from dgmm.model.covariance import STRUCTURES
+from dgmm.model.covariance import COVARIANCE_MODELS
 
 PARAMETERS = ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_")
-every_structure = pytest.mark.parametrize("kind", STRUCTURES)
+every_structure = pytest.mark.parametrize("kind", COVARIANCE_MODELS)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_parameters_can_be_read_but_not_set(
         with pytest.raises(ValueError, match="read-only"):
             getattr(one, name)[...] = 1
         np.testing.assert_array_equal(getattr(one, name), getattr(model, name))
-    for part in ("weights", "means", "covariances", "factors"):
+    for part in ("weights", "means", "covariances", "precisions_cholesky"):
         with pytest.raises(ValueError, match="read-only"):
             getattr(model.mixture_, part)[...] = 1
     np.testing.assert_array_equal(model.predict(blobs), before)

@@ -257,12 +257,12 @@ def test_blocks_hold_the_rows_and_weights(tmp_path: Path, form: str) -> None:
 
     dataset = open_dataset(rows, weights, block_bytes=500)
 
-    assert (dataset.rows, dataset.dims) == ROWS.shape
-    assert dataset.cuts[0] == 0
-    assert dataset.cuts[-1] == len(ROWS)
-    assert dataset.blocks == len(dataset.cuts) - 1 > 1
+    assert (dataset.rows, dataset.n_features) == ROWS.shape
+    assert dataset.divisions[0] == 0
+    assert dataset.divisions[-1] == len(ROWS)
+    assert dataset.blocks == len(dataset.divisions) - 1 > 1
     for index in range(dataset.blocks):
-        start, stop = dataset.span(index)
+        start, stop = dataset.row_range(index)
         block = dataset.block(index)
         assert block.start == start
         np.testing.assert_array_equal(block.rows, ROWS[start:stop], strict=True)
@@ -279,9 +279,9 @@ def test_every_form_of_weights_goes_with_every_kind_of_rows(tmp_path: Path, form
 
         dataset = open_dataset(rows, weights, block_bytes=500)
 
-        assert dataset.cuts.tolist() == open_dataset(rows, block_bytes=500).cuts.tolist()
+        assert dataset.divisions.tolist() == open_dataset(rows, block_bytes=500).divisions.tolist()
         found = [dataset.block(index) for index in range(dataset.blocks)]
-        assert [len(block.weights) for block in found] == np.diff(dataset.cuts).tolist()
+        assert [len(block.weights) for block in found] == np.diff(dataset.divisions).tolist()
         np.testing.assert_array_equal(np.concatenate([block.weights for block in found]), WEIGHTS)
         np.testing.assert_array_equal(np.concatenate([block.rows for block in found]), ROWS)
 
@@ -323,12 +323,12 @@ def test_zarr_is_cut_at_chunks_or_shards(tmp_path: Path, layout: str, block_byte
 
     dataset = open_dataset(zarr_at(layout)(tmp_path, ROWS), block_bytes=block_bytes)
 
-    sizes = np.diff(dataset.cuts)
+    sizes = np.diff(dataset.divisions)
     fits = max(1, block_bytes // (unit * 3 * 8)) * unit
-    assert (dataset.cuts[:-1] % unit == 0).all()
+    assert (dataset.divisions[:-1] % unit == 0).all()
     assert (sizes[:-1] == fits).all()
     assert 0 < sizes[-1] <= fits
-    assert dataset.cuts[-1] == len(ROWS)
+    assert dataset.divisions[-1] == len(ROWS)
 
 
 @pytest.mark.parametrize("block_bytes", [1, 24, 500, 1 << 20])
@@ -337,7 +337,7 @@ def test_a_plain_array_is_cut_by_size(tmp_path: Path, form: str, block_bytes: in
     dataset = open_dataset(FORMS[form](tmp_path, ROWS), block_bytes=block_bytes)
 
     rows = max(1, block_bytes // 24)
-    assert dataset.cuts.tolist() == [*range(0, len(ROWS), rows), len(ROWS)]
+    assert dataset.divisions.tolist() == [*range(0, len(ROWS), rows), len(ROWS)]
 
 
 def test_even_cuts_travel_as_a_rule(tmp_path: Path) -> None:
@@ -346,13 +346,13 @@ def test_even_cuts_travel_as_a_rule(tmp_path: Path) -> None:
     assert dataset.blocks == 50_000
     sent = pickle.dumps(dataset)
     assert len(sent) < 2000
-    assert np.array_equal(pickle.loads(sent).cuts, dataset.cuts)
+    assert np.array_equal(pickle.loads(sent).divisions, dataset.divisions)
 
 
 @pytest.mark.parametrize("form", ["dask", "dask-uneven", "dask-empty-chunks"])
 def test_what_was_sent_has_the_same_cuts(tmp_path: Path, form: str) -> None:
     dataset = open_dataset(FORMS[form](tmp_path, ROWS))
-    assert pickle.loads(pickle.dumps(dataset)).cuts.tolist() == dataset.cuts.tolist()
+    assert pickle.loads(pickle.dumps(dataset)).divisions.tolist() == dataset.divisions.tolist()
 
 
 @pytest.mark.parametrize("form", ["dask", "dask-uneven", "dask-empty-chunks"])
@@ -360,7 +360,7 @@ def test_a_dask_array_is_cut_at_its_chunks(tmp_path: Path, form: str) -> None:
     given = FORMS[form](tmp_path, ROWS)
     counts = [len(given.blocks[i].compute()) for i in range(given.numblocks[0])]
 
-    assert np.diff(open_dataset(given, block_bytes=1).cuts).tolist() == counts
+    assert np.diff(open_dataset(given, block_bytes=1).divisions).tolist() == counts
 
 
 def test_blocks_depend_on_the_storage_and_on_nothing_else(
@@ -368,7 +368,7 @@ def test_blocks_depend_on_the_storage_and_on_nothing_else(
 ) -> None:
     path = zarr_at("v3-sharded")(tmp_path, ROWS)
     member = zarr.open_array(path, mode="r")
-    expected = open_dataset(path, block_bytes=2000).cuts.tolist()
+    expected = open_dataset(path, block_bytes=2000).divisions.tolist()
 
     other = {
         "a Path": open_dataset(Path(path), block_bytes=2000),
@@ -381,7 +381,7 @@ def test_blocks_depend_on_the_storage_and_on_nothing_else(
     with clusters[2].as_current(), zarr.config.set({"threading.max_workers": 1}):
         other["on a cluster"] = open_dataset(path, block_bytes=2000)
 
-    assert {name: dataset.cuts.tolist() for name, dataset in other.items()} == {
+    assert {name: dataset.divisions.tolist() for name, dataset in other.items()} == {
         name: expected for name in other
     }
     model = GaussianMixture(random_state=0, n_jobs=3, max_iter=2, tol=10.0)
@@ -407,8 +407,8 @@ def test_a_dataset_knows_whether_other_processes_can_read_it(
 ) -> None:
     dataset = open_dataset(FORMS[form](tmp_path, ROWS))
 
-    assert dataset.here is here
-    assert open_dataset(dataset.source, WEIGHTS).here is True
+    assert dataset.in_process is here
+    assert open_dataset(dataset.source, WEIGHTS).in_process is True
     if not here:
         there = pickle.loads(pickle.dumps(dataset))
         np.testing.assert_array_equal(there.block(0).rows, dataset.block(0).rows)

@@ -16,7 +16,7 @@ import dgmm
 from dgmm.cli import demo
 from dgmm.cli.demo import PHOTOGRAPHS, PICTURE, Files
 from dgmm.errors import DataError
-from dgmm.model.covariance import STRUCTURES
+from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.mixture import Mixture
 from dgmm.report import pictures as report
 
@@ -178,7 +178,7 @@ def test_ellipses_follow_eigenvectors() -> None:
     upper[np.ix_([2, 0], [2, 0])] = turn @ np.diag([9.0, 4.0]) @ turn.T
     covariances = np.array([upper, 0.25 * np.eye(3)])
     mixture = Mixture.of(
-        STRUCTURES["full"],
+        COVARIANCE_MODELS["full"],
         np.array([0.3, 0.7]),
         np.array([[1.0, 2, 3], [4, 5, 6]]),
         np.linalg.inv(covariances),
@@ -192,12 +192,12 @@ def test_ellipses_follow_eigenvectors() -> None:
     assert axes.get_xlim()[0] < 3 - 7.5 * np.cos(angle)  # all in sight
 
 
-@pytest.mark.parametrize("name", list(STRUCTURES))
+@pytest.mark.parametrize("name", list(COVARIANCE_MODELS))
 def test_ellipses_are_where_densities_are_equal(name: str, blobs: np.ndarray) -> None:
     model = dgmm.GaussianMixture(4, covariance_type=name, random_state=0).fit(blobs)
     axes = report.panel(report.canvas(300, 300), 0, 0, 300, 300)
     drawn = report.ellipses(axes, model.mixture_, (0, 2), ["k"] * 4, levels=(1.5,))
-    dense = model.mixture_.structure.dense(model.covariances_, 4, 3)
+    dense = model.mixture_.covariance_model.dense(model.covariances_, 4, 3)
     for k, outline in enumerate(drawn):
         path = outline.get_path().vertices[::3]  # matplotlib's ends of arcs, on the unit circle
         points = outline.get_patch_transform().transform(path)

@@ -125,7 +125,7 @@ def sum_rows(block: Block, given: float) -> np.float64:
 
 
 def all_spans(dataset: Dataset) -> set[tuple[int, int]]:
-    return {dataset.span(index) for index in range(dataset.blocks)}
+    return {dataset.row_range(index) for index in range(dataset.blocks)}
 
 
 # Blocks kept between sweeps.
@@ -510,7 +510,7 @@ def test_a_failure_names_the_block(
 ) -> None:
     dataset = open_dataset(da.from_array(rows, chunks=(CHUNK, 3))) if lazy else stored(store)
     sweep = engine.over(dataset, clusters.get(workers), threads=2)
-    start, stop = dataset.span(index)
+    start, stop = dataset.row_range(index)
 
     with pytest.raises(BlockError) as caught:
         sweep(fail_at, start)
@@ -641,14 +641,14 @@ def test_a_worker_lost_after_the_last_pass_costs_nothing(store: Path, mortal: Cl
     model = GaussianMixture(3, random_state=0, tol=0.01)
     passes = model.fit_passes(dataset, client=mortal)
     for progress in passes:
-        if progress.walks and progress.best.converged:
+        if progress.solvers and progress.best.converged:
             os.kill(next(iter(pids.values())), signal.SIGKILL)
     assert bits(model) == bits(fitted(dataset))
 
 
 def test_a_block_that_kills_its_workers_is_named(store: Path, mortal: Client) -> None:
     dataset = stored(store)
-    start, stop = dataset.span(25)
+    start, stop = dataset.row_range(25)
     mortal.wait_for_workers(2, timeout=60)
     mortal.run_on_scheduler(lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", 0))
 
@@ -812,7 +812,7 @@ def test_answers_are_lazy_and_the_same_on_a_cluster(
         expected = ask(rows)
         here = ask(data)
         assert isinstance(here, da.Array)
-        assert here.chunks[0] == tuple(np.diff(open_dataset(data).cuts).tolist())
+        assert here.chunks[0] == tuple(np.diff(open_dataset(data).divisions).tolist())
         assert (here.shape, here.dtype) == (expected.shape, expected.dtype)
         found = here.compute()
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)

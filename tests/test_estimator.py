@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_info
 
 import dgmm
 from dgmm import ClusterError, ClusterLostError, DataError, GaussianMixture, UsageError, engine
-from dgmm.model.covariance import STRUCTURES
+from dgmm.model.covariance import COVARIANCE_MODELS
 
 
 def test_a_dataset_brings_its_own_weights(blobs: np.ndarray) -> None:
@@ -50,8 +50,8 @@ def test_too_few_rows_of_positive_weight(blobs: np.ndarray) -> None:
         GaussianMixture(3).fit(blobs, sample_weight=weights)
 
 
-@pytest.mark.parametrize("before", STRUCTURES)
-@pytest.mark.parametrize("after", STRUCTURES)
+@pytest.mark.parametrize("before", COVARIANCE_MODELS)
+@pytest.mark.parametrize("after", COVARIANCE_MODELS)
 def test_warm_start_goes_on_from_the_same_structure(
     blobs: np.ndarray, before: str, after: str
 ) -> None:
@@ -75,7 +75,7 @@ def test_numbers_of_threads(blobs: np.ndarray, n_jobs: object) -> None:
     np.testing.assert_array_equal(every.means_, one.means_)
 
 
-@pytest.mark.parametrize("kind", STRUCTURES)
+@pytest.mark.parametrize("kind", COVARIANCE_MODELS)
 @pytest.mark.parametrize("scale", [1e-7, 1.0, 1e6])
 def test_marginal_and_conditional(blobs: np.ndarray, kind: str, scale: float) -> None:
     """Against the joint density: p(x) = p(a) p(b | a), and p(a) is the sum over components."""
@@ -85,7 +85,7 @@ def test_marginal_and_conditional(blobs: np.ndarray, kind: str, scale: float) ->
     known, rest = [0, -1], [1]
 
     def log_density(one: dgmm.Mixture, at: np.ndarray) -> float:
-        dense = one.structure.dense(one.covariances, one.components, one.dims)
+        dense = one.covariance_model.dense(one.covariances, one.components, one.n_features)
         parts = [
             np.log(weight) + multivariate_normal.logpdf(at / scale, mean / scale, cov / scale**2)
             for weight, mean, cov in zip(one.weights, one.means, dense, strict=True)

@@ -17,7 +17,7 @@ from dgmm import DgmmError, GaussianMixture, SufficientStatistics, load
 from dgmm.cli.commands import main
 from dgmm.io import models, storage
 from dgmm.io.checkpoint import FORMAT
-from dgmm.model.covariance import STRUCTURES
+from dgmm.model.covariance import COVARIANCE_MODELS
 
 FILES = 8_000
 LINES = 1_500
@@ -138,7 +138,7 @@ numbers = st.one_of(
     )
     | arrays.arrays("f8", st.tuples(st.integers(1, 9), st.integers(1, 3)), elements=numbers),
     components=st.integers(1, 4),
-    kind=st.sampled_from(sorted(STRUCTURES)),
+    kind=st.sampled_from(sorted(COVARIANCE_MODELS)),
     strategy=st.sampled_from(["auto", "em"]),
 )
 def test_small_arrays(rows: np.ndarray, components: int, kind: str, strategy: str) -> None:

@@ -14,30 +14,30 @@ from scipy.special import logsumexp, softmax
 from scipy.stats import chi2, chisquare, kstest, multivariate_normal
 
 from dgmm import GaussianMixture
-from dgmm.em.evaluate import Setting, State, Trial, evaluate, m_step
-from dgmm.em.seeding import representative
+from dgmm.em.evaluate import FitContext, State, Trial, evaluate, m_step
+from dgmm.em.first_pass import FirstPassSpec, first_pass
+from dgmm.em.init import representative
+from dgmm.em.solver import EM, StopRule, run
 from dgmm.em.squarem import Squarem, extrapolate
-from dgmm.em.survey import Question, survey
-from dgmm.em.walk import Stop, Textbook, run
 from dgmm.errors import DataError
 from dgmm.kernels import native
-from dgmm.kernels.answers import answer
 from dgmm.kernels.kernel import e_step
 from dgmm.kernels.native import KERNELS
-from dgmm.kernels.natural import Anchor, Form, Given
+from dgmm.kernels.natural_parameters import Given, NaturalParameters, StatisticsCorrection
+from dgmm.kernels.outputs import answer
 from dgmm.kernels.sweep import Block, tree_sum
-from dgmm.model.covariance import STRUCTURES
+from dgmm.model.covariance import COVARIANCE_MODELS
+from dgmm.model.covariance_model import FLOOR
 from dgmm.model.mixture import Frame, Mixture
-from dgmm.model.statistics import Statistics, Together, Total
-from dgmm.model.structure import FLOOR
+from dgmm.model.statistics import Stacked, Statistics, WeightedSum
 
 TOLERANCE = 1e-9
 """What the kernel promises of a log-density; not imported, so that it can't be loosened."""
 
 seeds = st.integers(0, 2**32 - 1)
 lengths = st.integers(0, 60)
-kinds = st.sampled_from(sorted(STRUCTURES))
-every_structure = pytest.mark.parametrize("kind", STRUCTURES)
+kinds = st.sampled_from(sorted(COVARIANCE_MODELS))
+every_structure = pytest.mark.parametrize("kind", COVARIANCE_MODELS)
 
 
 def laws(examples: int) -> settings:
@@ -75,7 +75,7 @@ def a_mixture(kind: str, k: int, d: int, rng: np.random.Generator) -> Mixture:
     precisions = np.linalg.inv(covariances_of(kind, k, d, rng))
     precisions = (precisions + precisions.swapaxes(1, 2)) / 2
     return Mixture.of(
-        STRUCTURES[kind], weights, rng.normal(size=(k, d)), in_shape(kind, precisions)
+        COVARIANCE_MODELS[kind], weights, rng.normal(size=(k, d)), in_shape(kind, precisions)
     )
 
 
@@ -91,20 +91,20 @@ UNIT = Frame(np.zeros(2), np.ones(2))
 
 
 def statistics_of(
-    forms: tuple[Form, ...], n: int, weighted: bool, rng: np.random.Generator
-) -> Together[Statistics]:
+    naturals: tuple[NaturalParameters, ...], n: int, weighted: bool, rng: np.random.Generator
+) -> Stacked[Statistics]:
     block = Block(0, some_rows(n, 2, rng), some_weights(weighted, n, rng))
-    return e_step(block, Given(UNIT, forms))
+    return e_step(block, Given(UNIT, naturals))
 
 
-def some_forms(kind: str, rng: np.random.Generator) -> tuple[Form, ...]:
+def some_forms(kind: str, rng: np.random.Generator) -> tuple[NaturalParameters, ...]:
     """Several at once: of two structures, in the product form, centred, and penalised."""
     first, second = a_mixture(kind, 3, 2, rng), a_mixture("diag", 1, 2, rng)
     return (
-        Form.of(first),
-        Form.of(first, spread=1e6),
-        Form.of(second),
-        Form.of(first, reg=np.array([0.1, 0.01])),
+        NaturalParameters.of(first),
+        NaturalParameters.of(first, spread=1e6),
+        NaturalParameters.of(second),
+        NaturalParameters.of(first, reg=np.array([0.1, 0.01])),
     )
 
 
@@ -115,24 +115,24 @@ def member(what: str, start: int, n: int, weighted: bool, seed: int) -> Any:
     """
     own, shared = np.random.default_rng([seed, start]), np.random.default_rng(seed)
     if what == "total":
-        return Total(float(own.normal()) * n, float(n))
-    if what == "survey":
+        return WeightedSum(float(own.normal()) * n, float(n))
+    if what == "first pass":
         block = Block(start, some_rows(n, 2, own), some_weights(weighted, n, own))
-        return survey(block, Question(sample=20, seed=seed, pairs=bool(seed % 2)))
+        return first_pass(block, FirstPassSpec(sample=20, seed=seed, pairs=bool(seed % 2)))
     if what == "sample":
-        return member("survey", start, n, weighted, seed).sample
-    kind = sorted(STRUCTURES)[seed % 4]
+        return member("first pass", start, n, weighted, seed).sample
+    kind = sorted(COVARIANCE_MODELS)[seed % 4]
     parts = statistics_of(some_forms(kind, shared), n, weighted, own)
     return parts.parts[0] if what == "statistics" else parts
 
 
-MERGEABLE = ("statistics", "together", "survey", "sample", "total")
+MERGEABLE = ("statistics", "together", "first pass", "sample", "total")
 every_mergeable = pytest.mark.parametrize("what", MERGEABLE)
 
 
 def numbers_in(value: Any, prefix: str = "") -> dict[str, Any]:
     """All numbers of a mergeable value, by name."""
-    if isinstance(value, Together):
+    if isinstance(value, Stacked):
         parts = [numbers_in(part, f"{prefix}{i}.") for i, part in enumerate(value.parts)]
         return {name: number for part in parts for name, number in part.items()}
     found = {}
@@ -203,27 +203,27 @@ def test_addition_associates(what: str, n: tuple[int, int, int], weighted: bool,
 def test_statistics_of_parts_add_up(kind: str, n: int, m: int, weighted: bool, seed: int) -> None:
     """Rows in two blocks or in one; for one form and for several at once."""
     rng = np.random.default_rng(seed)
-    forms = some_forms(kind, rng)
+    naturals = some_forms(kind, rng)
     rows, weights = some_rows(n + m, 2, rng), some_weights(weighted, n + m, rng)
 
-    def of(start: int, stop: int, which: tuple[Form, ...]) -> Together[Statistics]:
+    def of(start: int, stop: int, which: tuple[NaturalParameters, ...]) -> Stacked[Statistics]:
         part = None if weights is None else weights[start:stop]
         return e_step(Block(start, rows[start:stop], part), Given(UNIT, which))
 
-    whole = of(0, n + m, forms)
-    assert_equal_to_rounding(of(0, n, forms) + of(n, n + m, forms), whole)
-    for form, together in zip(forms, whole.parts, strict=True):
-        assert_equal_to_rounding(of(0, n + m, (form,)).parts[0], together)
+    whole = of(0, n + m, naturals)
+    assert_equal_to_rounding(of(0, n, naturals) + of(n, n + m, naturals), whole)
+    for natural, together in zip(naturals, whole.parts, strict=True):
+        assert_equal_to_rounding(of(0, n + m, (natural,)).parts[0], together)
 
 
 def test_one_block_of_many_tiles_adds_up() -> None:
     """A block larger than the cache's tile, whose last tile is short, is the sum of its rows."""
     rng = np.random.default_rng(0)
-    forms = some_forms("full", rng)
+    naturals = some_forms("full", rng)
     rows = some_rows(10_001, 2, rng)
-    whole = e_step(Block(0, rows), Given(UNIT, forms))
+    whole = e_step(Block(0, rows), Given(UNIT, naturals))
     pieces = [
-        e_step(Block(s, rows[s : s + 777]), Given(UNIT, forms)) for s in range(0, 10_001, 777)
+        e_step(Block(s, rows[s : s + 777]), Given(UNIT, naturals)) for s in range(0, 10_001, 777)
     ]
     total = pieces[0]
     for piece in pieces[1:]:
@@ -235,11 +235,11 @@ def test_one_block_of_many_tiles_adds_up() -> None:
 @every_structure
 def test_an_empty_block_is_the_zero(kind: str) -> None:
     """Bit for bit, signs of zeros included; and no form is left out."""
-    forms = some_forms(kind, np.random.default_rng(1))
+    naturals = some_forms(kind, np.random.default_rng(1))
     for weights in (None, np.empty(0)):
-        found = e_step(Block(7, np.empty((0, 2)), weights), Given(UNIT, forms))
-        for form, statistics in zip(forms, found.parts, strict=True):
-            zero = Statistics.zero(form.about, form.layout.width(2))
+        found = e_step(Block(7, np.empty((0, 2)), weights), Given(UNIT, naturals))
+        for natural, statistics in zip(naturals, found.parts, strict=True):
+            zero = Statistics.zero(natural.center, natural.feature_structure.width(2))
             for field in fields(Statistics):
                 a, b = getattr(statistics, field.name), getattr(zero, field.name)
                 assert np.asarray(a).tobytes() == np.asarray(b).tobytes(), field.name
@@ -249,7 +249,9 @@ def test_an_empty_block_is_the_zero(kind: str) -> None:
 def test_statistics_about_different_points_do_not_add(kind: str) -> None:
     rng = np.random.default_rng(2)
     a, b = (
-        statistics_of((Form.of(a_mixture(kind, 2, 2, rng), spread=1e6),), 5, False, rng).parts[0]
+        statistics_of(
+            (NaturalParameters.of(a_mixture(kind, 2, 2, rng), spread=1e6),), 5, False, rng
+        ).parts[0]
         for _ in range(2)
     )
     with pytest.raises(ValueError, match="different points"):
@@ -257,14 +259,14 @@ def test_statistics_about_different_points_do_not_add(kind: str) -> None:
 
 
 def test_together_of_unequal_numbers_does_not_add() -> None:
-    one = Total(1.0, 1.0)
+    one = WeightedSum(1.0, 1.0)
     with pytest.raises(ValueError, match=r"zip\(\)"):
-        Together((one,)) + Together((one, one))
+        Stacked((one,)) + Stacked((one, one))
 
 
 @laws(50)
 @given(n=lengths, m=lengths, seed=seeds, weighted=st.booleans(), scale=st.sampled_from([1, 1e9]))
-def test_surveys_of_parts_describe_the_whole(
+def test_first_passes_of_parts_describe_the_whole(
     n: int, m: int, seed: int, weighted: bool, scale: float
 ) -> None:
     """Count, weight, mean, scatter and range of two blocks together are those of all rows."""
@@ -272,9 +274,9 @@ def test_surveys_of_parts_describe_the_whole(
     rows, weights = some_rows(n + m, 2, rng) + scale, some_weights(weighted, n + m, rng)
     assume(weights is None or weights.any())
     assume(n + m > 0)
-    question = Question(sample=5, seed=1, pairs=True)
+    first_pass_spec = FirstPassSpec(sample=5, seed=1, pairs=True)
     parts = [
-        survey(Block(s, rows[s:e], None if weights is None else weights[s:e]), question)
+        first_pass(Block(s, rows[s:e], None if weights is None else weights[s:e]), first_pass_spec)
         for s, e in ((0, n), (n, n + m))
     ]
     found = parts[0] + parts[1]
@@ -314,29 +316,31 @@ def test_surveys_of_parts_describe_the_whole(
 
 @laws(40)
 @given(
-    cuts=st.lists(st.integers(0, 300), max_size=6).map(sorted),
+    divisions=st.lists(st.integers(0, 300), max_size=6).map(sorted),
     size=st.integers(1, 400),
     seed=st.integers(0, 2**31 - 1),
     weighted=st.booleans(),
     hint=st.booleans(),
 )
 def test_the_sample_does_not_depend_on_the_cuts(
-    cuts: list[int], size: int, seed: int, weighted: bool, hint: bool
+    divisions: list[int], size: int, seed: int, weighted: bool, hint: bool
 ) -> None:
     """Exactly the same rows, however they are cut; a hint at the largest key changes nothing."""
     rng = np.random.default_rng(seed)
     rows, weights = some_rows(300, 2, rng), some_weights(weighted, 300, rng)
-    question = Question(size, seed)
+    first_pass_spec = FirstPassSpec(size, seed)
 
-    def of(start: int, stop: int, asked: Question) -> Any:
+    def of(start: int, stop: int, asked: FirstPassSpec) -> Any:
         part = None if weights is None else weights[start:stop]
-        return survey(Block(start, rows[start:stop], part), asked)
+        return first_pass(Block(start, rows[start:stop], part), asked)
 
-    whole = of(0, 300, question).sample
+    whole = of(0, 300, first_pass_spec).sample
     if hint and len(whole.keys) == size:
-        question = replace(question, largest=float(np.nextafter(whole.keys.max(), np.inf)))
-    edges = [0, *cuts, 300]
-    pieces = [of(a, b, question) for a, b in itertools.pairwise(edges)]
+        first_pass_spec = replace(
+            first_pass_spec, largest=float(np.nextafter(whole.keys.max(), np.inf))
+        )
+    edges = [0, *divisions, 300]
+    pieces = [of(a, b, first_pass_spec) for a, b in itertools.pairwise(edges)]
     found = tree_sum(pieces)
     assert_identical(found.sample, whole)
     assert len(whole.numbers) == min(size, 300 if weights is None else np.count_nonzero(weights))
@@ -349,11 +353,15 @@ def test_the_sample_does_not_depend_on_the_cuts(
 def test_the_question_keeps_the_whole_sample() -> None:
     """The bound on keys that the number of rows allows never costs a sampled row."""
     n = 300_000
-    question = Question.about(n, dims=1, components=2, seed=3, weighted=False, pairs=False)
-    assert np.isfinite(question.largest)
-    found = survey(Block(0, np.arange(n, dtype=float)[:, None]), question)
-    assert len(found.sample.numbers) == question.sample == 100_000
-    every = survey(Block(0, np.arange(n, dtype=float)[:, None]), replace(question, largest=np.inf))
+    first_pass_spec = FirstPassSpec.of(
+        n, n_features=1, components=2, seed=3, weighted=False, pairs=False
+    )
+    assert np.isfinite(first_pass_spec.largest)
+    found = first_pass(Block(0, np.arange(n, dtype=float)[:, None]), first_pass_spec)
+    assert len(found.sample.numbers) == first_pass_spec.sample == 100_000
+    every = first_pass(
+        Block(0, np.arange(n, dtype=float)[:, None]), replace(first_pass_spec, largest=np.inf)
+    )
     assert_identical(found.sample, every.sample)
 
 
@@ -364,14 +372,14 @@ def test_the_sample_is_uniform() -> None:
     """
     n, size = 100_000, 5000
     rows = np.zeros((n, 1))
-    numbers = survey(Block(0, rows), Question(size, seed=11)).sample.numbers
+    numbers = first_pass(Block(0, rows), FirstPassSpec(size, seed=11)).sample.numbers
     assert len(set(numbers.tolist())) == size
     assert kstest(numbers / n, "uniform").pvalue > 1e-3
     # Of 60 rows 20 are drawn, 1500 times: each row 500 times, with variance 1500 p (1 - p).
     # Fixing the size of the sample makes the counts' sum constant, hence 59/60.
     drawn = np.zeros(60)
     for seed in range(1500):
-        drawn[survey(Block(0, rows[:60]), Question(20, seed)).sample.numbers] += 1
+        drawn[first_pass(Block(0, rows[:60]), FirstPassSpec(20, seed)).sample.numbers] += 1
     z = (drawn - 500) ** 2 / (1500 * (1 / 3) * (2 / 3)) * 59 / 60
     assert chi2.sf(z.sum(), 59) > 1e-3
 
@@ -379,7 +387,7 @@ def test_the_sample_is_uniform() -> None:
 def test_neighbouring_rows_are_sampled_independently() -> None:
     """Pairs of neighbours come with the probability of independent draws."""
     n, size = 100_000, 50_000
-    numbers = survey(Block(0, np.zeros((n, 1))), Question(size, seed=5)).sample.numbers
+    numbers = first_pass(Block(0, np.zeros((n, 1))), FirstPassSpec(size, seed=5)).sample.numbers
     inside = np.zeros(n, bool)
     inside[numbers] = True
     for lag in (1, 2, 64):
@@ -393,7 +401,7 @@ def test_a_weighted_draw_follows_the_weights() -> None:
     weights = np.array([1.0, 0.0, 2.0, 5.0, 0.5, 0.0, 1.5])
     drawn = np.zeros(7)
     for seed in range(4000):
-        found = survey(Block(0, np.zeros((7, 1)), weights), Question(1, seed))
+        found = first_pass(Block(0, np.zeros((7, 1)), weights), FirstPassSpec(1, seed))
         drawn[found.sample.numbers] += 1
     assert (drawn[weights == 0] == 0).all()
     some = weights > 0
@@ -441,7 +449,7 @@ def dense_e_step(
 ) -> dict[str, Any]:
     """The obvious E-step: densities from SciPy, n x K responsibilities, sums by einsum."""
     k, d = mixture.means.shape
-    dense = mixture.structure.dense(mixture.covariances, k, d)
+    dense = mixture.covariance_model.dense(mixture.covariances, k, d)
     logs = np.stack(
         [
             np.log(mixture.weights[i])
@@ -461,36 +469,36 @@ def dense_e_step(
     }
 
 
-def moved_to_zero(found: Statistics, layout: str, d: int) -> dict[str, Any]:
-    """Counts, sums and sums of products about 0, from sums about ``found.about``."""
-    counts, about = found.sums[:, 0], found.about
+def moved_to_zero(found: Statistics, feature_structure: str, d: int) -> dict[str, Any]:
+    """Counts, sums and sums of products about 0, from sums about ``found.center``."""
+    counts, center = found.sums[:, 0], found.center
     near = found.sums[:, 1 : 1 + d]
-    first = near + counts[:, None] * about
-    cross = near[:, :, None] * about[:, None, :]
+    first = near + counts[:, None] * center
+    cross = near[:, :, None] * center[:, None, :]
     outer = cross + cross.swapaxes(1, 2)
-    outer = outer + counts[:, None, None] * about[:, :, None] * about[:, None, :]
+    outer = outer + counts[:, None, None] * center[:, :, None] * center[:, None, :]
     quadratic = found.sums[:, 1 + d :]
-    if layout == "full":
+    if feature_structure == "full":
         second = np.empty((len(counts), d, d))
         at = np.triu_indices(d)
         second[:, at[0], at[1]] = second[:, at[1], at[0]] = quadratic
         second = second + outer
-    elif layout == "diag":
+    elif feature_structure == "diag":
         second = quadratic + np.diagonal(outer, axis1=1, axis2=2)
-    elif layout == "spherical":
+    elif feature_structure == "spherical":
         second = quadratic[:, 0] + np.trace(outer, axis1=1, axis2=2)
     else:
         second = None
     return {"counts": counts, "first": first, "second": second}
 
 
-def second_in(layout: str, dense: np.ndarray) -> Any:
+def second_in(feature_structure: str, dense: np.ndarray) -> Any:
     return {
         "full": dense,
         "diag": np.diagonal(dense, axis1=1, axis2=2),
         "spherical": np.trace(dense, axis1=1, axis2=2),
         "tied": None,
-    }[layout]
+    }[feature_structure]
 
 
 @every_structure
@@ -517,18 +525,18 @@ def test_the_e_step_is_the_obvious_one(
     amounts = reg * rng.uniform(0.5, 1.5, d)
     if kind == "spherical":
         amounts[:] = amounts[0]  # one scale for all columns
-    form = Form.of(mixture, reg=amounts, spread=1e6 if centred else 1.0)
-    assert form.centred == (tuple(range(k)) if centred else ())
+    natural = NaturalParameters.of(mixture, reg=amounts, spread=1e6 if centred else 1.0)
+    assert natural.centred == (tuple(range(k)) if centred else ())
     frame = Frame(np.zeros(d), np.ones(d))
-    (found,) = e_step(Block(0, rows, weights), Given(frame, (form,))).parts
+    (found,) = e_step(Block(0, rows, weights), Given(frame, (natural,))).parts
     w = np.ones(n) if weights is None else weights
     expected = dense_e_step(rows, w, mixture, amounts)
-    layout = form.layout.name
-    sums = moved_to_zero(found, layout, d)
-    expected["second"] = second_in(layout, expected["second"])
+    feature_structure = natural.feature_structure.name
+    sums = moved_to_zero(found, feature_structure, d)
+    expected["second"] = second_in(feature_structure, expected["second"])
     common = 0.0
-    if layout == "tied":  # what its quadratic part is, from the rows' total scatter
-        common = form.common_sum(np.einsum("n,ni,nj->ij", w, rows, rows))
+    if feature_structure == "tied":  # what its quadratic part is, from the rows' total scatter
+        common = natural.common_sum(np.einsum("n,ni,nj->ij", w, rows, rows))
     for name, value in sums.items():
         if value is not None:
             np.testing.assert_allclose(value, expected[name], rtol=1e-9, atol=1e-9, err_msg=name)
@@ -547,13 +555,13 @@ def test_one_step_is_the_same_in_both_forms(kind: str, d: int, k: int, seed: int
     """The M-step's mixture does not depend on the form, up to what the bound allows."""
     rng = np.random.default_rng(seed)
     mixture, rows = a_mixture(kind, k, d, rng), some_rows(60, d, rng)
-    setting = setting_of([Block(0, rows)], kind, 0.0)
-    start = setting.frame.enter(mixture)
+    context = setting_of([Block(0, rows)], kind, 0.0)
+    start = context.frame.enter(mixture)
     after = []
     for spread in (1.0, 1e6):
-        form = Form.of(start, spread=spread)
-        (found,) = e_step(Block(0, rows), Given(setting.frame, (form,))).parts
-        after.append(m_step(found, setting, start).mixture)
+        natural = NaturalParameters.of(start, spread=spread)
+        (found,) = e_step(Block(0, rows), Given(context.frame, (natural,))).parts
+        after.append(m_step(found, context, start).mixture)
     product, centred = after
     np.testing.assert_allclose(product.weights, centred.weights, rtol=0, atol=TOLERANCE)
     # A mean's and a covariance's error is that of its sums, divided by the count.
@@ -570,14 +578,16 @@ def test_sums_can_be_taken_about_other_points(kind: str, d: int, k: int, seed: i
     """``moved`` against the sums of T(x - by) themselves."""
     rng = np.random.default_rng(seed)
     rows, by, shares = rng.normal(size=(d, 30)), rng.normal(size=(k, d)), rng.random((k, 30))
-    structure = STRUCTURES[kind]
-    width = structure.width(d)
-    sums = shares @ structure.features(rows, np.empty((width, 30))).T
+    covariance_model = COVARIANCE_MODELS[kind]
+    width = covariance_model.width(d)
+    sums = shares @ covariance_model.features(rows, np.empty((width, 30))).T
     expected = [
-        structure.features(rows - by[i][:, None], np.empty((width, 30))) @ shares[i]
+        covariance_model.features(rows - by[i][:, None], np.empty((width, 30))) @ shares[i]
         for i in range(k)
     ]
-    np.testing.assert_allclose(structure.moved(sums, by), expected, rtol=0, atol=1e-11)
+    np.testing.assert_allclose(
+        covariance_model.shift_moments(sums, by), expected, rtol=0, atol=1e-11
+    )
 
 
 @every_structure
@@ -587,26 +597,28 @@ def test_coordinates_lead_back(kind: str, d: int, k: int, seed: int) -> None:
     """Any covariances have coordinates, seen from any others; their own are 0."""
     rng = np.random.default_rng(seed)
     one, other = a_mixture(kind, k, d, rng), a_mixture(kind, k, d, rng)
-    structure = one.structure
-    seen = structure.coordinates(one.factors, other.covariances)
-    back = structure.from_coordinates(one.factors, seen)
+    covariance_model = one.covariance_model
+    seen = covariance_model.coordinates(one.precisions_cholesky, other.covariances)
+    back = covariance_model.from_coordinates(one.precisions_cholesky, seen)
     np.testing.assert_allclose(back, other.covariances, rtol=1e-9, atol=1e-12)
-    own = structure.coordinates(one.factors, one.covariances)
+    own = covariance_model.coordinates(one.precisions_cholesky, one.covariances)
     np.testing.assert_allclose(own, 0.0, atol=1e-9)
     white = rng.normal(size=(k, d))
-    coloured = structure.coloured(one.factors, white)
+    coloured = covariance_model.coloured(one.precisions_cholesky, white)
     np.testing.assert_allclose(
-        structure.whitened(one.factors, coloured), white, rtol=1e-9, atol=1e-9
+        covariance_model.whitened(one.precisions_cholesky, coloured), white, rtol=1e-9, atol=1e-9
     )
     for i in range(k):
-        again = structure.whiten(one.factors, i, coloured[i][:, None])[:, 0]
+        again = covariance_model.whiten(one.precisions_cholesky, i, coloured[i][:, None])[:, 0]
         np.testing.assert_allclose(again, white[i], rtol=1e-9, atol=1e-9)
 
 
 @every_structure
 def test_factors_lie_in_memory_as_if_read_from_a_file(kind: str) -> None:
     """Products round by how their factors lie: a fit that goes on must find them as they were."""
-    made = STRUCTURES[kind].factor(a_mixture(kind, 4, 3, np.random.default_rng(0)).covariances)
+    made = COVARIANCE_MODELS[kind].factor(
+        a_mixture(kind, 4, 3, np.random.default_rng(0)).covariances
+    )
     assert all(each.flags.c_contiguous for each in made)
 
 
@@ -622,16 +634,16 @@ def test_an_extrapolation_is_a_mixture(kind: str, d: int, k: int, length: float,
     if trial is not None:
         mixture = trial.mixture
         assert mixture.weights.sum() == pytest.approx(1.0)
-        dense = mixture.structure.dense(mixture.covariances, k, d)
-        assert (np.linalg.eigvalsh(dense) > 0).all() or trial.collapsed
+        dense = mixture.covariance_model.dense(mixture.covariances, k, d)
+        assert (np.linalg.eigvalsh(dense) > 0).all() or trial.singular
 
 
 @every_structure
 @pytest.mark.parametrize("name", KERNELS)
 @laws(25)
-@given(d=st.integers(1, 4), k=st.integers(1, 4), seed=seeds, leash=st.sampled_from([0.0, 0.2]))
+@given(d=st.integers(1, 4), k=st.integers(1, 4), seed=seeds, damping=st.sampled_from([0.0, 0.2]))
 def test_an_anchored_sample_stands_for_all(
-    name: str, kind: str, d: int, k: int, seed: int, leash: float
+    name: str, kind: str, d: int, k: int, seed: int, damping: float
 ) -> None:
     """At its anchor it has the statistics of all rows; anywhere, an objective that EM raises."""
     if name == "native" and native.compiled is None:
@@ -640,30 +652,34 @@ def test_an_anchored_sample_stands_for_all(
     rows = some_rows(400, d, rng)
     kernel = KERNELS[name]
     whole = setting_of([Block(0, rows)], kind, 1e-3)
-    setting = replace(whole, kernel=name)
-    start = setting.frame.enter(a_start(rows, kind, k, seed))
-    few, more = replace(setting, weight=100.0, moments=None), None
-    if setting.total is not None:
-        x = setting.frame.rows(rows[:100], np.empty((d, 100)))
-        few = replace(few, total=setting.total * (1 + leash) / 4)
-        more = setting.total * (1 + leash) / 4 - x @ x.T
+    context = replace(whole, kernel=name)
+    start = context.frame.enter(a_start(rows, kind, k, seed))
+    few, more = replace(context, weight=100.0, moments=None), None
+    if context.total is not None:
+        x = context.frame.rows(rows[:100], np.empty((d, 100)))
+        few = replace(few, total=context.total * (1 + damping) / 4)
+        more = context.total * (1 + damping) / 4 - x @ x.T
 
     def over(some: np.ndarray) -> Any:
         return lambda fn, given: fn(Block(0, some), given)
 
-    (all_,) = evaluate(over(rows), [setting], [Trial(start)])
+    (all_,) = evaluate(over(rows), [context], [Trial(start)])
     (part,) = evaluate(over(rows[:100]), [few], [Trial(start)])
-    layout = Form.of(start, setting.reg, setting.spread, kernel.centres).layout
-    expected = all_.statistics.sums * (1 + leash) / 4
+    feature_structure = NaturalParameters.of(
+        start, context.reg, context.spread, kernel.centres
+    ).feature_structure
+    expected = all_.statistics.sums * (1 + damping) / 4
     lacking = expected - part.statistics.sums
-    anchored = replace(few, anchor=Anchor(layout, lacking, all_.statistics.about, more))
-    walk = Textbook.of(anchored, start, Stop(3))
+    anchored = replace(
+        few, anchor=StatisticsCorrection(feature_structure, lacking, all_.statistics.center, more)
+    )
+    solver = EM.of(anchored, start, StopRule(3))
     before = -np.inf
-    for (walked,) in run(over(rows[:100]), [walk]):
-        state = walked.best
-        if not walked.trace:
+    for (advanced,) in run(over(rows[:100]), [solver]):
+        state = advanced.best
+        if not advanced.trace:
             np.testing.assert_allclose(state.statistics.sums, expected, rtol=1e-9, atol=1e-9)
-        if state.vanished or state.collapsed:
+        if state.empty or state.singular:
             break  # what is taken away was all there was
         assert state.objective >= before - 1e-8
         before = state.objective
@@ -681,7 +697,7 @@ def test_answers_are_the_obvious_ones(kind: str, n: int, d: int, k: int, seed: i
     np.testing.assert_allclose(proba.sum(axis=1), 1.0, rtol=1e-14 * k)
     assert (proba >= 0).all()
     np.testing.assert_array_equal(answer(rows, mixture, "labels"), proba.argmax(axis=1))
-    dense = mixture.structure.dense(mixture.covariances, k, d)
+    dense = mixture.covariance_model.dense(mixture.covariances, k, d)
     logs = np.stack(
         [
             np.log(mixture.weights[i])
@@ -713,11 +729,11 @@ def test_into_the_frame_and_out_again(
     """Nothing changes but the means, by a rounding; and densities differ by the volume alone."""
     rng = np.random.default_rng(seed)
     mean, variance = shift + rng.normal(size=d), np.exp(spread + rng.normal(size=d))
-    frame = Frame.of(mean, variance, STRUCTURES[kind])
+    frame = Frame.of(mean, variance, COVARIANCE_MODELS[kind])
     mixture = a_mixture(kind, k, d, rng)
     inside = frame.enter(mixture)
     back = frame.leave(inside)
-    for name in ("weights", "covariances", "factors"):
+    for name in ("weights", "covariances", "precisions_cholesky"):
         np.testing.assert_array_equal(getattr(back, name), getattr(mixture, name))
     u = np.finfo(float).eps
     atol = 2 * u * (np.abs(frame.shift).max() + np.abs(mixture.means).max())
@@ -731,8 +747,8 @@ def test_into_the_frame_and_out_again(
 
 def test_rows_in_the_frame_have_unit_spread() -> None:
     rows = np.random.default_rng(0).normal(size=(2000, 3)) * [1e-6, 1.0, 1e6] + [0, 1e8, -1]
-    found = survey(Block(0, rows), Question(1, 0))
-    frame = Frame.of(found.robust_centre, found.robust_variance, STRUCTURES["full"])
+    found = first_pass(Block(0, rows), FirstPassSpec(1, 0))
+    frame = Frame.of(found.robust_centre, found.robust_variance, COVARIANCE_MODELS["full"])
     x = frame.rows(rows, np.empty((3, 2000)))
     assert (np.abs(x.mean(axis=1)) < 1e-6).all()
     assert ((x.std(axis=1) > 0.7) & (x.std(axis=1) < 1.5)).all()  # to the nearest power of two
@@ -741,10 +757,10 @@ def test_rows_in_the_frame_have_unit_spread() -> None:
 # ---------------------------------------------------------------- EM
 
 
-def setting_of(blocks: list[Block], kind: str, reg_covar: float) -> Setting:
-    question = Question(sample=1000, seed=0, pairs=STRUCTURES[kind].shared)
-    found = tree_sum(survey(block, question) for block in blocks)
-    return Setting.of(found, STRUCTURES[kind], reg_covar)
+def setting_of(blocks: list[Block], kind: str, reg_covar: float) -> FitContext:
+    first_pass_spec = FirstPassSpec(sample=1000, seed=0, pairs=COVARIANCE_MODELS[kind].shared)
+    found = tree_sum(first_pass(block, first_pass_spec) for block in blocks)
+    return FitContext.of(found, COVARIANCE_MODELS[kind], reg_covar)
 
 
 @st.composite
@@ -783,10 +799,10 @@ def a_start(rows: np.ndarray, kind: str, k: int, seed: int) -> Mixture:
     means = rows[rng.choice(len(rows), k, replace=False)]
     precision = 1.0 / np.maximum(rows.var(axis=0).max(), 1e-12)
     precisions = in_shape(kind, np.repeat(np.eye(rows.shape[1])[None] * precision, k, axis=0))
-    return Mixture.of(STRUCTURES[kind], rng.dirichlet(np.full(k, 5.0)), means, precisions)
+    return Mixture.of(COVARIANCE_MODELS[kind], rng.dirichlet(np.full(k, 5.0)), means, precisions)
 
 
-def allowed_fall(state: State, setting: Setting) -> float:
+def allowed_fall(state: State, context: FitContext) -> float:
     """What rounding alone may take from the objective in one iteration.
 
     Each of two objectives is off by the bound on its log-densities, and by its own rounding.  And
@@ -795,19 +811,23 @@ def allowed_fall(state: State, setting: Setting) -> float:
     maximum.  It counts only where a component is some 1e5 times narrower than the data.
     """
     mixture = state.mixture
-    size = (setting.spread + np.linalg.norm(mixture.means, axis=1)) ** 2
-    delta = np.finfo(float).eps * size * mixture.structure.stiffness(mixture.factors)
-    curvature = 0.25 * mixture.dims * (mixture.weights @ delta**2)
+    size = (context.spread + np.linalg.norm(mixture.means, axis=1)) ** 2
+    delta = (
+        np.finfo(float).eps
+        * size
+        * mixture.covariance_model.max_eigenvalue_bound(mixture.precisions_cholesky)
+    )
+    curvature = 0.25 * mixture.n_features * (mixture.weights @ delta**2)
     return float(2 * TOLERANCE + 1e-12 * abs(state.objective) + curvature)
 
 
 @every_structure
-@pytest.mark.parametrize("walk", [Textbook, Squarem])
+@pytest.mark.parametrize("solver", [EM, Squarem])
 @pytest.mark.parametrize("reg_covar", [0.0, 1e-6, 1e-2])
 @laws(60)
 @given(example=torture())
 def test_the_objective_never_falls(
-    kind: str, walk: type[Textbook | Squarem], reg_covar: float, example: Any
+    kind: str, solver: type[EM | Squarem], reg_covar: float, example: Any
 ) -> None:
     """All along a run, whatever the data; and never NaN."""
     rows, weights, k, seed = example
@@ -816,47 +836,52 @@ def test_the_objective_never_falls(
         Block(s, rows[s:e], None if weights is None else weights[s:e])
         for s, e in ((0, half), (half, len(rows)))
     ]
-    setting = setting_of(blocks, kind, reg_covar)
-    start = setting.frame.enter(a_start(rows, kind, k, seed))
+    context = setting_of(blocks, kind, reg_covar)
+    start = context.frame.enter(a_start(rows, kind, k, seed))
 
     def sweep(fn: Any, given: Any) -> Any:
         return tree_sum(fn(block, given) for block in blocks)
 
-    for (walked,) in run(sweep, [walk.of(setting, start, Stop(15))]):
-        state = walked.best
+    for (advanced,) in run(sweep, [solver.of(context, start, StopRule(15))]):
+        state = advanced.best
         mixture = state.mixture
-        for part in (mixture.weights, mixture.means, mixture.covariances, mixture.factors):
+        for part in (
+            mixture.weights,
+            mixture.means,
+            mixture.covariances,
+            mixture.precisions_cholesky,
+        ):
             assert np.isfinite(part).all()
         assert np.isfinite([state.objective, state.score]).all()
         assert mixture.weights.sum() == pytest.approx(1.0, rel=1e-12)
         assert (mixture.weights >= 0).all()
-        dense = mixture.structure.dense(mixture.covariances, k, rows.shape[1])
+        dense = mixture.covariance_model.dense(mixture.covariances, k, rows.shape[1])
         variances = np.diagonal(dense, axis1=1, axis2=2)
         assert (variances >= FLOOR * (1 - 1e-3)).all()
-        assert walked.change >= -allowed_fall(state, setting)
-    assert len(walked.trace) == 15
-    first = evaluate(sweep, [setting], [Trial(start)])[0]
-    assert [walked.trace[0]] == [first.objective]
+        assert advanced.change >= -allowed_fall(state, context)
+    assert len(advanced.trace) == 15
+    first = evaluate(sweep, [context], [Trial(start)])[0]
+    assert [advanced.trace[0]] == [first.objective]
 
 
 @every_structure
-@pytest.mark.parametrize("walk", [Textbook, Squarem])
-def test_runs_side_by_side_are_runs_alone(kind: str, walk: type[Textbook | Squarem]) -> None:
+@pytest.mark.parametrize("solver", [EM, Squarem])
+def test_runs_side_by_side_are_runs_alone(kind: str, solver: type[EM | Squarem]) -> None:
     """Mixtures that share sweeps do not touch each other; one that has stopped stays."""
     rng = np.random.default_rng(0)
     rows = some_rows(400, 2, rng)
     blocks = [Block(0, rows)]
-    setting = setting_of(blocks, kind, 1e-6)
-    starts = [setting.frame.enter(a_start(rows, kind, 3, seed)) for seed in range(4)]
+    context = setting_of(blocks, kind, 1e-6)
+    starts = [context.frame.enter(a_start(rows, kind, 3, seed)) for seed in range(4)]
 
     def sweep(fn: Any, given: Any) -> Any:
         return fn(blocks[0], given)
 
-    stop = Stop(300, tol=1e-4)
-    *_, together = run(sweep, [walk.of(setting, start, stop) for start in starts])
+    stop = StopRule(300, tol=1e-4)
+    *_, together = run(sweep, [solver.of(context, start, stop) for start in starts])
     lengths_seen = set()
     for start, shared in zip(starts, together, strict=True):
-        *_, (alone,) = run(sweep, [walk.of(setting, start, stop)])
+        *_, (alone,) = run(sweep, [solver.of(context, start, stop)])
         assert len(alone.trace) == len(shared.trace)
         np.testing.assert_allclose(alone.trace, shared.trace, rtol=1e-9)
         ours, theirs = alone.best.mixture.means, shared.best.mixture.means
@@ -865,18 +890,18 @@ def test_runs_side_by_side_are_runs_alone(kind: str, walk: type[Textbook | Squar
     assert len(lengths_seen) > 1
 
 
-@pytest.mark.parametrize("kind", [kind for kind in STRUCTURES if kind != "tied"])
-@pytest.mark.parametrize("about", [0.0, 1e3])
-def test_rows_of_another_spread_are_noticed(kind: str, about: float) -> None:
-    """Those of the survey are not, though the sweep's sums are about other points."""
+@pytest.mark.parametrize("kind", [kind for kind in COVARIANCE_MODELS if kind != "tied"])
+@pytest.mark.parametrize("center", [0.0, 1e3])
+def test_rows_of_another_spread_are_noticed(kind: str, center: float) -> None:
+    """Those of the first pass are not, though the sweep's sums are about other points."""
     rng = np.random.default_rng(0)
-    rows = some_rows(400, 3, rng) + about
-    setting = setting_of([Block(0, rows)], kind, 1e-6)
-    start = Trial(setting.frame.enter(a_start(rows, kind, 3, 0)))
-    evaluate(lambda fn, given: fn(Block(0, rows), given), [setting], [start])
+    rows = some_rows(400, 3, rng) + center
+    context = setting_of([Block(0, rows)], kind, 1e-6)
+    start = Trial(context.frame.enter(a_start(rows, kind, 3, 0)))
+    evaluate(lambda fn, given: fn(Block(0, rows), given), [context], [start])
     wider = rows.mean(axis=0) + 1.001 * (rows - rows.mean(axis=0))
     with pytest.raises(DataError, match="not those of the first pass"):
-        evaluate(lambda fn, given: fn(Block(0, wider), given), [setting], [start])
+        evaluate(lambda fn, given: fn(Block(0, wider), given), [context], [start])
 
 
 @pytest.mark.parametrize("kind", ["diag", "spherical"])
@@ -898,7 +923,7 @@ def test_a_part_of_a_weighted_sample_stands_for_all_rows(size: int) -> None:
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(100_000, 1))
     weights = np.exp(rows[:, 0])
-    found = survey(Block(0, rows, weights), Question(len(rows), seed=1))
+    found = first_pass(Block(0, rows, weights), FirstPassSpec(len(rows), seed=1))
     part = representative(found).first(size)
     error = 1 / np.sqrt(size)
     assert abs(np.average(part.rows[:, 0], weights=part.weights) - 1.0) < 4 * error

@@ -12,11 +12,11 @@ import pytest
 
 import dgmm
 from dgmm.kernels import kernel, native
-from dgmm.kernels.natural import Form, Given
+from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.sweep import Block
-from dgmm.model.covariance import STRUCTURES
+from dgmm.model.covariance import COVARIANCE_MODELS
+from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.mixture import Frame, Mixture
-from dgmm.model.structure import Structure
 
 built = pytest.mark.skipif(native.compiled is None, reason="dgmm was built without a C compiler")
 
@@ -30,21 +30,25 @@ ROUNDING = 1e-12
 """Both sum up to n products of rounding 1e-16 each, in different orders."""
 
 
-def mixture(structure: Structure, components: int, dims: int, rng: np.random.Generator) -> Mixture:
-    shape = structure.shape(components, dims)
+def mixture(
+    covariance_model: CovarianceModel, components: int, n_features: int, rng: np.random.Generator
+) -> Mixture:
+    shape = covariance_model.shape(components, n_features)
     precisions = rng.uniform(0.5, 2.0, size=shape)
-    if shape[-2:] == (dims, dims) and structure.name in ("full", "tied"):
+    if shape[-2:] == (n_features, n_features) and covariance_model.name in ("full", "tied"):
         root = 0.3 * rng.normal(size=shape)
-        precisions = root @ root.swapaxes(-1, -2) + np.eye(dims)
+        precisions = root @ root.swapaxes(-1, -2) + np.eye(n_features)
     weights = rng.dirichlet(np.ones(components))
-    return Mixture.of(structure, weights, rng.normal(size=(components, dims)), precisions)
+    return Mixture.of(
+        covariance_model, weights, rng.normal(size=(components, n_features)), precisions
+    )
 
 
 @built
 @pytest.mark.parametrize(
     "variant", range(len(native.compiled.variants()) if native.compiled else 0)
 )
-@pytest.mark.parametrize("name", STRUCTURES)
+@pytest.mark.parametrize("name", COVARIANCE_MODELS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("dtype", ["f8", "f4", "i4", ">f8"])
 @pytest.mark.parametrize("weighted", [False, True])
@@ -59,20 +63,27 @@ def test_twins(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(native, "VARIANT", variant)
-    dims, components, count = shape
-    rng = np.random.default_rng(dims)
-    rows = (3 * rng.normal(size=(count, dims)) + 1).astype(dtype)
+    n_features, components, count = shape
+    rng = np.random.default_rng(n_features)
+    rows = (3 * rng.normal(size=(count, n_features)) + 1).astype(dtype)
     weights = rng.uniform(size=count)
     weights[::7] = 0
     block = Block(0, rows, weights if weighted else None)
-    scale = np.exp2(rng.integers(-1, 2, size=dims if name != "spherical" else 1).astype(float))
-    frame = Frame(rng.normal(size=dims), np.broadcast_to(scale, dims))
-    forms = tuple(
-        Form.of(mixture(STRUCTURES[name], k, dims, rng), np.full(dims, reg), None, centre=True)
+    scale = np.exp2(
+        rng.integers(-1, 2, size=n_features if name != "spherical" else 1).astype(float)
+    )
+    frame = Frame(rng.normal(size=n_features), np.broadcast_to(scale, n_features))
+    naturals = tuple(
+        NaturalParameters.of(
+            mixture(COVARIANCE_MODELS[name], k, n_features, rng),
+            np.full(n_features, reg),
+            None,
+            centre=True,
+        )
         for k in (components, components + 1)
     )
-    expected = kernel.e_step(block, Given(frame, forms)).parts
-    found = native.e_step(block, Given(frame, forms)).parts
+    expected = kernel.e_step(block, Given(frame, naturals)).parts
+    found = native.e_step(block, Given(frame, naturals)).parts
     for mine, theirs in zip(found, expected, strict=True):
         spread = np.abs(theirs.sums).max()
         np.testing.assert_allclose(mine.sums, theirs.sums, rtol=0, atol=ROUNDING * spread)
@@ -80,14 +91,16 @@ def test_twins(
         np.testing.assert_allclose(mine.log_likelihood, theirs.log_likelihood, rtol=ROUNDING)
         assert mine.weight == theirs.weight
         assert mine.rows == theirs.rows
-        np.testing.assert_array_equal(mine.about, theirs.about)
+        np.testing.assert_array_equal(mine.center, theirs.center)
 
 
 @built
 def test_no_rows_are_the_zero() -> None:
-    form = Form.of(mixture(STRUCTURES["full"], 3, 2, np.random.default_rng(0)), centre=True)
+    natural = NaturalParameters.of(
+        mixture(COVARIANCE_MODELS["full"], 3, 2, np.random.default_rng(0)), centre=True
+    )
     frame = Frame(np.zeros(2), np.ones(2))
-    (found,) = native.e_step(Block(0, np.empty((0, 2))), Given(frame, (form,))).parts
+    (found,) = native.e_step(Block(0, np.empty((0, 2))), Given(frame, (natural,))).parts
     assert not found.sums.any()
     assert (found.objective, found.log_likelihood, found.weight, found.rows) == (0, 0, 0, 0)
 
@@ -97,15 +110,17 @@ def test_no_rows_are_the_zero() -> None:
 def test_what_is_no_number_is_named(value: float) -> None:
     rows = np.zeros((700, 2))
     rows[600, 1] = value
-    form = Form.of(mixture(STRUCTURES["diag"], 3, 2, np.random.default_rng(0)), centre=True)
+    natural = NaturalParameters.of(
+        mixture(COVARIANCE_MODELS["diag"], 3, 2, np.random.default_rng(0)), centre=True
+    )
     frame = Frame(np.zeros(2), np.ones(2))
     with pytest.raises(dgmm.DataError, match=f"{value} at row 605, column 1"):
-        native.e_step(Block(5, rows), Given(frame, (form,)))
+        native.e_step(Block(5, rows), Given(frame, (natural,)))
 
 
 @built
 @pytest.mark.parametrize("strategy", ["em", "auto"])
-@pytest.mark.parametrize("name", STRUCTURES)
+@pytest.mark.parametrize("name", COVARIANCE_MODELS)
 def test_fits_agree(
     name: str, strategy: str, blobs: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,8 +146,10 @@ def test_a_kernel_that_is_not_there(blobs: np.ndarray, monkeypatch: pytest.Monke
     monkeypatch.setattr(native, "compiled", None)
     with pytest.raises(dgmm.UsageError, match=r"DGMM_KERNEL=native, but .*(clone|compiler)"):
         dgmm.GaussianMixture(2).fit(blobs)
-    form = Form.of(mixture(STRUCTURES["full"], 3, 3, np.random.default_rng(0)), centre=True)
-    given = Given(Frame(np.zeros(3), np.ones(3)), (form,))
+    natural = NaturalParameters.of(
+        mixture(COVARIANCE_MODELS["full"], 3, 3, np.random.default_rng(0)), centre=True
+    )
+    given = Given(Frame(np.zeros(3), np.ones(3)), (natural,))
     with pytest.raises(dgmm.UsageError, match="which this process lacks"):
         native.e_step(Block(0, blobs), given)
 
@@ -145,7 +162,7 @@ def test_a_slow_kernel_is_told_of(blobs: np.ndarray, monkeypatch: pytest.MonkeyP
     assert model.fit_info_["kernel"] == "numpy"
 
 
-@pytest.mark.parametrize("name", STRUCTURES)
+@pytest.mark.parametrize("name", COVARIANCE_MODELS)
 @pytest.mark.parametrize("by", native.KERNELS)
 @pytest.mark.parametrize("centre", [False, True])
 def test_an_e_step_needs_no_more_than_travels(name: str, by: str, centre: bool) -> None:
@@ -153,12 +170,14 @@ def test_an_e_step_needs_no_more_than_travels(name: str, by: str, centre: bool) 
     rng = np.random.default_rng(1)
     kernel_, block = native.KERNELS[by], Block(0, rng.normal(size=(300, 16)))
     frame = Frame(np.zeros(16), np.ones(16))
-    whole = Form.of(mixture(STRUCTURES[name], 8, 16, rng), np.full(16, 0.1), None, centre=centre)
+    whole = NaturalParameters.of(
+        mixture(COVARIANCE_MODELS[name], 8, 16, rng), np.full(16, 0.1), None, centre=centre
+    )
     found = [kernel_.e_step(block, Given(frame, (each,))).parts[0] for each in (whole, whole.bare)]
     for one, other in zip(*(vars(each).values() for each in found), strict=True):
         assert np.array_equal(one, other)
     sizes = [len(pickle.dumps(each)) for each in (whole, whole.bare)]
-    assert sizes[1] < sizes[0] * (0.55 if name == "full" and whole.whole else 1)
+    assert sizes[1] < sizes[0] * (0.55 if name == "full" and whole.includes_common else 1)
 
 
 def test_it_runs_where_it_was_not_built() -> None:

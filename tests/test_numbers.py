@@ -17,15 +17,15 @@ from sklearn.exceptions import ConvergenceWarning
 
 from dgmm import DataError, DegenerateWarning, GaussianMixture
 from dgmm.em.evaluate import ALONE
-from dgmm.model.covariance import STRUCTURES
-from dgmm.model.structure import FLOOR
+from dgmm.model.covariance import COVARIANCE_MODELS
+from dgmm.model.covariance_model import FLOOR
 
 ITERATIONS = 6
 U = np.finfo(float).eps
 TOLERANCE = 1e-9
 """What the kernel promises of a log-density; not imported, so that it can't be loosened."""
 
-every_structure = pytest.mark.parametrize("kind", STRUCTURES)
+every_structure = pytest.mark.parametrize("kind", COVARIANCE_MODELS)
 
 
 # ---------------------------------------------------------------- EM in sixty digits
@@ -252,7 +252,7 @@ def fitted(case: Case, kind: str, **more: Any) -> GaussianMixture:
 
 def dense_covariances(model: GaussianMixture) -> np.ndarray:
     k, d = model.means_.shape
-    return model.mixture_.structure.dense(model.covariances_, k, d)
+    return model.mixture_.covariance_model.dense(model.covariances_, k, d)
 
 
 def units(case: Case, kind: str) -> np.ndarray:
@@ -467,7 +467,7 @@ def test_a_weight_beyond_all_others() -> None:
     """A row of weight 1e300 makes all others nothing: a warning or an error, never NaN."""
     weights = np.ones(60)
     weights[3] = 1e300
-    for kind in STRUCTURES:
+    for kind in COVARIANCE_MODELS:
         model = GaussianMixture(2, covariance_type=kind, random_state=0)
         try:
             messages = finite_fit(model, base(), sample_weight=weights)
@@ -487,8 +487,8 @@ def test_rows_whose_squares_overflow_are_refused(size: float) -> None:
 def test_rows_that_are_no_numbers_are_named(value: float) -> None:
     rows = base()
     rows[41, 1] = value
-    flaw = f"NaN or infinity in the rows: {value} at row 41, column 1"
-    with pytest.raises(DataError, match=flaw):
+    invalid_row = f"NaN or infinity in the rows: {value} at row 41, column 1"
+    with pytest.raises(DataError, match=invalid_row):
         GaussianMixture(2, random_state=0).fit(rows)
 
 
@@ -558,7 +558,7 @@ def test_one_row_far_away_leaves_the_others_as_they_are(
         "diag": np.diag(np.diag(alone)),
         "spherical": np.eye(2) * np.trace(alone) / 2,
     }[kind]
-    found = model.mixture_.structure.dense(model.covariances_, 2, 2)[0]
+    found = model.mixture_.covariance_model.dense(model.covariances_, 2, 2)[0]
     np.testing.assert_allclose(model.means_[0], rest.mean(axis=0), atol=1e-9)
     # reg_covar is 1e-6 of the variance of most rows; a tied one's sums lose far^2 u of theirs.
     np.testing.assert_allclose(found, expected, rtol=3e-6, atol=3e-6)

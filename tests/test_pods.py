@@ -19,7 +19,7 @@ import zarr
 from dask.utils import parse_bytes
 
 from dgmm import GaussianMixture, UsageError
-from dgmm.engine.pods import NANNY, OF_CONTAINER
+from dgmm.engine.kubernetes import NANNY, OF_CONTAINER
 
 MEASURED = """
 import os, subprocess, sys

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 
 from dgmm import DegenerateWarning, GaussianMixture
-from dgmm.em.evaluate import SINGLE, Setting
+from dgmm.em.evaluate import SINGLE, FitContext
 from dgmm.kernels import native
 from dgmm.kernels.kernel import e_step
 from dgmm.kernels.native import KERNELS, Kernel, compiled
-from dgmm.kernels.natural import Away, Form, Given
+from dgmm.kernels.natural_parameters import Away, Given, NaturalParameters
 from dgmm.kernels.sweep import Block
-from dgmm.model.covariance import STRUCTURES
+from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.mixture import Frame, Mixture
 
 kernels = pytest.mark.parametrize(
@@ -29,25 +29,26 @@ kernels = pytest.mark.parametrize(
         for name in KERNELS
     ],
 )
-every_structure = pytest.mark.parametrize("name", STRUCTURES)
+every_structure = pytest.mark.parametrize("name", COVARIANCE_MODELS)
 
 UNIT = 2.0**-24
 
 
 def blocks(name: str, width: float, offset: float, weights: str) -> tuple[Block, Mixture]:
     """Rows of a mixture of five normals, ``width`` wide and ``offset`` apart, and the mixture."""
-    rng, structure, dims = np.random.default_rng(1), STRUCTURES[name], 6
-    means = offset * rng.normal(size=(5, dims))
+    rng, covariance_model, n_features = np.random.default_rng(1), COVARIANCE_MODELS[name], 6
+    means = offset * rng.normal(size=(5, n_features))
     precisions = np.broadcast_to(
-        np.eye(dims) if name in ("full", "tied") else 1.0, structure.shape(5, dims)
+        np.eye(n_features) if name in ("full", "tied") else 1.0,
+        covariance_model.shape(5, n_features),
     )
-    rows = means[rng.integers(5, size=4000)] + width * rng.normal(size=(4000, dims))
+    rows = means[rng.integers(5, size=4000)] + width * rng.normal(size=(4000, n_features))
     given = {
         "none": None,
         "some": np.where(np.arange(4000) % 7 == 0, 0.0, rng.uniform(size=4000)),
         "huge": 1e150 * rng.uniform(size=4000),
     }[weights]
-    mixture = Mixture.of(structure, np.full(5, 0.2), means, precisions / width**2)
+    mixture = Mixture.of(covariance_model, np.full(5, 0.2), means, precisions / width**2)
     return Block(0, rows, given), mixture
 
 
@@ -73,7 +74,7 @@ def test_the_bound_holds(
     spread = float(np.sqrt(np.mean(np.sum(block.rows**2, axis=1))))
     chosen = KERNELS[kernel]
     exact, single = (
-        Form.of(mixture, np.full(6, 1e-6 * width**2), spread, chosen.centres, single)
+        NaturalParameters.of(mixture, np.full(6, 1e-6 * width**2), spread, chosen.centres, single)
         for single in (False, True)
     )
     if exact.centred and kernel == "numpy":
@@ -97,12 +98,12 @@ def problem(name: str, rng: np.random.Generator) -> tuple[np.ndarray, Mixture]:
 
     Raises ``LinAlgError`` for conditions beyond what doubles invert.
     """
-    dims, count, n = rng.integers(1, 9), rng.integers(1, 5), rng.integers(20, 400)
-    means = rng.normal(size=(count, dims)) * 10.0 ** rng.uniform(-1, 4, size=(count, 1))
-    spreads = 10.0 ** rng.uniform(-3, 2, size=(count, dims))
-    turns = np.linalg.qr(rng.normal(size=(count, dims, dims)))[0]
+    n_features, count, n = rng.integers(1, 9), rng.integers(1, 5), rng.integers(20, 400)
+    means = rng.normal(size=(count, n_features)) * 10.0 ** rng.uniform(-1, 4, size=(count, 1))
+    spreads = 10.0 ** rng.uniform(-3, 2, size=(count, n_features))
+    turns = np.linalg.qr(rng.normal(size=(count, n_features, n_features)))[0]
     labels = rng.integers(count, size=n)
-    white = rng.standard_t(3, size=(n, dims)) * spreads[labels]
+    white = rng.standard_t(3, size=(n, n_features)) * spreads[labels]
     rows = means[labels] + np.einsum("nij,nj->ni", turns[labels], white)
     precisions = np.einsum("kij,kj,klj->kil", turns, spreads**-2.0, turns)
     precisions = (precisions + precisions.swapaxes(1, 2)) / 2
@@ -110,11 +111,11 @@ def problem(name: str, rng: np.random.Generator) -> tuple[np.ndarray, Mixture]:
         "full": precisions,
         "tied": precisions[0],
         "diag": np.diagonal(precisions, axis1=1, axis2=2),
-        "spherical": np.trace(precisions, axis1=1, axis2=2) / dims,
+        "spherical": np.trace(precisions, axis1=1, axis2=2) / n_features,
     }[name]
-    elsewhere = rng.choice([0.0, 0.3, 3.0]) * spreads * rng.normal(size=(count, dims))
+    elsewhere = rng.choice([0.0, 0.3, 3.0]) * spreads * rng.normal(size=(count, n_features))
     weights = rng.dirichlet(np.ones(count))
-    return rows, Mixture.of(STRUCTURES[name], weights, means + elsewhere, shaped)
+    return rows, Mixture.of(COVARIANCE_MODELS[name], weights, means + elsewhere, shaped)
 
 
 @kernels
@@ -133,17 +134,21 @@ def test_the_bound_holds_wherever_components_and_rows_are(
 
 
 def assert_bound_holds(chosen: Kernel, kernel: str, rows: np.ndarray, mixture: Mixture) -> None:
-    (n, dims), total = rows.shape, rows.T @ rows
+    (n, n_features), total = rows.shape, rows.T @ rows
     spread = float(np.sqrt(np.mean(np.sum(rows**2, axis=1))))
-    frame, reg = Frame(np.zeros(dims), np.ones(dims)), np.zeros(dims)
-    setting = Setting(mixture.structure, frame, reg, float(n), total, spread, kernel, "auto")
-    before = setting.single_bound(mixture)
-    exact, single = (Form.of(mixture, reg, spread, chosen.centres, each) for each in (False, True))
+    frame, reg = Frame(np.zeros(n_features), np.ones(n_features)), np.zeros(n_features)
+    context = FitContext(
+        mixture.covariance_model, frame, reg, float(n), total, spread, kernel, "auto"
+    )
+    before = context.single_bound(mixture)
+    exact, single = (
+        NaturalParameters.of(mixture, reg, spread, chosen.centres, each) for each in (False, True)
+    )
     if before == np.inf or (exact.centred and not chosen.centres):
         return  # then it is not asked for
     (expected,) = chosen.e_step(Block(0, rows), Given(frame, (exact,))).parts
     (found,) = chosen.e_step(Block(0, rows), Given(frame, (single,))).parts
-    bound = max(before, setting.single_error(found, mixture))
+    bound = max(before, context.single_error(found, mixture))
     bound += 2 * SINGLE * abs(expected.objective + exact.common_sum(total)) / n
     assert abs(found.objective - expected.objective) / n < bound
 

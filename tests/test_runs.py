@@ -14,12 +14,12 @@ from distributed import Client, get_worker
 
 from dgmm import Dataset, engine, open_dataset
 from dgmm.data.dataset import Source
-from dgmm.em.survey import Question, survey
+from dgmm.em.first_pass import FirstPassSpec, first_pass
 from dgmm.engine.cluster import cut_for, tasks
 from dgmm.engine.runs import LARGE_BYTES, Cut, add, part_of
 from dgmm.engine.threads import Threads
 from dgmm.kernels.sweep import Block, tree_sum
-from dgmm.model.statistics import Statistics, Together
+from dgmm.model.statistics import Stacked, Statistics
 
 BLOCKS = 61
 
@@ -41,7 +41,7 @@ def test_runs_cover_all_blocks_and_the_last_of_each_thread_are_short(
     cut = Cut(blocks, cell, long, short)
     homes = cut.runs(shares)
     assert len(homes) == len(shares)
-    ends = [cut.span(node) for nodes in homes for node in nodes]
+    ends = [cut.row_range(node) for nodes in homes for node in nodes]
     assert [start for start, _ in ends] == [0, *(stop for _, stop in ends[:-1])]
     assert ends[-1][1] == blocks
     for nodes, threads in zip(homes, shares, strict=True):
@@ -53,8 +53,8 @@ def test_runs_cover_all_blocks_and_the_last_of_each_thread_are_short(
     node = next(node for nodes in homes for node in nodes)
     for deeper in (0, 1, 2, 9):
         pieces = cut.pieces(node, deeper)
-        spans = [cut.span(piece) for piece in pieces]
-        assert (spans[0][0], spans[-1][1]) == cut.span(node)
+        spans = [cut.row_range(piece) for piece in pieces]
+        assert (spans[0][0], spans[-1][1]) == cut.row_range(node)
         assert [start for start, _ in spans[1:]] == [stop for _, stop in spans[:-1]]
 
 
@@ -78,7 +78,7 @@ class Rows(Source):
     def __init__(self, rows: int) -> None:
         self.name, self.shape, self.dtype = "rows", (rows, 8), np.dtype("f4")
 
-    def cuts(self, block_bytes: int) -> Any:
+    def divisions(self, block_bytes: int) -> Any:
         return self._even_cuts(1, block_bytes)
 
     def read(self, start: int, stop: int) -> Any:
@@ -100,7 +100,7 @@ def test_there_are_as_many_tasks_as_are_worth_the_schedulers_time(
     rows: int, threads: int, least: int, most: int
 ) -> None:
     source = Rows(rows)
-    dataset = Dataset(source, None, source.cuts(8 << 20))
+    dataset = Dataset(source, None, source.divisions(8 << 20))
     assert least <= tasks(dataset, threads) <= most
     cut = cut_for(dataset, threads)
     longest = cut.cell << cut.long
@@ -109,7 +109,7 @@ def test_there_are_as_many_tasks_as_are_worth_the_schedulers_time(
 
 def test_slow_blocks_are_worth_more_tasks() -> None:
     source = Rows(10_000_000_000)
-    dataset = Dataset(source, None, source.cuts(8 << 20))
+    dataset = Dataset(source, None, source.divisions(8 << 20))
     (runs,) = cut_for(dataset, 1000, pace=2.0).runs([1000])
     assert 2000 < len(runs) < 4000
 
@@ -118,8 +118,8 @@ def test_dask_is_told_the_size_of_what_is_swept() -> None:
     statistics = Statistics(np.ones((50, 400)), np.ones((50, 30)), 0.0, 0.0, 1.0, 1)
     size = 8 * 50 * 430
     assert size <= sizeof(part_of([statistics], 0, 2)) < 1.1 * size
-    assert 2 * size <= sizeof(part_of([Together((statistics, statistics))], 0, 2)) < 2.2 * size
-    found = survey(Block(0, np.ones((1000, 20))), Question(1000, 0))
+    assert 2 * size <= sizeof(part_of([Stacked((statistics, statistics))], 0, 2)) < 2.2 * size
+    found = first_pass(Block(0, np.ones((1000, 20))), FirstPassSpec(1000, 0))
     assert sizeof(part_of([found], 0, 2)) > found.sample.rows.nbytes
 
 
@@ -150,7 +150,7 @@ def test_a_cluster_holds_few_results(
 ) -> None:
     """With 61 tasks, the sums of the first 32, of the next 16, 8 and 4 are all that must be."""
     monkeypatch.setattr("dgmm.engine.cluster.TASK_BYTES", 1)
-    last = dataset.span(BLOCKS - 1)[0]
+    last = dataset.row_range(BLOCKS - 1)[0]
     assert engine.over(dataset, clusters[2])(count_at_the_end, last).value <= 8
 
 
@@ -178,7 +178,7 @@ def test_a_run_that_is_late_is_swept_by_others(
     tmp_path: Path, dataset: Dataset, clusters: Mapping[int, Client], index: int, size: int
 ) -> None:
     """The sweep ends while a worker is still at its first block, which then does no more."""
-    start, _ = dataset.span(index)
+    start, _ = dataset.row_range(index)
 
     found = engine.over(dataset, clusters[3])(sum_or_wait, (str(tmp_path), start, size))
 

@@ -12,14 +12,14 @@ from threadpoolctl import threadpool_limits
 
 from dgmm import GaussianMixture, engine
 from dgmm.em import scouts
-from dgmm.em.evaluate import Setting, Trial, evaluate, m_step
-from dgmm.em.ladder import Cost, Rung
-from dgmm.em.seeding import QUANTUM, representative, standard, standardised
-from dgmm.em.survey import Question, survey
+from dgmm.em.evaluate import FitContext, Trial, evaluate, m_step
+from dgmm.em.first_pass import FirstPassSpec, first_pass
+from dgmm.em.init import QUANTUM, representative, standard, standardised
+from dgmm.em.subsamples import Cost, Subsample
 from dgmm.kernels.sweep import Block
-from dgmm.model.covariance import STRUCTURES
+from dgmm.model.covariance import COVARIANCE_MODELS
 
-every_structure = pytest.mark.parametrize("kind", STRUCTURES)
+every_structure = pytest.mark.parametrize("kind", COVARIANCE_MODELS)
 
 
 def groups(rows: int, seed: int = 0, components: int = 4) -> np.ndarray:
@@ -32,14 +32,16 @@ def groups(rows: int, seed: int = 0, components: int = 4) -> np.ndarray:
     return means[labels] + np.einsum("nij,nj->ni", shapes[labels], rng.normal(size=(rows, 2)))
 
 
-def rung(rows: np.ndarray, kind: str, weights: np.ndarray | None = None) -> Rung:
+def subsample(rows: np.ndarray, kind: str, weights: np.ndarray | None = None) -> Subsample:
     """The rung of all ``rows``."""
-    structure = STRUCTURES[kind]
-    question = Question.about(len(rows), rows.shape[1], 3, 0, weights is not None, structure.shared)
-    found = survey(Block(0, rows, weights), question)
-    setting = Setting.of(found, structure, 1e-3)
-    nearby = lambda rows, weights: engine.nearby(rows, weights, 1)  # noqa: E731
-    return Rung.of(representative(found), setting, nearby, Cost())
+    covariance_model = COVARIANCE_MODELS[kind]
+    first_pass_spec = FirstPassSpec.of(
+        len(rows), rows.shape[1], 3, 0, weights is not None, covariance_model.shared
+    )
+    found = first_pass(Block(0, rows, weights), first_pass_spec)
+    context = FitContext.of(found, covariance_model, 1e-3)
+    in_memory_sweep = lambda rows, weights: engine.in_memory_sweep(rows, weights, 1)  # noqa: E731
+    return Subsample.of(representative(found), context, in_memory_sweep, Cost())
 
 
 @every_structure
@@ -48,16 +50,16 @@ def test_a_step_of_many_is_an_em_step_of_each(kind: str, weighted: bool) -> None
     """The same objective and the same mixture as the sweep's, in the frame of the fit."""
     rng = np.random.default_rng(1)
     rows = groups(200) * [1.0, 100.0] + [0.0, 1e4]
-    place = rung(rows, kind, rng.gamma(1.0, size=200) if weighted else None)
+    place = subsample(rows, kind, rng.gamma(1.0, size=200) if weighted else None)
     field = scouts._Field.of(place)
     begun = scouts._stepped(field, scouts._labelled(field, rng.integers(3, size=(5, 200)), 3))
     before, many = scouts._next(field, begun), scouts._stepped(field, begun)
     after, found = scouts._next(field, many), scouts._stepped(field, many)
-    states = evaluate(place.sweep, [place.setting] * 5, [Trial(each) for each in before])
-    volume = np.log(standard(rows, STRUCTURES[kind]).scale).sum()
+    states = evaluate(place.sweep, [place.context] * 5, [Trial(each) for each in before])
+    volume = np.log(standard(rows, COVARIANCE_MODELS[kind]).scale).sum()
     for state, objective, mixture in zip(states, found.objective, after, strict=True):
         assert objective - volume == pytest.approx(state.objective, abs=1e-8)
-        expected = m_step(state.statistics, place.setting, state.mixture).mixture
+        expected = m_step(state.statistics, place.context, state.mixture).mixture
         np.testing.assert_allclose(mixture.means, expected.means, atol=1e-8)
         np.testing.assert_allclose(mixture.covariances, expected.covariances, rtol=1e-6)
 
@@ -65,18 +67,24 @@ def test_a_step_of_many_is_an_em_step_of_each(kind: str, weighted: bool) -> None
 @every_structure
 def test_pooled_covariances_are_the_structures_own(kind: str) -> None:
     """Maximum-likelihood estimates follow from the full ones."""
-    structure, full, rng = STRUCTURES[kind], STRUCTURES["full"], np.random.default_rng(0)
+    covariance_model, full, rng = (
+        COVARIANCE_MODELS[kind],
+        COVARIANCE_MODELS["full"],
+        np.random.default_rng(0),
+    )
     rows, labels = rng.normal(size=(60, 3)), np.arange(60) % 4
     moments = []
-    for own, layout in ((full, full), (structure, structure.centred)):
-        sums = np.zeros((4, layout.width(3)))
+    for own, feature_structure in ((full, full), (covariance_model, covariance_model.centred)):
+        sums = np.zeros((4, feature_structure.width(3)))
         for k in range(4):
             x = rows[labels == k].T
-            sums[k] = layout.features(x, np.empty((layout.width(3), x.shape[1]))).sum(axis=1)
+            sums[k] = feature_structure.features(
+                x, np.empty((feature_structure.width(3), x.shape[1]))
+            ).sum(axis=1)
         counts, means = sums[:, 0], sums[:, 1:4] / sums[:, :1]
         moments.append(own.estimate(counts, means, means, sums[:, 4:], rows.T @ rows))
-    pooled = structure.pooled(np.full(4, 15.0), moments[0])
-    expected = structure.dense(moments[1], 4, 3)
+    pooled = covariance_model.pooled(np.full(4, 15.0), moments[0])
+    expected = covariance_model.dense(moments[1], 4, 3)
     np.testing.assert_allclose(np.broadcast_to(pooled, (4, 3, 3)), expected, atol=1e-12)
 
 
@@ -123,14 +131,14 @@ def test_units_are_not_seen(kind: str) -> None:
 def test_standardised_rows_are_the_same_numbers_in_all_units() -> None:
     rows = np.round(np.random.default_rng(0).normal(size=(500, 3)), 2)
     rows[7, 0] = 1e9  # one far out does not make the others alike
-    full = STRUCTURES["full"]
+    full = COVARIANCE_MODELS["full"]
     seen = standardised(rows, standard(rows, full))
     assert 0.5 < np.median(np.abs(seen[:, 0])) < 1
     for scale in ([1e-200, 3.0, 1 / 7], [1e6, 1e-3, 0.1]):
         again = standardised(rows * scale, standard(rows * scale, full))
         np.testing.assert_allclose(again, seen, rtol=1e-15, atol=2 / QUANTUM)
         assert (again == seen).mean() > 0.999
-    round_ = STRUCTURES["spherical"]
+    round_ = COVARIANCE_MODELS["spherical"]
     both = standard(rows, round_).scale
     assert (both == both[0]).all()
     assert (standardised(np.full((5, 2), 3.0), standard(np.full((5, 2), 3.0), full)) == 0).all()

@@ -35,10 +35,10 @@ from dgmm.cli.commands import main
 from dgmm.em.evaluate import singular as singular_components
 from dgmm.em.holdout import HELD
 from dgmm.em.sample import uniform
-from dgmm.em.walk import best_of
+from dgmm.em.solver import best_of
 from dgmm.io import storage
 from dgmm.io.checkpoint import FORMAT
-from dgmm.model.covariance import STRUCTURES
+from dgmm.model.covariance import COVARIANCE_MODELS
 
 COUNTS = range(3, 9)
 
@@ -51,7 +51,9 @@ def rows() -> np.ndarray:
 def log_joint(model: GaussianMixture, rows: np.ndarray) -> np.ndarray:
     """log pi_k + log N(x | k), (N, K), obviously."""
     mixture = model.mixture_
-    dense = mixture.structure.dense(mixture.covariances, mixture.components, mixture.dims)
+    dense = mixture.covariance_model.dense(
+        mixture.covariances, mixture.components, mixture.n_features
+    )
     columns = []
     for weight, mean, covariance in zip(mixture.weights, mixture.means, dense, strict=True):
         white = np.linalg.solve(np.linalg.cholesky(covariance), (rows - mean).T)
@@ -127,7 +129,7 @@ def test_weights_of_zero_are_as_if_absent(criterion: str, rows: np.ndarray) -> N
     assert a.best_score_ == pytest.approx(b.best_score_, rel=1e-9)
 
 
-@pytest.mark.parametrize("kinds", [list(STRUCTURES), "spherical"])
+@pytest.mark.parametrize("kinds", [list(COVARIANCE_MODELS), "spherical"])
 def test_every_structure(kinds: Any, rows: np.ndarray) -> None:
     """In one frame for all, which must suit each."""
     search = select(rows * [1.0, 30.0, 0.01], [2, 6], kinds, random_state=0)
@@ -254,7 +256,7 @@ def test_candidates_of_another_kind_are_errors(
     name = data.draw(st.sampled_from(["candidates", "rounds"]))
     candidates = header["candidates"]
     others = [[], candidates[:1], candidates * 2, candidates[::-1], [[[], 0.0, None, 0]] * 2]
-    others.append([[walks, value, 3, 0] for walks, value, *_ in candidates])
+    others.append([[solvers, value, 3, 0] for solvers, value, *_ in candidates])
     broken = st.sampled_from(others)
     header[name] = data.draw(broken | values)
     newest.unlink()
@@ -295,7 +297,7 @@ def test_a_start_that_ends_singular_does_not_win_a_fit() -> None:
     """Of several starts, too: one with a component on equal rows is likelier, and not better."""
     rng = np.random.default_rng(0)
     rows = np.vstack([rng.normal(size=(300, 2)), rng.normal(size=(300, 2)) + 6, np.ones((9, 2))])
-    walks = []
+    solvers = []
     for means in ([[0.0, 0.0], [6.0, 6.0]], [[3.0, 3.0], [1.0, 1.0]]):
         precisions = np.array([np.eye(2), np.eye(2) * (1e4 if means[0][0] else 1.0)])
         model = GaussianMixture(
@@ -304,9 +306,9 @@ def test_a_start_that_ends_singular_does_not_win_a_fit() -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             *_, last = model.fit_passes(rows)
-        walks += last.walks
-    sound, singular = walks
-    assert singular_components(singular.best, singular.setting) == (1,)
+        solvers += last.solvers
+    sound, singular = solvers
+    assert singular_components(singular.best, singular.context) == (1,)
     assert best_of([sound, replace(singular, trial=None)]) is sound
 
 

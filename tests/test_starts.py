@@ -11,33 +11,33 @@ import pytest
 from sklearn.cluster import KMeans
 
 from dgmm import GaussianMixture, engine
-from dgmm.em import exchanges
+from dgmm.em import split_merge
 from dgmm.em.clustering import METHODS, clusters
-from dgmm.em.evaluate import Setting, unbounded
-from dgmm.em.exchanges import Exchange, Halves, exchanged, merge_costs, taken_apart
-from dgmm.em.fit import Request
+from dgmm.em.evaluate import FitContext, unbounded
+from dgmm.em.first_pass import FirstPassSpec, first_pass
+from dgmm.em.fit import FitSpec
 from dgmm.em.information import Information
-from dgmm.em.ladder import Cost, Rung, climb
-from dgmm.em.quasi import Quasi, held
+from dgmm.em.init import representative
+from dgmm.em.quasi_newton import QuasiNewton, held
 from dgmm.em.race import seeded
-from dgmm.em.seeding import representative
+from dgmm.em.solver import EM, StopRule, kept, run
+from dgmm.em.split_merge import Halves, Move, merge_costs, moved_mixture, taken_apart
 from dgmm.em.squarem import Squarem, coordinates, mixture_at
 from dgmm.em.starts import EFFORTS
-from dgmm.em.survey import Question, survey
-from dgmm.em.walk import Stop, Textbook, kept, run
+from dgmm.em.subsamples import Cost, Subsample, refine
 from dgmm.kernels.sweep import Block
-from dgmm.model.covariance import STRUCTURES
+from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.mixture import Mixture
 
-every_structure = pytest.mark.parametrize("kind", STRUCTURES)
+every_structure = pytest.mark.parametrize("kind", COVARIANCE_MODELS)
 
 
-def rung(rows: np.ndarray, kind: str = "full", reg: float = 0.0) -> Rung:
+def subsample(rows: np.ndarray, kind: str = "full", reg: float = 0.0) -> Subsample:
     """All ``rows``, to be fitted to."""
-    question = Question(len(rows), 0, pairs=STRUCTURES[kind].shared)
-    found = survey(Block(0, rows), question)
-    setting = Setting.of(found, STRUCTURES[kind], reg)
-    return Rung.of(representative(found), setting, engine.nearby, Cost())
+    first_pass_spec = FirstPassSpec(len(rows), 0, pairs=COVARIANCE_MODELS[kind].shared)
+    found = first_pass(Block(0, rows), first_pass_spec)
+    context = FitContext.of(found, COVARIANCE_MODELS[kind], reg)
+    return Subsample.of(representative(found), context, engine.in_memory_sweep, Cost())
 
 
 def grid(side: int, each: int, seed: int) -> np.ndarray:
@@ -104,21 +104,26 @@ def test_an_exchange_keeps_the_moments(kind: str) -> None:
     """What is merged has the moments of both, what is split becomes its halves, exactly."""
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(500, 3))
-    field = rung(rows, kind)
-    structure = STRUCTURES[kind]
-    unit = structure.add_to_diagonal(np.zeros(structure.shape(4, 3)), np.full(3, 2.0))
+    field = subsample(rows, kind)
+    covariance_model = COVARIANCE_MODELS[kind]
+    unit = covariance_model.add_to_diagonal(np.zeros(covariance_model.shape(4, 3)), np.full(3, 2.0))
     weights, means = np.array([0.1, 0.2, 0.3, 0.4]), rng.normal(size=(4, 3))
-    mixture = Mixture.of_covariances(structure, weights, means, unit)
+    mixture = Mixture.of_covariances(covariance_model, weights, means, unit)
     halves = Halves(np.array([0.25, 0.75]), rng.normal(size=(2, 3)), np.stack([np.eye(3)] * 2))
-    after = exchanged(field, mixture, [Exchange(1.0, 0, 2, 3, halves)])
+    after = moved_mixture(field, mixture, [Move(1.0, 0, 2, 3, halves)])
     assert after.weights == pytest.approx([0.4, 0.2, 0.1, 0.3])
     merged = (0.1 * means[0] + 0.3 * means[2]) / 0.4
     np.testing.assert_allclose(after.means, [merged, means[1], *halves.means], rtol=1e-9)
-    if not structure.shared:  # a shared one is made from the rows' own scatter
+    if not covariance_model.shared:  # a shared one is made from the rows' own scatter
         away = means[[0, 2]] - merged
         spread = 0.25 * np.outer(away[0], away[0]) + 0.75 * np.outer(away[1], away[1])
-        dense = structure.dense(after.covariances, 4, 3)
-        expected = [structure.kept(2 * np.eye(3) + spread), 2 * np.eye(3), np.eye(3), np.eye(3)]
+        dense = covariance_model.dense(after.covariances, 4, 3)
+        expected = [
+            covariance_model.kept(2 * np.eye(3) + spread),
+            2 * np.eye(3),
+            np.eye(3),
+            np.eye(3),
+        ]
         np.testing.assert_allclose(dense, expected, atol=1e-9)
 
 
@@ -131,49 +136,55 @@ def test_a_mixture_that_is_badly_placed_is_taken_apart(kind: str) -> None:
     bad = centres.copy()
     bad[[0, 1]] = [[-0.5, 0.0], [0.5, 0.0]]
     bad[4] = [18.0, 0.0]
-    structure, field = STRUCTURES[kind], rung(rows, kind)
-    covariances = structure.add_to_diagonal(np.zeros(structure.shape(5, 2)), np.full(2, 4.0))
-    start = field.setting.frame.enter(
-        Mixture.of_covariances(structure, np.full(5, 0.2), bad, covariances)
+    covariance_model, field = COVARIANCE_MODELS[kind], subsample(rows, kind)
+    covariances = covariance_model.add_to_diagonal(
+        np.zeros(covariance_model.shape(5, 2)), np.full(2, 4.0)
     )
-    (walk,) = field.climb([Squarem.of(field.setting, start, Stop(1000))], 60)
-    before = walk.best.objective
-    walk, rounds = taken_apart(field, walk)
-    (walk,) = field.climb([walk], 40)
+    start = field.context.frame.enter(
+        Mixture.of_covariances(covariance_model, np.full(5, 0.2), bad, covariances)
+    )
+    (solver,) = field.refine([Squarem.of(field.context, start, StopRule(1000))], 60)
+    before = solver.best.objective
+    solver, rounds = taken_apart(field, solver)
+    (solver,) = field.refine([solver], 40)
     assert rounds >= 1
-    assert walk.best.objective > before + 0.1
-    found = field.setting.frame.leave(walk.best.mixture).means
+    assert solver.best.objective > before + 0.1
+    found = field.context.frame.leave(solver.best.mixture).means
     nearest = np.linalg.norm(found[:, None] - centres, axis=2).min(axis=0)
     assert nearest.max() < 0.3
 
 
-def overlapping(kind: str, count: int = 4000) -> tuple[Rung, Mixture]:
+def overlapping(kind: str, count: int = 4000) -> tuple[Subsample, Mixture]:
     """Rows of three components that overlap, and where EM ends on them."""
     rng = np.random.default_rng(1)
     rows = rng.normal(size=(count, 2)) * [1.0, 1.5] + 2.0 * rng.integers(0, 3, (count, 1))
-    field = rung(rows, kind)
-    structure = STRUCTURES[kind]
+    field = subsample(rows, kind)
+    covariance_model = COVARIANCE_MODELS[kind]
     means = np.array([[0.0, 0.0], [2.0, 2.0], [4.0, 4.0]])
-    unit = structure.add_to_diagonal(np.zeros(structure.shape(3, 2)), np.ones(2))
-    start = Mixture.of_covariances(structure, np.full(3, 1 / 3), means, unit)
-    return field, field.setting.frame.enter(start)
+    unit = covariance_model.add_to_diagonal(np.zeros(covariance_model.shape(3, 2)), np.ones(2))
+    start = Mixture.of_covariances(covariance_model, np.full(3, 1 / 3), means, unit)
+    return field, field.context.frame.enter(start)
 
 
-@pytest.mark.parametrize("kind", [each for each in STRUCTURES if STRUCTURES[each].informed])
+@pytest.mark.parametrize(
+    "kind", [each for each in COVARIANCE_MODELS if COVARIANCE_MODELS[each].informed]
+)
 def test_the_information_is_how_the_gradient_falls(kind: str) -> None:
     """At the optimum: EM's step, taken for the gradient, has its derivative for a Jacobian."""
     field, start = overlapping(kind)
-    (walk,) = field.climb([Quasi.of(field.setting, start, Stop(2000, target=1e-13))], 2000)
-    optimum = walk.best.mixture
-    known = Information.of(field.sample, field.setting.frame, optimum)
+    (solver,) = field.refine(
+        [QuasiNewton.of(field.context, start, StopRule(2000, target=1e-13))], 2000
+    )
+    optimum = solver.best.mixture
+    known = Information.of(field.sample, field.context.frame, optimum)
     matrix = (known.vectors * known.values) @ known.vectors.T
     live = np.ones(3, bool)
     here = coordinates(optimum, optimum, live)
 
     def gradient(place: np.ndarray) -> np.ndarray:
-        mixture = mixture_at(place, optimum, optimum, live, field.setting.reg).mixture
-        (walk,) = run_for(field, Textbook.of(field.setting, mixture, Stop(5)), 2)
-        image = walk.best.mixture
+        mixture = mixture_at(place, optimum, optimum, live, field.context.reg).mixture
+        (solver,) = run_for(field, EM.of(field.context, mixture, StopRule(5)), 2)
+        image = solver.best.mixture
         return coordinates(image, optimum, live) - coordinates(mixture, optimum, live)
 
     step = 1e-4
@@ -189,9 +200,9 @@ def test_the_information_is_how_the_gradient_falls(kind: str) -> None:
     np.testing.assert_allclose(jacobian[3:, 3:], matrix[3:, 3:], atol=0.03)
 
 
-def run_for(field: Rung, walk: Any, sweeps: int) -> tuple[Any, ...]:
-    """The walk after so many sweeps."""
-    return list(itertools.islice(run(field.sweep, [walk]), sweeps))[-1]
+def run_for(field: Subsample, solver: Any, sweeps: int) -> tuple[Any, ...]:
+    """The solver after so many sweeps."""
+    return list(itertools.islice(run(field.sweep, [solver]), sweeps))[-1]
 
 
 @every_structure
@@ -200,38 +211,38 @@ def test_quasi_newton_ends_where_em_does_and_never_falls(kind: str, informed: bo
     """In a fraction of the sweeps, on a slope so flat that EM takes hundreds."""
     field, start = overlapping(kind)
     information = None
-    if informed and STRUCTURES[kind].informed:
-        information = Information.of(field.sample, field.setting.frame, start)
-    stop = Stop(500, target=1e-10)
-    (walk,) = field.climb([Quasi.of(field.setting, start, stop, information)])
-    (plain,) = field.climb([Textbook.of(field.setting, start, Stop(5000, tol=1e-12))], 5001)
-    assert walk.converged
-    assert walk.reason == "gap"
-    assert list(walk.trace) == sorted(walk.trace)
-    assert walk.best.objective > plain.best.objective - 1e-8
-    assert len(walk.trace) < len(plain.trace) / 3
+    if informed and COVARIANCE_MODELS[kind].informed:
+        information = Information.of(field.sample, field.context.frame, start)
+    stop = StopRule(500, target=1e-10)
+    (solver,) = field.refine([QuasiNewton.of(field.context, start, stop, information)])
+    (plain,) = field.refine([EM.of(field.context, start, StopRule(5000, tol=1e-12))], 5001)
+    assert solver.converged
+    assert solver.reason == "gap"
+    assert list(solver.trace) == sorted(solver.trace)
+    assert solver.best.objective > plain.best.objective - 1e-8
+    assert len(solver.trace) < len(plain.trace) / 3
 
 
 def test_what_starts_after_the_first_bring() -> None:
     """By how much the best end is better than the first one's; nothing at one optimum."""
     rng = np.random.default_rng(0)
     rows = np.repeat([[0.0, 0], [30, 0], [60, 0]], 500, axis=0) + rng.normal(size=(1500, 2))
-    field, structure = rung(rows, "spherical"), STRUCTURES["spherical"]
+    field, covariance_model = subsample(rows, "spherical"), COVARIANCE_MODELS["spherical"]
 
     def start(*places: float) -> Mixture:
         means = np.array([[each, 0.0] for each in places])
-        mixture = Mixture.of_covariances(structure, np.full(3, 1 / 3), means, np.ones(3))
-        return field.setting.frame.enter(mixture)
+        mixture = Mixture.of_covariances(covariance_model, np.full(3, 1 / 3), means, np.ones(3))
+        return field.context.frame.enter(mixture)
 
     good, other, bad = start(0, 30, 60), start(59, 1, 31), start(-1, 1, 45)
-    (best,) = field.climb([Textbook.of(field.setting, good, Stop(1000, tol=1e-12))])
-    (worse,) = field.climb([Textbook.of(field.setting, bad, Stop(1000, tol=1e-12))])
+    (best,) = field.refine([EM.of(field.context, good, StopRule(1000, tol=1e-12))])
+    (worse,) = field.refine([EM.of(field.context, bad, StopRule(1000, tol=1e-12))])
     gain = best.best.objective - worse.best.objective
     assert gain > 0.1
-    found = climb([field], [bad, good, other])
+    found = refine([field], [bad, good, other])
     assert found.gain == pytest.approx(gain, abs=field.resolution(good))
     assert (found.optima, len(found.ends)) == (2, 1)
-    found = climb([field, field], [other, good, bad])
+    found = refine([field, field], [other, good, bad])
     assert (found.gain, found.optima, len(found.ends)) == (0, 2, 1)
 
 
@@ -273,21 +284,21 @@ def test_a_walk_that_is_beaten_rests_and_goes_on_if_the_best_turns_out_singular(
     """A component of ties rises without end: what was beaten by that is what there is."""
     rng = np.random.default_rng(0)
     rows = np.concatenate([rng.normal(size=(1000, 2)), np.full((50, 2), 3.0)])
-    field = rung(rows, reg=1e-6)
-    structure, unit = STRUCTURES["full"], np.stack([np.eye(2)] * 2)
+    field = subsample(rows, reg=1e-6)
+    covariance_model, unit = COVARIANCE_MODELS["full"], np.stack([np.eye(2)] * 2)
     ties = np.stack([np.eye(2), 1e-3 * np.eye(2)])
     starts = [
-        Mixture.of_covariances(structure, np.array([0.5, 0.5]), np.array(means), covariances)
+        Mixture.of_covariances(covariance_model, np.array([0.5, 0.5]), np.array(means), covariances)
         for means, covariances in (([[-0.1, 0], [0.1, 0]], unit), ([[0, 0], [3, 3]], ties))
     ]
-    starts = [field.setting.frame.enter(each) for each in starts]
-    stop = Stop(100, target=1e-6)
-    walks = [Quasi.of(field.setting, start, stop) for start in starts]
-    stages = list(itertools.islice(run(field.sweep, walks), 3))
+    starts = [field.context.frame.enter(each) for each in starts]
+    stop = StopRule(100, target=1e-6)
+    solvers = [QuasiNewton.of(field.context, start, stop) for start in starts]
+    stages = list(itertools.islice(run(field.sweep, solvers), 3))
     plain, singular = stages[-1]
     assert plain.trial is not None
-    assert unbounded(singular.best, field.setting)
-    assert singular.best.objective > plain.best.objective + plain.gap
+    assert unbounded(singular.best, field.context)
+    assert singular.best.objective > plain.best.objective + plain.gap_upper
     better = replace(plain, trial=None, state=replace(plain.best, objective=10.0))
     rested, _ = kept([plain, better])
     assert rested.trial is None
@@ -299,21 +310,21 @@ def test_a_walk_that_is_beaten_rests_and_goes_on_if_the_best_turns_out_singular(
 def test_passes_in_single_precision_are_counted() -> None:
     """Also where the last is made again, in double, which is no iteration."""
     field, start = overlapping("full", 20_000)
-    setting = replace(field.setting, precision="auto")
-    walks = [Quasi.of(setting, start, Stop(50, target=10.0))]
-    stages = [walk for (walk,) in run(field.sweep, walks) if isinstance(walk, Quasi)]
+    context = replace(field.context, precision="auto")
+    solvers = [QuasiNewton.of(context, start, StopRule(50, target=10.0))]
+    stages = [solver for (solver,) in run(field.sweep, solvers) if isinstance(solver, QuasiNewton)]
     assert stages[-2].again
     assert stages[-1].converged
-    single = sum(walk.best.bound > 0 for walk in stages)
+    single = sum(solver.best.bound > 0 for solver in stages)
     assert stages[-1].rejected == 0
-    assert stages[-1].singles == single == len(stages) - 1 == len(stages[-1].trace) + 1
+    assert stages[-1].float32_passes == single == len(stages) - 1 == len(stages[-1].trace) + 1
 
 
 def arrays(value: Any) -> dict[int, np.ndarray]:
     """All arrays that a value holds."""
     if isinstance(value, np.ndarray):
         return {id(value): value}
-    if isinstance(value, Setting | Information):
+    if isinstance(value, FitContext | Information):
         return {}
     if is_dataclass(value):
         value = [getattr(value, each.name) for each in fields(value)]
@@ -325,28 +336,30 @@ def arrays(value: Any) -> dict[int, np.ndarray]:
 
 def test_walks_hold_no_more_than_is_planned() -> None:
     rng = np.random.default_rng(0)
-    field = rung(rng.uniform(size=(5000, 6)))
-    start = seeded(field.sample, field.setting, 8, "kmeans", np.random.RandomState(0))
-    walks = [Quasi.of(field.setting, start, Stop(40))]
-    stages = [walk for (walk,) in run(field.sweep, walks) if isinstance(walk, Quasi)]
-    assert max(len(walk.steps) for walk in stages) == 20
+    field = subsample(rng.uniform(size=(5000, 6)))
+    start = seeded(field.sample, field.context, 8, "kmeans", np.random.RandomState(0))
+    solvers = [QuasiNewton.of(field.context, start, StopRule(40))]
+    stages = [solver for (solver,) in run(field.sweep, solvers) if isinstance(solver, QuasiNewton)]
+    assert max(len(solver.steps) for solver in stages) == 20
     most = held(start.free_parameters)
-    taken = [sum(each.size for each in arrays(walk).values()) for walk in stages]
+    taken = [sum(each.size for each in arrays(solver).values()) for solver in stages]
     assert 0.5 * most < max(taken) < most
 
 
 def test_starts_of_many_parameters_are_fewer() -> None:
-    """What the walks of all starts remember keeps to half a gibibyte, unless more are wanted."""
-    rows, dims, sampled = 100_000_000, 64, 1 << 18
-    few, many = (Request(STRUCTURES["full"], k, strategy="auto", effort="high") for k in (2, 100))
+    """What the solvers of all starts remember keeps to half a gibibyte, unless more are wanted."""
+    rows, n_features, sampled = 100_000_000, 64, 1 << 18
+    few, many = (
+        FitSpec(COVARIANCE_MODELS["full"], k, strategy="auto", effort="high") for k in (2, 100)
+    )
     most = EFFORTS["high"][1]
-    assert few.budget(rows, dims, sampled).starts == most
-    starts = many.budget(rows, dims, sampled).starts
+    assert few.budget(rows, n_features, sampled).starts == most
+    starts = many.budget(rows, n_features, sampled).starts
     assert 1 < starts < most
-    assert 8 * starts * held(many.parameters(dims)) <= 1 << 29
-    assert many.abreast(rows, dims, sampled) == starts
-    assert many.abreast(rows, dims, sampled, near=False) == 3
-    assert replace(many, n_init=20).abreast(rows, dims, sampled) == 20
+    assert 8 * starts * held(many.parameters(n_features)) <= 1 << 29
+    assert many.abreast(rows, n_features, sampled) == starts
+    assert many.abreast(rows, n_features, sampled, near=False) == 3
+    assert replace(many, n_init=20).abreast(rows, n_features, sampled) == 20
 
 
 def test_rows_that_the_sample_has_not_seen_are_met_by_a_step_of_em() -> None:
@@ -369,17 +382,21 @@ def test_rows_that_the_sample_has_not_seen_are_met_by_a_step_of_em() -> None:
 def test_of_many_components_the_cheapest_merges_are_found(kind: str) -> None:
     """Without looking at all pairs; what a merge costs is Runnalls' bound, from dense matrices."""
     rng = np.random.default_rng(0)
-    structure, count, dims = STRUCTURES[kind], 150, 3
-    unit = structure.add_to_diagonal(np.zeros(structure.shape(count, dims)), np.full(dims, 0.3))
-    weights, means = rng.dirichlet(np.full(count, 5.0)), rng.normal(size=(count, dims))
-    mixture = Mixture.of_covariances(structure, weights, means, unit)
+    covariance_model, count, n_features = COVARIANCE_MODELS[kind], 150, 3
+    unit = covariance_model.add_to_diagonal(
+        np.zeros(covariance_model.shape(count, n_features)), np.full(n_features, 0.3)
+    )
+    weights, means = rng.dirichlet(np.full(count, 5.0)), rng.normal(size=(count, n_features))
+    mixture = Mixture.of_covariances(covariance_model, weights, means, unit)
     found = merge_costs(mixture, np.arange(count))
     costs = []
     for i, j in itertools.combinations(range(count), 2):
         total = weights[i] + weights[j]
         away = means[i] - means[j]
-        merged = 0.3 * np.eye(dims) + weights[i] * weights[j] / total**2 * np.outer(away, away)
-        costs.append(total / 2 * (np.linalg.slogdet(merged)[1] - dims * np.log(0.3)))
+        merged = 0.3 * np.eye(n_features) + weights[i] * weights[j] / total**2 * np.outer(
+            away, away
+        )
+        costs.append(total / 2 * (np.linalg.slogdet(merged)[1] - n_features * np.log(0.3)))
     assert len(found) < len(costs)
     np.testing.assert_allclose([cost for cost, *_ in found[:10]], sorted(costs)[:10], rtol=1e-9)
 
@@ -390,5 +407,5 @@ def test_thousands_of_features_are_not_split() -> None:
     planned = GaussianMixture(4, covariance_type="diag").plan(wide)
     assert planned.starts >= 1
     assert planned.shared_bytes < 2 << 30
-    assert not exchanges.affordable(4, 5000)
-    assert exchanges.affordable(1000, 64)
+    assert not split_merge.affordable(4, 5000)
+    assert split_merge.affordable(1000, 64)

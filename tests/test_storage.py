@@ -13,7 +13,7 @@ import pytest
 import dgmm
 from dgmm import DataError, GaussianMixture, ModelFileError, load
 from dgmm.io import storage
-from dgmm.model.covariance import STRUCTURES
+from dgmm.model.covariance import COVARIANCE_MODELS
 
 PARAMETERS = ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_")
 
@@ -29,7 +29,7 @@ def file(model: GaussianMixture, tmp_path: Path) -> Path:
     return tmp_path / "model.dgmm"
 
 
-@pytest.mark.parametrize("kind", STRUCTURES)
+@pytest.mark.parametrize("kind", COVARIANCE_MODELS)
 @pytest.mark.parametrize("place", ["local", "memory"])
 def test_a_model_comes_back_bit_for_bit(
     tmp_path: Path, blobs: np.ndarray, kind: str, place: str
@@ -261,7 +261,7 @@ OF_MATRICES = {
 }
 
 
-@pytest.mark.parametrize("kind", STRUCTURES)
+@pytest.mark.parametrize("kind", COVARIANCE_MODELS)
 def test_impossible_parameters_are_refused(tmp_path: Path, blobs: np.ndarray, kind: str) -> None:
     """Whatever the checksum says."""
     model = GaussianMixture(3, covariance_type=kind, random_state=0).fit(blobs)
@@ -273,7 +273,7 @@ def test_impossible_parameters_are_refused(tmp_path: Path, blobs: np.ndarray, ki
             load(tmp_path / "m.dgmm")
 
 
-@pytest.mark.parametrize("kind", STRUCTURES)
+@pytest.mark.parametrize("kind", COVARIANCE_MODELS)
 @pytest.mark.parametrize("scale", [1e-100, 1e-6, 1.0, 1e100])
 def test_what_was_fitted_is_no_forgery(tmp_path: Path, kind: str, scale: float) -> None:
     """Collapsed, narrow, correlated, far from zero, of very different scales: all can be saved."""

@@ -15,12 +15,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture as Reference
 
 from dgmm import DegenerateWarning, GaussianMixture
-from dgmm.em.anchored import Anchored
-from dgmm.em.seeding import cautious
+from dgmm.em.control_variate import ControlVariateEM
+from dgmm.em.init import cautious
 from dgmm.em.squarem import Squarem
-from dgmm.model.covariance import STRUCTURES
+from dgmm.model.covariance import COVARIANCE_MODELS
 
-every_structure = pytest.mark.parametrize("kind", STRUCTURES)
+every_structure = pytest.mark.parametrize("kind", COVARIANCE_MODELS)
 
 
 def overlapping(rows: int, seed: int = 0) -> np.ndarray:
@@ -96,13 +96,13 @@ def test_the_walk_from_anchor_to_anchor(rows: np.ndarray, monkeypatch: pytest.Mo
     """Each pass over all rows leaves but a fraction of what there was to gain."""
     monkeypatch.setattr("dgmm.em.fit.FAR_BELOW", 1)  # as if there were many more rows
     model = GaussianMixture(6, random_state=0, resolution=1e-3)
-    walks = [p.best for p in model.fit_passes(rows) if p.walks]
-    assert all(isinstance(walk, Anchored) for walk in walks)
-    objectives = [walk.best.objective for walk in walks]
-    for earlier, later in itertools.pairwise(walks):
+    solvers = [p.best for p in model.fit_passes(rows) if p.solvers]
+    assert all(isinstance(solver, ControlVariateEM) for solver in solvers)
+    objectives = [solver.best.objective for solver in solvers]
+    for earlier, later in itertools.pairwise(solvers):
         gained = later.best.objective - earlier.best.objective
-        assert gained == pytest.approx(earlier.gap, rel=0.5)
-        assert later.gap < earlier.gap / 2
+        assert gained == pytest.approx(earlier.gap_upper, rel=0.5)
+        assert later.gap_upper < earlier.gap_upper / 2
     assert objectives == sorted(objectives)
 
 
@@ -142,12 +142,12 @@ def test_a_given_start_is_where_it_begins(kind: str, blobs: np.ndarray) -> None:
         "precisions_init": first.precisions_,
         "precision": "float64",
     }
-    walks = [p.best for p in GaussianMixture(4, **start).fit_passes(blobs) if p.walks]
-    assert all(isinstance(walk, Squarem) for walk in walks)
+    solvers = [p.best for p in GaussianMixture(4, **start).fit_passes(blobs) if p.solvers]
+    assert all(isinstance(solver, Squarem) for solver in solvers)
     plain = GaussianMixture(4, strategy="em", tol=1e-9, max_iter=5000, **start).fit(blobs)
-    assert walks[0].best.objective == plain.lower_bounds_[0]
-    assert walks[-1].best.objective > plain.lower_bound_ - 1e-5
-    assert len(walks[-1].trace) < plain.n_iter_
+    assert solvers[0].best.objective == plain.lower_bounds_[0]
+    assert solvers[-1].best.objective > plain.lower_bound_ - 1e-5
+    assert len(solvers[-1].trace) < plain.n_iter_
 
 
 def test_too_few_rows_for_a_sample(blobs: np.ndarray) -> None:
@@ -205,12 +205,15 @@ def test_a_crooked_way_is_not_cut_short(seed: int) -> None:
     unit = np.broadcast_to(np.eye(2), (6, 2, 2))
     start = {"weights_init": np.ones(6) / 6, "means_init": bent[:6], "precisions_init": unit}
     model = GaussianMixture(6, max_iter=500, **start)
-    walks = [p.best for p in model.fit_passes(bent) if p.walks]
-    assert all(isinstance(walk, Squarem) and walk.likely <= walk.gap for walk in walks)
-    end, target = walks[-1], walks[-1].stop.target
+    solvers = [p.best for p in model.fit_passes(bent) if p.solvers]
+    assert all(
+        isinstance(solver, Squarem) and solver.gap_estimate <= solver.gap_upper
+        for solver in solvers
+    )
+    end, target = solvers[-1], solvers[-1].stop.target
     assert end.reason == "gap"
-    assert end.gap < target
-    early = next(walk for walk in walks if walk.likely < target)
+    assert end.gap_upper < target
+    early = next(solver for solver in solvers if solver.gap_estimate < target)
     assert end.best.objective - early.best.objective > target
 
 
@@ -242,7 +245,7 @@ def test_a_cautious_start_draws_covariances_together(kind: str) -> None:
     rows = rng.normal(size=(100, 3)) * np.where(np.arange(100) < 90, 1.0, 5.0)[:, None]
     before = GaussianMixture(2, covariance_type=kind, random_state=0).fit(rows).mixture_
     after = cautious(before, 100)
-    dense = [each.structure.dense(each.covariances, 2, 3) for each in (before, after)]
+    dense = [each.covariance_model.dense(each.covariances, 2, 3) for each in (before, after)]
     mean = np.tensordot(before.weights, dense[0], 1)
     counts = 100 * before.weights[:, None, None]
     np.testing.assert_allclose(dense[1], (counts * dense[0] + 3 * mean) / (counts + 3), rtol=1e-12)

@@ -22,10 +22,10 @@ from dgmm import (
     UsageError,
     load,
 )
-from dgmm.model.covariance import STRUCTURES
+from dgmm.model.covariance import COVARIANCE_MODELS
 
 K, D = 3, 2
-every_structure = pytest.mark.parametrize("kind", STRUCTURES)
+every_structure = pytest.mark.parametrize("kind", COVARIANCE_MODELS)
 
 
 def drawn(seed: int, rows: int, shift: float = 0.0) -> np.ndarray:
@@ -40,7 +40,7 @@ def fitted(rows: np.ndarray, kind: str = "full", **params: object) -> GaussianMi
 
 def responsibilities(model: GaussianMixture, rows: np.ndarray) -> np.ndarray:
     """By the definition, with the penalty that belongs to reg_covar."""
-    dense = model.mixture_.structure.dense(model.covariances_, K, D)
+    dense = model.mixture_.covariance_model.dense(model.covariances_, K, D)
     added = model.sufficient_statistics_.reg * model.sufficient_statistics_.frame.scale**2
     joint = np.stack(
         [
@@ -109,7 +109,7 @@ def test_partial_fit_is_incremental_em(kind: str, shift: float) -> None:
         away = rows[:, None, :] - means
         scatter = np.einsum("nk,nki,nkj->kij", r, away, away)
         added = model.sufficient_statistics_.reg * model.sufficient_statistics_.frame.scale**2
-        dense = model.mixture_.structure.dense(model.covariances_, K, D)
+        dense = model.mixture_.covariance_model.dense(model.covariances_, K, D)
         expected = {
             "full": scatter / counts[:, None, None],
             "tied": np.broadcast_to(scatter.sum(axis=0) / len(rows), (K, D, D)),
@@ -254,7 +254,7 @@ def test_statistics_come_back_bit_for_bit(tmp_path: Path, place: str) -> None:
     back = SufficientStatistics.load(url)
     assert back.differs(found) is None
     np.testing.assert_array_equal(back.sums, found.sums)
-    np.testing.assert_array_equal(back.about, found.about)
+    np.testing.assert_array_equal(back.center, found.center)
     assert (back.entropy, back.weight, back.rows) == (found.entropy, found.weight, found.rows)
     with pytest.raises(DataError, match="exists"):
         found.save(url)
@@ -305,7 +305,7 @@ def _changed(**changes: Callable[[np.ndarray], np.ndarray] | object) -> Callable
         (_changed(sums=lambda sums: sums[:, :-1]), "not float64 of shape"),
         (_changed(sums=lambda sums: sums * np.inf), "NaN or infinity"),
         (_changed(sums=lambda sums: -sums), "of no rows"),
-        (_changed(about=lambda about: about[0]), "about are of shape"),
+        (_changed(center=lambda center: center[0]), "center are of shape"),
         (_changed(scale=lambda scale: 0 * scale), "of no rows"),
         (_changed(covariance_type="round"), "unknown covariances"),
     ],
@@ -346,18 +346,18 @@ def test_the_same_bits_on_a_cluster(clusters: Mapping[int, Client], tmp_path: Pa
 
 @settings(max_examples=50, deadline=None)
 @given(
-    kind=st.sampled_from(sorted(STRUCTURES)),
-    cuts=st.lists(st.integers(1, 299), min_size=2, max_size=2, unique=True),
+    kind=st.sampled_from(sorted(COVARIANCE_MODELS)),
+    divisions=st.lists(st.integers(1, 299), min_size=2, max_size=2, unique=True),
     steps=st.lists(st.booleans(), min_size=3, max_size=3),
 )
 def test_they_are_a_commutative_monoid_up_to_rounding(
-    kind: str, cuts: list[int], steps: list[bool]
+    kind: str, divisions: list[int], steps: list[bool]
 ) -> None:
     """Also where the mixtures they were made under, and so what they are about, differ."""
     rows = drawn(3, 300)
     model = fitted(drawn(0, 500), kind)
     parts = []
-    for part, step in zip(np.split(rows, sorted(cuts)), steps, strict=True):
+    for part, step in zip(np.split(rows, sorted(divisions)), steps, strict=True):
         parts.append(model.summarize(part))
         if step:
             model.partial_fit(part)

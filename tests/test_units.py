@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from dgmm import DegenerateWarning, GaussianMixture, SufficientStatistics, load, select
 from dgmm.em.fit import STRATEGIES
-from dgmm.model.covariance import STRUCTURES
+from dgmm.model.covariance import COVARIANCE_MODELS
 
 D, K = 3, 3
 CENTRES = np.array([[0.0, 0.0, 0.0], [4.0, 1.0, -2.0], [-1.0, 5.0, 3.0]])
 
-every_structure = pytest.mark.parametrize("kind", STRUCTURES)
+every_structure = pytest.mark.parametrize("kind", COVARIANCE_MODELS)
 exponents = st.lists(st.floats(-6, 6), min_size=D, max_size=D)
 shifts = st.lists(st.floats(-1e3, 1e3), min_size=D, max_size=D)
 
@@ -35,11 +35,11 @@ ROWS = drawn()
 def units(kind: str, powers: list[float]) -> NDArray[np.float64]:
     """A factor for each column; a spherical model survives only one for all."""
     by = 10.0 ** np.array(powers)
-    return np.full(D, by[0]) if STRUCTURES[kind].isotropic else by
+    return np.full(D, by[0]) if COVARIANCE_MODELS[kind].isotropic else by
 
 
 def dense(model: GaussianMixture) -> NDArray[np.float64]:
-    return model.mixture_.structure.dense(model.covariances_, len(model.means_), D)
+    return model.mixture_.covariance_model.dense(model.covariances_, len(model.means_), D)
 
 
 def assert_same_in_other_units(
@@ -96,7 +96,7 @@ def test_a_selection_in_other_units_chooses_the_same(
     powers: list[float], offsets: list[float]
 ) -> None:
     """With the spherical structure, for one factor; without it, for one a column."""
-    for kinds in (["full", "tied", "diag"], list(STRUCTURES)):
+    for kinds in (["full", "tied", "diag"], list(COVARIANCE_MODELS)):
         by, shift = units(kinds[-1], powers), np.array(offsets)
         first, second = (
             select(rows, [2, 3, 4], kinds, random_state=0) for rows in (ROWS, (ROWS + shift) * by)

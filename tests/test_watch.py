@@ -99,8 +99,8 @@ def test_work_on_samples_is_told_apart(place: Path) -> None:
     """A pass lasts as long as its own rows take; what went on before it is told beside it."""
     code, events = told(*FIT, "--strategy", "em", "--n-init", "20", cwd=place)
     assert code == 0
-    _, survey, first, *others, last = events
-    assert survey["seconds_on_samples"] == 0
+    _, first_pass, first, *others, last = events
+    assert first_pass["seconds_on_samples"] == 0
     assert first["seconds_on_samples"] > first["seconds"] > 0  # twenty starts, one sweep
     assert first["rows_per_second"] == pytest.approx(3000 / first["seconds"])
     assert all(each["seconds_on_samples"] == 0 for each in others)

@@ -29,7 +29,7 @@ def prepare(case: Case) -> Ready:
         model = GaussianMixture(
             len(case.weights),
             strategy="em",
-            covariance_type=case.structure,
+            covariance_type=case.covariance_model,
             weights_init=case.weights / case.weights.sum(),
             means_init=case.means,
             precisions_init=precisions(case),
@@ -45,7 +45,7 @@ def prepare(case: Case) -> Ready:
 
         def parameters() -> Parameters:
             shape = case.means.shape
-            covariances = dense(case.structure, model.covariances_, *shape)
+            covariances = dense(case.covariance_model, model.covariances_, *shape)
             return model.weights_, model.means_, covariances
 
         info = model.fit_info_
@@ -55,7 +55,7 @@ def prepare(case: Case) -> Ready:
     def whole(seed: int, **options: Any) -> Outcome:
         model = GaussianMixture(
             len(case.weights),
-            covariance_type=case.structure,
+            covariance_type=case.covariance_model,
             random_state=seed,
             n_jobs=case.threads,
             **options,
@@ -63,12 +63,12 @@ def prepare(case: Case) -> Ready:
         mixtures = []
         began = time.perf_counter()
         for step in model.fit_passes(case.rows):
-            if step.walks:
+            if step.solvers:
                 mixtures.append((time.perf_counter() - began, step.mixture))
         seconds = time.perf_counter() - began
 
         def found(mixture: Any) -> Parameters:
-            covariances = dense(case.structure, mixture.covariances, *case.means.shape)
+            covariances = dense(case.covariance_model, mixture.covariances, *case.means.shape)
             return mixture.weights, mixture.means, covariances
 
         way = tuple((at, found(mixture)) for at, mixture in mixtures)

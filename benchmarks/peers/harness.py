@@ -33,7 +33,7 @@ class Case:
         Of the case's dtype, as are the other arrays.
     weights, means, covariances : (K,), (K, D), (K, D, D)
         Where to start.
-    structure : str
+    covariance_model : str
         Of the covariances, by scikit-learn's names.
     threads : int
     place : Path
@@ -44,7 +44,7 @@ class Case:
     weights: Array
     means: Array
     covariances: Array
-    structure: str
+    covariance_model: str
     threads: int
     place: Path
 
@@ -118,10 +118,10 @@ def serve(prepare: Callable[[Case], Ready]) -> None:
         print(json.dumps(words), file=told, flush=True)
 
     try:
-        place, dtype, structure, threads = sys.argv[1:]
+        place, dtype, covariance_model, threads = sys.argv[1:]
         use_threads(int(threads))
         began = time.perf_counter()
-        case = load(Path(place), dtype, structure, int(threads))
+        case = load(Path(place), dtype, covariance_model, int(threads))
         reading = time.perf_counter() - began
         ready = prepare(case)
     except ImportError as error:
@@ -153,13 +153,13 @@ def _done(ready: Ready, asked: dict[str, Any]) -> Outcome:
     return ready.whole(asked["whole"], **asked["options"])
 
 
-def load(place: Path, dtype: str, structure: str, threads: int) -> Case:
+def load(place: Path, dtype: str, covariance_model: str, threads: int) -> Case:
     """The case in a directory, in ``dtype``."""
     rows, weights, means, covariances = (
         np.load(place / f"{name}.npy").astype(dtype, order="C", copy=False)
         for name in ("rows", "weights", "means", "covariances")
     )
-    return Case(rows, weights, means, covariances, structure, threads, place)
+    return Case(rows, weights, means, covariances, covariance_model, threads, place)
 
 
 def keep(path: Path, parameters: Parameters) -> None:
@@ -175,15 +175,15 @@ def keep_way(path: Path, done: Outcome) -> None:
     np.savez(path, seconds=seconds, weights=weights, means=means, covariances=covariances)
 
 
-def dense(structure: str, covariances: Array, components: int, dims: int) -> Array:
+def dense(covariance_model: str, covariances: Array, components: int, n_features: int) -> Array:
     """Covariances of a structure as (K, D, D)."""
     shaped: dict[str, Callable[[], Array]] = {
         "full": lambda: covariances,
         "tied": lambda: np.repeat(covariances[None], components, axis=0),
-        "diag": lambda: covariances[:, :, None] * np.eye(dims),
-        "spherical": lambda: covariances[:, None, None] * np.eye(dims),
+        "diag": lambda: covariances[:, :, None] * np.eye(n_features),
+        "spherical": lambda: covariances[:, None, None] * np.eye(n_features),
     }
-    return shaped[structure]()
+    return shaped[covariance_model]()
 
 
 def precisions(case: Case) -> Array:
@@ -196,7 +196,7 @@ def precisions(case: Case) -> Array:
         "diag": lambda: np.tile(1 / variances, (components, 1)),
         "spherical": lambda: np.full(components, 1 / variances.mean()),
     }
-    return shaped[case.structure]().astype(case.rows.dtype)
+    return shaped[case.covariance_model]().astype(case.rows.dtype)
 
 
 def score(rows: Array, parameters: Parameters) -> float:

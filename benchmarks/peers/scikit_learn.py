@@ -15,7 +15,7 @@ def prepare(case: Case) -> Ready:
     def run(iterations: int) -> Outcome:
         model = GaussianMixture(
             len(case.weights),
-            covariance_type=case.structure,
+            covariance_type=case.covariance_model,
             weights_init=case.weights,
             means_init=case.means,
             precisions_init=precisions(case),
@@ -26,7 +26,7 @@ def prepare(case: Case) -> Ready:
         return timed(model)
 
     def whole(seed: int, **options: Any) -> Outcome:
-        chosen = {"covariance_type": case.structure, "random_state": seed, **options}
+        chosen = {"covariance_type": case.covariance_model, "random_state": seed, **options}
         return timed(GaussianMixture(len(case.weights), **chosen))
 
     def timed(model: Any) -> Outcome:
@@ -35,7 +35,7 @@ def prepare(case: Case) -> Ready:
         seconds = time.perf_counter() - began
 
         def parameters() -> Parameters:
-            covariances = dense(case.structure, model.covariances_, *case.means.shape)
+            covariances = dense(case.covariance_model, model.covariances_, *case.means.shape)
             return model.weights_, model.means_, covariances
 
         return Outcome(seconds, model.n_iter_, parameters)

@@ -84,9 +84,9 @@ def write(case: Case, path: Path) -> Path:
     import pyarrow
     import pyarrow.parquet
 
-    count, dims = case.rows.shape
+    count, n_features = case.rows.shape
     values = case.rows.astype(np.float64).ravel()
-    ends = np.arange(0, (count + 1) * dims, dims)
+    ends = np.arange(0, (count + 1) * n_features, n_features)
     column = pyarrow.LargeListArray.from_arrays(ends, values)
     pyarrow.parquet.write_table(pyarrow.table({"row": column}), path, row_group_size=1 << 16)
     return path

@@ -26,10 +26,12 @@ def prepare(case: Case) -> Ready:
     from pyspark.mllib.linalg import DenseMatrix, Vectors
     from pyspark.mllib.stat.distribution import MultivariateGaussian
 
-    count, dims = case.means.shape
+    count, n_features = case.means.shape
     rows = session(case).sparkContext.parallelize(list(map(Vectors.dense, case.rows)))
     gaussians = [
-        MultivariateGaussian(Vectors.dense(mean), DenseMatrix(dims, dims, covariance.ravel()))
+        MultivariateGaussian(
+            Vectors.dense(mean), DenseMatrix(n_features, n_features, covariance.ravel())
+        )
         for mean, covariance in zip(case.means, case.covariances, strict=True)
     ]
     start = Start(count, case.weights.tolist(), gaussians)

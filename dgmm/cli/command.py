@@ -24,7 +24,7 @@ import dask
 from click.core import ParameterSource
 
 from dgmm.cli.progress import LOGS, Log
-from dgmm.errors import DataError, DgmmError, passing
+from dgmm.errors import DataError, DgmmError, is_transient
 
 EXIT_CODES = """\b
 Exit codes: 0 done; 1 crash; 2 usage; 3 data that can't be used, or a plan
@@ -78,7 +78,7 @@ class Command(click.Command):
             try:
                 return super().invoke(ctx)
             except DgmmError as error:
-                code = RESUMABLE if resumable and passing(error) else error.exit_code
+                code = RESUMABLE if resumable and is_transient(error) else error.exit_code
                 log.say("error", str(error), exit_code=code)
             except _Interrupted as error:
                 code = error.exit_code
@@ -86,7 +86,7 @@ class Command(click.Command):
             except click.exceptions.Exit:
                 raise
             except Exception as error:
-                if passing(error):  # a store's own error, or the network's
+                if is_transient(error):  # a store's own error, or the network's
                     code = RESUMABLE if resumable else DataError.exit_code
                     log.say("error", f"{type(error).__name__}: {error}", exit_code=code)
                 elif not log.alone:

@@ -38,19 +38,19 @@ from dgmm.cli.options import (
     shown_options,
 )
 from dgmm.cli.progress import LOGS
-from dgmm.data import places
+from dgmm.data import urls
 from dgmm.em.criteria import CRITERIA
 from dgmm.errors import DataError, UsageError
 from dgmm.io import models, storage
 from dgmm.kernels import native
-from dgmm.kernels.answers import ANSWERS
-from dgmm.model.covariance import STRUCTURES
+from dgmm.kernels.outputs import OUTPUTS
+from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.lazy import Late
 
 if TYPE_CHECKING:
     from dgmm.data.dataset import Dataset
+    from dgmm.engine.kubernetes import Pods
     from dgmm.engine.plan import Plan
-    from dgmm.engine.pods import Pods
     from dgmm.estimators.gaussian_mixture import GaussianMixture
     from dgmm.io.output import Written
 
@@ -183,8 +183,8 @@ def _covariance_types(context: click.Context, option: click.Parameter, text: str
     """Covariance types, with commas between."""
     names = text.split(",")
     for name in names:
-        if name not in STRUCTURES:
-            raise click.BadParameter(f"{name!r} is none of {', '.join(STRUCTURES)}")
+        if name not in COVARIANCE_MODELS:
+            raise click.BadParameter(f"{name!r} is none of {', '.join(COVARIANCE_MODELS)}")
     return names
 
 
@@ -205,7 +205,7 @@ def _covariance_types(context: click.Context, option: click.Parameter, text: str
     default="full",
     show_default=True,
     metavar="NAMES",
-    help=f"Covariance types to choose from, with commas between: {', '.join(STRUCTURES)}.",
+    help=f"Covariance types to choose from, with commas between: {', '.join(COVARIANCE_MODELS)}.",
 )
 @click.option(
     "--criterion",
@@ -324,7 +324,7 @@ def _show_candidates(results: list[dict[str, Any]], criterion: str) -> None:
 @click.option("-o", "--output", required=True, metavar="PATH", help="Where the Zarr array goes.")
 @click.option(
     "--kind",
-    type=click.Choice(list(ANSWERS)),
+    type=click.Choice(list(OUTPUTS)),
     default="labels",
     show_default=True,
     help="The likeliest component, each one's probability, or the log-density.",
@@ -351,12 +351,12 @@ def predict(
 
     Example: dgmm predict rows.zarr -m model.dgmm -o labels.zarr
     """
-    places.check_writable(output)
+    urls.check_writable(output)
     fitted, dataset = _open_both(model, data, None, reading)
     outputs.check_target(output, dataset, overwrite)
     # A block's answers may be larger than the block: smaller blocks, then.
-    answer_bytes = 8 * math.prod(ANSWERS[kind].columns(fitted.mixture_.components))
-    dataset = dataset.recut(
+    answer_bytes = 8 * math.prod(OUTPUTS[kind].columns(fitted.mixture_.components))
+    dataset = dataset.rechunk(
         datasets.BLOCK_BYTES * dataset.row_bytes // max(dataset.row_bytes, answer_bytes)
     )
     meter = engine.Meter()
@@ -477,8 +477,8 @@ def show(model: str, json: bool) -> None:
         click.echo(dumps(described))
         return
     _tell_model(fitted, model, as_json=False)
-    names = getattr(fitted, "feature_names_in_", [f"x{j}" for j in range(mixture.dims)])
-    shown = min(mixture.dims, MOST_FEATURES)
+    names = getattr(fitted, "feature_names_in_", [f"x{j}" for j in range(mixture.n_features)])
+    shown = min(mixture.n_features, MOST_FEATURES)
     rows = []
     for k in np.argsort(-mixture.weights):
         pairs = zip(mixture.means[k, :shown], spread[k], strict=False)
@@ -486,8 +486,8 @@ def show(model: str, json: bool) -> None:
         rows.append((str(k), f"{mixture.weights[k]:.4f}", *cells))
     heads = ("component", "weight", *(f"{name}: mean ± sd" for name in names[:shown]))
     tables.show(heads, rows, keep=2)
-    if shown < mixture.dims:
-        click.echo(f"and {mixture.dims - shown} more features: --json shows all")
+    if shown < mixture.n_features:
+        click.echo(f"and {mixture.n_features - shown} more features: --json shows all")
 
 
 @main.command(cls=Command, epilog=EXIT_CODES)
@@ -561,9 +561,9 @@ def demo(directory: Path, overwrite: bool) -> None:
 
 def _check_model_target(output: str, overwrite: bool) -> None:
     """Raise unless a model file may and can be written, before any work is done for it."""
-    places.refuse_directory(output)
+    urls.refuse_directory(output)
     storage.check_target(output, models.MODEL, overwrite)
-    places.check_writable(output)
+    urls.check_writable(output)
 
 
 def _check_pictures() -> None:
@@ -581,9 +581,10 @@ def _open_both(
     """A model and rows that it can judge."""
     fitted = dgmm.load(model)
     dataset = dgmm.open_dataset(data, sample_weight, **reading)
-    if dataset.dims != fitted.n_features_in_:
+    if dataset.n_features != fitted.n_features_in_:
         raise DataError(
-            f"{data} has {dataset.dims} features; {model} was fitted to {fitted.n_features_in_}"
+            f"{data} has {dataset.n_features} features; {model} was fitted "
+            f"to {fitted.n_features_in_}"
         )
     return fitted, dataset
 
@@ -592,7 +593,7 @@ def _fit_record(model: GaussianMixture, path: str) -> dict[str, Any]:
     return {
         "model": path,
         "n_components": model.mixture_.components,
-        "covariance_type": model.mixture_.structure.name,
+        "covariance_type": model.mixture_.covariance_model.name,
         "features": model.n_features_in_,
         "converged": model.converged_,
         "iterations": model.n_iter_,
@@ -619,8 +620,8 @@ def _tell_model(model: GaussianMixture, path: str, as_json: bool) -> None:
     info, mixture = model.fit_info_, model.mixture_
     lines = {
         "model": path,
-        "mixture": f"{mixture.components} components, {mixture.structure.name}, of "
-        f"{mixture.dims} features",
+        "mixture": f"{mixture.components} components, {mixture.covariance_model.name}, of "
+        f"{mixture.n_features} features",
     }
     for name, shown in {
         "rows": "{:,}",

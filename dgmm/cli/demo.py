@@ -25,11 +25,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.datasets import load_sample_image
 
-from dgmm.data import places
+from dgmm.data import urls
 from dgmm.data.dataset import Dataset, open_dataset
 from dgmm.errors import DataError, DegenerateWarning
 from dgmm.estimators.gaussian_mixture import GaussianMixture
-from dgmm.model.structure import Array
+from dgmm.model.covariance_model import Array
 from dgmm.report import pictures as report
 
 FEATURES: Final = ("L*", "a*", "b*", "x", "y")
@@ -141,7 +141,7 @@ def prepare(directory: Path, overwrite: bool) -> None:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"{directory} can't be made: {error}") from error
-    places.check_writable(str(directory / PICTURE))
+    urls.check_writable(str(directory / PICTURE))
     for path in found:
         if path.is_dir():
             shutil.rmtree(path)

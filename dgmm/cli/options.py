@@ -15,9 +15,9 @@ from dgmm.cli.machines import Machines
 from dgmm.cli.progress import LOGS, Watch
 from dgmm.em.evaluate import PRECISIONS
 from dgmm.em.fit import STRATEGIES
-from dgmm.em.seeding import METHODS
+from dgmm.em.init import METHODS
 from dgmm.em.starts import EFFORTS
-from dgmm.model.covariance import STRUCTURES
+from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.lazy import Late
 
 metrics = Late("dgmm.cli.metrics")
@@ -189,7 +189,7 @@ fitting_options = _as_one(
     click.option(
         "--tol",
         type=click.FloatRange(min=0),
-        help="Stop when a pass changes the objective, a mean over the rows, by less.  "
+        help="StopRule when a pass changes the objective, a mean over the rows, by less.  "
         "[default: 1e-3 for em; auto goes by --resolution]",
     ),
     click.option(
@@ -247,7 +247,7 @@ model_options = _together(
     ),
     click.option(
         "--covariance-type",
-        type=click.Choice(list(STRUCTURES)),
+        type=click.Choice(list(COVARIANCE_MODELS)),
         default="full",
         show_default=True,
         help="What the components' covariances may be.",

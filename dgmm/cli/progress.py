@@ -26,7 +26,7 @@ from rich.text import Text
 from dgmm.cli import tables
 from dgmm.em.fit import Progress
 from dgmm.em.selection import Standings
-from dgmm.em.walk import Walk
+from dgmm.em.solver import Solver
 
 if TYPE_CHECKING:  # not to be loaded for a usage error
     from dgmm.engine import Meter
@@ -106,39 +106,39 @@ def run(passes: Iterator[Pass], planned: Plan, meter: Meter, *watches: Watch) ->
 
 def of_fit(steps: Iterable[Progress]) -> Iterator[Pass]:
     """A fit's passes."""
-    before: Walk | None = None
+    before: Solver | None = None
     for step, rows, seconds, sampling in _timed(steps):
-        if not step.walks:
-            yield Pass(step.passes, rows, seconds, _surveyed(step), {}, seeking=step.seeking)
+        if not step.solvers:
+            yield Pass(step.passes, rows, seconds, _described(step), {}, seeking=step.seeking)
             continue
-        walk = step.best
+        solver = step.best
         lasts = seconds + sampling * (before is not None)  # starts are looked for once
         most, guess = _passes_left(step, before)
         numbers = {
-            "score": walk.best.score,
-            "change": _known(walk.change),
-            "gap": _known(walk.gap),
-            "target": walk.stop.target or None,
+            "score": solver.best.score,
+            "change": _known(solver.change),
+            "gap": _known(solver.gap_upper),
+            "target": solver.stop.target or None,
             "seconds_left": lasts * guess if rows and guess is not None else None,
             "seconds_left_at_most": lasts * most if rows else None,
         }
-        yield Pass(step.passes, rows, seconds, _said(walk, numbers), numbers, sampling)
-        before = walk
+        yield Pass(step.passes, rows, seconds, _said(solver, numbers), numbers, sampling)
+        before = solver
 
 
 def of_selection(steps: Iterable[Standings], criterion: str) -> Iterator[Pass]:
     """The passes of a selection by ``criterion``."""
     for step, rows, seconds, sampling in _timed(steps):
         if not step.candidates:
-            yield Pass(step.passes, rows, seconds, _surveyed(step), {}, seeking=step.seeking)
+            yield Pass(step.passes, rows, seconds, _described(step), {}, seeking=step.seeking)
             continue
         left = sum(each.dropped is None for each in step.candidates)
         best = step.best
-        kind = f"{best.request.components} {best.request.structure.name}"
+        kind = f"{best.spec.components} {best.spec.covariance_model.name}"
         said = f"{left} candidate{'s' * (left != 1)} left"
         if math.isfinite(best.value):
             said += f", best {kind}, {criterion} {tables.figure(best.value)}"
-        score = best.walk.best.score
+        score = best.solver.best.score
         numbers = {"score": score, "candidates": left, "criterion": _known(best.value)}
         yield Pass(step.passes, rows, seconds, said, numbers, sampling)
 
@@ -150,25 +150,25 @@ def _timed(steps: Iterable[Step]) -> Iterator[tuple[Step, int, float, float]]:
         now = time.perf_counter()
         sweeps = 0 if step.resumed else step.passes - passes
         sampling = step.seconds_on_samples - sampled
-        yield step, sweeps * step.found.rows, max(0.0, now - last - sampling), sampling
+        yield step, sweeps * step.moments.rows, max(0.0, now - last - sampling), sampling
         last, passes, sampled = now, step.passes, step.seconds_on_samples
 
 
-def _passes_left(step: Progress, before: Walk | None) -> tuple[int, int | None]:
+def _passes_left(step: Progress, before: Solver | None) -> tuple[int, int | None]:
     """How many passes are to come: at most, and a guess.
 
     The guess is that what the fit stops by shrinks by the factor of the last pass from now on.
     """
-    running = [walk for walk in step.walks if walk.trial is not None]
+    running = [solver for solver in step.solvers if solver.trial is not None]
     if not running:
         return 0, 0
-    most = max(walk.stop.max_iter - len(walk.trace) for walk in running)
+    most = max(solver.stop.max_iter - len(solver.trace) for solver in running)
     if before is None:
         return most, None
-    walk = step.best
+    solver = step.best
     for goal, now, was in (
-        (walk.stop.target, walk.gap, before.gap),
-        (walk.stop.tol, abs(walk.change), abs(before.change)),
+        (solver.stop.target, solver.gap_upper, before.gap_upper),
+        (solver.stop.tol, abs(solver.change), abs(before.change)),
     ):
         if 0 < goal < now < was < math.inf:
             return most, min(most, 1 + math.ceil(math.log(goal / now) / math.log(now / was)))
@@ -179,21 +179,21 @@ def _known(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _surveyed(step: Progress | Standings) -> str:
-    return f"{step.found.rows:,} rows x {len(step.found.mean)} read"
+def _described(step: Progress | Standings) -> str:
+    return f"{step.moments.rows:,} rows x {len(step.moments.mean)} read"
 
 
-def _said(walk: Walk, numbers: dict[str, float | None]) -> str:
-    said = f"score {walk.best.score:.6f}"
-    if walk.trace:
-        said += f", change {walk.change:.2e}"
-    if math.isfinite(walk.gap):
-        said += f", {walk.gap:.1e} to go"
-    if walk.stop.target > 0:
-        said += f" (stops below {walk.stop.target:.1e})"
+def _said(solver: Solver, numbers: dict[str, float | None]) -> str:
+    said = f"score {solver.best.score:.6f}"
+    if solver.trace:
+        said += f", change {solver.change:.2e}"
+    if math.isfinite(solver.gap_upper):
+        said += f", {solver.gap_upper:.1e} to go"
+    if solver.stop.target > 0:
+        said += f" (stops below {solver.stop.target:.1e})"
     if (guess := numbers["seconds_left"]) is not None:
         said += f", about {_clock(guess)} left"
-    elif (most := numbers["seconds_left_at_most"]) is not None and not walk.stop.target:
+    elif (most := numbers["seconds_left_at_most"]) is not None and not solver.stop.target:
         said += f", at most {_clock(most)} left"
     return said
 
@@ -262,7 +262,7 @@ def _live(passes: Iterator[Pass], planned: Plan, meter: Meter) -> Iterator[Pass]
     if not sys.stderr.isatty():
         yield from _lines(passes, planned, meter)
         return
-    with _MeterBar(meter, planned.rows, "pass 1: survey") as bar:
+    with _MeterBar(meter, planned.rows, "pass 1: moments and sample") as bar:
         for done in passes:
             bar.next(f"pass {done.number + 1}", _with_rate(done))
             yield done

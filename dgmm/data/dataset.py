@@ -31,9 +31,9 @@ from dgmm.data.amounts import Amount
 from dgmm.data.direct import Direct
 from dgmm.data.forms import REAL, check_loadable, declared, unwrapped
 from dgmm.data.patience import Patience, patience
-from dgmm.data.places import exists, is_local, place, protocols, zarr_store
 from dgmm.data.stored import Chunks, check_decoded, of_this_process
-from dgmm.errors import DataError, DgmmError, UsageError, passing
+from dgmm.data.urls import exists, is_local, place, protocols, zarr_store
+from dgmm.errors import DataError, DgmmError, UsageError, is_transient
 from dgmm.kernels.sweep import Block
 from dgmm.model.lazy import lazy
 
@@ -53,7 +53,7 @@ class Source(ABC):
         For messages: its address, or what it is.
     shape, dtype
         Of the array, rows first.
-    here : bool
+    in_process : bool
         Whether only this process can read it.
     copies : int
         How many buffers of a block's size a read needs, the result included.
@@ -62,11 +62,11 @@ class Source(ABC):
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    here: bool = False
+    in_process: bool = False
     copies: int = 1
 
     @abstractmethod
-    def cuts(self, block_bytes: int) -> NDArray[np.int64]:
+    def divisions(self, block_bytes: int) -> NDArray[np.int64]:
         """Row numbers at which to cut the rows into blocks, from 0 to the number of rows."""
 
     @abstractmethod
@@ -89,7 +89,7 @@ class Source(ABC):
 class ArraySource(Source):
     """An array in this process's memory."""
 
-    here = True
+    in_process = True
     copies = 0
 
     def __init__(self, array: NDArray[Any]) -> None:
@@ -111,7 +111,7 @@ class ArraySource(Source):
             )
         return cls(array)
 
-    def cuts(self, block_bytes: int) -> NDArray[np.int64]:
+    def divisions(self, block_bytes: int) -> NDArray[np.int64]:
         # Cutting costs nothing here: so there is work for many threads, whatever their number.
         share = self.shape[0] * self.row_bytes // SHARED
         return self._even_cuts(1, min(block_bytes, max(share, LEAST_BYTES)))
@@ -147,7 +147,7 @@ class NpySource(Source):
         )
         return source if same and array.mode != "c" else None
 
-    def cuts(self, block_bytes: int) -> NDArray[np.int64]:
+    def divisions(self, block_bytes: int) -> NDArray[np.int64]:
         return self._even_cuts(1, block_bytes)
 
     def _map(self) -> "np.memmap[Any, Any]":
@@ -172,7 +172,7 @@ class ZarrSource(Source):
         self._strict, self._listed = missing_chunks != "fill", missing_chunks == "error"
         self._chunks, self._direct = Chunks(array, name), Direct.of(array)
         store = array.store
-        self.here = isinstance(store, zarr.storage.MemoryStore) or (
+        self.in_process = isinstance(store, zarr.storage.MemoryStore) or (
             isinstance(store, zarr.storage.FsspecStore) and "memory" in protocols(store.fs)
         )
 
@@ -180,7 +180,7 @@ class ZarrSource(Source):
         if self._listed:
             self._chunks.check_all()
 
-    def cuts(self, block_bytes: int) -> NDArray[np.int64]:
+    def divisions(self, block_bytes: int) -> NDArray[np.int64]:
         return self._even_cuts(self._chunks.unit[0], block_bytes)
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
@@ -216,7 +216,7 @@ class DaskSource(Source):
         name = f"the Dask array {array.name}"
         return cls(declared(array, name), name)
 
-    def cuts(self, block_bytes: int) -> NDArray[np.int64]:
+    def divisions(self, block_bytes: int) -> NDArray[np.int64]:
         return np.cumsum([0, *self.array.chunks[0]], dtype=np.int64)
 
     @lazy
@@ -228,13 +228,13 @@ class DaskSource(Source):
     def read(self, start: int, stop: int) -> NDArray[Any]:
         if start == stop:
             return np.empty((0, *self.shape[1:]), self.dtype)
-        index = int(np.searchsorted(self.cuts(0), start, side="right")) - 1
+        index = int(np.searchsorted(self.divisions(0), start, side="right")) - 1
         key = (self.array.name, index, *[0] * (self.array.ndim - 1))
         return np.asarray(dask.get(cull(self._graph, [key])[0], key))
 
-    def recut(self, cuts: NDArray[np.int64]) -> "DaskSource":
+    def rechunk(self, divisions: NDArray[np.int64]) -> "DaskSource":
         """The same rows in chunks of other sizes."""
-        return DaskSource(self.array.rechunk({0: tuple(np.diff(cuts).tolist())}), self.name)
+        return DaskSource(self.array.rechunk({0: tuple(np.diff(divisions).tolist())}), self.name)
 
 
 def open_source(
@@ -309,13 +309,13 @@ def _even(rows: int, step: int) -> NDArray[np.int64]:
 class Dataset:
     """Rows (N, D) and perhaps weights (N,), cut into blocks.
 
-    ``cuts`` are the row numbers at which blocks start and end, (B + 1,); ``patience`` is how long
-    a store that is away is asked again, here as on workers.
+    ``divisions`` are the row numbers at which blocks start and end, (B + 1,); ``patience`` is how
+    long a store that is away is asked again, here as on workers.
     """
 
     source: Source
     weights: Source | None
-    cuts: NDArray[np.int64]
+    divisions: NDArray[np.int64]
     patience: Patience = field(default_factory=patience)
 
     @property
@@ -324,19 +324,19 @@ class Dataset:
         return self.source.shape[0]
 
     @property
-    def dims(self) -> int:
+    def n_features(self) -> int:
         """D."""
         return self.source.shape[1]
 
     @property
     def blocks(self) -> int:
         """B."""
-        return len(self.cuts) - 1
+        return len(self.divisions) - 1
 
     @lazy
     def block_rows(self) -> int:
         """The rows of the largest block."""
-        return int(np.diff(self.cuts).max())
+        return int(np.diff(self.divisions).max())
 
     @property
     def _sources(self) -> list[Source]:
@@ -353,9 +353,9 @@ class Dataset:
         return sum(s.row_bytes * s.copies * self.block_rows for s in self._sources)
 
     @property
-    def here(self) -> bool:
+    def in_process(self) -> bool:
         """Whether only this process can read it."""
-        return any(source.here for source in self._sources)
+        return any(source.in_process for source in self._sources)
 
     @property
     def lazy(self) -> bool:
@@ -364,24 +364,28 @@ class Dataset:
 
     def __getstate__(self) -> dict[str, Any]:
         """Even cuts travel as a rule: there may be a million, and each sweep sends them."""
-        rows, step = self.cuts[-1], self.cuts[1] - self.cuts[0]
-        even = np.array_equal(self.cuts, _even(rows, step)) if step else False
-        return {**vars(self), "cuts": (int(rows), int(step)) if even else self.cuts}
+        rows, step = self.divisions[-1], self.divisions[1] - self.divisions[0]
+        even = np.array_equal(self.divisions, _even(rows, step)) if step else False
+        return {**vars(self), "divisions": (int(rows), int(step)) if even else self.divisions}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        cuts = state["cuts"]
-        vars(self).update(state | {"cuts": _even(*cuts) if isinstance(cuts, tuple) else cuts})
+        divisions = state["divisions"]
+        vars(self).update(
+            state | {"divisions": _even(*divisions) if isinstance(divisions, tuple) else divisions}
+        )
 
-    def span(self, index: int) -> tuple[int, int]:
+    def row_range(self, index: int) -> tuple[int, int]:
         """The rows of block ``index``: the first one's number, and one past the last one's."""
-        return int(self.cuts[index]), int(self.cuts[index + 1])
+        return int(self.divisions[index]), int(self.divisions[index + 1])
 
-    def recut(self, block_bytes: int) -> "Dataset":
+    def rechunk(self, block_bytes: int) -> "Dataset":
         """The same rows in blocks of about ``block_bytes``, as far as storage allows."""
-        cuts = self.source.cuts(block_bytes)
+        divisions = self.source.divisions(block_bytes)
         weights = self.weights
         return Dataset(
-            self.source, weights.recut(cuts) if isinstance(weights, DaskSource) else weights, cuts
+            self.source,
+            weights.rechunk(divisions) if isinstance(weights, DaskSource) else weights,
+            divisions,
         )
 
     def block(self, index: int, pause: Callable[[float], Any] = time.sleep) -> Block:
@@ -389,7 +393,7 @@ class Dataset:
         return self.patience(partial(self._read, index), pause)
 
     def _read(self, index: int) -> Block:
-        start, stop = self.span(index)
+        start, stop = self.row_range(index)
         weights = None if self.weights is None else self.weights.read(start, stop)
         return Block(start, self.source.read(start, stop), weights)
 
@@ -443,7 +447,7 @@ def open_dataset(
     >>> import numpy as np
     >>> from dgmm import open_dataset
     >>> dataset = open_dataset(np.zeros((1000, 3)))
-    >>> dataset.rows, dataset.dims
+    >>> dataset.rows, dataset.n_features
     (1000, 3)
     """
     if isinstance(data, Dataset):
@@ -456,7 +460,7 @@ def open_dataset(
     except DgmmError:
         raise
     except Exception as error:  # each store has errors of its own
-        if not passing(error):
+        if not is_transient(error):
             raise
         raise DataError(f"{_named(data)} can't be reached: {error}") from error
 
@@ -472,7 +476,7 @@ def _open_dataset(
     source = open_source(data, missing_chunks, raw, memory)
     _check_rows(source)
     patience()(source.check_whole)
-    cuts = source.cuts(block_bytes)
+    divisions = source.divisions(block_bytes)
     weights = (
         None if sample_weight is None else open_source(sample_weight, missing_chunks, raw, memory)
     )
@@ -480,8 +484,8 @@ def _open_dataset(
         _check_weights(weights, source)
         patience()(weights.check_whole)
     if isinstance(weights, DaskSource):
-        weights = weights.recut(cuts)
-    return Dataset(source, weights, cuts)
+        weights = weights.rechunk(divisions)
+    return Dataset(source, weights, divisions)
 
 
 def _check_rows(source: Source) -> None:

@@ -244,14 +244,14 @@ def _checked(
         plain = np.asarray(chunk)
     except (TypeError, ValueError, RuntimeError):  # by which libraries refuse that
         plain = np.empty((), object)
-    whole = tuple(span.stop - span.start for span in spans)
+    whole = tuple(row_range.stop - row_range.start for row_range in spans)
     masked = isinstance(chunk, np.ma.MaskedArray)
     if plain.shape == whole and plain.dtype.kind in REAL and not masked:
         return plain
     kind = type(chunk)
     shape, dtype = getattr(chunk, "shape", plain.shape), getattr(chunk, "dtype", plain.dtype)
     axes = zip(("rows", "columns"), spans, strict=False)
-    where = ", ".join(f"{name} {span.start} to {span.stop}" for name, span in axes)
+    where = ", ".join(f"{name} {row_range.start} to {row_range.stop}" for name, row_range in axes)
     raise DataError(
         f"chunk {tuple(map(int, place))} of {of} ({where}) is a {kind.__module__}.{kind.__name__} "
         f"of shape {shape} and dtype {dtype}, where a numpy.ndarray of shape {whole} and dtype "

@@ -19,7 +19,7 @@ from zarr.abc.store import RangeByteRequest, SuffixByteRequest
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
-from dgmm.errors import DataError, DgmmError, passing
+from dgmm.errors import DataError, DgmmError, is_transient
 
 Place = tuple[int, ...]
 """Where a chunk or a shard stands in its grid; or its shape."""
@@ -178,7 +178,7 @@ class Chunks:
             part = rows[max(0, first) : first + chunk[0], *columns]
             if part.size and _all_equal(part.flat[0], fill) and _all_equal(part, fill):
                 at = zip(place, chunk, unit, strict=True)
-                doubtful[tuple(here * n // step for here, n, step in at)] = None
+                doubtful[tuple(in_process * n // step for in_process, n, step in at)] = None
         if not doubtful:
             return
         if isinstance(self._array.store, zarr.storage.FsspecStore):
@@ -231,7 +231,7 @@ class Chunks:
             try:
                 return await self._array.store.getsize(key) > 0, None
             except FileNotFoundError as error:
-                if passing(error) or getattr(error.__cause__, "status", GONE[0]) not in GONE:
+                if is_transient(error) or getattr(error.__cause__, "status", GONE[0]) not in GONE:
                     raise  # so fsspec tells whatever goes wrong over HTTP
                 return False, None
 
@@ -326,9 +326,9 @@ class _ShardIndex:
         return np.frombuffer(content, self.dtype)[::2].reshape(self.shape) != EMPTY
 
 
-def _places(chunk: Place, span: tuple[int, int], columns: Place) -> Iterator[Place]:
-    """Where the chunks stand that hold rows of a ``span``."""
-    rows = range(span[0] // chunk[0], -(-span[1] // chunk[0]))
+def _places(chunk: Place, row_range: tuple[int, int], columns: Place) -> Iterator[Place]:
+    """Where the chunks stand that hold rows of a ``row_range``."""
+    rows = range(row_range[0] // chunk[0], -(-row_range[1] // chunk[0]))
     across = (range(-(-n // size)) for n, size in zip(columns, chunk[1:], strict=True))
     return product(rows, *across)
 

@@ -1,6 +1,6 @@
 """The method: from the first pass over the rows to a fitted mixture, and to the best of several.
 
-``survey`` (the first pass), ``evaluate`` (E-step and M-step), ``walk`` and its kinds (ways to an
-optimum), ``starts`` and what finds them on samples, ``fit`` and ``selection``.  All of it sees one
-callable, the sweep, and nothing of files, threads or clusters.
+``first_pass`` (the first pass), ``evaluate`` (E-step and M-step), ``solver`` and its kinds (ways to
+an optimum), ``starts`` and what finds them on samples, ``fit`` and ``selection``.  All of it sees
+one callable, the sweep, and nothing of files, threads or clusters.
 """

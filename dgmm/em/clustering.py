@@ -105,13 +105,13 @@ def _breathed(
     rows: Single, weights: Single, sizes: Single, found: Clusters, random: Random
 ) -> Clusters:
     """The clusters after breathing, for as long as that helps."""
-    count, dims = found.centres.shape
+    count, n_features = found.centres.shape
     depth = min(DEPTH, max(1, count // 2))
     while depth > 0:
         error = np.bincount(found.labels, found.away[0] * weights, count)
         most = np.argsort(-error, kind="stable")[:depth]
-        step = NUDGE * np.sqrt(found.error / weights.sum() / dims)
-        nudged = found.centres[most] + step * random.standard_normal((depth, dims))
+        step = NUDGE * np.sqrt(found.error / weights.sum() / n_features)
+        nudged = found.centres[most] + step * random.standard_normal((depth, n_features))
         more = np.concatenate([found.centres, nudged.astype(np.float32)])
         many = _lloyd(rows, weights, sizes, more, BREATH)
         kept = np.delete(many.centres, _useless(many, weights, depth), axis=0)

@@ -15,8 +15,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dgmm.model.covariance_model import FLOOR, Array
 from dgmm.model.mixture import Mixture
-from dgmm.model.structure import FLOOR, Array
 
 FLAT: Final = 10.0
 """A variance up to so many times ``FLOOR`` or rounding is nothing else."""
@@ -31,7 +31,7 @@ LOADING: Final = 0.1
 """Features with this part of the largest loading are named."""
 
 MANY: Final = 200
-"""How many features are looked at where a structure has variances alone."""
+"""How many features are looked at where a covariance model has variances alone."""
 
 SHOWN: Final = 6
 """How many features a message names."""
@@ -185,9 +185,9 @@ def collapses(
     """
     if not collapsed:
         return []
-    if bare.structure.aligned and bare.dims > MANY:
+    if bare.covariance_model.aligned and bare.n_features > MANY:
         return _of_flattest(bare, collapsed, counts, reg, alone, seen)
-    dense = bare.structure.dense(bare.covariances, bare.components, bare.dims)
+    dense = bare.covariance_model.dense(bare.covariances, bare.components, bare.n_features)
     flats = [_Flat.of(each) for each in dense]
     whole = _flat_in_all(bare, flats)
     tally = None if seen is None else _Tally.of(seen, bare.components)
@@ -196,7 +196,7 @@ def collapses(
         variances = np.diagonal(dense[k])
         if variances.max() > WIDE:
             found.append(("far rows", k, np.sqrt(variances / variances.max()), 0))
-        elif flats[k].rank < bare.dims:
+        elif flats[k].rank < bare.n_features:
             found += _own(bare, k, flats[k], whole, counts, tally)
         else:
             found.append(_held(k, dense[k], _total(bare, dense), reg, alone))
@@ -223,7 +223,9 @@ def _of_flattest(
         covariances=bare.covariances[..., chosen]
         if bare.covariances.ndim > 1
         else bare.covariances,
-        factors=bare.factors[..., chosen] if bare.factors.ndim > 1 else bare.factors,
+        precisions_cholesky=bare.precisions_cholesky[..., chosen]
+        if bare.precisions_cholesky.ndim > 1
+        else bare.precisions_cholesky,
     )
     seen = None if seen is None else replace(seen, rows=seen.rows[:, chosen])
     return [
@@ -280,13 +282,13 @@ class _Flat:
 
 def _flat_in_all(mixture: Mixture, flats: Sequence[_Flat]) -> _Flat:
     """What is flat in all rows: in every component that has any, and between these."""
-    spread = np.zeros((mixture.dims, mixture.dims))
+    spread = np.zeros((mixture.n_features, mixture.n_features))
     for flat, weight in zip(flats, mixture.weights, strict=True):
         if weight > 0:
-            spread += np.eye(mixture.dims) - flat.basis @ flat.basis.T
+            spread += np.eye(mixture.n_features) - flat.basis @ flat.basis.T
     values, vectors = np.linalg.eigh(spread)
     inside = vectors[:, values < 1e-6]
-    between = mixture.structure.kept(_between(mixture))
+    between = mixture.covariance_model.kept(_between(mixture))
     values, vectors = np.linalg.eigh(inside.T @ between @ inside)
     inside = inside @ vectors[:, values <= SAME]
     constant = np.sum(inside * inside, axis=1) > 1 - 1e-6
@@ -349,7 +351,7 @@ def _own(
     loadings = np.maximum(singles, _loadings(others))
     if not loadings.any():
         return found
-    freedom = mixture.structure.freedom
+    freedom = mixture.covariance_model.freedom
     if freedom(counts)[k] < flat.rank + 0.5:
         return [*found, ("few rows", k, loadings, max(1, round(float(counts[k]))))]
     repeated = flat.rank == 0

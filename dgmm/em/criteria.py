@@ -22,35 +22,35 @@ import numpy as np
 
 from dgmm.em.evaluate import State
 from dgmm.errors import DataError
-from dgmm.kernels.answers import answer
+from dgmm.kernels.outputs import answer
 from dgmm.kernels.sweep import Block
 from dgmm.model.mixture import Mixture
-from dgmm.model.statistics import Together, Total
+from dgmm.model.statistics import Stacked, WeightedSum
 
 
-def score_each(block: Block, mixtures: tuple[Mixture, ...]) -> Together[Total]:
+def score_each(block: Block, mixtures: tuple[Mixture, ...]) -> Stacked[WeightedSum]:
     """The weighted sum of a block's log-densities under each of ``mixtures`` (of the data)."""
-    return Together(
+    return Stacked(
         tuple(_total(block, answer(block.rows, each, "score", block.start)) for each in mixtures)
     )
 
 
-def entropy_each(block: Block, mixtures: tuple[Mixture, ...]) -> Together[Total]:
+def entropy_each(block: Block, mixtures: tuple[Mixture, ...]) -> Stacked[WeightedSum]:
     """The weighted sum of the entropies of a block's responsibilities under each mixture."""
     totals = []
     for mixture in mixtures:
-        shares = answer(block.rows, mixture, "proba", block.start)
-        logs = np.log(np.where(shares > 0, shares, 1.0))
-        totals.append(_total(block, -np.sum(shares * logs, axis=1)))
-    return Together(tuple(totals))
+        responsibilities = answer(block.rows, mixture, "proba", block.start)
+        logs = np.log(np.where(responsibilities > 0, responsibilities, 1.0))
+        totals.append(_total(block, -np.sum(responsibilities * logs, axis=1)))
+    return Stacked(tuple(totals))
 
 
-def _total(block: Block, values: Any) -> Total:
+def _total(block: Block, values: Any) -> WeightedSum:
     if block.weights is None:
-        return Total(float(values.sum()), float(len(values)))
+        return WeightedSum(float(values.sum()), float(len(values)))
     weights = block.weights.astype(np.float64)
     used = weights > 0
-    return Total(float(values[used] @ weights[used]), float(weights.sum()))
+    return WeightedSum(float(values[used] @ weights[used]), float(weights.sum()))
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,10 @@ class Criterion:
     """
 
     penalty: Callable[[int, float], float]
-    measure: Callable[[Block, tuple[Mixture, ...]], Together[Total]] | None = None
+    measure: Callable[[Block, tuple[Mixture, ...]], Stacked[WeightedSum]] | None = None
     holds_out: bool = False
 
-    def value(self, state: State, weight: float, measured: Total | None) -> float:
+    def value(self, state: State, weight: float, measured: WeightedSum | None) -> float:
         """The criterion for a state, with what was ``measured`` of it."""
         if self.holds_out:
             if measured is not None and not measured.weight > 0:

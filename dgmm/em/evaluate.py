@@ -19,14 +19,22 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dgmm.em.survey import Survey
+from dgmm.em.first_pass import DataMoments
 from dgmm.errors import DataError
 from dgmm.kernels.native import KERNELS
-from dgmm.kernels.natural import SINGLE_TOLERANCE, TOLERANCE, Anchor, Away, Form, Given, penalties
+from dgmm.kernels.natural_parameters import (
+    SINGLE_TOLERANCE,
+    TOLERANCE,
+    Away,
+    Given,
+    NaturalParameters,
+    StatisticsCorrection,
+    penalties,
+)
 from dgmm.kernels.sweep import Block, Sweep
+from dgmm.model.covariance_model import FLOOR, Array, CovarianceModel
 from dgmm.model.mixture import Frame, Mixture
-from dgmm.model.statistics import Statistics, Together
-from dgmm.model.structure import FLOOR, Array, Structure
+from dgmm.model.statistics import Stacked, Statistics
 
 PRECISIONS: Final = ("auto", "float64")
 
@@ -49,12 +57,12 @@ SAME: Final = (1e-6, 1e-3)
 
 
 @dataclass(frozen=True)
-class Setting:
+class FitContext:
     """What stays the same during a fit.
 
     Attributes
     ----------
-    structure : Structure
+    covariance_model : CovarianceModel
     frame : Frame
     reg : (D,)
         What is added to the diagonal of each covariance, in the frame.
@@ -68,15 +76,16 @@ class Setting:
         A key of ``native.KERNELS``.
     precision : str
         One of ``PRECISIONS``: whether sweeps may be in single precision where that is good enough.
-    anchor : Anchor or None
+    anchor : StatisticsCorrection or None
         What is added to the statistics of each sweep.
     moments : ((D,), float) or None
-        The means of x and of |x|^2, in the frame; None where sweeps are not of the surveyed rows.
+        The means of x and of |x|^2, in the frame; None where sweeps are not of the rows of the
+        first pass.
     reg_covar : float or None
         The parameter of that name that ``reg`` came from; see ``regularisation``.
     """
 
-    structure: Structure
+    covariance_model: CovarianceModel
     frame: Frame
     reg: Array
     weight: float
@@ -84,40 +93,43 @@ class Setting:
     spread: float
     kernel: str = "numpy"
     precision: str = "float64"
-    anchor: Anchor | None = None
+    anchor: StatisticsCorrection | None = None
     moments: tuple[Array, float] | None = None
     reg_covar: float | None = None
 
     @classmethod
     def of(
         cls,
-        found: Survey,
-        structure: Structure,
+        moments: DataMoments,
+        covariance_model: CovarianceModel,
         reg_covar: float | None,
         kernel: str = "numpy",
         precision: str = "float64",
         frame: Frame | None = None,
-    ) -> "Setting":
-        """The setting for surveyed rows; ``reg_covar`` as in ``regularisation``."""
-        frame = frame or frame_of(found, structure)
-        reg = regularisation(found, reg_covar) / frame.scale / frame.scale
-        variance = np.maximum(found.variance, found.robust_variance)
+    ) -> "FitContext":
+        """The context for the rows of the first pass; ``reg_covar`` as in ``regularisation``."""
+        frame = frame or frame_of(moments, covariance_model)
+        reg = regularisation(moments, reg_covar) / frame.scale / frame.scale
+        variance = np.maximum(moments.variance, moments.robust_variance)
         spread = np.sqrt(np.sum(variance / frame.scale / frame.scale))
         total = None
-        offset = (found.mean - frame.shift) / frame.scale
-        if found.scatter.ndim == 2:
-            total = found.scatter / frame.scale[:, None] / frame.scale
-            total = total + found.weight * offset[:, None] * offset
+        offset = (moments.mean - frame.shift) / frame.scale
+        if moments.scatter.ndim == 2:
+            total = moments.scatter / frame.scale[:, None] / frame.scale
+            total = total + moments.weight * offset[:, None] * offset
         return cls(
-            structure,
+            covariance_model,
             frame,
             reg,
-            found.weight,
+            moments.weight,
             total,
             float(spread),
             kernel,
             precision,
-            moments=(offset, float(np.sum(found.variance / frame.scale / frame.scale + offset**2))),
+            moments=(
+                offset,
+                float(np.sum(moments.variance / frame.scale / frame.scale + offset**2)),
+            ),
             reg_covar=reg_covar,
         )
 
@@ -132,8 +144,12 @@ class Setting:
         unit, live = SINGLE / 2, mixture.weights > 0
         noise = self._noise(mixture, Away.expected(mixture))
         bound = np.max(noise, where=live, initial=0)
-        stiffness = mixture.structure.stiffness(mixture.factors)
-        condition = np.max(mixture.variances.sum(axis=1) * stiffness, where=live, initial=0)
+        max_eigenvalue_bound = mixture.covariance_model.max_eigenvalue_bound(
+            mixture.precisions_cholesky
+        )
+        condition = np.max(
+            mixture.variances.sum(axis=1) * max_eigenvalue_bound, where=live, initial=0
+        )
         return float(bound) if max(bound, 10 * unit * condition) < SINGLE_TOLERANCE else np.inf
 
     def single_error(self, statistics: Statistics, mixture: Mixture) -> float:
@@ -141,7 +157,7 @@ class Setting:
         raw = _maximum_likelihood(statistics, self, mixture)
         offsets = raw.means - mixture.means
         noise = self._noise(mixture, Away.found(mixture, raw.covariances, offsets))
-        return float(raw.weights @ np.where(raw.vanished, 0.0, noise) / raw.weights.sum())
+        return float(raw.weights @ np.where(raw.empty, 0.0, noise) / raw.weights.sum())
 
     def _noise(self, mixture: Mixture, away: Away) -> Array:
         """The bound (K,) on single precision's error in the log-densities of such rows."""
@@ -150,18 +166,18 @@ class Setting:
         return KERNELS[self.kernel].noise(mixture, away, unit) + unit * size
 
 
-def frame_of(found: Survey, structure: Structure) -> Frame:
-    """The frame for surveyed rows."""
-    return Frame.of(found.robust_centre, found.robust_variance, structure)
+def frame_of(moments: DataMoments, covariance_model: CovarianceModel) -> Frame:
+    """The frame for the rows of the first pass."""
+    return Frame.of(moments.robust_centre, moments.robust_variance, covariance_model)
 
 
-def regularisation(found: Survey, reg_covar: float | None) -> Array:
+def regularisation(moments: DataMoments, reg_covar: float | None) -> Array:
     """What is added to each feature's variances (D,), in the data's units.
 
     ``reg_covar``, or ``RELATIVE`` times the feature's own variance if that is None; where a feature
     has none, there is no unit to go by but 1.
     """
-    variance = found.robust_variance
+    variance = moments.robust_variance
     if reg_covar is None:
         return RELATIVE * np.where(variance > 0, variance, 1.0)
     return np.full(len(variance), reg_covar)
@@ -175,8 +191,8 @@ class Trial:
     """
 
     mixture: Mixture
-    vanished: tuple[int, ...] = ()
-    collapsed: tuple[int, ...] = ()
+    empty: tuple[int, ...] = ()
+    singular: tuple[int, ...] = ()
     bound: float = np.inf
 
 
@@ -188,7 +204,7 @@ class State:
     ----------
     objective, score : float
         Mean per unit weight of the penalised and of the plain log-likelihood, of the data.
-    vanished, collapsed : tuple of int
+    empty, singular : tuple of int
         The mixture's components without weight, and those held at the smallest variance.
     bound : float
         The largest error that single precision may have put in the objective; 0 if all is double.
@@ -198,8 +214,8 @@ class State:
     statistics: Statistics
     objective: float
     score: float
-    vanished: tuple[int, ...] = ()
-    collapsed: tuple[int, ...] = ()
+    empty: tuple[int, ...] = ()
+    singular: tuple[int, ...] = ()
     bound: float = 0.0
 
     @property
@@ -211,102 +227,115 @@ class State:
         that is large its logarithm.  The variances of a component that has collapsed are set.
         """
         mixture = self.mixture
-        inverse = mixture.structure.trace(mixture.factors, np.ones(mixture.dims))
+        inverse = mixture.covariance_model.trace(
+            mixture.precisions_cholesky, np.ones(mixture.n_features)
+        )
         condition = mixture.variances.sum(axis=1) * inverse
-        off = mixture.dims * np.finfo(np.float64).eps * condition
+        off = mixture.n_features * np.finfo(np.float64).eps * condition
         cost = mixture.weights * np.minimum(off**2, np.log1p(off))
-        cost[list(self.collapsed)] = 0.0
+        cost[list(self.singular)] = 0.0
         return 2 * TOLERANCE + 1e-12 * abs(self.objective) + float(cost.sum())
 
 
-def evaluate(sweep: Sweep, settings: Sequence[Setting], trials: Sequence[Trial]) -> list[State]:
-    """One sweep: what the data say about each trial's mixture, each under its own setting.
+def evaluate(sweep: Sweep, contexts: Sequence[FitContext], trials: Sequence[Trial]) -> list[State]:
+    """One sweep: what the data say about each trial's mixture, each under its own context.
 
     The settings share the kernel; those of one frame share its rows, too.
     """
-    kernel = KERNELS[settings[0].kernel]
-    pairs = list(zip(settings, trials, strict=True))
-    forms = tuple(
-        Form.of(trial.mixture, each.reg, each.spread, kernel.centres, trial.bound < np.inf)
+    kernel = KERNELS[contexts[0].kernel]
+    pairs = list(zip(contexts, trials, strict=True))
+    naturals = tuple(
+        NaturalParameters.of(
+            trial.mixture, each.reg, each.spread, kernel.centres, trial.bound < np.inf
+        )
         for each, trial in pairs
     )
-    frames = {id(each.frame): each.frame for each in settings}
-    places = [[i for i, each in enumerate(settings) if id(each.frame) == key] for key in frames]
+    frames = {id(each.frame): each.frame for each in contexts}
+    places = [[i for i, each in enumerate(contexts) if id(each.frame) == key] for key in frames]
     givens = tuple(
-        Given(frame, tuple(forms[i].bare for i in chosen))
+        Given(frame, tuple(naturals[i].bare for i in chosen))
         for frame, chosen in zip(frames.values(), places, strict=True)
     )
-    swept = sweep(_e_steps, (settings[0].kernel, givens))
+    swept = sweep(_e_steps, (contexts[0].kernel, givens))
     found: dict[int, Statistics] = {}
     for chosen, own in zip(places, swept.parts, strict=True):
         found |= zip(chosen, own.parts, strict=True)
     states = []
-    for i, ((setting, trial), form) in enumerate(zip(pairs, forms, strict=True)):
+    for i, ((context, trial), natural) in enumerate(zip(pairs, naturals, strict=True)):
         statistics = found[i]
-        if setting.moments is not None:
-            _check_same_rows(statistics, form, setting.frame, setting.weight, *setting.moments)
-        if setting.anchor is not None:
-            statistics = setting.anchor.join(statistics, form)
-        common = form.common_sum(setting.total)
-        volume = setting.frame.log_volume
-        objective = (statistics.objective + common) / setting.weight - volume
-        score = (statistics.log_likelihood + common) / setting.weight - volume
+        if context.moments is not None:
+            _check_same_rows(statistics, natural, context.frame, context.weight, *context.moments)
+        if context.anchor is not None:
+            statistics = context.anchor.join(statistics, natural)
+        common = natural.common_sum(context.total)
+        volume = context.frame.log_volume
+        objective = (statistics.objective + common) / context.weight - volume
+        score = (statistics.log_likelihood + common) / context.weight - volume
         # Adding up costs the rounding of what is added up, too.
         bound = 0.0
-        if form.single:
-            bound = max(trial.bound, setting.single_error(statistics, trial.mixture))
+        if natural.single:
+            bound = max(trial.bound, context.single_error(statistics, trial.mixture))
             bound += 2 * SINGLE * abs(objective + volume)
-        degenerate = trial.vanished, trial.collapsed
+        degenerate = trial.empty, trial.singular
         states.append(State(trial.mixture, statistics, objective, score, *degenerate, bound))
     return states
 
 
-def _e_steps(block: Block, given: tuple[str, tuple[Given, ...]]) -> Together[Together[Statistics]]:
+def _e_steps(block: Block, given: tuple[str, tuple[Given, ...]]) -> Stacked[Stacked[Statistics]]:
     """The statistics of a block by a kernel, for the mixtures of each frame."""
     kernel, givens = given
-    return Together(tuple(KERNELS[kernel].e_step(block, each) for each in givens))
+    return Stacked(tuple(KERNELS[kernel].e_step(block, each) for each in givens))
 
 
 def _check_same_rows(
-    statistics: Statistics, form: Form, frame: Frame, weight: float, mean: Array, size: float
+    statistics: Statistics,
+    natural: NaturalParameters,
+    frame: Frame,
+    weight: float,
+    mean: Array,
+    size: float,
 ) -> None:
-    """Raise ``DataError`` unless a sweep saw the rows of the survey.
+    """Raise ``DataError`` unless a sweep saw the rows of the first pass.
 
     The shares of a row sum to 1; so whatever the mixture, counts sum to the ``weight``, and x and
     |x|^2 have the ``mean`` and the mean ``size`` that they had.
     """
-    layout, dims = form.layout, len(mean)
-    sums = layout.moved(statistics.sums, -statistics.about).sum(axis=0) / weight
-    identity = layout.add_to_diagonal(np.zeros(layout.shape(1, dims)), np.ones(dims))
-    square = -2 * layout.quadratic(identity)[0]  # the coefficients of |x|^2; none for tied
-    off = [abs(sums[0] - 1), np.abs(sums[1 : 1 + dims] - mean).max() / (1 + np.sqrt(size))]
+    feature_structure, n_features = natural.feature_structure, len(mean)
+    sums = feature_structure.shift_moments(statistics.sums, -statistics.center).sum(axis=0) / weight
+    identity = feature_structure.add_to_diagonal(
+        np.zeros(feature_structure.shape(1, n_features)), np.ones(n_features)
+    )
+    square = (
+        -2 * feature_structure.quadratic(identity)[0]
+    )  # the coefficients of |x|^2; none for tied
+    off = [abs(sums[0] - 1), np.abs(sums[1 : 1 + n_features] - mean).max() / (1 + np.sqrt(size))]
     if len(square):
-        off.append(abs(sums[1 + dims :] @ square - size) / (1 + size))
-    moved = 1e-14 * np.max(np.sum(statistics.about**2, axis=1))  # what it costs to move the sums
+        off.append(abs(sums[1 + n_features :] @ square - size) / (1 + size))
+    moved = 1e-14 * np.max(np.sum(statistics.center**2, axis=1))  # what it costs to move the sums
     stored = 1e-13 * np.max(np.abs(frame.shift) / frame.scale)  # merging rounds means far from 0
-    if not max(off) < SAME[form.single] + moved + stored:
+    if not max(off) < SAME[natural.single] + moved + stored:
         raise DataError(
             "the rows are not those of the first pass: their weight, mean or spread have changed, "
             f"by {max(off):.1e} of it. Something writes to them; fit again when it is done"
         )
 
 
-def m_step(statistics: Statistics, setting: Setting, before: Mixture) -> Trial:
+def m_step(statistics: Statistics, context: FitContext, before: Mixture) -> Trial:
     """The mixture that maximises the expected objective under ``before``'s responsibilities."""
-    structure = setting.structure
-    raw = _maximum_likelihood(statistics, setting, before)
-    covariances, factors, collapsed = structure.factor(
-        structure.add_to_diagonal(raw.covariances, setting.reg)
+    covariance_model = context.covariance_model
+    raw = _maximum_likelihood(statistics, context, before)
+    covariances, precisions_cholesky, singular = covariance_model.factor(
+        covariance_model.add_to_diagonal(raw.covariances, context.reg)
     )
-    vanished = raw.vanished
-    if not structure.shared:
-        kept = vanished.reshape(-1, *[1] * (covariances.ndim - 1))
+    empty = raw.empty
+    if not covariance_model.shared:
+        kept = empty.reshape(-1, *[1] * (covariances.ndim - 1))
         covariances = np.where(kept, before.covariances, covariances)
-        factors = np.where(kept, before.factors, factors)
-        collapsed = collapsed & ~vanished
+        precisions_cholesky = np.where(kept, before.precisions_cholesky, precisions_cholesky)
+        singular = singular & ~empty
     weights = raw.weights / raw.weights.sum()
-    mixture = Mixture(structure, weights, raw.means, covariances, factors)
-    return Trial(mixture, numbers(vanished), numbers(np.broadcast_to(collapsed, len(raw.means))))
+    mixture = Mixture(covariance_model, weights, raw.means, covariances, precisions_cholesky)
+    return Trial(mixture, numbers(empty), numbers(np.broadcast_to(singular, len(raw.means))))
 
 
 @dataclass(frozen=True)
@@ -318,75 +347,77 @@ class _Raw:
     weights : (K,)
         They sum to the weight of the rows.
     means : (K, D)
-    covariances : shape ``structure.shape(K, D)``
-    vanished : (K,)
+    covariances : shape ``covariance_model.shape(K, D)``
+    empty : (K,)
         Which components have no weight left; their means are those they had.
     """
 
     weights: Array
     means: Array
     covariances: Array
-    vanished: NDArray[np.bool_]
+    empty: NDArray[np.bool_]
 
 
-def _maximum_likelihood(statistics: Statistics, setting: Setting, before: Mixture) -> _Raw:
-    structure, dims = setting.structure, before.dims
+def _maximum_likelihood(statistics: Statistics, context: FitContext, before: Mixture) -> _Raw:
+    covariance_model, n_features = context.covariance_model, before.n_features
     counts = statistics.sums[:, 0]
-    vanished = counts <= np.finfo(np.float64).eps * statistics.weight
-    weights = np.where(vanished, 0.0, counts)
-    divisors = np.where(vanished, 1.0, counts)
-    offsets = statistics.sums[:, 1 : 1 + dims] / divisors[:, None]
-    means = np.where(vanished[:, None], before.means, statistics.about + offsets)
-    covariances = structure.estimate(
-        divisors if not structure.shared else weights,
+    empty = counts <= np.finfo(np.float64).eps * statistics.weight
+    weights = np.where(empty, 0.0, counts)
+    divisors = np.where(empty, 1.0, counts)
+    offsets = statistics.sums[:, 1 : 1 + n_features] / divisors[:, None]
+    means = np.where(empty[:, None], before.means, statistics.center + offsets)
+    covariances = covariance_model.estimate(
+        divisors if not covariance_model.shared else weights,
         means,
         offsets,
-        statistics.sums[:, 1 + dims :],
-        setting.total,
+        statistics.sums[:, 1 + n_features :],
+        context.total,
     )
-    return _Raw(weights, means, covariances, vanished)
+    return _Raw(weights, means, covariances, empty)
 
 
-def bare(statistics: Statistics, setting: Setting, before: Mixture) -> Trial:
-    """That M-step without ``reg``: its components that collapsed are held up by ``reg`` alone."""
-    return m_step(statistics, replace(setting, reg=np.zeros_like(setting.reg)), before)
+def bare(statistics: Statistics, context: FitContext, before: Mixture) -> Trial:
+    """That M-step without ``reg``: its components that singular are held up by ``reg`` alone."""
+    return m_step(statistics, replace(context, reg=np.zeros_like(context.reg)), before)
 
 
 def thin(
-    statistics: Statistics, setting: Setting, before: Mixture, share: float
+    statistics: Statistics, context: FitContext, before: Mixture, share: float
 ) -> tuple[int, ...]:
     """Components that in some direction have less than ``share`` times ``reg`` for a variance.
 
     That is, by the M-step from these ``statistics`` before ``reg`` is added.
     """
-    raw = _maximum_likelihood(statistics, setting, before)
-    least = setting.structure.thinnest(raw.covariances, np.maximum(share * setting.reg, FLOOR))
-    return numbers((least < 1.0) & ~raw.vanished)
+    raw = _maximum_likelihood(statistics, context, before)
+    least = context.covariance_model.thinnest(
+        raw.covariances, np.maximum(share * context.reg, FLOOR)
+    )
+    return numbers((least < 1.0) & ~raw.empty)
 
 
-def singular(state: State, setting: Setting) -> tuple[int, ...]:
+def singular(state: State, context: FitContext) -> tuple[int, ...]:
     """Components of a state that nothing but ``reg``, or the smallest variance, holds up."""
-    held = thin(state.statistics, setting, state.mixture, ALONE)
-    return tuple(sorted({*state.collapsed, *held}))
+    held = thin(state.statistics, context, state.mixture, ALONE)
+    return tuple(sorted({*state.singular, *held}))
 
 
-def unbounded(state: State, setting: Setting) -> tuple[int, ...]:
+def unbounded(state: State, context: FitContext) -> tuple[int, ...]:
     """Those of the ``singular`` components that have spread in fewer directions than all rows.
 
     Their likelihood has no bound: a mixture that has one is not to be compared with others.  What
     is flat in all rows, a column of one value or a copy of another, is so in every mixture of the
-    structure, and adds the same to each.
+    covariance model, and adds the same to each.
     """
-    if not singular(state, setting):
+    if not singular(state, context):
         return ()
-    raw = _maximum_likelihood(state.statistics, setting, state.mixture)
-    least = setting.structure.thinnest_apart(
+    raw = _maximum_likelihood(state.statistics, context, state.mixture)
+    least = context.covariance_model.thinnest_apart(
         raw.weights / raw.weights.sum(),
         raw.means,
         raw.covariances,
-        np.maximum(ALONE * setting.reg, FLOOR),
+        np.maximum(ALONE * context.reg, FLOOR),
     )
-    return numbers(np.broadcast_to(least < 1.0, raw.vanished.shape) & ~raw.vanished)
+    return numbers(np.broadcast_to(least < 1.0, raw.empty.shape) & ~raw.empty)
 
 
 @dataclass(frozen=True)
@@ -400,18 +431,18 @@ class Rivals:
     features: tuple[int, ...]
 
     @classmethod
-    def of(cls, state: State, setting: Setting) -> "Rivals":
+    def of(cls, state: State, context: FitContext) -> "Rivals":
         """Those of a ``state``.
 
         In each component the features are those with large loadings in the direction in which its
         variance is smallest beside ``reg``.
         """
-        mixture, reg = state.mixture, setting.reg
-        rivals = {*thin(state.statistics, setting, mixture, RIVAL)} - {*singular(state, setting)}
+        mixture, reg = state.mixture, context.reg
+        rivals = {*thin(state.statistics, context, mixture, RIVAL)} - {*singular(state, context)}
         if not rivals:
             return cls((), ())
-        raw = _maximum_likelihood(state.statistics, setting, mixture).covariances
-        loadings = mixture.structure.thinnest_loadings(raw, np.maximum(reg, FLOOR))
+        raw = _maximum_likelihood(state.statistics, context, mixture).covariances
+        loadings = mixture.covariance_model.thinnest_loadings(raw, np.maximum(reg, FLOOR))
         loadings = np.broadcast_to(loadings, mixture.means.shape)[sorted(rivals)]
         named = np.flatnonzero((loadings > LOADING).any(axis=0))
         return cls(tuple(sorted(rivals)), tuple(named.tolist()))

@@ -2,19 +2,19 @@
 
 ::
 
-    survey -> errors at the door -> setting -> walks, by strategy -> run -> walks
+    first pass -> errors at the door -> context -> solvers, by strategy -> run -> solvers
 
-It yields after every sweep.  Its consumer shows progress, saves, stops, and takes the best walk
+It yields after every sweep.  Its consumer shows progress, saves, stops, and takes the best solver
 of the last one.
 
 **Strategies.**  "em" is the textbook: EM from each start.  "auto" finds its start on a small part
-of the survey's sample (starts.py), climbs the ladder of larger parts (ladder.py), up to an eighth
-of all rows, and goes on over all rows in quasi-Newton steps (quasi.py).  Several ends of the ladder
-go on side by side where it can't tell which is best.  Where rows are so many that the sample is far
-less, it goes on serving between two passes (anchored.py).  Where all rows are so few that hundreds
-of starts over them are cheap, these take the place of the sample's (scouts.py); and then, or where
-rows are too few for the number of parameters, or the start is given, it is SQUAREM over all rows
-(squarem.py).
+of the first pass's sample (starts.py), climbs the ladder of larger parts (subsamples.py), up to an
+eighth of all rows, and goes on over all rows in quasi-Newton steps (quasi_newton.py).  Several ends
+of the ladder go on side by side where it can't tell which is best.  Where rows are so many that the
+sample is far less, it goes on serving between two passes (control_variate.py).  Where all rows are
+so few that hundreds of starts over them are cheap, these take the place of the sample's
+(scouts.py); and then, or where rows are too few for the number of parameters, or the start is
+given, it is SQUAREM over all rows (squarem.py).
 """
 
 from collections.abc import Callable, Iterator
@@ -23,22 +23,22 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
-from dgmm.em import race, seeding
-from dgmm.em.anchored import Anchored
+from dgmm.em import init, race
+from dgmm.em.control_variate import ControlVariateEM
 from dgmm.em.deadline import NEVER, Deadline
-from dgmm.em.evaluate import Setting, Trial
-from dgmm.em.ladder import ABREAST, Cost, Nearby, Samples, Tell, climb, informed, untold
-from dgmm.em.quasi import Quasi
+from dgmm.em.evaluate import FitContext, Trial
+from dgmm.em.first_pass import DataMoments, FirstPassSpec, first_pass
+from dgmm.em.init import representative
+from dgmm.em.quasi_newton import QuasiNewton
 from dgmm.em.scouts import WORK, affordable, scouted
-from dgmm.em.seeding import representative
+from dgmm.em.solver import EM, Solver, StopRule, best_of, run
 from dgmm.em.squarem import Squarem
 from dgmm.em.starts import TOP, Budget, named, rows_told, several
-from dgmm.em.survey import Question, Survey, survey
-from dgmm.em.walk import Stop, Textbook, Walk, best_of, run
+from dgmm.em.subsamples import ABREAST, Cost, InMemorySweep, Samples, Tell, informed, refine, untold
 from dgmm.errors import DataError, UsageError
 from dgmm.kernels.sweep import Sweep
+from dgmm.model.covariance_model import Array, CovarianceModel
 from dgmm.model.mixture import Mixture
-from dgmm.model.structure import Array, Structure
 
 TOL: Final = 1e-3
 """When "em" stops unless told: as scikit-learn does."""
@@ -66,18 +66,18 @@ GUIDED: Final = 50
 
 
 @dataclass(frozen=True)
-class Request:
+class FitSpec:
     """What is to be fitted; arrays are in the data's units.
 
     Attributes
     ----------
-    structure : Structure
+    covariance_model : CovarianceModel
     components, strategy, tol, resolution, reg_covar, max_iter, n_init, init_params, effort
         As in ``GaussianMixture``.
     kernel, precision : str
         A key of ``native.KERNELS``; one of ``evaluate.PRECISIONS``.
     random : RandomState
-    weights, means, precisions : (K,), (K, D), ``structure.shape(K, D)``, or None
+    weights, means, precisions : (K,), (K, D), ``covariance_model.shape(K, D)``, or None
         Where to start, as far as given.
     before : float or None
         The objective at the start of the last iteration of the fit that gave the start, if one did.
@@ -85,7 +85,7 @@ class Request:
         When it ends with what it has, once there is an objective; asked between sweeps.
     """
 
-    structure: Structure
+    covariance_model: CovarianceModel
     components: int
     strategy: str = "em"
     tol: float | None = None
@@ -104,51 +104,51 @@ class Request:
     before: float | None = None
     deadline: Deadline = NEVER
 
-    def question(self, rows: int, dims: int, weighted: bool) -> Question:
+    def first_pass_spec(self, rows: int, n_features: int, weighted: bool) -> FirstPassSpec:
         """What the first sweep asks for."""
-        seed = seeding.sample_seed(self.random)
-        pairs = self.structure.shared
-        ample = max(AMPLE * self.parameters(dims), min(rows // TOP, ROOM // dims))
+        seed = init.sample_seed(self.random)
+        pairs = self.covariance_model.shared
+        ample = max(AMPLE * self.parameters(n_features), min(rows // TOP, ROOM // n_features))
         wanted = ample if self.strategy == "auto" else 0
-        return Question.about(
-            rows, dims, self.components, seed, weighted, pairs, wanted, self.kernel
+        return FirstPassSpec.of(
+            rows, n_features, self.components, seed, weighted, pairs, wanted, self.kernel
         )
 
-    def parameters(self, dims: int) -> int:
+    def parameters(self, n_features: int) -> int:
         """The number of free parameters."""
-        covariances = self.structure.free_parameters(self.components, dims)
-        return covariances + self.components * dims + self.components - 1
+        covariances = self.covariance_model.free_parameters(self.components, n_features)
+        return covariances + self.components * n_features + self.components - 1
 
-    def budget(self, rows: int, dims: int, sampled: int) -> Budget:
+    def budget(self, rows: int, n_features: int, sampled: int) -> Budget:
         """What finding a start on a sample may cost; nothing where none is looked for there."""
-        if self.strategy == "auto" and (cheap := _cheap(self, (rows, dims), sampled)):
+        if self.strategy == "auto" and (cheap := _cheap(self, (rows, n_features), sampled)):
             return Budget(rows, max(self.n_init, cheap), (), WORK / (rows * self.components))
-        if self.strategy != "auto" or self.given or self.direct(rows, dims):
+        if self.strategy != "auto" or self.given or self.direct(rows, n_features):
             return Budget(0, 0, (), 0.0)
         return Budget.of(
-            (rows, dims),
+            (rows, n_features),
             self.components,
-            self.parameters(dims),
+            self.parameters(n_features),
             sampled,
             self.effort,
             self.n_init,
             self.init_params != "auto",
         )
 
-    def abreast(self, rows: int, dims: int, sampled: int, near: bool = True) -> int:
-        """How many walks may go on side by side: on samples, if these are ``near``, and over all.
+    def abreast(self, rows: int, n_features: int, sampled: int, near: bool = True) -> int:
+        """How many solvers may go on side by side: on samples, if these are ``near``, and over all.
 
         What so few rows cost that hundreds of starts are cheap is not counted.
         """
-        budget = self.budget(rows, dims, sampled)
+        budget = self.budget(rows, n_features, sampled)
         if not budget.rows:
             return self.n_init
-        ends = max(budget.starts, self.n_init) if budget.rungs else 1
+        ends = max(budget.starts, self.n_init) if budget.subsamples else 1
         return ends if near else min(ends, ABREAST)
 
-    def direct(self, rows: int, dims: int) -> bool:
+    def direct(self, rows: int, n_features: int) -> bool:
         """Whether "auto" goes on over all rows from any start: there are few, or one optimum."""
-        return rows < RACEABLE * self.parameters(dims) or self.components == 1
+        return rows < RACEABLE * self.parameters(n_features) or self.components == 1
 
     @property
     def given(self) -> bool:
@@ -169,11 +169,11 @@ class Progress:
     ----------
     passes : int
         Sweeps so far.
-    found : Survey
-    setting : Setting
-    walks : tuple of Walk
+    moments : DataMoments
+    context : FitContext
+    solvers : tuple of Solver
         Empty after the first sweep.
-    nearby : int
+    densities : int
         Rows of the sample evaluated so far, times components.
     resumed : bool
         Whether the fit goes on from here, and no sweep was made to get here.
@@ -186,10 +186,10 @@ class Progress:
     """
 
     passes: int
-    found: Survey
-    setting: Setting
-    walks: tuple[Walk, ...] = ()
-    nearby: int = 0
+    moments: DataMoments
+    context: FitContext
+    solvers: tuple[Solver, ...] = ()
+    densities: int = 0
     resumed: bool = False
     seconds_on_samples: float = 0.0
     starts_seconds: float = 0.0
@@ -198,17 +198,17 @@ class Progress:
     @property
     def reached(self) -> dict[str, Any]:
         """What a checkpoint keeps of it, by name; nothing after the first sweep."""
-        return {"walks": self.walks, "nearby": self.nearby} if self.walks else {}
+        return {"solvers": self.solvers, "densities": self.densities} if self.solvers else {}
 
     @property
-    def best(self) -> Walk:
-        """The walk with the highest objective."""
-        return best_of(self.walks)
+    def best(self) -> Solver:
+        """The solver with the highest objective."""
+        return best_of(self.solvers)
 
     @property
     def mixture(self) -> Mixture:
-        """The best walk's mixture, of the data."""
-        return self.setting.frame.leave(self.best.best.mixture)
+        """The best solver's mixture, of the data."""
+        return self.context.frame.leave(self.best.best.mixture)
 
 
 class Stopped(Protocol):
@@ -216,7 +216,7 @@ class Stopped(Protocol):
 
     Attributes
     ----------
-    passes, found, nearby
+    passes, moments, densities
         As in ``Progress``.
     """
 
@@ -224,200 +224,206 @@ class Stopped(Protocol):
     def passes(self) -> int: ...
 
     @property
-    def found(self) -> Survey: ...
+    def moments(self) -> DataMoments: ...
 
     @property
-    def nearby(self) -> int: ...
+    def densities(self) -> int: ...
 
     def restore(self, random: Any) -> None:
-        """Put the random numbers where they were, if walks are still to be begun."""
+        """Put the random numbers where they were, if solvers are still to be begun."""
 
 
 class Resumed(Stopped, Protocol):
     """Where a fit stopped."""
 
-    def walks(self, setting: Setting, samples: Samples | None) -> tuple[Walk, ...]:
-        """The walks; none if they are still to be begun."""
+    def solvers(self, context: FitContext, samples: Samples | None) -> tuple[Solver, ...]:
+        """The solvers; none if they are still to be begun."""
 
 
 def fit(
     sweep: Sweep,
-    request: Request,
-    question: Question,
-    nearby: Nearby | None = None,
+    spec: FitSpec,
+    first_pass_spec: FirstPassSpec,
+    in_memory_sweep: InMemorySweep | None = None,
     resumed: Resumed | None = None,
     tell: Tell = untold,
 ) -> Iterator[Progress]:
     """Fit; raises ``DataError`` after the first sweep if the rows can't be used.
 
-    ``nearby`` sweeps over rows in memory; "auto" wants it.  ``tell`` is told what is done on
-    samples, for as long as that takes.  A fit that is ``resumed`` yields where
-    it stopped first, without a sweep.
+    ``in_memory_sweep`` sweeps over rows in memory; "auto" wants it.  ``tell`` is told what is done
+    on samples, for as long as that takes.  A fit that is ``resumed`` yields where it stopped first,
+    without a sweep.
     """
-    found = sweep(survey, question) if resumed is None else resumed.found
-    check(found, request.components)
-    setting = Setting.of(
-        found, request.structure, request.reg_covar, request.kernel, request.precision
+    moments = sweep(first_pass, first_pass_spec) if resumed is None else resumed.moments
+    check(moments, spec.components)
+    context = FitContext.of(
+        moments, spec.covariance_model, spec.reg_covar, spec.kernel, spec.precision
     )
-    cost = Cost(deadline=request.deadline, tell=tell)
+    cost = Cost(deadline=spec.deadline, tell=tell)
     samples = None
-    if nearby is not None:
-        samples = Samples(representative(found), found.weighted, nearby, cost)
-    done, walks = 1, tuple[Walk, ...]()
+    if in_memory_sweep is not None:
+        samples = Samples(representative(moments), moments.weighted, in_memory_sweep, cost)
+    done, solvers = 1, tuple[Solver, ...]()
     if resumed is not None:
-        resumed.restore(request.random)
-        done, walks = resumed.passes, resumed.walks(setting, samples)
-        cost.densities = resumed.nearby
-    seeking = not walks and not request.complete
+        resumed.restore(spec.random)
+        done, solvers = resumed.passes, resumed.solvers(context, samples)
+        cost.densities = resumed.densities
+    seeking = not solvers and not spec.complete
     yield Progress(
-        done, found, setting, walks, cost.densities, resumed is not None, seeking=seeking
+        done, moments, context, solvers, cost.densities, resumed is not None, seeking=seeking
     )
-    if not walks:
+    if not solvers:
         with cost.timed():
-            walks = tuple(STRATEGIES[request.strategy](found, setting, request, samples))
-    for passes, reached in enumerate(run(sweep, walks, drop=True), start=done + 1):
+            solvers = tuple(STRATEGIES[spec.strategy](moments, context, spec, samples))
+    for passes, reached in enumerate(run(sweep, solvers, drop=True), start=done + 1):
         yield Progress(
-            *(passes, found, setting, reached, cost.densities),
+            *(passes, moments, context, reached, cost.densities),
             seconds_on_samples=cost.seconds,
             starts_seconds=cost.starts_seconds,
         )
-        if request.deadline.passed:
+        if spec.deadline.passed:
             break
 
 
 def _textbook(
-    found: Survey, setting: Setting, request: Request, samples: Samples | None
-) -> list[Walk]:
+    moments: DataMoments, context: FitContext, spec: FitSpec, samples: Samples | None
+) -> list[Solver]:
     """EM from each start."""
-    stop = Stop(request.max_iter, tol=TOL if request.tol is None else request.tol)
-    starts = _starts(found, setting, request, samples)
-    return [Textbook.of(setting, start, stop, request.before) for start in starts]
+    stop = StopRule(spec.max_iter, tol=TOL if spec.tol is None else spec.tol)
+    starts = _starts(moments, context, spec, samples)
+    return [EM.of(context, start, stop, spec.before) for start in starts]
 
 
-def _auto(found: Survey, setting: Setting, request: Request, samples: Samples | None) -> list[Walk]:
+def _auto(
+    moments: DataMoments, context: FitContext, spec: FitSpec, samples: Samples | None
+) -> list[Solver]:
     """The least time over all rows that the sample allows."""
-    parameters = request.parameters(len(found.mean))
-    resolution = parameters / (2 * found.weighted)
-    target = request.resolution * resolution if request.tol is None else 0.0
-    stop = Stop(request.max_iter, request.tol or 0.0, target)
-    walk: Squarem
-    walks: list[Walk]
-    late = request.deadline.passed  # to look around
-    shape, sampled = (found.weighted, len(found.mean)), len(found.sample.keys)
-    if samples is not None and not late and (cheap := _cheap(request, shape, sampled)):
-        rung = samples.rung(sampled, setting)
-        count = max(request.n_init, cheap)
-        with rung.cost.stage(f"{count} starts"):
-            best, optima = scouted(rung, request.components, count, request.random)
+    parameters = spec.parameters(len(moments.mean))
+    resolution = parameters / (2 * moments.weighted)
+    target = spec.resolution * resolution if spec.tol is None else 0.0
+    stop = StopRule(spec.max_iter, spec.tol or 0.0, target)
+    solver: Squarem
+    solvers: list[Solver]
+    late = spec.deadline.passed  # to look around
+    shape, sampled = (moments.weighted, len(moments.mean)), len(moments.sample.keys)
+    if samples is not None and not late and (cheap := _cheap(spec, shape, sampled)):
+        subsample = samples.subsample(sampled, context)
+        count = max(spec.n_init, cheap)
+        with subsample.cost.stage(f"{count} starts"):
+            best, optima = scouted(subsample, spec.components, count, spec.random)
         end = best.best.mixture
-        walk = Squarem.of(setting, end, stop, best.lengths)
+        solver = Squarem.of(context, end, stop, best.lengths)
         # In double precision from the first sweep: it begins where it is to end.
-        return [replace(walk, trial=Trial(end), starts=count, optima=optima)]
-    if samples is None or request.given or late or request.direct(*shape):
-        starts = _starts(found, setting, request, samples, ours=True)
-        return [Squarem.of(setting, start, stop) for start in starts]
-    budget = request.budget(*shape, sampled)
-    raced = samples.part(budget.rows, setting)
-    wanted, random = request.n_init, request.random
-    if request.init_params == "auto":
-        starts = several(raced, budget, request.components, parameters, wanted, random)
+        return [replace(solver, trial=Trial(end), starts=count, optima=optima)]
+    if samples is None or spec.given or late or spec.direct(*shape):
+        starts = _starts(moments, context, spec, samples, ours=True)
+        return [Squarem.of(context, start, stop) for start in starts]
+    budget = spec.budget(*shape, sampled)
+    raced = samples.part(budget.rows, context)
+    wanted, random = spec.n_init, spec.random
+    if spec.init_params == "auto":
+        starts = several(raced, budget, spec.components, parameters, wanted, random)
     else:
-        starts = named(raced, request.components, request.init_params, wanted, random)
-    top = max(budget.rungs, default=budget.rows)
-    rung = samples.rung(top, setting)
-    lower = [samples.part(size, setting) for size in budget.rungs if size < top]
-    climbed = climb([*lower, rung] if budget.rungs else [], starts)
-    ends = climbed.ends
-    if top * FAR_BELOW < found.weighted and top > GUIDED * parameters:
-        walks = [Anchored.of(setting, end, stop, rung, found.weighted) for end in ends]
-    elif setting.structure.informed and (told := rows_told(shape, parameters, top)):
-        near = [informed(rung, end, told) for end in ends]
-        walks = [Quasi.of(setting, end, stop, known, floor) for end, known, floor in near]
+        starts = named(raced, spec.components, spec.init_params, wanted, random)
+    top = max(budget.subsamples, default=budget.rows)
+    subsample = samples.subsample(top, context)
+    lower = [samples.part(size, context) for size in budget.subsamples if size < top]
+    refined = refine([*lower, subsample] if budget.subsamples else [], starts)
+    ends = refined.ends
+    if top * FAR_BELOW < moments.weighted and top > GUIDED * parameters:
+        solvers = [
+            ControlVariateEM.of(context, end, stop, subsample, moments.weighted) for end in ends
+        ]
+    elif context.covariance_model.informed and (told := rows_told(shape, parameters, top)):
+        near = [informed(subsample, end, told) for end in ends]
+        solvers = [QuasiNewton.of(context, end, stop, known, floor) for end, known, floor in near]
     else:
-        walks = [Quasi.of(setting, end, stop) for end in ends]
+        solvers = [QuasiNewton.of(context, end, stop) for end in ends]
     return [
-        replace(walk, starts=len(starts), optima=climbed.optima, starts_gain=climbed.gain)
-        for walk in walks
+        replace(solver, starts=len(starts), optima=refined.optima, starts_gain=refined.gain)
+        for solver in solvers
     ]
 
 
-def _cheap(request: Request, shape: tuple[int, int], sampled: int) -> int:
+def _cheap(spec: FitSpec, shape: tuple[int, int], sampled: int) -> int:
     """How many starts may run over all rows, if these are few and no start is named; else 0."""
-    if request.given or request.init_params != "auto" or sampled < shape[0]:
+    if spec.given or spec.init_params != "auto" or sampled < shape[0]:
         return 0
-    return affordable(request.components, *shape)
+    return affordable(spec.components, *shape)
 
 
-Strategy = Callable[[Survey, Setting, Request, Samples | None], list[Walk]]
+Strategy = Callable[[DataMoments, FitContext, FitSpec, Samples | None], list[Solver]]
 STRATEGIES: Final[dict[str, Strategy]] = {"auto": _auto, "em": _textbook}
 
 
-def check(found: Survey, components: int) -> None:
+def check(moments: DataMoments, components: int) -> None:
     """Raise ``DataError`` unless so many components can be fitted to the rows."""
-    if found.complaint is not None:
-        raise DataError(found.complaint)
-    if not found.weight > 0:
+    if moments.complaint is not None:
+        raise DataError(moments.complaint)
+    if not moments.weight > 0:
         raise DataError("all weights are zero: there is nothing to fit")
-    if not WEIGHTS[0] < found.weight < WEIGHTS[1]:
+    if not WEIGHTS[0] < moments.weight < WEIGHTS[1]:
         raise DataError(
-            f"the weights sum to {found.weight:.3g}; rescale them, so that sums don't overflow"
+            f"the weights sum to {moments.weight:.3g}; rescale them, so that sums don't overflow"
         )
-    if found.weighted < components:
+    if moments.weighted < components:
         raise DataError(
-            f"{found.weighted} rows have a weight above 0, fewer than the {components} components"
+            f"{moments.weighted} rows have a weight above 0, fewer than the {components} components"
         )
-    if not np.isfinite(found.variance).all():
+    if not np.isfinite(moments.variance).all():
         raise DataError("the rows are too large: their sums of squares overflow; rescale them")
-    small = (found.low < found.high) & (found.robust_variance < SMALLEST)
+    small = (moments.low < moments.high) & (moments.robust_variance < SMALLEST)
     if small.any():
         j = int(small.argmax())
         raise DataError(
-            f"the rows are too small: column {j} ranges from {found.low[j]:.3g} to "
-            f"{found.high[j]:.3g}, and squares of that underflow; rescale it, or leave it out"
+            f"the rows are too small: column {j} ranges from {moments.low[j]:.3g} to "
+            f"{moments.high[j]:.3g}, and squares of that underflow; rescale it, or leave it out"
         )
 
 
 def _starts(
-    found: Survey,
-    setting: Setting,
-    request: Request,
+    moments: DataMoments,
+    context: FitContext,
+    spec: FitSpec,
     samples: Samples | None,
     ours: bool = False,
 ) -> list[Mixture]:
     """As many first mixtures as are asked for; see ``_start``."""
     cost = Cost() if samples is None else samples.cost
     starts = list[Mixture]()
-    while len(starts) < request.n_init:
-        with cost.start(len(starts) + 1, request.n_init):
-            starts.append(_start(found, setting, request, ours))
+    while len(starts) < spec.n_init:
+        with cost.start(len(starts) + 1, spec.n_init):
+            starts.append(_start(moments, context, spec, ours))
     return starts
 
 
-def _start(found: Survey, setting: Setting, request: Request, ours: bool = False) -> Mixture:
+def _start(moments: DataMoments, context: FitContext, spec: FitSpec, ours: bool = False) -> Mixture:
     """One first mixture (in the frame): what is given of it, the rest by ``init_params``.
 
     A method that is named sees the rows as scikit-learn's would, in their own units, unless the
     start is ``ours``; what nobody named must not depend on units.
     """
-    weights, means, precisions = request.weights, request.means, request.precisions
+    weights, means, precisions = spec.weights, spec.means, spec.precisions
     if weights is not None and means is not None and precisions is not None:
-        return setting.frame.enter(given_mixture(request.structure, weights, means, precisions))
-    unnamed = request.init_params == "auto"
-    method = "kmeans" if unnamed else request.init_params
-    theirs = seeding.seeded if ours or unnamed else seeding.seed
+        return context.frame.enter(given_mixture(spec.covariance_model, weights, means, precisions))
+    unnamed = spec.init_params == "auto"
+    method = "kmeans" if unnamed else spec.init_params
+    theirs = init.seeded if ours or unnamed else init.seed
     make = race.seeded if ours and unnamed else theirs
-    seed = make(representative(found), setting, request.components, method, request.random)
-    seed = setting.frame.leave(seed)
+    seed = make(representative(moments), context, spec.components, method, spec.random)
+    seed = context.frame.leave(seed)
     weights = seed.weights if weights is None else weights
     means = seed.means if means is None else means
     if precisions is not None:
-        return setting.frame.enter(given_mixture(request.structure, weights, means, precisions))
-    return setting.frame.enter(replace(seed, weights=weights, means=means))
+        return context.frame.enter(given_mixture(spec.covariance_model, weights, means, precisions))
+    return context.frame.enter(replace(seed, weights=weights, means=means))
 
 
-def given_mixture(structure: Structure, weights: Array, means: Array, precisions: Array) -> Mixture:
+def given_mixture(
+    covariance_model: CovarianceModel, weights: Array, means: Array, precisions: Array
+) -> Mixture:
     """A mixture from given parameters; raises ``UsageError`` unless they make one."""
     try:
-        return Mixture.of(structure, weights / weights.sum(), means, precisions)
+        return Mixture.of(covariance_model, weights / weights.sum(), means, precisions)
     except np.linalg.LinAlgError as error:
         raise UsageError(f"precisions_init must be symmetric positive definite: {error}") from error

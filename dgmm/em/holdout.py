@@ -25,7 +25,7 @@ def share_of(numbers: NDArray[np.int64], seed: int, fitted: int) -> float:
     raises ``DataError`` if they are too few.
     """
     if not len(numbers):
-        return HELD  # there is nothing to fit, as the survey will say
+        return HELD  # there is nothing to fit, as the first pass will say
     if len(numbers) <= fitted:
         raise DataError(
             f"held-out rows are not fitted to, and n_components = {fitted} want as many others: "

@@ -17,8 +17,8 @@ import numpy as np
 
 from dgmm.em.sample import Sample
 from dgmm.kernels.kernel import log_sum_exp
+from dgmm.model.covariance_model import Array
 from dgmm.model.mixture import Frame, Mixture
-from dgmm.model.structure import Array
 
 PART: Final = 1 << 21
 """Scores in memory at a time."""
@@ -34,11 +34,11 @@ class Information:
 
     @classmethod
     def of(cls, sample: Sample, frame: Frame, mixture: Mixture) -> Self:
-        """Of the rows of a ``sample`` at a ``mixture`` with a structure that has ``scores``."""
-        structure, count, dims = mixture.structure, *mixture.means.shape
+        """Of the rows of a ``sample`` at a ``mixture`` whose covariance model has ``scores``."""
+        covariance_model, count, n_features = mixture.covariance_model, *mixture.means.shape
         root = np.sqrt(mixture.weights)
         safe = np.where(root > 0, root, 1.0)
-        width = 1 + dims + structure.scores(np.zeros((dims, 1))).shape[0]
+        width = 1 + n_features + covariance_model.scores(np.zeros((n_features, 1))).shape[0]
         whole, blocks = np.zeros((count * width,) * 2), np.zeros((count, width, width))
         step = max(64, PART // (count * width))
         for start in range(0, len(sample.rows), step):
@@ -46,15 +46,17 @@ class Information:
             x = frame.rows(rows, np.empty(rows.shape[::-1]))
             scores, joint = np.empty((count, width, len(rows))), np.empty((count, len(rows)))
             for k in range(count):
-                white = structure.whiten(mixture.factors, k, x - mixture.means[k][:, None])
+                white = covariance_model.whiten(
+                    mixture.precisions_cholesky, k, x - mixture.means[k][:, None]
+                )
                 scores[k, 0] = 1.0
-                scores[k, 1 : 1 + dims] = white
-                scores[k, 1 + dims :] = structure.scores(white)
+                scores[k, 1 : 1 + n_features] = white
+                scores[k, 1 + n_features :] = covariance_model.scores(white)
                 joint[k] = mixture.constants[k] - 0.5 * (white * white).sum(axis=0)
-            shares = log_sum_exp(joint)[1]
-            own = shares * weights
+            responsibilities = log_sum_exp(joint)[1]
+            own = responsibilities * weights
             blocks += (scores * own[:, None]) @ scores.swapaxes(1, 2)
-            scores *= (shares / safe[:, None])[:, None]
+            scores *= (responsibilities / safe[:, None])[:, None]
             scores[:, 0] -= root[:, None]
             flat = scores.reshape(count * width, -1)
             whole += (flat * weights) @ flat.T
@@ -65,7 +67,11 @@ class Information:
             part = blocks[k, 1:, 1:] / total / max(mixture.weights[k], 1e-300)
             whole[inside, inside] += np.eye(width - 1) - part
         order = np.arange(count * width).reshape(count, width)
-        parts = order[:, 0], order[:, 1 : 1 + dims].ravel(), order[:, 1 + dims :].ravel()
+        parts = (
+            order[:, 0],
+            order[:, 1 : 1 + n_features].ravel(),
+            order[:, 1 + n_features :].ravel(),
+        )
         places = np.concatenate(parts)
         whole = whole[np.ix_(places, places)]
         whole[:count, :count] += np.outer(root, root)  # only differences of log-weights count

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dgmm.model.structure import Array
+from dgmm.model.covariance_model import Array
 
 
 @dataclass(frozen=True)

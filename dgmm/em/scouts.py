@@ -36,16 +36,16 @@ from scipy.spatial.distance import pdist
 from threadpoolctl import threadpool_limits
 
 from dgmm.em.evaluate import ALONE, unbounded
-from dgmm.em.ladder import Rung
-from dgmm.em.seeding import Drawn, Random, mixture_of, standard, standardised
+from dgmm.em.init import Drawn, Random, mixture_of, standard, standardised
+from dgmm.em.solver import Solver, StopRule
 from dgmm.em.squarem import Squarem
-from dgmm.em.walk import Stop, Walk
-from dgmm.kernels.natural import LOWEST
-from dgmm.model.covariance import STRUCTURES
+from dgmm.em.subsamples import Subsample
+from dgmm.kernels.natural_parameters import LOWEST
+from dgmm.model.covariance import COVARIANCE_MODELS
+from dgmm.model.covariance_model import Array, CovarianceModel
 from dgmm.model.lazy import Late
 from dgmm.model.matrices import flat_directions
 from dgmm.model.mixture import Mixture
-from dgmm.model.structure import Array, Structure
 
 cluster, exceptions = Late("sklearn.cluster"), Late("sklearn.exceptions")
 
@@ -99,28 +99,30 @@ LOST: Final = 1e-6
 TOGETHER: Final = 1 << 18
 """Log-densities in memory at a time."""
 
-LAYOUT: Final = STRUCTURES["full"]
-"""Of the sums: structures differ only in what is made of them."""
+FEATURES: Final = COVARIANCE_MODELS["full"]
+"""Of the sums: covariance models differ only in what is made of them."""
 
 Labels = NDArray[np.int64]
 """The component (n,) that each row belongs to; -1 for none."""
 
 
-def affordable(components: int, rows: int, dims: int) -> int:
+def affordable(components: int, rows: int, n_features: int) -> int:
     """How many starts so many rows are cheap enough for; 0 if for too few to be of use."""
     if components == 1:
         return 0
-    sweep = components * (rows * (LAYOUT.width(dims) + 16) / 32 + 2 * dims**3)
+    sweep = components * (rows * (FEATURES.width(n_features) + 16) / 32 + 2 * n_features**3)
     count = int((WORK / sweep - SWEEPS[2] * FEW) / (SWEEPS[0] + SWEEPS[1] / 4))
     return min(count, STARTS, EACH * (components - 1)) if count >= LEAST else 0
 
 
-def scouted(rung: Rung, components: int, count: int, random: Random) -> tuple[Squarem, int]:
-    """The best end of so many starts on a ``rung``, and how many different ones were met."""
+def scouted(
+    subsample: Subsample, components: int, count: int, random: Random
+) -> tuple[Squarem, int]:
+    """The best end of so many starts on a ``subsample``, and how many different ones were met."""
     with threadpool_limits(1), warnings.catch_warnings():
         # Fewer clusters than asked for: told by the fit, which names the components.
         warnings.simplefilter("ignore", exceptions.ConvergenceWarning)
-        field = _Field.of(rung)
+        field = _Field.of(subsample)
         many = _labelled(field, _labels(field, components, count, random), components)
         many = _run(field, many, CAUTION, field.rows.shape[1])
         many = _run(field, many, SWEEPS[0] - CAUTION)
@@ -129,15 +131,15 @@ def scouted(rung: Rung, components: int, count: int, random: Random) -> tuple[Sq
         resolution = field.resolution(components)
         different = _different(many.objective, resolution / 10)
         starts = _next(field, many.at(np.array(different)))
-    stop = Stop(ITERATIONS, target=resolution / 100)
+    stop = StopRule(ITERATIONS, target=resolution / 100)
     # Where single precision is left depends on its bound, and that on the units.
-    exact = replace(rung.setting, precision="float64")
+    exact = replace(subsample.context, precision="float64")
     finalists = [Squarem.of(exact, start, stop) for start in starts]
     ends: list[Squarem] = []
     for first in range(0, len(finalists), FINALISTS):  # more than the first few if none is sound
-        climbed = rung.climb(finalists[first : first + FINALISTS])
-        ends += [walk for walk in climbed if isinstance(walk, Squarem)]
-        best = max(ends, key=lambda walk: _worth(field, walk))
+        refined = subsample.refine(finalists[first : first + FINALISTS])
+        ends += [solver for solver in refined if isinstance(solver, Squarem)]
+        best = max(ends, key=lambda solver: _worth(field, solver))
         if _is_sound(best) and field.are_full(best.best.mixture.weights):
             break
     return best, len(different)
@@ -153,15 +155,15 @@ def _ended(field: "_Field", many: "_Many") -> "_Many":
     return few
 
 
-def _is_sound(walk: Walk) -> bool:
-    """Whether a walk's end has no component that vanished or has a likelihood without a bound."""
-    return not walk.best.vanished and not unbounded(walk.best, walk.setting)
+def _is_sound(solver: Solver) -> bool:
+    """Whether a solver's end has no component that vanished or has a likelihood without a bound."""
+    return not solver.best.empty and not unbounded(solver.best, solver.context)
 
 
-def _worth(field: "_Field", walk: Walk) -> float:
-    """What walks go by at their ends: the objective, and what it is worth to be sound and full."""
-    full = bool(field.are_full(walk.best.mixture.weights))
-    return walk.best.objective + WORTH * (_is_sound(walk) + full)
+def _worth(field: "_Field", solver: Solver) -> float:
+    """What solvers go by at their ends: the objective, and the worth of being sound and full."""
+    full = bool(field.are_full(solver.best.mixture.weights))
+    return solver.best.objective + WORTH * (_is_sound(solver) + full)
 
 
 @dataclass(frozen=True)
@@ -170,17 +172,17 @@ class _Field:
 
     Attributes
     ----------
-    rung : Rung
+    subsample : Subsample
     rows, weights : (n, D), (n,)
     features : (P, n)
-        T(x) in ``LAYOUT``.
+        T(x) in ``FEATURES``.
     reg : (D,)
-        The setting's.
+        The context's.
     flat : (D, D)
         Projects on directions in which no rows have spread.
     """
 
-    rung: Rung
+    subsample: Subsample
     rows: Array
     weights: Array
     features: Array
@@ -188,35 +190,39 @@ class _Field:
     flat: Array
 
     @classmethod
-    def of(cls, rung: Rung) -> Self:
-        """The rows of a ``rung``."""
-        sample, setting = rung.sample, rung.setting
-        frame = standard(sample.rows, setting.structure)
+    def of(cls, subsample: Subsample) -> Self:
+        """The rows of a ``subsample``."""
+        sample, context = subsample.sample, subsample.context
+        frame = standard(sample.rows, context.covariance_model)
         rows = standardised(sample.rows, frame)
-        features = LAYOUT.features(rows.T, np.empty((LAYOUT.width(rows.shape[1]), len(rows))))
-        reg = setting.reg * (setting.frame.scale / frame.scale) ** 2
+        features = FEATURES.features(rows.T, np.empty((FEATURES.width(rows.shape[1]), len(rows))))
+        reg = context.reg * (context.frame.scale / frame.scale) ** 2
         total = np.cov(rows.T, aweights=sample.weights, ddof=0).reshape(len(reg), len(reg))
         least = np.maximum(ALONE * reg, SINGULAR)
-        flat = np.linalg.qr(flat_directions(setting.structure.kept(total), least))[0]
-        return cls(rung, rows, sample.weights, features, reg, flat @ flat.T)
+        flat = np.linalg.qr(flat_directions(context.covariance_model.kept(total), least))[0]
+        return cls(subsample, rows, sample.weights, features, reg, flat @ flat.T)
 
     @property
-    def structure(self) -> Structure:
+    def covariance_model(self) -> CovarianceModel:
         """Of the mixtures."""
-        return self.rung.setting.structure
+        return self.subsample.context.covariance_model
 
     def are_full(self, weights: Array) -> NDArray[np.bool_]:
         """Whether all components, by their ``weights`` (..., K), have rows enough."""
-        dims = self.rows.shape[1]
-        own = dims + (0 if self.structure.shared else self.structure.free_parameters(1, dims))
+        n_features = self.rows.shape[1]
+        own = n_features + (
+            0
+            if self.covariance_model.shared
+            else self.covariance_model.free_parameters(1, n_features)
+        )
         enough: NDArray[np.bool_] = weights.min(axis=-1) * len(self.rows) > own - 0.5
         return enough
 
     def resolution(self, components: int) -> float:
         """p / (2 n)."""
-        rows, dims = self.rows.shape
-        covariances = self.structure.free_parameters(components, dims)
-        return (covariances + components * (dims + 1) - 1) / (2 * rows)
+        rows, n_features = self.rows.shape
+        covariances = self.covariance_model.free_parameters(components, n_features)
+        return (covariances + components * (n_features + 1) - 1) / (2 * rows)
 
 
 @dataclass(frozen=True)
@@ -247,12 +253,17 @@ class _Many:
 def _m_step(field: _Field, sums: Array, objective: Array) -> _Many:
     """From ``sums`` (S, K, P)."""
     count, components, width = sums.shape
-    dims = field.rows.shape[1]
+    n_features = field.rows.shape[1]
     counts = np.maximum(sums[:, :, 0], 1e-12 * field.weights.sum())
-    means = sums[:, :, 1 : 1 + dims] / counts[:, :, None]
-    flat, second = means.reshape(-1, dims), sums[:, :, 1 + dims :].reshape(-1, width - 1 - dims)
-    full = LAYOUT.estimate(counts.ravel(), flat, flat, second, None)
-    pooled = field.structure.pooled(counts, full.reshape(count, components, dims, dims))
+    means = sums[:, :, 1 : 1 + n_features] / counts[:, :, None]
+    flat, second = (
+        means.reshape(-1, n_features),
+        sums[:, :, 1 + n_features :].reshape(-1, width - 1 - n_features),
+    )
+    full = FEATURES.estimate(counts.ravel(), flat, flat, second, None)
+    pooled = field.covariance_model.pooled(
+        counts, full.reshape(count, components, n_features, n_features)
+    )
     return _Many(counts / counts.sum(axis=1, keepdims=True), means, pooled, objective)
 
 
@@ -274,8 +285,8 @@ def _labelled(field: _Field, labels: NDArray[np.int64], components: int) -> _Man
 
 def _natural(field: _Field, many: _Many) -> Array:
     """eta (S, K, P), less penalties: see ``kernel.natural``."""
-    (count, components), dims = many.weights.shape, field.rows.shape[1]
-    covariances = field.structure.kept(many.covariances + np.diag(field.reg))
+    (count, components), n_features = many.weights.shape, field.rows.shape[1]
+    covariances = field.covariance_model.kept(many.covariances + np.diag(field.reg))
     values, vectors = np.linalg.eigh(covariances)
     # Sums of squares about 0 say nothing of a variance that is as small as their rounding.
     values = np.maximum(values, 1e-14 * _rounded(many)[:, :, None])
@@ -284,12 +295,14 @@ def _natural(field: _Field, many: _Many) -> Array:
     half_log_det = -0.5 * np.log(values).sum(axis=2)
     linear = (precisions @ many.means[..., None])[..., 0]
     square = 0.5 * np.sum(many.means * linear, axis=2)
-    constants = np.log(many.weights) - 0.5 * dims * np.log(2 * np.pi)
-    rows, columns = np.triu_indices(dims)
-    eta = np.empty((count, components, LAYOUT.width(dims)))
+    constants = np.log(many.weights) - 0.5 * n_features * np.log(2 * np.pi)
+    rows, columns = np.triu_indices(n_features)
+    eta = np.empty((count, components, FEATURES.width(n_features)))
     eta[:, :, 0] = np.maximum(constants + half_log_det - penalty - square, LOWEST[0])
-    eta[:, :, 1 : 1 + dims] = linear
-    eta[:, :, 1 + dims :] = precisions[..., rows, columns] * np.where(rows == columns, -0.5, -1.0)
+    eta[:, :, 1 : 1 + n_features] = linear
+    eta[:, :, 1 + n_features :] = precisions[..., rows, columns] * np.where(
+        rows == columns, -0.5, -1.0
+    )
     return eta
 
 
@@ -315,19 +328,21 @@ def _stepped(field: _Field, many: _Many, drawn: int = 0) -> _Many:
     eta = _natural(field, many)
     sums, objective = np.empty_like(eta), np.empty(len(eta))
     for some in _groups(len(eta), eta.shape[1] * len(field.rows)):
-        shares, objective[some] = _shared(field, eta[some])
-        shares *= field.weights
-        sums[some] = shares @ field.features.T
+        responsibilities, objective[some] = _shared(field, eta[some])
+        responsibilities *= field.weights
+        sums[some] = responsibilities @ field.features.T
     return _m_step(field, sums, objective)
 
 
 def _next(field: _Field, many: _Many) -> list[Mixture]:
-    """What comes after each of ``many``, in the setting's frame."""
+    """What comes after each of ``many``, in the context's frame."""
     mixtures = []
     for eta in _natural(field, many):
-        (shares,), _ = _shared(field, eta[None])
-        drawn = Drawn(iter([(slice(0, len(field.rows)), shares)]))
-        mixtures.append(mixture_of(field.rung.sample, field.rung.setting, drawn, len(eta)))
+        (responsibilities,), _ = _shared(field, eta[None])
+        drawn = Drawn(iter([(slice(0, len(field.rows)), responsibilities)]))
+        mixtures.append(
+            mixture_of(field.subsample.sample, field.subsample.context, drawn, len(eta))
+        )
     return mixtures
 
 
@@ -336,7 +351,7 @@ def _run(field: _Field, many: _Many, sweeps: int, drawn: int = 0) -> _Many:
     least = STILL * field.resolution(many.means.shape[1])
     for _ in range(sweeps):
         before, many = many.objective, _stepped(field, many, drawn)
-        field.rung.cost.densities += many.weights.size * len(field.rows)
+        field.subsample.cost.densities += many.weights.size * len(field.rows)
         if np.abs(many.objective - before).max() < least:
             break
     return many

@@ -1,11 +1,11 @@
 """Choosing a mixture: many candidates fitted side by side, in the sweeps of one fit.
 
-Every candidate (a number of components and a structure) goes its own way by its own walk, and all
-share each sweep: the rows are read and decompressed once for all, whatever there is to compute on
-them.  After each sweep a candidate leaves that is not expected to win any more: one whose
-criterion, if it gained ``OPTIMISM`` times what it is likely to have left to gain (``CAUTION``
-times, if no samples showed it the way), would still be worse than another's is already.  What is
-left at the end are fitted models; the best needs no refit.
+Every candidate (a number of components and a covariance model) goes its own way by its own solver,
+and all share each sweep: the rows are read and decompressed once for all, whatever there is to
+compute on them.  After each sweep a candidate leaves that is not expected to win any more: one
+whose criterion, if it gained ``OPTIMISM`` times what it is gap_estimate to have left to gain
+(``CAUTION`` times, if no samples showed it the way), would still be worse than another's is
+already.  What is left at the end are fitted models; the best needs no refit.
 
 **Singular components.**  A component on rows that have no spread in some direction, such as rows
 with ties, has a likelihood without a bound: what it comes to is up to ``reg_covar``.  A candidate
@@ -25,16 +25,16 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from dgmm.em.criteria import Criterion
-from dgmm.em.evaluate import Setting, evaluate, frame_of, unbounded
-from dgmm.em.fit import STRATEGIES, Progress, Request, Stopped, check
+from dgmm.em.evaluate import FitContext, evaluate, frame_of, unbounded
+from dgmm.em.first_pass import DataMoments, FirstPassSpec, first_pass
+from dgmm.em.fit import STRATEGIES, FitSpec, Progress, Stopped, check
 from dgmm.em.holdout import HELD, Part
-from dgmm.em.ladder import Cost, Nearby, Samples, Tell, untold
-from dgmm.em.seeding import representative
-from dgmm.em.survey import Question, Survey, survey
-from dgmm.em.walk import Walk, best_of, kept
+from dgmm.em.init import representative
+from dgmm.em.solver import Solver, best_of, kept
+from dgmm.em.subsamples import Cost, InMemorySweep, Samples, Tell, untold
 from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.mixture import Mixture
-from dgmm.model.statistics import Total
+from dgmm.model.statistics import WeightedSum
 
 OPTIMISM: Final = 2.0
 CAUTION: Final = 10.0
@@ -50,9 +50,9 @@ class Candidate:
 
     Attributes
     ----------
-    request : Request
-    setting : Setting
-    walks : tuple of Walk
+    spec : FitSpec
+    context : FitContext
+    solvers : tuple of Solver
         Its starts'; empty before they are made.
     value : float
         Its criterion as it stands; infinity if unknown.
@@ -62,32 +62,32 @@ class Candidate:
         How often it was fitted again because a component was singular.
     """
 
-    request: Request
-    setting: Setting
-    walks: tuple[Walk, ...] = ()
+    spec: FitSpec
+    context: FitContext
+    solvers: tuple[Solver, ...] = ()
     value: float = np.inf
     dropped: int | None = None
     refits: int = 0
 
     @property
-    def walk(self) -> Walk:
-        """The best walk."""
-        return best_of(self.walks)
+    def solver(self) -> Solver:
+        """The best solver."""
+        return best_of(self.solvers)
 
     @property
-    def singular(self) -> tuple[int, ...]:
-        """The best walk's components whose likelihood has no bound."""
-        return unbounded(self.walk.best, self.setting)
+    def unbounded(self) -> tuple[int, ...]:
+        """The best solver's components whose likelihood has no bound."""
+        return unbounded(self.solver.best, self.context)
 
     @property
     def running(self) -> bool:
         """Whether it has a trial for the next sweep."""
-        return self.dropped is None and any(walk.trial is not None for walk in self.walks)
+        return self.dropped is None and any(solver.trial is not None for solver in self.solvers)
 
     @property
     def mixture(self) -> Mixture:
         """Of the data."""
-        return self.setting.frame.leave(self.walk.best.mixture)
+        return self.context.frame.leave(self.solver.best.mixture)
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,10 @@ class Standings:
     ----------
     passes : int
         Sweeps so far.
-    found : Survey
+    moments : DataMoments
     candidates : tuple of Candidate
         Empty after the first sweep.
-    nearby : int
+    densities : int
         Rows of the sample evaluated so far, times components.
     rounds : int
         Sweeps of all that run, so far.
@@ -114,9 +114,9 @@ class Standings:
     """
 
     passes: int
-    found: Survey
+    moments: DataMoments
     candidates: tuple[Candidate, ...] = ()
-    nearby: int = 0
+    densities: int = 0
     rounds: int = 0
     due: bool = False
     resumed: bool = False
@@ -130,9 +130,9 @@ class Standings:
         if not self.candidates:
             return {}
         candidates = tuple(
-            (each.walks, each.value, each.dropped, each.refits) for each in self.candidates
+            (each.solvers, each.value, each.dropped, each.refits) for each in self.candidates
         )
-        counts = {"nearby": self.nearby, "rounds": self.rounds, "due": self.due}
+        counts = {"densities": self.densities, "rounds": self.rounds, "due": self.due}
         return {"candidates": candidates, **counts}
 
     @property
@@ -145,7 +145,7 @@ class Standings:
         """Where the best candidate's fit stands."""
         best = self.best
         return Progress(
-            *(self.passes, self.found, best.setting, best.walks, self.nearby),
+            *(self.passes, self.moments, best.context, best.solvers, self.densities),
             seconds_on_samples=self.seconds_on_samples,
             starts_seconds=self.starts_seconds,
         )
@@ -185,113 +185,117 @@ class _Counted:
 
 def select(
     sweep: Sweep,
-    requests: Sequence[Request],
-    question: Question,
-    nearby: Nearby,
+    specs: Sequence[FitSpec],
+    first_pass_spec: FirstPassSpec,
+    in_memory_sweep: InMemorySweep,
     criterion: Criterion,
     resumed: Resumed | None = None,
     share: float = HELD,
     tell: Tell = untold,
 ) -> Iterator[Standings]:
-    """Fit what ``requests`` ask for and choose by ``criterion``; yields after every sweep.
+    """Fit what ``specs`` ask for and choose by ``criterion``; yields after every sweep.
 
-    ``question`` is the survey's, the largest that any of them asks; ``share`` of the rows is held
-    out, if the criterion wants that; ``tell`` is as in ``fit``.  Raises ``DataError`` as a fit
-    does.  A selection that is ``resumed`` yields where it stopped first, without a sweep; it ends
-    with what it has once the first request's deadline has passed, and the candidates have their
-    criteria.
+    ``first_pass_spec`` is the first_pass's, the largest that any of them asks; ``share`` of the
+    rows is held out, if the criterion wants that; ``tell`` is as in ``fit``.  Raises ``DataError``
+    as a fit does.  A selection that is ``resumed`` yields where it stopped first, without a sweep;
+    it ends with what it has once the first request's deadline has passed, and the candidates have
+    their criteria.
     """
     done = 0 if resumed is None else resumed.passes
-    counted = _Counted(sweep, share if criterion.holds_out else None, question.seed, done)
-    found = counted(survey, question) if resumed is None else resumed.found
-    check(found, max(request.components for request in requests))
-    deadline = requests[0].deadline
+    counted = _Counted(sweep, share if criterion.holds_out else None, first_pass_spec.seed, done)
+    moments = counted(first_pass, first_pass_spec) if resumed is None else resumed.moments
+    check(moments, max(spec.components for spec in specs))
+    deadline = specs[0].deadline
     cost = Cost(deadline=deadline, tell=tell)
-    samples = Samples(representative(found), found.weighted, nearby, cost)
-    candidates, rounds, due = _entrants(found, requests), 0, False
+    samples = Samples(representative(moments), moments.weighted, in_memory_sweep, cost)
+    candidates, rounds, due = _entrants(moments, specs), 0, False
     if resumed is not None:
-        for request in requests:
-            resumed.restore(request.random)
+        for spec in specs:
+            resumed.restore(spec.random)
         candidates = resumed.candidates(candidates, samples)
         rounds, due = resumed.rounds, resumed.due
-        cost.densities = resumed.nearby
+        cost.densities = resumed.densities
 
     def standings(resumed: bool = False) -> Standings:
-        begun = tuple(each for each in candidates if each.walks)
-        reached = (counted.passes, found, begun, cost.densities, rounds, due, resumed)
+        begun = tuple(each for each in candidates if each.solvers)
+        reached = (counted.passes, moments, begun, cost.densities, rounds, due, resumed)
         return Standings(*reached, cost.seconds, cost.starts_seconds, not begun)
 
     yield standings(resumed is not None)
     if not rounds:
         with cost.timed():
-            candidates = [_started(each, found, samples) for each in candidates]
+            candidates = [_started(each, moments, samples) for each in candidates]
     before = rounds
     while due or rounds == before or not deadline.passed:
         if not due and not any(each.running for each in candidates):
             with cost.timed():
-                candidates = [_refitted(each, found, samples, question) for each in candidates]
-            candidates = _revived(criterion, candidates, found.weight)
+                candidates = [
+                    _refitted(each, moments, samples, first_pass_spec) for each in candidates
+                ]
+            candidates = _revived(criterion, candidates, moments.weight)
             if not any(each.running for each in candidates):
                 break
         if due:
-            candidates, due = _judged(counted, criterion, candidates, found.weight), False
+            candidates, due = _judged(counted, criterion, candidates, moments.weight), False
         else:
             candidates = _advanced(counted, candidates)
             rounds += 1
             if criterion.measure is None:
-                candidates = _judged(counted, criterion, candidates, found.weight)
+                candidates = _judged(counted, criterion, candidates, moments.weight)
             else:
                 due = rounds.bit_count() == 1 or not any(each.running for each in candidates)
         yield standings()
 
 
-def _entrants(found: Survey, requests: Sequence[Request]) -> list[Candidate]:
-    """The candidates without walks; those of one frame share it, and so the rows in it."""
-    frames = {each.structure.isotropic: frame_of(found, each.structure) for each in requests}
+def _entrants(moments: DataMoments, specs: Sequence[FitSpec]) -> list[Candidate]:
+    """The candidates without solvers; those of one frame share it, and so the rows in it."""
+    frames = {
+        each.covariance_model.isotropic: frame_of(moments, each.covariance_model) for each in specs
+    }
     return [
         Candidate(
             each,
-            Setting.of(
-                found,
-                each.structure,
+            FitContext.of(
+                moments,
+                each.covariance_model,
                 each.reg_covar,
                 each.kernel,
                 each.precision,
-                frames[each.structure.isotropic],
+                frames[each.covariance_model.isotropic],
             ),
         )
-        for each in requests
+        for each in specs
     ]
 
 
-def _started(candidate: Candidate, found: Survey, samples: Samples) -> Candidate:
-    """The candidate with its walks, before their first sweep."""
-    walks = _walks(candidate, candidate.request, found, samples)
-    return replace(candidate, walks=walks)
+def _started(candidate: Candidate, moments: DataMoments, samples: Samples) -> Candidate:
+    """The candidate with its solvers, before their first sweep."""
+    solvers = _solvers(candidate, candidate.spec, moments, samples)
+    return replace(candidate, solvers=solvers)
 
 
 def _refitted(
-    candidate: Candidate, found: Survey, samples: Samples, question: Question
+    candidate: Candidate, moments: DataMoments, samples: Samples, first_pass_spec: FirstPassSpec
 ) -> Candidate:
-    """The candidate with more walks, from other starts, if all it has ended singular."""
-    given = candidate.request.given
+    """The candidate with more solvers, from other starts, if all it has ended singular."""
+    given = candidate.spec.given
     if given or candidate.dropped is not None or candidate.refits == REFITS:
         return candidate
-    if not candidate.singular:
+    if not candidate.unbounded:
         return candidate
     refits = candidate.refits + 1
-    seed = (question.seed, candidate.request.components, refits)
-    request = replace(candidate.request, random=np.random.RandomState(seed))
-    walks = _walks(candidate, request, found, samples)
-    return replace(candidate, walks=(*candidate.walks, *walks), refits=refits)
+    seed = (first_pass_spec.seed, candidate.spec.components, refits)
+    spec = replace(candidate.spec, random=np.random.RandomState(seed))
+    solvers = _solvers(candidate, spec, moments, samples)
+    return replace(candidate, solvers=(*candidate.solvers, *solvers), refits=refits)
 
 
-def _walks(
-    candidate: Candidate, request: Request, found: Survey, samples: Samples
-) -> tuple[Walk, ...]:
-    """The walks of a ``candidate`` by a ``request``, before their first sweep."""
-    with samples.cost.stage(f"{request.components} components, {request.structure.name}"):
-        return tuple(STRATEGIES[request.strategy](found, candidate.setting, request, samples))
+def _solvers(
+    candidate: Candidate, spec: FitSpec, moments: DataMoments, samples: Samples
+) -> tuple[Solver, ...]:
+    """The solvers of a ``candidate`` by a ``spec``, before their first sweep."""
+    with samples.cost.stage(f"{spec.components} components, {spec.covariance_model.name}"):
+        return tuple(STRATEGIES[spec.strategy](moments, candidate.context, spec, samples))
 
 
 def _revived(criterion: Criterion, candidates: list[Candidate], weight: float) -> list[Candidate]:
@@ -299,15 +303,15 @@ def _revived(criterion: Criterion, candidates: list[Candidate], weight: float) -
     stayed = [each for each in candidates if each.dropped is None]
     if any(each.running for each in stayed):
         return candidates
-    if not any(each.singular or each.refits for each in stayed):  # a cured one has a new value
+    if not any(each.unbounded or each.refits for each in stayed):  # a cured one has a new value
         return candidates
-    best = min((each.value for each in stayed if not each.singular), default=np.inf)
+    best = min((each.value for each in stayed if not each.unbounded), default=np.inf)
     return [
         replace(each, dropped=None, refits=each.refits + 1)
         if each.dropped is not None
         and each.refits < REFITS
-        and not each.singular
-        and _hope(criterion, each, weight) < best
+        and not each.unbounded
+        and _attainable(criterion, each, weight) < best
         else each
         for each in candidates
     ]
@@ -316,7 +320,7 @@ def _revived(criterion: Criterion, candidates: list[Candidate], weight: float) -
 def _comparable(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Those of the candidates that stayed that have no singular component; all, if all have."""
     stayed = [each for each in candidates if each.dropped is None]
-    return [each for each in stayed if not each.singular] or stayed
+    return [each for each in stayed if not each.unbounded] or stayed
 
 
 def _advanced(sweep: Sweep, candidates: list[Candidate]) -> list[Candidate]:
@@ -325,18 +329,18 @@ def _advanced(sweep: Sweep, candidates: list[Candidate]) -> list[Candidate]:
         (i, j)
         for i, each in enumerate(candidates)
         if each.running
-        for j, walk in enumerate(each.walks)
-        if walk.trial is not None
+        for j, solver in enumerate(each.solvers)
+        if solver.trial is not None
     ]
-    settings = [candidates[i].setting for i, _ in places]
-    trials = [trial for i, j in places if (trial := candidates[i].walks[j].trial) is not None]
-    states = evaluate(sweep, settings, trials)
-    walks = [list(each.walks) for each in candidates]
+    contexts = [candidates[i].context for i, _ in places]
+    trials = [trial for i, j in places if (trial := candidates[i].solvers[j].trial) is not None]
+    states = evaluate(sweep, contexts, trials)
+    solvers = [list(each.solvers) for each in candidates]
     for (i, j), state in zip(places, states, strict=True):
-        walks[i][j] = walks[i][j].advance(state)
+        solvers[i][j] = solvers[i][j].step(state)
     return [
-        replace(each, walks=tuple(kept(those) if each.running else those))
-        for each, those in zip(candidates, walks, strict=True)
+        replace(each, solvers=tuple(kept(those) if each.running else those))
+        for each, those in zip(candidates, solvers, strict=True)
     ]
 
 
@@ -352,13 +356,13 @@ def _valued(
 ) -> list[Candidate]:
     """Candidates with their criteria, measured where that is needed."""
     alive = [i for i, each in enumerate(candidates) if each.dropped is None]
-    measured: list[Total | None] = [None] * len(alive)
+    measured: list[WeightedSum | None] = [None] * len(alive)
     if criterion.measure is not None:
         mixtures = tuple(candidates[i].mixture for i in alive)
         measured = list(sweep(criterion.measure, mixtures, held=True).parts)
     valued = list(candidates)
     for i, own in zip(alive, measured, strict=True):
-        value = criterion.value(candidates[i].walk.best, weight, own)
+        value = criterion.value(candidates[i].solver.best, weight, own)
         valued[i] = replace(candidates[i], value=value)
     return valued
 
@@ -370,14 +374,14 @@ def _dropped(
     best = min(each.value for each in _comparable(candidates))
     return [
         replace(each, dropped=passes)
-        if each.running and _hope(criterion, each, weight) > best
+        if each.running and _attainable(criterion, each, weight) > best
         else each
         for each in candidates
     ]
 
 
-def _hope(criterion: Criterion, candidate: Candidate, weight: float) -> float:
+def _attainable(criterion: Criterion, candidate: Candidate, weight: float) -> float:
     """The criterion that a candidate may still get to."""
-    walk = candidate.walk
-    gain = (OPTIMISM if walk.starts else CAUTION) * walk.likely
+    solver = candidate.solver
+    gain = (OPTIMISM if solver.starts else CAUTION) * solver.gap_estimate
     return candidate.value - criterion.worth(gain, weight)

@@ -11,14 +11,14 @@ step, and theta_2 is never swept unless theta' fails.
 
 **Coordinates.**  Parameters are seen from theta_1: logarithms of weights, means and covariances
 where each component of theta_1 is standard normal, each scaled by the root of its weight
-(``Structure.coordinates``).  So any step gives a mixture, lengths are about those of the Fisher
-information, and the way does not depend on the units of the features.
+(``CovarianceModel.coordinates``).  So any step gives a mixture, lengths are about those of the
+Fisher information, and the way does not depend on the units of the features.
 
-**Safety.**  theta' is taken only if its objective is not below that of theta_1; otherwise the walk
-goes on from theta_2, as EM would, and the next steps are shorter.  Unless iterations run out, the
-walk ends at a theta_1, the EM image of a point not worse than any before; and never at a point
-worse than the theta_1 before it.  So the objective of what is returned is never below that of an EM
-step from where the walk stood.
+**Safety.**  theta' is taken only if its objective is not below that of theta_1; otherwise the
+solver goes on from theta_2, as EM would, and the next steps are shorter.  Unless iterations run
+out, the solver ends at a theta_1, the EM image of a point not worse than any before; and never at a
+point worse than the theta_1 before it.  So the objective of what is returned is never below that of
+an EM step from where the solver stood.
 
 **When to stop.**  With rho the eigenvalues of the derivative of M at the optimum, the EM step r
 raises the objective by about sum r^2 (1 + rho) / 2, and the whole way left is sum r^2 / (1 - rho) /
@@ -27,8 +27,8 @@ raises the objective by about sum r^2 (1 + rho) / 2, and the whole way left is s
 tells of the slowest.  With that for a, the gain left is likely to be that of the last EM step times
 (a - 1)^2 / (2 a - 1), and no less than the gain of the last cycle, for that formula knows nothing
 of a way that bends.  But |a| is a mean over directions: the careful estimate takes ``SLOWER`` times
-as much for a.  The walk ends when that is below the target in two cycles on end, with lengths of
-``LEARNT`` cycles known, be it from a walk on a sample; or where an EM step gains nothing, or less
+as much for a.  The solver ends when that is below the target in two cycles on end, with lengths of
+``LEARNT`` cycles known, be it from a solver on a sample; or where an EM step gains nothing, or less
 than ``tol``.  It is an estimate: a saddle, or a way slower than any seen, it does not know of.
 """
 
@@ -38,11 +38,11 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from dgmm.em.evaluate import Setting, State, Trial, m_step, numbers
-from dgmm.em.walk import Stop, Walk
-from dgmm.kernels.natural import penalties
+from dgmm.em.evaluate import FitContext, State, Trial, m_step, numbers
+from dgmm.em.solver import Solver, StopRule
+from dgmm.kernels.natural_parameters import penalties
+from dgmm.model.covariance_model import Array
 from dgmm.model.mixture import Mixture
-from dgmm.model.structure import Array
 
 MEMORY: Final = 6
 """How many cycles to remember the step lengths of."""
@@ -51,7 +51,7 @@ LEARNT: Final = 4
 """How many lengths must be known for the largest to say how slow the way is."""
 
 SLOWER: Final = 2.0
-"""How many times the longest |a| the slowest direction's is taken to be, before a walk may end."""
+"""How many times the longest |a| the slowest direction's is taken to be, before the end."""
 
 LONGEST: Final = 4.0
 """The first limit on |a|; a good step as long as that raises it fourfold, a bad one lowers it."""
@@ -67,8 +67,8 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Squarem(Walk):
-    """The accelerated walk.
+class Squarem(Solver):
+    """The accelerated solver.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ class Squarem(Walk):
         The last cycles' |a|.
     level : float
         The objective at the last theta_1.
-    calm : int
+    cycles_below_target : int
         For how many cycles on end the gap has been below the target.
     """
 
@@ -94,38 +94,40 @@ class Squarem(Walk):
     taken: float = 1.0
     lengths: tuple[float, ...] = ()
     level: float = -np.inf
-    calm: int = 0
+    cycles_below_target: int = 0
 
     @classmethod
     def of(
-        cls, setting: Setting, start: Mixture, stop: Stop, lengths: tuple[float, ...] = ()
+        cls, context: FitContext, start: Mixture, stop: StopRule, lengths: tuple[float, ...] = ()
     ) -> Self:
-        """The walk that begins at ``start``; ``lengths`` are those of a walk that led there."""
-        return cls(setting, stop, None, lengths=lengths).trying(Trial(start), far=True)
+        """The solver that begins at ``start``; ``lengths`` are those of a solver that led there."""
+        return cls(context, stop, None, lengths=lengths).propose(Trial(start), far=True)
 
     @classmethod
-    def after(cls, walk: Walk, lengths: tuple[float, ...] = ()) -> "Squarem":
-        """The walk that goes on from where another stands."""
-        taken = {name: getattr(walk, name) for name in Walk.__dataclass_fields__}
-        return cls(**taken, lengths=lengths)._mapped(walk.best)
+    def after(cls, solver: Solver, lengths: tuple[float, ...] = ()) -> "Squarem":
+        """The solver that goes on from where another stands."""
+        taken = {name: getattr(solver, name) for name in Solver.__dataclass_fields__}
+        return cls(**taken, lengths=lengths)._mapped(solver.best)
 
-    def advance(self, found: State) -> "Squarem":
+    def step(self, found: State) -> "Squarem":
         if self.fallback is not None:
             return self._judged(found, self.fallback)
-        walk = replace(self.told(found, mapped=True), state=found)
+        solver = replace(self.record(found, mapped=True), state=found)
         if self.base is None:
-            return walk.ended(False) if walk.spent else walk._mapped(found)
-        return walk._extrapolated(self.base, found)
+            return solver.finish(False) if solver.budget_exhausted else solver._mapped(found)
+        return solver._extrapolated(self.base, found)
 
     def _judged(self, found: State, fallback: Trial) -> "Squarem":
         """After the sweep of theta'."""
-        walk = replace(self.told(found), fallback=None)
+        solver = replace(self.record(found), fallback=None)
         if found.objective >= self.best.objective:
-            walk = replace(walk, state=found, longest=self._longer)
-            return walk.ended(False) if walk.spent else walk._mapped(found)
+            solver = replace(solver, state=found, longest=self._longer)
+            return solver.finish(False) if solver.budget_exhausted else solver._mapped(found)
         shorter = max(1.0, self.taken / 4)
-        walk = replace(walk, rejected=self.rejected + 1, longest=shorter, base=None)
-        return walk.ended(False) if walk.spent else walk.trying(fallback, self._far)
+        solver = replace(solver, rejected=self.rejected + 1, longest=shorter, base=None)
+        return (
+            solver.finish(False) if solver.budget_exhausted else solver.propose(fallback, self._far)
+        )
 
     @property
     def _longer(self) -> float:
@@ -134,34 +136,47 @@ class Squarem(Walk):
 
     def _mapped(self, base: State) -> "Squarem":
         """With theta_1 on trial."""
-        trial = m_step(base.statistics, self.setting, base.mixture)
-        return replace(self, base=base).trying(trial, self._far)
+        trial = m_step(base.statistics, self.context, base.mixture)
+        return replace(self, base=base).propose(trial, self._far)
 
     def _extrapolated(self, base: State, found: State) -> "Squarem":
         """After the sweep of theta_1: stop, or put theta' on trial."""
-        fallback = m_step(found.statistics, self.setting, found.mixture)
+        fallback = m_step(found.statistics, self.context, found.mixture)
         ends = base.mixture, found.mixture, fallback.mixture
-        step = extrapolate(*ends, self.longest, self.setting.reg)
+        step = extrapolate(*ends, self.longest, self.context.reg)
         gain = found.objective - base.objective
         lengths = (*self.lengths, step.length)[-MEMORY:]
         unseen = 2 * max(base.bound, found.bound)  # what single precision may hide of it
         brought, longest = found.objective - self.level, max(lengths)
-        likely = max(_left(max(0.0, gain) + unseen, longest), brought)
+        gap_estimate = max(_left(max(0.0, gain) + unseen, longest), brought)
         gap = max(_left(max(0.0, gain) + unseen, SLOWER * longest), brought)
-        exact = self.doubles > 1 and not base.bound
+        exact = self.float64_passes > 1 and not base.bound
         known = exact and len(lengths) >= LEARNT
-        calm = self.calm + 1 if known and gap < self.stop.target else 0
-        walk = replace(self, lengths=lengths, gap=gap, likely=likely, calm=calm)
-        walk = replace(walk, level=found.objective, base=None)
+        cycles_below_target = (
+            self.cycles_below_target + 1 if known and gap < self.stop.target else 0
+        )
+        solver = replace(
+            self,
+            lengths=lengths,
+            gap_upper=gap,
+            gap_estimate=gap_estimate,
+            cycles_below_target=cycles_below_target,
+        )
+        solver = replace(solver, level=found.objective, base=None)
         seen = min(found.rounding, self.stop.target)
         still = seen > 0 and abs(gain) <= seen  # a fixed point of EM
         settled = exact and (still or abs(gain) < self.stop.tol)
-        if calm > 1 or settled or walk.spent or not np.isfinite(found.objective):
-            return walk.ended(calm > 1 or settled)
-        walk = replace(walk, taken=min(step.length, self.longest))
+        if (
+            cycles_below_target > 1
+            or settled
+            or solver.budget_exhausted
+            or not np.isfinite(found.objective)
+        ):
+            return solver.finish(cycles_below_target > 1 or settled)
+        solver = replace(solver, taken=min(step.length, self.longest))
         if step.mixture is None:
-            return replace(walk, longest=walk._longer).trying(fallback, walk._far)
-        return replace(walk, fallback=fallback).trying(step.mixture, walk._far)
+            return replace(solver, longest=solver._longer).propose(fallback, solver._far)
+        return replace(solver, fallback=fallback).propose(step.mixture, solver._far)
 
     @property
     def _far(self) -> bool:
@@ -206,11 +221,13 @@ def extrapolate(
 
 def coordinates(mixture: Mixture, seen_from: Mixture, live: Mask) -> Array:
     """Coordinates (M,) of the ``live`` components and their covariances."""
-    structure, root = mixture.structure, np.sqrt(seen_from.weights)
-    white = structure.whitened(seen_from.factors, mixture.means - seen_from.means)
-    shapes = structure.coordinates(seen_from.factors, mixture.covariances)
+    covariance_model, root = mixture.covariance_model, np.sqrt(seen_from.weights)
+    white = covariance_model.whitened(
+        seen_from.precisions_cholesky, mixture.means - seen_from.means
+    )
+    shapes = covariance_model.coordinates(seen_from.precisions_cholesky, mixture.covariances)
     logs = np.where(live, mixture.log_weights, 0.0)
-    shape_root = np.ones(1) if structure.shared else root
+    shape_root = np.ones(1) if covariance_model.shared else root
     parts = (logs * root, white * root[:, None], shapes * shape_root[:, None])
     return np.concatenate([part.ravel() for part in parts])
 
@@ -221,27 +238,29 @@ def mixture_at(place: Array, like: Mixture, seen_from: Mixture, live: Mask, reg:
     Raises ``LinAlgError`` where there is none, or where it is far thinner than ``like``, beside
     ``reg`` (D,): such a mixture is worse, and kernels would be slow to find that.
     """
-    structure, root = like.structure, np.sqrt(seen_from.weights)
-    count, dims = like.means.shape
+    covariance_model, root = like.covariance_model, np.sqrt(seen_from.weights)
+    count, n_features = like.means.shape
     safe = np.where(root > 0, root, 1.0)
-    logs, white, shapes = np.split(place, [count, count + count * dims])
+    logs, white, shapes = np.split(place, [count, count + count * n_features])
     log_weights = like.log_weights + np.clip(logs / safe - like.log_weights, -JUMP, JUMP)
     weights = np.where(live, np.exp(log_weights - log_weights.max()), 0.0)
-    means = seen_from.means + structure.coloured(
-        seen_from.factors, white.reshape(count, dims) / safe[:, None]
+    means = seen_from.means + covariance_model.coloured(
+        seen_from.precisions_cholesky, white.reshape(count, n_features) / safe[:, None]
     )
-    scaled = shapes.reshape(1 if structure.shared else count, -1)
-    scaled = scaled if structure.shared else scaled / safe[:, None]
-    covariances = structure.from_coordinates(seen_from.factors, scaled)
+    scaled = shapes.reshape(1 if covariance_model.shared else count, -1)
+    scaled = scaled if covariance_model.shared else scaled / safe[:, None]
+    covariances = covariance_model.from_coordinates(seen_from.precisions_cholesky, scaled)
     means = np.where(live[:, None], means, like.means)
-    if not structure.shared:
+    if not covariance_model.shared:
         kept = live.reshape(-1, *[1] * (covariances.ndim - 1))
         covariances = np.where(kept, covariances, like.covariances)
     if not (np.isfinite(means).all() and np.isfinite(covariances).all()):
         raise np.linalg.LinAlgError("the extrapolation overflows")
-    covariances, factors, collapsed = structure.factor(covariances)
-    mixture = Mixture(structure, weights / weights.sum(), means, covariances, factors)
-    if penalties(mixture, reg).max() > penalties(like, reg).max() + THIN * dims:
+    covariances, precisions_cholesky, singular = covariance_model.factor(covariances)
+    mixture = Mixture(
+        covariance_model, weights / weights.sum(), means, covariances, precisions_cholesky
+    )
+    if penalties(mixture, reg).max() > penalties(like, reg).max() + THIN * n_features:
         raise np.linalg.LinAlgError("the extrapolation is thin")
-    lost = np.broadcast_to(collapsed, live.shape) & live
+    lost = np.broadcast_to(singular, live.shape) & live
     return Trial(mixture, numbers(~live), numbers(lost))

@@ -1,7 +1,7 @@
 """Where a fit begins, and what finding that may cost.
 
 Starts are found on a small part of the sample: by a race of seeds (race.py), whose winner is taken
-apart where that helps (exchanges.py).  Where it helped, the likelihood has many optima, and other
+apart where that helps (split_merge.py).  Where it helped, the likelihood has many optima, and other
 starts may lead to better ones: then there are several, as many as the effort allows.
 
 **The budget** is planned like memory, from the numbers of rows, features and components alone: so
@@ -12,10 +12,10 @@ passes: how many passes over all rows the same arithmetic would be.
 from dataclasses import dataclass
 from typing import Final
 
-from dgmm.em import exchanges, race
-from dgmm.em.ladder import MANY_SWEEPS, Rung
-from dgmm.em.quasi import held
-from dgmm.em.seeding import Random, seeded
+from dgmm.em import race, split_merge
+from dgmm.em.init import Random, seeded
+from dgmm.em.quasi_newton import held
+from dgmm.em.subsamples import MANY_SWEEPS, Subsample
 from dgmm.model.mixture import Mixture
 
 EFFORTS: Final = {"low": (0.0, 1), "auto": (12.0, 4), "high": (60.0, 32)}
@@ -24,7 +24,7 @@ there may be: twice as many where there are fewer than ``FEW`` parameters."""
 
 FEW: Final = 500
 ROOM: Final = 1 << 26
-"""Numbers that the walks from all starts may hold."""
+"""Numbers that the solvers from all starts may hold."""
 
 SWEPT: Final = 150_000
 """What a sweep costs however few the rows, in rows times components."""
@@ -61,7 +61,7 @@ class Budget:
         How many rows starts are found on.
     starts : int
         How many there are at most.
-    rungs : tuple of int
+    subsamples : tuple of int
         On how many rows they go on from there.
     passes : float
         How many passes over all rows that is worth, about.
@@ -69,7 +69,7 @@ class Budget:
 
     rows: int
     starts: int
-    rungs: tuple[int, ...]
+    subsamples: tuple[int, ...]
     passes: float
 
     @classmethod
@@ -87,51 +87,62 @@ class Budget:
 
         A start by a method that is ``named`` is one, unless more are wanted.
         """
-        count, dims = shape
-        least = max(EACH * (dims + 1) * components, LEAST, min(SOME * parameters, count // 16))
+        count, n_features = shape
+        least = max(
+            EACH * (n_features + 1) * components, LEAST, min(SOME * parameters, count // 16)
+        )
         rows = min(max(min(count // SHARE, PLENTY), least), max(count // TOP, 1), sampled)
-        each = (race.SWEEPS + ROUNDS * exchanges.SWEEPS) * (rows * components + SWEPT)
+        each = (race.SWEEPS + ROUNDS * split_merge.SWEEPS) * (rows * components + SWEPT)
         worth, most = EFFORTS[effort]
         starts = int(worth * count * components / each)
         most = min(most if parameters >= FEW else 2 * most, ROOM // held(parameters))
         starts = wanted if named or components == 1 else max(wanted, 1, min(starts, most))
         top = min(sampled, max(count // TOP, rows))
-        rungs = tuple(each for each in (top // 2, top) if each > 1.5 * rows)
-        if starts > 1 and not rungs:
-            rungs = (top,)
-        climbed = sum(MANY_SWEEPS * (rung * components + SWEPT) for rung in rungs)
-        work = starts * each * (not named) + climbed
-        return cls(rows, starts, rungs, work / (count * components))
+        subsamples = tuple(each for each in (top // 2, top) if each > 1.5 * rows)
+        if starts > 1 and not subsamples:
+            subsamples = (top,)
+        refined = sum(MANY_SWEEPS * (subsample * components + SWEPT) for subsample in subsamples)
+        work = starts * each * (not named) + refined
+        return cls(rows, starts, subsamples, work / (count * components))
 
 
-def found(rung: Rung, components: int, parameters: int, random: Random) -> tuple[Mixture, bool]:
-    """A start found on a ``rung``, and whether taking it apart had made it better."""
-    walk, helped = race.race(rung, components, random), 0
-    dims = rung.sample.rows.shape[1]
-    if len(rung.sample.keys) >= parameters and exchanges.affordable(components, dims):
-        walk, helped = exchanges.taken_apart(rung, walk)
-    return walk.best.mixture, helped > 0
+def found(
+    subsample: Subsample, components: int, parameters: int, random: Random
+) -> tuple[Mixture, bool]:
+    """A start found on a ``subsample``, and whether taking it apart had made it better."""
+    solver, helped = race.race(subsample, components, random), 0
+    n_features = subsample.sample.rows.shape[1]
+    if len(subsample.sample.keys) >= parameters and split_merge.affordable(components, n_features):
+        solver, helped = split_merge.taken_apart(subsample, solver)
+    return solver.best.mixture, helped > 0
 
 
 def several(
-    rung: Rung, budget: Budget, components: int, parameters: int, wanted: int, random: Random
+    subsample: Subsample,
+    budget: Budget,
+    components: int,
+    parameters: int,
+    wanted: int,
+    random: Random,
 ) -> list[Mixture]:
     """Starts within the ``budget``; as many as are ``wanted`` where one can't be bettered."""
     starts, most = list[Mixture](), budget.starts
-    while len(starts) < most and not (starts and rung.cost.deadline.passed):
-        with rung.cost.start(len(starts) + 1, most):
-            start, rugged = found(rung, components, parameters, random)
+    while len(starts) < most and not (starts and subsample.cost.deadline.passed):
+        with subsample.cost.start(len(starts) + 1, most):
+            start, rugged = found(subsample, components, parameters, random)
         starts.append(start)
         most = most if rugged else min(most, max(wanted, len(starts)))
     return starts
 
 
-def named(rung: Rung, components: int, method: str, wanted: int, random: Random) -> list[Mixture]:
-    """Starts on a ``rung`` by a ``method`` of ``seeding.METHODS``."""
+def named(
+    subsample: Subsample, components: int, method: str, wanted: int, random: Random
+) -> list[Mixture]:
+    """Starts on a ``subsample`` by a ``method`` of ``seeding.METHODS``."""
     starts = list[Mixture]()
     while len(starts) < wanted:
-        with rung.cost.start(len(starts) + 1, wanted):
-            starts.append(seeded(rung.sample, rung.setting, components, method, random))
+        with subsample.cost.start(len(starts) + 1, wanted):
+            starts.append(seeded(subsample.sample, subsample.context, components, method, random))
     return starts
 
 

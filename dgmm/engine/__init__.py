@@ -1,8 +1,8 @@
 """Two ways to sweep: threads of this process (threads.py), and a Dask cluster (cluster.py).
 
 Both keep the contract of ``sweep.Sweep``: each task reads its own blocks, adds up what it finds in
-the order of ``sweep.Tree``, and hands back one small result; so the same blocks give the same
-bits on either, with any number of workers.  Either may keep blocks between sweeps (``Cache``).
+the order of ``sweep.PairwiseSum``, and hands back one small result; so the same blocks give the
+same bits on either, with any number of workers.  Either may keep blocks between sweeps (``Cache``).
 
 What those who sweep need besides is named here, too.
 """
@@ -27,7 +27,7 @@ __all__ = [
     "active_client",
     "connect",
     "each_on_one_blas_thread",
-    "nearby",
+    "in_memory_sweep",
     "one_blas_thread",
     "over",
 ]
@@ -55,14 +55,14 @@ def over(
     Rows in this process's memory are swept by its own threads, cluster or no cluster.  Each
     process may keep ``cache_bytes`` of blocks from one sweep to the next.
     """
-    client = None if dataset.here else client or active_client()
+    client = None if dataset.in_process else client or active_client()
     meter = meter or Meter()
     if client is not None:
         return Cluster(dataset, client, meter, cache_bytes)
     return Threads(dataset, threads or CPU_COUNT, meter, Cache(cache_bytes))
 
 
-def nearby(rows: Any, weights: Any = None, threads: int | None = None) -> Sweep:
+def in_memory_sweep(rows: Any, weights: Any = None, threads: int | None = None) -> Sweep:
     """The sweep over ``rows`` (n, D) and ``weights`` (n,) in this process's memory.
 
     Their blocks are small, so that a sample of a few thousand rows is shared out, too.

@@ -299,8 +299,8 @@ class Cluster:
 
         Dask blames each task that a dying worker held, so there may be several, one the culprit.
         """
-        cuts = self.dataset.cuts
-        blamed = [f"rows {cuts[first]} to {cuts[last]}" for first, last in runs.failed()]
+        divisions = self.dataset.divisions
+        blamed = [f"rows {divisions[first]} to {divisions[last]}" for first, last in runs.failed()]
         return BlockError(
             f"{' or '.join(blamed) or 'some rows'} of {self.dataset.source.name}: "
             f"each worker that took them died: {error}"
@@ -320,7 +320,7 @@ class Cluster:
         level = [
             delayed(_run_graph, pure=False)(
                 job,
-                self.dataset.span(index)[0],
+                self.dataset.row_range(index)[0],
                 block_name(self.dataset, index),
                 rows[index],
                 None if weights is None else weights[index],
@@ -412,7 +412,7 @@ def _start(
     client: Client, job: Any, cut: Cut, name: str, nodes: list[Node], home: dict[str, Any]
 ) -> list[Any]:
     """Tasks for the runs ``nodes``, with options that say where; their futures."""
-    spans = [cut.span(node) for node in nodes]
+    spans = [cut.row_range(node) for node in nodes]
     return (
         client.map(
             _run,
@@ -475,7 +475,7 @@ def _parts(dataset: Dataset, source: Source) -> list[Any]:
     """Each block's rows or weights: a lazy array, or how to read it."""
     if isinstance(source, DaskSource):
         return list(source.array.to_delayed().ravel())
-    return [partial(source.read, *dataset.span(index)) for index in range(dataset.blocks)]
+    return [partial(source.read, *dataset.row_range(index)) for index in range(dataset.blocks)]
 
 
 def _array(part: Any) -> Any:

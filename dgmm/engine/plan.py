@@ -17,9 +17,9 @@ from distributed.system import MEMORY_LIMIT
 
 from dgmm.data.amounts import USABLE, memory_bytes
 from dgmm.data.dataset import Dataset
-from dgmm.em import exchanges, quasi
-from dgmm.em.fit import Request
-from dgmm.em.survey import TILE, Question
+from dgmm.em import quasi_newton, split_merge
+from dgmm.em.first_pass import TILE, FirstPassSpec
+from dgmm.em.fit import FitSpec
 from dgmm.engine.cluster import tasks
 from dgmm.engine.workers import check_open, left_bytes, wait_for_threads
 from dgmm.errors import PlanError
@@ -126,7 +126,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Hosts:
+class Resources:
     """Where a sweep runs.
 
     Attributes
@@ -148,13 +148,13 @@ class Hosts:
     free: int
 
 
-def hosts(dataset: Dataset, client: Client | None, threads: int | None) -> Hosts:
+def resources(dataset: Dataset, client: Client | None, threads: int | None) -> Resources:
     """The machines there are for ``dataset``: those of ``client``, or this one."""
     threads = threads or CPU_COUNT
-    if client is None or dataset.here:
+    if client is None or dataset.in_process:
         free = int(psutil.virtual_memory().available * USABLE)
         base = psutil.Process().memory_info().rss
-        return Hosts("threads", 1, threads, base, MEMORY_LIMIT, free)
+        return Resources("threads", 1, threads, base, MEMORY_LIMIT, free)
     check_open(client)
     wait_for_threads(client)
     found = client.scheduler_info(n_workers=-1).get("workers", {})
@@ -162,7 +162,7 @@ def hosts(dataset: Dataset, client: Client | None, threads: int | None) -> Hosts
     limits = [worker["memory_limit"] for worker in described if worker["memory_limit"]]
     taken = [worker["metrics"]["memory"] - left.get(name, 0) for name, worker in found.items()]
     available = min(limits, default=MEMORY_LIMIT)
-    return Hosts(
+    return Resources(
         "distributed",
         max(1, len(described)),
         max((worker["nthreads"] for worker in described), default=threads),
@@ -174,47 +174,53 @@ def hosts(dataset: Dataset, client: Client | None, threads: int | None) -> Hosts
 
 def plan(
     dataset: Dataset,
-    request: Request,
+    spec: FitSpec,
     client: Client | None = None,
     threads: int | None = None,
     memory: str | int | None = None,
     cache: str | int = "auto",
     checkpoint: bool = False,
 ) -> Plan:
-    """Plan to fit ``request`` to ``dataset``, on ``client`` or with ``threads`` of this process.
+    """Plan to fit ``spec`` to ``dataset``, on ``client`` or with ``threads`` of this process.
 
     ``memory`` is what a worker process may take: bytes, or text such as "2GiB"; without it, 70 %
     of a worker's memory limit or of this machine's memory.  ``cache`` is what it may keep of the
     rows between passes: an amount like ``memory``, "none", or "auto" for what the plan leaves free.
     ``checkpoint`` says whether passes are written to one.
     """
-    return plan_on(hosts(dataset, client, threads), dataset, request, memory, cache, checkpoint)
+    return plan_on(resources(dataset, client, threads), dataset, spec, memory, cache, checkpoint)
 
 
 def plan_on(
-    on: Hosts,
+    on: Resources,
     dataset: Dataset,
-    request: Request,
+    spec: FitSpec,
     memory: str | int | None,
     cache: str | int,
     checkpoint: bool = False,
 ) -> Plan:
-    """Plan to fit ``request`` to ``dataset`` with ``on``; the rest is as in ``plan``."""
+    """Plan to fit ``spec`` to ``dataset`` with ``on``; the rest is as in ``plan``."""
     threads, workers, available = on.threads, on.workers, on.available
     keeps = cache not in ("none", "0", 0)
     asked = memory_bytes(cache) if keeps and cache != "auto" else None
-    question = request.question(dataset.rows, dataset.dims, dataset.weights is not None)
+    first_pass_spec = spec.first_pass_spec(
+        dataset.rows, dataset.n_features, dataset.weights is not None
+    )
     writes = checkpoint and on.engine == "threads"  # on a cluster, the driver does
-    budget = request.budget(dataset.rows, dataset.dims, min(question.sample, dataset.rows))
+    budget = spec.budget(
+        dataset.rows, dataset.n_features, min(first_pass_spec.sample, dataset.rows)
+    )
     fat = on.engine == "distributed" and not dataset.lazy
     near = on.engine == "threads"  # samples are fitted to here
-    walks = request.abreast(dataset.rows, dataset.dims, min(question.sample, dataset.rows), near)
+    solvers = spec.abreast(
+        dataset.rows, dataset.n_features, min(first_pass_spec.sample, dataset.rows), near
+    )
     planned = Plan(
         source=dataset.source.name,
         rows=dataset.rows,
-        columns=dataset.dims,
-        components=request.components,
-        width=request.structure.width(dataset.dims),
+        columns=dataset.n_features,
+        components=spec.components,
+        width=spec.covariance_model.width(dataset.n_features),
         engine=on.engine,
         workers=workers,
         threads=threads,
@@ -224,11 +230,11 @@ def plan_on(
         tasks=tasks(dataset, threads * workers) if fat else dataset.blocks,
         pass_bytes=dataset.rows * dataset.row_bytes,
         base_bytes=on.base + SLACK,
-        thread_bytes=_thread_bytes(dataset, request, walks),
-        shared_bytes=_alive_bytes(dataset, request, walks, threads)
-        + (walks_bytes if near else _given_bytes)(dataset, request, walks)
-        + _sample_bytes(dataset, question, threads)
-        + writes * _file_bytes(dataset, question),
+        thread_bytes=_thread_bytes(dataset, spec, solvers),
+        shared_bytes=_alive_bytes(dataset, spec, solvers, threads)
+        + (walks_bytes if near else _given_bytes)(dataset, spec, solvers)
+        + _sample_bytes(dataset, first_pass_spec, threads)
+        + writes * _file_bytes(dataset, first_pass_spec),
         cache_bytes=0,
         limit_bytes=int(available * USABLE) if memory is None else memory_bytes(memory),
         starts=budget.starts,
@@ -243,69 +249,76 @@ def plan_on(
     return replace(planned, cache_bytes=min(room, share))
 
 
-def _thread_bytes(dataset: Dataset, request: Request, walks: int) -> int:
+def _thread_bytes(dataset: Dataset, spec: FitSpec, solvers: int) -> int:
     """What a thread holds: a block, the next one being read, and the temporaries of a tile."""
-    columns, width = _statistics_shape(dataset, request, walks)
-    survey = 8 * 6 * min(TILE, dataset.block_rows) * dataset.dims
+    columns, width = _statistics_shape(dataset, spec, solvers)
+    first_pass = 8 * 6 * min(TILE, dataset.block_rows) * dataset.n_features
     block = min(dataset.read_bytes, dataset.block_rows * dataset.row_bytes)
     parameters = 8 * columns * 2 * width  # as the compiled kernel wants them
     return (
-        dataset.read_bytes + block + parameters + max(tile_bytes(dataset, request, walks), survey)
+        dataset.read_bytes
+        + block
+        + parameters
+        + max(tile_bytes(dataset, spec, solvers), first_pass)
     )
 
 
-def tile_bytes(dataset: Dataset, request: Request, walks: int) -> int:
+def tile_bytes(dataset: Dataset, spec: FitSpec, solvers: int) -> int:
     """The temporaries of a tile."""
-    columns, width = _statistics_shape(dataset, request, walks)
+    columns, width = _statistics_shape(dataset, spec, solvers)
     return 3 * max(TILE_BYTES, 8 * (width + 2 * columns) * tile_rows(width + 2 * columns))
 
 
-def statistics_bytes(dataset: Dataset, request: Request, walks: int) -> int:
+def statistics_bytes(dataset: Dataset, spec: FitSpec, solvers: int) -> int:
     """The statistics of all components, and what they are taken about."""
-    columns, width = _statistics_shape(dataset, request, walks)
-    return 8 * columns * (width + dataset.dims)
+    columns, width = _statistics_shape(dataset, spec, solvers)
+    return 8 * columns * (width + dataset.n_features)
 
 
-def walks_bytes(dataset: Dataset, request: Request, walks: int) -> int:
-    """What is found out where walks are: what they remember, or what shows how to split."""
-    if request.strategy != "auto":
+def walks_bytes(dataset: Dataset, spec: FitSpec, solvers: int) -> int:
+    """What is found out where solvers are: what they remember, or what shows how to split."""
+    if spec.strategy != "auto":
         return 0
-    components, dims = request.components, dataset.dims
-    split = not request.given and not request.direct(dataset.rows, dims)
-    splits = exchanges.held(components, dims) if exchanges.affordable(components, dims) else 0
-    return 8 * max(walks * quasi.held(request.parameters(dims)), split * splits)
+    components, n_features = spec.components, dataset.n_features
+    split = not spec.given and not spec.direct(dataset.rows, n_features)
+    splits = (
+        split_merge.held(components, n_features)
+        if split_merge.affordable(components, n_features)
+        else 0
+    )
+    return 8 * max(solvers * quasi_newton.held(spec.parameters(n_features)), split * splits)
 
 
-def _statistics_shape(dataset: Dataset, request: Request, walks: int) -> tuple[int, int]:
-    """K of all ``walks``, which share each sweep, and P."""
-    width = request.structure.centred.width(dataset.dims)
-    return walks * request.components, width
+def _statistics_shape(dataset: Dataset, spec: FitSpec, solvers: int) -> tuple[int, int]:
+    """K of all ``solvers``, which share each sweep, and P."""
+    width = spec.covariance_model.centred.width(dataset.n_features)
+    return solvers * spec.components, width
 
 
-def _alive_bytes(dataset: Dataset, request: Request, walks: int, threads: int) -> int:
+def _alive_bytes(dataset: Dataset, spec: FitSpec, solvers: int, threads: int) -> int:
     """Statistics alive at once: in the tree, waiting to be added, and in the making."""
-    one = statistics_bytes(dataset, request, walks)
+    one = statistics_bytes(dataset, spec, solvers)
     return one * (dataset.blocks.bit_length() + 5 * threads)
 
 
-def _given_bytes(dataset: Dataset, request: Request, walks: int) -> int:
+def _given_bytes(dataset: Dataset, spec: FitSpec, solvers: int) -> int:
     """What a worker is sent for a sweep: factors of precisions, and the kernel's form."""
-    columns, width = _statistics_shape(dataset, request, walks)
+    columns, width = _statistics_shape(dataset, spec, solvers)
     return 3 * 8 * columns * width
 
 
-def _sample_bytes(dataset: Dataset, question: Question, threads: int) -> int:
+def _sample_bytes(dataset: Dataset, first_pass_spec: FirstPassSpec, threads: int) -> int:
     """The first sweep's sample, and what seeding makes of it."""
-    row = 8 * (dataset.dims + 3)
-    whole = min(question.sample, dataset.rows)
-    if question.largest < float("inf"):  # each block brings home its share
+    row = 8 * (dataset.n_features + 3)
+    whole = min(first_pass_spec.sample, dataset.rows)
+    if first_pass_spec.largest < float("inf"):  # each block brings home its share
         return 6 * whole * row
-    waiting = min(question.sample, dataset.block_rows) * (3 * threads)
+    waiting = min(first_pass_spec.sample, dataset.block_rows) * (3 * threads)
     return (4 * whole + waiting + whole * min(4, dataset.blocks.bit_length())) * row
 
 
-def _file_bytes(dataset: Dataset, question: Question) -> int:
+def _file_bytes(dataset: Dataset, first_pass_spec: FirstPassSpec) -> int:
     """The file of a checkpoint's first pass: in a buffer, as what is sent, and in parts of that."""
-    sample = 8 * (dataset.dims + 3) * min(question.sample, dataset.rows)
-    scatter = 8 * dataset.dims ** (1 + question.pairs)
+    sample = 8 * (dataset.n_features + 3) * min(first_pass_spec.sample, dataset.rows)
+    scatter = 8 * dataset.n_features ** (1 + first_pass_spec.pairs)
     return 3 * (sample + scatter) * 9 // 8  # a buffer has room to grow

@@ -29,7 +29,7 @@ from dask.sizeof import sizeof
 from distributed import Client
 
 from dgmm.engine.workers import Watch, tasks_under_way
-from dgmm.kernels.sweep import Tree
+from dgmm.kernels.sweep import PairwiseSum
 from dgmm.model.statistics import Mergeable
 
 T = TypeVar("T", bound=Mergeable)
@@ -86,7 +86,7 @@ class Cut:
             homes.append([*((self.long, number) for number in range(start, whole)), *shorter])
         return homes
 
-    def span(self, node: Node) -> tuple[int, int]:
+    def row_range(self, node: Node) -> tuple[int, int]:
         """The first block of a run, and one past its last."""
         height, number = node
         length = self.cell << height
@@ -95,7 +95,7 @@ class Cut:
     def pieces(self, node: Node, deeper: int) -> list[Node]:
         """The runs so much ``deeper`` in the tree, as far as it goes, that make up a run."""
         height = max(0, node[0] - deeper)
-        first, last = self.span(node)
+        first, last = self.row_range(node)
         length = self.cell << height
         return [(height, number) for number in range(first // length, -(-last // length))]
 
@@ -113,7 +113,7 @@ class Large(Part[T]):
 
 def part_of(values: Iterable[T], first: int, blocks: int) -> Part[T]:
     """What was found in the run of blocks from ``first`` on, of so many in all."""
-    tree: Tree[T] = Tree(first)
+    tree: PairwiseSum[T] = PairwiseSum(first)
     for value in values:
         tree.add(value)
     return _all_or_part(tree, blocks)
@@ -121,14 +121,14 @@ def part_of(values: Iterable[T], first: int, blocks: int) -> Part[T]:
 
 def add(parts: list[Part[T]], blocks: int) -> Part[T]:
     """A worker's task: runs that stand side by side as one, of so many blocks in all."""
-    tree: Tree[T] = Tree()
+    tree: PairwiseSum[T] = PairwiseSum()
     for part in parts:
         for node in part.nodes:
             tree.append(*node)
     return _all_or_part(tree, blocks)
 
 
-def _all_or_part(tree: Tree[T], blocks: int) -> Part[T]:
+def _all_or_part(tree: PairwiseSum[T], blocks: int) -> Part[T]:
     """One sum, if that is all, as it is sent to the driver; else the nodes."""
     (low, first, _), (high, last, _) = tree.nodes[0], tree.nodes[-1]
     if first << low == 0 and (last + 1) << high == blocks:
@@ -220,7 +220,7 @@ class Runs:
         """The spans of runs that failed."""
         for node, futures in self._futures.items():
             if node in self._left and any(future.status == "error" for future in futures):
-                yield self.cut.span(node)
+                yield self.cut.row_range(node)
 
     def release(self) -> None:
         """Let go of all that is left."""
@@ -260,11 +260,11 @@ class Runs:
         if node in self._left:
             self._left.remove(node)
             self._note_start(node)
-            self.on_done(*self.cut.span(node))
+            self.on_done(*self.cut.row_range(node))
         for other in self._needless(node):
             if other is not future:
                 other.release()
-        if self.cut.span(node) == (0, self.cut.blocks):
+        if self.cut.row_range(node) == (0, self.cut.blocks):
             self._parts[node] = {node: future}
             return future
         above = self._above(node, future)
@@ -273,8 +273,8 @@ class Runs:
             return None
         parts = self._parts.setdefault(above, {})
         parts[node] = future
-        first, last = self.cut.span(above)
-        if sum(stop - start for start, stop in map(self.cut.span, parts)) < last - first:
+        first, last = self.cut.row_range(above)
+        if sum(stop - start for start, stop in map(self.cut.row_range, parts)) < last - first:
             return None
         if len(parts) == 1:  # at the end there may be no others
             return self._settle(above, future, ready)
@@ -319,7 +319,7 @@ class Runs:
             return
 
         def side_by_side(parts: dict[Node, Any]) -> list[Any]:
-            return [parts[part] for part in sorted(parts, key=self.cut.span)]
+            return [parts[part] for part in sorted(parts, key=self.cut.row_range)]
 
         futures = self.client.map(
             add,

@@ -22,8 +22,8 @@ from dgmm.data.direct import memory
 from dgmm.engine.blas import kept_pool, one_blas_thread
 from dgmm.engine.cache import Cache
 from dgmm.engine.meter import Meter
-from dgmm.errors import BlockError, DgmmError, passing
-from dgmm.kernels.sweep import Block, Tree
+from dgmm.errors import BlockError, DgmmError, is_transient
+from dgmm.kernels.sweep import Block, PairwiseSum
 from dgmm.model.statistics import Mergeable
 
 G = TypeVar("G")
@@ -54,19 +54,19 @@ def apply(fn: Callable[[Block, G], T], given: G, read: Callable[[], Block], plac
     except Exception as error:
         kind = "" if isinstance(error, DgmmError) else f"{type(error).__name__}: "
         told = BlockError(f"{place}: {kind}{error}")
-        told.passing = passing(error)  # here, where all its causes are
+        told.is_transient = is_transient(error)  # here, where all its causes are
         raise told from error
 
 
 def block_name(dataset: Dataset, index: int) -> str:
     """What errors call a block."""
-    start, stop = dataset.span(index)
+    start, stop = dataset.row_range(index)
     return f"rows {start} to {stop} (block {index}) of {dataset.source.name}"
 
 
 def rows_between(dataset: Dataset, first: int, last: int) -> int:
     """The number of rows in blocks ``first`` to ``last``."""
-    return int(dataset.cuts[last] - dataset.cuts[first])
+    return int(dataset.divisions[last] - dataset.divisions[first])
 
 
 @dataclass(frozen=True)
@@ -89,14 +89,14 @@ class Threads:
                 raise CancelledError
             return self.cache.block(self.dataset, index, leaving.wait)
 
-        if self.dataset.here and self.dataset.blocks == 1:  # nothing to share out
+        if self.dataset.in_process and self.dataset.blocks == 1:  # nothing to share out
             block = self.dataset.block(0)
             with one_blas_thread():
                 result = apply(fn, given, lambda: block, block_name(self.dataset, 0))
             self.meter.add(self.dataset.rows)
             return result
         leaving = threading.Event()  # whoever waits for a store, or is to read, need not any more
-        tree: Tree[T] = Tree()
+        tree: PairwiseSum[T] = PairwiseSum()
         pending: deque[Future[T]] = deque()
         pool, readers = kept_pool("dgmm", self.threads), kept_pool("dgmm-read", self.threads)
         with one_blas_thread():

@@ -156,7 +156,11 @@ def worker_threads(client: Client) -> dict[str, int]:
 
 
 def _ask_scheduler(
-    client: Client, question: Callable[..., Any], *args: Any, more: float = 0.0, **options: Any
+    client: Client,
+    first_pass_spec: Callable[..., Any],
+    *args: Any,
+    more: float = 0.0,
+    **options: Any,
 ) -> Any:
     """What the scheduler answers to a question; raises ``ClusterLostError`` unless it does in time.
 
@@ -164,7 +168,7 @@ def _ask_scheduler(
     """
 
     async def ask() -> Any:
-        return await asyncio.wait_for(question(*args, **options), SCHEDULER_SECONDS + more)
+        return await asyncio.wait_for(first_pass_spec(*args, **options), SCHEDULER_SECONDS + more)
 
     try:
         return client.sync(ask)

@@ -27,8 +27,8 @@ from dgmm import engine
 from dgmm.data.dataset import DaskSource, Dataset
 from dgmm.em.criteria import score_each
 from dgmm.em.fit import Progress
+from dgmm.engine.kubernetes import Pods
 from dgmm.engine.plan import Plan
-from dgmm.engine.pods import Pods
 from dgmm.errors import DataError, ModelFileError, UsageError
 from dgmm.estimators.parameters import check_weights, choose, numbers, random_of, threads_of
 from dgmm.estimators.record import (
@@ -44,11 +44,11 @@ from dgmm.estimators.session import STORED, Data, Session, fitting, open_rows
 from dgmm.estimators.sufficient_statistics import SufficientStatistics
 from dgmm.io import models
 from dgmm.kernels import native
-from dgmm.kernels.answers import ANSWERS, answer
+from dgmm.kernels.outputs import OUTPUTS, answer
 from dgmm.kernels.sweep import Sweep
-from dgmm.model.covariance import STRUCTURES
+from dgmm.model.covariance import COVARIANCE_MODELS
+from dgmm.model.covariance_model import Array
 from dgmm.model.mixture import Mixture
-from dgmm.model.structure import Array
 
 
 def _parameter(name: str, of: Callable[[Mixture], Array], told: str) -> Any:
@@ -88,8 +88,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         finds a start on a sample, climbs to larger samples, and goes on over all rows in long
         steps; given starting values, it begins there (``dgmm.em.fit``).
     tol : float, optional
-        Stop when an iteration changes the objective by less.  By default "em" has 1e-3, and "auto"
-        stops by ``resolution``.
+        StopRule when an iteration changes the objective by less.  By default "em" has 1e-3, and
+        "auto" stops by ``resolution``.
     resolution : float, default=0.1
         "auto" stops when the objective could grow, as estimated, by less than this fraction of
         p / (2 N): what so many rows can't tell from nothing, for p free parameters.
@@ -137,7 +137,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         ``memory`` leaves free.
     precision : {"auto", "float64"}, default="auto"
         "auto" uses single precision in early passes, as long as a bound shows it to be good enough
-        (``dgmm.em.walk``); the last passes, and so the results, are in double precision either way.
+        (``dgmm.em.solver``); the last passes, and so the results, are in double precision either
+        way.
     checkpoint : str or PathLike, optional
         A directory, at a path or URL, where each pass leaves what it reached; a fit of the same
         settings to the same rows that finds it there goes on from it (``dgmm.io.checkpoint``).
@@ -254,10 +255,14 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         "covariances_", lambda own: own.covariances, "The covariances, in the structure's shape."
     )
     precisions_cholesky_ = _parameter(
-        "precisions_cholesky_", lambda own: own.factors, "C with precision C C', upper triangular."
+        "precisions_cholesky_",
+        lambda own: own.precisions_cholesky,
+        "C with precision C C', upper triangular.",
     )
     precisions_ = _parameter(
-        "precisions_", lambda own: own.structure.precisions(own.factors), "The inverse covariances."
+        "precisions_",
+        lambda own: own.covariance_model.precisions(own.precisions_cholesky),
+        "The inverse covariances.",
     )
 
     @classmethod
@@ -304,7 +309,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         >>> model.predict([[1.0], [8.0]])
         array([0, 1])
         """
-        structure = choose("covariance_type", covariance_type, STRUCTURES)
+        covariance_model = choose("covariance_type", covariance_type, COVARIANCE_MODELS)
         if (covariances is None) == (precisions is None):
             raise UsageError("give either covariances or precisions, one of the two")
         shape = np.shape(means)
@@ -313,13 +318,13 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         of, given = (
             ("covariances", covariances) if precisions is None else ("precisions", precisions)
         )
-        matrices = numbers(of, given, structure.shape(*shape))
+        matrices = numbers(of, given, covariance_model.shape(*shape))
         own_weights = numbers("weights", weights, shape[:1])
         check_weights("weights", own_weights)
         try:
             make = Mixture.of_covariances if precisions is None else Mixture.of
             own_means = numbers("means", means, shape)
-            mixture = make(structure, own_weights / own_weights.sum(), own_means, matrices)
+            mixture = make(covariance_model, own_weights / own_weights.sum(), own_means, matrices)
         except np.linalg.LinAlgError as error:
             raise UsageError(f"{of} must be symmetric positive definite: {error}") from error
         model = cls(shape[0], covariance_type=covariance_type, **params)
@@ -331,7 +336,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             lower_bounds_=[],
             lower_bound_=-np.inf,
             fit_info_={"strategy": "given", "empty": [], "singular": []},
-            n_features_in_=mixture.dims,
+            n_features_in_=mixture.n_features,
         )
         return model
 
@@ -382,9 +387,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                     if self.verbose:
                         print(describe(last))
         except KeyboardInterrupt:
-            if last is not None and last.walks:
+            if last is not None and last.solvers:
                 seconds = time.perf_counter() - began
-                become(self, **fitted(last, session, session.requests[0], seconds, "interrupted"))
+                become(self, **fitted(last, session, session.specs[0], seconds, "interrupted"))
             raise
         return self
 
@@ -469,9 +474,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         with closing(session.passes(meter)) as passes:
             for last in passes:
                 yield last
-        request = session.requests[0]
-        found = fitted(last, session, request, time.perf_counter() - began)
-        warn_of(found, request, max(walk.fell for walk in last.walks))
+        spec = session.specs[0]
+        found = fitted(last, session, spec, time.perf_counter() - began)
+        warn_of(found, spec, max(solver.max_decrease for solver in last.solvers))
         become(self, **found)
 
     def partial_fit(self, X: Data, y: None = None, sample_weight: Data = None) -> Self:
@@ -599,7 +604,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         if why := own.differs(statistics):
             raise UsageError(f"the statistics do not descend from this model: {why}")
         settled = (self.n_components, self.covariance_type, self.reg_covar)
-        shared = (len(own.sums), own.structure.name, own.reg_covar)
+        shared = (len(own.sums), own.covariance_model.name, own.reg_covar)
         if settled != shared:
             raise UsageError(
                 f"n_components, covariance_type and reg_covar were {shared} in the fit and are "
@@ -619,9 +624,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             "objective_before": before if np.isfinite(before) else None,
             "objective": after,
             "kernel": native.described(native.chosen()),
-            "empty": list(trial.vanished),
+            "empty": list(trial.empty),
             **singular_of(
-                sorted({*trial.collapsed, *held}),
+                sorted({*trial.singular, *held}),
                 replace(bare, mixture=statistics.frame.enter(bare.mixture)),
                 statistics.sums[:, 0] * (statistics.rows / statistics.weight),
                 statistics.reg,
@@ -850,10 +855,10 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     def _answer(self, X: Data, what: str) -> Any:
         check_is_fitted(self)
         dataset = open_rows(self, X)
-        kind = ANSWERS[what]
+        kind = OUTPUTS[what]
         columns = kind.columns(self.mixture_.components)
         if dataset.lazy or (isinstance(X, STORED) and not isinstance(X, np.memmap)):
-            lengths = tuple(np.diff(dataset.cuts).tolist())
+            lengths = tuple(np.diff(dataset.divisions).tolist())
             given = (dataset, self.mixture_, what)
             meta = np.empty((0,) * (1 + len(columns)), dtype=kind.dtype)
             if not isinstance(dataset.source, DaskSource):
@@ -1170,7 +1175,7 @@ def load(path: str | PathLike[str]) -> GaussianMixture:
         raise ModelFileError(f"{path}: the record of the fit lacks {error}") from error
     except (ValueError, TypeError, AttributeError) as error:
         raise ModelFileError(f"{path}: the record of the fit can't be used: {error}") from error
-    model.set_params(n_components=mixture.components, covariance_type=mixture.structure.name)
+    model.set_params(n_components=mixture.components, covariance_type=mixture.covariance_model.name)
     names = record["feature_names"]
     become(
         model,
@@ -1180,7 +1185,7 @@ def load(path: str | PathLike[str]) -> GaussianMixture:
         lower_bound_=record["lower_bound"],
         lower_bounds_=record["lower_bounds"],
         fit_info_=record["fit_info"],
-        n_features_in_=mixture.dims,
+        n_features_in_=mixture.n_features,
         feature_names_in_=np.array(names, dtype=object) if names else None,
         **({} if statistics is None else {"sufficient_statistics_": statistics}),
     )
@@ -1189,13 +1194,13 @@ def load(path: str | PathLike[str]) -> GaussianMixture:
 
 def describe(progress: Progress) -> str:
     """One line about a pass."""
-    if not progress.walks:
-        found = progress.found
+    if not progress.solvers:
+        found = progress.moments
         return f"pass 1: read {found.rows} rows of {len(found.mean)} features"
-    walk = progress.best
-    line = f"pass {progress.passes}: iteration {len(walk.trace)}"
-    line += f", objective {walk.best.objective:.8g}"
-    return line + (f", change {walk.change:.2e}" if walk.trace else "")
+    solver = progress.best
+    line = f"pass {progress.passes}: iteration {len(solver.trace)}"
+    line += f", objective {solver.best.objective:.8g}"
+    return line + (f", change {solver.change:.2e}" if solver.trace else "")
 
 
 def _answer_block(given: tuple[Dataset, Mixture, str], block_info: dict[Any, Any]) -> NDArray[Any]:

@@ -11,21 +11,21 @@ from sklearn.utils import check_random_state
 from dgmm.data import forms
 from dgmm.em.deadline import Deadline
 from dgmm.em.evaluate import PRECISIONS
-from dgmm.em.fit import STRATEGIES, Request, given_mixture
-from dgmm.em.seeding import METHODS
+from dgmm.em.fit import STRATEGIES, FitSpec, given_mixture
+from dgmm.em.init import METHODS
 from dgmm.em.starts import EFFORTS
 from dgmm.errors import UsageError
 from dgmm.kernels import native
-from dgmm.model.covariance import STRUCTURES
-from dgmm.model.structure import Array
+from dgmm.model.covariance import COVARIANCE_MODELS
+from dgmm.model.covariance_model import Array
 
 if TYPE_CHECKING:  # which imports this
     from dgmm.estimators.gaussian_mixture import GaussianMixture
 
 
-def request_of(model: "GaussianMixture") -> Request:
+def request_of(model: "GaussianMixture") -> FitSpec:
     """What a model's parameters ask for, checked; its time runs from now."""
-    structure = choose("covariance_type", model.covariance_type, STRUCTURES)
+    covariance_model = choose("covariance_type", model.covariance_type, COVARIANCE_MODELS)
     choose("init_params", model.init_params, {"auto": None, **METHODS})
     choose("effort", model.effort, EFFORTS)
     counts = [("n_components", 1), ("max_iter", 0), ("n_init", 1)]
@@ -41,8 +41,8 @@ def request_of(model: "GaussianMixture") -> Request:
             continue
         if not isinstance(value, int | float | np.number) or not 0 <= value < np.inf:
             raise UsageError(f"{name} must be a number of at least 0, not {value!r}")
-    return Request(
-        structure=structure,
+    return FitSpec(
+        covariance_model=covariance_model,
         components=int(model.n_components),
         strategy=choose("strategy", model.strategy, {name: name for name in STRATEGIES}),
         tol=None if model.tol is None else float(model.tol),
@@ -75,42 +75,42 @@ def threads_of(model: "GaussianMixture") -> int | None:
     return CPU_COUNT if model.n_jobs == -1 else model.n_jobs
 
 
-def begun(request: Request, model: "GaussianMixture", dims: int) -> Request:
+def begun(spec: FitSpec, model: "GaussianMixture", n_features: int) -> FitSpec:
     """The request with the starting values that a model has for so many features, checked.
 
     They are given, or those of the last fit, if the next is to go on from there.
     """
-    components = request.components
+    components = spec.components
     if model.warm_start and hasattr(model, "mixture_"):
         fitted = model.mixture_
-        if fitted.structure is not request.structure:
+        if fitted.covariance_model is not spec.covariance_model:
             raise UsageError(
-                f"warm_start goes on from {fitted.structure.name!r} covariances; "
+                f"warm_start goes on from {fitted.covariance_model.name!r} covariances; "
                 f"covariance_type is {model.covariance_type!r}"
             )
-        if fitted.means.shape != (components, dims):
+        if fitted.means.shape != (components, n_features):
             raise UsageError(
-                f"warm_start goes on from {fitted.components} components of {fitted.dims} "
-                f"features; n_components is {components} and X has {dims} features"
+                f"warm_start goes on from {fitted.components} components of {fitted.n_features} "
+                f"features; n_components is {components} and X has {n_features} features"
             )
         return replace(
-            request,
+            spec,
             n_init=1,
             weights=fitted.weights,
             means=fitted.means,
-            precisions=fitted.structure.precisions(fitted.factors),
+            precisions=fitted.covariance_model.precisions(fitted.precisions_cholesky),
             before=model.lower_bounds_[-1] if model.lower_bounds_ else None,
         )
-    shape = request.structure.shape(components, dims)
+    shape = spec.covariance_model.shape(components, n_features)
     weights = _given("weights_init", model.weights_init, (components,))
-    means = _given("means_init", model.means_init, (components, dims))
+    means = _given("means_init", model.means_init, (components, n_features))
     precisions = _given("precisions_init", model.precisions_init, shape)
     if weights is not None:
         check_weights("weights_init", weights)
     if precisions is not None:  # refused now, not after the first pass
-        uniform, zeros = np.full(components, 1 / components), np.zeros((components, dims))
-        given_mixture(request.structure, uniform, zeros, precisions)
-    return replace(request, weights=weights, means=means, precisions=precisions)
+        uniform, zeros = np.full(components, 1 / components), np.zeros((components, n_features))
+        given_mixture(spec.covariance_model, uniform, zeros, precisions)
+    return replace(spec, weights=weights, means=means, precisions=precisions)
 
 
 def choose(name: str, value: Any, family: dict[str, Any]) -> Any:

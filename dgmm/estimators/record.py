@@ -13,15 +13,15 @@ from sklearn.exceptions import ConvergenceWarning
 from dgmm import engine
 from dgmm.em.collapse import Collapse, Seen, collapses, column_names, component_names
 from dgmm.em.evaluate import ALONE, Rivals, Trial, bare, singular
-from dgmm.em.fit import Progress, Request
+from dgmm.em.fit import FitSpec, Progress
 from dgmm.em.sample import Sample
 from dgmm.errors import DegenerateWarning, ModelFileError, ObjectiveFellWarning
 from dgmm.estimators.session import Session
 from dgmm.estimators.sufficient_statistics import SufficientStatistics
 from dgmm.kernels import native
-from dgmm.kernels.answers import answer
+from dgmm.kernels.outputs import answer
+from dgmm.model.covariance_model import Array
 from dgmm.model.mixture import Mixture
-from dgmm.model.structure import Array
 
 LOOKED_AT = 20_000
 """How many rows of a sample are looked at to see why components are singular."""
@@ -50,64 +50,64 @@ def check_record(
     names = record["feature_names"]
     if names is not None and (
         not isinstance(names, list)
-        or len(names) != mixture.dims
+        or len(names) != mixture.n_features
         or not all(isinstance(each, str) for each in names)
     ):
-        raise ModelFileError(f"its record does not name each of the {mixture.dims} features")
+        raise ModelFileError(f"its record does not name each of the {mixture.n_features} features")
     if statistics is not None and (
-        statistics.structure is not mixture.structure
-        or statistics.about.shape != mixture.means.shape
+        statistics.covariance_model is not mixture.covariance_model
+        or statistics.center.shape != mixture.means.shape
     ):
-        raise ModelFileError("its statistics are not of the model's structure and shape")
+        raise ModelFileError("its statistics are not of the model's covariance model and shape")
 
 
 def fitted(
     progress: Progress,
     session: Session[Any],
-    request: Request,
+    spec: FitSpec,
     seconds: float,
     cut: str = "max_seconds",
 ) -> dict[str, Any]:
-    """The attributes of the model that a fit of ``request`` has come to, by name.
+    """The attributes of the model that a fit of ``spec`` has come to, by name.
 
     It took so many ``seconds``; ``cut`` is why it stopped, if it is not at its end.
     """
     with engine.one_blas_thread():
-        return _fitted(progress, session, request, seconds, cut)
+        return _fitted(progress, session, spec, seconds, cut)
 
 
 def _fitted(
-    progress: Progress, session: Session[Any], request: Request, seconds: float, cut: str
+    progress: Progress, session: Session[Any], spec: FitSpec, seconds: float, cut: str
 ) -> dict[str, Any]:
     plan = session.plan
-    walk, found = progress.best, progress.found
-    best = walk.best
-    alone = bare(best.statistics, walk.setting, best.mixture)
-    rivals = Rivals.of(best, walk.setting)
-    gain, resolution = walk.starts_gain, best.mixture.free_parameters / (2 * found.weighted)
+    solver, moments = progress.best, progress.moments
+    best = solver.best
+    alone = bare(best.statistics, solver.context, best.mixture)
+    rivals = Rivals.of(best, solver.context)
+    gain, resolution = solver.starts_gain, best.mixture.free_parameters / (2 * moments.weighted)
     return {
         "mixture_": progress.mixture,
-        "sufficient_statistics_": SufficientStatistics.of(best, walk.setting),
-        "converged_": walk.converged,
-        "n_iter_": len(walk.trace),
-        "lower_bounds_": list(walk.trace),
+        "sufficient_statistics_": SufficientStatistics.of(best, solver.context),
+        "converged_": solver.converged,
+        "n_iter_": len(solver.trace),
+        "lower_bounds_": list(solver.trace),
         "lower_bound_": best.objective,
         "plan_": plan,
-        "n_features_in_": best.mixture.dims,
+        "n_features_in_": best.mixture.n_features,
         "feature_names_in_": session.names,
         "fit_info_": {
-            "strategy": request.strategy,
-            "rows": found.rows,
-            "weight": found.weight,
+            "strategy": spec.strategy,
+            "rows": moments.rows,
+            "weight": moments.weight,
             "passes": progress.passes,
-            "sample_passes": progress.nearby / (found.rows * best.mixture.components),
-            "starts": walk.starts,
-            "optima": walk.optima,
+            "sample_passes": progress.densities / (moments.rows * best.mixture.components),
+            "starts": solver.starts,
+            "optima": solver.optima,
             "starts_gain": gain if gain is None else gain / resolution,
             "starts_seconds": progress.starts_seconds,
-            "rejected": walk.rejected,
-            "stopped_by": walk.reason if walk.trial is None else cut,
-            "estimated_gap": walk.gap if np.isfinite(walk.gap) else None,
+            "rejected": solver.rejected,
+            "stopped_by": solver.reason if solver.trial is None else cut,
+            "estimated_gap": solver.gap_upper if np.isfinite(solver.gap_upper) else None,
             "resolution": resolution,
             "seconds": seconds,
             "seconds_on_samples": progress.seconds_on_samples,
@@ -115,22 +115,22 @@ def _fitted(
             "objective": best.objective,
             "engine": plan.engine,
             "cached": plan.cached,
-            "kernel": native.described(progress.setting.kernel),
-            "float32_passes": walk.singles,
-            "float32_bound": walk.bound,
-            "empty": list(best.vanished),
+            "kernel": native.described(progress.context.kernel),
+            "float32_passes": solver.float32_passes,
+            "float32_bound": solver.bound,
+            "empty": list(best.empty),
             **singular_of(
-                singular(best, walk.setting),
+                singular(best, solver.context),
                 alone,
-                best.statistics.sums[:, 0] * (found.weighted / found.weight),
-                walk.setting.reg,
-                (found.sample, progress.mixture),
+                best.statistics.sums[:, 0] * (moments.weighted / moments.weight),
+                solver.context.reg,
+                (moments.sample, progress.mixture),
             ),
             "rivalled": {
                 "components": list(rivals.components),
                 "features": list(rivals.features),
             },
-            "reg_covar": (walk.setting.reg * walk.setting.frame.scale**2).tolist(),
+            "reg_covar": (solver.context.reg * solver.context.frame.scale**2).tolist(),
         },
     }
 
@@ -148,7 +148,7 @@ def singular_of(
     mixture in the frame is ``bare``'s.  ``counts`` (K,) are their rows; the fitted mixture (of the
     data) tells which rows of a sample are whose.
     """
-    singular = sorted({*known, *bare.collapsed})
+    singular = sorted({*known, *bare.singular})
     seen = None
     if singular and sampled is not None:
         rows = sampled[0].first(LOOKED_AT).rows
@@ -197,24 +197,26 @@ def warn_of_degenerate(
         warnings.warn(each, DegenerateWarning, stacklevel=stacklevel)
 
 
-def warn_of(fitted: dict[str, Any], request: Request, fell: float, stacklevel: int = 4) -> None:
-    """Tell what is wrong with what was ``fitted`` as ``request`` says, before it is taken on.
+def warn_of(
+    fitted: dict[str, Any], spec: FitSpec, max_decrease: float, stacklevel: int = 4
+) -> None:
+    """Tell what is wrong with what was ``fitted`` as ``spec`` says, before it is taken on.
 
-    So where warnings are errors, a fit that warns leaves the model as it was.  ``fell`` is by how
-    much the objective did.
+    So where warnings are errors, a fit that warns leaves the model as it was.  ``max_decrease`` is
+    by how much the objective did.
     """
     info, names = fitted["fit_info_"], fitted["feature_names_in_"]
-    warn_of_degenerate(info, names, request.reg_covar, stacklevel + 1)
-    if fell > 0:
+    warn_of_degenerate(info, names, spec.reg_covar, stacklevel + 1)
+    if max_decrease > 0:
         warnings.warn(
-            f"the objective fell by {fell:.3g} in an iteration, more than rounding explains; "
-            "check the scale of the columns, or raise reg_covar",
+            f"the objective fell by {max_decrease:.3g} in an iteration, more than rounding "
+            "explains; check the scale of the columns, or raise reg_covar",
             ObjectiveFellWarning,
             stacklevel=stacklevel,
         )
     late = info["stopped_by"] == "max_seconds"
-    if not fitted["converged_"] and (request.max_iter or late):
-        goal = "resolution" if request.strategy == "auto" and request.tol is None else "tol"
+    if not fitted["converged_"] and (spec.max_iter or late):
+        goal = "resolution" if spec.strategy == "auto" and spec.tol is None else "tol"
         warnings.warn(
             f"not converged after {fitted['n_iter_']} iterations: {what_is_left(fitted)}. "
             f"Raise {'max_seconds' if late else 'max_iter'} or {goal}",
@@ -238,8 +240,8 @@ def become(model: Any, **fitted: Any) -> None:
 
 def _frozen(mixture: Mixture) -> Mixture:
     """The same mixture, in arrays that can't be written to: its parts belong together."""
-    parts = (mixture.weights, mixture.means, mixture.covariances, mixture.factors)
-    return Mixture(mixture.structure, *map(read_only, parts))
+    parts = (mixture.weights, mixture.means, mixture.covariances, mixture.precisions_cholesky)
+    return Mixture(mixture.covariance_model, *map(read_only, parts))
 
 
 def read_only(array: Array) -> Array:

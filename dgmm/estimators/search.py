@@ -19,14 +19,14 @@ from dgmm.errors import DegenerateWarning, UsageError
 from dgmm.estimators.gaussian_mixture import GaussianMixture
 from dgmm.estimators.record import become, fitted, warn_of
 from dgmm.estimators.session import Data, Session, selecting
-from dgmm.model.structure import Array
+from dgmm.model.covariance_model import Array
 
 SIZES: Final = tuple(range(1, 11))
 """How many components are tried unless told."""
 
 
 class MixtureSearch(MetaEstimatorMixin, DensityMixin, BaseEstimator):
-    """Fit mixtures of several sizes and structures side by side, and keep the best.
+    """Fit mixtures of several sizes and covariance types side by side, and keep the best.
 
     All candidates share every pass over the data, and those that can't win any more leave early
     (``dgmm.em.selection``).  Afterwards it is used like ``sklearn.model_selection.GridSearchCV``.
@@ -273,8 +273,8 @@ class MixtureSearch(MetaEstimatorMixin, DensityMixin, BaseEstimator):
     def _keep(self, last: Standings, session: Session[Standings], seconds: float) -> None:
         """Take on what was chosen, in one step; see ``GaussianMixture``."""
         best, index = last.best, last.candidates.index(last.best)
-        found = fitted(last.progress, session, best.request, seconds)
-        warn_of(found, best.request, max(walk.fell for walk in best.walks), stacklevel=5)
+        found = fitted(last.progress, session, best.spec, seconds)
+        warn_of(found, best.spec, max(solver.max_decrease for solver in best.solvers), stacklevel=5)
         results = [_record(each, self.criterion) for each in last.candidates]
         params = {name: results[index][name] for name in ("n_components", "covariance_type")}
         _warn_of_left_out(results, self.criterion, best.value)
@@ -580,7 +580,7 @@ def select(
     sample_weight: Data = None,
     **parameters: Any,
 ) -> MixtureSearch:
-    """Choose a number of components and a structure, all candidates side by side.
+    """Choose a number of components and a covariance type, all candidates side by side.
 
     Parameters
     ----------
@@ -589,7 +589,7 @@ def select(
     n_components : int or iterable of int, default=1 to 10
         The sizes to choose from.
     covariance_type : str or iterable of str, default="full"
-        The structures to choose from.
+        The covariance types to choose from.
     criterion : {"bic", "aic", "icl", "heldout"}, default="bic"
         What is to be small.
     sample_weight : (N,), optional
@@ -663,14 +663,14 @@ def _warn_of_left_out(results: list[dict[str, Any]], criterion: str, best: float
 
 
 def _record(candidate: Candidate, criterion: str) -> dict[str, Any]:
-    best = candidate.walk.best
+    best = candidate.solver.best
     return {
         "n_components": best.mixture.components,
-        "covariance_type": best.mixture.structure.name,
+        "covariance_type": best.mixture.covariance_model.name,
         "parameters": best.mixture.free_parameters,
         "score": best.score,
         criterion: candidate.value,
-        "iterations": len(candidate.walk.trace),
-        "unbounded": list(candidate.singular),
+        "iterations": len(candidate.solver.trace),
+        "unbounded": list(candidate.unbounded),
         "dropped_after": candidate.dropped,
     }

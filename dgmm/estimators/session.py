@@ -22,14 +22,14 @@ from dgmm import engine
 from dgmm.data import forms
 from dgmm.data.dataset import Dataset, open_dataset
 from dgmm.em.criteria import CRITERIA, Criterion
-from dgmm.em.fit import Progress, Request, fit
+from dgmm.em.first_pass import FirstPassSpec
+from dgmm.em.fit import FitSpec, Progress, fit
 from dgmm.em.holdout import HELD, MANY, share_of
-from dgmm.em.ladder import Nearby, Tell
-from dgmm.em.seeding import sample_seed
+from dgmm.em.init import sample_seed
 from dgmm.em.selection import Standings, select
-from dgmm.em.survey import Question
+from dgmm.em.subsamples import InMemorySweep, Tell
+from dgmm.engine.kubernetes import Pods, pods
 from dgmm.engine.plan import Plan, plan
-from dgmm.engine.pods import Pods, pods
 from dgmm.errors import DataError
 from dgmm.estimators.parameters import begun, choose, request_of, threads_of
 from dgmm.io.checkpoint import Checkpoint, Saved, fingerprint
@@ -51,7 +51,7 @@ STORED: Final = (
 
 Stands = TypeVar("Stands", Progress, Standings)
 
-Loop = Callable[[Sweep, Question, Nearby, Saved | None, Tell], Iterator[Stands]]
+Loop = Callable[[Sweep, FirstPassSpec, InMemorySweep, Saved | None, Tell], Iterator[Stands]]
 """A method, with what it is to fit: yields where it stands after every sweep."""
 
 
@@ -66,9 +66,9 @@ class Session(Generic[Stands]):
     dataset : Dataset
     names : (D,) or None
         What the features are called.
-    requests : tuple of Request
+    specs : tuple of FitSpec
         What is to be fitted, side by side.
-    together : Request
+    together : FitSpec
         One that needs the memory of all of them.
     loop : callable
         How: ``fit`` or ``select``.
@@ -78,14 +78,14 @@ class Session(Generic[Stands]):
         Of this process.
     memory, cache, checkpoint, resume, random_state
         As in ``GaussianMixture``.
-    told : dict
+    record : dict
         What a checkpoint says of the run beside or instead of what the first request does.
     """
 
     dataset: Dataset
     names: NDArray[Any] | None
-    requests: tuple[Request, ...]
-    together: Request
+    specs: tuple[FitSpec, ...]
+    together: FitSpec
     loop: Loop[Stands]
     client: Client | None
     threads: int | None
@@ -117,30 +117,34 @@ class Session(Generic[Stands]):
         swept = engine.over(self.dataset, self.client, self.threads, meter, self.plan.cache_bytes)
         kept = self._kept()
         resumed = None if kept is None else kept.resume()
-        nearby = partial(engine.nearby, threads=self.threads)
+        in_memory_sweep = partial(engine.in_memory_sweep, threads=self.threads)
         with closing(swept) as sweep:
-            steps = self.loop(sweep, self._question(resumed), nearby, resumed, meter.tell)
+            steps = self.loop(
+                sweep, self._first_pass_spec(resumed), in_memory_sweep, resumed, meter.tell
+            )
             for last in engine.each_on_one_blas_thread(steps):
                 if kept is not None and (resumed is None or last.passes > resumed.passes):
-                    kept.save(last, self.requests[0].random)
+                    kept.save(last, self.specs[0].random)
                 yield last
 
-    def _question(self, resumed: Saved | None) -> Question:
+    def _first_pass_spec(self, resumed: Saved | None) -> FirstPassSpec:
         """What the first sweep asks for, enough for all requests; its seed is that of a sample."""
         dataset = self.dataset
-        shape = dataset.rows, dataset.dims, dataset.weights is not None
-        questions = [each.question(*shape) for each in self.requests]
+        shape = dataset.rows, dataset.n_features, dataset.weights is not None
+        questions = [each.first_pass_spec(*shape) for each in self.specs]
         largest = max(questions, key=lambda each: each.sample)
-        question = replace(largest, pairs=any(each.pairs for each in questions))
+        first_pass_spec = replace(largest, pairs=any(each.pairs for each in questions))
         if resumed is None:
-            return question
-        return replace(question, seed=sample_seed(resumed.random))  # by chance, if nobody gave one
+            return first_pass_spec
+        return replace(
+            first_pass_spec, seed=sample_seed(resumed.random)
+        )  # by chance, if nobody gave one
 
     def _kept(self) -> Checkpoint | None:
         """Where passes are kept, if anywhere; empty if the run shall not go on from there."""
         if self.checkpoint is None:
             return None
-        of = fingerprint(self.dataset, self.requests[0], self.random_state, **self.told)
+        of = fingerprint(self.dataset, self.specs[0], self.random_state, **self.told)
         checkpoint = Checkpoint(str(self.checkpoint), of)
         checkpoint.prepare()
         if not self.resume:
@@ -152,14 +156,18 @@ def fitting(
     model: "GaussianMixture", X: Data, sample_weight: Data = None, client: Client | None = None
 ) -> Session[Progress]:
     """The session of a fit of ``model``; nothing of that changes."""
-    dataset, names, (request,) = _asked([model], X, sample_weight)
+    dataset, names, (spec,) = _asked([model], X, sample_weight)
 
     def loop(
-        sweep: Sweep, question: Question, nearby: Nearby, resumed: Saved | None, tell: Tell
+        sweep: Sweep,
+        first_pass_spec: FirstPassSpec,
+        in_memory_sweep: InMemorySweep,
+        resumed: Saved | None,
+        tell: Tell,
     ) -> Iterator[Progress]:
-        return fit(sweep, request, question, nearby, resumed, tell)
+        return fit(sweep, spec, first_pass_spec, in_memory_sweep, resumed, tell)
 
-    return Session(dataset, names, (request,), request, loop, *_means(model, client))
+    return Session(dataset, names, (spec,), spec, loop, *_means(model, client))
 
 
 def selecting(
@@ -171,24 +179,28 @@ def selecting(
 ) -> Session[Standings]:
     """The session of a choice among ``models`` by ``criterion``; nothing of these changes.
 
-    They differ in size and structure only.
+    They differ in size and covariance type only.
     """
     chosen: Criterion = choose("criterion", criterion, CRITERIA)
-    dataset, names, requests = _asked(models, X, sample_weight)
+    dataset, names, specs = _asked(models, X, sample_weight)
 
     def loop(
-        sweep: Sweep, question: Question, nearby: Nearby, resumed: Saved | None, tell: Tell
+        sweep: Sweep,
+        first_pass_spec: FirstPassSpec,
+        in_memory_sweep: InMemorySweep,
+        resumed: Saved | None,
+        tell: Tell,
     ) -> Iterator[Standings]:
-        share = _share(dataset, requests, question.seed) if chosen.holds_out else HELD
-        return select(sweep, requests, question, nearby, chosen, resumed, share, tell)
+        share = _share(dataset, specs, first_pass_spec.seed) if chosen.holds_out else HELD
+        return select(sweep, specs, first_pass_spec, in_memory_sweep, chosen, resumed, share, tell)
 
     told = {
-        "components": [each.components for each in requests],
-        "covariance_type": [each.structure.name for each in requests],
+        "components": [each.components for each in specs],
+        "covariance_type": [each.covariance_model.name for each in specs],
         "criterion": criterion,
     }
-    together = _together(requests, dataset)
-    return Session(dataset, names, requests, together, loop, *_means(models[0], client), told)
+    together = _together(specs, dataset)
+    return Session(dataset, names, specs, together, loop, *_means(models[0], client), told)
 
 
 def open_rows(
@@ -213,9 +225,9 @@ def open_rows(
             ensure_min_features=0,
         )
     dataset = open_dataset(X, sample_weight, memory=model.memory)
-    if not reset and dataset.dims != model.n_features_in_:
+    if not reset and dataset.n_features != model.n_features_in_:
         raise DataError(
-            f"X has {dataset.dims} features, but {type(model).__name__} is expecting "
+            f"X has {dataset.n_features} features, but {type(model).__name__} is expecting "
             f"{model.n_features_in_} features as input"
         )
     return dataset
@@ -223,20 +235,20 @@ def open_rows(
 
 def _asked(
     models: Sequence["GaussianMixture"], X: Data, sample_weight: Data
-) -> tuple[Dataset, NDArray[Any] | None, tuple[Request, ...]]:
+) -> tuple[Dataset, NDArray[Any] | None, tuple[FitSpec, ...]]:
     """The rows, what their features are called, and what the models ask to be fitted to them."""
-    requests = [request_of(model) for model in models]
+    specs = [request_of(model) for model in models]
     seen = copy(models[0])  # which is told what the rows are like, as scikit-learn has it
     seen.__dict__.pop("feature_names_in_", None)
     dataset = open_rows(seen, X, sample_weight, reset=True)
-    for request in requests:
-        if dataset.rows < request.components:
+    for spec in specs:
+        if dataset.rows < spec.components:
             raise DataError(
                 f"Expected n_samples >= n_components but got n_components = "
-                f"{request.components}, n_samples = {dataset.rows}"
+                f"{spec.components}, n_samples = {dataset.rows}"
             )
-    both = zip(requests, models, strict=True)
-    begins = tuple(begun(request, model, dataset.dims) for request, model in both)
+    both = zip(specs, models, strict=True)
+    begins = tuple(begun(spec, model, dataset.n_features) for spec, model in both)
     return dataset, vars(seen).get("feature_names_in_"), begins
 
 
@@ -256,26 +268,26 @@ def _means(
     return client, threads_of(model), *how
 
 
-def _share(dataset: Dataset, requests: Sequence[Request], seed: int) -> float:
+def _share(dataset: Dataset, specs: Sequence[FitSpec], seed: int) -> float:
     """Below what hash of their numbers rows are held out; see ``dgmm.em.selection``."""
     if dataset.rows > MANY:
         return HELD
     numbers = np.arange(dataset.rows)
     if dataset.weights is not None:
-        spans = [dataset.span(index) for index in range(dataset.blocks)]
+        spans = [dataset.row_range(index) for index in range(dataset.blocks)]
         numbers = np.flatnonzero(
             np.concatenate([dataset.weights.read(*each) for each in spans]) > 0
         )
-    return share_of(numbers, seed, max(each.components for each in requests))
+    return share_of(numbers, seed, max(each.components for each in specs))
 
 
-def _together(requests: Sequence[Request], dataset: Dataset) -> Request:
-    """A request that needs the memory of all ``requests`` together."""
-    rows, dims = dataset.rows, dataset.dims
-    widest = max(requests, key=lambda each: each.structure.centred.width(dims))
+def _together(specs: Sequence[FitSpec], dataset: Dataset) -> FitSpec:
+    """A request that needs the memory of all ``specs`` together."""
+    rows, n_features = dataset.rows, dataset.n_features
+    widest = max(specs, key=lambda each: each.covariance_model.centred.width(n_features))
     total = 0
-    for each in requests:
-        question = each.question(rows, dims, dataset.weights is not None)
-        walks = each.abreast(rows, dims, min(question.sample, rows), near=False)
-        total += each.components * walks
+    for each in specs:
+        first_pass_spec = each.first_pass_spec(rows, n_features, dataset.weights is not None)
+        solvers = each.abreast(rows, n_features, min(first_pass_spec.sample, rows), near=False)
+        total += each.components * solvers
     return replace(widest, components=total, n_init=1, effort="low")

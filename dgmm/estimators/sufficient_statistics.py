@@ -29,21 +29,21 @@ from typing import Any, Final, Self
 
 import numpy as np
 
-from dgmm.em.evaluate import ALONE, Setting, State, Trial, m_step, thin
+from dgmm.em.evaluate import ALONE, FitContext, State, Trial, m_step, thin
+from dgmm.em.first_pass import invalid_weight
 from dgmm.em.fit import WEIGHTS
-from dgmm.em.survey import weight_flaw
 from dgmm.errors import DataError, ModelFileError, UsageError
 from dgmm.io import models, storage
-from dgmm.kernels.kernel import describe_flaw
+from dgmm.kernels.kernel import describe_invalid_row
 from dgmm.kernels.native import KERNELS
-from dgmm.kernels.natural import Form, Given
+from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.sweep import Block, Sweep
+from dgmm.model.covariance_model import Array, CovarianceModel
 from dgmm.model.mixture import Frame, Mixture
-from dgmm.model.statistics import Statistics, Together
-from dgmm.model.structure import Array, Structure
+from dgmm.model.statistics import Stacked, Statistics
 
 FORMAT: Final = "dgmm-sufficient-statistics"
-ARRAYS: Final = ("sums", "about", "shift", "scale", "reg")
+ARRAYS: Final = ("sums", "center", "shift", "scale", "reg")
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,13 +57,13 @@ class SufficientStatistics:
     ----------
     origin : str
         The fit that all this descends from: a digest of the mixture that it led to.
-    structure : Structure
+    covariance_model : CovarianceModel
     frame : Frame
     reg : (D,)
         What is added to the diagonal of each covariance, in the frame.
     reg_covar : float or None
         The parameter of that name that ``reg`` came from.
-    sums, about : (K, P), (K, D)
+    sums, center : (K, P), (K, D)
         As in ``Statistics``; each component's own, for tied, too.
     entropy : float
         The sum of the brackets above.
@@ -73,54 +73,54 @@ class SufficientStatistics:
     """
 
     origin: str
-    structure: Structure
+    covariance_model: CovarianceModel
     frame: Frame
     reg: Array
     reg_covar: float | None
     sums: Array
-    about: Array
+    center: Array
     entropy: float
     weight: float
     rows: int
 
     def __repr__(self) -> str:
-        count, dims = self.about.shape
+        count, n_features = self.center.shape
         return (
             f"<SufficientStatistics: {self.rows:,} rows of weight {self.weight:.8g}, under {count} "
-            f"{self.structure.name} components of {dims} features>"
+            f"{self.covariance_model.name} components of {n_features} features>"
         )
 
     @classmethod
-    def of(cls, state: State, setting: Setting) -> Self:
+    def of(cls, state: State, context: FitContext) -> Self:
         """The statistics of the rows that a ``state`` came from."""
-        objective = (state.objective + setting.frame.log_volume) * setting.weight
-        statistics = replace(_own(state.statistics, setting), objective=objective)
-        form, mixture = _form(state.mixture, setting.reg), state.mixture
+        objective = (state.objective + context.frame.log_volume) * context.weight
+        statistics = replace(_own(state.statistics, context), objective=objective)
+        natural, mixture = _natural(state.mixture, context.reg), state.mixture
         told = hashlib.sha256(b"".join(a.tobytes() for a in (mixture.means, mixture.covariances)))
-        shared = (setting.frame, setting.reg, setting.reg_covar)
-        return cls._of(told.hexdigest()[:16], statistics, form, *shared)
+        shared = (context.frame, context.reg, context.reg_covar)
+        return cls._of(told.hexdigest()[:16], statistics, natural, *shared)
 
     @classmethod
     def _of(
         cls,
         origin: str,
         statistics: Statistics,
-        form: Form,
+        natural: NaturalParameters,
         frame: Frame,
         reg: Array,
         reg_covar: float | None,
     ) -> Self:
-        """From ``statistics`` in the layout of ``form``."""
-        entropy = statistics.objective - form.pairing(statistics.sums, statistics.about)
+        """From ``statistics`` in the feature_structure of ``natural``."""
+        entropy = statistics.objective - natural.inner_product(statistics.sums, statistics.center)
         most = statistics.weight * np.log(len(statistics.sums))
         return cls(
             origin,
-            form.mixture.structure,
+            natural.mixture.covariance_model,
             frame,
             reg,
             reg_covar,
             statistics.sums,
-            statistics.about,
+            statistics.center,
             float(np.clip(entropy, 0.0, most)),  # a difference of large numbers
             statistics.weight,
             statistics.rows,
@@ -131,7 +131,7 @@ class SufficientStatistics:
             return NotImplemented
         if why := self.differs(other):
             raise UsageError(f"statistics add up only if they descend from one fit: {why}")
-        moved = self.structure.centred.moved(other.sums, self.about - other.about)
+        moved = self.covariance_model.centred.shift_moments(other.sums, self.center - other.center)
         weight = self.weight + other.weight
         _check_weight(weight)
         return replace(
@@ -147,10 +147,11 @@ class SufficientStatistics:
 
     def differs(self, other: "SufficientStatistics") -> str | None:
         """Why the two can't be added up; None if they can."""
-        if self.structure is not other.structure:
-            return f"covariances are {self.structure.name} here, {other.structure.name} there"
-        if self.about.shape != other.about.shape:
-            mine, theirs = self.about.shape, other.about.shape
+        if self.covariance_model is not other.covariance_model:
+            names = self.covariance_model.name, other.covariance_model.name
+            return f"covariances are {names[0]} here, {names[1]} there"
+        if self.center.shape != other.center.shape:
+            mine, theirs = self.center.shape, other.center.shape
             return f"components and features are {mine} here, {theirs} there"
         pairs = (
             (self.frame.shift, other.frame.shift),
@@ -166,12 +167,12 @@ class SufficientStatistics:
 
         Raises ``DataError`` if they hold NaN or infinity, or weights that can't be.
         """
-        form = _form(self.frame.enter(mixture), self.reg)
-        (found,) = sweep(_e_step, _Asked(kernel, Given(self.frame, (form.bare,)))).parts
+        natural = _natural(self.frame.enter(mixture), self.reg)
+        (found,) = sweep(_e_step, _Asked(kernel, Given(self.frame, (natural.bare,)))).parts
         if found.weight == 0:
             raise DataError("all weights are zero: there is nothing to learn from")
         _check_weight(found.weight)
-        return self._of(self.origin, found, form, self.frame, self.reg, self.reg_covar)
+        return self._of(self.origin, found, natural, self.frame, self.reg, self.reg_covar)
 
     def bound(self, mixture: Mixture) -> float:
         """F, the lower bound of the objective of ``mixture`` (of the data), mean per unit weight.
@@ -184,7 +185,7 @@ class SufficientStatistics:
         if np.any(self.sums[dead, 0] > np.finfo(np.float64).eps * self.weight):
             return -np.inf
         sums = np.where(dead[:, None], 0.0, self.sums)
-        linear = _form(inside, self.reg).pairing(sums, self.about)
+        linear = _natural(inside, self.reg).inner_product(sums, self.center)
         return (self.entropy + linear) / self.weight - self.frame.log_volume
 
     def improve(self, mixture: Mixture) -> Trial:
@@ -204,12 +205,12 @@ class SufficientStatistics:
         return thin(self._statistics, self._setting, self.frame.enter(mixture), ALONE)
 
     @property
-    def _setting(self) -> Setting:
-        return Setting(self.structure, self.frame, self.reg, self.weight, None, 0.0)
+    def _setting(self) -> FitContext:
+        return FitContext(self.covariance_model, self.frame, self.reg, self.weight, None, 0.0)
 
     @property
     def _statistics(self) -> Statistics:
-        return Statistics(self.sums, self.about, 0.0, 0.0, self.weight, self.rows)
+        return Statistics(self.sums, self.center, 0.0, 0.0, self.weight, self.rows)
 
     def save(self, path: str | PathLike[str], overwrite: bool = False) -> None:
         """Write to a file.
@@ -279,14 +280,14 @@ class SufficientStatistics:
 
     def arrays(self) -> storage.Arrays:
         """What of it a file keeps in arrays."""
-        own = (self.sums, self.about, self.frame.shift, self.frame.scale, self.reg)
+        own = (self.sums, self.center, self.frame.shift, self.frame.scale, self.reg)
         return dict(zip(ARRAYS, own, strict=True))
 
     def record(self) -> dict[str, Any]:
         """What of it a file keeps in its header."""
         return {
             "origin": self.origin,
-            "covariance_type": self.structure.name,
+            "covariance_type": self.covariance_model.name,
             "reg_covar": self.reg_covar,
             "entropy": self.entropy,
             "weight": self.weight,
@@ -299,11 +300,14 @@ class SufficientStatistics:
         record = header.get("sufficient_statistics")
         if not isinstance(record, dict):
             raise ModelFileError("its header has no record of the statistics")
-        structure = models.structure_of(record)
-        about = storage.matrix(arrays, "about")
-        components, dims = about.shape
-        width = structure.centred.width(dims)
-        shapes = {"sums": (components, width), **dict.fromkeys(("shift", "scale", "reg"), (dims,))}
+        covariance_model = models.structure_of(record)
+        center = storage.matrix(arrays, "center")
+        components, n_features = center.shape
+        width = covariance_model.centred.width(n_features)
+        shapes = {
+            "sums": (components, width),
+            **dict.fromkeys(("shift", "scale", "reg"), (n_features,)),
+        }
         storage.expect(arrays, shapes)
         kinds = {"origin": str, "entropy": float, "weight": float, "rows": int}
         for name, kind in kinds.items():
@@ -322,30 +326,30 @@ class SufficientStatistics:
             and arrays["scale"].min() > 0
             and arrays["reg"].min() >= 0
         )
-        if not sound or not _possible(structure, arrays["sums"], about):
+        if not sound or not _possible(covariance_model, arrays["sums"], center):
             raise ModelFileError("its statistics are those of no rows")
         return cls(
             record["origin"],
-            structure,
+            covariance_model,
             Frame(arrays["shift"], arrays["scale"]),
             arrays["reg"],
             reg_covar,
             arrays["sums"],
-            about,
+            center,
             record["entropy"],
             weight,
             record["rows"],
         )
 
 
-def _possible(structure: Structure, sums: Array, about: Array) -> bool:
+def _possible(covariance_model: CovarianceModel, sums: Array, center: Array) -> bool:
     """Whether rows may have such ``sums`` (K, P): no variance is negative, but for rounding."""
-    counts, dims = sums[:, 0], about.shape[1]
+    counts, n_features = sums[:, 0], center.shape[1]
     held = counts > np.finfo(np.float64).eps * counts.sum()  # others are rounding themselves
-    counts, second = counts[held], sums[held, 1 + dims :]
-    offsets = sums[held, 1 : 1 + dims] / counts[:, None]
-    found = structure.estimate(counts, about[held] + offsets, offsets, second, None)
-    least = structure.variances(found, len(counts), dims).min()
+    counts, second = counts[held], sums[held, 1 + n_features :]
+    offsets = sums[held, 1 : 1 + n_features] / counts[:, None]
+    found = covariance_model.estimate(counts, center[held] + offsets, offsets, second, None)
+    least = covariance_model.variances(found, len(counts), n_features).min()
     return bool(least >= -1e-9 * max(1.0, np.abs(second / counts[:, None]).max()))
 
 
@@ -354,25 +358,25 @@ def _check_weight(weight: float) -> None:
         raise DataError(f"the weights sum to {weight:.3g}; rescale them")
 
 
-def _form(mixture: Mixture, reg: Array) -> Form:
+def _natural(mixture: Mixture, reg: Array) -> NaturalParameters:
     """All components centred: rows to come may lie anywhere."""
-    return Form.of(mixture, reg, centre=True, apart=True)
+    return NaturalParameters.of(mixture, reg, centre=True, per_component=True)
 
 
-def _own(statistics: Statistics, setting: Setting) -> Statistics:
+def _own(statistics: Statistics, context: FitContext) -> Statistics:
     """The statistics with each component's own quadratic part.
 
     Tied sums have none: what all have together is shared out among them.  To a tied covariance
     nothing but the whole matters.
     """
-    about, sums = statistics.about, statistics.sums
-    dims = about.shape[1]
-    if sums.shape[1] == setting.structure.centred.width(dims):
+    center, sums = statistics.center, statistics.sums
+    n_features = center.shape[1]
+    if sums.shape[1] == context.covariance_model.centred.width(n_features):
         return statistics
-    assert setting.total is not None
-    counts, cross = sums[:, :1], sums[:, 1:].T @ about
-    within = setting.total - cross - cross.T - (about.T @ (counts * about))
-    upper = within[np.triu_indices(dims)]
+    assert context.total is not None
+    counts, cross = sums[:, :1], sums[:, 1:].T @ center
+    within = context.total - cross - cross.T - (center.T @ (counts * center))
+    upper = within[np.triu_indices(n_features)]
     return replace(statistics, sums=np.concatenate([sums, counts / counts.sum() * upper], axis=1))
 
 
@@ -384,10 +388,10 @@ class _Asked:
     given: Given
 
 
-def _e_step(block: Block, asked: _Asked) -> Together[Statistics]:
-    """The statistics of a block that no survey has seen."""
-    if wrong := weight_flaw(block):
+def _e_step(block: Block, asked: _Asked) -> Stacked[Statistics]:
+    """The statistics of a block that no first pass has seen."""
+    if wrong := invalid_weight(block):
         raise DataError(wrong[0])
-    if flaw := describe_flaw(block):
-        raise DataError(flaw)
+    if invalid_row := describe_invalid_row(block):
+        raise DataError(invalid_row)
     return KERNELS[asked.kernel].e_step(block, asked.given)

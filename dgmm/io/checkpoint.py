@@ -1,19 +1,19 @@
 """Checkpoints: a fit that is killed goes on where it was, and ends with the same bits.
 
-So does a selection, where there are several candidates' walks in place of one fit's.
+So does a selection, where there are several candidates' solvers in place of one fit's.
 
 A checkpoint is a directory, local or at a URL, of immutable files, one for each pass::
 
-    pass-000001.dgmm     the survey, its sample, the state of the random numbers; kept for good
-    pass-000005.dgmm     the walks after pass 5; the last ``KEPT`` are kept
+    pass-000001.dgmm     the first pass, its sample, the state of the random numbers; kept for good
+    pass-000005.dgmm     the solvers after pass 5; the last ``KEPT`` are kept
     pass-000006.dgmm
 
 Each is a file of ``storage``: checked by a digest, unable to execute code, and durable, with its
 name, before the next pass begins.  So whatever is killed at whatever moment, the newest file that
 can be read is a state of the fit, and no more than the pass under way is lost.
 
-**What is in it.**  A walk is a frozen value, and so are its parts: they are written as they are,
-field by field (``codec.py``).  What follows from the survey is not written but made again.
+**What is in it.**  A solver is a frozen value, and so are its parts: they are written as they are,
+field by field (``codec.py``).  What follows from the first pass is not written but made again.
 
 **The same fit.**  Each file says what is being fitted to what (``fingerprint``): settings, the
 shape, blocks and type of the rows, and a digest of some of them.  With anything else a fit refuses
@@ -38,15 +38,15 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
-from dgmm.data import places
+from dgmm.data import urls
 from dgmm.data.dataset import Dataset
-from dgmm.em.evaluate import Setting
-from dgmm.em.fit import Request
-from dgmm.em.ladder import Samples
+from dgmm.em.evaluate import FitContext
+from dgmm.em.first_pass import DataMoments
+from dgmm.em.fit import FitSpec
 from dgmm.em.selection import Candidate
-from dgmm.em.survey import Survey
-from dgmm.em.walk import Walk
-from dgmm.errors import CheckpointError, DataError, ModelFileError, passing
+from dgmm.em.solver import Solver
+from dgmm.em.subsamples import Samples
+from dgmm.errors import CheckpointError, DataError, ModelFileError, is_transient
 from dgmm.io import storage
 from dgmm.io.codec import Known, decode, encode
 from dgmm.io.storage import Arrays
@@ -75,21 +75,21 @@ class Reached(Protocol):
     def passes(self) -> int: ...
 
     @property
-    def found(self) -> Survey: ...
+    def moments(self) -> DataMoments: ...
 
     @property
     def reached(self) -> dict[str, Any]:
         """What is to be kept, by name; nothing after the first sweep."""
 
 
-def fingerprint(dataset: Dataset, request: Request, seed: Any, **other: Any) -> Fingerprint:
+def fingerprint(dataset: Dataset, spec: FitSpec, seed: Any, **other: Any) -> Fingerprint:
     """What is fitted to what.  ``seed`` is ``random_state`` as it was given.
 
-    ``other`` has what is other than in ``request``, or more.
+    ``other`` has what is other than in ``spec``, or more.
     """
-    given = {"weights": request.weights, "means": request.means, "precisions": request.precisions}
+    given = {"weights": spec.weights, "means": spec.means, "precisions": spec.precisions}
     plain = {
-        name: getattr(request, name)
+        name: getattr(spec, name)
         for name in (
             *("components", "strategy", "tol", "resolution", "reg_covar"),
             *("max_iter", "n_init", "init_params", "effort", "precision"),
@@ -98,14 +98,14 @@ def fingerprint(dataset: Dataset, request: Request, seed: Any, **other: Any) -> 
     blocks = sorted({round(part) for part in np.linspace(0, dataset.blocks - 1, LOOKED_AT)})
     return {
         "dgmm": version("dgmm"),
-        "covariance_type": request.structure.name,
+        "covariance_type": spec.covariance_model.name,
         **plain,
         "random_state": int(seed) if isinstance(seed, int | np.integer) else None,
         **{f"{name}_init": _digest(array) for name, array in given.items()},
-        "kernel": native.described(request.kernel),
-        "rows": [dataset.rows, dataset.dims],
+        "kernel": native.described(spec.kernel),
+        "rows": [dataset.rows, dataset.n_features],
         "dtype": str(dataset.source.dtype),
-        "blocks": _digest(dataset.cuts),
+        "blocks": _digest(dataset.divisions),
         "sample_weight": dataset.weights is not None,
         "content": [
             _digest(part)
@@ -137,7 +137,7 @@ class Checkpoint:
     def prepare(self) -> None:
         """Have a place for it, where files can be made, before there is anything to lose."""
         try:
-            places.make_directory(self._url)
+            urls.make_directory(self._url)
         except DataError as error:
             raise CheckpointError(
                 f"there can be no checkpoint at {self._url}: {error.__cause__ or error}. Name a "
@@ -154,16 +154,16 @@ class Checkpoint:
             return None
         first, told = self._read(1)
         self._refuse_others(told)
-        found = decode(told.get("found"), first, None)
-        if not isinstance(found, Survey):
-            raise CheckpointError(f"{self._url} holds no survey; start over with resume=False")
+        found = decode(told.get("moments"), first, None)
+        if not isinstance(found, DataMoments):
+            raise CheckpointError(f"{self._url} holds no first pass; start over with resume=False")
         random = _random(first, told)
         latest = Saved(1, found, told, first, random)
         for number in sorted(numbers - {1}, reverse=True):
             try:
                 arrays, header = self._read(number)
             except CheckpointError as error:
-                if passing(error):  # it could not be read, whole or not
+                if is_transient(error):  # it could not be read, whole or not
                     raise
                 log.warning("a checkpoint is skipped: %s", error)
                 self._damaged.add(number)  # it stays until there is a better one
@@ -182,12 +182,12 @@ class Checkpoint:
         header = {name: encode(each, arrays) for name, each in progress.reached.items()}
         if not header:
             name, keys, *numbers = random.get_state()
-            header = {"found": encode(progress.found, arrays), "random": [name, *numbers]}
+            header = {"moments": encode(progress.moments, arrays), "random": [name, *numbers]}
             arrays["random"] = keys
         numbers = self._fence()
         number = progress.passes
         if number in self._damaged:
-            places.remove(self._name(number))
+            urls.remove(self._name(number))
             self._damaged.remove(number)
         try:
             storage.create(self._name(number), FORMAT, arrays, {"of": self._of, **header})
@@ -198,21 +198,21 @@ class Checkpoint:
             raise
         self._newest = number
         for old in sorted(numbers - {1})[: -(KEPT - 1)]:
-            places.remove(self._name(old))
+            urls.remove(self._name(old))
         self._clear(number)
 
     def discard(self) -> None:
         """Delete what there is, the first pass last, so that what is left is never half."""
         for number in sorted(self._numbers(), reverse=True):
-            places.remove(self._name(number))
+            urls.remove(self._name(number))
         self._clear()
 
     def _clear(self, number: float = inf) -> None:
         """Delete what drivers left half of passes up to ``number``: they are there by now."""
-        for name in places.names(self._url):
+        for name in urls.names(self._url):
             match = PARTIAL.fullmatch(name)
             if match and int(match[1]) <= number:
-                places.remove(f"{self._url}/{name}")
+                urls.remove(f"{self._url}/{name}")
 
     def _fence(self) -> set[int]:
         """The passes that there are; raises ``CheckpointError`` if another driver made one."""
@@ -232,7 +232,7 @@ class Checkpoint:
 
     def _numbers(self) -> set[int]:
         """The passes that there are files of."""
-        found = (NAME.fullmatch(name) for name in places.names(self._url))
+        found = (NAME.fullmatch(name) for name in urls.names(self._url))
         return {int(match[1]) for match in found if match}
 
     def _read(self, number: int) -> tuple[Arrays, dict[str, Any]]:
@@ -265,19 +265,19 @@ class Checkpoint:
 class Saved:
     """Where a fit or a selection stopped; see ``fit.Resumed`` and ``selection.Resumed``.
 
-    ``header`` and ``arrays`` are those of the last pass: but for the first, they hold the walks, or
-    the candidates.  ``random`` is the generator as it was after the first.
+    ``header`` and ``arrays`` are those of the last pass: but for the first, they hold the solvers,
+    or the candidates.  ``random`` is the generator as it was after the first.
     """
 
     passes: int
-    found: Survey
+    moments: DataMoments
     header: dict[str, Any]
     arrays: Arrays
     random: np.random.RandomState
 
     @property
-    def nearby(self) -> int:
-        return self._count("nearby")
+    def densities(self) -> int:
+        return self._count("densities")
 
     @property
     def rounds(self) -> int:
@@ -303,18 +303,20 @@ class Saved:
         if self.passes == 1:
             random.set_state(self.random.get_state())
 
-    def walks(self, setting: Setting, samples: Samples | None) -> tuple[Walk, ...]:
+    def solvers(self, context: FitContext, samples: Samples | None) -> tuple[Solver, ...]:
         if self.passes == 1:
             return ()
-        return self._walks(self.header.get("walks"), setting, samples)
+        return self._solvers(self.header.get("solvers"), context, samples)
 
-    def _walks(self, told: Any, setting: Setting, samples: Samples | None) -> tuple[Walk, ...]:
-        walks = decode(told, self.arrays, Known(setting, samples))
-        if not isinstance(walks, tuple) or not walks:
-            raise CheckpointError("a checkpoint holds no walks; start over with resume=False")
-        if not all(isinstance(walk, Walk) for walk in walks):
-            raise CheckpointError("a checkpoint holds other things than walks")
-        return walks
+    def _solvers(
+        self, told: Any, context: FitContext, samples: Samples | None
+    ) -> tuple[Solver, ...]:
+        solvers = decode(told, self.arrays, Known(context, samples))
+        if not isinstance(solvers, tuple) or not solvers:
+            raise CheckpointError("a checkpoint holds no solvers; start over with resume=False")
+        if not all(isinstance(solver, Solver) for solver in solvers):
+            raise CheckpointError("a checkpoint holds other things than solvers")
+        return solvers
 
     def candidates(self, entrants: list[Candidate], samples: Samples) -> list[Candidate]:
         if self.passes == 1:
@@ -331,25 +333,28 @@ class Saved:
     def _candidate(
         self,
         entrant: Candidate,
-        walks: Any,
+        solvers: Any,
         value: Any,
         dropped: Any,
         refits: Any,
         *,
         samples: Samples,
     ) -> Candidate:
-        found = self._walks(walks, entrant.setting, samples)
-        request = entrant.request
-        for walk in found:
-            mixture = walk.best.mixture
-            if (mixture.components, mixture.structure) != (request.components, request.structure):
+        found = self._solvers(solvers, entrant.context, samples)
+        spec = entrant.spec
+        for solver in found:
+            mixture = solver.best.mixture
+            if (mixture.components, mixture.covariance_model) != (
+                spec.components,
+                spec.covariance_model,
+            ):
                 raise CheckpointError("a checkpoint holds candidates in another order")
         told = (type(value), type(dropped), type(refits))
         if told not in ((float, int, int), (float, type(None), int)):
             raise CheckpointError(
                 f"a checkpoint has a candidate of {value!r:.40}, {dropped!r:.40}, {refits!r:.40}"
             )
-        return replace(entrant, walks=found, value=value, dropped=dropped, refits=refits)
+        return replace(entrant, solvers=found, value=value, dropped=dropped, refits=refits)
 
 
 def _random(arrays: Arrays, header: dict[str, Any]) -> np.random.RandomState:

@@ -9,27 +9,27 @@ from typing import Any, Final
 
 import numpy as np
 
-from dgmm.em.anchored import Anchored
-from dgmm.em.evaluate import Setting, State, Trial
+from dgmm.em.control_variate import ControlVariateEM
+from dgmm.em.evaluate import FitContext, State, Trial
+from dgmm.em.first_pass import DataMoments
 from dgmm.em.information import Information
-from dgmm.em.ladder import Rung, Samples
-from dgmm.em.quasi import Quasi
+from dgmm.em.quasi_newton import QuasiNewton
 from dgmm.em.sample import Sample
+from dgmm.em.solver import EM, StopRule
 from dgmm.em.squarem import Squarem
-from dgmm.em.survey import Survey
-from dgmm.em.walk import Stop, Textbook
+from dgmm.em.subsamples import Samples, Subsample
 from dgmm.errors import CheckpointError
 from dgmm.io.storage import Arrays
-from dgmm.model.covariance import STRUCTURES
+from dgmm.model.covariance import COVARIANCE_MODELS
+from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.mixture import Mixture
 from dgmm.model.statistics import Statistics
-from dgmm.model.structure import Structure
 
 TYPES: Final = {
     each.__name__: each
     for each in (
-        *(Anchored, Information, Mixture, Quasi, Sample, Squarem, State),
-        *(Statistics, Stop, Survey, Textbook, Trial),
+        *(ControlVariateEM, Information, Mixture, QuasiNewton, Sample, Squarem, State),
+        *(Statistics, StopRule, DataMoments, EM, Trial),
     )
 }
 """All that a file can become."""
@@ -37,9 +37,9 @@ TYPES: Final = {
 
 @dataclass(frozen=True)
 class Known:
-    """What walks refer to and a file need not hold."""
+    """What solvers refer to and a file need not hold."""
 
-    setting: Setting
+    context: FitContext
     samples: Samples | None
 
 
@@ -54,12 +54,12 @@ def encode(value: Any, arrays: Arrays) -> Any:
         return {"array": name}
     if isinstance(value, tuple | list):
         return [encode(each, arrays) for each in value]
-    if isinstance(value, Structure):
-        return {"structure": value.name}
-    if isinstance(value, Setting):
-        return {"setting": None}
-    if isinstance(value, Rung):
-        return {"rung": value.sample.size}
+    if isinstance(value, CovarianceModel):
+        return {"covariance_model": value.name}
+    if isinstance(value, FitContext):
+        return {"context": None}
+    if isinstance(value, Subsample):
+        return {"subsample": value.sample.size}
     if not is_dataclass(value) or type(value).__name__ not in TYPES:
         raise TypeError(f"{type(value).__name__} can't be part of a checkpoint")
     own = {each.name: encode(getattr(value, each.name), arrays) for each in fields(value)}
@@ -82,14 +82,14 @@ def _decoded(value: Any, arrays: Arrays, known: Known | None) -> Any:
     ((kind, what), *rest) = value.items()
     if kind == "array":
         return arrays[what]
-    if kind == "structure":
-        return STRUCTURES[what]
-    if kind == "setting" and known is not None:
-        return known.setting
-    if kind == "rung" and known is not None and known.samples is not None:
+    if kind == "covariance_model":
+        return COVARIANCE_MODELS[what]
+    if kind == "context" and known is not None:
+        return known.context
+    if kind == "subsample" and known is not None and known.samples is not None:
         if type(what) is not int or what < 1:
             raise ValueError(f"there is no sample of {what!r} rows")
-        return known.samples.rung(what, known.setting)
+        return known.samples.subsample(what, known.context)
     ((_, own),) = rest
     make: Callable[..., Any] = TYPES[what]
     made = make(**{name: _decoded(each, arrays, known) for name, each in own.items()})

@@ -4,9 +4,9 @@ from typing import Any, Final
 
 from dgmm.errors import ModelFileError
 from dgmm.io.storage import Arrays, expect, matrix, read, write
-from dgmm.model.covariance import STRUCTURES
+from dgmm.model.covariance import COVARIANCE_MODELS
+from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.mixture import Mixture
-from dgmm.model.structure import Structure
 
 MODEL: Final = "dgmm-model"
 
@@ -17,9 +17,9 @@ def write_model(
     url: str, mixture: Mixture, header: dict[str, Any], arrays: Arrays, overwrite: bool
 ) -> None:
     """Write ``mixture``, more for the ``header`` and more ``arrays`` to a model file."""
-    own = (mixture.weights, mixture.means, mixture.covariances, mixture.factors)
+    own = (mixture.weights, mixture.means, mixture.covariances, mixture.precisions_cholesky)
     parameters = dict(zip(PARAMETERS, own, strict=True))
-    header = {"covariance_type": mixture.structure.name, **header}
+    header = {"covariance_type": mixture.covariance_model.name, **header}
     _mixture(header, parameters)  # what could not be read again must not be written
     write(url, MODEL, {**parameters, **arrays}, header, overwrite)
 
@@ -35,22 +35,22 @@ def read_model(url: str) -> tuple[Mixture, dict[str, Any], Arrays]:
         raise ModelFileError(f"{url} is no usable model file: {error}") from error
 
 
-def structure_of(header: dict[str, Any]) -> Structure:
-    """The structure that a header names."""
+def structure_of(header: dict[str, Any]) -> CovarianceModel:
+    """The covariance model that a header names."""
     name = str(header.get("covariance_type"))
-    if name not in STRUCTURES:
+    if name not in COVARIANCE_MODELS:
         raise ModelFileError(f"it has unknown covariances {header.get('covariance_type')!r}")
-    return STRUCTURES[name]
+    return COVARIANCE_MODELS[name]
 
 
 def _mixture(header: dict[str, Any], arrays: Arrays) -> Mixture:
-    structure = structure_of(header)
+    covariance_model = structure_of(header)
     means = matrix(arrays, "means")
-    components, dims = means.shape
-    shape = structure.shape(components, dims)
+    components, n_features = means.shape
+    shape = covariance_model.shape(components, n_features)
     shapes = ((components,), means.shape, shape, shape)
     expect(arrays, dict(zip(PARAMETERS, shapes, strict=True)))
-    mixture = Mixture(structure, *(arrays[name] for name in PARAMETERS))
+    mixture = Mixture(covariance_model, *(arrays[name] for name in PARAMETERS))
     try:
         mixture.check()
     except ValueError as error:

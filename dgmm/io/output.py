@@ -25,9 +25,9 @@ import zarr
 
 from dgmm.data.dataset import Dataset
 from dgmm.data.patience import Patience, patience
-from dgmm.data.places import exists, is_local, place, refuse_existing, zarr_store
+from dgmm.data.urls import exists, is_local, place, refuse_existing, zarr_store
 from dgmm.errors import DataError, DgmmError
-from dgmm.kernels.answers import ANSWERS, answer
+from dgmm.kernels.outputs import OUTPUTS, answer
 from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.mixture import Mixture
 
@@ -52,9 +52,9 @@ class Written:
 def write_answers(sweep: Sweep, dataset: Dataset, mixture: Mixture, what: str, url: str) -> Written:
     """Write what ``mixture`` says of each row to a new Zarr array at ``url``; what was written.
 
-    ``what`` is a key of ``kernel.ANSWERS``.  What was at ``url`` is replaced at the end.
+    ``what`` is a key of ``kernel.OUTPUTS``.  What was at ``url`` is replaced at the end.
     """
-    kind = ANSWERS[what]
+    kind = OUTPUTS[what]
     columns = kind.columns(mixture.components)
     partial = f"{url.rstrip('/')}.{uuid4().hex}.partial"
     ask = patience()
@@ -175,7 +175,7 @@ def _write(block: Block, job: _Job) -> Written:
         if not exists(f"{job.partial}/{METADATA}"):
             remove(job.partial)
             raise DataError(f"{job.partial} was removed")
-    labels = ANSWERS[job.what].labels
+    labels = OUTPUTS[job.what].labels
     if labels is None:
         return Written(len(block.rows), ())
     counts = np.bincount(labels(answers), minlength=job.mixture.components)

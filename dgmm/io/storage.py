@@ -27,8 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.data.patience import patience
-from dgmm.data.places import exists, is_local, place, refuse_existing
-from dgmm.errors import DataError, ModelFileError, passing
+from dgmm.data.urls import exists, is_local, place, refuse_existing
+from dgmm.errors import DataError, ModelFileError, is_transient
 
 VERSION: Final = 1
 """Of every format here."""
@@ -81,7 +81,7 @@ def _holds(url: str, format: str, written: str) -> bool:
     try:
         return bool(read(url, format)[1].get("written") == written)
     except ModelFileError as error:
-        if passing(error):
+        if is_transient(error):
             raise
         return False
 
@@ -178,7 +178,7 @@ def _check_members(file: Any, size: int) -> None:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
     except Exception as error:  # a damaged archive fails in many ways, none of them ours to list
-        if passing(error):
+        if is_transient(error):
             raise
         raise ModelFileError(f"damaged or of another kind ({error})") from error
     if any(m.compress_type != zipfile.ZIP_STORED for m in members):

@@ -17,11 +17,11 @@ from typing import Final
 import numpy as np
 
 from dgmm.errors import DataError
-from dgmm.kernels.natural import WIDE, Form, Given
+from dgmm.kernels.natural_parameters import WIDE, Given, NaturalParameters
 from dgmm.kernels.sweep import Block
+from dgmm.model.covariance_model import Array, CovarianceModel
 from dgmm.model.mixture import Frame
-from dgmm.model.statistics import Statistics, Together
-from dgmm.model.structure import Array, Structure
+from dgmm.model.statistics import Stacked, Statistics
 
 TILE_BYTES: Final = 2 << 20
 
@@ -53,29 +53,33 @@ def log_sum_exp(log_joint: Array) -> tuple[Array, Array]:
     return top + np.log(norm), log_joint
 
 
-Group = Callable[[Block, Frame, Structure, list[Form]], list[Statistics]]
+Group = Callable[[Block, Frame, CovarianceModel, list[NaturalParameters]], list[Statistics]]
 """The statistics of a block under forms of one layout and precision."""
 
 
-def e_step(block: Block, given: Given) -> Together[Statistics]:
+def e_step(block: Block, given: Given) -> Stacked[Statistics]:
     """The statistics of a block under each form."""
     return by_layout(_e_step_of, block, given)
 
 
-def by_layout(group: Group, block: Block, given: Given) -> Together[Statistics]:
+def by_layout(group: Group, block: Block, given: Given) -> Stacked[Statistics]:
     """The statistics of a block under each form, those of one layout and precision together."""
-    kinds = {(form.layout, form.single): None for form in given.forms}
+    kinds = {(natural.feature_structure, natural.single): None for natural in given.naturals}
     sums: dict[int, Statistics] = {}
-    for layout, single in kinds:
-        chosen = [i for i, f in enumerate(given.forms) if f.layout is layout and f.single is single]
-        forms = [given.forms[i] for i in chosen]
+    for feature_structure, single in kinds:
+        chosen = [
+            i
+            for i, f in enumerate(given.naturals)
+            if f.feature_structure is feature_structure and f.single is single
+        ]
+        naturals = [given.naturals[i] for i in chosen]
         part, scale = _narrowed(block) if single else (block, 1.0)
-        found = group(part, given.frame, layout, forms)
+        found = group(part, given.frame, feature_structure, naturals)
         sums |= zip(chosen, [each.scaled(scale) for each in found], strict=True)
-    parts = tuple(sums[i] for i in range(len(given.forms)))
+    parts = tuple(sums[i] for i in range(len(given.naturals)))
     if not all(np.isfinite(part.objective) for part in parts):
-        raise DataError(describe_flaw(block) or "the log-likelihood of these rows overflows")
-    return Together(parts)
+        raise DataError(describe_invalid_row(block) or "the log-likelihood of these rows overflows")
+    return Stacked(parts)
 
 
 def _narrowed(block: Block) -> tuple[Block, float]:
@@ -88,41 +92,48 @@ def _narrowed(block: Block) -> tuple[Block, float]:
 
 
 def _e_step_of(
-    block: Block, frame: Frame, layout: Structure, forms: list[Form]
+    block: Block,
+    frame: Frame,
+    feature_structure: CovarianceModel,
+    naturals: list[NaturalParameters],
 ) -> list[Statistics]:
     """The statistics of a block under forms of one layout, which share the features."""
-    width = layout.width(block.rows.shape[1])
-    real = np.float32 if forms[0].single else np.float64
-    ends = np.cumsum([len(form.eta) for form in forms])
-    segments = [slice(int(end) - len(f.eta), int(end)) for f, end in zip(forms, ends, strict=True)]
+    width = feature_structure.width(block.rows.shape[1])
+    real = np.float32 if naturals[0].single else np.float64
+    ends = np.cumsum([len(natural.eta) for natural in naturals])
+    segments = [
+        slice(int(end) - len(f.eta), int(end)) for f, end in zip(naturals, ends, strict=True)
+    ]
     eta = np.zeros((int(ends[-1]), width), real)
-    for form, segment in zip(forms, segments, strict=True):
-        if not form.whole:
-            eta[segment] = form.eta
+    for natural, segment in zip(naturals, segments, strict=True):
+        if not natural.includes_common:
+            eta[segment] = natural.eta
     size = tile_rows(width + 2 * len(eta))
     buffer, joint = np.empty((width, size), real), np.empty((len(eta), size), real)
     sums = np.zeros((len(eta), width))
-    objective, plain = np.zeros(len(forms)), np.zeros(len(forms))
+    objective, plain = np.zeros(len(naturals)), np.zeros(len(naturals))
     for chosen, x in tiles(block, frame, size):
         n = x.shape[1]
         weights = None if block.weights is None else block.weights[chosen].astype(np.float64)
         if weights is not None:
             x[:, weights == 0] = 0.0  # whatever such a row holds is as if absent
-        features = layout.features(x.astype(real, copy=False), buffer[:, :n])
+        features = feature_structure.features(x.astype(real, copy=False), buffer[:, :n])
         log_joint = np.matmul(eta, features, out=joint[:, :n])
         own: list[tuple[int, Array]] = []  # the sums of centred components
-        for i, (form, segment) in enumerate(zip(forms, segments, strict=True)):
+        for i, (natural, segment) in enumerate(zip(naturals, segments, strict=True)):
             part = log_joint[segment]
-            form.correct(part, x)
-            log_norm, log_plain, shares = _normalise(part, form.penalty)
+            natural.correct(part, x)
+            log_norm, log_plain, responsibilities = _normalise(part, natural.penalty)
             if weights is not None:
-                shares *= weights
+                responsibilities *= weights
                 log_norm, log_plain = log_norm * weights, log_plain * weights
             objective[i] += log_norm.sum(dtype=np.float64)
             plain[i] += log_plain.sum(dtype=np.float64)
-            for k in form.centred:
-                moved = layout.features(x - form.about[k][:, None], np.empty((width, n)))
-                own.append((segment.start + k, moved @ shares[k]))
+            for k in natural.centred:
+                moved = feature_structure.features(
+                    x - natural.center[k][:, None], np.empty((width, n))
+                )
+                own.append((segment.start + k, moved @ responsibilities[k]))
         product = log_joint @ features.T
         for row, value in own:
             product[row] = value
@@ -130,8 +141,10 @@ def _e_step_of(
     rows = len(block.rows)
     weight = float(rows if block.weights is None else block.weights.sum(dtype=np.float64))
     return [
-        Statistics(sums[segment], form.about, float(objective[i]), float(plain[i]), weight, rows)
-        for i, (form, segment) in enumerate(zip(forms, segments, strict=True))
+        Statistics(
+            sums[segment], natural.center, float(objective[i]), float(plain[i]), weight, rows
+        )
+        for i, (natural, segment) in enumerate(zip(naturals, segments, strict=True))
     ]
 
 
@@ -141,17 +154,21 @@ def _normalise(log_joint: Array, penalty: Array) -> tuple[Array, Array, Array]:
     if most - penalty.min() > WIDE[log_joint.dtype == np.float32]:
         log_plain = log_sum_exp(log_joint + penalty[:, None])[0]
         return log_sum_exp(log_joint)[0], log_plain, log_joint
-    log_norm, shares = log_sum_exp(log_joint)
+    log_norm, responsibilities = log_sum_exp(log_joint)
     if most == 0.0:
-        return log_norm, log_norm, shares
-    return log_norm, log_norm + most + np.log(np.exp(penalty - most) @ shares), shares
+        return log_norm, log_norm, responsibilities
+    return (
+        log_norm,
+        log_norm + most + np.log(np.exp(penalty - most) @ responsibilities),
+        responsibilities,
+    )
 
 
 REMEDY: Final = "Leave such rows out, or fill in what they lack (as sklearn.impute does)"
 """What to do about NaN and infinity."""
 
 
-def first_flaw(block: Block) -> tuple[str, int] | None:
+def first_invalid_row(block: Block) -> tuple[str, int] | None:
     """Name the block's first row that holds NaN or infinity, and count such rows, if there are."""
     finite = np.isfinite(block.rows)
     if finite.all():
@@ -164,9 +181,9 @@ def first_flaw(block: Block) -> tuple[str, int] | None:
     return name, int(bad.sum())
 
 
-def describe_flaw(block: Block) -> str | None:
+def describe_invalid_row(block: Block) -> str | None:
     """What is wrong with a block that holds NaN or infinity, and what to do; None if it doesn't."""
-    if (found := first_flaw(block)) is None:
+    if (found := first_invalid_row(block)) is None:
         return None
     name, count = found
     return f"{name}; such rows among these {len(block.rows):,}: {count:,}. {REMEDY}"

@@ -7,7 +7,7 @@ no bound on cancellation, shares no features between components, and holds no Py
 
 With tied covariances, rows are whitened once; what is left are distances to K points.
 
-``moments`` and ``draw`` are what the first sweep (survey.py) does with a block.
+``moments`` and ``draw`` are what the first sweep (first_pass.py) does with a block.
 
 It is built with the package where a C compiler is at hand.  ``DGMM_KERNEL=numpy`` or ``native`` in
 the environment forces a choice.  A cluster's workers must all have the kernel that the fit chose.
@@ -28,12 +28,12 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
 from dgmm.errors import UsageError
-from dgmm.kernels import kernel, natural
-from dgmm.kernels.natural import Away, Form, Given
+from dgmm.kernels import kernel, natural_parameters
+from dgmm.kernels.natural_parameters import Away, Given, NaturalParameters
 from dgmm.kernels.sweep import Block, tree_sum
+from dgmm.model.covariance_model import Array, CovarianceModel
 from dgmm.model.mixture import Frame, Mixture
-from dgmm.model.statistics import Statistics, Together
-from dgmm.model.structure import Array, Structure
+from dgmm.model.statistics import Stacked, Statistics
 
 compiled: Any
 failure: ImportError | None = None
@@ -56,7 +56,7 @@ UNUSABLE: Final = -1
 """What the compiled first pass answers of rows that it can't use."""
 
 CODES: Final = {"full": 0, "diag": 1, "spherical": 2, "tied": 3}
-"""The structures as _native.c numbers them."""
+"""The covariance models as _native.c numbers them."""
 
 
 class _Own(threading.local):
@@ -85,16 +85,19 @@ def _run(name: str, *args: Any) -> int:
     return int(answer)
 
 
-def e_step(block: Block, given: Given) -> Together[Statistics]:
+def e_step(block: Block, given: Given) -> Stacked[Statistics]:
     """The statistics of a block under each form; all components of the forms are centred."""
-    if any(np.ptp(form.penalty) > natural.WIDE[form.single] for form in given.forms):
+    if any(
+        np.ptp(natural.penalty) > natural_parameters.WIDE[natural.single]
+        for natural in given.naturals
+    ):
         return kernel.e_step(block, given)
     return tree_sum(kernel.by_layout(_group, piece, given) for piece in pieces(block))
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Of a block's rows that have a weight: their number and weight, and as in ``Survey``."""
+    """Of a block's rows that have a weight: their number and weight, and as in ``DataMoments``."""
 
     weighted: int
     weight: float
@@ -109,9 +112,13 @@ def moments(block: Block, pairs: bool) -> Moments | None:
 
     None, too, where sums overflow that others' ways to add might not let overflow.
     """
-    dims = block.rows.shape[1]
-    totals, mean, scatter = np.zeros(2), np.zeros(dims), np.zeros((dims, dims) if pairs else dims)
-    low, high = np.full(dims, np.inf), np.full(dims, -np.inf)
+    n_features = block.rows.shape[1]
+    totals, mean, scatter = (
+        np.zeros(2),
+        np.zeros(n_features),
+        np.zeros((n_features, n_features) if pairs else n_features),
+    )
+    low, high = np.full(n_features, np.inf), np.full(n_features, -np.inf)
     weights = np.empty(0) if block.weights is None else block.weights
     answer = _run(
         "survey",
@@ -141,31 +148,40 @@ def centred_noise(mixture: Mixture, away: Away, unit: float) -> Array:
     |C'd| a + a^2 / 2, and by the rounding of its sum.  Errors of different features have no sign in
     common: squares add.
     """
-    root = np.sqrt(mixture.dims)
+    root = np.sqrt(mixture.n_features)
     size = 2 * np.abs(mixture.means) + (2 + root) * np.sqrt(away.squares)
-    a = unit * np.sqrt(mixture.structure.trace(mixture.factors, size * size))
+    a = unit * np.sqrt(mixture.covariance_model.trace(mixture.precisions_cholesky, size * size))
     return a * np.sqrt(away.lengths) + a * a / 2 + unit * root * away.lengths
 
 
-def _group(block: Block, frame: Frame, layout: Structure, forms: list[Form]) -> list[Statistics]:
+def _group(
+    block: Block,
+    frame: Frame,
+    feature_structure: CovarianceModel,
+    naturals: list[NaturalParameters],
+) -> list[Statistics]:
     """The statistics of a block under forms of one layout."""
-    if layout.shared:  # each whitens the rows in its own way
-        return [_whitened(block, frame, form) for form in forms]
-    factors = [
+    if feature_structure.shared:  # each whitens the rows in its own way
+        return [_whitened(block, frame, natural) for natural in naturals]
+    precisions_cholesky = [
         np.broadcast_to(
-            form.mixture.factors, layout.shape(form.mixture.components, len(frame.shift))
+            natural.mixture.precisions_cholesky,
+            feature_structure.shape(natural.mixture.components, len(frame.shift)),
         )
-        for form in forms
+        for natural in naturals
     ]
-    means = [form.about for form in forms]
-    return _call(block, frame, layout, forms, means, factors, np.empty(0))
+    means = [natural.center for natural in naturals]
+    return _call(block, frame, feature_structure, naturals, means, precisions_cholesky, np.empty(0))
 
 
-def _whitened(block: Block, frame: Frame, form: Form) -> Statistics:
+def _whitened(block: Block, frame: Frame, natural: NaturalParameters) -> Statistics:
     """The statistics under a tied form: sums of C'(x - mu), turned back into sums of x - mu."""
-    factor, means = form.mixture.factors, form.about @ form.mixture.factors
-    ones = np.ones(form.mixture.components)
-    (found,) = _call(block, frame, form.layout, [form], [means], [ones], factor)
+    factor, means = (
+        natural.mixture.precisions_cholesky,
+        natural.center @ natural.mixture.precisions_cholesky,
+    )
+    ones = np.ones(natural.mixture.components)
+    (found,) = _call(block, frame, natural.feature_structure, [natural], [means], [ones], factor)
     found.sums[:, 1:] = solve_triangular(factor, found.sums[:, 1:].T, trans="T").T
     return found
 
@@ -173,36 +189,36 @@ def _whitened(block: Block, frame: Frame, form: Form) -> Statistics:
 def _call(
     block: Block,
     frame: Frame,
-    layout: Structure,
-    forms: list[Form],
+    feature_structure: CovarianceModel,
+    naturals: list[NaturalParameters],
     means: list[Array],
-    factors: list[Array],
+    precisions_cholesky: list[Array],
     whiten: Array,
 ) -> list[Statistics]:
     """Hand a block to the compiled code."""
     rows, weights = block.rows, block.weights
-    width = layout.width(rows.shape[1])
-    ends = np.cumsum([len(form.about) for form in forms], dtype=np.int64)
+    width = feature_structure.width(rows.shape[1])
+    ends = np.cumsum([len(natural.center) for natural in naturals], dtype=np.int64)
     sums = np.zeros((int(ends[-1]), width))
-    objective, plain = np.zeros(len(forms)), np.zeros(len(forms))
-    real = np.float32 if forms[0].single else np.float64
+    objective, plain = np.zeros(len(naturals)), np.zeros(len(naturals))
+    real = np.float32 if naturals[0].single else np.float64
     _run(
         "e_step",
-        CODES[layout.name],
+        CODES[feature_structure.name],
         rows.dtype == np.float32,
-        forms[0].single,
+        naturals[0].single,
         width,
-        factors[0][0].size,
+        precisions_cholesky[0][0].size,
         rows,
         np.empty(0) if weights is None else np.ascontiguousarray(weights, dtype=np.float64),
         np.ascontiguousarray(frame.shift),
         np.ascontiguousarray(frame.scale),
         np.ascontiguousarray(whiten, dtype=real),
         _joined(means, real),
-        _joined(factors, real),
-        _joined([form.constants for form in forms], real),
-        _joined([form.penalty for form in forms]),
-        np.array([form.penalty.max() for form in forms]),
+        _joined(precisions_cholesky, real),
+        _joined([natural.constants for natural in naturals], real),
+        _joined([natural.penalty for natural in naturals]),
+        np.array([natural.penalty.max() for natural in naturals]),
         ends,
         sums,
         objective,
@@ -211,8 +227,8 @@ def _call(
     count = len(rows)
     weight = float(count if weights is None else weights.sum(dtype=np.float64))
     return [
-        Statistics(part, form.about, float(objective[i]), float(plain[i]), weight, count)
-        for i, (part, form) in enumerate(zip(np.split(sums, ends[:-1]), forms, strict=True))
+        Statistics(part, natural.center, float(objective[i]), float(plain[i]), weight, count)
+        for i, (part, natural) in enumerate(zip(np.split(sums, ends[:-1]), naturals, strict=True))
     ]
 
 
@@ -256,13 +272,13 @@ class Kernel:
         bound (K,) on the error of the log-densities of these rows, in the mean over them.
     """
 
-    e_step: Callable[[Block, Given], Together[Statistics]]
+    e_step: Callable[[Block, Given], Stacked[Statistics]]
     centres: bool
     noise: Callable[[Mixture, Away, float], Array]
 
 
 KERNELS: Final = {
-    "numpy": Kernel(kernel.e_step, False, natural.product_noise),
+    "numpy": Kernel(kernel.e_step, False, natural_parameters.rounding_error_bound),
     "native": Kernel(e_step, True, centred_noise),
 }
 

@@ -6,8 +6,8 @@ nothing of mixtures.
 
 **Same blocks, same bits.**  Floating-point addition is not associative, so the engines add in one
 order whatever the number of workers and the order of arrival: the balanced binary tree over the
-block numbers.  ``Tree`` is that order, as a counter does it: a new leaf is carried up like a 1
-added to a binary number.  A task may take any run of blocks: it brings home the sums of the nodes
+block numbers.  ``PairwiseSum`` is that order, as a counter does it: a new leaf is carried up like a
+1 added to a binary number.  A task may take any run of blocks: it brings home the sums of the nodes
 that lie in it whole, one if the run is an aligned one of 2^j blocks, and few if not, and the result
 is the same to the last bit.
 """
@@ -47,7 +47,7 @@ class Sweep(Protocol):
     def __call__(self, fn: Callable[[Block, G], T], given: G) -> T: ...
 
 
-class Tree(Generic[T]):
+class PairwiseSum(Generic[T]):
     """Adds values in the order of a balanced binary tree, holding at most log2 of them.
 
     They may begin at any leaf, number ``first``; then twice as many are held.
@@ -79,7 +79,7 @@ class Tree(Generic[T]):
 
 def tree_sum(values: Iterable[T]) -> T:
     """The sum of ``values``, added in the order of a balanced binary tree."""
-    tree: Tree[T] = Tree()
+    tree: PairwiseSum[T] = PairwiseSum()
     for value in values:
         tree.add(value)
     return tree.sum()

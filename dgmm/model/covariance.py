@@ -1,11 +1,11 @@
-"""The four covariance structures: what differs between them, and only that.
+"""The four covariance models: what differs between them, and only that.
 
 A Gaussian mixture is an exponential family: with the features T(x) = [1, x, quadratic part] of a
-row, ``log pi_k + log N(x | k) = T(x) . eta_k``.  A structure says what the quadratic part is, how
-a covariance is estimated from sums of it, and how a covariance is inverted.
+row, ``log pi_k + log N(x | k) = T(x) . eta_k``.  A covariance model says what the quadratic part
+is, how a covariance is estimated from sums of it, and how a covariance is inverted.
 
 =========  ======================  =================  ===================  ==============
-structure  quadratic part, Q wide  covariances        precision factors C  P = 1 + D + Q
+model      quadratic part, Q wide  covariances        precision factors C  P = 1 + D + Q
 =========  ======================  =================  ===================  ==============
 full       x_i x_j, i <= j         (K, D, D)          (K, D, D)            1+D+D(D+1)/2
 diag       x_i^2                   (K, D)             (K, D)               1+2D
@@ -20,8 +20,8 @@ responsibilities, and what it adds to the log-likelihood follows from the total 
 rows, which never changes and is summed once, in the first sweep (``common`` and ``total``).
 
 **Rank.**  A component may collapse onto fewer rows than it has features, and its likelihood then
-grows without bound.  Every structure keeps all variances at or above ``FLOOR`` (in the frame,
-where a feature's spread is about 1) by raising smaller eigenvalues to it.  That is the exact
+grows without bound.  Every covariance model keeps all variances at or above ``FLOOR`` (in the
+frame, where a feature's spread is about 1) by raising smaller eigenvalues to it.  That is the exact
 M-step of the likelihood maximised under the constraint "no variance below FLOOR", because
 
     argmax_S  -log|S| - tr(S^-1 M)   subject to   S >= FLOOR I
@@ -35,12 +35,12 @@ at it, as the eigenvalue that was there is only rounding.
 
 from typing import Final
 
+from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.diagonal import Diagonal
 from dgmm.model.full import FULL
 from dgmm.model.spherical import Spherical
-from dgmm.model.structure import Structure
 from dgmm.model.tied import Tied
 
-STRUCTURES: Final[dict[str, Structure]] = {
+COVARIANCE_MODELS: Final[dict[str, CovarianceModel]] = {
     each.name: each for each in (FULL, Tied(), Diagonal(), Spherical())
 }

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from dgmm.model.structure import EXACT, FLOOR, Array, Structure
+from dgmm.model.covariance_model import EXACT, FLOOR, Array, CovarianceModel
 
 
 def raise_variances(variances: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
@@ -27,29 +27,29 @@ def factors_from_variances(variances: Array) -> Array:
     return 1.0 / np.sqrt(variances)
 
 
-def check_variances(variances: Array, factors: Array) -> None:
-    """Raise ``LinAlgError`` unless ``factors`` are those of ``variances``, which are sound."""
-    if not (variances.min() > 0 and factors.min() > 0):
+def check_variances(variances: Array, precisions_cholesky: Array) -> None:
+    """Raise ``LinAlgError`` unless ``precisions_cholesky`` belong to sound ``variances``."""
+    if not (variances.min() > 0 and precisions_cholesky.min() > 0):
         raise np.linalg.LinAlgError("a variance or a factor is not positive")
-    if not np.abs(factors * variances * factors - 1).max() <= EXACT:
+    if not np.abs(precisions_cholesky * variances * precisions_cholesky - 1).max() <= EXACT:
         raise np.linalg.LinAlgError("the factors don't invert the covariances")
 
 
-class Diagonal(Structure):
+class Diagonal(CovarianceModel):
     """Independent features within a component."""
 
     name = "diag"
     informed = True
     aligned = True
 
-    def width(self, dims: int) -> int:
-        return 1 + 2 * dims
+    def width(self, n_features: int) -> int:
+        return 1 + 2 * n_features
 
-    def free_parameters(self, components: int, dims: int) -> int:
-        return components * dims
+    def free_parameters(self, components: int, n_features: int) -> int:
+        return components * n_features
 
-    def shape(self, components: int, dims: int) -> tuple[int, ...]:
-        return components, dims
+    def shape(self, components: int, n_features: int) -> tuple[int, ...]:
+        return components, n_features
 
     def cross(self, x: Array, y: Array) -> Array:
         return 2 * x * y
@@ -57,41 +57,43 @@ class Diagonal(Structure):
     def square(self, x: Array, out: Array) -> None:
         np.multiply(x, x, out=out)
 
-    def whitened(self, factors: Array, vectors: Array) -> Array:
-        return factors * vectors
+    def whitened(self, precisions_cholesky: Array, vectors: Array) -> Array:
+        return precisions_cholesky * vectors
 
-    def coloured(self, factors: Array, white: Array) -> Array:
-        return white / factors
+    def coloured(self, precisions_cholesky: Array, white: Array) -> Array:
+        return white / precisions_cholesky
 
-    def coordinates(self, factors: Array, covariances: Array) -> Array:
-        return np.log(covariances * factors * factors) / np.sqrt(2)
+    def coordinates(self, precisions_cholesky: Array, covariances: Array) -> Array:
+        return np.log(covariances * precisions_cholesky * precisions_cholesky) / np.sqrt(2)
 
-    def from_coordinates(self, factors: Array, coordinates: Array) -> Array:
-        return np.exp(coordinates * np.sqrt(2)) / (factors * factors)
+    def from_coordinates(self, precisions_cholesky: Array, coordinates: Array) -> Array:
+        return np.exp(coordinates * np.sqrt(2)) / (precisions_cholesky * precisions_cholesky)
 
     def scores(self, white: Array) -> Array:
         return (white * white - 1) / np.sqrt(2)
 
-    def quadratic(self, factors: Array) -> Array:
-        return -0.5 * factors * factors
+    def quadratic(self, precisions_cholesky: Array) -> Array:
+        return -0.5 * precisions_cholesky * precisions_cholesky
 
-    def solve(self, factors: Array, vectors: Array) -> Array:
-        return factors * factors * vectors
+    def solve(self, precisions_cholesky: Array, vectors: Array) -> Array:
+        return precisions_cholesky * precisions_cholesky * vectors
 
-    def half_log_det(self, factors: Array, dims: int) -> Array:
-        return np.log(factors).sum(axis=1)
+    def half_log_det(self, precisions_cholesky: Array, n_features: int) -> Array:
+        return np.log(precisions_cholesky).sum(axis=1)
 
-    def trace(self, factors: Array, weights: Array) -> Array:
-        return np.sum(factors * factors * weights, axis=1)
+    def trace(self, precisions_cholesky: Array, weights: Array) -> Array:
+        return np.sum(precisions_cholesky * precisions_cholesky * weights, axis=1)
 
-    def stiffness(self, factors: Array) -> Array:
-        return (factors * factors).max(axis=1)
+    def max_eigenvalue_bound(self, precisions_cholesky: Array) -> Array:
+        return (precisions_cholesky * precisions_cholesky).max(axis=1)
 
-    def whiten(self, factors: Array, k: int, x: Array) -> Array:
-        return factors[k][:, None] * x
+    def whiten(self, precisions_cholesky: Array, k: int, x: Array) -> Array:
+        return precisions_cholesky[k][:, None] * x
 
-    def whitened_trace(self, factors: Array, covariances: Array, dims: int) -> Array:
-        return np.sum(factors * factors * covariances, axis=1)
+    def whitened_trace(
+        self, precisions_cholesky: Array, covariances: Array, n_features: int
+    ) -> Array:
+        return np.sum(precisions_cholesky * precisions_cholesky * covariances, axis=1)
 
     def estimate(
         self, counts: Array, means: Array, offsets: Array, second: Array, total: Array | None
@@ -121,17 +123,19 @@ class Diagonal(Structure):
         least = relative.min(axis=1, keepdims=True)
         return (least + 1.0) / (relative + 1.0)  # what ``amounts`` add hides smaller differences
 
-    def rescale(self, covariances: Array, factors: Array, scale: Array) -> tuple[Array, Array]:
-        return covariances * scale * scale, factors / scale
+    def rescale(
+        self, covariances: Array, precisions_cholesky: Array, scale: Array
+    ) -> tuple[Array, Array]:
+        return covariances * scale * scale, precisions_cholesky / scale
 
-    def dense(self, covariances: Array, components: int, dims: int) -> Array:
-        return covariances[:, :, None] * np.eye(dims)
+    def dense(self, covariances: Array, components: int, n_features: int) -> Array:
+        return covariances[:, :, None] * np.eye(n_features)
 
-    def variances(self, covariances: Array, components: int, dims: int) -> Array:
+    def variances(self, covariances: Array, components: int, n_features: int) -> Array:
         return covariances
 
-    def precisions(self, factors: Array) -> Array:
-        return factors * factors
+    def precisions(self, precisions_cholesky: Array) -> Array:
+        return precisions_cholesky * precisions_cholesky
 
     def factors_of(self, precisions: Array) -> tuple[Array, Array]:
         return factors_of_variances(precisions)
@@ -139,5 +143,5 @@ class Diagonal(Structure):
     def factors_of_covariances(self, covariances: Array) -> Array:
         return factors_from_variances(covariances)
 
-    def check(self, covariances: Array, factors: Array, spread: Array) -> None:
-        check_variances(covariances, factors)
+    def check(self, covariances: Array, precisions_cholesky: Array, spread: Array) -> None:
+        check_variances(covariances, precisions_cholesky)

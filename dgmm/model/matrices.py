@@ -8,25 +8,25 @@ from numpy.typing import NDArray
 from scipy.linalg import rq, solve_triangular
 from scipy.linalg.lapack import dtrtri
 
-from dgmm.model.structure import EXACT, FLOOR, ROUNDING, Array
+from dgmm.model.covariance_model import EXACT, FLOOR, ROUNDING, Array
 
 
 @cache
-def upper_places(dims: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def upper_places(n_features: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """The index pairs i <= j in the order of the full structure's features."""
-    return np.triu_indices(dims)
+    return np.triu_indices(n_features)
 
 
 @cache
-def lower_places(dims: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def lower_places(n_features: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """The index pairs i > j."""
-    return np.tril_indices(dims, -1)
+    return np.tril_indices(n_features, -1)
 
 
-def unpack(second: Array, dims: int) -> Array:
+def unpack(second: Array, n_features: int) -> Array:
     """Symmetric matrices (K, D, D) from their upper triangles (K, D(D+1)/2)."""
-    rows, columns = upper_places(dims)
-    matrices = np.empty((len(second), dims, dims))
+    rows, columns = upper_places(n_features)
+    matrices = np.empty((len(second), n_features, n_features))
     matrices[:, rows, columns] = second
     matrices[:, columns, rows] = second
     return matrices
@@ -34,17 +34,19 @@ def unpack(second: Array, dims: int) -> Array:
 
 def factor_matrices(covariances: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
     """Covariances (K, D, D) at or above their floors, precision factors, which were raised (K,)."""
-    dims = covariances.shape[1]
-    factors = np.ascontiguousarray(triangle_inverses(choleskys(covariances)).swapaxes(1, 2))
-    floors = np.maximum(FLOOR, dims * ROUNDING * np.trace(covariances, axis1=1, axis2=2))
+    n_features = covariances.shape[1]
+    precisions_cholesky = np.ascontiguousarray(
+        triangle_inverses(choleskys(covariances)).swapaxes(1, 2)
+    )
+    floors = np.maximum(FLOOR, n_features * ROUNDING * np.trace(covariances, axis1=1, axis2=2))
     # tr(P) bounds the largest eigenvalue of P
-    thin = ~(np.sum(factors * factors, axis=(1, 2)) * floors < 1.0)
+    thin = ~(np.sum(precisions_cholesky * precisions_cholesky, axis=(1, 2)) * floors < 1.0)
     if not thin.any():
-        return covariances, factors, thin
+        return covariances, precisions_cholesky, thin
     raised, lost = covariances.copy(), np.zeros(len(thin), bool)
     for k in np.flatnonzero(thin):
-        raised[k], factors[k], lost[k] = factor_matrix(covariances[k])
-    return raised, factors, lost
+        raised[k], precisions_cholesky[k], lost[k] = factor_matrix(covariances[k])
+    return raised, precisions_cholesky, lost
 
 
 def choleskys(covariances: Array) -> Array:
@@ -126,29 +128,31 @@ def least_eigenvector(covariances: Array, amounts: Array) -> Array:
     return (vectors / vectors.max(axis=1, keepdims=True)).astype(np.float64, copy=False)
 
 
-def solve_factors(factors: Array, white: Array) -> Array:
-    """C'^-1 ``white`` for each of ``factors`` (K, D, D) and its own ``white`` (K, D, M).
+def solve_factors(precisions_cholesky: Array, white: Array) -> Array:
+    """C'^-1 ``white`` for each C of ``precisions_cholesky`` (K, D, D) and ``white`` (K, D, M).
 
     NumPy has no solver for many triangles; one call for all is worth the general one's work.
     """
-    return np.linalg.solve(factors.swapaxes(1, 2), white).astype(np.float64, copy=False)
+    return np.linalg.solve(precisions_cholesky.swapaxes(1, 2), white).astype(np.float64, copy=False)
 
 
-def log_cholesky(factors: Array, covariances: Array) -> Array:
+def log_cholesky(precisions_cholesky: Array, covariances: Array) -> Array:
     """The log-Cholesky factors of C' S C (K, M): logarithms on the diagonal, which count twice."""
-    lower = np.linalg.cholesky(factors.swapaxes(1, 2) @ covariances @ factors)
+    lower = np.linalg.cholesky(
+        precisions_cholesky.swapaxes(1, 2) @ covariances @ precisions_cholesky
+    )
     diagonals = np.sqrt(2) * np.log(np.diagonal(lower, axis1=1, axis2=2))
     rows, columns = lower_places(lower.shape[1])
     return np.concatenate([diagonals, lower[:, rows, columns]], axis=1)
 
 
-def from_log_cholesky(factors: Array, coordinates: Array) -> Array:
+def from_log_cholesky(precisions_cholesky: Array, coordinates: Array) -> Array:
     """The covariances (K, D, D) that have these ``coordinates`` (K, M)."""
-    dims = factors.shape[1]
-    lower = np.exp(coordinates[:, :dims] / np.sqrt(2))[:, :, None] * np.eye(dims)
-    rows, columns = lower_places(dims)
-    lower[:, rows, columns] = coordinates[:, dims:]
-    roots = solve_factors(factors, lower)
+    n_features = precisions_cholesky.shape[1]
+    lower = np.exp(coordinates[:, :n_features] / np.sqrt(2))[:, :, None] * np.eye(n_features)
+    rows, columns = lower_places(n_features)
+    lower[:, rows, columns] = coordinates[:, n_features:]
+    roots = solve_factors(precisions_cholesky, lower)
     return roots @ roots.swapaxes(1, 2)
 
 

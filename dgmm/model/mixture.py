@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.errors import UsageError
-from dgmm.model.covariance import STRUCTURES
-from dgmm.model.structure import Array, Structure
+from dgmm.model.covariance import COVARIANCE_MODELS
+from dgmm.model.covariance_model import Array, CovarianceModel
 
 LOG_ZERO = -1e300
 """The logarithm of a weight of 0: exp of it is 0, and unlike -inf it survives a matrix product."""
@@ -27,39 +27,40 @@ class Mixture:
 
     Attributes
     ----------
-    structure : Structure
+    covariance_model : CovarianceModel
         Of the covariances.
     weights : (K,)
         They sum to 1.
     means : (K, D)
-    covariances, factors : shape ``structure.shape(K, D)``
+    covariances, precisions_cholesky : shape ``covariance_model.shape(K, D)``
         The covariances, and C with precision C C'.
     """
 
-    structure: Structure
+    covariance_model: CovarianceModel
     weights: Array
     means: Array
     covariances: Array
-    factors: Array
+    precisions_cholesky: Array
 
     @classmethod
-    def of(cls, structure: Structure, weights: Array, means: Array, precisions: Array) -> "Mixture":
+    def of(
+        cls, covariance_model: CovarianceModel, weights: Array, means: Array, precisions: Array
+    ) -> "Mixture":
         """Build from precisions; raises ``LinAlgError`` unless they are positive definite."""
-        covariances, factors = structure.factors_of(precisions)
-        return cls(structure, weights, means, covariances, factors)
+        covariances, precisions_cholesky = covariance_model.factors_of(precisions)
+        return cls(covariance_model, weights, means, covariances, precisions_cholesky)
 
     @classmethod
     def of_covariances(
-        cls, structure: Structure, weights: Array, means: Array, covariances: Array
+        cls, covariance_model: CovarianceModel, weights: Array, means: Array, covariances: Array
     ) -> "Mixture":
         """Build from covariances; raises ``LinAlgError`` unless they are positive definite."""
-        factors = structure.factors_of_covariances(covariances)
-        return cls(structure, weights, means, covariances, factors)
+        precisions_cholesky = covariance_model.factors_of_covariances(covariances)
+        return cls(covariance_model, weights, means, covariances, precisions_cholesky)
 
     def __repr__(self) -> str:
-        return (
-            f"<Mixture: {self.components} {self.structure.name} components of {self.dims} features>"
-        )
+        kind = self.covariance_model.name
+        return f"<Mixture: {self.components} {kind} components of {self.n_features} features>"
 
     def check(self) -> None:
         """Raise ``ValueError`` unless these are the parameters of a mixture, and fit together.
@@ -72,7 +73,7 @@ class Mixture:
         with np.errstate(all="ignore"):  # what overflows is refused, too
             spread = np.sqrt(self.moments()[1])
             try:
-                self.structure.check(self.covariances, self.factors, spread)
+                self.covariance_model.check(self.covariances, self.precisions_cholesky, spread)
             except np.linalg.LinAlgError as error:
                 raise ValueError(f"its covariances are impossible: {error}") from error
 
@@ -82,15 +83,15 @@ class Mixture:
         return self.means.shape[0]
 
     @property
-    def dims(self) -> int:
+    def n_features(self) -> int:
         """D."""
         return self.means.shape[1]
 
     @property
     def free_parameters(self) -> int:
         """The number of free parameters, for information criteria."""
-        covariances = self.structure.free_parameters(self.components, self.dims)
-        return covariances + self.components * self.dims + self.components - 1
+        covariances = self.covariance_model.free_parameters(self.components, self.n_features)
+        return covariances + self.components * self.n_features + self.components - 1
 
     @property
     def log_weights(self) -> Array:
@@ -101,17 +102,19 @@ class Mixture:
     @property
     def constants(self) -> Array:
         """log pi_k + log N(mu_k | k), (K,): each component's weighted log-density at its mean."""
-        half_log_det = self.structure.half_log_det(self.factors, self.dims)
-        return self.log_weights + half_log_det - 0.5 * self.dims * np.log(2 * np.pi)
+        half_log_det = self.covariance_model.half_log_det(self.precisions_cholesky, self.n_features)
+        return self.log_weights + half_log_det - 0.5 * self.n_features * np.log(2 * np.pi)
 
     @property
     def variances(self) -> Array:
         """Each feature's variance in each component, (K, D)."""
-        return self.structure.variances(self.covariances, self.components, self.dims)
+        return self.covariance_model.variances(self.covariances, self.components, self.n_features)
 
     def log_joint(self, k: int, x: Array) -> Array:
         """log pi_k + log N(x | k), (n,), by differences from the mean; ``x`` is (D, n)."""
-        white = self.structure.whiten(self.factors, k, x - self.means[k][:, None])
+        white = self.covariance_model.whiten(
+            self.precisions_cholesky, k, x - self.means[k][:, None]
+        )
         return self.constants[k] - 0.5 * np.sum(white * white, axis=0)
 
     def moments(self) -> tuple[Array, Array]:
@@ -168,9 +171,9 @@ class Mixture:
         ((5, 2), (5,))
         """
         counts = rng.multinomial(rows, self.weights / self.weights.sum())
-        dense = self.structure.dense(self.covariances, self.components, self.dims)
+        dense = self.covariance_model.dense(self.covariances, self.components, self.n_features)
         drawn = [
-            mean + rng.standard_normal((count, self.dims)) @ np.linalg.cholesky(covariance).T
+            mean + rng.standard_normal((count, self.n_features)) @ np.linalg.cholesky(covariance).T
             for mean, covariance, count in zip(self.means, dense, counts, strict=True)
         ]
         return np.concatenate(drawn), np.repeat(np.arange(self.components), counts)
@@ -203,8 +206,8 @@ class Mixture:
         >>> mixture.marginal([1]).means.tolist()
         [[0.0], [4.0]]
         """
-        chosen = np.arange(self.dims)[list(features)]
-        dense = self.structure.dense(self.covariances, self.components, self.dims)
+        chosen = np.arange(self.n_features)[list(features)]
+        dense = self.covariance_model.dense(self.covariances, self.components, self.n_features)
         return _full(self.weights, self.means[:, chosen], dense[:, chosen[:, None], chosen])
 
     def conditional(self, features: Sequence[int], values: Array) -> "Mixture":
@@ -242,8 +245,8 @@ class Mixture:
         >>> known.weights.round(6).tolist(), known.means.tolist()
         ([0.0, 1.0], [[0.0], [4.0]])
         """
-        given = np.arange(self.dims)[list(features)]
-        free = np.setdiff1d(np.arange(self.dims), given)
+        given = np.arange(self.n_features)[list(features)]
+        free = np.setdiff1d(np.arange(self.n_features), given)
         known = self.marginal(features)
         point = np.asarray(values, dtype=np.float64)
         if np.ma.isMaskedArray(values) or point.shape != given.shape or np.isnan(point).any():
@@ -252,7 +255,7 @@ class Mixture:
             [known.log_joint(k, point[:, None])[0] for k in range(self.components)]
         )
         weights = np.exp(log_joint - log_joint.max())
-        dense = self.structure.dense(self.covariances, self.components, self.dims)
+        dense = self.covariance_model.dense(self.covariances, self.components, self.n_features)
         cross = dense[:, free[:, None], given]
         gain = np.linalg.solve(known.covariances, cross.swapaxes(1, 2)).swapaxes(1, 2)
         means = self.means[:, free] + (gain @ (point - known.means)[:, :, None])[:, :, 0]
@@ -262,11 +265,11 @@ class Mixture:
 
 def _full(weights: Array, means: Array, covariances: Array) -> Mixture:
     """A full mixture; its covariances are factored where a feature's spread is about 1."""
-    full, within = STRUCTURES["full"], np.diagonal(covariances, axis1=1, axis2=2)
+    full, within = COVARIANCE_MODELS["full"], np.diagonal(covariances, axis1=1, axis2=2)
     scale = Frame.of(means[0], within.mean(axis=0), full).scale
-    covariances, factors, _ = full.factor(covariances / scale[:, None] / scale)
-    covariances, factors = full.rescale(covariances, factors, scale)
-    return Mixture(full, weights, means, covariances, factors)
+    covariances, precisions_cholesky, _ = full.factor(covariances / scale[:, None] / scale)
+    covariances, precisions_cholesky = full.rescale(covariances, precisions_cholesky, scale)
+    return Mixture(full, weights, means, covariances, precisions_cholesky)
 
 
 @dataclass(frozen=True)
@@ -277,9 +280,9 @@ class Frame:
     scale: Array
 
     @classmethod
-    def of(cls, mean: Array, variance: Array, structure: Structure) -> "Frame":
+    def of(cls, mean: Array, variance: Array, covariance_model: CovarianceModel) -> "Frame":
         """The frame for rows of this ``mean`` (D,) and ``variance`` (D,)."""
-        if structure.isotropic:
+        if covariance_model.isotropic:
             variance = np.full_like(variance, variance.mean())
         spread = np.sqrt(np.where(variance > 0, variance, 1.0))
         return cls(mean, np.exp2(np.round(np.log2(spread))))
@@ -305,7 +308,9 @@ class Frame:
         return self._rescaled(mixture, mixture.means * self.scale + self.shift, self.scale)
 
     def _rescaled(self, mixture: Mixture, means: Array, scale: Array) -> Mixture:
-        covariances, factors = mixture.structure.rescale(
-            mixture.covariances, mixture.factors, scale
+        covariances, precisions_cholesky = mixture.covariance_model.rescale(
+            mixture.covariances, mixture.precisions_cholesky, scale
         )
-        return replace(mixture, means=means, covariances=covariances, factors=factors)
+        return replace(
+            mixture, means=means, covariances=covariances, precisions_cholesky=precisions_cholesky
+        )

@@ -3,29 +3,29 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from dgmm.model.covariance_model import Array, CovarianceModel
 from dgmm.model.diagonal import (
     check_variances,
     factors_from_variances,
     factors_of_variances,
     raise_variances,
 )
-from dgmm.model.structure import Array, Structure
 
 
-class Spherical(Structure):
+class Spherical(CovarianceModel):
     """One variance for all features of a component."""
 
     name = "spherical"
     aligned = True
     isotropic = True
 
-    def width(self, dims: int) -> int:
-        return 2 + dims
+    def width(self, n_features: int) -> int:
+        return 2 + n_features
 
-    def free_parameters(self, components: int, dims: int) -> int:
+    def free_parameters(self, components: int, n_features: int) -> int:
         return components
 
-    def shape(self, components: int, dims: int) -> tuple[int, ...]:
+    def shape(self, components: int, n_features: int) -> tuple[int, ...]:
         return (components,)
 
     def cross(self, x: Array, y: Array) -> Array:
@@ -34,38 +34,40 @@ class Spherical(Structure):
     def square(self, x: Array, out: Array) -> None:
         np.sum(x * x, axis=0, out=out[0])
 
-    def whitened(self, factors: Array, vectors: Array) -> Array:
-        return factors[:, None] * vectors
+    def whitened(self, precisions_cholesky: Array, vectors: Array) -> Array:
+        return precisions_cholesky[:, None] * vectors
 
-    def coloured(self, factors: Array, white: Array) -> Array:
-        return white / factors[:, None]
+    def coloured(self, precisions_cholesky: Array, white: Array) -> Array:
+        return white / precisions_cholesky[:, None]
 
-    def coordinates(self, factors: Array, covariances: Array) -> Array:
-        return np.log(covariances * factors * factors)[:, None]
+    def coordinates(self, precisions_cholesky: Array, covariances: Array) -> Array:
+        return np.log(covariances * precisions_cholesky * precisions_cholesky)[:, None]
 
-    def from_coordinates(self, factors: Array, coordinates: Array) -> Array:
-        return np.exp(coordinates[:, 0]) / (factors * factors)
+    def from_coordinates(self, precisions_cholesky: Array, coordinates: Array) -> Array:
+        return np.exp(coordinates[:, 0]) / (precisions_cholesky * precisions_cholesky)
 
-    def quadratic(self, factors: Array) -> Array:
-        return (-0.5 * factors * factors)[:, None]
+    def quadratic(self, precisions_cholesky: Array) -> Array:
+        return (-0.5 * precisions_cholesky * precisions_cholesky)[:, None]
 
-    def solve(self, factors: Array, vectors: Array) -> Array:
-        return (factors * factors)[:, None] * vectors
+    def solve(self, precisions_cholesky: Array, vectors: Array) -> Array:
+        return (precisions_cholesky * precisions_cholesky)[:, None] * vectors
 
-    def half_log_det(self, factors: Array, dims: int) -> Array:
-        return dims * np.log(factors)
+    def half_log_det(self, precisions_cholesky: Array, n_features: int) -> Array:
+        return n_features * np.log(precisions_cholesky)
 
-    def trace(self, factors: Array, weights: Array) -> Array:
-        return factors * factors * weights.sum(axis=-1)
+    def trace(self, precisions_cholesky: Array, weights: Array) -> Array:
+        return precisions_cholesky * precisions_cholesky * weights.sum(axis=-1)
 
-    def stiffness(self, factors: Array) -> Array:
-        return factors * factors
+    def max_eigenvalue_bound(self, precisions_cholesky: Array) -> Array:
+        return precisions_cholesky * precisions_cholesky
 
-    def whiten(self, factors: Array, k: int, x: Array) -> Array:
-        return factors[k] * x
+    def whiten(self, precisions_cholesky: Array, k: int, x: Array) -> Array:
+        return precisions_cholesky[k] * x
 
-    def whitened_trace(self, factors: Array, covariances: Array, dims: int) -> Array:
-        return dims * factors * factors * covariances
+    def whitened_trace(
+        self, precisions_cholesky: Array, covariances: Array, n_features: int
+    ) -> Array:
+        return n_features * precisions_cholesky * precisions_cholesky * covariances
 
     def estimate(
         self, counts: Array, means: Array, offsets: Array, second: Array, total: Array | None
@@ -96,17 +98,19 @@ class Spherical(Structure):
     def thinnest_loadings(self, covariances: Array, amounts: Array) -> Array:
         return np.ones((1, len(amounts)))
 
-    def rescale(self, covariances: Array, factors: Array, scale: Array) -> tuple[Array, Array]:
-        return covariances * scale[0] * scale[0], factors / scale[0]
+    def rescale(
+        self, covariances: Array, precisions_cholesky: Array, scale: Array
+    ) -> tuple[Array, Array]:
+        return covariances * scale[0] * scale[0], precisions_cholesky / scale[0]
 
-    def dense(self, covariances: Array, components: int, dims: int) -> Array:
-        return covariances[:, None, None] * np.eye(dims)
+    def dense(self, covariances: Array, components: int, n_features: int) -> Array:
+        return covariances[:, None, None] * np.eye(n_features)
 
-    def variances(self, covariances: Array, components: int, dims: int) -> Array:
-        return np.broadcast_to(covariances[:, None], (components, dims))
+    def variances(self, covariances: Array, components: int, n_features: int) -> Array:
+        return np.broadcast_to(covariances[:, None], (components, n_features))
 
-    def precisions(self, factors: Array) -> Array:
-        return factors * factors
+    def precisions(self, precisions_cholesky: Array) -> Array:
+        return precisions_cholesky * precisions_cholesky
 
     def factors_of(self, precisions: Array) -> tuple[Array, Array]:
         return factors_of_variances(precisions)
@@ -114,5 +118,5 @@ class Spherical(Structure):
     def factors_of_covariances(self, covariances: Array) -> Array:
         return factors_from_variances(covariances)
 
-    def check(self, covariances: Array, factors: Array, spread: Array) -> None:
-        check_variances(covariances, factors)
+    def check(self, covariances: Array, precisions_cholesky: Array, spread: Array) -> None:
+        check_variances(covariances, precisions_cholesky)

@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
-from dgmm.model.structure import Array
+from dgmm.model.covariance_model import Array
 
 
 class Mergeable(Protocol):
@@ -29,7 +29,7 @@ class Statistics:
     ----------
     sums : (K, P)
         w r_k T(x - about_k): counts, sums and sums of the quadratic part.
-    about : (K, D)
+    center : (K, D)
         The points that the sums were taken about.  Statistics about different points don't add.
     objective : float
         w log sum_k pi_k N(x | k) e^(-penalty_k): what the M-step raises.
@@ -42,16 +42,16 @@ class Statistics:
     """
 
     sums: Array
-    about: Array
+    center: Array
     objective: float
     log_likelihood: float
     weight: float
     rows: int
 
     @classmethod
-    def zero(cls, about: Array, width: int) -> "Statistics":
+    def zero(cls, center: Array, width: int) -> "Statistics":
         """The statistics of no rows."""
-        return cls(np.zeros((len(about), width)), about, 0.0, 0.0, 0.0, 0)
+        return cls(np.zeros((len(center), width)), center, 0.0, 0.0, 0.0, 0)
 
     def scaled(self, factor: float) -> "Statistics":
         """The statistics of the same rows with weights ``factor`` times as large."""
@@ -59,7 +59,7 @@ class Statistics:
             return self
         return Statistics(
             factor * self.sums,
-            self.about,
+            self.center,
             factor * self.objective,
             factor * self.log_likelihood,
             factor * self.weight,
@@ -67,11 +67,11 @@ class Statistics:
         )
 
     def __add__(self, other: "Statistics") -> "Statistics":
-        if not np.array_equal(self.about, other.about):
+        if not np.array_equal(self.center, other.center):
             raise ValueError("statistics about different points can't be added")
         return Statistics(
             self.sums + other.sums,
-            self.about,
+            self.center,
             self.objective + other.objective,
             self.log_likelihood + other.log_likelihood,
             self.weight + other.weight,
@@ -80,25 +80,25 @@ class Statistics:
 
 
 @dataclass(frozen=True)
-class Total:
+class WeightedSum:
     """A weighted sum over rows, and the sum of the weights."""
 
     value: float
     weight: float
 
-    def __add__(self, other: "Total") -> "Total":
-        return Total(self.value + other.value, self.weight + other.weight)
+    def __add__(self, other: "WeightedSum") -> "WeightedSum":
+        return WeightedSum(self.value + other.value, self.weight + other.weight)
 
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Together(Generic[T]):
+class Stacked(Generic[T]):
     """Several mergeable values, merged side by side in one sweep."""
 
     parts: tuple[T, ...]
 
-    def __add__(self, other: "Together[Any]") -> "Together[Any]":
+    def __add__(self, other: "Stacked[Any]") -> "Stacked[Any]":
         pairs = zip(self.parts, other.parts, strict=True)
-        return Together(tuple(mine + theirs for mine, theirs in pairs))
+        return Stacked(tuple(mine + theirs for mine, theirs in pairs))

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from dgmm.model.covariance_model import Array, CovarianceModel
 from dgmm.model.full import FULL
 from dgmm.model.matrices import (
     check_matrix,
@@ -17,28 +18,27 @@ from dgmm.model.matrices import (
     solve_factors,
     unpack,
 )
-from dgmm.model.structure import Array, Structure
 
 
-class Tied(Structure):
+class Tied(CovarianceModel):
     """One covariance for all components."""
 
     name = "tied"
     shared = True
 
     @property
-    def centred(self) -> Structure:
+    def centred(self) -> CovarianceModel:
         # The total scatter is of no use once a component is much narrower than the data.
         return FULL
 
-    def width(self, dims: int) -> int:
-        return 1 + dims
+    def width(self, n_features: int) -> int:
+        return 1 + n_features
 
-    def free_parameters(self, components: int, dims: int) -> int:
-        return dims * (dims + 1) // 2
+    def free_parameters(self, components: int, n_features: int) -> int:
+        return n_features * (n_features + 1) // 2
 
-    def shape(self, components: int, dims: int) -> tuple[int, ...]:
-        return dims, dims
+    def shape(self, components: int, n_features: int) -> tuple[int, ...]:
+        return n_features, n_features
 
     def cross(self, x: Array, y: Array) -> Array:
         return np.empty((0, x.shape[1]))
@@ -46,47 +46,49 @@ class Tied(Structure):
     def square(self, x: Array, out: Array) -> None:
         pass
 
-    def whitened(self, factors: Array, vectors: Array) -> Array:
-        return vectors @ factors
+    def whitened(self, precisions_cholesky: Array, vectors: Array) -> Array:
+        return vectors @ precisions_cholesky
 
-    def coloured(self, factors: Array, white: Array) -> Array:
-        return solve_factors(factors[None], white.T[None])[0].T
+    def coloured(self, precisions_cholesky: Array, white: Array) -> Array:
+        return solve_factors(precisions_cholesky[None], white.T[None])[0].T
 
-    def coordinates(self, factors: Array, covariances: Array) -> Array:
-        return log_cholesky(factors[None], covariances[None])
+    def coordinates(self, precisions_cholesky: Array, covariances: Array) -> Array:
+        return log_cholesky(precisions_cholesky[None], covariances[None])
 
-    def from_coordinates(self, factors: Array, coordinates: Array) -> Array:
-        return from_log_cholesky(factors[None], coordinates)[0]
+    def from_coordinates(self, precisions_cholesky: Array, coordinates: Array) -> Array:
+        return from_log_cholesky(precisions_cholesky[None], coordinates)[0]
 
-    def quadratic(self, factors: Array) -> Array:
+    def quadratic(self, precisions_cholesky: Array) -> Array:
         return np.empty((1, 0))
 
-    def solve(self, factors: Array, vectors: Array) -> Array:
-        return vectors @ factors @ factors.T
+    def solve(self, precisions_cholesky: Array, vectors: Array) -> Array:
+        return vectors @ precisions_cholesky @ precisions_cholesky.T
 
-    def half_log_det(self, factors: Array, dims: int) -> Array:
-        return np.sum(np.log(np.diagonal(factors)), keepdims=True)
+    def half_log_det(self, precisions_cholesky: Array, n_features: int) -> Array:
+        return np.sum(np.log(np.diagonal(precisions_cholesky)), keepdims=True)
 
-    def trace(self, factors: Array, weights: Array) -> Array:
-        diagonal = np.sum(factors * factors, axis=1)
+    def trace(self, precisions_cholesky: Array, weights: Array) -> Array:
+        diagonal = np.sum(precisions_cholesky * precisions_cholesky, axis=1)
         return np.sum(diagonal * np.atleast_2d(weights), axis=1)
 
-    def stiffness(self, factors: Array) -> Array:
-        return np.abs(self.precisions(factors)).sum(axis=1).max(keepdims=True)
+    def max_eigenvalue_bound(self, precisions_cholesky: Array) -> Array:
+        return np.abs(self.precisions(precisions_cholesky)).sum(axis=1).max(keepdims=True)
 
-    def whiten(self, factors: Array, k: int, x: Array) -> Array:
-        return factors.T @ x
+    def whiten(self, precisions_cholesky: Array, k: int, x: Array) -> Array:
+        return precisions_cholesky.T @ x
 
-    def common(self, factors: Array, x: Array) -> Array | float:
-        white = self.whiten(factors, 0, x)
+    def common(self, precisions_cholesky: Array, x: Array) -> Array | float:
+        white = self.whiten(precisions_cholesky, 0, x)
         return -0.5 * np.sum(white * white, axis=0)
 
-    def common_sum(self, factors: Array, total: Array | None) -> float:
+    def common_sum(self, precisions_cholesky: Array, total: Array | None) -> float:
         assert total is not None
-        return -0.5 * float(np.sum(factors * (total @ factors)))
+        return -0.5 * float(np.sum(precisions_cholesky * (total @ precisions_cholesky)))
 
-    def whitened_trace(self, factors: Array, covariances: Array, dims: int) -> Array:
-        return np.sum((covariances @ factors) * factors).reshape(1)
+    def whitened_trace(
+        self, precisions_cholesky: Array, covariances: Array, n_features: int
+    ) -> Array:
+        return np.sum((covariances @ precisions_cholesky) * precisions_cholesky).reshape(1)
 
     def estimate(
         self, counts: Array, means: Array, offsets: Array, second: Array, total: Array | None
@@ -107,8 +109,8 @@ class Tied(Structure):
         return covariances + np.diag(amounts)
 
     def factor(self, covariances: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
-        raised, factors, lost = factor_matrices(covariances[None])
-        return raised[0], factors[0], lost
+        raised, precisions_cholesky, lost = factor_matrices(covariances[None])
+        return raised[0], precisions_cholesky[0], lost
 
     def thinnest(self, covariances: Array, amounts: Array) -> Array:
         return least_eigenvalue(covariances[None], amounts)
@@ -121,17 +123,19 @@ class Tied(Structure):
     def thinnest_loadings(self, covariances: Array, amounts: Array) -> Array:
         return least_eigenvector(covariances[None], amounts)
 
-    def rescale(self, covariances: Array, factors: Array, scale: Array) -> tuple[Array, Array]:
-        return covariances * scale[:, None] * scale, factors / scale[:, None]
+    def rescale(
+        self, covariances: Array, precisions_cholesky: Array, scale: Array
+    ) -> tuple[Array, Array]:
+        return covariances * scale[:, None] * scale, precisions_cholesky / scale[:, None]
 
-    def dense(self, covariances: Array, components: int, dims: int) -> Array:
-        return np.broadcast_to(covariances, (components, dims, dims))
+    def dense(self, covariances: Array, components: int, n_features: int) -> Array:
+        return np.broadcast_to(covariances, (components, n_features, n_features))
 
-    def variances(self, covariances: Array, components: int, dims: int) -> Array:
-        return np.broadcast_to(np.diagonal(covariances), (components, dims))
+    def variances(self, covariances: Array, components: int, n_features: int) -> Array:
+        return np.broadcast_to(np.diagonal(covariances), (components, n_features))
 
-    def precisions(self, factors: Array) -> Array:
-        return factors @ factors.T
+    def precisions(self, precisions_cholesky: Array) -> Array:
+        return precisions_cholesky @ precisions_cholesky.T
 
     def factors_of(self, precisions: Array) -> tuple[Array, Array]:
         return factors_of_matrix(precisions)
@@ -139,5 +143,5 @@ class Tied(Structure):
     def factors_of_covariances(self, covariances: Array) -> Array:
         return factor_of_matrix(covariances)
 
-    def check(self, covariances: Array, factors: Array, spread: Array) -> None:
-        check_matrix(covariances, factors, spread)
+    def check(self, covariances: Array, precisions_cholesky: Array, spread: Array) -> None:
+        check_matrix(covariances, precisions_cholesky, spread)

@@ -23,8 +23,8 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from dgmm.model.covariance_model import Array
 from dgmm.model.mixture import Mixture
-from dgmm.model.structure import Array
 
 DPI: Final = 160
 PAPER: Final = "#f6f4ee"

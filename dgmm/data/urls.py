@@ -10,7 +10,7 @@ from uuid import uuid4
 import fsspec
 
 from dgmm.data.patience import patience
-from dgmm.errors import DataError, passing
+from dgmm.errors import DataError, is_transient
 
 PROBE: Final = "pass-000000.dgmm.{}.partial"
 """What is written to see whether one can; a checkpoint clears away what has such a name."""
@@ -62,7 +62,7 @@ def exists(url: str) -> bool:
         try:
             os.stat(path) if is_local(filesystem) else filesystem.info(path)
         except (FileNotFoundError, NotADirectoryError) as error:
-            if passing(error):  # what HTTP says of whatever it could not ask
+            if is_transient(error):  # what HTTP says of whatever it could not ask
                 raise
             return False
         return True
@@ -142,7 +142,7 @@ def names(url: str) -> list[str]:
         try:
             return list(filesystem.ls(path, detail=False))
         except (FileNotFoundError, NotADirectoryError) as error:
-            if passing(error):
+            if is_transient(error):
                 raise
             return []
 

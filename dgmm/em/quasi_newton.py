@@ -1,4 +1,4 @@
-"""Quasi-Newton: the last steps to an optimum, over all rows or a large sample.
+"""QuasiNewton-Newton: the last steps to an optimum, over all rows or a large sample.
 
 EM's step is a gradient, in coordinates where the complete data have the identity for information
 (squarem.py): so L-BFGS, with that step for the gradient, learns how much longer the steps have to
@@ -16,7 +16,7 @@ still tells of the curvature, and the next trial knows it; after a second fall E
 made, which cannot fall; and where that leads farther than steps may go.
 
 **When to stop.**  Half the gradient times the step is what Newton's method expects to gain.  The
-walk ends when that, ``CAREFUL`` times, is below the target twice on end.
+solver ends when that, ``CAREFUL`` times, is below the target twice on end.
 """
 
 from dataclasses import dataclass, replace
@@ -25,12 +25,12 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from dgmm.em.evaluate import Setting, State, Trial, m_step
+from dgmm.em.evaluate import FitContext, State, Trial, m_step
 from dgmm.em.information import Information
+from dgmm.em.solver import Solver, StopRule
 from dgmm.em.squarem import coordinates, mixture_at
-from dgmm.em.walk import Stop, Walk
+from dgmm.model.covariance_model import Array
 from dgmm.model.mixture import Mixture
-from dgmm.model.structure import Array
 
 PAIRS: Final = 20
 """Steps, and changes of the gradient along them, that are remembered."""
@@ -39,7 +39,7 @@ ROOM: Final = 1 << 23
 """Numbers that all these may have together, but for the last three steps."""
 
 CAREFUL: Final = 3.0
-"""How many times the gain that is foreseen may be left, before a walk may end."""
+"""How many times the gain that is foreseen may be left, before a solver may end."""
 
 FAR: Final = 20.0
 """Single precision serves while so many times the target is left."""
@@ -67,8 +67,8 @@ TRUSTED: Final = 12
 
 
 @dataclass(frozen=True)
-class Quasi(Walk):
-    """The quasi-Newton walk.
+class QuasiNewton(Solver):
+    """The quasi-Newton solver.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ class Quasi(Walk):
         Whether the trial is ``state``'s mixture once more, in double precision.
     repeated : int
         The sweeps that were made again.
-    falls, calm : int
+    falls, cycles_below_target : int
         Trials on end that were worse, and gaps on end below the target.
     here, gradient : (M,) or None
         Where ``state`` is, and the step that EM makes from there.
@@ -106,7 +106,7 @@ class Quasi(Walk):
     again: bool = False
     repeated: int = 0
     falls: int = 0
-    calm: int = 0
+    cycles_below_target: int = 0
     here: Array | None = None
     gradient: Array | None = None
     image: Trial | None = None
@@ -114,46 +114,48 @@ class Quasi(Walk):
     @classmethod
     def of(
         cls,
-        setting: Setting,
+        context: FitContext,
         start: Mixture,
-        stop: Stop,
+        stop: StopRule,
         information: Information | None = None,
         floor: float = FLOOR[1],
         single: bool = True,
     ) -> Self:
-        """The walk that begins at ``start``; ``information`` is seen from its ``origin``."""
+        """The solver that begins at ``start``; ``information`` is seen from its ``origin``."""
         origin = start if information is None else information.origin
-        walk = cls(setting, stop, None, origin=origin, information=information, floor=floor)
-        return walk.trying(Trial(start), far=single)
+        solver = cls(context, stop, None, origin=origin, information=information, floor=floor)
+        return solver.propose(Trial(start), far=single)
 
-    def advance(self, found: State) -> "Quasi":
+    def step(self, found: State) -> "QuasiNewton":
         seen = self._placed(found)
         if self.state is None or self.again:
-            walk = replace(self, state=None).told(found)
-            return replace(walk, trace=self.trace, again=False)._at(found, seen)._next()
-        walk = self.told(found, mapped=self.mapped)
+            solver = replace(self, state=None).record(found)
+            return replace(solver, trace=self.trace, again=False)._at(found, seen)._next()
+        solver = self.record(found, mapped=self.mapped)
         gained = found.objective - self.state.objective
         learnt = self._learnt(seen)
         if gained >= 0 and seen is not None:
-            walk = replace(walk, falls=0, floor=self._refloored(gained))
-            walk = replace(walk, steps=learnt.steps, changes=learnt.changes)
-            return walk._at(found, seen)._next()
-        walk = replace(walk, rejected=self.rejected + 1, falls=self.falls + 1, calm=0)
-        walk = replace(walk, floor=min(4 * self.floor, FLOOR[2]))
-        if walk.spent:
-            return walk.ended(False)
+            solver = replace(solver, falls=0, floor=self._refloored(gained))
+            solver = replace(solver, steps=learnt.steps, changes=learnt.changes)
+            return solver._at(found, seen)._next()
+        solver = replace(
+            solver, rejected=self.rejected + 1, falls=self.falls + 1, cycles_below_target=0
+        )
+        solver = replace(solver, floor=min(4 * self.floor, FLOOR[2]))
+        if solver.budget_exhausted:
+            return solver.finish(False)
         if self.mapped:  # EM's own step gains nothing: rounding is all that is left
-            return walk._exact() or walk.ended(True)
-        if walk.falls > 1 or learnt is self:
-            return replace(walk, steps=(), changes=())._plain()
-        return replace(walk, steps=learnt.steps, changes=learnt.changes)._next()
+            return solver._exact() or solver.finish(True)
+        if solver.falls > 1 or learnt is self:
+            return replace(solver, steps=(), changes=())._plain()
+        return replace(solver, steps=learnt.steps, changes=learnt.changes)._next()
 
     @property
-    def singles(self) -> int:
-        return super().singles + self.repeated
+    def float32_passes(self) -> int:
+        return super().float32_passes + self.repeated
 
     def beaten(self, objective: float) -> bool:
-        return self.best.objective + self.gap < objective
+        return self.best.objective + self.gap_upper < objective
 
     def _refloored(self, gained: float) -> float:
         if not self.foreseen > 0:
@@ -166,7 +168,7 @@ class Quasi(Walk):
     def _placed(self, state: State) -> "_Seen | None":
         """A state as coordinates see it; None if rounding forbids that."""
         assert self.origin is not None
-        image = m_step(state.statistics, self.setting, state.mixture)
+        image = m_step(state.statistics, self.context, state.mixture)
         try:
             here = coordinates(state.mixture, self.origin, self._live(state))
             there = coordinates(image.mixture, self.origin, self._live(state))
@@ -182,16 +184,16 @@ class Quasi(Walk):
         return live
 
     def _at(self, state: State, seen: "_Seen | None") -> Self:
-        """The walk that stands at a ``state``."""
+        """The solver that stands at a ``state``."""
         image = (
-            m_step(state.statistics, self.setting, state.mixture) if seen is None else seen.image
+            m_step(state.statistics, self.context, state.mixture) if seen is None else seen.image
         )
         here, gradient = (None, None) if seen is None else (seen.here, seen.gradient)
         return replace(self, state=state, here=here, gradient=gradient, image=image)
 
     @np.errstate(over="ignore", invalid="ignore")
     def _learnt(self, seen: "_Seen | None") -> Self:
-        """With the curvature between where the walk stands and what it has ``seen``, if any."""
+        """With the curvature between where the solver stands and what it has ``seen``, if any."""
         if seen is None or self.here is None or self.gradient is None:
             return self
         step, change = seen.here - self.here, self.gradient - seen.gradient
@@ -202,32 +204,37 @@ class Quasi(Walk):
         return replace(self, steps=steps, changes=changes)
 
     @np.errstate(over="ignore", invalid="ignore")
-    def _next(self) -> "Quasi":
+    def _next(self) -> "QuasiNewton":
         """With the next trial, or at its end."""
         if self.here is None or self.gradient is None:
-            return self.ended(False) if self.spent else self._plain()
-        walk = self
-        step = walk._directed(self.gradient)
+            return self.finish(False) if self.budget_exhausted else self._plain()
+        solver = self
+        step = solver._directed(self.gradient)
         decrement = 0.5 * float(self.gradient @ step)
-        if not decrement > 0 and walk.steps:
-            walk = replace(walk, steps=(), changes=())
-            step = walk._directed(self.gradient)
+        if not decrement > 0 and solver.steps:
+            solver = replace(solver, steps=(), changes=())
+            step = solver._directed(self.gradient)
             decrement = 0.5 * float(self.gradient @ step)
         if not np.isfinite(decrement):
-            return walk.ended(False) if walk.spent else walk._plain()
+            return solver.finish(False) if solver.budget_exhausted else solver._plain()
         gap, target = CAREFUL * max(decrement, 0.0), self.stop.target
-        calm = self.calm + 1 if gap < target else 0
-        walk = replace(walk, gap=gap, likely=max(decrement, 0.0), calm=calm)
+        cycles_below_target = self.cycles_below_target + 1 if gap < target else 0
+        solver = replace(
+            solver,
+            gap_upper=gap,
+            gap_estimate=max(decrement, 0.0),
+            cycles_below_target=cycles_below_target,
+        )
         settled = not self.falls and 0 <= self.change < self.stop.tol
-        if calm > 1 or settled or gap < SURE * target or not gap:
-            return walk._exact() or walk.ended(True)
-        if walk.spent:
-            return walk.ended(False)
-        if walk.information is not None and len(walk.trace) >= TRUSTED:
-            walk = replace(walk, information=None)
-        return walk._stepped(step, decrement)
+        if cycles_below_target > 1 or settled or gap < SURE * target or not gap:
+            return solver._exact() or solver.finish(True)
+        if solver.budget_exhausted:
+            return solver.finish(False)
+        if solver.information is not None and len(solver.trace) >= TRUSTED:
+            solver = replace(solver, information=None)
+        return solver._stepped(step, decrement)
 
-    def _stepped(self, step: Array, decrement: float) -> "Quasi":
+    def _stepped(self, step: Array, decrement: float) -> "QuasiNewton":
         """With a mixture a ``step`` away on trial, or as far as steps may go."""
         assert self.here is not None
         assert self.image is not None
@@ -241,26 +248,26 @@ class Quasi(Walk):
         like, live = self.image.mixture, self._live(self.best)
         try:
             place = self.here + share * step
-            trial = mixture_at(place, like, self.origin, live, self.setting.reg)
+            trial = mixture_at(place, like, self.origin, live, self.context.reg)
         except np.linalg.LinAlgError:
             return replace(self, steps=(), changes=())._plain()
         foreseen = 2 * decrement * share * (1 - share / 2)
-        far = self.gap > max(FAR * self.stop.target, 4 * self.bound)
-        return replace(self, foreseen=foreseen, mapped=False).trying(trial, far)
+        far = self.gap_upper > max(FAR * self.stop.target, 4 * self.bound)
+        return replace(self, foreseen=foreseen, mapped=False).propose(trial, far)
 
-    def _exact(self) -> "Quasi | None":
-        """The walk that sees its mixture again in double precision; None if it has."""
+    def _exact(self) -> "QuasiNewton | None":
+        """The solver that sees its mixture again in double precision; None if it has."""
         if not self.best.bound:
             return None
         state = self.best
-        trial = Trial(state.mixture, state.vanished, state.collapsed)
-        walk = replace(self, again=True, mapped=False, repeated=self.repeated + 1)
-        return walk.trying(trial, far=False)
+        trial = Trial(state.mixture, state.empty, state.singular)
+        solver = replace(self, again=True, mapped=False, repeated=self.repeated + 1)
+        return solver.propose(trial, far=False)
 
-    def _plain(self) -> "Quasi":
+    def _plain(self) -> "QuasiNewton":
         """With EM's step on trial."""
         assert self.image is not None
-        return replace(self, mapped=True, foreseen=0.0).trying(self.image, far=False)
+        return replace(self, mapped=True, foreseen=0.0).propose(self.image, far=False)
 
     def _directed(self, gradient: Array) -> Array:
         """The inverse of the curvature, as far as it is known, times the ``gradient``."""
@@ -288,7 +295,7 @@ def _pairs(parameters: int) -> int:
 
 
 def held(parameters: int) -> int:
-    """How many numbers a walk holds at most: what it remembers, a few mixtures, statistics."""
+    """How many numbers a solver holds at most: what it remembers, a few mixtures, statistics."""
     return (2 * _pairs(parameters) + 20) * parameters
 
 

@@ -4,12 +4,12 @@ A fit to n rows is off from a fit to all N by about p / 2 (1 / n - 1 / N) in the
 (p free parameters), whatever it costs to find (Meek, Thiesson and Heckerman, The learning-curve
 sampling method applied to model-based clustering, 2002).  So the climb begins on a small sample,
 goes on only as far as that can tell, and goes over to a larger one, each a subset of the next: the
-uniform sample that the survey brought home.  Several starts climb side by side.  Those that end at
-one optimum are one from then on, and those that end more than p / 2n below the best stay behind:
+uniform sample that the first pass brought home.  Several starts climb side by side.  Those that end
+at one optimum are one from then on, and those that end more than p / 2n below the best stay behind:
 the higher the rung, the finer the differences that it can tell.
 
-From the top quasi.py goes on, over all rows, or anchored.py where the sample is a small part of
-these.
+From the top quasi_newton.py goes on, over all rows, or control_variate.py where the sample is a
+small part of these.
 """
 
 import time
@@ -21,15 +21,15 @@ from typing import Final
 import numpy as np
 
 from dgmm.em.deadline import NEVER, Deadline
-from dgmm.em.evaluate import Setting
+from dgmm.em.evaluate import FitContext
 from dgmm.em.information import Information
-from dgmm.em.quasi import FLOOR, Quasi
+from dgmm.em.quasi_newton import FLOOR, QuasiNewton
 from dgmm.em.sample import Sample
-from dgmm.em.walk import Stop, Walk, run
-from dgmm.kernels.answers import answer
+from dgmm.em.solver import Solver, StopRule, run
+from dgmm.kernels.outputs import answer
 from dgmm.kernels.sweep import Sweep
+from dgmm.model.covariance_model import Array
 from dgmm.model.mixture import Mixture
-from dgmm.model.structure import Array
 
 FEW: Final = 20
 """With fewer rows for each free parameter, a rung is not climbed to its end."""
@@ -54,7 +54,7 @@ ABREAST: Final = 3
 ALIKE_ROWS: Final = 20_000
 """How many rows tell two mixtures apart."""
 
-Nearby = Callable[[Array, Array | None], Sweep]
+InMemorySweep = Callable[[Array, Array | None], Sweep]
 """The sweep over rows (n, D) and their weights (n,), in the memory of this process."""
 
 
@@ -134,22 +134,22 @@ class Cost:
         self.tell(", ".join(self._stages), self._sweeps)
 
 
-def over(sample: Sample, nearby: Nearby) -> Sweep:
+def over(sample: Sample, in_memory: InMemorySweep) -> Sweep:
     """The sweep over a ``sample``."""
-    return nearby(sample.rows, None if (sample.weights == 1).all() else sample.weights)
+    return in_memory(sample.rows, None if (sample.weights == 1).all() else sample.weights)
 
 
-def within(setting: Setting, sample: Sample) -> Setting:
-    """The ``setting`` for the rows of a ``sample`` alone."""
+def within(context: FitContext, sample: Sample) -> FitContext:
+    """The ``context`` for the rows of a ``sample`` alone."""
     total = None
-    if setting.total is not None:
-        x = setting.frame.rows(sample.rows, np.empty(sample.rows.shape[::-1]))
+    if context.total is not None:
+        x = context.frame.rows(sample.rows, np.empty(sample.rows.shape[::-1]))
         total = (x * sample.weights) @ x.T
-    return replace(setting, weight=float(sample.weights.sum()), total=total, moments=None)
+    return replace(context, weight=float(sample.weights.sum()), total=total, moments=None)
 
 
 @dataclass(frozen=True)
-class Rung:
+class Subsample:
     """A sample to fit to.
 
     Attributes
@@ -157,31 +157,33 @@ class Rung:
     sample : Sample
         Its weights make it stand for all rows.
     sweep : Sweep
-    setting : Setting
+    context : FitContext
     cost : Cost
         Counts what is done here.
     """
 
     sample: Sample
     sweep: Sweep
-    setting: Setting
+    context: FitContext
     cost: Cost
 
     @classmethod
-    def of(cls, sample: Sample, setting: Setting, nearby: Nearby, cost: Cost) -> "Rung":
+    def of(
+        cls, sample: Sample, context: FitContext, in_memory: InMemorySweep, cost: Cost
+    ) -> "Subsample":
         """The rung of a ``sample``."""
-        return cls(sample, over(sample, nearby), within(setting, sample), cost)
+        return cls(sample, over(sample, in_memory), within(context, sample), cost)
 
-    def climb(self, walks: Sequence[Walk], sweeps: int = 1000) -> list[Walk]:
-        """The walks after so many sweeps more, or at their ends; after one, if time is up."""
-        for _, reached in zip(range(sweeps), run(self.sweep, walks), strict=False):
-            trials = [walk.trial for walk in walks if walk.trial is not None]
+    def refine(self, solvers: Sequence[Solver], sweeps: int = 1000) -> list[Solver]:
+        """The solvers after so many sweeps more, or at their ends; after one, if time is up."""
+        for _, reached in zip(range(sweeps), run(self.sweep, solvers), strict=False):
+            trials = [solver.trial for solver in solvers if solver.trial is not None]
             components = sum(trial.mixture.components for trial in trials)
             self.cost.swept(len(self.sample.rows) * components)
-            walks = reached
+            solvers = reached
             if self.cost.deadline.passed:
                 break
-        return list(walks)
+        return list(solvers)
 
     def stage(self) -> AbstractContextManager[None]:
         """Tell that what is done inside is done here."""
@@ -201,31 +203,31 @@ class Samples:
     sample : Sample
     rows : int
         How many rows it stands for.
-    nearby : Nearby
+    in_memory : Nearby
     cost : Cost
     """
 
     sample: Sample
     rows: int
-    nearby: Nearby
+    in_memory: InMemorySweep
     cost: Cost = field(default_factory=Cost)
     _parts: dict[int, tuple[Sample, Sweep]] = field(default_factory=dict)
 
-    def part(self, size: int, setting: Setting) -> Rung:
-        """So many rows, to be used once: to fit to under ``setting``."""
-        return Rung.of(self.sample.first(size), setting, self.nearby, self.cost)
+    def part(self, size: int, context: FitContext) -> Subsample:
+        """So many rows, to be used once: to fit to under ``context``."""
+        return Subsample.of(self.sample.first(size), context, self.in_memory, self.cost)
 
-    def rung(self, size: int, setting: Setting) -> Rung:
-        """So many rows, to be kept: to fit to under ``setting``."""
+    def subsample(self, size: int, context: FitContext) -> Subsample:
+        """So many rows, to be kept: to fit to under ``context``."""
         if size not in self._parts:
             sample = self.sample.first(size)
-            self._parts[size] = sample, over(sample, self.nearby)
+            self._parts[size] = sample, over(sample, self.in_memory)
         sample, sweep = self._parts[size]
-        return Rung(sample, sweep, within(setting, sample), self.cost)
+        return Subsample(sample, sweep, within(context, sample), self.cost)
 
 
 @dataclass(frozen=True)
-class Climbed:
+class Refined:
     """What came of starts.
 
     Attributes
@@ -243,64 +245,72 @@ class Climbed:
     gain: float = 0.0
 
 
-def climb(ladder: Sequence[Rung], starts: Sequence[Mixture]) -> Climbed:
+def refine(ladder: Sequence[Subsample], starts: Sequence[Mixture]) -> Refined:
     """What comes of ``starts`` on the way up the ``ladder``.
 
     Of the optima on each rung, those go on that it can't tell to be worse than the best.
     """
-    found = Climbed(list(starts))
-    for rung in ladder:
-        resolution = rung.resolution(starts[0])
-        few = len(rung.sample.rows) < FEW * starts[0].free_parameters
-        stop = Stop(FEW_SWEEPS if few else MANY_SWEEPS, target=NEAR * resolution)
-        with rung.stage():
-            walks = rung.climb([Quasi.of(rung.setting, start, stop) for start in found.ends])
-            different = _different(rung, walks)
+    found = Refined(list(starts))
+    for subsample in ladder:
+        resolution = subsample.resolution(starts[0])
+        few = len(subsample.sample.rows) < FEW * starts[0].free_parameters
+        stop = StopRule(FEW_SWEEPS if few else MANY_SWEEPS, target=NEAR * resolution)
+        with subsample.stage():
+            solvers = subsample.refine(
+                [QuasiNewton.of(subsample.context, start, stop) for start in found.ends]
+            )
+            different = _different(subsample, solvers)
             best = different[0]
             if not found.optima:
-                first = walks[0]
-                apart = len(_different(rung, [best, first])) > 1
+                first = solvers[0]
+                apart = len(_different(subsample, [best, first])) > 1
                 gain = best.best.objective - first.best.objective if apart else 0.0
-                found = Climbed([], len(different), gain)
+                found = Refined([], len(different), gain)
         least = best.best.objective - UNSURE * resolution
-        ends = [walk.best.mixture for walk in different if walk.best.objective > least][:ABREAST]
+        ends = [solver.best.mixture for solver in different if solver.best.objective > least][
+            :ABREAST
+        ]
         found = replace(found, ends=ends)
     return found
 
 
-def informed(rung: Rung, mixture: Mixture, rows: int) -> tuple[Mixture, Information, float]:
-    """Nearer the optimum of a ``rung``, with the information of so many ``rows`` there.
+def informed(
+    subsample: Subsample, mixture: Mixture, rows: int
+) -> tuple[Mixture, Information, float]:
+    """Nearer the optimum of a ``subsample``, with the information of so many ``rows`` there.
 
     And with the floor of its eigenvalues that served.
     """
-    sample, floor = rung.sample.first(rows), FLOOR[1]
-    frame = rung.setting.frame
-    stop = Stop(INFORMED_SWEEPS, target=NEAR * rung.resolution(mixture))
+    sample, floor = subsample.sample.first(rows), FLOOR[1]
+    frame = subsample.context.frame
+    stop = StopRule(INFORMED_SWEEPS, target=NEAR * subsample.resolution(mixture))
     for _ in range(INFORMED_TIMES):
         information = Information.of(sample, frame, mixture)
-        with rung.stage():
-            (walk,) = rung.climb([Quasi.of(rung.setting, mixture, stop, information, floor)])
-        assert isinstance(walk, Quasi)
-        mixture, floor = walk.best.mixture, walk.floor
-        if walk.converged or rung.cost.deadline.passed:
+        with subsample.stage():
+            (solver,) = subsample.refine(
+                [QuasiNewton.of(subsample.context, mixture, stop, information, floor)]
+            )
+        assert isinstance(solver, QuasiNewton)
+        mixture, floor = solver.best.mixture, solver.floor
+        if solver.converged or subsample.cost.deadline.passed:
             break
     return mixture, Information.of(sample, frame, mixture), floor
 
 
-def _different(rung: Rung, walks: Sequence[Walk]) -> list[Walk]:
-    """Those of ``walks`` that ended at optima of their own, the best first.
+def _different(subsample: Subsample, solvers: Sequence[Solver]) -> list[Solver]:
+    """Those of ``solvers`` that ended at optima of their own, the best first.
 
     At one optimum the log-densities of two ends differ, in the mean square, by less than 2 p / n:
     that much where each is p / (4 n) from it on a side of its own, and next to nothing mostly.
     """
-    if len(walks) == 1:
-        return list(walks)
-    sample = rung.sample.first(min(len(rung.sample.keys), ALIKE_ROWS))
-    kept: list[tuple[Walk, Array]] = []
-    for walk in sorted(walks, key=lambda walk: walk.best.objective, reverse=True):
-        mixture = rung.setting.frame.leave(walk.best.mixture)
+    if len(solvers) == 1:
+        return list(solvers)
+    sample = subsample.sample.first(min(len(subsample.sample.keys), ALIKE_ROWS))
+    kept: list[tuple[Solver, Array]] = []
+    for solver in sorted(solvers, key=lambda solver: solver.best.objective, reverse=True):
+        mixture = subsample.context.frame.leave(solver.best.mixture)
         logs = answer(sample.rows, mixture, "score")
         apart = (np.average((logs - each) ** 2, weights=sample.weights) for _, each in kept)
-        if all(each > 4 * rung.resolution(mixture) for each in apart):
-            kept.append((walk, logs))
-    return [walk for walk, _ in kept]
+        if all(each > 4 * subsample.resolution(mixture) for each in apart):
+            kept.append((solver, logs))
+    return [solver for solver, _ in kept]

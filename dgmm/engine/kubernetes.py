@@ -10,13 +10,13 @@ from typing import Final
 
 from dgmm.data.amounts import USABLE, memory_bytes
 from dgmm.data.dataset import Dataset
-from dgmm.em.fit import Request
+from dgmm.em.fit import FitSpec
 from dgmm.engine.plan import (
     CACHEABLE,
     PROCESS,
     SLACK,
-    Hosts,
     Plan,
+    Resources,
     plan_on,
     statistics_bytes,
     tile_bytes,
@@ -80,21 +80,21 @@ class Pods:
 
 def pods(
     dataset: Dataset,
-    request: Request,
+    spec: FitSpec,
     workers: int,
     threads: int,
     memory: str | int | None = None,
     cache: str | int = "auto",
 ) -> Pods:
-    """Plan to fit ``request`` to ``dataset`` on ``workers`` pods that are not there yet.
+    """Plan to fit ``spec`` to ``dataset`` on ``workers`` pods that are not there yet.
 
     ``memory`` is what each one's container has; without it, as much as the fit needs, and nothing
     to keep rows in unless ``cache`` says how much.
     """
 
     def planned(limit: int, cache: str | int) -> Plan:
-        there = Hosts("distributed", workers, threads, PROCESS, limit, limit)
-        return plan_on(there, dataset, request, None, cache)
+        there = Resources("distributed", workers, threads, PROCESS, limit, limit)
+        return plan_on(there, dataset, spec, None, cache)
 
     if memory is None:
         cache = "none" if cache == "auto" else cache
@@ -108,27 +108,31 @@ def pods(
         plan,
         worker,
         limit,
-        _up(_driver_bytes(dataset, request, threads) + tasks),
+        _up(_driver_bytes(dataset, spec, threads) + tasks),
         _up(max(1 << 30, PROCESS + SLACK + tasks)),
     )
 
 
-def _driver_bytes(dataset: Dataset, request: Request, threads: int) -> int:
+def _driver_bytes(dataset: Dataset, spec: FitSpec, threads: int) -> int:
     """What the driver takes, which fits to the sample and writes checkpoints."""
-    question = request.question(dataset.rows, dataset.dims, dataset.weights is not None)
-    sample = 8 * (dataset.dims + 3) * min(question.sample, dataset.rows)
-    walks = request.abreast(dataset.rows, dataset.dims, min(question.sample, dataset.rows))
-    one = statistics_bytes(dataset, request, walks)
-    tile = tile_bytes(dataset, request, walks)
+    first_pass_spec = spec.first_pass_spec(
+        dataset.rows, dataset.n_features, dataset.weights is not None
+    )
+    sample = 8 * (dataset.n_features + 3) * min(first_pass_spec.sample, dataset.rows)
+    solvers = spec.abreast(
+        dataset.rows, dataset.n_features, min(first_pass_spec.sample, dataset.rows)
+    )
+    one = statistics_bytes(dataset, spec, solvers)
+    tile = tile_bytes(dataset, spec, solvers)
     # The sample as it came, as it is swept, and as a file is made and sent; and the statistics of
-    # the walks, of the threads that sweep the sample, and of the file.
+    # the solvers, of the threads that sweep the sample, and of the file.
     return (
         PROCESS
         + SLACK
         + 9 * sample
         + (24 + 5 * threads) * one
         + threads * tile
-        + walks_bytes(dataset, request, walks)
+        + walks_bytes(dataset, spec, solvers)
     )
 
 

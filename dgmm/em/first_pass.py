@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.em.sample import Sample, least_hash, numbers_drawn, smallest_keys, uniform
-from dgmm.kernels.kernel import REMEDY, first_flaw
+from dgmm.kernels.kernel import REMEDY, first_invalid_row
 from dgmm.kernels.native import DRAWN, draw, moments, pieces
 from dgmm.kernels.sweep import Block
+from dgmm.model.covariance_model import Array
 from dgmm.model.lazy import lazy
-from dgmm.model.structure import Array
 
 TILE = 16384
 
@@ -37,7 +37,7 @@ NARROWEST: Final = 1e-14
 
 
 @dataclass(frozen=True)
-class Question:
+class FirstPassSpec:
     """What the first sweep asks for.
 
     Attributes
@@ -61,22 +61,22 @@ class Question:
     kernel: str = "numpy"
 
     @classmethod
-    def about(
+    def of(
         cls,
         rows: int,
-        dims: int,
+        n_features: int,
         components: int,
         seed: int,
         weighted: bool,
         pairs: bool,
         wanted: int = 0,
         kernel: str = "numpy",
-    ) -> "Question":
+    ) -> "FirstPassSpec":
         """The question for ``rows`` = N: a sample of 100 000 rows, or as many as are ``wanted``.
 
         It has at most some 30 MB, or 130 MB if more are wanted, and never too few rows for K.
         """
-        most = (1 << (24 if wanted > 100_000 else 22)) // dims
+        most = (1 << (24 if wanted > 100_000 else 22)) // n_features
         sample = max(min(max(100_000, wanted), most), 20 * components)
         # N keys are exponential variates: the n smallest lie below n/N, give or take ten sigma.
         expected = (sample + 10 * np.sqrt(sample) + 10) / max(rows, 1)
@@ -85,7 +85,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Survey:
+class DataMoments:
     """What the first sweep brings home.
 
     Attributes
@@ -99,7 +99,7 @@ class Survey:
     low, high : (D,)
         The range of each feature over rows of positive weight.
     sample : Sample
-    flaw : (int, str) or None
+    invalid_row : (int, str) or None
         The first row that can't be used, and why.
     holes, misweighted : int
         How many rows hold NaN or infinity, and how many have a weight that can't be.
@@ -113,19 +113,23 @@ class Survey:
     low: Array
     high: Array
     sample: Sample
-    flaw: tuple[int, str] | None
+    invalid_row: tuple[int, str] | None
     holes: int = 0
     misweighted: int = 0
 
     @np.errstate(over="ignore", invalid="ignore")
-    def __add__(self, other: "Survey") -> "Survey":
+    def __add__(self, other: "DataMoments") -> "DataMoments":
         """Merge means and scatters after Chan, Golub and LeVeque (1983)."""
         weight = self.weight + other.weight
         share = other.weight / weight if weight else 0.0
         delta = other.mean - self.mean
         between = self.weight * share * _products(delta[:, None], self.scatter.ndim == 2)
-        flaws = [flaw for flaw in (self.flaw, other.flaw) if flaw is not None]
-        return Survey(
+        flaws = [
+            invalid_row
+            for invalid_row in (self.invalid_row, other.invalid_row)
+            if invalid_row is not None
+        ]
+        return DataMoments(
             self.rows + other.rows,
             self.weighted + other.weighted,
             weight,
@@ -142,9 +146,9 @@ class Survey:
     @property
     def complaint(self) -> str | None:
         """Which row can't be used, how many can't, and what to do; None if all can."""
-        if self.flaw is None:
+        if self.invalid_row is None:
             return None
-        told = self.flaw[1]
+        told = self.invalid_row[1]
         if self.misweighted:
             told += f"; such weights: {self.misweighted:,} of {self.rows:,}"
         if self.holes:
@@ -199,56 +203,60 @@ class Survey:
         return np.where(self.low < self.high, centre, self.low)
 
 
-def survey(block: Block, question: Question) -> Survey:
-    """Survey one block."""
-    way = WAYS[question.kernel]
+def first_pass(block: Block, first_pass_spec: FirstPassSpec) -> DataMoments:
+    """DataMoments one block."""
+    way = WAYS[first_pass_spec.kernel]
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # told at the door
-        found = way.survey(block, question)
-        if found.flaw is not None:
-            return found
-        return replace(found, sample=_sample(block, question, way.draw))
+        moments = way.first_pass(block, first_pass_spec)
+        if moments.invalid_row is not None:
+            return moments
+        return replace(moments, sample=_sample(block, first_pass_spec, way.draw))
 
 
-def _nothing(dims: int, question: Question) -> Survey:
+def _nothing(n_features: int, first_pass_spec: FirstPassSpec) -> DataMoments:
     """The survey of no rows."""
     none = np.empty(0)
-    sample = Sample(question.sample, none, np.empty(0, np.int64), np.empty((0, dims)), none)
-    scatter = np.zeros((dims, dims) if question.pairs else dims)
-    low, high = np.full(dims, np.inf), np.full(dims, -np.inf)
-    return Survey(0, 0, 0.0, np.zeros(dims), scatter, low, high, sample, None)
+    sample = Sample(
+        first_pass_spec.sample, none, np.empty(0, np.int64), np.empty((0, n_features)), none
+    )
+    scatter = np.zeros((n_features, n_features) if first_pass_spec.pairs else n_features)
+    low, high = np.full(n_features, np.inf), np.full(n_features, -np.inf)
+    return DataMoments(0, 0, 0.0, np.zeros(n_features), scatter, low, high, sample, None)
 
 
-def _survey(block: Block, question: Question) -> Survey:
+def _first_pass(block: Block, first_pass_spec: FirstPassSpec) -> DataMoments:
     """The survey of a block, without a sample: by NumPy, a tile at a time."""
-    result = _nothing(block.rows.shape[1], question)
+    result = _nothing(block.rows.shape[1], first_pass_spec)
     for start in range(0, len(block.rows), TILE):
         chosen = slice(start, start + TILE)
         weights = None if block.weights is None else block.weights[chosen]
-        result += _survey_tile(Block(block.start + start, block.rows[chosen], weights), question)
+        result += _first_pass_tile(
+            Block(block.start + start, block.rows[chosen], weights), first_pass_spec
+        )
     return result
 
 
-def _compiled(block: Block, question: Question) -> Survey:
+def _compiled(block: Block, first_pass_spec: FirstPassSpec) -> DataMoments:
     """The same by compiled code, in one read; what that can't use, NumPy describes."""
-    nothing = _nothing(block.rows.shape[1], question)
+    nothing = _nothing(block.rows.shape[1], first_pass_spec)
     parts = []
     for piece in pieces(block):
-        found = moments(piece, question.pairs)
+        found = moments(piece, first_pass_spec.pairs)
         if found is None:
-            return _survey(block, question)
+            return _first_pass(block, first_pass_spec)
         parts.append(replace(nothing, rows=len(piece.rows), **vars(found)))
     return reduce(add, parts)
 
 
-def _survey_tile(tile: Block, question: Question) -> Survey:
+def _first_pass_tile(tile: Block, first_pass_spec: FirstPassSpec) -> DataMoments:
     count = len(tile.rows)
-    nothing = _nothing(tile.rows.shape[1], question)
-    holes, wrong = first_flaw(tile), weight_flaw(tile)
-    if flaw := holes or wrong:
+    nothing = _nothing(tile.rows.shape[1], first_pass_spec)
+    holes, wrong = first_invalid_row(tile), invalid_weight(tile)
+    if invalid_row := holes or wrong:
         return replace(
             nothing,
             rows=count,
-            flaw=(tile.start, flaw[0]),
+            invalid_row=(tile.start, invalid_row[0]),
             holes=holes[1] if holes else 0,
             misweighted=wrong[1] if wrong else 0,
         )
@@ -273,7 +281,7 @@ def _survey_tile(tile: Block, question: Question) -> Survey:
         weighted=len(rows),
         weight=float(weight),
         mean=mean,
-        scatter=_products(away, question.pairs),
+        scatter=_products(away, first_pass_spec.pairs),
         low=columns.min(axis=1),
         high=columns.max(axis=1),
     )
@@ -284,7 +292,7 @@ def _products(away: Array, pairs: bool) -> Array:
     return away @ away.T if pairs else np.sum(away * away, axis=1)
 
 
-def weight_flaw(tile: Block) -> tuple[str, int] | None:
+def invalid_weight(tile: Block) -> tuple[str, int] | None:
     """Name the first weight that can't be used, and count those, if there are."""
     if tile.weights is None:
         return None
@@ -296,12 +304,12 @@ def weight_flaw(tile: Block) -> tuple[str, int] | None:
     return f"{name}{tile.weights[row]} at row {tile.start + row}", int(bad.sum())
 
 
-def _sample(block: Block, question: Question, draw: "Draw") -> Sample:
+def _sample(block: Block, first_pass_spec: FirstPassSpec, draw: "Draw") -> Sample:
     """The rows of a block with the smallest keys.
 
     Only of rows whose hash says that they may be among these is a logarithm taken.
     """
-    size, bound, held = question.sample, question.largest, 0
+    size, bound, held = first_pass_spec.sample, first_pass_spec.largest, 0
     keys, numbers = [np.empty(0)], [np.empty(0, np.int64)]
     for first in range(block.start, block.start + len(block.rows), DRAWN):
         here = slice(first - block.start, first - block.start + DRAWN)
@@ -309,13 +317,13 @@ def _sample(block: Block, question: Question, draw: "Draw") -> Sample:
         most = 1.0 if weights is None else float(weights.max())
         if most == 0:
             continue
-        found = draw(first, len(block.rows[here]), question.seed, least_hash(bound * most))
-        own = -np.log(uniform(found, question.seed))
+        moments = draw(first, len(block.rows[here]), first_pass_spec.seed, least_hash(bound * most))
+        own = -np.log(uniform(moments, first_pass_spec.seed))
         if weights is not None:
-            own /= weights[found - first]
+            own /= weights[moments - first]
         near = own < bound  # so those without weight are not
         keys.append(own[near])
-        numbers.append(found[near])
+        numbers.append(moments[near])
         held += int(np.count_nonzero(near))
         if held >= 2 * size:
             keys, numbers = smallest_keys(keys, numbers, size)
@@ -334,11 +342,11 @@ Draw = Callable[[int, int, int, int], NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class Way:
-    """How a block is surveyed, but for the sample, and how row numbers are hashed for that."""
+    """How the first pass takes a block, but for the sample; and how row numbers are hashed."""
 
-    survey: Callable[[Block, Question], Survey]
+    first_pass: Callable[[Block, FirstPassSpec], DataMoments]
     draw: Draw
 
 
-WAYS: Final = {"numpy": Way(_survey, numbers_drawn), "native": Way(_compiled, draw)}
+WAYS: Final = {"numpy": Way(_first_pass, numbers_drawn), "native": Way(_compiled, draw)}
 """By the names of ``native.KERNELS``."""

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.errors import DataError
-from dgmm.kernels.kernel import describe_flaw, log_sum_exp, tile_rows, tiles
-from dgmm.kernels.natural import Form
+from dgmm.kernels.kernel import describe_invalid_row, log_sum_exp, tile_rows, tiles
+from dgmm.kernels.natural_parameters import NaturalParameters
 from dgmm.kernels.sweep import Block
+from dgmm.model.covariance_model import Array
 from dgmm.model.mixture import Frame, Mixture
-from dgmm.model.structure import Array
 
 
 def _labels(log_joint: Array, common: Array | float) -> NDArray[Any]:
@@ -31,8 +31,8 @@ def _same(labels: NDArray[Any]) -> NDArray[Any]:
     return labels
 
 
-def _likeliest(shares: NDArray[Any]) -> NDArray[Any]:
-    return np.asarray(shares.argmax(axis=1))
+def _likeliest(responsibilities: NDArray[Any]) -> NDArray[Any]:
+    return np.asarray(responsibilities.argmax(axis=1))
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Answer:
         return (components,) if self.per_component else ()
 
 
-ANSWERS: Final[dict[str, Answer]] = {
+OUTPUTS: Final[dict[str, Answer]] = {
     "labels": Answer(_labels, np.int64, labels=_same),
     "proba": Answer(_proba, np.float64, per_component=True, labels=_likeliest),
     "score": Answer(_score, np.float64),
@@ -62,25 +62,25 @@ ANSWERS: Final[dict[str, Answer]] = {
 def answer(rows: NDArray[Any], mixture: Mixture, what: str, start: int = 0) -> NDArray[Any]:
     """What ``mixture`` (of the data) says of each row of ``rows`` (n, D).
 
-    ``what`` is a key of ``ANSWERS``: the most probable component (n,), each component's
+    ``what`` is a key of ``OUTPUTS``: the most probable component (n,), each component's
     responsibility (n, K), or the log-density (n,).  ``start`` numbers the first row in errors.
     Raises ``DataError`` on NaN or infinity.
     """
     block = Block(start, rows)
-    if flaw := describe_flaw(block):
-        raise DataError(flaw)
-    kind = ANSWERS[what]
-    frame = Frame.of(*mixture.moments(), mixture.structure)
-    form = Form.of(frame.enter(mixture))
-    width = form.layout.width(mixture.dims)
+    if invalid_row := describe_invalid_row(block):
+        raise DataError(invalid_row)
+    kind = OUTPUTS[what]
+    frame = Frame.of(*mixture.moments(), mixture.covariance_model)
+    natural = NaturalParameters.of(frame.enter(mixture))
+    width = natural.feature_structure.width(mixture.n_features)
     size = tile_rows(width + 2 * mixture.components)
     buffer = np.empty((width, size))
     answers = np.empty((len(rows), *kind.columns(mixture.components)), dtype=kind.dtype)
     for chosen, x in tiles(block, frame, size):
         with np.errstate(over="ignore", invalid="ignore"):  # told below
-            log_joint = form.eta @ form.layout.features(x, buffer[:, : x.shape[1]])
-            form.correct(log_joint, x)
+            log_joint = natural.eta @ natural.feature_structure.features(x, buffer[:, : x.shape[1]])
+            natural.correct(log_joint, x)
         if not np.isfinite(log_joint.max(axis=0)).all():
             raise DataError("the rows are too far from the model: their log-densities overflow")
-        answers[chosen] = kind.of(log_joint, form.common(x) - frame.log_volume)
+        answers[chosen] = kind.of(log_joint, natural.common(x) - frame.log_volume)
     return answers

@@ -7,8 +7,8 @@ a log-density; in the M-step the same happens to S.  With unit round-off u the e
 sqrt(P) u (rho + |mu_k|)^2 |P_k|, with rho the root mean square of |x| in the frame (Higham,
 Accuracy and Stability of Numerical Algorithms, 2002, sections 3.1 and 2.8).  A component whose
 bound exceeds ``TOLERANCE`` is centred: its log-density is computed from x - mu_k, and its sums are
-taken about mu_k (``Form.about``), which cancels nothing.  A component a thousand times narrower
-than the data is centred; ordinary ones never are.
+taken about mu_k (``NaturalParameters.center``), which cancels nothing.  A component a thousand
+times narrower than the data is centred; ordinary ones never are.
 
 **In single precision** the same holds with a larger u, and half the time is saved.  So long as the
 bound stays under ``SINGLE_TOLERANCE`` a form may ask for it (evaluate.py decides): the products of
@@ -25,9 +25,9 @@ from typing import Final
 
 import numpy as np
 
+from dgmm.model.covariance_model import Array, CovarianceModel
 from dgmm.model.mixture import Frame, Mixture
 from dgmm.model.statistics import Statistics
-from dgmm.model.structure import Array, Structure
 
 TOLERANCE: Final = 1e-9
 
@@ -58,79 +58,90 @@ class Away:
     @classmethod
     def expected(cls, mixture: Mixture) -> "Away":
         """As the mixture's components expect them."""
-        return cls(mixture.variances, np.full(mixture.components, float(mixture.dims)))
+        return cls(mixture.variances, np.full(mixture.components, float(mixture.n_features)))
 
     @classmethod
     def found(cls, mixture: Mixture, covariances: Array, offsets: Array) -> "Away":
-        """Of rows of these ``covariances`` about means (K, D) that are ``offsets`` from mu."""
-        structure, components, dims = mixture.structure, mixture.components, mixture.dims
-        squares = structure.variances(covariances, components, dims) + offsets**2
-        lengths = structure.whitened_trace(mixture.factors, covariances, dims)
-        moved = np.sum(structure.whitened(mixture.factors, offsets) ** 2, axis=1)
+        """Of rows of these ``covariances`` center means (K, D) that are ``offsets`` from mu."""
+        covariance_model, components, n_features = (
+            mixture.covariance_model,
+            mixture.components,
+            mixture.n_features,
+        )
+        squares = covariance_model.variances(covariances, components, n_features) + offsets**2
+        lengths = covariance_model.whitened_trace(
+            mixture.precisions_cholesky, covariances, n_features
+        )
+        moved = np.sum(covariance_model.whitened(mixture.precisions_cholesky, offsets) ** 2, axis=1)
         return cls(np.maximum(squares, 0.0), np.maximum(lengths + moved, 0.0))
 
 
-def product_noise(mixture: Mixture, away: Away, unit: float, spread: float = 0.0) -> Array:
+def rounding_error_bound(mixture: Mixture, away: Away, unit: float, spread: float = 0.0) -> Array:
     """The bound (K,) above on the error of log-densities by products; ``unit`` is u.
 
     A component's own rows have |x| up to |mu| + |d|; ``spread`` is that of all rows, rho.
     """
-    structure = mixture.structure
+    covariance_model = mixture.covariance_model
     centre = np.linalg.norm(mixture.means, axis=1)
     size = centre + np.maximum(centre + np.sqrt(away.squares.sum(axis=1)), spread)
-    width = structure.width(mixture.dims)
-    return np.sqrt(width) * unit * size**2 * structure.stiffness(mixture.factors)
+    width = covariance_model.width(mixture.n_features)
+    return (
+        np.sqrt(width)
+        * unit
+        * size**2
+        * covariance_model.max_eigenvalue_bound(mixture.precisions_cholesky)
+    )
 
 
 def penalties(mixture: Mixture, reg: Array) -> Array:
     """reg . diag(Sigma_k^-1) / 2, (K,), for ``reg`` (D,)."""
-    trace = mixture.structure.trace(mixture.factors, reg)
+    trace = mixture.covariance_model.trace(mixture.precisions_cholesky, reg)
     return np.broadcast_to(0.5 * trace, (mixture.components,))
 
 
 def natural(mixture: Mixture, constants: Array) -> Array:
     """eta (K, P), for log-densities ``constants`` (K,) at the means."""
-    structure, dims = mixture.structure, mixture.dims
-    eta = np.empty((mixture.components, structure.width(dims)))
-    linear = structure.solve(mixture.factors, mixture.means)
+    covariance_model, n_features = mixture.covariance_model, mixture.n_features
+    eta = np.empty((mixture.components, covariance_model.width(n_features)))
+    linear = covariance_model.solve(mixture.precisions_cholesky, mixture.means)
     eta[:, 0] = constants - 0.5 * np.sum(mixture.means * linear, axis=1)
-    eta[:, 1 : 1 + dims] = linear
-    eta[:, 1 + dims :] = structure.quadratic(mixture.factors)
+    eta[:, 1 : 1 + n_features] = linear
+    eta[:, 1 + n_features :] = covariance_model.quadratic(mixture.precisions_cholesky)
     return eta
 
 
 @dataclass(frozen=True)
-class Form:
+class NaturalParameters:
     """A mixture (in the frame) written for the kernel.
 
     Attributes
     ----------
-    layout : Structure
-        Decides T, of width P; the mixture's own structure unless that can't be centred.
+    feature_structure : CovarianceModel
+        Decides T, of width P; the mixture's own covariance model unless that can't be centred.
     eta : (K, P)
         The natural parameters; the rows of centred components are not used.
     constants : (K,)
         Log-densities at the means, less penalties; without weight, as low as can be borne.
     centred : tuple of int
         The components to treat by differences from their means.
-    about : (K, D)
+    center : (K, D)
         Where sums are taken about: 0, or the mean of a centred component.
     penalty : (K,)
         reg . diag(Sigma_k^-1) / 2.
-    whole : bool
-        Whether the log-densities hold ``Structure.common``, or it is added afterwards.
+    includes_common : bool
+        Whether the log-densities hold ``CovarianceModel.common``, or it is added afterwards.
     single : bool
         Whether the products are in single precision; sums over tiles never are.
     """
 
     mixture: Mixture
-    layout: Structure
+    feature_structure: CovarianceModel
     eta: Array
     constants: Array
     centred: tuple[int, ...]
-    about: Array
+    center: Array
     penalty: Array
-    whole: bool
+    includes_common: bool
     single: bool = False
 
     @classmethod
@@ -141,49 +152,72 @@ class Form:
         spread: float | None = None,
         centre: bool = False,
         single: bool = False,
-        apart: bool = False,
-    ) -> "Form":
+        per_component: bool = False,
+    ) -> "NaturalParameters":
         """Write ``mixture``.
 
         ``reg`` (D,) is added to covariances, ``spread`` is rho above; ``centre`` all components,
-        or those that need it; ``single`` as the attribute; ``apart`` asks for the quadratic part
-        of each component, even if they are tied.
+        or those that need it; ``single`` as the attribute; ``per_component`` asks for the quadratic
+        part of each component, even if they are tied.
         """
-        structure, dims = mixture.structure, mixture.dims
-        reg = np.zeros(dims) if reg is None else reg
-        spread = np.sqrt(dims) if spread is None else spread
+        covariance_model, n_features = mixture.covariance_model, mixture.n_features
+        reg = np.zeros(n_features) if reg is None else reg
+        spread = np.sqrt(n_features) if spread is None else spread
         penalty = penalties(mixture, reg)
         constants = np.maximum(mixture.constants - penalty, LOWEST[single])
         unit = float(np.finfo(np.float64).eps)
-        bound = product_noise(mixture, Away.expected(mixture), unit, spread)
+        bound = rounding_error_bound(mixture, Away.expected(mixture), unit, spread)
         unfit = (bound > TOLERANCE) & (mixture.weights > 0)
-        layout = structure.centred if apart or unfit.any() else structure
-        whole = centre or layout is not structure
-        if whole:
+        feature_structure = (
+            covariance_model.centred if per_component or unfit.any() else covariance_model
+        )
+        includes_common = centre or feature_structure is not covariance_model
+        if includes_common:
             unfit = np.ones_like(unfit)
-        eta = np.zeros((mixture.components, layout.width(dims)))
-        if not whole:
+        eta = np.zeros((mixture.components, feature_structure.width(n_features)))
+        if not includes_common:
             eta = natural(mixture, constants)
-        about = np.where(unfit[:, None], mixture.means, 0.0)
+        center = np.where(unfit[:, None], mixture.means, 0.0)
         centred = tuple(np.flatnonzero(unfit).tolist())
-        return cls(mixture, layout, eta, constants, centred, about, penalty, whole, single)
+        return cls(
+            mixture,
+            feature_structure,
+            eta,
+            constants,
+            centred,
+            center,
+            penalty,
+            includes_common,
+            single,
+        )
 
     @property
-    def bare(self) -> "Form":
+    def bare(self) -> "NaturalParameters":
         """What an E-step needs of it: without covariances, nor natural parameters not used."""
         mixture = replace(self.mixture, covariances=self.mixture.covariances[:0])
-        return replace(self, mixture=mixture, eta=self.eta[:, :0] if self.whole else self.eta)
+        return replace(
+            self, mixture=mixture, eta=self.eta[:, :0] if self.includes_common else self.eta
+        )
 
-    def pairing(self, sums: Array, about: Array) -> float:
+    def inner_product(self, sums: Array, center: Array) -> float:
         """sum_k sums_k . eta_k, for ``sums`` (K, P) of T(x - about_k)."""
-        mixture, dims = self.mixture, self.mixture.dims
-        if self.layout.shared:
-            return float(np.sum(natural(mixture, self.constants) * self.layout.moved(sums, -about)))
+        mixture, n_features = self.mixture, self.mixture.n_features
+        if self.feature_structure.shared:
+            return float(
+                np.sum(
+                    natural(mixture, self.constants)
+                    * self.feature_structure.shift_moments(sums, -center)
+                )
+            )
         eta = np.zeros_like(sums)  # about its mean, a log-density has no linear part
         eta[:, 0] = self.constants
-        shape = self.layout.shape(mixture.components, dims)
-        eta[:, 1 + dims :] = self.layout.quadratic(np.broadcast_to(mixture.factors, shape))
-        return float(np.sum(eta * self.layout.moved(sums, mixture.means - about)))
+        shape = self.feature_structure.shape(mixture.components, n_features)
+        eta[:, 1 + n_features :] = self.feature_structure.quadratic(
+            np.broadcast_to(mixture.precisions_cholesky, shape)
+        )
+        return float(
+            np.sum(eta * self.feature_structure.shift_moments(sums, mixture.means - center))
+        )
 
     def correct(self, log_joint: Array, x: Array) -> None:
         """Overwrite the centred rows of ``log_joint`` (K, n), for rows ``x`` (D, n)."""
@@ -192,19 +226,19 @@ class Form:
 
     def common(self, x: Array) -> Array | float:
         """What the log-densities of all components hold beyond ``eta . T(x)``."""
-        if self.whole:
+        if self.includes_common:
             return 0.0
-        return self.mixture.structure.common(self.mixture.factors, x)
+        return self.mixture.covariance_model.common(self.mixture.precisions_cholesky, x)
 
     def common_sum(self, total: Array | None) -> float:
-        """The sum of ``common`` over all rows; ``total`` as in ``Structure.common_sum``."""
-        if self.whole:
+        """The sum of ``common`` over all rows; ``total`` as in ``CovarianceModel.common_sum``."""
+        if self.includes_common:
             return 0.0
-        return self.mixture.structure.common_sum(self.mixture.factors, total)
+        return self.mixture.covariance_model.common_sum(self.mixture.precisions_cholesky, total)
 
 
 @dataclass(frozen=True)
-class Anchor:
+class StatisticsCorrection:
     """Statistics to be added to those of some rows, as if there were more, or fewer, rows.
 
     With c_k their sums, the objective grows by sum_k c_k . eta_k: linear in eta, so the M-step
@@ -213,37 +247,40 @@ class Anchor:
 
     Attributes
     ----------
-    layout : Structure
+    feature_structure : CovarianceModel
         Of the sums.
-    sums, about : (K, P), (K, D)
+    sums, center : (K, P), (K, D)
         As in ``Statistics``.
     total : (D, D) or None
-        The scatter about 0 of the rows that there would be more, where the structure needs it.
+        The scatter about 0 of the rows that there would be more, where the covariance model needs
+        it.
     """
 
-    layout: Structure
+    feature_structure: CovarianceModel
     sums: Array
-    about: Array
+    center: Array
     total: Array | None = None
 
-    def linear(self, form: Form) -> float:
-        """sum_k c_k . eta_k under ``form``."""
-        found = form.pairing(self.sums, self.about)
-        if form.whole and self.total is not None:
-            found += form.mixture.structure.common_sum(form.mixture.factors, self.total)
+    def linear(self, natural: NaturalParameters) -> float:
+        """sum_k c_k . eta_k under ``natural``."""
+        found = natural.inner_product(self.sums, self.center)
+        if natural.includes_common and self.total is not None:
+            found += natural.mixture.covariance_model.common_sum(
+                natural.mixture.precisions_cholesky, self.total
+            )
         return found
 
-    def join(self, statistics: Statistics, form: Form) -> Statistics:
-        """The joint statistics, with their objective under ``form``: minus infinity if unknown."""
-        if form.layout is not self.layout:
+    def join(self, statistics: Statistics, natural: NaturalParameters) -> Statistics:
+        """The joint statistics, with their objective under ``natural``; minus infinity: unknown."""
+        if natural.feature_structure is not self.feature_structure:
             return replace(statistics, objective=-np.inf, log_likelihood=-np.inf)
-        sums = self.layout.moved(self.sums, form.about - self.about)
-        linear = self.linear(form)
+        sums = self.feature_structure.shift_moments(self.sums, natural.center - self.center)
+        linear = self.linear(natural)
         return replace(
             statistics,
             sums=statistics.sums + sums,
             objective=statistics.objective + linear,
-            log_likelihood=statistics.log_likelihood + linear + float(sums[:, 0] @ form.penalty),
+            log_likelihood=statistics.log_likelihood + linear + float(sums[:, 0] @ natural.penalty),
         )
 
 
@@ -252,4 +289,4 @@ class Given:
     """What an E-step sweep is given: the frame, and mixtures in it."""
 
     frame: Frame
-    forms: tuple[Form, ...]
+    naturals: tuple[NaturalParameters, ...]

@@ -16,17 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.em.evaluate import m_step
-from dgmm.em.ladder import Rung
+from dgmm.em.init import pieces
 from dgmm.em.race import ROUGH, objective
 from dgmm.em.sample import Sample
-from dgmm.em.seeding import pieces
+from dgmm.em.solver import Solver
 from dgmm.em.squarem import Squarem
-from dgmm.em.walk import Walk
+from dgmm.em.subsamples import Subsample
 from dgmm.kernels.kernel import log_sum_exp
+from dgmm.model.covariance_model import Array, CovarianceModel
 from dgmm.model.matrices import choleskys
 from dgmm.model.mixture import Mixture
 from dgmm.model.statistics import Statistics
-from dgmm.model.structure import Array, Structure
 
 TRIALS: Final = 6
 """How many ways to take a mixture apart are tried in a round."""
@@ -72,37 +72,44 @@ STEPS: Final = 8
 """EM steps with two components."""
 
 
-def taken_apart(rung: Rung, walk: Walk) -> tuple[Walk, int]:
-    """The walk after splitting and merging for as long as that helps, and how many rounds did."""
-    rounds, trials = (1, FEW_TRIALS) if walk.best.mixture.components >= MANY else (ROUNDS, TRIALS)
+def taken_apart(subsample: Subsample, solver: Solver) -> tuple[Solver, int]:
+    """The solver after splitting and merging for as long as that helps, and how many rounds did."""
+    rounds, trials = (1, FEW_TRIALS) if solver.best.mixture.components >= MANY else (ROUNDS, TRIALS)
     for helped in range(rounds):
-        if rung.cost.deadline.passed:
-            return walk, helped
-        mixture = walk.best.mixture
-        starts = [exchanged(rung, mixture, each) for each in _candidates(rung, mixture, trials)]
+        if subsample.cost.deadline.passed:
+            return solver, helped
+        mixture = solver.best.mixture
+        starts = [
+            moved_mixture(subsample, mixture, each)
+            for each in _candidates(subsample, mixture, trials)
+        ]
         if not starts:
-            return walk, helped
-        walks: list[Walk] = [Squarem.of(rung.setting, start, ROUGH) for start in starts]
-        walks = sorted(rung.climb(walks, SHORT), key=objective, reverse=True)[:FINALISTS]
-        *walks, walk = rung.climb([*walks, walk], LONG)
-        best = max(walks, key=objective)
-        worth = rung.resolution(mixture) / mixture.components
-        if objective(best) - objective(walk) < worth:
-            return walk, helped
-        walk = best
-    return walk, rounds
+            return solver, helped
+        solvers: list[Solver] = [Squarem.of(subsample.context, start, ROUGH) for start in starts]
+        solvers = sorted(subsample.refine(solvers, SHORT), key=objective, reverse=True)[:FINALISTS]
+        *solvers, solver = subsample.refine([*solvers, solver], LONG)
+        best = max(solvers, key=objective)
+        worth = subsample.resolution(mixture) / mixture.components
+        if objective(best) - objective(solver) < worth:
+            return solver, helped
+        solver = best
+    return solver, rounds
 
 
-def held(components: int, dims: int) -> int:
+def held(components: int, n_features: int) -> int:
     """How many numbers a round holds at most, for splits."""
-    rows = components * _most(dims)
-    dense = 4 * components * dims * dims
-    return 2 * rows + dense + 16 * max(_most(dims) * dims, min(rows * dims, TOGETHER))
+    rows = components * _most(n_features)
+    dense = 4 * components * n_features * n_features
+    return (
+        2 * rows
+        + dense
+        + 16 * max(_most(n_features) * n_features, min(rows * n_features, TOGETHER))
+    )
 
 
-def affordable(components: int, dims: int) -> bool:
+def affordable(components: int, n_features: int) -> bool:
     """Whether that is little enough: of thousands of features it is not."""
-    return held(components, dims) <= MOST_HELD
+    return held(components, n_features) <= MOST_HELD
 
 
 @dataclass(frozen=True)
@@ -115,38 +122,38 @@ class Halves:
 
 
 @dataclass(frozen=True)
-class Exchange:
+class Move:
     """Components ``i`` and ``j`` become i, and ``k`` becomes j and k as ``halves``.
 
-    ``promise`` is by how much that may raise the objective, at once.
+    ``expected_gain`` is by how much that may raise the objective, at once.
     """
 
-    promise: float
+    expected_gain: float
     i: int
     j: int
     k: int
     halves: Halves
 
 
-def _candidates(rung: Rung, mixture: Mixture, trials: int) -> list[list[Exchange]]:
+def _candidates(subsample: Subsample, mixture: Mixture, trials: int) -> list[list[Move]]:
     """The most promising ways to take a ``mixture`` apart, each of one exchange or of several."""
     live = np.flatnonzero(mixture.weights > 0)
     if len(live) < 3:
         return []
     merges = merge_costs(mixture, live)
-    splits = sorted(_splits(rung, mixture, live), key=lambda split: -split[0])
+    splits = sorted(_splits(subsample, mixture, live), key=lambda split: -split[0])
     several = _together(merges, splits, max(1, mixture.components // 3))
     found = [several] if len(several) > 1 else []
     if len(several) > 3:
         found.append(several[: len(several) // 2])
     single = [
-        Exchange(gain - cost, i, j, k, halves)
+        Move(gain - cost, i, j, k, halves)
         for gain, k, halves in splits[:SPLITS]
         for cost, i, j in merges[:MERGES]
         if k not in (i, j)
     ]
     used: dict[int, int] = {}
-    for each in sorted(single, key=lambda each: -each.promise):
+    for each in sorted(single, key=lambda each: -each.expected_gain):
         used[each.k] = used.get(each.k, 0) + 1
         if used[each.k] <= TWICE:
             found.append([each])
@@ -157,17 +164,17 @@ Merge = tuple[float, int, int]
 Split = tuple[float, int, Halves]
 
 
-def _together(merges: list[Merge], splits: list[Split], most: int) -> list[Exchange]:
+def _together(merges: list[Merge], splits: list[Split], most: int) -> list[Move]:
     """Exchanges that promise something, with no component in two of them."""
     used: set[int] = set()
-    found: list[Exchange] = []
+    found: list[Move] = []
     for gain, k, halves in splits:
         if len(found) == most or k in used:
             continue
         free = (m for m in merges if k not in m[1:] and not used.intersection(m[1:]))
         cost, i, j = next(free, (np.inf, 0, 0))
         if gain > cost:
-            found.append(Exchange(gain - cost, i, j, k, halves))
+            found.append(Move(gain - cost, i, j, k, halves))
             used |= {i, j, k}
     return found
 
@@ -178,14 +185,16 @@ def merge_costs(mixture: Mixture, live: NDArray[np.intp]) -> list[Merge]:
     Of ``MANY`` components and more, each is seen with those few alone that are nearest, as it
     measures distances, or light: there are too many pairs, and most are far apart.
     """
-    dense = mixture.structure.dense(mixture.covariances, mixture.components, mixture.dims)
+    dense = mixture.covariance_model.dense(
+        mixture.covariances, mixture.components, mixture.n_features
+    )
     weights, means, volumes = mixture.weights, mixture.means, np.linalg.slogdet(dense)[1]
     found: list[Merge] = []
     for at, i in enumerate(live.tolist()):
         others = live[at + 1 :]
         if len(live) >= MANY and len(others) > NEIGHBOURS:
             away = mixture.means[others] - mixture.means[i]
-            white = mixture.structure.whiten(mixture.factors, i, away.T)
+            white = mixture.covariance_model.whiten(mixture.precisions_cholesky, i, away.T)
             far = (white * white).sum(axis=0) * weights[others] / (weights[i] + weights[others])
             others = others[np.argsort(far, kind="stable")[:NEIGHBOURS]]
         total = weights[i] + weights[others]
@@ -198,63 +207,72 @@ def merge_costs(mixture: Mixture, live: NDArray[np.intp]) -> list[Merge]:
     return sorted(found)
 
 
-def _splits(rung: Rung, mixture: Mixture, live: NDArray[np.intp]) -> list[Split]:
+def _splits(subsample: Subsample, mixture: Mixture, live: NDArray[np.intp]) -> list[Split]:
     """What splitting each of the ``live`` components brings, and into what."""
-    dims = mixture.dims
-    dense = mixture.structure.dense(mixture.covariances, mixture.components, dims)
+    n_features = mixture.n_features
+    dense = mixture.covariance_model.dense(mixture.covariances, mixture.components, n_features)
     scale = _spread(mixture, dense)
     values, axes = np.linalg.eigh(dense / scale[:, None] / scale)
     size = np.sqrt(np.maximum(values, 1e-300))[:, None, :]
     roots, whiten = scale[:, None] * axes * size, axes / size / scale[:, None]
-    most = _most(dims)
-    sample = rung.sample.first(min(len(rung.sample.keys), 3 * most * mixture.components))
-    places, shares = _members(rung, sample, mixture, most)
-    splits, chosen = list[Split](), live[shares.sum(axis=1)[live] > 2 * dims + 8]
-    step = max(1, TOGETHER // (most * dims))
+    most = _most(n_features)
+    sample = subsample.sample.first(min(len(subsample.sample.keys), 3 * most * mixture.components))
+    places, responsibilities = _members(subsample, sample, mixture, most)
+    splits, chosen = list[Split](), live[responsibilities.sum(axis=1)[live] > 2 * n_features + 8]
+    step = max(1, TOGETHER // (most * n_features))
     for first in range(0, len(chosen), step):
         some = chosen[first : first + step]
         rows = sample.rows[places[some].ravel()]
-        x = rung.setting.frame.rows(rows, np.empty(rows.shape[::-1])).T
-        seen = (x.reshape(len(some), most, dims) - mixture.means[some, None]) @ whiten[some]
-        seen[shares[some] == 0] = 0.0
-        splits += _split(mixture, some, seen, shares[some], roots)
+        x = subsample.context.frame.rows(rows, np.empty(rows.shape[::-1])).T
+        seen = (x.reshape(len(some), most, n_features) - mixture.means[some, None]) @ whiten[some]
+        seen[responsibilities[some] == 0] = 0.0
+        splits += _split(mixture, some, seen, responsibilities[some], roots)
     return splits
 
 
-def _most(dims: int) -> int:
+def _most(n_features: int) -> int:
     """How many rows of a component show how it splits."""
-    return max(EACH, 16 * (dims + 1))
+    return max(EACH, 16 * (n_features + 1))
 
 
 def _spread(mixture: Mixture, dense: Array) -> Array:
     """The features' standard deviations (D,): axes must not depend on units.
 
-    An isotropic structure has one unit.
+    An isotropic covariance model has one unit.
     """
-    if mixture.structure.isotropic:
-        return np.ones(mixture.dims)
+    if mixture.covariance_model.isotropic:
+        return np.ones(mixture.n_features)
     away = mixture.means - mixture.weights @ mixture.means
     spread: Array = np.sqrt(mixture.weights @ (np.diagonal(dense, 0, 1, 2) + away**2))
     return spread
 
 
 def _split(
-    mixture: Mixture, chosen: NDArray[np.intp], rows: Array, shares: Array, roots: Array
+    mixture: Mixture, chosen: NDArray[np.intp], rows: Array, responsibilities: Array, roots: Array
 ) -> list[Split]:
     """The same for those ``chosen`` (B,), whose ``rows`` (B, m, D) have unit variances.
 
     Times ``roots`` (K, D, D) they are differences from means.
     """
-    dims, structure = mixture.dims, mixture.structure
-    heavy = shares.sum(axis=1)
-    middle = (shares[:, None] @ rows)[:, 0] / heavy[:, None]
+    n_features, covariance_model = mixture.n_features, mixture.covariance_model
+    heavy = responsibilities.sum(axis=1)
+    middle = (responsibilities[:, None] @ rows)[:, 0] / heavy[:, None]
     rows = rows - middle[:, None]
-    alone = structure.kept((rows * shares[:, :, None]).swapaxes(1, 2) @ rows / heavy[:, None, None])
-    alone = alone + 1e-9 * np.eye(dims)
-    level = -0.5 * np.linalg.slogdet(alone)[1] - 0.5 * dims
-    found = [_halved(structure, rows, shares, cut) for cut in _cuts(rows, shares, heavy)]
+    alone = covariance_model.kept(
+        (rows * responsibilities[:, :, None]).swapaxes(1, 2) @ rows / heavy[:, None, None]
+    )
+    alone = alone + 1e-9 * np.eye(n_features)
+    level = -0.5 * np.linalg.slogdet(alone)[1] - 0.5 * n_features
+    found = [
+        _halved(covariance_model, rows, responsibilities, cut)
+        for cut in _cuts(rows, responsibilities, heavy)
+    ]
     which = np.argmax([each.level for each in found], axis=0)
-    own = 0.5 * (dims + 1 + (0 if structure.shared else structure.free_parameters(1, dims)))
+    own = 0.5 * (
+        n_features
+        + 1
+        + (0 if covariance_model.shared else covariance_model.free_parameters(1, n_features))
+    )
     splits: list[Split] = []
     for at, (k, best) in enumerate(zip(chosen.tolist(), which.tolist(), strict=True)):
         two = found[best]
@@ -267,43 +285,43 @@ def _split(
 
 
 def _members(
-    rung: Rung, sample: Sample, mixture: Mixture, most: int
+    subsample: Subsample, sample: Sample, mixture: Mixture, most: int
 ) -> tuple[NDArray[np.intp], Array]:
     """Places (K, m) of rows of each component, and its shares (K, m) in them; 0 for none.
 
     Weights are seen beside their mean, for rows are counted here.
     """
     count, weights = mixture.components, sample.weights / sample.weights.mean()
-    places, shares = np.zeros((count, most), np.intp), np.zeros((count, most))
+    places, responsibilities = np.zeros((count, most), np.intp), np.zeros((count, most))
     filled = np.zeros(count, np.int64)
     for chosen in pieces(len(sample.rows), count):
         part = sample.rows[chosen]
-        x = rung.setting.frame.rows(part, np.empty(part.shape[::-1]))
+        x = subsample.context.frame.rows(part, np.empty(part.shape[::-1]))
         joint = np.stack([mixture.log_joint(k, x) for k in range(count)])
         own = log_sum_exp(joint)[1]
         for k in np.flatnonzero(filled < most).tolist():
             some = np.flatnonzero(own[k] > SOME)[: most - filled[k]]
             put = slice(filled[k], filled[k] + len(some))
             places[k, put] = chosen.start + some
-            shares[k, put] = own[k, some] * weights[chosen][some]
+            responsibilities[k, put] = own[k, some] * weights[chosen][some]
             filled[k] = put.stop
-    return places, shares
+    return places, responsibilities
 
 
-def _cuts(rows: Array, shares: Array, heavy: Array) -> list[NDArray[np.bool_]]:
+def _cuts(rows: Array, responsibilities: Array, heavy: Array) -> list[NDArray[np.bool_]]:
     """Ways to cut ``rows`` (B, m, D) in two, each (B, m); the last axis is the longest."""
-    cuts = [rows[:, :, -1] > 0]
+    divisions = [rows[:, :, -1] > 0]
     squares = rows * rows
     if rows.shape[2] > 1:
-        second = (shares[:, None] @ squares)[:, 0] / heavy[:, None]
-        fourth = (shares[:, None] @ (squares * squares))[:, 0] / heavy[:, None]
+        second = (responsibilities[:, None] @ squares)[:, 0] / heavy[:, None]
+        fourth = (responsibilities[:, None] @ (squares * squares))[:, 0] / heavy[:, None]
         axis = (fourth / np.maximum(second, 1e-12) ** 2).argmin(axis=1)
-        cuts.append(np.take_along_axis(rows, axis[:, None, None], 2)[:, :, 0] > 0)
+        divisions.append(np.take_along_axis(rows, axis[:, None, None], 2)[:, :, 0] > 0)
     size = squares.sum(axis=2)
-    ordered = np.sort(np.where(shares > 0, size, np.inf), axis=1)
-    half = np.count_nonzero(shares, axis=1) // 2
-    cuts.append(size > np.take_along_axis(ordered, half[:, None], 1))
-    return cuts
+    ordered = np.sort(np.where(responsibilities > 0, size, np.inf), axis=1)
+    half = np.count_nonzero(responsibilities, axis=1) // 2
+    divisions.append(size > np.take_along_axis(ordered, half[:, None], 1))
+    return divisions
 
 
 @dataclass(frozen=True)
@@ -316,26 +334,28 @@ class _Halved:
     covariances: Array
 
 
-def _halved(structure: Structure, rows: Array, shares: Array, cut: NDArray[np.bool_]) -> _Halved:
+def _halved(
+    covariance_model: CovarianceModel, rows: Array, responsibilities: Array, cut: NDArray[np.bool_]
+) -> _Halved:
     """EM with two components on ``rows`` (B, m, D), which have unit variances, from a ``cut``.
 
     As if (D + 1) / 2 rows more of each half had unit variances: few rows look flatter than they
     are.
     """
-    count, _, dims = rows.shape
-    more = 0.5 * (dims + 1)
-    total = shares.sum(axis=1)
-    own = np.stack([cut, ~cut], axis=1) * shares[:, None]
+    count, _, n_features = rows.shape
+    more = 0.5 * (n_features + 1)
+    total = responsibilities.sum(axis=1)
+    own = np.stack([cut, ~cut], axis=1) * responsibilities[:, None]
     enough = np.ones(count, bool)
     for _ in range(STEPS):
         heavy = own.sum(axis=2)
-        enough &= heavy.min(axis=1) >= dims + 2
+        enough &= heavy.min(axis=1) >= n_features + 2
         heavy = np.maximum(heavy, 1e-9)
         means = own @ rows / heavy[:, :, None]
         away = rows[:, None] - means[:, :, None]
         scatter = (away * own[..., None]).swapaxes(2, 3) @ away
-        full = (scatter + more * np.eye(dims)) / (heavy + more)[..., None, None]
-        covariances = np.broadcast_to(structure.pooled(heavy, full), full.shape)
+        full = (scatter + more * np.eye(n_features)) / (heavy + more)[..., None, None]
+        covariances = np.broadcast_to(covariance_model.pooled(heavy, full), full.shape)
         lower = choleskys(covariances)  # some may be singular but for rounding
         white = away @ np.linalg.inv(lower).swapaxes(2, 3)
         volume = np.log(np.diagonal(lower, axis1=2, axis2=3)).sum(axis=2)
@@ -344,36 +364,40 @@ def _halved(structure: Structure, rows: Array, shares: Array, cut: NDArray[np.bo
         top = joint.max(axis=1)
         joint = np.exp(joint - top[:, None])
         norm = joint.sum(axis=1)
-        level = ((top + np.log(norm)) * shares).sum(axis=1) / total
-        own = joint * (shares / norm)[:, None]
+        level = ((top + np.log(norm)) * responsibilities).sum(axis=1) / total
+        own = joint * (responsibilities / norm)[:, None]
     weights = heavy / heavy.sum(axis=1, keepdims=True)
     level = np.where(enough & np.isfinite(level), level, -np.inf)
     return _Halved(level, weights, means, covariances)
 
 
-def exchanged(rung: Rung, mixture: Mixture, exchanges: list[Exchange]) -> Mixture:
-    """The mixture after ``exchanges``: the M-step from what its components, so changed, expect."""
-    structure, count, dims = mixture.structure, *mixture.means.shape
-    layout, about = structure.centred, mixture.means.copy()
-    sums = _expected(layout, mixture.weights, structure.dense(mixture.covariances, count, dims))
-    for each in exchanges:
+def moved_mixture(subsample: Subsample, mixture: Mixture, moves: list[Move]) -> Mixture:
+    """The mixture after ``moves``: the M-step from what its components, so changed, expect."""
+    covariance_model, count, n_features = mixture.covariance_model, *mixture.means.shape
+    feature_structure, center = covariance_model.centred, mixture.means.copy()
+    sums = _expected(
+        feature_structure,
+        mixture.weights,
+        covariance_model.dense(mixture.covariances, count, n_features),
+    )
+    for each in moves:
         i, j, k = each.i, each.j, each.k
-        sums[i] += layout.moved(sums[[j]], about[[i]] - about[[j]])[0]
+        sums[i] += feature_structure.shift_moments(sums[[j]], center[[i]] - center[[j]])[0]
         weights = mixture.weights[k] * each.halves.weights
-        sums[[j, k]] = _expected(layout, weights, each.halves.covariances)
-        about[[j, k]] = each.halves.means
-    statistics = Statistics(sums, about, 0.0, 0.0, 1.0, len(rung.sample.rows))
-    return m_step(statistics, rung.setting, mixture).mixture
+        sums[[j, k]] = _expected(feature_structure, weights, each.halves.covariances)
+        center[[j, k]] = each.halves.means
+    statistics = Statistics(sums, center, 0.0, 0.0, 1.0, len(subsample.sample.rows))
+    return m_step(statistics, subsample.context, mixture).mixture
 
 
-def _expected(layout: Structure, weights: Array, dense: Array) -> Array:
+def _expected(feature_structure: CovarianceModel, weights: Array, dense: Array) -> Array:
     """The sums (K, P) that components of ``dense`` covariances expect, about their own means."""
-    count, dims = dense.shape[:2]
-    sums = np.zeros((count, layout.width(dims)))
+    count, n_features = dense.shape[:2]
+    sums = np.zeros((count, feature_structure.width(n_features)))
     sums[:, 0] = weights
-    square = np.empty((sums.shape[1] - 1 - dims, dims))
+    square = np.empty((sums.shape[1] - 1 - n_features, n_features))
     values, axes = np.linalg.eigh(dense)  # Cholesky's may fail where a component has collapsed
     for k, root in enumerate(axes * np.sqrt(np.maximum(values, 0.0))[:, None, :]):
-        layout.square(root, square)  # the roots' columns stand for rows
-        sums[k, 1 + dims :] = weights[k] * square.sum(axis=1)
+        feature_structure.square(root, square)  # the roots' columns stand for rows
+        sums[k, 1 + n_features :] = weights[k] * square.sum(axis=1)
     return sums

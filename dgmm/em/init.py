@@ -19,14 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from dgmm.em.evaluate import Setting, m_step
+from dgmm.em.evaluate import FitContext, m_step
+from dgmm.em.first_pass import DataMoments
 from dgmm.em.sample import Sample
-from dgmm.em.survey import Survey
 from dgmm.kernels.kernel import tile_rows
+from dgmm.model.covariance_model import Array, CovarianceModel
 from dgmm.model.lazy import Late
 from dgmm.model.mixture import Frame, Mixture
 from dgmm.model.statistics import Statistics
-from dgmm.model.structure import Array, Structure
 
 cluster, metrics = Late("sklearn.cluster"), Late("sklearn.metrics")
 exceptions = Late("sklearn.exceptions")
@@ -41,14 +41,14 @@ QUANTUM: Final = 2.0**36
 class Drawn:
     """How a method shares out the rows of a sample.
 
-    ``shares`` yields, for consecutive rows, their shares (K, n) in the components; ``labels`` (n,)
-    are the components of rows that belong to one alone; ``about`` (K, D) are points near the means
-    to come, in the frame.
+    ``responsibilities`` yields, for consecutive rows, their responsibilities (K, n) in the
+    components; ``labels`` (n,) are the components of rows that belong to one alone; ``center`` (K,
+    D) are points near the means to come, in the frame.
     """
 
-    shares: Iterator[tuple[slice, Array]]
+    responsibilities: Iterator[tuple[slice, Array]]
     labels: NDArray[Any] | None = None
-    about: Array | None = None
+    center: Array | None = None
 
 
 def sample_seed(random: Random) -> int:
@@ -56,10 +56,10 @@ def sample_seed(random: Random) -> int:
     return int(copy.deepcopy(random).randint(np.iinfo(np.int32).max))
 
 
-def representative(found: Survey) -> Sample:
+def representative(moments: DataMoments) -> Sample:
     """The survey's sample, with weights that make it stand for all rows."""
-    sample = found.sample
-    if len(sample.numbers) < found.weighted:  # drawn in proportion to the weights
+    sample = moments.sample
+    if len(sample.numbers) < moments.weighted:  # drawn in proportion to the weights
         return replace(sample, weights=np.ones_like(sample.weights))
     return sample
 
@@ -73,28 +73,32 @@ def draw(sample: Sample, components: int, method: str, random: Random) -> Drawn:
         return METHODS[method](sample, components, random)
 
 
-def seed(sample: Sample, setting: Setting, components: int, method: str, random: Random) -> Mixture:
+def seed(
+    sample: Sample, context: FitContext, components: int, method: str, random: Random
+) -> Mixture:
     """A first mixture (in the frame), by a ``method`` of ``METHODS``: scikit-learn's, if it can be.
 
     That is of rows in their own units.
     """
-    return mixture_of(sample, setting, draw(sample, components, method, random), components)
+    return mixture_of(sample, context, draw(sample, components, method, random), components)
 
 
 def seeded(
-    sample: Sample, setting: Setting, components: int, method: str, random: Random
+    sample: Sample, context: FitContext, components: int, method: str, random: Random
 ) -> Mixture:
     """A first mixture (in the frame), by a ``method`` that sees the rows ``standardised``."""
-    seen = replace(sample, rows=standardised(sample.rows, standard(sample.rows, setting.structure)))
-    return mixture_of(sample, setting, draw(seen, components, method, random), components)
+    seen = replace(
+        sample, rows=standardised(sample.rows, standard(sample.rows, context.covariance_model))
+    )
+    return mixture_of(sample, context, draw(seen, components, method, random), components)
 
 
-def standard(rows: Array, structure: Structure) -> Frame:
+def standard(rows: Array, covariance_model: CovarianceModel) -> Frame:
     """Where and how far the features of ``rows`` (n, D) spread, for clustering them.
 
     Exactly, not to a power of two; and by rows that are not far out, for one of them must not make
     all others alike: from the median, the mean square with the outermost 2.5 % on each side drawn
-    in.  That of all, where it is 0.  A ``structure`` that is isotropic has one scale.
+    in.  That of all, where it is 0.  A ``covariance_model`` that is isotropic has one scale.
     """
     middle = np.median(rows, axis=0)
     away = rows - middle
@@ -104,7 +108,7 @@ def standard(rows: Array, structure: Structure) -> Frame:
     drawn_in = np.clip(near, *np.quantile(near, [0.025, 0.975], axis=0))
     spread = np.mean(drawn_in**2, axis=0)
     spread = size * np.sqrt(np.where(spread > 0, spread, np.mean(near**2, axis=0)))
-    if structure.isotropic:
+    if covariance_model.isotropic:
         top = spread.max()
         spread = np.full_like(spread, top * np.sqrt(np.mean((spread / (top or 1.0)) ** 2)))
     return Frame(middle, np.where(spread > 0, spread, 1.0))
@@ -119,29 +123,34 @@ def standardised(rows: Array, frame: Frame) -> Array:
     return np.ascontiguousarray((np.round(seen * QUANTUM) / QUANTUM).T)
 
 
-def mixture_of(sample: Sample, setting: Setting, drawn: Drawn, components: int) -> Mixture:
+def mixture_of(sample: Sample, context: FitContext, drawn: Drawn, components: int) -> Mixture:
     """The mixture (in the frame) that an M-step makes of the shares ``drawn``."""
-    structure, dims = setting.structure, sample.rows.shape[1]
-    layout = structure.centred
-    x = setting.frame.rows(sample.rows, np.empty((dims, len(sample.rows))))
-    about = np.zeros((components, dims)) if drawn.about is None else drawn.about
+    covariance_model, n_features = context.covariance_model, sample.rows.shape[1]
+    feature_structure = covariance_model.centred
+    x = context.frame.rows(sample.rows, np.empty((n_features, len(sample.rows))))
+    center = np.zeros((components, n_features)) if drawn.center is None else drawn.center
     if drawn.labels is not None:
         for k in np.unique(drawn.labels):
-            about[k] = x[:, drawn.labels == k].mean(axis=1)
-    sums = np.zeros((components, layout.width(dims)))
-    for chosen, shares in drawn.shares:
-        for k in np.flatnonzero(shares.any(axis=1)):
-            some = shares[k] > 0
-            moved = x[:, chosen][:, some] - about[k][:, None]
-            features = layout.features(moved, np.empty((sums.shape[1], moved.shape[1])))
-            sums[k] += features @ (shares[k] * sample.weights[chosen])[some]
+            center[k] = x[:, drawn.labels == k].mean(axis=1)
+    sums = np.zeros((components, feature_structure.width(n_features)))
+    for chosen, responsibilities in drawn.responsibilities:
+        for k in np.flatnonzero(responsibilities.any(axis=1)):
+            some = responsibilities[k] > 0
+            moved = x[:, chosen][:, some] - center[k][:, None]
+            features = feature_structure.features(moved, np.empty((sums.shape[1], moved.shape[1])))
+            sums[k] += features @ (responsibilities[k] * sample.weights[chosen])[some]
     weight = float(sample.weights.sum())
-    unit = structure.add_to_diagonal(np.zeros(structure.shape(components, dims)), np.ones(dims))
-    nothing = Mixture.of(
-        structure, np.full(components, 1 / components), np.zeros((components, dims)), unit
+    unit = covariance_model.add_to_diagonal(
+        np.zeros(covariance_model.shape(components, n_features)), np.ones(n_features)
     )
-    statistics = Statistics(sums, about, 0.0, 0.0, weight, len(sample.rows))
-    return m_step(statistics, setting, nothing).mixture
+    nothing = Mixture.of(
+        covariance_model,
+        np.full(components, 1 / components),
+        np.zeros((components, n_features)),
+        unit,
+    )
+    statistics = Statistics(sums, center, 0.0, 0.0, weight, len(sample.rows))
+    return m_step(statistics, context, nothing).mixture
 
 
 def cautious(mixture: Mixture, rows: int) -> Mixture:
@@ -151,14 +160,14 @@ def cautious(mixture: Mixture, rows: int) -> Mixture:
     than they are, and from such a start EM may narrow it until it collapses.  After Fraley and
     Raftery, Bayesian regularization for normal mixture estimation (2007).
     """
-    structure = mixture.structure
-    if structure.shared:
+    covariance_model = mixture.covariance_model
+    if covariance_model.shared:
         return mixture
     seen = (rows * mixture.weights).reshape(-1, *[1] * (mixture.covariances.ndim - 1))
     mean = np.tensordot(mixture.weights, mixture.covariances, 1)
-    drawn = (seen * mixture.covariances + mixture.dims * mean) / (seen + mixture.dims)
-    covariances, factors, _ = structure.factor(drawn)
-    return replace(mixture, covariances=covariances, factors=factors)
+    drawn = (seen * mixture.covariances + mixture.n_features * mean) / (seen + mixture.n_features)
+    covariances, precisions_cholesky, _ = covariance_model.factor(drawn)
+    return replace(mixture, covariances=covariances, precisions_cholesky=precisions_cholesky)
 
 
 def pieces(rows: int, components: int) -> Iterator[slice]:
@@ -171,8 +180,8 @@ def labelled(labels: NDArray[Any], components: int) -> Drawn:
     """Each row belongs to the component that its label (n,) names."""
     every = np.arange(components)[:, None]
     parts = pieces(len(labels), components)
-    shares = ((chosen, (labels[chosen] == every).astype(np.float64)) for chosen in parts)
-    return Drawn(shares, labels)
+    responsibilities = ((chosen, (labels[chosen] == every).astype(np.float64)) for chosen in parts)
+    return Drawn(responsibilities, labels)
 
 
 def _nearest(sample: Sample, components: int, seeds: NDArray[Any]) -> Drawn:
@@ -196,12 +205,12 @@ def _kmeans_plus_plus(sample: Sample, components: int, random: Random) -> Drawn:
 
 
 def _random(sample: Sample, components: int, random: Random) -> Drawn:
-    def shares() -> Iterator[tuple[slice, Array]]:
+    def responsibilities() -> Iterator[tuple[slice, Array]]:
         for chosen in pieces(len(sample.rows), components):
             drawn = random.uniform(size=(chosen.stop - chosen.start, components))
             yield chosen, (drawn / drawn.sum(axis=1, keepdims=True)).T
 
-    return Drawn(shares())
+    return Drawn(responsibilities())
 
 
 def _random_from_data(sample: Sample, components: int, random: Random) -> Drawn:

@@ -1,6 +1,6 @@
-"""What a covariance structure is: the questions that all others ask of it.
+"""What a covariance model is: the questions that all others ask of it.
 
-Every structure keeps all variances at or above ``FLOOR`` (covariance.py says why).
+Every covariance model keeps all variances at or above ``FLOOR`` (covariance.py says why).
 """
 
 from abc import ABC, abstractmethod
@@ -28,8 +28,8 @@ EXACT: Final = 1e-8
 """How far covariances and factors in a file may be apart: rounding may be 1e-16 / sqrt(FLOOR)."""
 
 
-class Structure(ABC):
-    """How the covariances of K components are tied down.  Use ``STRUCTURES[name]``."""
+class CovarianceModel(ABC):
+    """How the covariances of K components are tied down.  Use ``COVARIANCE_MODELS[name]``."""
 
     name: ClassVar[str]
     shared: ClassVar[bool] = False
@@ -39,27 +39,27 @@ class Structure(ABC):
     informed: ClassVar[bool] = False
     """It has ``scores``."""
     isotropic: ClassVar[bool] = False
-    """The structure survives only the scaling of all features by one number."""
+    """The covariance model survives only the scaling of all features by one number."""
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
-        """Pickle by name: there is one object of each structure in a process."""
-        return structure, (self.name,)
+        """Pickle by name: there is one object of each covariance model in a process."""
+        return covariance_model, (self.name,)
 
     @property
-    def centred(self) -> "Structure":
-        """The structure whose features are summed about a component's own mean."""
+    def centred(self) -> "CovarianceModel":
+        """The covariance model whose features are summed about a component's own mean."""
         return self
 
     @abstractmethod
-    def width(self, dims: int) -> int:
-        """P, the number of features of T for ``dims`` = D columns."""
+    def width(self, n_features: int) -> int:
+        """P, the number of features of T for ``n_features`` = D columns."""
 
     @abstractmethod
-    def free_parameters(self, components: int, dims: int) -> int:
+    def free_parameters(self, components: int, n_features: int) -> int:
         """The covariances' free parameters, for information criteria."""
 
     @abstractmethod
-    def shape(self, components: int, dims: int) -> tuple[int, ...]:
+    def shape(self, components: int, n_features: int) -> tuple[int, ...]:
         """The shape of the covariances, and of the precision factors."""
 
     @abstractmethod
@@ -68,35 +68,35 @@ class Structure(ABC):
 
     def features(self, x: Array, out: Array) -> Array:
         """Write T(x) to ``out`` (P, n) for ``x`` (D, n), a row a column, and return it."""
-        dims = len(x)
+        n_features = len(x)
         out[0] = 1.0
-        out[1 : 1 + dims] = x
-        self.square(x, out[1 + dims :])
+        out[1 : 1 + n_features] = x
+        self.square(x, out[1 + n_features :])
         return out
 
     @abstractmethod
     def cross(self, x: Array, y: Array) -> Array:
         """What ``square`` of (D, n) ``x + y`` has beyond those of each: (Q, n), bilinear."""
 
-    def moved(self, sums: Array, by: Array) -> Array:
+    def shift_moments(self, sums: Array, by: Array) -> Array:
         """Sums (K, P) of T(x - by_k), from ``sums`` (K, P) of T(x); ``by`` is (K, D)."""
-        dims = by.shape[1]
-        counts, first, second = sums[:, :1], sums[:, 1 : 1 + dims], sums[:, 1 + dims :]
+        n_features = by.shape[1]
+        counts, first, second = sums[:, :1], sums[:, 1 : 1 + n_features], sums[:, 1 + n_features :]
         both, alone = self.cross(first.T, by.T).T, self.cross(by.T, by.T).T / 2
         return np.concatenate([counts, first - counts * by, second - both + counts * alone], axis=1)
 
     @abstractmethod
-    def coordinates(self, factors: Array, covariances: Array) -> Array:
-        """Unconstrained coordinates (K, M) of ``covariances``, seen from others' ``factors``.
+    def coordinates(self, precisions_cholesky: Array, covariances: Array) -> Array:
+        """Unconstrained coordinates (K, M) of ``covariances``.
 
-        They are 0 where the two are equal, and there, the Fisher information of a normal
-        distribution for them is near the identity.  Raises ``LinAlgError`` where rounding makes a
-        matrix indefinite.
+        They are seen from others' ``precisions_cholesky``: 0 where the two are equal, and there,
+        the Fisher information of a normal distribution for them is near the identity.  Raises
+        ``LinAlgError`` where rounding makes a matrix indefinite.
         """
 
     @abstractmethod
-    def from_coordinates(self, factors: Array, coordinates: Array) -> Array:
-        """The covariances with these ``coordinates``, seen from ``factors``."""
+    def from_coordinates(self, precisions_cholesky: Array, coordinates: Array) -> Array:
+        """The covariances with these ``coordinates``, seen from ``precisions_cholesky``."""
 
     def scores(self, white: Array) -> Array:
         """The derivatives (M, n) of log-densities by ``coordinates``, at rows ``white`` (D, n).
@@ -106,46 +106,48 @@ class Structure(ABC):
         raise NotImplementedError(f"a sample's information is not known for {self.name}")
 
     @abstractmethod
-    def quadratic(self, factors: Array) -> Array:
+    def quadratic(self, precisions_cholesky: Array) -> Array:
         """The coefficients (K, Q) of the quadratic part in log N(x | k)."""
 
     @abstractmethod
-    def solve(self, factors: Array, vectors: Array) -> Array:
+    def solve(self, precisions_cholesky: Array, vectors: Array) -> Array:
         """Each precision times its row of ``vectors`` (K, D)."""
 
     @abstractmethod
-    def half_log_det(self, factors: Array, dims: int) -> Array:
+    def half_log_det(self, precisions_cholesky: Array, n_features: int) -> Array:
         """Half the log-determinant of each precision, (K,) or (1,)."""
 
     @abstractmethod
-    def trace(self, factors: Array, weights: Array) -> Array:
+    def trace(self, precisions_cholesky: Array, weights: Array) -> Array:
         """sum_j weights_j P_jj of each precision P, (K,) or (1,); ``weights``: (D,) or (K, D)."""
 
     @abstractmethod
-    def stiffness(self, factors: Array) -> Array:
+    def max_eigenvalue_bound(self, precisions_cholesky: Array) -> Array:
         """An upper bound of each precision's largest eigenvalue, (K,) or (1,)."""
 
     @abstractmethod
-    def whiten(self, factors: Array, k: int, x: Array) -> Array:
+    def whiten(self, precisions_cholesky: Array, k: int, x: Array) -> Array:
         """C_k' x, for ``x`` (D, n): rows of unit variance."""
 
     @abstractmethod
-    def whitened(self, factors: Array, vectors: Array) -> Array:
+    def whitened(self, precisions_cholesky: Array, vectors: Array) -> Array:
         """C_k' times row k of ``vectors`` (K, D), for every k."""
 
     @abstractmethod
-    def coloured(self, factors: Array, white: Array) -> Array:
+    def coloured(self, precisions_cholesky: Array, white: Array) -> Array:
         """The vectors (K, D) whose ``whitened`` are ``white`` (K, D)."""
 
     @abstractmethod
-    def whitened_trace(self, factors: Array, covariances: Array, dims: int) -> Array:
+    def whitened_trace(
+        self, precisions_cholesky: Array, covariances: Array, n_features: int
+    ) -> Array:
         """The trace of C' S C for each covariance S, (K,) or (1,): D where S has these factors."""
 
-    def common(self, factors: Array, x: Array) -> Array | float:
+    def common(self, precisions_cholesky: Array, x: Array) -> Array | float:
         """What log N(x | k) holds beyond T(x) . eta_k, the same for every k; ``x`` is (D, n)."""
         return 0.0
 
-    def common_sum(self, factors: Array, total: Array | None) -> float:
+    def common_sum(self, precisions_cholesky: Array, total: Array | None) -> float:
         """The sum of ``common`` over all rows, from their ``total`` scatter about 0 (D, D)."""
         return 0.0
 
@@ -155,7 +157,7 @@ class Structure(ABC):
     ) -> Array:
         """Maximum-likelihood covariances.
 
-        ``counts`` (K,), ``means`` (K, D) about 0; ``offsets`` (K, D) the means and ``second``
+        ``counts`` (K,), ``means`` (K, D) center 0; ``offsets`` (K, D) the means and ``second``
         (K, Q) the sums of the quadratic part, both about the same points; ``total`` (D, D) for
         tied, see ``common_sum``.
         """
@@ -165,7 +167,7 @@ class Structure(ABC):
         return counts - 1
 
     def kept(self, covariance: Array) -> Array:
-        """What of a ``covariance`` (..., D, D) one of the structure can have."""
+        """What of a ``covariance`` (..., D, D) one of the covariance model can have."""
         return covariance
 
     def pooled(self, counts: Array, covariances: Array) -> Array:
@@ -205,19 +207,21 @@ class Structure(ABC):
         """How much each feature takes part in that direction, (K, D) or (1, D), from 0 to 1."""
 
     @abstractmethod
-    def rescale(self, covariances: Array, factors: Array, scale: Array) -> tuple[Array, Array]:
+    def rescale(
+        self, covariances: Array, precisions_cholesky: Array, scale: Array
+    ) -> tuple[Array, Array]:
         """Covariances and factors of ``scale * x``; ``scale`` is (D,)."""
 
     @abstractmethod
-    def dense(self, covariances: Array, components: int, dims: int) -> Array:
+    def dense(self, covariances: Array, components: int, n_features: int) -> Array:
         """The covariances as (K, D, D)."""
 
     @abstractmethod
-    def variances(self, covariances: Array, components: int, dims: int) -> Array:
+    def variances(self, covariances: Array, components: int, n_features: int) -> Array:
         """The diagonals of the covariances, (K, D)."""
 
     @abstractmethod
-    def precisions(self, factors: Array) -> Array:
+    def precisions(self, precisions_cholesky: Array) -> Array:
         """The precisions C C', in the shape of the covariances."""
 
     @abstractmethod
@@ -235,14 +239,16 @@ class Structure(ABC):
         """
 
     @abstractmethod
-    def check(self, covariances: Array, factors: Array, spread: Array) -> None:
-        """Raise ``LinAlgError`` unless ``factors`` are those of ``covariances``, but for rounding.
+    def check(self, covariances: Array, precisions_cholesky: Array, spread: Array) -> None:
+        """Raise ``LinAlgError`` unless ``precisions_cholesky`` belong to ``covariances``.
+
+        That is, but for rounding.
 
         ``spread`` (D,) is the standard deviation of each feature of the data.
         """
 
 
-def structure(name: str) -> Structure:
-    """The structure of this ``name``, a key of ``covariance.STRUCTURES``."""
-    found: Structure = covariance.STRUCTURES[name]
+def covariance_model(name: str) -> CovarianceModel:
+    """The covariance model of this ``name``, a key of ``covariance.COVARIANCE_MODELS``."""
+    found: CovarianceModel = covariance.COVARIANCE_MODELS[name]
     return found

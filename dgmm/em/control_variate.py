@@ -1,0 +1,249 @@
+"""The solver from anchor to anchor: from the top of the ladder to the optimum of all rows.
+
+**The anchor.**  The sample still serves.  Let S_n(theta) be its statistics, per unit weight, and
+S_N those of all rows.  One sweep of all rows at an anchor theta_c says how the two differ there,
+and
+
+    S_n(theta) + [S_N(theta_c) - S_n(theta_c)] + mu S_N(theta_c)
+
+stands in for S_N(theta) near the anchor, at the cost of a pass over the sample: for mu = 0, the
+control variate of stochastic EM with variance reduction (Chen, Zhu, Teh and Zhang, Stochastic
+expectation maximization with variance reduction, 2018), with the whole sample for a batch.  What it
+adds is linear in the natural parameters, so EM with it has an objective of its own that never falls
+(``kernel.StatisticsCorrection``), and converges to some theta*, the next anchor.  Where theta* =
+theta_c, that is the fixed point of EM on all rows, exactly.  The way from anchor to anchor is
+Newton's method with the sample's information matrix for that of all rows.  In each sweep of all
+rows the error shrinks by a factor of the order of sqrt(p / n); in a direction where EM's steps
+would have to be a times as long, of a times that, as far as it is below 1.
+
+**The leash** mu is 0 where that goes well.  In directions that the rows say little about, the
+sample may say the opposite: then the stand-in knows no end, and takes away more of a component than
+the sample has.  mu S_N(theta_c) are rows that stay as they are at the anchor, so the step is
+Levenberg's and Marquardt's, in the metric of the complete data (a proximal point in the sense of
+Chretien and Hero, Kullback proximal algorithms for maximum-likelihood estimation, 2000).  It leads
+as far as 1 / mu steps of EM, and mu is changed by how well the gain was foreseen.  Past
+``TIGHTEST`` the sample is a poor guide: SQUAREM on all rows goes on from the best anchor.
+
+**When to stop.**  The gain of the stand-in (without the leash) from theta_c to theta* is an
+estimate of the gain left on all rows at theta_c: Newton's decrement.  In a direction where EM's
+steps would have to be a times as long, the leash leaves a step of 1 / (1 + mu a) of the way, so
+what there is to gain is that times (1 + mu a)^2 / (1 + 2 mu a), with a the largest that SQUAREM has
+met.  Where such estimates shrink by a factor q from anchor to anchor, those to come are counted,
+too: 1 / (1 - q) times as much.  On a leash that is rough, and the careful estimate is the larger of
+two on end, but for those whose trials were rejected.  When it is below the target, theta_c is
+returned, which has been swept.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final, Self
+
+import numpy as np
+
+from dgmm.em.evaluate import FitContext, State, Trial
+from dgmm.em.solver import Solver, StopRule
+from dgmm.em.squarem import Squarem
+from dgmm.em.subsamples import Subsample
+from dgmm.kernels.native import KERNELS
+from dgmm.kernels.natural_parameters import NaturalParameters, StatisticsCorrection
+from dgmm.model.mixture import Mixture
+
+ITERATIONS: Final = 300
+"""Iterations at most between two anchors."""
+
+STRETCH: Final = 10
+"""Sweeps of a sample between two looks at where they lead."""
+
+LOOSEST: Final = 0.01
+TIGHTER: Final = 4.0
+TIGHTEST: Final = 1.0
+"""The leash when it is first put on, by how much it is changed, and when EM steps do as well."""
+
+POOR: Final = 0.25
+GOOD: Final = 0.75
+"""The share of a foreseen gain that asks for a tighter leash, and that allows a looser one."""
+
+STEADY: Final = 0.1
+"""The least part of a gap that is taken to go in a sweep, where they shrink slowly."""
+
+COARSE: Final = 0.1
+FINE: Final = 0.02
+"""How exactly to end between two anchors: this fraction of the gap, or at least of p / (2 N)."""
+
+
+@dataclass(frozen=True)
+class ControlVariateEM(Solver):
+    """The solver from anchor to anchor.
+
+    Attributes
+    ----------
+    subsample : Subsample
+        The guide: the sample that stands in for all rows between two sweeps of them.
+    fine : float
+        How exactly to end between two anchors.
+    lengths : tuple of float
+        Of the steps that led here.
+    damping : float
+        How much the next anchor is held back to this one.
+    predicted_gain : float
+        What the trial should gain.
+    last_accepted_gap : float
+        ``gap_estimate`` at the last anchor whose trial turned out to be better.
+    """
+
+    subsample: Subsample | None = None
+    fine: float = 0.0
+    lengths: tuple[float, ...] = ()
+    damping: float = 0.0
+    predicted_gain: float = 0.0
+    last_accepted_gap: float = np.inf
+
+    @classmethod
+    def of(
+        cls, context: FitContext, start: Mixture, stop: StopRule, subsample: Subsample, rows: int
+    ) -> Self:
+        """The solver that begins at ``start``; ``rows`` are all there are."""
+        gap = subsample.resolution(start)
+        fine = FINE * start.free_parameters / (2 * rows)
+        solver = cls(
+            context, stop, None, gap_upper=gap, gap_estimate=gap, subsample=subsample, fine=fine
+        )
+        return solver.propose(Trial(start), far=gap > 10 * context.single_bound(start))
+
+    def step(self, found: State) -> Solver:
+        solver = self._judged(found)
+        if solver.rejected > self.rejected and solver.budget_exhausted:
+            return solver.finish(False)
+        while solver.damping <= TIGHTEST:
+            reached = solver._reached()
+            if reached is not None:
+                break
+            solver = replace(solver, damping=_tighter(solver.damping))
+        else:
+            return (
+                solver.finish(False)
+                if solver.budget_exhausted
+                else Squarem.after(solver, self.lengths)
+            )
+        better = solver.rejected == self.rejected
+        slowed = reached.gain / self.predicted_gain if better and self.predicted_gain > 0 else 0.0
+        gap_estimate = reached.left / max(1 - slowed, STEADY)
+        last_accepted_gap = self.gap_estimate if better else self.last_accepted_gap
+        gap = max(gap_estimate, last_accepted_gap) if solver.damping else gap_estimate
+        solver = replace(
+            solver,
+            gap_upper=gap,
+            gap_estimate=gap_estimate,
+            last_accepted_gap=last_accepted_gap,
+            predicted_gain=reached.gain,
+        )
+        settled = better and 0 <= solver.change < self.stop.tol
+        if not solver.best.bound and (gap < self.stop.target or settled):
+            return solver.finish(True)
+        return (
+            solver.finish(False)
+            if solver.budget_exhausted
+            else solver.propose(reached.trial, far=False)
+        )
+
+    def _judged(self, found: State) -> "ControlVariateEM":
+        """At the better anchor, on a leash that fits how well the last gain was foreseen."""
+        solver = self.record(found)
+        if self.state is None:
+            return replace(solver, state=found)
+        gained = found.objective - self.state.objective
+        share = gained / self.predicted_gain if self.predicted_gain > 0 else 1.0
+        if gained < 0:
+            return replace(solver, rejected=solver.rejected + 1, damping=_tighter(self.damping))
+        if share < POOR:
+            return replace(solver, state=found, damping=_tighter(self.damping))
+        return replace(
+            solver, state=found, damping=_looser(self.damping) if share > GOOD else self.damping
+        )
+
+    def _reached(self) -> "_Reached | None":
+        """Where the sample leads from the best anchor; None if astray."""
+        assert self.subsample is not None
+        with self.subsample.cost.timed(), self.subsample.stage():
+            return self._reached_on(self.subsample)
+
+    def _reached_on(self, subsample: Subsample) -> "_Reached | None":
+        """The same, by way of ``subsample``."""
+        found = self.best
+        (own,) = subsample.refine([_Once(subsample.context, StopRule(1), Trial(found.mixture))])
+        if found.statistics.sums.shape != own.best.statistics.sums.shape:
+            return None
+        held, context = self._held(own.best)
+        target = max(
+            self.fine, COARSE * min(self.gap_estimate, subsample.resolution(found.mixture))
+        )
+        solver: Solver = Squarem.of(context, found.mixture, StopRule(ITERATIONS, target=target))
+        degenerate = set(found.empty + found.singular)
+        while solver.trial is not None and not (
+            solver.state is not None and subsample.cost.deadline.passed
+        ):
+            (solver,) = subsample.refine([solver], STRETCH)
+            lost = set(solver.best.empty + solver.best.singular) - degenerate
+            if lost or solver.max_decrease or not np.isfinite(solver.best.objective):
+                return None  # what the anchor takes away may be all that held a component
+        assert isinstance(solver, Squarem)
+        best, weight = solver.best, context.weight
+        ends = [self._natural(each) for each in (found.mixture, best.mixture)]
+        before, after = (held.linear(natural) + natural.common_sum(held.total) for natural in ends)
+        gain = max(0.0, best.objective - solver.trace[0] - (after - before) / weight)
+        short = self.damping * max((*solver.lengths, *self.lengths), default=1.0)
+        left = gain * (1 + short) ** 2 / (1 + 2 * short)
+        left += solver.gap_estimate if np.isfinite(solver.gap_estimate) else gain
+        return _Reached(Trial(best.mixture, best.empty, best.singular), gain, left)
+
+    def _natural(self, mixture: Mixture) -> NaturalParameters:
+        centre = KERNELS[self.context.kernel].centres
+        return NaturalParameters.of(mixture, self.context.reg, self.context.spread, centre)
+
+    def _held(self, own: State) -> tuple[StatisticsCorrection, FitContext]:
+        """What the leash adds to the sample, and the context with that and the anchor.
+
+        ``own`` is what the sample says of the anchor's mixture.
+        """
+        assert self.subsample is not None
+        context, found = self.subsample.context, self.best
+        feature_structure, center = (
+            self._natural(found.mixture).feature_structure,
+            found.statistics.center,
+        )
+        share = context.weight / self.context.weight
+        whole = found.statistics.sums * share
+        total = more = leashed = None
+        if self.context.total is not None and context.total is not None:
+            leashed = self.context.total * share * self.damping
+            total = self.context.total * share + leashed
+            more = total - context.total
+        held = StatisticsCorrection(feature_structure, whole * self.damping, center, leashed)
+        anchor = StatisticsCorrection(
+            feature_structure, whole - own.statistics.sums + held.sums, center, more
+        )
+        return held, replace(context, anchor=anchor, total=total, precision="float64")
+
+
+def _tighter(damping: float) -> float:
+    return max(TIGHTER * damping, LOOSEST)
+
+
+def _looser(damping: float) -> float:
+    return damping / TIGHTER if damping > LOOSEST else 0.0
+
+
+@dataclass(frozen=True)
+class _Reached:
+    """Where the sample leads, what that should gain, and what there is to gain at all."""
+
+    trial: Trial
+    gain: float
+    left: float
+
+
+@dataclass(frozen=True)
+class _Once(Solver):
+    """One sweep, and no more."""
+
+    def step(self, found: State) -> Solver:
+        return replace(self.record(found), state=found).finish(False)
