@@ -1,4 +1,4 @@
-"""QuasiNewton-Newton: the last steps to an optimum, over all rows or a large sample.
+"""Quasi-Newton: the last steps to an optimum, over all rows or a large sample.
 
 EM's step is a gradient, in coordinates where the complete data have the identity for information
 (squarem.py): so L-BFGS, with that step for the gradient, learns how much longer the steps have to
