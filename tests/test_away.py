@@ -4,6 +4,7 @@ A server of S3, or of plain HTTP, stands behind a proxy that does what networks 
 answers 500 or 503, resets connections before or after the request was done, and answers late.
 """
 
+import asyncio
 import errno
 import http.client
 import json
@@ -15,6 +16,7 @@ import socket
 import ssl
 import struct
 import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -28,6 +30,7 @@ from typing import Any
 
 import aiohttp
 import botocore.exceptions
+import botocore.parsers
 import dask
 import dask.array as da
 import fsspec
@@ -35,15 +38,17 @@ import numpy as np
 import pytest
 import requests
 import s3fs
+import urllib3
 import zarr
 from click.testing import CliRunner, Result
 from distributed import Client
+from distributed.comm import CommClosedError
 from moto.server import ThreadedMotoServer
 
 import dgmm
 from dgmm.cli.commands import main
 from dgmm.data.patience import Patience
-from dgmm.errors import is_transient
+from dgmm.data.transient import CONNECTIONS, is_transient
 
 pytestmark = [
     pytest.mark.chaos,
@@ -536,7 +541,11 @@ def test_errors_of_connections_are_known_whatever_they_are_called() -> None:
         aiohttp.ClientPayloadError(),
         botocore.exceptions.EndpointConnectionError(endpoint_url="http://there"),
         botocore.exceptions.ReadTimeoutError(endpoint_url="http://there"),
+        botocore.parsers.ResponseParserError("half an answer"),
         requests.ConnectionError(),
+        urllib3.exceptions.ProtocolError(),
+        asyncio.IncompleteReadError(b"", 1),
+        CommClosedError("between workers"),
         s3_error(400, "RequestTimeout"),
         s3_error(200, "InternalError"),
         s3_error(409, "ConditionalRequestConflict"),
@@ -557,6 +566,22 @@ def test_errors_of_connections_are_known_whatever_they_are_called() -> None:
         ExceptionGroup("several", [TimeoutError(), PermissionError()]),
     ):
         assert not is_transient(error), repr(error)
+
+
+@pytest.mark.parametrize("module", CONNECTIONS)
+def test_libraries_have_the_errors_of_connections_that_are_asked_for(module: str) -> None:
+    library = pytest.importorskip(module)
+    assert all(issubclass(kind, Exception) for kind in CONNECTIONS[module](library))
+
+
+def test_no_library_is_loaded_to_judge_an_error() -> None:
+    code = (
+        "import sys; from dgmm.data.transient import CONNECTIONS, is_transient;"
+        "before = set(sys.modules);"
+        "assert not is_transient(ValueError()); assert set(sys.modules) == before;"
+        "assert 'requests.exceptions' in CONNECTIONS and 'requests.exceptions' not in before"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def raised(first: Exception, then: Exception) -> Exception:

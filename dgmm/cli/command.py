@@ -24,7 +24,8 @@ import dask
 from click.core import ParameterSource
 
 from dgmm.cli.progress import LOGS, Log
-from dgmm.errors import DataError, DgmmError, is_transient
+from dgmm.data.transient import is_transient
+from dgmm.errors import DataError, DgmmError
 
 EXIT_CODES = """\b
 Exit codes: 0 done; 1 crash; 2 usage; 3 data that can't be used, or a plan

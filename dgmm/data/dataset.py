@@ -32,8 +32,9 @@ from dgmm.data.direct import Direct
 from dgmm.data.forms import REAL, check_loadable, declared, unwrapped
 from dgmm.data.patience import Patience, patience
 from dgmm.data.stored import Chunks, check_decoded, of_this_process
+from dgmm.data.transient import is_transient
 from dgmm.data.urls import exists, is_local, place, protocols, zarr_store
-from dgmm.errors import DataError, DgmmError, UsageError, is_transient
+from dgmm.errors import DataError, DgmmError, UsageError
 from dgmm.kernels.sweep import Block
 from dgmm.model.lazy import lazy
 

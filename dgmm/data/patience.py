@@ -1,8 +1,8 @@
 """Stores that are away for the moment, and how long to wait for them.
 
 Whatever is read from a store or written to one, rows, checkpoints, models and answers, is asked for
-again where the error says that it may pass (``errors.is_transient``): after pauses that grow, for
-as long as Dask's configuration value ``dgmm.store-seconds`` says, counted from the first failure.
+again where the error says that it may pass (``is_transient``): after pauses that grow, for as
+long as Dask's configuration value ``dgmm.store-seconds`` says, counted from the first failure.
 Then the error is told.  Other errors are told at once.
 
 So all that is asked for must do no harm when done twice: an answer may be lost on its way back.
@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 
 import dask
 
-from dgmm.errors import is_transient
+from dgmm.data.transient import is_transient
 
 STORE_SECONDS: Final = 60
 """How long to ask again; see ``patience``."""

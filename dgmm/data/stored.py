@@ -19,7 +19,8 @@ from zarr.abc.store import RangeByteRequest, SuffixByteRequest
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
-from dgmm.errors import DataError, DgmmError, is_transient
+from dgmm.data.transient import is_transient
+from dgmm.errors import DataError, DgmmError
 
 Place = tuple[int, ...]
 """Where a chunk or a shard stands in its grid; or its shape."""

@@ -10,7 +10,8 @@ from uuid import uuid4
 import fsspec
 
 from dgmm.data.patience import patience
-from dgmm.errors import DataError, is_transient
+from dgmm.data.transient import is_transient
+from dgmm.errors import DataError
 
 PROBE: Final = "pass-000000.dgmm.{}.partial"
 """What is written to see whether one can; a checkpoint clears away what has such a name."""

@@ -38,6 +38,7 @@ from distributed.protocol.pickle import dumps
 
 from dgmm.data.dataset import DaskSource, Dataset, Source
 from dgmm.data.direct import memory
+from dgmm.data.transient import elsewhere
 from dgmm.engine.blas import one_blas_thread
 from dgmm.engine.cache import Cache, cache_for, forget
 from dgmm.engine.meter import Meter
@@ -59,7 +60,7 @@ from dgmm.engine.workers import (
     wait_for_threads,
     worker_threads,
 )
-from dgmm.errors import BlockError, ClusterLostError, elsewhere
+from dgmm.errors import BlockError, ClusterLostError
 from dgmm.kernels.sweep import Block, tree_sum
 from dgmm.model.statistics import Mergeable
 

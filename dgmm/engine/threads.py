@@ -19,10 +19,11 @@ import dask.threaded
 
 from dgmm.data.dataset import Dataset
 from dgmm.data.direct import memory
+from dgmm.data.transient import is_transient
 from dgmm.engine.blas import kept_pool, one_blas_thread
 from dgmm.engine.cache import Cache
 from dgmm.engine.meter import Meter
-from dgmm.errors import BlockError, DgmmError, is_transient
+from dgmm.errors import BlockError, DgmmError
 from dgmm.kernels.sweep import Block, PairwiseSum
 from dgmm.model.statistics import Mergeable
 

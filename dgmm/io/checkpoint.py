@@ -40,13 +40,14 @@ import numpy as np
 
 from dgmm.data import urls
 from dgmm.data.dataset import Dataset
+from dgmm.data.transient import is_transient
 from dgmm.em.evaluate import FitContext
 from dgmm.em.first_pass import DataMoments
 from dgmm.em.fit import FitSpec
 from dgmm.em.selection import Candidate
 from dgmm.em.solver import Solver
 from dgmm.em.subsamples import Samples
-from dgmm.errors import CheckpointError, DataError, ModelFileError, is_transient
+from dgmm.errors import CheckpointError, DataError, ModelFileError
 from dgmm.io import storage
 from dgmm.io.codec import Known, decode, encode
 from dgmm.io.storage import Arrays

@@ -27,8 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.data.patience import patience
+from dgmm.data.transient import is_transient
 from dgmm.data.urls import exists, is_local, place, refuse_existing
-from dgmm.errors import DataError, ModelFileError, is_transient
+from dgmm.errors import DataError, ModelFileError
 
 VERSION: Final = 1
 """Of every format here."""
