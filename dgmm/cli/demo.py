@@ -230,7 +230,10 @@ def srgb(colours: Array) -> Array:
     f = np.stack([y + a / 500, y, y - b / 200], axis=-1)
     t = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29))
     linear = np.clip((t * WHITE) @ np.linalg.inv(TO_XYZ).T, 0, 1)
-    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    shown: Array = np.where(
+        linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055
+    )
+    return shown
 
 
 # The picture, in pixels.  Photographs are drawn in their own size.

@@ -189,7 +189,7 @@ fitting_options = _as_one(
     click.option(
         "--tol",
         type=click.FloatRange(min=0),
-        help="StopRule when a pass changes the objective, a mean over the rows, by less.  "
+        help="Stop when a pass changes the objective, a mean over the rows, by less.  "
         "[default: 1e-3 for em; auto goes by --resolution]",
     ),
     click.option(

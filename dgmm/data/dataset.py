@@ -20,10 +20,11 @@ from os import PathLike
 from typing import Any, Final
 from zipfile import BadZipFile
 
-import dask
 import dask.array as da
 import numpy as np
 import zarr
+from dask.base import optimize
+from dask.local import get_sync
 from dask.optimization import cull
 from numpy.typing import NDArray
 
@@ -152,7 +153,8 @@ class NpySource(Source):
         return self._even_cuts(1, block_bytes)
 
     def _map(self) -> "np.memmap[Any, Any]":
-        return np.load(self._path, mmap_mode="r", allow_pickle=False)
+        mapped: np.memmap[Any, Any] = np.load(self._path, mmap_mode="r", allow_pickle=False)
+        return mapped
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         # Mapped afresh each time: pages of a map that stays would count as memory in use.
@@ -223,7 +225,7 @@ class DaskSource(Source):
     @lazy
     def _graph(self) -> dict[Any, Any]:
         """The graph of all chunks, optimised once; it never leaves this process."""
-        (optimised,) = dask.optimize(self.array)
+        (optimised,) = optimize(self.array)
         return dict(optimised.__dask_graph__())
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
@@ -231,7 +233,7 @@ class DaskSource(Source):
             return np.empty((0, *self.shape[1:]), self.dtype)
         index = int(np.searchsorted(self.divisions(0), start, side="right")) - 1
         key = (self.array.name, index, *[0] * (self.array.ndim - 1))
-        return np.asarray(dask.get(cull(self._graph, [key])[0], key))
+        return np.asarray(get_sync(cull(self._graph, [key])[0], key))
 
     def rechunk(self, divisions: NDArray[np.int64]) -> "DaskSource":
         """The same rows in chunks of other sizes."""

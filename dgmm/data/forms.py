@@ -12,9 +12,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
-import dask
 import dask.array as da
 import numpy as np
+from dask.base import is_dask_collection
 from dask.layers import ArrayBlockIdDep, ArraySliceDep
 from distributed import Client, default_client
 from numpy.typing import NDArray
@@ -86,7 +86,7 @@ def _dask_frame(data: Any, memory: Amount) -> da.Array:
     try:
         lengths = data.map_partitions(len, enforce_metadata=False).compute()
         # By the identity, so that the columns of each are those declared, in that order.
-        return data.map_partitions(_same, meta=data._meta).to_dask_array(
+        array: da.Array = data.map_partitions(_same, meta=data._meta).to_dask_array(
             lengths=tuple(np.ravel(lengths).tolist())
         )
     except DgmmError:
@@ -96,6 +96,7 @@ def _dask_frame(data: Any, memory: Amount) -> da.Array:
             f"the rows of a Dask {type(data).__name__} could not be counted: "
             f"{type(error).__name__}: {error}"
         ) from error
+    return array
 
 
 def _numeric(frame: Any) -> Any:
@@ -165,7 +166,7 @@ def _refuse_members(rows: Any) -> None:
                 continue
             if found := NEVER.intersection(_names(each)):
                 FORMS[found.pop()](each, None)
-            if dask.is_dask_collection(each):
+            if is_dask_collection(each):
                 raise DataError("a list of lazy arrays: give one, dask.array.stack(...)")
 
 
@@ -200,7 +201,8 @@ def declared(array: da.Array, name: str) -> da.Array:
     if any(math.isnan(size) for sizes in array.chunks for size in sizes):
         array = _counted(array, name)
     axes = tuple(range(array.ndim))
-    return da.blockwise(  # which is how map_blocks does it, but for what it tells of each chunk
+    # As map_blocks does it, but for what it tells of each chunk.
+    checked: da.Array = da.blockwise(
         _checked,
         axes,
         *(array, axes, ArrayBlockIdDep(array.chunks), axes, ArraySliceDep(array.chunks), axes),
@@ -210,12 +212,13 @@ def declared(array: da.Array, name: str) -> da.Array:
         meta=np.empty((0,) * array.ndim, array.dtype),
         align_arrays=False,
     )
+    return checked
 
 
 def _counted(array: da.Array, name: str) -> da.Array:
     """A copy whose chunk sizes are known."""
     check_synchronous()
-    counted = array.copy()
+    counted: da.Array = array.copy()
     try:
         counted.compute_chunk_sizes()
     except DgmmError:

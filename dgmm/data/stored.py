@@ -7,7 +7,7 @@ import os
 import pickle
 import re
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice, product
 from typing import Any, Final
@@ -54,14 +54,14 @@ def _is_nan(value: Any, dtype: np.dtype[Any]) -> bool:
     return dtype.kind == "f" and _all_numbers(value, lambda numbers: np.isnan(numbers))
 
 
-def _all_numbers(value: Any, test: Any) -> bool:
+def _all_numbers(value: Any, test: Callable[[NDArray[np.float64]], Any]) -> bool:
     try:
         return bool(np.all(test(np.asarray(value, dtype=np.float64))))
     except (TypeError, ValueError):
         return False
 
 
-CONVENTIONS: Final = {
+CONVENTIONS: Final[dict[str, Callable[[Any, np.dtype[Any]], bool]]] = {
     "_FillValue": _is_nan,
     "missing_value": _is_nan,
     "scale_factor": lambda value, dtype: _all_numbers(value, lambda numbers: numbers == 1),
@@ -96,8 +96,9 @@ def of_this_process(array: "zarr.Array[Any]") -> "zarr.Array[Any]":
     Whoever used those would wait for a thread that stayed there.
     """
     store = array.store
-    remote = isinstance(store, zarr.storage.FsspecStore)
-    if not remote or getattr(store.fs, "_pid", os.getpid()) == os.getpid():
+    if not isinstance(store, zarr.storage.FsspecStore):
+        return array
+    if getattr(store.fs, "_pid", os.getpid()) == os.getpid():
         return array
     again: zarr.Array[Any] = pickle.loads(pickle.dumps(array))
     return again
@@ -179,7 +180,7 @@ class Chunks:
             part = rows[max(0, first) : first + chunk[0], *columns]
             if part.size and _all_equal(part.flat[0], fill) and _all_equal(part, fill):
                 at = zip(place, chunk, unit, strict=True)
-                doubtful[tuple(in_process * n // step for in_process, n, step in at)] = None
+                doubtful[tuple(index * n // step for index, n, step in at)] = None
         if not doubtful:
             return
         if isinstance(self._array.store, zarr.storage.FsspecStore):
@@ -262,8 +263,7 @@ class Chunks:
     @property
     def _sharded(self) -> bool:
         """Whether units have chunks within, in whatever way."""
-        codecs = getattr(self._array.metadata, "codecs", ())
-        return any(codec.to_dict().get("name") == SHARDING for codec in codecs)
+        return any(codec.get("name") == SHARDING for codec in _codecs(self._array))
 
 
 @dataclass(frozen=True)
@@ -299,7 +299,7 @@ class _ShardIndex:
         Raises ``DataError`` for shards in shards, or in other codecs, and for tables that are
         encoded as no one does.
         """
-        codecs: Any = [codec.to_dict() for codec in array.metadata.codecs]
+        codecs = _codecs(array)
         inner = codecs[0].get("configuration", {})
         table = [codec["name"] for codec in inner.get("index_codecs", ())]
         nested = any(codec["name"] == SHARDING for codec in inner.get("codecs", ()))
@@ -324,7 +324,14 @@ class _ShardIndex:
             return None
         content = found.to_bytes()  # more than was wanted, where servers ignore that
         content = content[:size] if self.first else content[-whole:][:size]
-        return np.frombuffer(content, self.dtype)[::2].reshape(self.shape) != EMPTY
+        offsets: NDArray[Any] = np.frombuffer(content, self.dtype)[::2].reshape(self.shape)
+        stored: NDArray[np.bool_] = offsets != EMPTY
+        return stored
+
+
+def _codecs(array: "zarr.Array[Any]") -> list[dict[str, Any]]:
+    """The codecs of an array of format 3, as they are written; format 2 has none."""
+    return [codec.to_dict() for codec in getattr(array.metadata, "codecs", ())]
 
 
 def _places(chunk: Place, row_range: tuple[int, int], columns: Place) -> Iterator[Place]:

@@ -26,9 +26,10 @@ def place(url: str) -> tuple[Any, str]:
     if _is_name(url):
         return fsspec.filesystem("file"), os.path.abspath(url)
     try:
-        return fsspec.core.url_to_fs(url)
+        filesystem, path = fsspec.core.url_to_fs(url)
     except (ValueError, ImportError) as error:
         raise DataError(f"{url} can't be opened: {error}") from error
+    return filesystem, path
 
 
 def _is_name(url: str) -> bool:

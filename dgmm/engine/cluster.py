@@ -144,7 +144,8 @@ class Cluster:
         if not self.address:
             check_open(self.client)
             wait_for_threads(self.client)  # not for longer: there may never be one
-            self.address = self.client.scheduler.address
+            scheduler: Any = self.client.scheduler  # there is one: the Client is open
+            self.address = scheduler.address
         for attempt in range(2, ATTEMPTS + 1):
             counted = self.meter.rows
             try:
@@ -333,7 +334,7 @@ class Cluster:
             level = [add(level[i : i + FAN_IN]) for i in range(0, len(level), FAN_IN)]
         future = self.client.compute(level[0], retries=RETRIES, **self._only(workers))
         try:
-            result = Watch(self.client, workers if self.left_out else ()).result(future)
+            result: T = Watch(self.client, workers if self.left_out else ()).result(future)
         except BlockError:
             raise
         except ClusterLostError as error:

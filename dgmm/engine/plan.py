@@ -320,5 +320,5 @@ def _sample_bytes(dataset: Dataset, first_pass_spec: FirstPassSpec, threads: int
 def _file_bytes(dataset: Dataset, first_pass_spec: FirstPassSpec) -> int:
     """The file of a checkpoint's first pass: in a buffer, as what is sent, and in parts of that."""
     sample = 8 * (dataset.n_features + 3) * min(first_pass_spec.sample, dataset.rows)
-    scatter = 8 * dataset.n_features ** (1 + first_pass_spec.pairs)
+    scatter = 8 * dataset.n_features * (dataset.n_features if first_pass_spec.pairs else 1)
     return 3 * (sample + scatter) * 9 // 8  # a buffer has room to grow

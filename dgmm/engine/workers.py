@@ -20,9 +20,10 @@ from typing import Any, Final
 import dask
 from distributed import Client, default_client, rejoin, secede
 from distributed.client import FutureCancelledError, _current_client
-from distributed.comm import CommClosedError, get_address_host
+from distributed.comm.addressing import get_address_host
+from distributed.comm.core import CommClosedError
 from distributed.security import Security
-from distributed.worker import thread_state
+from distributed.worker import thread_state  # type: ignore[attr-defined]  # as all versions have it
 
 from dgmm.data.forms import check_synchronous
 from dgmm.engine.cache import left_behind, let_go
@@ -78,9 +79,10 @@ if hasattr(os, "register_at_fork"):
 def active_client() -> Client | None:
     """The Client that is active in this thread, if one is."""
     try:
-        return default_client()
+        client: Client = default_client()
     except ValueError:
         return None
+    return client
 
 
 def connect(address: str, seconds: float = 10.0, security: Security | None = None) -> Client:
@@ -157,7 +159,7 @@ def worker_threads(client: Client) -> dict[str, int]:
 
 def _ask_scheduler(
     client: Client,
-    first_pass_spec: Callable[..., Any],
+    question: Callable[..., Any],
     *args: Any,
     more: float = 0.0,
     **options: Any,
@@ -168,7 +170,7 @@ def _ask_scheduler(
     """
 
     async def ask() -> Any:
-        return await asyncio.wait_for(first_pass_spec(*args, **options), SCHEDULER_SECONDS + more)
+        return await asyncio.wait_for(question(*args, **options), SCHEDULER_SECONDS + more)
 
     try:
         return client.sync(ask)
@@ -299,7 +301,8 @@ async def _drop(worker: str, dask_scheduler: Any) -> None:
 
 def failed_on(client: Client, key: Any) -> str | None:
     """The worker on which what ``key`` needs has failed; None if that is not known."""
-    return _ask_scheduler(client, client.run_on_scheduler, _failed_on, key)
+    worker: str | None = _ask_scheduler(client, client.run_on_scheduler, _failed_on, key)
+    return worker
 
 
 def _failed_on(key: Any, dask_scheduler: Any) -> str | None:

@@ -88,7 +88,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         finds a start on a sample, climbs to larger samples, and goes on over all rows in long
         steps; given starting values, it begins there (``dgmm.em.fit``).
     tol : float, optional
-        StopRule when an iteration changes the objective by less.  By default "em" has 1e-3, and
+        Stop when an iteration changes the objective by less.  By default "em" has 1e-3, and
         "auto" stops by ``resolution``.
     resolution : float, default=0.1
         "auto" stops when the objective could grow, as estimated, by less than this fraction of
@@ -653,7 +653,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 "this model was saved without the statistics of its rows, or made of given "
                 "parameters; fit it first (with warm_start=True the fit begins here)"
             )
-        return self.sufficient_statistics_
+        seen: SufficientStatistics = self.sufficient_statistics_
+        return seen
 
     def plan(self, X: Data, sample_weight: Data = None, client: Client | None = None) -> Plan:
         """What ``fit`` would need for ``X``, worked out without fitting.
@@ -865,8 +866,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 return da.map_blocks(
                     _answer_block, given, chunks=(lengths, *((c,) for c in columns)), meta=meta
                 )
-            return dataset.source.array.map_blocks(
+            return da.map_blocks(
                 _answer_chunk,
+                dataset.source.array,
                 self.mixture_,
                 what,
                 chunks=(lengths, *((c,) for c in columns)),
@@ -1067,7 +1069,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         check_is_fitted(self)
         if n_samples < 1:
             raise UsageError(f"n_samples must be at least 1, not {n_samples}")
-        return self.mixture_.sample(n_samples, random_of(self))
+        mixture: Mixture = self.mixture_
+        return mixture.sample(n_samples, random_of(self))
 
     def save(self, path: str | PathLike[str], overwrite: bool = False) -> None:
         """Write the fitted model to a path or URL; see ``dgmm.io.storage`` for the format.

@@ -569,7 +569,8 @@ class MixtureSearch(MetaEstimatorMixin, DensityMixin, BaseEstimator):
     @property
     def _best(self) -> GaussianMixture:
         check_is_fitted(self)
-        return self.best_estimator_
+        best: GaussianMixture = self.best_estimator_
+        return best
 
 
 def select(

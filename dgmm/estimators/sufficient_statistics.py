@@ -110,7 +110,7 @@ class SufficientStatistics:
         reg: Array,
         reg_covar: float | None,
     ) -> Self:
-        """From ``statistics`` in the feature_structure of ``natural``."""
+        """From ``statistics``, which have the structure of ``natural``."""
         entropy = statistics.objective - natural.inner_product(statistics.sums, statistics.center)
         most = statistics.weight * np.log(len(statistics.sums))
         return cls(

@@ -151,7 +151,8 @@ def centred_noise(mixture: Mixture, away: Away, unit: float) -> Array:
     root = np.sqrt(mixture.n_features)
     size = 2 * np.abs(mixture.means) + (2 + root) * np.sqrt(away.squares)
     a = unit * np.sqrt(mixture.covariance_model.trace(mixture.precisions_cholesky, size * size))
-    return a * np.sqrt(away.lengths) + a * a / 2 + unit * root * away.lengths
+    error: Array = a * np.sqrt(away.lengths) + a * a / 2 + unit * root * away.lengths
+    return error
 
 
 def _group(

@@ -85,12 +85,9 @@ def rounding_error_bound(mixture: Mixture, away: Away, unit: float, spread: floa
     centre = np.linalg.norm(mixture.means, axis=1)
     size = centre + np.maximum(centre + np.sqrt(away.squares.sum(axis=1)), spread)
     width = covariance_model.width(mixture.n_features)
-    return (
-        np.sqrt(width)
-        * unit
-        * size**2
-        * covariance_model.max_eigenvalue_bound(mixture.precisions_cholesky)
-    )
+    stiffest = covariance_model.max_eigenvalue_bound(mixture.precisions_cholesky)
+    error: Array = np.sqrt(width) * unit * size**2 * stiffest
+    return error
 
 
 def penalties(mixture: Mixture, reg: Array) -> Array:

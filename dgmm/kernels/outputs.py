@@ -16,7 +16,8 @@ from dgmm.model.mixture import Frame, Mixture
 
 
 def _labels(log_joint: Array, common: Array | float) -> NDArray[Any]:
-    return log_joint.argmax(axis=0)
+    labels: NDArray[np.int64] = log_joint.argmax(axis=0)
+    return labels
 
 
 def _proba(log_joint: Array, common: Array | float) -> NDArray[Any]:
