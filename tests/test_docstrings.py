@@ -15,7 +15,7 @@ CODES = {"GL08", "PR01", "PR02", "RT01", "YD01", "EX01"}
 """No docstring; parameters that are missing or unknown; no Returns, Yields or Examples."""
 
 OWED = {
-    *("Dataset", "Dataset.span", "Dataset.recut", "Dataset.block"),
+    *("Dataset", "Dataset.row_range", "Dataset.rechunk", "Dataset.block"),
     *("Mixture", "Mixture.of", "Mixture.of_covariances", "Mixture.check", "Mixture.log_joint"),
     *("Plan", "Plan.to_dict", "Plan.check"),
     *("SufficientStatistics", "SufficientStatistics.of", "SufficientStatistics.differs"),
@@ -27,14 +27,16 @@ OWED = {
 
 
 def methods(name: str) -> Iterator[tuple[str, Any]]:
-    """A public name, and its own public methods."""
+    """A public name, and its public methods that dgmm defines."""
     value = getattr(dgmm, name)
     yield name, value
-    if inspect.isclass(value):
-        for own, member in vars(value).items():
+    for base in value.__mro__ if inspect.isclass(value) else ():
+        for method, member in vars(base).items() if base.__module__.startswith("dgmm.") else ():
             function = getattr(member, "__func__", member)
-            if not own.startswith("_") and inspect.isfunction(function):
-                yield f"{name}.{own}", function
+            if method.startswith("_") or not inspect.isfunction(function):
+                continue
+            if getattr(getattr(value, method), "__func__", getattr(value, method)) is function:
+                yield f"{name}.{method}", function  # and not one that another hides
 
 
 NAMES = [

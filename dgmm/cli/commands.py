@@ -43,7 +43,7 @@ from dgmm.em.criteria import CRITERIA
 from dgmm.errors import DataError, UsageError
 from dgmm.io import models, storage
 from dgmm.kernels import native
-from dgmm.kernels.outputs import OUTPUTS
+from dgmm.kernels.outputs import OUTPUTS, OutputKind
 from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.lazy import Late
 
@@ -338,7 +338,7 @@ def predict(
     data: str,
     model: str,
     output: str,
-    kind: str,
+    kind: OutputKind,
     machines: Machines,
     reading: dict[str, Any],
     overwrite: bool,

@@ -1,36 +1,27 @@
-"""``GaussianMixture``: the scikit-learn face.
-
-NumPy in, NumPy out; Dask in, lazy Dask out, in the same row chunks, also for what is lazy by way of
-Dask (DataArray, dask.dataframe); for a path, a URL or a Zarr array, lazy Dask out, in the dataset's
-blocks.
-"""
+"""``GaussianMixture``: the scikit-learn face."""
 
 import time
 from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from os import PathLike
 from typing import Any, Self
 
-import dask.array as da
 import numpy as np
 import sklearn.cluster
 import sklearn.metrics  # noqa: F401
-from dask.system import CPU_COUNT
 from distributed import Client
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils.validation import check_is_fitted
 
 from dgmm import engine
-from dgmm.data.dataset import DaskSource, Dataset
-from dgmm.em.criteria import score_each
 from dgmm.em.fit import Progress
 from dgmm.engine.kubernetes import Pods
 from dgmm.engine.plan import Plan
 from dgmm.errors import DataError, ModelFileError, UsageError
-from dgmm.estimators.parameters import check_weights, choose, numbers, random_of, threads_of
+from dgmm.estimators.parameters import check_weights, choose, numbers, threads_of
+from dgmm.estimators.predictor import Predictor
 from dgmm.estimators.record import (
     become,
     check_record,
@@ -40,11 +31,10 @@ from dgmm.estimators.record import (
     warn_of,
     warn_of_degenerate,
 )
-from dgmm.estimators.session import STORED, Data, Session, fitting, open_rows
+from dgmm.estimators.session import Data, Session, fitting, open_rows
 from dgmm.estimators.sufficient_statistics import SufficientStatistics
 from dgmm.io import models
 from dgmm.kernels import native
-from dgmm.kernels.outputs import OUTPUTS, answer
 from dgmm.kernels.sweep import Sweep
 from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.covariance_model import Array
@@ -70,7 +60,7 @@ def _parameter(name: str, of: Callable[[Mixture], Array], told: str) -> Any:
     return property(get, refuse, refuse, told)
 
 
-class GaussianMixture(DensityMixin, BaseEstimator):
+class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
     """A mixture of normal distributions, fitted by EM to data of any size.
 
     Parameters and attributes are those of ``sklearn.mixture.GaussianMixture`` with the same
@@ -393,35 +383,6 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             raise
         return self
 
-    def fit_predict(self, X: Data, y: None = None, sample_weight: Data = None) -> Any:
-        """Fit to ``X`` and give the component of each row, (N,).
-
-        Parameters
-        ----------
-        X : rows (N, D)
-            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
-        y : None
-            Not used; scikit-learn's tools pass it.
-        sample_weight : (N,), optional
-            Of the rows, in the same forms; by default each counts as one.
-
-        Returns
-        -------
-        array (N,) of int
-            The component of each row; a Dask array where the rows are lazy.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from dgmm import GaussianMixture
-        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
-        >>> rows[100:] += 9
-        >>> labels = GaussianMixture(2, random_state=0).fit_predict(rows)
-        >>> len(set(labels[:100])), len(set(labels[100:]))
-        (1, 1)
-        """
-        return self.fit(X, sample_weight=sample_weight).predict(X)
-
     def fit_passes(
         self,
         X: Data,
@@ -646,6 +607,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         )
         return self
 
+    @property
+    def _fitted(self) -> "GaussianMixture":
+        check_is_fitted(self)
+        return self
+
     def _seen(self) -> SufficientStatistics:
         """``sufficient_statistics_``, which there must be."""
         if not hasattr(self, "sufficient_statistics_"):
@@ -762,315 +728,6 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         4
         """
         return self.session(X, sample_weight).pods(workers, threads)
-
-    def predict(self, X: Data) -> Any:
-        """The most probable component of each row of ``X``, (N,).
-
-        Parameters
-        ----------
-        X : rows (N, D)
-            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
-
-        Returns
-        -------
-        array (N,) of int
-            The number of a component, from 0; a Dask array where the rows are lazy.
-
-        Raises
-        ------
-        DataError
-            For rows of other features than those of the fit.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from dgmm import GaussianMixture
-        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
-        >>> rows[100:] += 9
-        >>> model = GaussianMixture(2, random_state=0).fit(rows)
-        >>> model.predict([[0.0, 0], [9, 8], [9, 9]]).tolist() in ([0, 1, 1], [1, 0, 0])
-        True
-        """
-        return self._answer(X, "labels")
-
-    def predict_proba(self, X: Data) -> Any:
-        """The probability of each component for each row of ``X``, (N, K).
-
-        Parameters
-        ----------
-        X : rows (N, D)
-            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
-
-        Returns
-        -------
-        array (N, K)
-            Rows sum to 1; a Dask array where the rows are lazy.
-
-        Raises
-        ------
-        DataError
-            For rows of other features than those of the fit.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from dgmm import GaussianMixture
-        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
-        >>> rows[100:] += 9
-        >>> model = GaussianMixture(2, random_state=0).fit(rows)
-        >>> model.predict_proba(rows).shape
-        (200, 2)
-        """
-        return self._answer(X, "proba")
-
-    def score_samples(self, X: Data) -> Any:
-        """The log-density of each row of ``X``, (N,), in nats.
-
-        Parameters
-        ----------
-        X : rows (N, D)
-            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
-
-        Returns
-        -------
-        array (N,)
-            In nats; a Dask array where the rows are lazy.
-
-        Raises
-        ------
-        DataError
-            For rows of other features than those of the fit.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from dgmm import GaussianMixture
-        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
-        >>> rows[100:] += 9
-        >>> model = GaussianMixture(2, random_state=0).fit(rows)
-        >>> model.score_samples(rows).shape
-        (200,)
-        """
-        return self._answer(X, "score")
-
-    def _answer(self, X: Data, what: str) -> Any:
-        check_is_fitted(self)
-        dataset = open_rows(self, X)
-        kind = OUTPUTS[what]
-        columns = kind.columns(self.mixture_.components)
-        if dataset.lazy or (isinstance(X, STORED) and not isinstance(X, np.memmap)):
-            lengths = tuple(np.diff(dataset.divisions).tolist())
-            given = (dataset, self.mixture_, what)
-            meta = np.empty((0,) * (1 + len(columns)), dtype=kind.dtype)
-            if not isinstance(dataset.source, DaskSource):
-                return da.map_blocks(
-                    _answer_block, given, chunks=(lengths, *((c,) for c in columns)), meta=meta
-                )
-            return da.map_blocks(
-                _answer_chunk,
-                dataset.source.array,
-                self.mixture_,
-                what,
-                chunks=(lengths, *((c,) for c in columns)),
-                drop_axis=None if columns else 1,
-                meta=meta,
-            )
-        answers = np.empty((dataset.rows, *columns), dtype=kind.dtype)
-
-        def fill(index: int) -> None:
-            block = dataset.block(index)
-            stop = block.start + len(block.rows)
-            answers[block.start : stop] = answer(block.rows, self.mixture_, what, block.start)
-
-        with engine.one_blas_thread(), ThreadPoolExecutor(threads_of(self) or CPU_COUNT) as pool:
-            list(pool.map(fill, range(dataset.blocks)))
-        return answers
-
-    def score(self, X: Data, y: None = None, sample_weight: Data = None) -> float:
-        """The mean log-likelihood of the rows of ``X``, in nats, weighted if asked.
-
-        Parameters
-        ----------
-        X : rows (N, D)
-            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
-        y : None
-            Not used; scikit-learn's tools pass it.
-        sample_weight : (N,), optional
-            Of the rows, in the same forms; by default each counts as one.
-
-        Returns
-        -------
-        float
-            In nats a row, per unit of weight.
-
-        Raises
-        ------
-        DataError
-            For rows that can't be used.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from dgmm import GaussianMixture
-        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
-        >>> rows[100:] += 9
-        >>> model = GaussianMixture(2, random_state=0).fit(rows)
-        >>> bool(np.isclose(model.score(rows), model.score_samples(rows).mean()))
-        True
-        """
-        return self.criteria(X, sample_weight)["score"]
-
-    def bic(self, X: Data, sample_weight: Data = None) -> float:
-        """The Bayesian information criterion of the model for ``X``; lower is better.
-
-        Parameters
-        ----------
-        X : rows (N, D)
-            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
-        sample_weight : (N,), optional
-            Of the rows, in the same forms; by default each counts as one.
-
-        Returns
-        -------
-        float
-            -2 L + p log N, for p free parameters, in nats.
-
-        Raises
-        ------
-        DataError
-            For rows that can't be used.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from dgmm import GaussianMixture
-        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
-        >>> rows[100:] += 9
-        >>> model = GaussianMixture(2, random_state=0).fit(rows)
-        >>> p = model.mixture_.free_parameters
-        >>> bool(np.isclose(model.bic(rows) - model.aic(rows), p * (np.log(200) - 2)))
-        True
-        """
-        return self.criteria(X, sample_weight)["bic"]
-
-    def aic(self, X: Data, sample_weight: Data = None) -> float:
-        """Akaike's information criterion of the model for ``X``; lower is better.
-
-        Parameters
-        ----------
-        X : rows (N, D)
-            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
-        sample_weight : (N,), optional
-            Of the rows, in the same forms; by default each counts as one.
-
-        Returns
-        -------
-        float
-            -2 L + 2 p, for p free parameters, in nats.
-
-        Raises
-        ------
-        DataError
-            For rows that can't be used.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from dgmm import GaussianMixture
-        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
-        >>> rows[100:] += 9
-        >>> model = GaussianMixture(2, random_state=0).fit(rows)
-        >>> two_l = 2 * 200 * model.score(rows)
-        >>> bool(np.isclose(model.aic(rows), 2 * model.mixture_.free_parameters - two_l))
-        True
-        """
-        return self.criteria(X, sample_weight)["aic"]
-
-    def criteria(
-        self, X: Data, sample_weight: Data = None, sweep: Sweep | None = None
-    ) -> dict[str, float]:
-        """``score``, ``aic`` and ``bic`` of ``X`` in one pass.
-
-        The weights count as numbers of rows.
-
-        Parameters
-        ----------
-        X : rows (N, D)
-            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
-        sample_weight : (N,), optional
-            Of the rows, in the same forms; by default each counts as one.
-        sweep : callable, optional
-            The engine to use; by default the one that ``fit`` would.
-
-        Returns
-        -------
-        dict
-            The three by name.
-
-        Raises
-        ------
-        DataError
-            For rows that can't be used.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from dgmm import GaussianMixture
-        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
-        >>> rows[100:] += 9
-        >>> model = GaussianMixture(2, random_state=0).fit(rows)
-        >>> sorted(model.criteria(rows))
-        ['aic', 'bic', 'score']
-        """
-        check_is_fitted(self)
-        dataset = open_rows(self, X, sample_weight)
-        sweep = sweep or engine.over(dataset, threads=threads_of(self))
-        (total,) = sweep(score_each, (self.mixture_,)).parts
-        if not total.weight > 0:
-            raise DataError("all weights are zero: there is nothing to score")
-        parameters = self.mixture_.free_parameters
-        return {
-            "score": total.value / total.weight,
-            "aic": -2 * total.value + 2 * parameters,
-            "bic": -2 * total.value + parameters * float(np.log(total.weight)),
-        }
-
-    def sample(self, n_samples: int = 1) -> tuple[Array, NDArray[np.int64]]:
-        """Draw rows (n_samples, D) and their components (n_samples,), grouped by component.
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-            How many.
-
-        Returns
-        -------
-        rows : array (n_samples, D)
-            In the units of the rows fitted to.
-        components : array (n_samples,) of int
-            Where each row is from.
-
-        Raises
-        ------
-        ValueError
-            If ``n_samples`` is less than 1.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from dgmm import GaussianMixture
-        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
-        >>> rows[100:] += 9
-        >>> model = GaussianMixture(2, random_state=0).fit(rows)
-        >>> drawn, components = model.sample(5)
-        >>> drawn.shape, components.shape
-        ((5, 2), (5,))
-        """
-        check_is_fitted(self)
-        if n_samples < 1:
-            raise UsageError(f"n_samples must be at least 1, not {n_samples}")
-        mixture: Mixture = self.mixture_
-        return mixture.sample(n_samples, random_of(self))
 
     def save(self, path: str | PathLike[str], overwrite: bool = False) -> None:
         """Write the fitted model to a path or URL; see ``dgmm.io.storage`` for the format.
@@ -1204,17 +861,3 @@ def describe(progress: Progress) -> str:
     line = f"pass {progress.passes}: iteration {len(solver.trace)}"
     line += f", objective {solver.best.objective:.8g}"
     return line + (f", change {solver.change:.2e}" if solver.trace else "")
-
-
-def _answer_block(given: tuple[Dataset, Mixture, str], block_info: dict[Any, Any]) -> NDArray[Any]:
-    dataset, mixture, what = given
-    block = dataset.block(block_info[None]["chunk-location"][0])
-    with engine.one_blas_thread():
-        return answer(block.rows, mixture, what, block.start)
-
-
-def _answer_chunk(
-    rows: NDArray[Any], mixture: Mixture, what: str, block_info: dict[Any, Any]
-) -> NDArray[Any]:
-    with engine.one_blas_thread():
-        return answer(rows, mixture, what, block_info[0]["array-location"][0][0])

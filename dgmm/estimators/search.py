@@ -8,7 +8,6 @@ from typing import Any, Final, Self
 
 import numpy as np
 from distributed import Client
-from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, DensityMixin, MetaEstimatorMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
@@ -17,15 +16,15 @@ from dgmm.em.selection import Candidate, Standings
 from dgmm.engine.plan import Plan
 from dgmm.errors import DegenerateWarning, UsageError
 from dgmm.estimators.gaussian_mixture import GaussianMixture
+from dgmm.estimators.predictor import Predictor
 from dgmm.estimators.record import become, fitted, warn_of
 from dgmm.estimators.session import Data, Session, selecting
-from dgmm.model.covariance_model import Array
 
 SIZES: Final = tuple(range(1, 11))
 """How many components are tried unless told."""
 
 
-class MixtureSearch(MetaEstimatorMixin, DensityMixin, BaseEstimator):
+class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
     """Fit mixtures of several sizes and covariance types side by side, and keep the best.
 
     All candidates share every pass over the data, and those that can't win any more leave early
@@ -302,272 +301,8 @@ class MixtureSearch(MetaEstimatorMixin, DensityMixin, BaseEstimator):
             },
         )
 
-    def predict(self, X: Data) -> Any:
-        """The most probable component of each row under the best mixture, (N,).
-
-        Parameters
-        ----------
-        X : rows (N, D)
-            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
-
-        Returns
-        -------
-        array (N,) of int
-            The number of a component, from 0; a Dask array where the rows are lazy.
-
-        Raises
-        ------
-        NotFittedError
-            If nothing was chosen yet.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from dgmm import GaussianMixture, MixtureSearch
-        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
-        >>> rows[100:] += 9
-        >>> search = MixtureSearch(GaussianMixture(random_state=0), n_components=[1, 2])
-        >>> search = search.fit(rows)
-        >>> len(set(search.predict(rows[:100])))
-        1
-        """
-        return self._best.predict(X)
-
-    def predict_proba(self, X: Data) -> Any:
-        """The probability of each component for each row under the best mixture, (N, K).
-
-        Parameters
-        ----------
-        X : rows (N, D)
-            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
-
-        Returns
-        -------
-        array (N, K)
-            Rows sum to 1; a Dask array where the rows are lazy.
-
-        Raises
-        ------
-        NotFittedError
-            If nothing was chosen yet.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from dgmm import GaussianMixture, MixtureSearch
-        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
-        >>> rows[100:] += 9
-        >>> search = MixtureSearch(GaussianMixture(random_state=0), n_components=[1, 2])
-        >>> search = search.fit(rows)
-        >>> search.predict_proba(rows).shape
-        (200, 2)
-        """
-        return self._best.predict_proba(X)
-
-    def score_samples(self, X: Data) -> Any:
-        """The log-density of each row under the best mixture, (N,), in nats.
-
-        Parameters
-        ----------
-        X : rows (N, D)
-            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
-
-        Returns
-        -------
-        array (N,)
-            In nats; a Dask array where the rows are lazy.
-
-        Raises
-        ------
-        NotFittedError
-            If nothing was chosen yet.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from dgmm import GaussianMixture, MixtureSearch
-        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
-        >>> rows[100:] += 9
-        >>> search = MixtureSearch(GaussianMixture(random_state=0), n_components=[1, 2])
-        >>> search = search.fit(rows)
-        >>> search.score_samples(rows).shape
-        (200,)
-        """
-        return self._best.score_samples(X)
-
-    def score(self, X: Data, y: None = None, sample_weight: Data = None) -> float:
-        """The mean log-likelihood of rows under the best mixture, in nats, weighted if asked.
-
-        Parameters
-        ----------
-        X : rows (N, D)
-            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
-        y : None
-            Not used; scikit-learn's tools pass it.
-        sample_weight : (N,), optional
-            Of the rows, in the same forms; by default each counts as one.
-
-        Returns
-        -------
-        float
-            In nats a row, per unit of weight.
-
-        Raises
-        ------
-        NotFittedError
-            If nothing was chosen yet.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from dgmm import GaussianMixture, MixtureSearch
-        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
-        >>> rows[100:] += 9
-        >>> search = MixtureSearch(GaussianMixture(random_state=0), n_components=[1, 2])
-        >>> search = search.fit(rows)
-        >>> search.score(rows) == search.best_estimator_.score(rows)
-        True
-        """
-        return self._best.score(X, sample_weight=sample_weight)
-
-    def bic(self, X: Data, sample_weight: Data = None) -> float:
-        """The Bayesian information criterion of the best mixture for ``X``; lower is better.
-
-        Parameters
-        ----------
-        X : rows (N, D)
-            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
-        sample_weight : (N,), optional
-            Of the rows, in the same forms; by default each counts as one.
-
-        Returns
-        -------
-        float
-            -2 L + p log N, for p free parameters, in nats.
-
-        Raises
-        ------
-        NotFittedError
-            If nothing was chosen yet.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from dgmm import GaussianMixture, MixtureSearch
-        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
-        >>> rows[100:] += 9
-        >>> search = MixtureSearch(GaussianMixture(random_state=0), n_components=[1, 2])
-        >>> search = search.fit(rows)
-        >>> search.bic(rows) == search.best_estimator_.bic(rows)
-        True
-        """
-        return self._best.bic(X, sample_weight)
-
-    def aic(self, X: Data, sample_weight: Data = None) -> float:
-        """Akaike's information criterion of the best mixture for ``X``; lower is better.
-
-        Parameters
-        ----------
-        X : rows (N, D)
-            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
-        sample_weight : (N,), optional
-            Of the rows, in the same forms; by default each counts as one.
-
-        Returns
-        -------
-        float
-            -2 L + 2 p, for p free parameters, in nats.
-
-        Raises
-        ------
-        NotFittedError
-            If nothing was chosen yet.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from dgmm import GaussianMixture, MixtureSearch
-        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
-        >>> rows[100:] += 9
-        >>> search = MixtureSearch(GaussianMixture(random_state=0), n_components=[1, 2])
-        >>> search = search.fit(rows)
-        >>> search.aic(rows) == search.best_estimator_.aic(rows)
-        True
-        """
-        return self._best.aic(X, sample_weight)
-
-    def sample(self, n_samples: int = 1) -> tuple[Array, NDArray[np.int64]]:
-        """Draw rows of the best mixture, grouped by component.
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-            How many.
-
-        Returns
-        -------
-        rows : array (n_samples, D)
-            In the units of the rows fitted to.
-        components : array (n_samples,) of int
-            Where each row is from.
-
-        Raises
-        ------
-        NotFittedError
-            If nothing was chosen yet.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from dgmm import GaussianMixture, MixtureSearch
-        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
-        >>> rows[100:] += 9
-        >>> search = MixtureSearch(GaussianMixture(random_state=0), n_components=[1, 2])
-        >>> search = search.fit(rows)
-        >>> drawn, components = search.sample(5)
-        >>> drawn.shape, components.shape
-        ((5, 2), (5,))
-        """
-        return self._best.sample(n_samples)
-
-    def fit_predict(self, X: Data, y: None = None, sample_weight: Data = None) -> Any:
-        """Choose a mixture for rows, and give the component of each.
-
-        Parameters
-        ----------
-        X : rows (N, D)
-            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
-        y : None
-            Not used; scikit-learn's tools pass it.
-        sample_weight : (N,), optional
-            Of the rows, in the same forms; by default each counts as one.
-
-        Returns
-        -------
-        array (N,) of int
-            The number of a component, from 0; a Dask array where the rows are lazy.
-
-        Raises
-        ------
-        UsageError, DataError
-            Both ``ValueError``: for parameters and rows that can't be used.
-        PlanError
-            If the candidates would not fit in memory.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from dgmm import GaussianMixture, MixtureSearch
-        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
-        >>> rows[100:] += 9
-        >>> search = MixtureSearch(GaussianMixture(random_state=0), n_components=[1, 2])
-        >>> len(set(search.fit_predict(rows)))
-        2
-        """
-        return self.fit(X, sample_weight=sample_weight).predict(X)
-
     @property
-    def _best(self) -> GaussianMixture:
+    def _fitted(self) -> GaussianMixture:
         check_is_fitted(self)
         best: GaussianMixture = self.best_estimator_
         return best

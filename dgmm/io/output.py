@@ -27,7 +27,7 @@ from dgmm.data.dataset import Dataset
 from dgmm.data.patience import Patience, patience
 from dgmm.data.urls import exists, is_local, place, refuse_existing, zarr_store
 from dgmm.errors import DataError, DgmmError
-from dgmm.kernels.outputs import OUTPUTS, answer
+from dgmm.kernels.outputs import OUTPUTS, OutputKind, answer
 from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.mixture import Mixture
 
@@ -49,7 +49,9 @@ class Written:
         return Written(self.rows + other.rows, counts)
 
 
-def write_answers(sweep: Sweep, dataset: Dataset, mixture: Mixture, what: str, url: str) -> Written:
+def write_answers(
+    sweep: Sweep, dataset: Dataset, mixture: Mixture, what: OutputKind, url: str
+) -> Written:
     """Write what ``mixture`` says of each row to a new Zarr array at ``url``; what was written.
 
     ``what`` is a key of ``kernel.OUTPUTS``.  What was at ``url`` is replaced at the end.
@@ -156,7 +158,7 @@ class _Job:
     partial: str
     url: str
     mixture: Mixture
-    what: str
+    what: OutputKind
     patience: Patience
 
 

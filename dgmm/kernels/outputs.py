@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,14 +53,17 @@ class Answer:
         return (components,) if self.per_component else ()
 
 
-OUTPUTS: Final[dict[str, Answer]] = {
+OutputKind = Literal["labels", "proba", "score"]
+"""The names of ``OUTPUTS``."""
+
+OUTPUTS: Final[dict[OutputKind, Answer]] = {
     "labels": Answer(_labels, np.int64, labels=_same),
     "proba": Answer(_proba, np.float64, per_component=True, labels=_likeliest),
     "score": Answer(_score, np.float64),
 }
 
 
-def answer(rows: NDArray[Any], mixture: Mixture, what: str, start: int = 0) -> NDArray[Any]:
+def answer(rows: NDArray[Any], mixture: Mixture, what: OutputKind, start: int = 0) -> NDArray[Any]:
     """What ``mixture`` (of the data) says of each row of ``rows`` (n, D).
 
     ``what`` is a key of ``OUTPUTS``: the most probable component (n,), each component's

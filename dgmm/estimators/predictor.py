@@ -1,0 +1,440 @@
+"""What a fitted mixture says of rows, the same for a model and for the best one of a search.
+
+NumPy in, NumPy out; Dask in, lazy Dask out, in the same row chunks, also for what is lazy by way of
+Dask (DataArray, dask.dataframe); for a path, a URL or a Zarr array, lazy Dask out, in the dataset's
+blocks.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Self, overload
+
+import dask.array as da
+import numpy as np
+import zarr
+from dask.system import CPU_COUNT
+from numpy.typing import NDArray
+
+from dgmm import engine
+from dgmm.data.dataset import DaskSource, Dataset
+from dgmm.em.criteria import score_each
+from dgmm.errors import DataError, UsageError
+from dgmm.estimators.parameters import random_of, threads_of
+from dgmm.estimators.session import STORED, Data, open_rows
+from dgmm.kernels.outputs import OUTPUTS, OutputKind, answer
+from dgmm.kernels.sweep import Sweep
+from dgmm.model.covariance_model import Array
+from dgmm.model.mixture import Mixture
+
+if TYPE_CHECKING:  # which imports this
+    from dgmm.estimators.gaussian_mixture import GaussianMixture
+
+    Lazy = da.Array | zarr.Array[Any] | str | PathLike[str] | Dataset
+    """Rows whose outputs are lazy Dask arrays."""
+
+    InMemory = NDArray[Any] | Sequence[Sequence[float]]
+    """Rows whose outputs are NumPy arrays."""
+
+    AnyLabels = NDArray[np.int64] | da.Array
+    AnyArray = Array | da.Array
+
+Labels = NDArray[np.int64]
+"""Numbers of components."""
+
+
+class Predictor(ABC):
+    """The methods that need a fitted mixture and rows."""
+
+    @abstractmethod
+    def fit(self, X: Data, y: None = None, sample_weight: Data = None) -> Self:
+        """Fit to rows."""
+
+    @property
+    @abstractmethod
+    def _fitted(self) -> GaussianMixture:
+        """The fitted model that is asked; raises ``NotFittedError`` if there is none."""
+
+    @overload
+    def fit_predict(self, X: Lazy, y: None = None, sample_weight: Data = None) -> da.Array: ...
+    @overload
+    def fit_predict(self, X: InMemory, y: None = None, sample_weight: Data = None) -> Labels: ...
+    @overload
+    def fit_predict(self, X: Data, y: None = None, sample_weight: Data = None) -> AnyLabels: ...
+    def fit_predict(self, X: Data, y: None = None, sample_weight: Data = None) -> Any:
+        """Fit to ``X`` and give the component of each row, (N,).
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+        y : None
+            Not used; scikit-learn's tools pass it.
+        sample_weight : (N,), optional
+            Of the rows, in the same forms; by default each counts as one.
+
+        Returns
+        -------
+        array (N,) of int
+            The component of each row; a Dask array where the rows are lazy.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> labels = GaussianMixture(2, random_state=0).fit_predict(rows)
+        >>> len(set(labels[:100])), len(set(labels[100:]))
+        (1, 1)
+        """
+        return self.fit(X, sample_weight=sample_weight).predict(X)
+
+    @overload
+    def predict(self, X: Lazy) -> da.Array: ...
+    @overload
+    def predict(self, X: InMemory) -> Labels: ...
+    @overload
+    def predict(self, X: Data) -> AnyLabels: ...
+    def predict(self, X: Data) -> Any:
+        """The most probable component of each row of ``X``, (N,).
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+
+        Returns
+        -------
+        array (N,) of int
+            The number of a component, from 0; a Dask array where the rows are lazy.
+
+        Raises
+        ------
+        DataError
+            For rows of other features than those of the fit.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> model = GaussianMixture(2, random_state=0).fit(rows)
+        >>> model.predict([[0.0, 0], [9, 8], [9, 9]]).tolist() in ([0, 1, 1], [1, 0, 0])
+        True
+        """
+        return _outputs(self._fitted, X, "labels")
+
+    @overload
+    def predict_proba(self, X: Lazy) -> da.Array: ...
+    @overload
+    def predict_proba(self, X: InMemory) -> Array: ...
+    @overload
+    def predict_proba(self, X: Data) -> AnyArray: ...
+    def predict_proba(self, X: Data) -> Any:
+        """The probability of each component for each row of ``X``, (N, K).
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+
+        Returns
+        -------
+        array (N, K)
+            Rows sum to 1; a Dask array where the rows are lazy.
+
+        Raises
+        ------
+        DataError
+            For rows of other features than those of the fit.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> model = GaussianMixture(2, random_state=0).fit(rows)
+        >>> model.predict_proba(rows).shape
+        (200, 2)
+        """
+        return _outputs(self._fitted, X, "proba")
+
+    @overload
+    def score_samples(self, X: Lazy) -> da.Array: ...
+    @overload
+    def score_samples(self, X: InMemory) -> Array: ...
+    @overload
+    def score_samples(self, X: Data) -> AnyArray: ...
+    def score_samples(self, X: Data) -> Any:
+        """The log-density of each row of ``X``, (N,), in nats.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+
+        Returns
+        -------
+        array (N,)
+            In nats; a Dask array where the rows are lazy.
+
+        Raises
+        ------
+        DataError
+            For rows of other features than those of the fit.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> model = GaussianMixture(2, random_state=0).fit(rows)
+        >>> model.score_samples(rows).shape
+        (200,)
+        """
+        return _outputs(self._fitted, X, "score")
+
+    def score(self, X: Data, y: None = None, sample_weight: Data = None) -> float:
+        """The mean log-likelihood of the rows of ``X``, in nats, weighted if asked.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+        y : None
+            Not used; scikit-learn's tools pass it.
+        sample_weight : (N,), optional
+            Of the rows, in the same forms; by default each counts as one.
+
+        Returns
+        -------
+        float
+            In nats a row, per unit of weight.
+
+        Raises
+        ------
+        DataError
+            For rows that can't be used.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> model = GaussianMixture(2, random_state=0).fit(rows)
+        >>> bool(np.isclose(model.score(rows), model.score_samples(rows).mean()))
+        True
+        """
+        return self.criteria(X, sample_weight)["score"]
+
+    def bic(self, X: Data, sample_weight: Data = None) -> float:
+        """The Bayesian information criterion of the model for ``X``; lower is better.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+        sample_weight : (N,), optional
+            Of the rows, in the same forms; by default each counts as one.
+
+        Returns
+        -------
+        float
+            -2 L + p log N, for p free parameters, in nats.
+
+        Raises
+        ------
+        DataError
+            For rows that can't be used.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> model = GaussianMixture(2, random_state=0).fit(rows)
+        >>> p = model.mixture_.free_parameters
+        >>> bool(np.isclose(model.bic(rows) - model.aic(rows), p * (np.log(200) - 2)))
+        True
+        """
+        return self.criteria(X, sample_weight)["bic"]
+
+    def aic(self, X: Data, sample_weight: Data = None) -> float:
+        """Akaike's information criterion of the model for ``X``; lower is better.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+        sample_weight : (N,), optional
+            Of the rows, in the same forms; by default each counts as one.
+
+        Returns
+        -------
+        float
+            -2 L + 2 p, for p free parameters, in nats.
+
+        Raises
+        ------
+        DataError
+            For rows that can't be used.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> model = GaussianMixture(2, random_state=0).fit(rows)
+        >>> two_l = 2 * 200 * model.score(rows)
+        >>> bool(np.isclose(model.aic(rows), 2 * model.mixture_.free_parameters - two_l))
+        True
+        """
+        return self.criteria(X, sample_weight)["aic"]
+
+    def criteria(
+        self, X: Data, sample_weight: Data = None, sweep: Sweep | None = None
+    ) -> dict[str, float]:
+        """``score``, ``aic`` and ``bic`` of ``X`` in one pass.
+
+        The weights count as numbers of rows.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+        sample_weight : (N,), optional
+            Of the rows, in the same forms; by default each counts as one.
+        sweep : callable, optional
+            The engine to use; by default the one that ``fit`` would.
+
+        Returns
+        -------
+        dict
+            The three by name.
+
+        Raises
+        ------
+        DataError
+            For rows that can't be used.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> model = GaussianMixture(2, random_state=0).fit(rows)
+        >>> sorted(model.criteria(rows))
+        ['aic', 'bic', 'score']
+        """
+        model = self._fitted
+        dataset = open_rows(model, X, sample_weight)
+        sweep = sweep or engine.over(dataset, threads=threads_of(model))
+        (total,) = sweep(score_each, (model.mixture_,)).parts
+        if not total.weight > 0:
+            raise DataError("all weights are zero: there is nothing to score")
+        parameters = model.mixture_.free_parameters
+        return {
+            "score": total.value / total.weight,
+            "aic": -2 * total.value + 2 * parameters,
+            "bic": -2 * total.value + parameters * float(np.log(total.weight)),
+        }
+
+    def sample(self, n_samples: int = 1) -> tuple[Array, NDArray[np.int64]]:
+        """Draw rows (n_samples, D) and their components (n_samples,), grouped by component.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            How many.
+
+        Returns
+        -------
+        rows : array (n_samples, D)
+            In the units of the rows fitted to.
+        components : array (n_samples,) of int
+            Where each row is from.
+
+        Raises
+        ------
+        ValueError
+            If ``n_samples`` is less than 1.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> model = GaussianMixture(2, random_state=0).fit(rows)
+        >>> drawn, components = model.sample(5)
+        >>> drawn.shape, components.shape
+        ((5, 2), (5,))
+        """
+        model = self._fitted
+        if n_samples < 1:
+            raise UsageError(f"n_samples must be at least 1, not {n_samples}")
+        mixture: Mixture = model.mixture_
+        return mixture.sample(n_samples, random_of(model))
+
+
+def _outputs(model: GaussianMixture, X: Data, kind: OutputKind) -> Any:
+    """What a fitted model says of each row: an array, or a lazy one."""
+    dataset = open_rows(model, X)
+    if dataset.lazy or (isinstance(X, STORED) and not isinstance(X, np.memmap)):
+        return _lazy_outputs(dataset, model.mixture_, kind)
+    mixture = model.mixture_
+    output = OUTPUTS[kind]
+    values = np.empty((dataset.rows, *output.columns(mixture.components)), dtype=output.dtype)
+
+    def fill(index: int) -> None:
+        block = dataset.block(index)
+        stop = block.start + len(block.rows)
+        values[block.start : stop] = answer(block.rows, mixture, kind, block.start)
+
+    with engine.one_blas_thread(), ThreadPoolExecutor(threads_of(model) or CPU_COUNT) as pool:
+        list(pool.map(fill, range(dataset.blocks)))
+    return values
+
+
+def _lazy_outputs(dataset: Dataset, mixture: Mixture, kind: OutputKind) -> Any:
+    """The same as a Dask array: of the rows' own chunks, or of the dataset's blocks."""
+    output = OUTPUTS[kind]
+    columns = output.columns(mixture.components)
+    chunks = (tuple(np.diff(dataset.divisions).tolist()), *((n,) for n in columns))
+    meta = np.empty((0,) * (1 + len(columns)), dtype=output.dtype)
+    if not isinstance(dataset.source, DaskSource):
+        return da.map_blocks(_answer_block, (dataset, mixture, kind), chunks=chunks, meta=meta)
+    return da.map_blocks(
+        _answer_chunk,
+        *(dataset.source.array, mixture, kind),
+        chunks=chunks,
+        drop_axis=None if columns else 1,
+        meta=meta,
+    )
+
+
+def _answer_block(
+    given: tuple[Dataset, Mixture, OutputKind], block_info: dict[Any, Any]
+) -> NDArray[Any]:
+    dataset, mixture, kind = given
+    block = dataset.block(block_info[None]["chunk-location"][0])
+    with engine.one_blas_thread():
+        return answer(block.rows, mixture, kind, block.start)
+
+
+def _answer_chunk(
+    rows: NDArray[Any], mixture: Mixture, kind: OutputKind, block_info: dict[Any, Any]
+) -> NDArray[Any]:
+    with engine.one_blas_thread():
+        return answer(rows, mixture, kind, block_info[0]["array-location"][0][0])
