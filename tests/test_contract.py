@@ -402,7 +402,7 @@ def test_a_session_that_told_its_plan_is_run(old: str) -> None:
     """Rows are opened once, and parameters are those of when it was made."""
     model, same = OLD[old](), OLD[old]().fit(OTHER)
     session = model.session(OTHER)
-    assert (session.plan.rows, session.plan.columns) == OTHER.shape
+    assert (session.plan.rows, session.plan.n_features) == OTHER.shape
     (getattr(model, "estimator", None) or model).set_params(max_iter=1, reg_covar=1.0)
     *_, last = model.fit_passes(session)
     best, other = (getattr(each, "best_estimator_", each) for each in (model, same))

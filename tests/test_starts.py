@@ -18,7 +18,7 @@ from dgmm.em.first_pass import FirstPassSpec, first_pass
 from dgmm.em.fit import FitSpec
 from dgmm.em.information import Information
 from dgmm.em.init import representative
-from dgmm.em.quasi_newton import QuasiNewton, held
+from dgmm.em.quasi_newton import QuasiNewton, nbytes
 from dgmm.em.race import seeded
 from dgmm.em.solver import EM, StopRule, kept, run
 from dgmm.em.split_merge import Halves, Move, merge_costs, moved_mixture, taken_apart
@@ -341,8 +341,8 @@ def test_walks_hold_no_more_than_is_planned() -> None:
     solvers = [QuasiNewton.of(field.context, start, StopRule(40))]
     stages = [solver for (solver,) in run(field.sweep, solvers) if isinstance(solver, QuasiNewton)]
     assert max(len(solver.steps) for solver in stages) == 20
-    most = held(start.free_parameters)
-    taken = [sum(each.size for each in arrays(solver).values()) for solver in stages]
+    most = nbytes(start.free_parameters)
+    taken = [sum(each.nbytes for each in arrays(solver).values()) for solver in stages]
     assert 0.5 * most < max(taken) < most
 
 
@@ -356,7 +356,7 @@ def test_starts_of_many_parameters_are_fewer() -> None:
     assert few.budget(rows, n_features, sampled).starts == most
     starts = many.budget(rows, n_features, sampled).starts
     assert 1 < starts < most
-    assert 8 * starts * held(many.parameters(n_features)) <= 1 << 29
+    assert starts * nbytes(many.parameters(n_features)) <= 1 << 29
     assert many.abreast(rows, n_features, sampled) == starts
     assert many.abreast(rows, n_features, sampled, near=False) == 3
     assert replace(many, n_init=20).abreast(rows, n_features, sampled) == 20

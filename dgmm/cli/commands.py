@@ -697,8 +697,8 @@ def _show_pods(pods: Pods, as_json: bool) -> None:
         return
     parts = ("base_bytes", "thread_bytes", "shared_bytes", "cache_bytes")
     base, thread, shared, cache = (format_bytes(getattr(planned, part)) for part in parts)
-    click.echo(f"# {planned.source}: {planned.rows:,} rows x {planned.columns}")
-    click.echo(f"# {planned.components} components, of width {planned.width}")
+    click.echo(f"# {planned.source}: {planned.rows:,} rows x {planned.n_features}")
+    click.echo(f"# {planned.n_components} components, of width {planned.width}")
     click.echo(f"# {planned.tasks:,} tasks a pass, for {threads} threads")
     click.echo(f"# a worker: {base} + {planned.threads} x {thread} + {shared}, + {cache} of cache")
     kept = f"# {planned.cached:.0%} of the rows stay in memory between passes"
@@ -715,8 +715,8 @@ def _show_plan(planned: Plan) -> None:
     _tell(
         {
             "data": planned.source,
-            "rows x columns": f"{planned.rows:,} x {planned.columns}",
-            "components": planned.components,
+            "rows x columns": f"{planned.rows:,} x {planned.n_features}",
+            "components": planned.n_components,
             "engine": f"{planned.engine}; {machines}",
             "blocks": f"{planned.blocks:,}; {block}",
             "tasks per pass": f"{planned.tasks:,}, blocks of each: {each:,}",

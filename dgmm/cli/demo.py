@@ -201,7 +201,7 @@ def described(model: GaussianMixture) -> str:
     plan, info = model.plan_, model.fit_info_
     ended = "converged" if model.converged_ else "stopped"
     return (
-        f"fitted {plan.components} components to {plan.blocks} blocks, planned to take up to "
+        f"fitted {plan.n_components} components to {plan.blocks} blocks, planned to take up to "
         f"{format_bytes(plan.peak_bytes)} of {format_bytes(plan.limit_bytes)}; {ended} in "
         f"{info['passes']} passes, {info['seconds']:.1f} s, score {info['score']:.4f}"
     )
@@ -278,7 +278,7 @@ def _draw_head(figure: Figure, lefts: Sequence[float], model: GaussianMixture) -
     about = (
         f"Each pixel is a row of five features, colour {', '.join(FEATURES[:3])} and place x, y. "
         f"EM reads each photograph's {plan.rows:,} rows from Zarr in {plan.blocks} blocks and "
-        f"describes them by {plan.components} normal distributions."
+        f"describes them by {plan.n_components} normal distributions."
     )
     report.write(figure, lefts[0], 86, "Two photographs, two mixtures", 18, weight="bold")
     report.write(figure, lefts[0], 124, about, 8.5, color=report.FAINT)

@@ -84,7 +84,7 @@ TOLD_SECONDS: Final = 0.1
 """Work on samples that took less is not worth a word."""
 
 STARTED: Final = (
-    *("rows", "columns", "components", "engine", "workers", "threads"),
+    *("rows", "n_features", "n_components", "engine", "workers", "threads"),
     *("tasks", "peak_bytes", "limit_bytes", "cached"),
 )
 """What of its plan a fit tells when it starts."""

@@ -58,7 +58,7 @@ class Source(ABC):
     in_process : bool
         Whether only this process can read it.
     copies : int
-        How many buffers of a block's size a read needs, the result included.
+        How many buffers of a block's size a read takes, the result included.
     """
 
     name: str
@@ -82,6 +82,10 @@ class Source(ABC):
     def row_bytes(self) -> int:
         """The size of one row."""
         return math.prod(self.shape[1:]) * self.dtype.itemsize
+
+    def nbytes(self, rows: int) -> int:
+        """The memory that reading so many rows takes."""
+        return self.copies * rows * self.row_bytes
 
     def _even_cuts(self, unit: int, block_bytes: int) -> NDArray[np.int64]:
         """Cuts at multiples of ``unit`` rows, into blocks of about ``block_bytes``."""
@@ -353,7 +357,17 @@ class Dataset:
     @property
     def read_bytes(self) -> int:
         """The memory that reading the largest block takes."""
-        return sum(s.row_bytes * s.copies * self.block_rows for s in self._sources)
+        return sum(source.nbytes(self.block_rows) for source in self._sources)
+
+    @property
+    def block_bytes(self) -> int:
+        """The size of the largest block."""
+        return self.block_rows * self.row_bytes
+
+    @property
+    def nbytes(self) -> int:
+        """What a thread takes: the block that it computes on, while it reads the next one."""
+        return self.read_bytes + min(self.read_bytes, self.block_bytes)
 
     @property
     def in_process(self) -> bool:

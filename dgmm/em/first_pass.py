@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.em.sample import Sample, least_hash, numbers_drawn, smallest_keys, uniform
+from dgmm.em.sample import nbytes as sample_nbytes
 from dgmm.kernels.kernel import REMEDY, first_invalid_row
 from dgmm.kernels.native import DRAWN, draw, moments, pieces
 from dgmm.kernels.sweep import Block
@@ -82,6 +83,24 @@ class FirstPassSpec:
         expected = (sample + 10 * np.sqrt(sample) + 10) / max(rows, 1)
         largest = -np.log1p(-expected) if expected < 1 and not weighted else np.inf
         return cls(sample, seed, float(largest), pairs, kernel)
+
+    def sampled(self, rows: int) -> int:
+        """How many of so many rows come into the sample."""
+        return min(self.sample, rows)
+
+    def samples_nbytes(
+        self, rows: int, n_features: int, block_rows: int, levels: int, waiting: int
+    ) -> int:
+        """What samples take at once, while their blocks' are added up and seeding copies the whole.
+
+        Of N ``rows``, in blocks of ``block_rows`` at most: ``waiting`` are of a block, ``levels``
+        are sums of several.
+        """
+        whole = self.sampled(rows)
+        if self.largest < np.inf:  # each block brings home its share
+            return sample_nbytes(6 * whole, n_features)
+        of_blocks = waiting * self.sampled(block_rows)
+        return sample_nbytes((4 + min(4, levels)) * whole + of_blocks, n_features)
 
 
 @dataclass(frozen=True)
@@ -211,6 +230,11 @@ def first_pass(block: Block, first_pass_spec: FirstPassSpec) -> DataMoments:
         if moments.invalid_row is not None:
             return moments
         return replace(moments, sample=_sample(block, first_pass_spec, way.draw))
+
+
+def nbytes(rows: int, n_features: int) -> int:
+    """What the temporaries of a tile take, of a block of so many rows: six copies of it."""
+    return 6 * 8 * min(TILE, rows) * n_features
 
 
 def _nothing(n_features: int, first_pass_spec: FirstPassSpec) -> DataMoments:

@@ -23,7 +23,7 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
-from dgmm.em import init, race
+from dgmm.em import init, quasi_newton, race, split_merge
 from dgmm.em.control_variate import ControlVariateEM
 from dgmm.em.deadline import NEVER, Deadline
 from dgmm.em.evaluate import FitContext, Trial
@@ -145,6 +145,15 @@ class FitSpec:
             return self.n_init
         ends = max(budget.starts, self.n_init) if budget.subsamples else 1
         return ends if near else min(ends, ABREAST)
+
+    def nbytes(self, rows: int, n_features: int, solvers: int) -> int:
+        """What ``solvers`` side by side take: their memory, or what shows how to split."""
+        if self.strategy != "auto":
+            return 0
+        remembered = solvers * quasi_newton.nbytes(self.parameters(n_features))
+        if self.given or self.direct(rows, n_features):
+            return remembered
+        return max(remembered, split_merge.nbytes(self.components, n_features))
 
     def direct(self, rows: int, n_features: int) -> bool:
         """Whether "auto" goes on over all rows from any start: there are few, or one optimum."""

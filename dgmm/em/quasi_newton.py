@@ -294,9 +294,9 @@ def _pairs(parameters: int) -> int:
     return int(np.clip(ROOM // (2 * parameters), 3, PAIRS))
 
 
-def held(parameters: int) -> int:
-    """How many numbers a solver holds at most: what it remembers, a few mixtures, statistics."""
-    return (2 * _pairs(parameters) + 20) * parameters
+def nbytes(parameters: int) -> int:
+    """What a solver takes at most: what it remembers, a few mixtures, statistics."""
+    return 8 * (2 * _pairs(parameters) + 20) * parameters
 
 
 @dataclass(frozen=True)

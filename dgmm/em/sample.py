@@ -4,6 +4,9 @@ It is the rows with the smallest keys, where a row's key is an exponential varia
 from a hash of its absolute number (and divided by its weight: Efraimidis and Spirakis, Weighted
 random sampling with a reservoir, 2006).  So it is uniform, mergeable, and the same however the
 rows are cut into blocks.
+
+The hash is our own: NumPy's Philox, one counter for all rows, takes 4 ns a row, which is a fifth of
+what this takes in NumPy, but twelve times what its compiled twin takes (kernels/native.py).
 """
 
 import math
@@ -65,6 +68,11 @@ class Sample:
         return Sample(
             self.size, self.keys[order], self.numbers[order], self.rows[order], self.weights[order]
         )
+
+
+def nbytes(rows: int, n_features: int) -> int:
+    """The size of a ``Sample`` of so many rows."""
+    return 8 * rows * (n_features + 3)
 
 
 def smallest_keys(

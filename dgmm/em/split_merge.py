@@ -96,7 +96,12 @@ def taken_apart(subsample: Subsample, solver: Solver) -> tuple[Solver, int]:
     return solver, rounds
 
 
-def held(components: int, n_features: int) -> int:
+def nbytes(components: int, n_features: int) -> int:
+    """What a round takes at most, for splits; nothing where it is not ``affordable``."""
+    return 8 * _numbers(components, n_features) * affordable(components, n_features)
+
+
+def _numbers(components: int, n_features: int) -> int:
     """How many numbers a round holds at most, for splits."""
     rows = components * _most(n_features)
     dense = 4 * components * n_features * n_features
@@ -109,7 +114,7 @@ def held(components: int, n_features: int) -> int:
 
 def affordable(components: int, n_features: int) -> bool:
     """Whether that is little enough: of thousands of features it is not."""
-    return held(components, n_features) <= MOST_HELD
+    return _numbers(components, n_features) <= MOST_HELD
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,8 @@ passes: how many passes over all rows the same arithmetic would be.
 from dataclasses import dataclass
 from typing import Final
 
-from dgmm.em import race, split_merge
+from dgmm.em import quasi_newton, race, split_merge
 from dgmm.em.init import Random, seeded
-from dgmm.em.quasi_newton import held
 from dgmm.em.subsamples import MANY_SWEEPS, Subsample
 from dgmm.model.mixture import Mixture
 
@@ -23,8 +22,8 @@ EFFORTS: Final = {"low": (0.0, 1), "auto": (12.0, 4), "high": (60.0, 32)}
 there may be: twice as many where there are fewer than ``FEW`` parameters."""
 
 FEW: Final = 500
-ROOM: Final = 1 << 26
-"""Numbers that the solvers from all starts may hold."""
+ROOM: Final = 512 << 20
+"""What the solvers from all starts may take, in bytes."""
 
 SWEPT: Final = 150_000
 """What a sweep costs however few the rows, in rows times components."""
@@ -95,7 +94,7 @@ class Budget:
         each = (race.SWEEPS + ROUNDS * split_merge.SWEEPS) * (rows * components + SWEPT)
         worth, most = EFFORTS[effort]
         starts = int(worth * count * components / each)
-        most = min(most if parameters >= FEW else 2 * most, ROOM // held(parameters))
+        most = min(most if parameters >= FEW else 2 * most, ROOM // quasi_newton.nbytes(parameters))
         starts = wanted if named or components == 1 else max(wanted, 1, min(starts, most))
         top = min(sampled, max(count // TOP, rows))
         subsamples = tuple(each for each in (top // 2, top) if each > 1.5 * rows)

@@ -10,17 +10,17 @@ from typing import Final
 
 from dgmm.data.amounts import USABLE, memory_bytes
 from dgmm.data.dataset import Dataset
+from dgmm.em import sample
 from dgmm.em.fit import FitSpec
 from dgmm.engine.plan import (
     CACHEABLE,
     PROCESS,
     SLACK,
+    Needs,
     Plan,
     Resources,
+    first_pass_spec_of,
     plan_on,
-    statistics_bytes,
-    tile_bytes,
-    walks_bytes,
 )
 
 NANNY: Final = 150 << 20
@@ -93,8 +93,8 @@ def pods(
     """
 
     def planned(limit: int, cache: str | int) -> Plan:
-        there = Resources("distributed", workers, threads, PROCESS, limit, limit)
-        return plan_on(there, dataset, spec, None, cache)
+        pods = Resources(False, workers, threads, PROCESS, limit, limit)
+        return plan_on(pods, dataset, spec, None, cache)
 
     if memory is None:
         cache = "none" if cache == "auto" else cache
@@ -115,24 +115,17 @@ def pods(
 
 def _driver_bytes(dataset: Dataset, spec: FitSpec, threads: int) -> int:
     """What the driver takes, which fits to the sample and writes checkpoints."""
-    first_pass_spec = spec.first_pass_spec(
-        dataset.rows, dataset.n_features, dataset.weights is not None
-    )
-    sample = 8 * (dataset.n_features + 3) * min(first_pass_spec.sample, dataset.rows)
-    solvers = spec.abreast(
-        dataset.rows, dataset.n_features, min(first_pass_spec.sample, dataset.rows)
-    )
-    one = statistics_bytes(dataset, spec, solvers)
-    tile = tile_bytes(dataset, spec, solvers)
+    needs = Needs.of(dataset, spec, near=True)
+    rows = first_pass_spec_of(dataset, spec).sampled(dataset.rows)
     # The sample as it came, as it is swept, and as a file is made and sent; and the statistics of
     # the solvers, of the threads that sweep the sample, and of the file.
     return (
         PROCESS
         + SLACK
-        + 9 * sample
-        + (24 + 5 * threads) * one
-        + threads * tile
-        + walks_bytes(dataset, spec, solvers)
+        + 9 * sample.nbytes(rows, dataset.n_features)
+        + (24 + 5 * threads) * needs.statistics
+        + threads * needs.tile
+        + needs.solvers
     )
 
 

@@ -1,9 +1,10 @@
 """What a run will need, worked out before it: blocks, tasks, bytes read, memory.
 
 The memory a worker needs does not depend on the number of rows: each of its threads holds one
-block and reads the next, beside one tile's temporaries and a few statistics.  The projection adds
-these up on the high side; a run that would not fit is refused, with what to change.  What is left
-of the memory may keep blocks from one pass to the next.
+block and reads the next, beside one tile's temporaries and a few statistics.  What each of these
+takes, on the high side, says the module that makes it (its ``nbytes``); here it is added up.  A run
+that would not fit is refused, with what to change.  What is left of the memory may keep blocks from
+one pass to the next.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -17,13 +18,16 @@ from distributed.system import MEMORY_LIMIT
 
 from dgmm.data.amounts import USABLE, memory_bytes
 from dgmm.data.dataset import Dataset
-from dgmm.em import quasi_newton, split_merge
-from dgmm.em.first_pass import TILE, FirstPassSpec
+from dgmm.em import first_pass
+from dgmm.em.first_pass import FirstPassSpec
 from dgmm.em.fit import FitSpec
 from dgmm.engine.cluster import tasks
+from dgmm.engine.threads import results_alive
 from dgmm.engine.workers import check_open, left_bytes, wait_for_threads
 from dgmm.errors import PlanError
-from dgmm.kernels.kernel import TILE_BYTES, tile_rows
+from dgmm.kernels import kernel, native, natural_parameters
+from dgmm.kernels.sweep import PairwiseSum
+from dgmm.model import statistics
 
 CACHEABLE: Final = 0.6
 """The share to fill with cached blocks, unless told: Dask's workers complain from 70 % on."""
@@ -42,7 +46,7 @@ class Plan:
     Attributes
     ----------
     source : str
-    rows, columns, components, width : int
+    rows, n_features, n_components, width : int
         N, D, K and P.
     engine : str
         What sweeps.
@@ -69,8 +73,8 @@ class Plan:
 
     source: str
     rows: int
-    columns: int
-    components: int
+    n_features: int
+    n_components: int
     width: int
     engine: str
     workers: int
@@ -131,7 +135,8 @@ class Resources:
 
     Attributes
     ----------
-    engine : str
+    in_process : bool
+        Whether that is this process, or workers of a cluster.
     workers, threads : int
         Worker processes, and threads of each.
     base : int
@@ -140,12 +145,17 @@ class Resources:
         What it has, and what of that nobody uses now.
     """
 
-    engine: str
+    in_process: bool
     workers: int
     threads: int
     base: int
     available: int
     free: int
+
+    @property
+    def engine(self) -> str:
+        """What a plan calls it."""
+        return "threads" if self.in_process else "distributed"
 
 
 def resources(dataset: Dataset, client: Client | None, threads: int | None) -> Resources:
@@ -154,22 +164,81 @@ def resources(dataset: Dataset, client: Client | None, threads: int | None) -> R
     if client is None or dataset.in_process:
         free = int(psutil.virtual_memory().available * USABLE)
         base = psutil.Process().memory_info().rss
-        return Resources("threads", 1, threads, base, MEMORY_LIMIT, free)
+        return Resources(True, 1, threads, base, MEMORY_LIMIT, free)
     check_open(client)
     wait_for_threads(client)
-    found = client.scheduler_info(n_workers=-1).get("workers", {})
-    described, left = found.values(), left_bytes(client)
-    limits = [worker["memory_limit"] for worker in described if worker["memory_limit"]]
-    taken = [worker["metrics"]["memory"] - left.get(name, 0) for name, worker in found.items()]
+    workers = client.scheduler_info(n_workers=-1).get("workers", {})
+    kept = left_bytes(client)
+    limits = [worker["memory_limit"] for worker in workers.values() if worker["memory_limit"]]
+    used = [worker["metrics"]["memory"] - kept.get(name, 0) for name, worker in workers.items()]
     available = min(limits, default=MEMORY_LIMIT)
     return Resources(
-        "distributed",
-        max(1, len(described)),
-        max((worker["nthreads"] for worker in described), default=threads),
-        max([PROCESS, *taken]),
+        False,
+        max(1, len(workers)),
+        max((worker["nthreads"] for worker in workers.values()), default=threads),
+        max([PROCESS, *used]),
         available,
         available,
     )
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What the rooms say that they take, in bytes.
+
+    Attributes
+    ----------
+    reading : int
+        Blocks of rows, for each thread.
+    tile : int
+        The temporaries of the E-step, for each thread.
+    parameters : int
+        The parameters as a thread's kernel wants them.
+    first_pass : int
+        The temporaries of the first pass, for each thread.
+    statistics : int
+        Those of a block, or of all.
+    given : int
+        What a worker is sent for a sweep.
+    solvers : int
+        What is found out where solvers are.
+    """
+
+    reading: int
+    tile: int
+    parameters: int
+    first_pass: int
+    statistics: int
+    given: int
+    solvers: int
+
+    @classmethod
+    def of(cls, dataset: Dataset, spec: FitSpec, near: bool) -> "Needs":
+        """Those of ``spec``, whose solvers share each sweep; ``near`` as in ``FitSpec.abreast``."""
+        rows, n_features = dataset.rows, dataset.n_features
+        sampled = first_pass_spec_of(dataset, spec).sampled(rows)
+        solvers = spec.abreast(rows, n_features, sampled, near)
+        components = solvers * spec.components
+        width = spec.covariance_model.centred.width(n_features)
+        return cls(
+            reading=dataset.nbytes,
+            tile=kernel.nbytes(components, width),
+            parameters=native.nbytes(components, width),
+            first_pass=first_pass.nbytes(dataset.block_rows, n_features),
+            statistics=statistics.nbytes(components, width, n_features),
+            given=natural_parameters.nbytes(components, width),
+            solvers=spec.nbytes(rows, n_features, solvers),
+        )
+
+    @property
+    def thread(self) -> int:
+        """What each thread takes; an E-step and the first pass are not at once."""
+        return self.reading + self.parameters + max(self.tile, self.first_pass)
+
+
+def first_pass_spec_of(dataset: Dataset, spec: FitSpec) -> FirstPassSpec:
+    """What the first pass over ``dataset`` asks for."""
+    return spec.first_pass_spec(dataset.rows, dataset.n_features, dataset.weights is not None)
 
 
 def plan(
@@ -179,16 +248,16 @@ def plan(
     threads: int | None = None,
     memory: str | int | None = None,
     cache: str | int = "auto",
-    checkpoint: bool = False,
+    writing: int = 0,
 ) -> Plan:
     """Plan to fit ``spec`` to ``dataset``, on ``client`` or with ``threads`` of this process.
 
     ``memory`` is what a worker process may take: bytes, or text such as "2GiB"; without it, 70 %
     of a worker's memory limit or of this machine's memory.  ``cache`` is what it may keep of the
     rows between passes: an amount like ``memory``, "none", or "auto" for what the plan leaves free.
-    ``checkpoint`` says whether passes are written to one.
+    ``writing`` is what writing passes to a checkpoint takes, in bytes, where there is one.
     """
-    return plan_on(resources(dataset, client, threads), dataset, spec, memory, cache, checkpoint)
+    return plan_on(resources(dataset, client, threads), dataset, spec, memory, cache, writing)
 
 
 def plan_on(
@@ -197,128 +266,49 @@ def plan_on(
     spec: FitSpec,
     memory: str | int | None,
     cache: str | int,
-    checkpoint: bool = False,
+    writing: int = 0,
 ) -> Plan:
     """Plan to fit ``spec`` to ``dataset`` with ``on``; the rest is as in ``plan``."""
-    threads, workers, available = on.threads, on.workers, on.available
+    rows, n_features, threads = dataset.rows, dataset.n_features, on.threads
     keeps = cache not in ("none", "0", 0)
     asked = memory_bytes(cache) if keeps and cache != "auto" else None
-    first_pass_spec = spec.first_pass_spec(
-        dataset.rows, dataset.n_features, dataset.weights is not None
+    first_pass_spec = first_pass_spec_of(dataset, spec)
+    budget = spec.budget(rows, n_features, first_pass_spec.sampled(rows))
+    needs = Needs.of(dataset, spec, near=on.in_process)
+    alive = results_alive(dataset.blocks, threads)
+    # Samples are fitted to, and checkpoints written, in the process of the fit.
+    samples = first_pass_spec.samples_nbytes(
+        rows, n_features, dataset.block_rows, PairwiseSum.most(dataset.blocks), 3 * threads
     )
-    writes = checkpoint and on.engine == "threads"  # on a cluster, the driver does
-    budget = spec.budget(
-        dataset.rows, dataset.n_features, min(first_pass_spec.sample, dataset.rows)
-    )
-    fat = on.engine == "distributed" and not dataset.lazy
-    near = on.engine == "threads"  # samples are fitted to here
-    solvers = spec.abreast(
-        dataset.rows, dataset.n_features, min(first_pass_spec.sample, dataset.rows), near
-    )
+    fat = not on.in_process and not dataset.lazy
     planned = Plan(
         source=dataset.source.name,
-        rows=dataset.rows,
-        columns=dataset.n_features,
-        components=spec.components,
-        width=spec.covariance_model.width(dataset.n_features),
+        rows=rows,
+        n_features=n_features,
+        n_components=spec.components,
+        width=spec.covariance_model.width(n_features),
         engine=on.engine,
-        workers=workers,
+        workers=on.workers,
         threads=threads,
         blocks=dataset.blocks,
         block_rows=dataset.block_rows,
-        block_bytes=dataset.block_rows * dataset.row_bytes,
-        tasks=tasks(dataset, threads * workers) if fat else dataset.blocks,
-        pass_bytes=dataset.rows * dataset.row_bytes,
+        block_bytes=dataset.block_bytes,
+        tasks=tasks(dataset, threads * on.workers) if fat else dataset.blocks,
+        pass_bytes=rows * dataset.row_bytes,
         base_bytes=on.base + SLACK,
-        thread_bytes=_thread_bytes(dataset, spec, solvers),
-        shared_bytes=_alive_bytes(dataset, spec, solvers, threads)
-        + (walks_bytes if near else _given_bytes)(dataset, spec, solvers)
-        + _sample_bytes(dataset, first_pass_spec, threads)
-        + writes * _file_bytes(dataset, first_pass_spec),
+        thread_bytes=needs.thread,
+        shared_bytes=alive * needs.statistics
+        + (needs.solvers + writing if on.in_process else needs.given)
+        + samples,
         cache_bytes=0,
-        limit_bytes=int(available * USABLE) if memory is None else memory_bytes(memory),
+        limit_bytes=int(on.available * USABLE) if memory is None else memory_bytes(memory),
         starts=budget.starts,
         starts_rows=budget.rows,
         starts_passes=budget.passes,
     )
-    if not keeps or not dataset.read_bytes or (dataset.lazy and on.engine == "distributed"):
+    if not keeps or not dataset.read_bytes or (dataset.lazy and not on.in_process):
         return planned  # in memory already, or not ours to keep
-    room = min(int(available * CACHEABLE), on.free) if memory is None else planned.limit_bytes
+    room = min(int(on.available * CACHEABLE), on.free) if memory is None else planned.limit_bytes
     room = max(0, room - planned.peak_bytes) if asked is None else asked
-    share = -(-planned.pass_bytes // workers) + planned.block_bytes * (workers > 1)
+    share = -(-planned.pass_bytes // on.workers) + planned.block_bytes * (on.workers > 1)
     return replace(planned, cache_bytes=min(room, share))
-
-
-def _thread_bytes(dataset: Dataset, spec: FitSpec, solvers: int) -> int:
-    """What a thread holds: a block, the next one being read, and the temporaries of a tile."""
-    columns, width = _statistics_shape(dataset, spec, solvers)
-    first_pass = 8 * 6 * min(TILE, dataset.block_rows) * dataset.n_features
-    block = min(dataset.read_bytes, dataset.block_rows * dataset.row_bytes)
-    parameters = 8 * columns * 2 * width  # as the compiled kernel wants them
-    return (
-        dataset.read_bytes
-        + block
-        + parameters
-        + max(tile_bytes(dataset, spec, solvers), first_pass)
-    )
-
-
-def tile_bytes(dataset: Dataset, spec: FitSpec, solvers: int) -> int:
-    """The temporaries of a tile."""
-    columns, width = _statistics_shape(dataset, spec, solvers)
-    return 3 * max(TILE_BYTES, 8 * (width + 2 * columns) * tile_rows(width + 2 * columns))
-
-
-def statistics_bytes(dataset: Dataset, spec: FitSpec, solvers: int) -> int:
-    """The statistics of all components, and what they are taken about."""
-    columns, width = _statistics_shape(dataset, spec, solvers)
-    return 8 * columns * (width + dataset.n_features)
-
-
-def walks_bytes(dataset: Dataset, spec: FitSpec, solvers: int) -> int:
-    """What is found out where solvers are: what they remember, or what shows how to split."""
-    if spec.strategy != "auto":
-        return 0
-    components, n_features = spec.components, dataset.n_features
-    split = not spec.given and not spec.direct(dataset.rows, n_features)
-    splits = (
-        split_merge.held(components, n_features)
-        if split_merge.affordable(components, n_features)
-        else 0
-    )
-    return 8 * max(solvers * quasi_newton.held(spec.parameters(n_features)), split * splits)
-
-
-def _statistics_shape(dataset: Dataset, spec: FitSpec, solvers: int) -> tuple[int, int]:
-    """K of all ``solvers``, which share each sweep, and P."""
-    width = spec.covariance_model.centred.width(dataset.n_features)
-    return solvers * spec.components, width
-
-
-def _alive_bytes(dataset: Dataset, spec: FitSpec, solvers: int, threads: int) -> int:
-    """Statistics alive at once: in the tree, waiting to be added, and in the making."""
-    one = statistics_bytes(dataset, spec, solvers)
-    return one * (dataset.blocks.bit_length() + 5 * threads)
-
-
-def _given_bytes(dataset: Dataset, spec: FitSpec, solvers: int) -> int:
-    """What a worker is sent for a sweep: factors of precisions, and the kernel's form."""
-    columns, width = _statistics_shape(dataset, spec, solvers)
-    return 3 * 8 * columns * width
-
-
-def _sample_bytes(dataset: Dataset, first_pass_spec: FirstPassSpec, threads: int) -> int:
-    """The first sweep's sample, and what seeding makes of it."""
-    row = 8 * (dataset.n_features + 3)
-    whole = min(first_pass_spec.sample, dataset.rows)
-    if first_pass_spec.largest < float("inf"):  # each block brings home its share
-        return 6 * whole * row
-    waiting = min(first_pass_spec.sample, dataset.block_rows) * (3 * threads)
-    return (4 * whole + waiting + whole * min(4, dataset.blocks.bit_length())) * row
-
-
-def _file_bytes(dataset: Dataset, first_pass_spec: FirstPassSpec) -> int:
-    """The file of a checkpoint's first pass: in a buffer, as what is sent, and in parts of that."""
-    sample = 8 * (dataset.n_features + 3) * min(first_pass_spec.sample, dataset.rows)
-    scatter = 8 * dataset.n_features * (dataset.n_features if first_pass_spec.pairs else 1)
-    return 3 * (sample + scatter) * 9 // 8  # a buffer has room to grow

@@ -70,6 +70,14 @@ def rows_between(dataset: Dataset, first: int, last: int) -> int:
     return int(dataset.divisions[last] - dataset.divisions[first])
 
 
+def results_alive(blocks: int, threads: int) -> int:
+    """How many blocks' results there are at once: in the tree, in the making, waiting to be added.
+
+    So it is in a worker process, too.
+    """
+    return PairwiseSum.most(blocks) + 5 * threads
+
+
 @dataclass(frozen=True)
 class Threads:
     """Sweeps with threads of this process."""

@@ -32,7 +32,7 @@ from dgmm.engine.kubernetes import Pods, pods
 from dgmm.engine.plan import Plan, plan
 from dgmm.errors import DataError
 from dgmm.estimators.parameters import begun, choose, request_of, threads_of
-from dgmm.io.checkpoint import Checkpoint, Saved, fingerprint
+from dgmm.io.checkpoint import Checkpoint, Saved, fingerprint, writing_nbytes
 from dgmm.kernels.sweep import Sweep
 from dgmm.model.lazy import lazy
 
@@ -99,8 +99,8 @@ class Session(Generic[Stands]):
     @lazy
     def plan(self) -> Plan:
         """What the run will need."""
-        kept = self.checkpoint is not None
-        how = self.threads, self.memory, self.cache, kept
+        writing = 0 if self.checkpoint is None else writing_nbytes(self.dataset, self.together)
+        how = self.threads, self.memory, self.cache, writing
         return plan(self.dataset, self.together, self.client or engine.active_client(), *how)
 
     def pods(self, workers: int, threads: int) -> Pods:

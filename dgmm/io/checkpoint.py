@@ -44,6 +44,7 @@ from dgmm.data.transient import is_transient
 from dgmm.em.evaluate import FitContext
 from dgmm.em.first_pass import DataMoments
 from dgmm.em.fit import FitSpec
+from dgmm.em.sample import nbytes as sample_nbytes
 from dgmm.em.selection import Candidate
 from dgmm.em.solver import Solver
 from dgmm.em.subsamples import Samples
@@ -122,6 +123,18 @@ def _digest(array: Any) -> str | None:
     if array is None:
         return None
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()[:16]
+
+
+def writing_nbytes(dataset: Dataset, spec: FitSpec) -> int:
+    """What writing passes takes: the first, which holds the sample, takes most.
+
+    It is its file in a buffer, as it is sent, and in parts of that.
+    """
+    rows, n_features = dataset.rows, dataset.n_features
+    first_pass_spec = spec.first_pass_spec(rows, n_features, dataset.weights is not None)
+    sample = sample_nbytes(first_pass_spec.sampled(rows), n_features)
+    scatter = 8 * n_features * (n_features if first_pass_spec.pairs else 1)
+    return 3 * (sample + scatter) * 9 // 8  # a buffer has room to grow
 
 
 class Checkpoint:

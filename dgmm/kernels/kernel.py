@@ -31,6 +31,15 @@ def tile_rows(numbers_per_row: int) -> int:
     return int(np.clip(TILE_BYTES // (8 * numbers_per_row) // 64 * 64, 192, 4096))
 
 
+def nbytes(components: int, width: int) -> int:
+    """What the temporaries of a tile take at most, for features (P, n) and K components.
+
+    The compiled kernel's take less.
+    """
+    numbers = width + 2 * components  # a row's features, log-densities and responsibilities
+    return 3 * max(TILE_BYTES, 8 * numbers * tile_rows(numbers))
+
+
 def tiles(block: Block, frame: Frame, size: int) -> Iterator[tuple[slice, Array]]:
     """The block's rows in the frame, (D, n) each, with where they stand in the block.
 

@@ -233,6 +233,11 @@ def _call(
     ]
 
 
+def nbytes(components: int, width: int) -> int:
+    """What the parameters (K, P) take as ``_call`` joins them, and the sums beside them."""
+    return 2 * 8 * components * width
+
+
 def pieces(block: Block) -> Iterator[Block]:
     """The block with rows as the compiled code reads them: in pieces, where they must be copied.
 

@@ -234,6 +234,11 @@ class NaturalParameters:
         return self.mixture.covariance_model.common_sum(self.mixture.precisions_cholesky, total)
 
 
+def nbytes(components: int, width: int) -> int:
+    """What ``Given`` takes: factors of precisions, and eta, of K components; and as it arrives."""
+    return 3 * 8 * components * width
+
+
 @dataclass(frozen=True)
 class StatisticsCorrection:
     """Statistics to be added to those of some rows, as if there were more, or fewer, rows.

@@ -57,6 +57,11 @@ class PairwiseSum(Generic[T]):
         self.nodes: list[tuple[int, int, T]] = []  # (height, number, sum), side by side
         self._next = first
 
+    @staticmethod
+    def most(leaves: int) -> int:
+        """How many values it holds at most, of so many leaves from the first on."""
+        return leaves.bit_length()
+
     def add(self, value: T) -> None:
         """Add the next leaf."""
         self.append(0, self._next, value)

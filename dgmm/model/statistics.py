@@ -90,6 +90,11 @@ class WeightedSum:
         return WeightedSum(self.value + other.value, self.weight + other.weight)
 
 
+def nbytes(components: int, width: int, n_features: int) -> int:
+    """The size of the ``Statistics`` of K components: sums (K, P) and centers (K, D)."""
+    return 8 * components * (width + n_features)
+
+
 T = TypeVar("T")
 
 
