@@ -1,11 +1,20 @@
 """Fixtures that many test modules share."""
 
+import multiprocessing
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 
+import dask
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster
+
+# A cluster's worker processes are forked from one that has imported what they need; those of
+# commands in processes of their own are started as Dask does by default.
+dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
+
+from distributed import Client, LocalCluster  # noqa: E402
+
+multiprocessing.set_forkserver_preload(["distributed", "zarr", "dgmm.em.fit", "dgmm.io.output"])
 
 QUIET = {"dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
 
