@@ -25,7 +25,8 @@ from distributed import Client, Scheduler, Worker
 from benchmarks.table import Cell, percent, show
 from benchmarks.timing import say
 from dgmm import engine
-from dgmm.data.dataset import Dataset, Source
+from dgmm.data.dataset import Dataset
+from dgmm.data.sources import Source
 from dgmm.engine import cluster
 from dgmm.engine.runs import Cut
 from dgmm.kernels import natural_parameters

@@ -19,7 +19,7 @@ import pytest
 import zarr
 
 from dgmm import BlockError, DataError, GaussianMixture, UsageError, open_dataset
-from dgmm.data.dataset import ArraySource, NpySource
+from dgmm.data.sources import ArraySource, NpySource
 
 RNG = np.random.default_rng(11)
 ROWS = RNG.normal(size=(103, 3)).round(3)
@@ -830,3 +830,9 @@ def test_rows_of_weight_zero_may_hold_what_is_finite_only() -> None:
     rows[50, 1] = np.nan
     with pytest.raises(DataError, match="nan at row 50, column 1"):
         GaussianMixture().fit(rows, sample_weight=weights)
+
+
+def test_missing_chunks_are_one_of_three(tmp_path: Path) -> None:
+    zarr.create_array(tmp_path / "rows.zarr", data=np.zeros((4, 2)))
+    with pytest.raises(UsageError, match=r"missing_chunks .* 'error', 'late', 'fill', not 'nan'"):
+        open_dataset(tmp_path / "rows.zarr", missing_chunks="nan")

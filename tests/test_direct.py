@@ -12,8 +12,8 @@ from numcodecs import Delta as Filter
 from numpy.testing import assert_array_equal
 from zarr.codecs import BloscCodec, GzipCodec, TransposeCodec, ZstdCodec
 
-from dgmm.data.dataset import ZarrSource
 from dgmm.data.direct import Direct
+from dgmm.data.sources import MISSING_CHUNKS, ZarrSource
 from dgmm.errors import DataError
 
 SIMPLE: dict[str, dict[str, Any]] = {
@@ -52,7 +52,7 @@ def made(place: Path, values: np.ndarray = VALUES, **options: Any) -> "zarr.Arra
 
 def check(array: "zarr.Array[Any]") -> None:
     """Any rows are those that Zarr reads."""
-    source = ZarrSource(array, "rows", "error", True)
+    source = ZarrSource(array, "rows", MISSING_CHUNKS["error"], True)
     for start, stop in (
         (0, 100),
         (0, 17),
@@ -125,13 +125,14 @@ def test_what_is_not_as_expected_is_left_to_zarr(name: str, tmp_path: Path) -> N
         assert direct.read(30, 60) is None
         if name != "blosc":  # of which Zarr reads what there is, and beyond its end
             with pytest.raises(Exception):  # noqa: B017  whatever Zarr makes of it
-                ZarrSource(array, "rows", "error", True).read(30, 60)
+                ZarrSource(array, "rows", MISSING_CHUNKS["error"], True).read(30, 60)
         assert_array_equal(direct.read(0, 34), VALUES[:34].astype("f4"))
     chunk.unlink()
     assert direct.read(30, 60) is None
-    assert_array_equal(ZarrSource(array, "rows", "fill", True).read(34, 51), np.zeros((17, 3)))
+    filled = ZarrSource(array, "rows", MISSING_CHUNKS["fill"], True)
+    assert_array_equal(filled.read(34, 51), np.zeros((17, 3)))
     with pytest.raises(DataError, match="has lost chunk 'c/2/0'"):
-        ZarrSource(array, "rows", "error", True).read(30, 60)
+        ZarrSource(array, "rows", MISSING_CHUNKS["error"], True).read(30, 60)
 
 
 def test_memory_is_used_again_when_nothing_needs_it(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ CODES = {"GL08", "PR01", "PR02", "RT01", "YD01", "EX01"}
 """No docstring; parameters that are missing or unknown; no Returns, Yields or Examples."""
 
 OWED = {
-    *("Dataset", "Dataset.row_range", "Dataset.rechunk", "Dataset.block"),
     *("Mixture", "Mixture.of", "Mixture.of_covariances", "Mixture.check", "Mixture.log_joint"),
     *("Plan", "Plan.to_dict", "Plan.check"),
     *("SufficientStatistics", "SufficientStatistics.of", "SufficientStatistics.differs"),

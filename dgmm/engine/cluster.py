@@ -36,8 +36,9 @@ from dask.sizeof import sizeof
 from distributed import Client, KilledWorker, get_worker, wait
 from distributed.protocol.pickle import dumps
 
-from dgmm.data.dataset import DaskSource, Dataset, Source
+from dgmm.data.dataset import Dataset
 from dgmm.data.direct import memory
+from dgmm.data.sources import DaskSource, Source
 from dgmm.data.transient import elsewhere
 from dgmm.engine.blas import one_blas_thread
 from dgmm.engine.cache import Cache, cache_for, forget

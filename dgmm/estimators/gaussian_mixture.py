@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import replace
 from os import PathLike
-from typing import Any, Self
+from typing import Any, Self, overload
 
 import numpy as np
 import sklearn.cluster
@@ -20,7 +20,7 @@ from dgmm.em.fit import Progress
 from dgmm.engine.kubernetes import Pods
 from dgmm.engine.plan import Plan
 from dgmm.errors import DataError, ModelFileError, UsageError
-from dgmm.estimators.parameters import check_weights, choose, numbers, threads_of
+from dgmm.estimators.parameters import check_weights, numbers, threads_of
 from dgmm.estimators.predictor import Predictor
 from dgmm.estimators.record import (
     become,
@@ -36,28 +36,43 @@ from dgmm.estimators.sufficient_statistics import SufficientStatistics
 from dgmm.io import models
 from dgmm.kernels import native
 from dgmm.kernels.sweep import Sweep
+from dgmm.model.choice import choose
 from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.covariance_model import Array
 from dgmm.model.mixture import Mixture
 
 
-def _parameter(name: str, of: Callable[[Mixture], Array], told: str) -> Any:
-    """An attribute that shows a part of ``mixture_``, which is all that there is to be changed."""
+class _Parameter:
+    """An attribute that shows a part of ``mixture_``, and can't be set without the rest of it."""
 
-    def get(self: "GaussianMixture") -> Array:
-        if "mixture_" not in vars(self):
-            kind = type(self).__name__
-            raise AttributeError(f"{kind!r} object has no attribute {name!r}: it is not fitted yet")
-        return read_only(of(self.mixture_))
+    def __init__(self, part: Callable[[Mixture], Array], doc: str) -> None:
+        self._part, self.__doc__ = part, doc
 
-    def refuse(self: "GaussianMixture", *_: Any) -> None:
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, model: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, model: "GaussianMixture", owner: type) -> Array: ...
+    def __get__(self, model: "GaussianMixture | None", owner: type) -> Self | Array:
+        if model is None:
+            return self
+        if "mixture_" not in vars(model):
+            raise AttributeError(
+                f"{owner.__name__!r} object has no attribute {self._name!r}: it is not fitted yet"
+            )
+        return read_only(self._part(model.mixture_))
+
+    def __set__(self, model: "GaussianMixture", value: object) -> None:
+        self.__delete__(model)
+
+    def __delete__(self, model: "GaussianMixture") -> None:
         raise AttributeError(
-            f"{name} shows a part of the fitted mixture and can't be set: the rest would not "
+            f"{self._name} shows a part of the fitted mixture and can't be set: the rest would not "
             "follow. GaussianMixture.from_parameters(weights, means, covariances) makes a model of "
             "other parameters, and with warm_start=True a fit goes on from there"
         )
-
-    return property(get, refuse, refuse, told)
 
 
 class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
@@ -239,20 +254,19 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         self.checkpoint = checkpoint
         self.resume = resume
 
-    weights_ = _parameter("weights_", lambda own: own.weights, "The components' weights, (K,).")
-    means_ = _parameter("means_", lambda own: own.means, "The components' means, (K, D).")
-    covariances_ = _parameter(
-        "covariances_", lambda own: own.covariances, "The covariances, in the structure's shape."
+    weights_ = _Parameter(lambda mixture: mixture.weights, "The components' weights, (K,).")
+    means_ = _Parameter(lambda mixture: mixture.means, "The components' means, (K, D).")
+    covariances_ = _Parameter(
+        lambda mixture: mixture.covariances,
+        "The covariances: (K, D, D) full, (D, D) tied, (K, D) diag, (K,) spherical.",
     )
-    precisions_cholesky_ = _parameter(
-        "precisions_cholesky_",
-        lambda own: own.precisions_cholesky,
-        "C with precision C C', upper triangular.",
+    precisions_cholesky_ = _Parameter(
+        lambda mixture: mixture.precisions_cholesky,
+        "C with precision C C', upper triangular, in the shape of the covariances.",
     )
-    precisions_ = _parameter(
-        "precisions_",
-        lambda own: own.covariance_model.precisions(own.precisions_cholesky),
-        "The inverse covariances.",
+    precisions_ = _Parameter(
+        lambda mixture: mixture.covariance_model.precisions(mixture.precisions_cholesky),
+        "The inverse covariances, in their shape.",
     )
 
     @classmethod

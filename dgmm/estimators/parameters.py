@@ -16,6 +16,7 @@ from dgmm.em.init import METHODS
 from dgmm.em.starts import EFFORTS
 from dgmm.errors import UsageError
 from dgmm.kernels import native
+from dgmm.model.choice import choose
 from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.covariance_model import Array
 
@@ -111,13 +112,6 @@ def begun(spec: FitSpec, model: "GaussianMixture", n_features: int) -> FitSpec:
         uniform, zeros = np.full(components, 1 / components), np.zeros((components, n_features))
         given_mixture(spec.covariance_model, uniform, zeros, precisions)
     return replace(spec, weights=weights, means=means, precisions=precisions)
-
-
-def choose(name: str, value: Any, family: dict[str, Any]) -> Any:
-    """The member of a family that is named; raises ``UsageError`` if none is."""
-    if not isinstance(value, str) or value not in family:
-        raise UsageError(f"{name} must be one of {', '.join(map(repr, family))}, not {value!r}")
-    return family[value]
 
 
 def check_weights(name: str, weights: Array) -> None:

@@ -20,7 +20,8 @@ from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 
 from dgmm import engine
-from dgmm.data.dataset import DaskSource, Dataset
+from dgmm.data.dataset import Dataset
+from dgmm.data.sources import DaskSource
 from dgmm.em.criteria import score_each
 from dgmm.errors import DataError, UsageError
 from dgmm.estimators.parameters import random_of, threads_of
@@ -63,7 +64,7 @@ class Predictor(ABC):
     @overload
     def fit_predict(self, X: InMemory, y: None = None, sample_weight: Data = None) -> Labels: ...
     @overload
-    def fit_predict(self, X: Data, y: None = None, sample_weight: Data = None) -> AnyLabels: ...
+    def fit_predict(self, X: object, y: None = None, sample_weight: Data = None) -> AnyLabels: ...
     def fit_predict(self, X: Data, y: None = None, sample_weight: Data = None) -> Any:
         """Fit to ``X`` and give the component of each row, (N,).
 
@@ -98,7 +99,7 @@ class Predictor(ABC):
     @overload
     def predict(self, X: InMemory) -> Labels: ...
     @overload
-    def predict(self, X: Data) -> AnyLabels: ...
+    def predict(self, X: object) -> AnyLabels: ...
     def predict(self, X: Data) -> Any:
         """The most probable component of each row of ``X``, (N,).
 
@@ -134,7 +135,7 @@ class Predictor(ABC):
     @overload
     def predict_proba(self, X: InMemory) -> Array: ...
     @overload
-    def predict_proba(self, X: Data) -> AnyArray: ...
+    def predict_proba(self, X: object) -> AnyArray: ...
     def predict_proba(self, X: Data) -> Any:
         """The probability of each component for each row of ``X``, (N, K).
 
@@ -170,7 +171,7 @@ class Predictor(ABC):
     @overload
     def score_samples(self, X: InMemory) -> Array: ...
     @overload
-    def score_samples(self, X: Data) -> AnyArray: ...
+    def score_samples(self, X: object) -> AnyArray: ...
     def score_samples(self, X: Data) -> Any:
         """The log-density of each row of ``X``, (N,), in nats.
 

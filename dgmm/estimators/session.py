@@ -31,9 +31,10 @@ from dgmm.em.subsamples import InMemorySweep, Tell
 from dgmm.engine.kubernetes import Pods, pods
 from dgmm.engine.plan import Plan, plan
 from dgmm.errors import DataError
-from dgmm.estimators.parameters import begun, choose, request_of, threads_of
+from dgmm.estimators.parameters import begun, request_of, threads_of
 from dgmm.io.checkpoint import Checkpoint, Saved, fingerprint, writing_nbytes
 from dgmm.kernels.sweep import Sweep
+from dgmm.model.choice import choose
 from dgmm.model.lazy import lazy
 
 if TYPE_CHECKING:  # which imports this

@@ -1,0 +1,330 @@
+"""Where an array lies, and how any of its rows are read.
+
+Arrays with an address (Zarr, ``.npy``) are read inside the task that computes on them, so no chunk
+of data ever rests in a task graph or travels between processes.  Any other ``dask.array`` is
+computed through its own graph.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any, Final, Literal
+from zipfile import BadZipFile
+
+import dask.array as da
+import numpy as np
+import zarr
+from dask.base import optimize
+from dask.local import get_sync
+from dask.optimization import cull
+from numpy.typing import NDArray
+
+from dgmm.data.amounts import Amount
+from dgmm.data.direct import Direct
+from dgmm.data.forms import check_loadable, declared, unwrapped
+from dgmm.data.patience import patience
+from dgmm.data.stored import Chunks, check_decoded, of_this_process
+from dgmm.data.urls import exists, is_local, place, protocols, zarr_store
+from dgmm.errors import DataError, UsageError
+from dgmm.model.choice import choose
+from dgmm.model.lazy import lazy
+
+SHARED: Final = 64
+"""How many blocks an array in memory has at least, where each is ``LEAST_BYTES`` or more."""
+
+LEAST_BYTES: Final = 1 << 20
+
+MissingChunks = Literal["error", "late", "fill"]
+"""The names of ``MISSING_CHUNKS``."""
+
+
+@dataclass(frozen=True)
+class Absence:
+    """What a chunk that isn't stored means.
+
+    Attributes
+    ----------
+    listed : bool
+        Whether the chunks are listed when the array is opened, and all must be there.
+    checked : bool
+        Whether a chunk must be there when it is read; else it holds the fill value.
+    """
+
+    listed: bool
+    checked: bool
+
+
+MISSING_CHUNKS: Final[dict[MissingChunks, Absence]] = {
+    "error": Absence(listed=True, checked=True),
+    "late": Absence(listed=False, checked=True),
+    "fill": Absence(listed=False, checked=False),
+}
+
+
+class Source(ABC):
+    """An array and where it lies.
+
+    Attributes
+    ----------
+    name : str
+        For messages: its address, or what it is.
+    shape, dtype
+        Of the array, rows first.
+    in_process : bool
+        Whether only this process can read it.
+    copies : int
+        How many buffers of a block's size a read takes, the result included.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    in_process: bool = False
+    copies: int = 1
+
+    @abstractmethod
+    def divisions(self, block_bytes: int) -> NDArray[np.int64]:
+        """Row numbers at which to cut the rows into blocks, from 0 to the number of rows."""
+
+    @abstractmethod
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows ``start`` to ``stop``."""
+
+    def check_whole(self) -> None:  # noqa: B027
+        """Raise ``DataError`` if a part of it isn't there, as far as that can be told."""
+
+    @property
+    def row_bytes(self) -> int:
+        """The size of one row."""
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
+
+    def nbytes(self, rows: int) -> int:
+        """The memory that reading so many rows takes."""
+        return self.copies * rows * self.row_bytes
+
+    def _even_cuts(self, unit: int, block_bytes: int) -> NDArray[np.int64]:
+        """Cuts at multiples of ``unit`` rows, into blocks of about ``block_bytes``."""
+        units = max(1, block_bytes // max(1, unit * self.row_bytes))
+        return even_divisions(self.shape[0], unit * units)
+
+
+class ArraySource(Source):
+    """An array in this process's memory."""
+
+    in_process = True
+    copies = 0
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self.name = "the array in memory"
+        self.shape, self.dtype = array.shape, array.dtype
+        self._array = array
+
+    @classmethod
+    def of(cls, data: Any) -> "ArraySource":
+        """The source of what NumPy makes of ``data``."""
+        try:
+            array = np.asarray(data)
+        except (ValueError, TypeError) as error:
+            raise DataError(f"a {type(data).__name__} is no array of numbers: {error}") from error
+        if array.shape == () and array.dtype.kind == "O":
+            raise DataError(
+                "rows must be 2-D, (rows, features), and weights 1-D; a "
+                f"{type(array.item()).__name__} is no array of numbers"
+            )
+        return cls(array)
+
+    def divisions(self, block_bytes: int) -> NDArray[np.int64]:
+        # Cutting costs nothing here: so there is work for many threads, whatever their number.
+        share = self.shape[0] * self.row_bytes // SHARED
+        return self._even_cuts(1, min(block_bytes, max(share, LEAST_BYTES)))
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        return self._array[start:stop]
+
+
+class NpySource(Source):
+    """A ``.npy`` file on a file system that all processes share."""
+
+    def __init__(self, path: str) -> None:
+        self.name = self._path = path
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError, OSError, BadZipFile) as error:
+            raise DataError(f"{path} can't be read as a .npy file: {error}") from error
+        if not isinstance(array, np.ndarray):
+            raise DataError(f"{path} can't be read as a .npy file: it is a .npz archive")
+        self.shape, self.dtype = array.shape, array.dtype
+
+    @classmethod
+    def behind(cls, array: "np.memmap[Any, Any]") -> "NpySource | None":
+        """The file that ``array`` maps, if it maps all of a ``.npy`` file as it is."""
+        try:
+            source = cls(str(array.filename))
+        except DataError:
+            return None
+        whole = source._map()
+        same = all(
+            getattr(array, name) == getattr(whole, name)
+            for name in ("offset", "shape", "dtype", "strides")
+        )
+        return source if same and array.mode != "c" else None
+
+    def divisions(self, block_bytes: int) -> NDArray[np.int64]:
+        return self._even_cuts(1, block_bytes)
+
+    def _map(self) -> "np.memmap[Any, Any]":
+        mapped: np.memmap[Any, Any] = np.load(self._path, mmap_mode="r", allow_pickle=False)
+        return mapped
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        # Mapped afresh each time: pages of a map that stays would count as memory in use.
+        return np.array(self._map()[start:stop])
+
+
+class ZarrSource(Source):
+    """A Zarr array, of either format, sharded or not, on any store."""
+
+    copies = 3  # the result, the compressed chunk and the decompressed one
+
+    def __init__(self, array: "zarr.Array[Any]", name: str, absence: Absence, raw: bool) -> None:
+        array = of_this_process(array)
+        if not raw:
+            check_decoded(array, name)
+        self.name, self._array = name, array
+        self.shape, self.dtype = array.shape, np.dtype(array.dtype)
+        self._absence = absence
+        self._chunks, self._direct = Chunks(array, name), Direct.of(array)
+        store = array.store
+        self.in_process = isinstance(store, zarr.storage.MemoryStore) or (
+            isinstance(store, zarr.storage.FsspecStore) and "memory" in protocols(store.fs)
+        )
+
+    def check_whole(self) -> None:
+        if self._absence.listed:
+            self._chunks.check_all()
+
+    def divisions(self, block_bytes: int) -> NDArray[np.int64]:
+        return self._even_cuts(self._chunks.unit[0], block_bytes)
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        array = of_this_process(self._array)
+        if array is not self._array:
+            self._array, self._chunks = array, Chunks(array, self.name)
+        rows = None if self._direct is None else self._direct.read(start, stop)
+        if rows is None:
+            rows = np.asarray(array[start:stop])
+        if self._absence.checked:
+            self._chunks.check_read(rows, start)
+        return rows
+
+
+class DaskSource(Source):
+    """A ``dask.array`` of any making, a chunk of rows a block.
+
+    ``array`` has its columns together, and chunks that are what they say (``declared``).
+    """
+
+    copies = 3  # the result, and what its graph needs on the way: a guess
+
+    def __init__(self, array: da.Array, name: str) -> None:
+        if array.ndim == 2 and array.numblocks[1] > 1:
+            array = array.rechunk({1: -1})
+        self.name = name
+        self.shape, self.dtype = array.shape, array.dtype
+        self.array = array
+
+    @classmethod
+    def of(cls, array: da.Array) -> "DaskSource":
+        """Of an array as it was given."""
+        name = f"the Dask array {array.name}"
+        return cls(declared(array, name), name)
+
+    def divisions(self, block_bytes: int) -> NDArray[np.int64]:
+        return np.cumsum([0, *self.array.chunks[0]], dtype=np.int64)
+
+    @lazy
+    def _graph(self) -> dict[Any, Any]:
+        """The graph of all chunks, optimised once; it never leaves this process."""
+        (optimised,) = optimize(self.array)
+        return dict(optimised.__dask_graph__())
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        if start == stop:
+            return np.empty((0, *self.shape[1:]), self.dtype)
+        index = int(np.searchsorted(self.divisions(0), start, side="right")) - 1
+        key = (self.array.name, index, *[0] * (self.array.ndim - 1))
+        return np.asarray(get_sync(cull(self._graph, [key])[0], key))
+
+    def rechunk(self, divisions: NDArray[np.int64]) -> "DaskSource":
+        """The same rows in chunks of other sizes."""
+        return DaskSource(self.array.rechunk({0: tuple(np.diff(divisions).tolist())}), self.name)
+
+
+def open_source(
+    data: Any, missing_chunks: MissingChunks = "error", raw: bool = False, memory: Amount = None
+) -> Source:
+    """Find out what ``data`` is: a source of rows or weights.
+
+    The parameters are those of ``open_dataset``.
+    """
+    absence = choose("missing_chunks", missing_chunks, MISSING_CHUNKS)
+    match unwrapped(data, memory):
+        case Source() as opened:
+            return opened
+        case str() | PathLike() as path:
+            return _open_path(str(path), absence, raw)
+        case da.Array() as array:
+            return DaskSource.of(array)
+        case zarr.Array() as array:
+            return ZarrSource(array, str(array.store_path), absence, raw)
+        case zarr.Group() as group:
+            raise DataError(_name_an_array(group, str(group.store_path)))
+        case np.memmap() as array if source := NpySource.behind(array):
+            return source
+        case other:
+            check_loadable(other, memory)
+            return ArraySource.of(other)
+
+
+def _open_path(path: str, absence: Absence, raw: bool) -> Source:
+    filesystem, inner = place(path)
+    local = is_local(filesystem)
+    if path.endswith(".npy"):
+        if not exists(path):
+            raise DataError(f"{path} does not exist")
+        if not local:
+            raise UsageError(f"{path}: .npy files are read from local paths; remote data as Zarr")
+        return NpySource(inner)
+    try:  # before asking whether it exists: not every store can tell that of a directory
+        found = patience()(lambda: zarr.open(zarr_store(path), mode="r"))
+    except FileNotFoundError as error:
+        if not exists(path):
+            raise DataError(f"{path} does not exist") from error
+        raise DataError(
+            f"{path} is neither a Zarr array or group nor a .npy file; other formats can be made "
+            "one, such as by dask.dataframe: read_parquet(...).to_dask_array(lengths=True)"
+            ".to_zarr(...)"
+        ) from error
+    except Exception as error:  # each file system has errors of its own
+        spoilt = local or isinstance(error, ValueError | KeyError | TypeError)
+        what = "opened as Zarr" if spoilt else "reached"
+        raise DataError(f"{path} can't be {what}: {error}") from error
+    if isinstance(found, zarr.Group):
+        raise DataError(_name_an_array(found, path))
+    return ZarrSource(found, path, absence, raw)
+
+
+def _name_an_array(group: "zarr.Group", path: str) -> str:
+    arrays = sorted(
+        name for name, node in group.members(max_depth=None) if isinstance(node, zarr.Array)
+    )
+    if not arrays:
+        return f"{path} is a Zarr group without arrays, or in a store that does not list them"
+    listed = ", ".join(f"{path.rstrip('/')}/{name}" for name in arrays[:10])
+    return f"{path} is a Zarr group; name one of its {len(arrays)} arrays: {listed}"
+
+
+def even_divisions(rows: int, step: int) -> NDArray[np.int64]:
+    """Cuts of so many rows at multiples of ``step``."""
+    return np.append(np.arange(0, rows, step), rows)
