@@ -41,34 +41,42 @@ PROCESS: Final = 224 << 20
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will need; sizes are bytes.
+    """What a run will need, as ``GaussianMixture.plan`` and ``plan_`` tell it; sizes are bytes.
 
-    Attributes
+    Parameters
     ----------
     source : str
+        Where the rows lie.
     rows, n_features, n_components, width : int
         N, D, K and P.
-    engine : str
-        What sweeps.
+    engine : {"threads", "distributed"}
+        What sweeps: threads of this process, or workers of a Dask cluster.
     workers, threads : int
-        Worker processes, and threads of each.
+        How many worker processes, and how many threads each of them has.
     blocks, block_rows, block_bytes : int
-        How the rows are cut; rows and size of the largest block.
+        How many blocks there are; rows and size of the largest one.
     tasks : int
-        Tasks of one pass.
+        How many tasks a pass has.
     pass_bytes : int
-        Read in one pass, as it lies in memory.
+        How much a pass reads, as it lies in memory.
     base_bytes, thread_bytes, shared_bytes : int
-        What a worker process takes to begin with, for each of its threads, and for what they
-        bring home.
+        What a worker process takes to begin with, for each of its threads, and for their results.
     cache_bytes : int
-        Blocks that a worker process keeps between passes.
+        The size of the blocks that a worker process keeps between passes.
     limit_bytes : int
-        What it may take.
+        The most that a worker process may take.
     starts, starts_rows : int
         How many starts compete on samples at most, and on how many rows; 0 if none do.
     starts_passes : float
-        How many passes over all rows that is worth, about.
+        The work on samples, as about so many passes over all rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dgmm import GaussianMixture
+    >>> plan = GaussianMixture(2, n_jobs=4).plan(np.eye(6))
+    >>> plan.rows, plan.n_features, plan.engine, plan.threads
+    (6, 6, 'threads', 4)
     """
 
     source: str
@@ -105,11 +113,41 @@ class Plan:
         return min(1.0, self.workers * self.cache_bytes / max(1, self.pass_bytes))
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields, the peak and the cached share by name."""
+        """The plan as a dictionary of numbers and texts.
+
+        Returns
+        -------
+        dict
+            The fields by name, with ``peak_bytes``, the most a worker process will take, and
+            ``cached``, the share of the rows that stays in memory between passes.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> planned = GaussianMixture(2).plan(np.eye(6)).to_dict()
+        >>> planned["rows"], planned["peak_bytes"] < planned["limit_bytes"]
+        (6, True)
+        """
         return {**asdict(self), "peak_bytes": self.peak_bytes, "cached": self.cached}
 
     def check(self) -> None:
-        """Raise ``PlanError`` if the run would not fit."""
+        """See that the run fits in memory.
+
+        Raises
+        ------
+        PlanError
+            If a worker process would take more than ``limit_bytes``; it says what to change.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> GaussianMixture(2).plan(np.eye(6)).check()
+        >>> GaussianMixture(2, memory="1MiB").plan(np.eye(6)).check()  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        dgmm.errors.PlanError: the fit would take up to ...
+        """
         if self.peak_bytes <= self.limit_bytes:
             return
         room = self.limit_bytes - self.base_bytes - self.shared_bytes - self.cache_bytes

@@ -209,7 +209,7 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
         >>> rows = np.random.default_rng(0).normal(size=(200, 2))
         >>> rows[100:] += 9
         >>> search = MixtureSearch(GaussianMixture(random_state=0), n_components=[1, 2])
-        >>> search.plan(rows).components
+        >>> search.plan(rows).n_components
         3
         """
         return self.session(X, sample_weight, client).plan

@@ -48,28 +48,52 @@ ARRAYS: Final = ("sums", "center", "shift", "scale", "reg")
 
 @dataclass(frozen=True, eq=False)
 class SufficientStatistics:
-    """The sufficient statistics of rows, in ``frame``; they merge by ``+``.
+    """The sufficient statistics of rows: what ``partial_fit`` keeps of the rows it has seen.
 
-    Adding raises ``UsageError`` unless both descend from one fit.  Rows that are added twice count
-    twice.
+    ``GaussianMixture.summarize`` makes them, and ``+`` adds up those of different rows.  Adding
+    raises ``UsageError`` unless both descend from one fit.  Rows that are added twice count twice.
 
-    Attributes
+    Parameters
     ----------
     origin : str
-        The fit that all this descends from: a digest of the mixture that it led to.
+        The fit that the statistics descend from: a digest of the mixture that it led to.
     covariance_model : CovarianceModel
+        What the components' covariances may be.
     frame : Frame
-    reg : (D,)
+        The shift (D,) and the scale (D,) that rows are taken in.
+    reg : array (D,)
         What is added to the diagonal of each covariance, in the frame.
     reg_covar : float or None
-        The parameter of that name that ``reg`` came from.
-    sums, center : (K, P), (K, D)
-        As in ``Statistics``; each component's own, for tied, too.
+        The model's parameter that ``reg`` came from.
+    sums : array (K, P)
+        For each component the weight of its rows, and the sums of their features and of products
+        of these, all about ``center``; of tied covariances, too, each component has its own.
+    center : array (K, D)
+        What the sums are taken about, in the frame.
     entropy : float
-        The sum of the brackets above.
+        The entropy of the responsibilities of all rows, in nats: the sum of the brackets in the
+        module's docstring.
     weight : float
-        The sum of the row weights.
+        The sum of the rows' weights.
     rows : int
+        How many rows there are.
+
+    References
+    ----------
+    .. [1] R. M. Neal and G. E. Hinton, "A view of the EM algorithm that justifies incremental,
+       sparse, and other variants", Learning in Graphical Models, 1998.
+
+    Examples
+    --------
+    Two sites have rows of their own, and one mixture.
+
+    >>> import numpy as np
+    >>> from dgmm import GaussianMixture
+    >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+    >>> model = GaussianMixture(random_state=0).fit(rows)
+    >>> here, there = model.summarize(rows[:150]), model.summarize(rows[150:])
+    >>> here + there
+    <SufficientStatistics: 200 rows of weight 200, under 1 full components of 2 features>
     """
 
     origin: str
@@ -92,7 +116,29 @@ class SufficientStatistics:
 
     @classmethod
     def of(cls, state: State, context: FitContext) -> Self:
-        """The statistics of the rows that a ``state`` came from."""
+        """The statistics of the rows that a pass of a fit has swept.
+
+        Parameters
+        ----------
+        state : State
+            A mixture, and what the sweep found of the rows under it.
+        context : FitContext
+            What the fit is made with: its frame, covariance model and ``reg``.
+
+        Returns
+        -------
+        SufficientStatistics
+            Those of the rows under that mixture.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture, SufficientStatistics
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> *_, last = GaussianMixture(random_state=0).fit_passes(rows)
+        >>> SufficientStatistics.of(last.best.best, last.best.context).rows
+        200
+        """
         objective = (state.objective + context.frame.log_volume) * context.weight
         statistics = replace(_own(state.statistics, context), objective=objective)
         natural, mixture = _natural(state.mixture, context.reg), state.mixture
@@ -146,7 +192,29 @@ class SufficientStatistics:
         return self if other == 0 else NotImplemented  # so that sum() works
 
     def differs(self, other: "SufficientStatistics") -> str | None:
-        """Why the two can't be added up; None if they can."""
+        """Why two statistics can't be added up.
+
+        Parameters
+        ----------
+        other : SufficientStatistics
+            The statistics to add.
+
+        Returns
+        -------
+        str or None
+            The reason, for a message; None if they can be added up.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> model = GaussianMixture(random_state=0).fit(rows)
+        >>> other = GaussianMixture(random_state=0).fit(rows + 1)
+        >>> model.sufficient_statistics_.differs(model.summarize(rows))
+        >>> model.sufficient_statistics_.differs(other.sufficient_statistics_)
+        'their models were fitted apart'
+        """
         if self.covariance_model is not other.covariance_model:
             names = self.covariance_model.name, other.covariance_model.name
             return f"covariances are {names[0]} here, {names[1]} there"
@@ -163,9 +231,37 @@ class SufficientStatistics:
         return None
 
     def summarize(self, sweep: Sweep, mixture: Mixture, kernel: str) -> "SufficientStatistics":
-        """The statistics of other rows, seen with ``mixture`` (of the data), to be added to these.
+        """The statistics of other rows, which can be added to these: an E-step.
 
-        Raises ``DataError`` if they hold NaN or infinity, or weights that can't be.
+        Parameters
+        ----------
+        sweep : Sweep
+            Sweeps the other rows (``dgmm.engine.over``).
+        mixture : Mixture
+            The mixture of the data that gives the responsibilities.
+        kernel : {"native", "numpy"}
+            Which kernel computes.
+
+        Returns
+        -------
+        SufficientStatistics
+            Those of the other rows alone.
+
+        Raises
+        ------
+        DataError
+            If a row holds NaN or infinity, a weight is negative or not finite, or all are zero.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> model = GaussianMixture(random_state=0).fit(rows)
+        >>> from dgmm import engine
+        >>> sweep = engine.in_memory_sweep(rows[:50])
+        >>> model.sufficient_statistics_.summarize(sweep, model.mixture_, "numpy").rows
+        50
         """
         natural = _natural(self.frame.enter(mixture), self.reg)
         (found,) = sweep(_e_step, _Asked(kernel, Given(self.frame, (natural.bare,)))).parts
@@ -175,10 +271,28 @@ class SufficientStatistics:
         return self._of(self.origin, found, natural, self.frame, self.reg, self.reg_covar)
 
     def bound(self, mixture: Mixture) -> float:
-        """F, the lower bound of the objective of ``mixture`` (of the data), mean per unit weight.
+        """A lower bound of the objective of all rows, F in the module's docstring.
 
-        Equal to the objective if all rows were seen with this mixture; minus infinity if rows were
-        given to a component that has no weight in it.
+        Parameters
+        ----------
+        mixture : Mixture
+            A mixture of the data.
+
+        Returns
+        -------
+        float
+            In nats, per unit of weight.  It equals the objective if all rows were seen with
+            ``mixture``, and is minus infinity if a component that has rows has no weight there.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> model = GaussianMixture(random_state=0).fit(rows)
+        >>> bound = model.sufficient_statistics_.bound(model.mixture_)
+        >>> bool(np.isclose(bound, model.lower_bound_))
+        True
         """
         inside = self.frame.enter(mixture)
         dead = inside.weights <= 0
@@ -189,19 +303,78 @@ class SufficientStatistics:
         return (self.entropy + linear) / self.weight - self.frame.log_volume
 
     def improve(self, mixture: Mixture) -> Trial:
-        """The mixture (of the data) that raises the bound most: an M-step.
+        """The mixture of the data that maximises the bound: an M-step.
 
-        A component without weight stays as it is in ``mixture`` (of the data).
+        Parameters
+        ----------
+        mixture : Mixture
+            A mixture of the data, in which a component without rows stays as it is.
+
+        Returns
+        -------
+        Trial
+            The new ``mixture``, and which of its components are ``empty`` or ``singular``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> model = GaussianMixture(random_state=0).fit(rows)
+        >>> trial = model.sufficient_statistics_.improve(model.mixture_)
+        >>> bool(np.allclose(trial.mixture.means, rows.mean(axis=0)))
+        True
         """
         trial = m_step(self._statistics, self._setting, self.frame.enter(mixture))
         return replace(trial, mixture=self.frame.leave(trial.mixture))
 
     def bare(self, mixture: Mixture) -> Trial:
-        """That M-step without ``reg``."""
+        """The M-step of ``improve`` without ``reg``.
+
+        Parameters
+        ----------
+        mixture : Mixture
+            A mixture of the data, in which a component without rows stays as it is.
+
+        Returns
+        -------
+        Trial
+            The new ``mixture``, and which of its components are ``empty`` or ``singular``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> model = GaussianMixture(random_state=0).fit(rows)
+        >>> trial = model.sufficient_statistics_.bare(model.mixture_)
+        >>> bool(np.allclose(trial.mixture.covariances[0], np.cov(rows.T, bias=True)))
+        True
+        """
         return replace(self, reg=np.zeros_like(self.reg)).improve(mixture)
 
     def held(self, mixture: Mixture) -> tuple[int, ...]:
-        """The components that nothing but ``reg`` holds up in that M-step."""
+        """The components that nothing but ``reg`` keeps from being singular in the M-step.
+
+        Parameters
+        ----------
+        mixture : Mixture
+            A mixture of the data, in which a component without rows stays as it is.
+
+        Returns
+        -------
+        tuple of int
+            Their numbers, from 0.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> model = GaussianMixture(random_state=0).fit(rows)
+        >>> model.sufficient_statistics_.held(model.mixture_)
+        ()
+        """
         return thin(self._statistics, self._setting, self.frame.enter(mixture), ALONE)
 
     @property
@@ -279,12 +452,43 @@ class SufficientStatistics:
             raise ModelFileError(f"{path} is no usable statistics file: {error}") from error
 
     def arrays(self) -> storage.Arrays:
-        """What of it a file keeps in arrays."""
+        """The arrays that a file of the statistics holds.
+
+        Returns
+        -------
+        dict of str to array
+            ``sums`` (K, P), ``center`` (K, D), ``shift``, ``scale`` and ``reg`` (D,).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> model = GaussianMixture(random_state=0).fit(rows)
+        >>> model.sufficient_statistics_.arrays()["center"].shape
+        (1, 2)
+        """
         own = (self.sums, self.center, self.frame.shift, self.frame.scale, self.reg)
         return dict(zip(ARRAYS, own, strict=True))
 
     def record(self) -> dict[str, Any]:
-        """What of it a file keeps in its header."""
+        """The numbers and texts that the header of a file of the statistics holds.
+
+        Returns
+        -------
+        dict
+            The other fields by name, with ``covariance_type`` for the covariance model.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> model = GaussianMixture(random_state=0).fit(rows)
+        >>> record = model.sufficient_statistics_.record()
+        >>> record["covariance_type"], record["rows"]
+        ('full', 200)
+        """
         return {
             "origin": self.origin,
             "covariance_type": self.covariance_model.name,
@@ -296,7 +500,37 @@ class SufficientStatistics:
 
     @classmethod
     def parse(cls, arrays: storage.Arrays, header: dict[str, Any]) -> "SufficientStatistics":
-        """From what ``arrays`` and ``record`` gave; raises ``ModelFileError`` if that is wrong."""
+        """The statistics that a file holds.
+
+        Parameters
+        ----------
+        arrays : dict of str to array
+            What ``arrays`` gave.
+        header : dict
+            The file's header, which has what ``record`` gave as ``sufficient_statistics``.
+
+        Returns
+        -------
+        SufficientStatistics
+            As they were saved.
+
+        Raises
+        ------
+        ModelFileError
+            If an array or a number is missing, or can't be one of any rows.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> model = GaussianMixture(random_state=0).fit(rows)
+        >>> from dgmm import SufficientStatistics
+        >>> statistics = model.sufficient_statistics_
+        >>> header = {"sufficient_statistics": statistics.record()}
+        >>> SufficientStatistics.parse(statistics.arrays(), header).rows
+        200
+        """
         record = header.get("sufficient_statistics")
         if not isinstance(record, dict):
             raise ModelFileError("its header has no record of the statistics")
