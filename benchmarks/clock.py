@@ -115,17 +115,17 @@ def duel(made: Problem, seed: int, most: int, to_the_end: bool = False) -> Duel:
     began = time.perf_counter()
     for progress in textbook.fit_passes(made.rows):
         took = time.perf_counter() - began
-        if not progress.solvers:
+        if not progress.runs:
             continue
-        solver = progress.best
-        reached.append(solver.best.objective / unit)
+        run = progress.best
+        reached.append(run.best.objective / unit)
         if there is None and reached[-1] >= end - 1:
             there = took
         least, longest = (patience * seconds for patience in PATIENCE)
         early = to_the_end or len(reached) <= LEAST or took < least
         if not early and (took > longest or _over(reached, most, end)):
             break
-    singular = bool(unbounded(solver.best, solver.context))
+    singular = bool(unbounded(run.best, run.context))
     best = max(reached)
     info = auto.fit_info_
     return Duel(

@@ -364,9 +364,9 @@ values = st.recursive(
 @settings(
     max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(name=st.sampled_from(["moments", "solvers", "of", "random", "densities"]), value=values)
-@example(name="solvers", value={"subsample": 0})
-@example(name="solvers", value={"subsample": False})
+@given(name=st.sampled_from(["moments", "runs", "of", "random", "densities"]), value=values)
+@example(name="runs", value={"subsample": 0})
+@example(name="runs", value={"subsample": False})
 def test_headers_of_another_kind_are_errors(
     tmp_path: Path, name: str, value: Any, written: Path
 ) -> None:
@@ -374,7 +374,7 @@ def test_headers_of_another_kind_are_errors(
     rows, place = drawn(2000), tmp_path / "fit"
     shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(written / "auto", place)
-    chosen = max(place.iterdir()) if name in ("solvers", "densities") else min(place.iterdir())
+    chosen = max(place.iterdir()) if name in ("runs", "densities") else min(place.iterdir())
     arrays, header = storage.read(str(chosen), FORMAT)
     chosen.unlink()
     storage.create(str(chosen), FORMAT, arrays, json.loads(json.dumps({**header, name: value})))

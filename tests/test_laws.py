@@ -15,9 +15,10 @@ from scipy.stats import chi2, chisquare, kstest, multivariate_normal
 
 from dgmm import GaussianMixture
 from dgmm.em.evaluate import FitContext, State, Trial, evaluate, m_step
+from dgmm.em.expectation_maximization import EM
 from dgmm.em.first_pass import FirstPassSpec, first_pass
 from dgmm.em.init import representative
-from dgmm.em.solver import EM, StopRule, run
+from dgmm.em.solver import StopRule, run_all
 from dgmm.em.squarem import Squarem, extrapolate
 from dgmm.errors import DataError
 from dgmm.kernels import native
@@ -673,9 +674,9 @@ def test_an_anchored_sample_stands_for_all(
     anchored = replace(
         few, anchor=StatisticsCorrection(feature_structure, lacking, all_.statistics.center, more)
     )
-    solver = EM.of(anchored, start, StopRule(3))
+    begun = EM().init(anchored, start, StopRule(3))
     before = -np.inf
-    for (advanced,) in run(over(rows[:100]), [solver]):
+    for (advanced,) in run_all(over(rows[:100]), [begun]):
         state = advanced.best
         if not advanced.trace:
             np.testing.assert_allclose(state.statistics.sums, expected, rtol=1e-9, atol=1e-9)
@@ -842,7 +843,7 @@ def test_the_objective_never_falls(
     def sweep(fn: Any, given: Any) -> Any:
         return tree_sum(fn(block, given) for block in blocks)
 
-    for (advanced,) in run(sweep, [solver.of(context, start, StopRule(15))]):
+    for (advanced,) in run_all(sweep, [solver().init(context, start, StopRule(15))]):
         state = advanced.best
         mixture = state.mixture
         for part in (
@@ -878,10 +879,10 @@ def test_runs_side_by_side_are_runs_alone(kind: str, solver: type[EM | Squarem])
         return fn(blocks[0], given)
 
     stop = StopRule(300, tol=1e-4)
-    *_, together = run(sweep, [solver.of(context, start, stop) for start in starts])
+    *_, together = run_all(sweep, [solver().init(context, start, stop) for start in starts])
     lengths_seen = set()
     for start, shared in zip(starts, together, strict=True):
-        *_, (alone,) = run(sweep, [solver.of(context, start, stop)])
+        *_, (alone,) = run_all(sweep, [solver().init(context, start, stop)])
         assert len(alone.trace) == len(shared.trace)
         np.testing.assert_allclose(alone.trace, shared.trace, rtol=1e-9)
         ours, theirs = alone.best.mixture.means, shared.best.mixture.means

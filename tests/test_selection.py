@@ -256,7 +256,7 @@ def test_candidates_of_another_kind_are_errors(
     name = data.draw(st.sampled_from(["candidates", "rounds"]))
     candidates = header["candidates"]
     others = [[], candidates[:1], candidates * 2, candidates[::-1], [[[], 0.0, None, 0]] * 2]
-    others.append([[solvers, value, 3, 0] for solvers, value, *_ in candidates])
+    others.append([[runs, value, 3, 0] for runs, value, *_ in candidates])
     broken = st.sampled_from(others)
     header[name] = data.draw(broken | values)
     newest.unlink()
@@ -297,7 +297,7 @@ def test_a_start_that_ends_singular_does_not_win_a_fit() -> None:
     """Of several starts, too: one with a component on equal rows is likelier, and not better."""
     rng = np.random.default_rng(0)
     rows = np.vstack([rng.normal(size=(300, 2)), rng.normal(size=(300, 2)) + 6, np.ones((9, 2))])
-    solvers = []
+    runs = []
     for means in ([[0.0, 0.0], [6.0, 6.0]], [[3.0, 3.0], [1.0, 1.0]]):
         precisions = np.array([np.eye(2), np.eye(2) * (1e4 if means[0][0] else 1.0)])
         model = GaussianMixture(
@@ -306,8 +306,8 @@ def test_a_start_that_ends_singular_does_not_win_a_fit() -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             *_, last = model.fit_passes(rows)
-        solvers += last.solvers
-    sound, singular = solvers
+        runs += last.runs
+    sound, singular = runs
     assert singular_components(singular.best, singular.context) == (1,)
     assert best_of([sound, replace(singular, trial=None)]) is sound
 

@@ -14,13 +14,14 @@ from dgmm import GaussianMixture, engine
 from dgmm.em import split_merge
 from dgmm.em.clustering import METHODS, clusters
 from dgmm.em.evaluate import FitContext, unbounded
+from dgmm.em.expectation_maximization import EM
 from dgmm.em.first_pass import FirstPassSpec, first_pass
 from dgmm.em.fit import FitSpec
 from dgmm.em.information import Information
 from dgmm.em.init import representative
 from dgmm.em.quasi_newton import QuasiNewton, nbytes
 from dgmm.em.race import seeded
-from dgmm.em.solver import EM, StopRule, kept, run
+from dgmm.em.solver import RunState, StopRule, kept, run_all
 from dgmm.em.split_merge import Halves, Move, merge_costs, moved_mixture, taken_apart
 from dgmm.em.squarem import Squarem, coordinates, mixture_at
 from dgmm.em.starts import EFFORTS
@@ -143,13 +144,13 @@ def test_a_mixture_that_is_badly_placed_is_taken_apart(kind: str) -> None:
     start = field.context.frame.enter(
         Mixture.of_covariances(covariance_model, np.full(5, 0.2), bad, covariances)
     )
-    (solver,) = field.refine([Squarem.of(field.context, start, StopRule(1000))], 60)
-    before = solver.best.objective
-    solver, rounds = taken_apart(field, solver)
-    (solver,) = field.refine([solver], 40)
+    (run,) = field.refine([Squarem().init(field.context, start, StopRule(1000))], 60)
+    before = run.best.objective
+    run, rounds = taken_apart(field, run)
+    (run,) = field.refine([run], 40)
     assert rounds >= 1
-    assert solver.best.objective > before + 0.1
-    found = field.context.frame.leave(solver.best.mixture).means
+    assert run.best.objective > before + 0.1
+    found = field.context.frame.leave(run.best.mixture).means
     nearest = np.linalg.norm(found[:, None] - centres, axis=2).min(axis=0)
     assert nearest.max() < 0.3
 
@@ -172,10 +173,10 @@ def overlapping(kind: str, count: int = 4000) -> tuple[Subsample, Mixture]:
 def test_the_information_is_how_the_gradient_falls(kind: str) -> None:
     """At the optimum: EM's step, taken for the gradient, has its derivative for a Jacobian."""
     field, start = overlapping(kind)
-    (solver,) = field.refine(
-        [QuasiNewton.of(field.context, start, StopRule(2000, target=1e-13))], 2000
+    (run,) = field.refine(
+        [QuasiNewton().init(field.context, start, StopRule(2000, target=1e-13))], 2000
     )
-    optimum = solver.best.mixture
+    optimum = run.best.mixture
     known = Information.of(field.sample, field.context.frame, optimum)
     matrix = (known.vectors * known.values) @ known.vectors.T
     live = np.ones(3, bool)
@@ -183,8 +184,8 @@ def test_the_information_is_how_the_gradient_falls(kind: str) -> None:
 
     def gradient(place: np.ndarray) -> np.ndarray:
         mixture = mixture_at(place, optimum, optimum, live, field.context.reg).mixture
-        (solver,) = run_for(field, EM.of(field.context, mixture, StopRule(5)), 2)
-        image = solver.best.mixture
+        (run,) = run_for(field, EM().init(field.context, mixture, StopRule(5)), 2)
+        image = run.best.mixture
         return coordinates(image, optimum, live) - coordinates(mixture, optimum, live)
 
     step = 1e-4
@@ -200,9 +201,9 @@ def test_the_information_is_how_the_gradient_falls(kind: str) -> None:
     np.testing.assert_allclose(jacobian[3:, 3:], matrix[3:, 3:], atol=0.03)
 
 
-def run_for(field: Subsample, solver: Any, sweeps: int) -> tuple[Any, ...]:
-    """The solver after so many sweeps."""
-    return list(itertools.islice(run(field.sweep, [solver]), sweeps))[-1]
+def run_for(field: Subsample, begun: RunState, sweeps: int) -> tuple[RunState, ...]:
+    """The run after so many sweeps."""
+    return list(itertools.islice(run_all(field.sweep, [begun]), sweeps))[-1]
 
 
 @every_structure
@@ -214,13 +215,14 @@ def test_quasi_newton_ends_where_em_does_and_never_falls(kind: str, informed: bo
     if informed and COVARIANCE_MODELS[kind].informed:
         information = Information.of(field.sample, field.context.frame, start)
     stop = StopRule(500, target=1e-10)
-    (solver,) = field.refine([QuasiNewton.of(field.context, start, stop, information)])
-    (plain,) = field.refine([EM.of(field.context, start, StopRule(5000, tol=1e-12))], 5001)
-    assert solver.converged
-    assert solver.reason == "gap"
-    assert list(solver.trace) == sorted(solver.trace)
-    assert solver.best.objective > plain.best.objective - 1e-8
-    assert len(solver.trace) < len(plain.trace) / 3
+    solver = QuasiNewton(information=information)
+    (run,) = field.refine([solver.init(field.context, start, stop)])
+    (plain,) = field.refine([EM().init(field.context, start, StopRule(5000, tol=1e-12))], 5001)
+    assert run.converged
+    assert run.reason == "gap"
+    assert list(run.trace) == sorted(run.trace)
+    assert run.best.objective > plain.best.objective - 1e-8
+    assert len(run.trace) < len(plain.trace) / 3
 
 
 def test_what_starts_after_the_first_bring() -> None:
@@ -235,8 +237,8 @@ def test_what_starts_after_the_first_bring() -> None:
         return field.context.frame.enter(mixture)
 
     good, other, bad = start(0, 30, 60), start(59, 1, 31), start(-1, 1, 45)
-    (best,) = field.refine([EM.of(field.context, good, StopRule(1000, tol=1e-12))])
-    (worse,) = field.refine([EM.of(field.context, bad, StopRule(1000, tol=1e-12))])
+    (best,) = field.refine([EM().init(field.context, good, StopRule(1000, tol=1e-12))])
+    (worse,) = field.refine([EM().init(field.context, bad, StopRule(1000, tol=1e-12))])
     gain = best.best.objective - worse.best.objective
     assert gain > 0.1
     found = refine([field], [bad, good, other])
@@ -293,8 +295,8 @@ def test_a_walk_that_is_beaten_rests_and_goes_on_if_the_best_turns_out_singular(
     ]
     starts = [field.context.frame.enter(each) for each in starts]
     stop = StopRule(100, target=1e-6)
-    solvers = [QuasiNewton.of(field.context, start, stop) for start in starts]
-    stages = list(itertools.islice(run(field.sweep, solvers), 3))
+    runs = [QuasiNewton().init(field.context, start, stop) for start in starts]
+    stages = list(itertools.islice(run_all(field.sweep, runs), 3))
     plain, singular = stages[-1]
     assert plain.trial is not None
     assert unbounded(singular.best, field.context)
@@ -311,11 +313,11 @@ def test_passes_in_single_precision_are_counted() -> None:
     """Also where the last is made again, in double, which is no iteration."""
     field, start = overlapping("full", 20_000)
     context = replace(field.context, precision="auto")
-    solvers = [QuasiNewton.of(context, start, StopRule(50, target=10.0))]
-    stages = [solver for (solver,) in run(field.sweep, solvers) if isinstance(solver, QuasiNewton)]
-    assert stages[-2].again
+    begun = QuasiNewton().init(context, start, StopRule(50, target=10.0))
+    stages = [run for (run,) in run_all(field.sweep, [begun])]
+    assert stages[-1].repeated == 1
     assert stages[-1].converged
-    single = sum(solver.best.bound > 0 for solver in stages)
+    single = sum(run.best.bound > 0 for run in stages)
     assert stages[-1].rejected == 0
     assert stages[-1].float32_passes == single == len(stages) - 1 == len(stages[-1].trace) + 1
 
@@ -334,20 +336,21 @@ def arrays(value: Any) -> dict[int, np.ndarray]:
     return found
 
 
-def test_walks_hold_no_more_than_is_planned() -> None:
+def test_runs_hold_no_more_than_is_planned() -> None:
     rng = np.random.default_rng(0)
     field = subsample(rng.uniform(size=(5000, 6)))
     start = seeded(field.sample, field.context, 8, "kmeans", np.random.RandomState(0))
-    solvers = [QuasiNewton.of(field.context, start, StopRule(40))]
-    stages = [solver for (solver,) in run(field.sweep, solvers) if isinstance(solver, QuasiNewton)]
-    assert max(len(solver.steps) for solver in stages) == 20
+    begun = QuasiNewton().init(field.context, start, StopRule(40))
+    stages = [run for (run,) in run_all(field.sweep, [begun])]
+    solvers = [run.solver for run in stages if isinstance(run.solver, QuasiNewton)]
+    assert max(len(solver.steps) for solver in solvers) == 20
     most = nbytes(start.free_parameters)
-    taken = [sum(each.nbytes for each in arrays(solver).values()) for solver in stages]
+    taken = [sum(each.nbytes for each in arrays(run).values()) for run in stages]
     assert 0.5 * most < max(taken) < most
 
 
 def test_starts_of_many_parameters_are_fewer() -> None:
-    """What the solvers of all starts remember keeps to half a gibibyte, unless more are wanted."""
+    """What the runs of all starts remember keeps to half a gibibyte, unless more are wanted."""
     rows, n_features, sampled = 100_000_000, 64, 1 << 18
     few, many = (
         FitSpec(COVARIANCE_MODELS["full"], k, strategy="auto", effort="high") for k in (2, 100)

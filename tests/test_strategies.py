@@ -96,10 +96,10 @@ def test_the_walk_from_anchor_to_anchor(rows: np.ndarray, monkeypatch: pytest.Mo
     """Each pass over all rows leaves but a fraction of what there was to gain."""
     monkeypatch.setattr("dgmm.em.fit.FAR_BELOW", 1)  # as if there were many more rows
     model = GaussianMixture(6, random_state=0, resolution=1e-3)
-    solvers = [p.best for p in model.fit_passes(rows) if p.solvers]
-    assert all(isinstance(solver, ControlVariateEM) for solver in solvers)
-    objectives = [solver.best.objective for solver in solvers]
-    for earlier, later in itertools.pairwise(solvers):
+    runs = [p.best for p in model.fit_passes(rows) if p.runs]
+    assert all(isinstance(run.solver, ControlVariateEM) for run in runs)
+    objectives = [run.best.objective for run in runs]
+    for earlier, later in itertools.pairwise(runs):
         gained = later.best.objective - earlier.best.objective
         assert gained == pytest.approx(earlier.gap_upper, rel=0.5)
         assert later.gap_upper < earlier.gap_upper / 2
@@ -142,12 +142,12 @@ def test_a_given_start_is_where_it_begins(kind: str, blobs: np.ndarray) -> None:
         "precisions_init": first.precisions_,
         "precision": "float64",
     }
-    solvers = [p.best for p in GaussianMixture(4, **start).fit_passes(blobs) if p.solvers]
-    assert all(isinstance(solver, Squarem) for solver in solvers)
+    runs = [p.best for p in GaussianMixture(4, **start).fit_passes(blobs) if p.runs]
+    assert all(isinstance(run.solver, Squarem) for run in runs)
     plain = GaussianMixture(4, strategy="em", tol=1e-9, max_iter=5000, **start).fit(blobs)
-    assert solvers[0].best.objective == plain.lower_bounds_[0]
-    assert solvers[-1].best.objective > plain.lower_bound_ - 1e-5
-    assert len(solvers[-1].trace) < plain.n_iter_
+    assert runs[0].best.objective == plain.lower_bounds_[0]
+    assert runs[-1].best.objective > plain.lower_bound_ - 1e-5
+    assert len(runs[-1].trace) < plain.n_iter_
 
 
 def test_too_few_rows_for_a_sample(blobs: np.ndarray) -> None:
@@ -205,15 +205,14 @@ def test_a_crooked_way_is_not_cut_short(seed: int) -> None:
     unit = np.broadcast_to(np.eye(2), (6, 2, 2))
     start = {"weights_init": np.ones(6) / 6, "means_init": bent[:6], "precisions_init": unit}
     model = GaussianMixture(6, max_iter=500, **start)
-    solvers = [p.best for p in model.fit_passes(bent) if p.solvers]
+    runs = [p.best for p in model.fit_passes(bent) if p.runs]
     assert all(
-        isinstance(solver, Squarem) and solver.gap_estimate <= solver.gap_upper
-        for solver in solvers
+        isinstance(run.solver, Squarem) and run.gap_estimate <= run.gap_upper for run in runs
     )
-    end, target = solvers[-1], solvers[-1].stop.target
+    end, target = runs[-1], runs[-1].stop.target
     assert end.reason == "gap"
     assert end.gap_upper < target
-    early = next(solver for solver in solvers if solver.gap_estimate < target)
+    early = next(run for run in runs if run.gap_estimate < target)
     assert end.best.objective - early.best.objective > target
 
 

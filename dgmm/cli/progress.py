@@ -26,7 +26,7 @@ from rich.text import Text
 from dgmm.cli import tables
 from dgmm.em.fit import Progress
 from dgmm.em.selection import Standings
-from dgmm.em.solver import Solver
+from dgmm.em.solver import RunState
 
 if TYPE_CHECKING:  # not to be loaded for a usage error
     from dgmm.engine import Meter
@@ -106,24 +106,24 @@ def run(passes: Iterator[Pass], planned: Plan, meter: Meter, *watches: Watch) ->
 
 def of_fit(steps: Iterable[Progress]) -> Iterator[Pass]:
     """A fit's passes."""
-    before: Solver | None = None
+    before: RunState | None = None
     for step, rows, seconds, sampling in _timed(steps):
-        if not step.solvers:
+        if not step.runs:
             yield Pass(step.passes, rows, seconds, _described(step), {}, seeking=step.seeking)
             continue
-        solver = step.best
+        run = step.best
         lasts = seconds + sampling * (before is not None)  # starts are looked for once
         most, guess = _passes_left(step, before)
         numbers = {
-            "score": solver.best.score,
-            "change": _known(solver.change),
-            "gap": _known(solver.gap_upper),
-            "target": solver.stop.target or None,
+            "score": run.best.score,
+            "change": _known(run.change),
+            "gap": _known(run.gap_upper),
+            "target": run.stop.target or None,
             "seconds_left": lasts * guess if rows and guess is not None else None,
             "seconds_left_at_most": lasts * most if rows else None,
         }
-        yield Pass(step.passes, rows, seconds, _said(solver, numbers), numbers, sampling)
-        before = solver
+        yield Pass(step.passes, rows, seconds, _said(run, numbers), numbers, sampling)
+        before = run
 
 
 def of_selection(steps: Iterable[Standings], criterion: str) -> Iterator[Pass]:
@@ -138,7 +138,7 @@ def of_selection(steps: Iterable[Standings], criterion: str) -> Iterator[Pass]:
         said = f"{left} candidate{'s' * (left != 1)} left"
         if math.isfinite(best.value):
             said += f", best {kind}, {criterion} {tables.figure(best.value)}"
-        score = best.solver.best.score
+        score = best.run.best.score
         numbers = {"score": score, "candidates": left, "criterion": _known(best.value)}
         yield Pass(step.passes, rows, seconds, said, numbers, sampling)
 
@@ -154,21 +154,21 @@ def _timed(steps: Iterable[Step]) -> Iterator[tuple[Step, int, float, float]]:
         last, passes, sampled = now, step.passes, step.seconds_on_samples
 
 
-def _passes_left(step: Progress, before: Solver | None) -> tuple[int, int | None]:
+def _passes_left(step: Progress, before: RunState | None) -> tuple[int, int | None]:
     """How many passes are to come: at most, and a guess.
 
     The guess is that what the fit stops by shrinks by the factor of the last pass from now on.
     """
-    running = [solver for solver in step.solvers if solver.trial is not None]
+    running = [run for run in step.runs if run.trial is not None]
     if not running:
         return 0, 0
-    most = max(solver.stop.max_iter - len(solver.trace) for solver in running)
+    most = max(run.stop.max_iter - len(run.trace) for run in running)
     if before is None:
         return most, None
-    solver = step.best
+    run = step.best
     for goal, now, was in (
-        (solver.stop.target, solver.gap_upper, before.gap_upper),
-        (solver.stop.tol, abs(solver.change), abs(before.change)),
+        (run.stop.target, run.gap_upper, before.gap_upper),
+        (run.stop.tol, abs(run.change), abs(before.change)),
     ):
         if 0 < goal < now < was < math.inf:
             return most, min(most, 1 + math.ceil(math.log(goal / now) / math.log(now / was)))
@@ -183,17 +183,17 @@ def _described(step: Progress | Standings) -> str:
     return f"{step.moments.rows:,} rows x {len(step.moments.mean)} read"
 
 
-def _said(solver: Solver, numbers: dict[str, float | None]) -> str:
-    said = f"score {solver.best.score:.6f}"
-    if solver.trace:
-        said += f", change {solver.change:.2e}"
-    if math.isfinite(solver.gap_upper):
-        said += f", {solver.gap_upper:.1e} to go"
-    if solver.stop.target > 0:
-        said += f" (stops below {solver.stop.target:.1e})"
+def _said(run: RunState, numbers: dict[str, float | None]) -> str:
+    said = f"score {run.best.score:.6f}"
+    if run.trace:
+        said += f", change {run.change:.2e}"
+    if math.isfinite(run.gap_upper):
+        said += f", {run.gap_upper:.1e} to go"
+    if run.stop.target > 0:
+        said += f" (stops below {run.stop.target:.1e})"
     if (guess := numbers["seconds_left"]) is not None:
         said += f", about {_clock(guess)} left"
-    elif (most := numbers["seconds_left_at_most"]) is not None and not solver.stop.target:
+    elif (most := numbers["seconds_left_at_most"]) is not None and not run.stop.target:
         said += f", at most {_clock(most)} left"
     return said
 

@@ -35,12 +35,12 @@ returned, which has been swept.
 """
 
 from dataclasses import dataclass, replace
-from typing import Final, Self
+from typing import Final
 
 import numpy as np
 
 from dgmm.em.evaluate import FitContext, State, Trial
-from dgmm.em.solver import Solver, StopRule
+from dgmm.em.solver import RunState, Solver, StopRule
 from dgmm.em.squarem import Squarem
 from dgmm.em.subsamples import Subsample
 from dgmm.kernels.native import KERNELS
@@ -78,10 +78,8 @@ class ControlVariateEM(Solver):
     ----------
     subsample : Subsample
         The guide: the sample that stands in for all rows between two sweeps of them.
-    fine : float
-        How exactly to end between two anchors.
-    lengths : tuple of float
-        Of the steps that led here.
+    rows : int
+        How many all are.
     damping : float
         How much the next anchor is held back to this one.
     predicted_gain : float
@@ -90,138 +88,123 @@ class ControlVariateEM(Solver):
         ``gap_estimate`` at the last anchor whose trial turned out to be better.
     """
 
-    subsample: Subsample | None = None
-    fine: float = 0.0
-    lengths: tuple[float, ...] = ()
+    subsample: Subsample
+    rows: int
     damping: float = 0.0
     predicted_gain: float = 0.0
     last_accepted_gap: float = np.inf
 
-    @classmethod
-    def of(
-        cls, context: FitContext, start: Mixture, stop: StopRule, subsample: Subsample, rows: int
-    ) -> Self:
-        """The solver that begins at ``start``; ``rows`` are all there are."""
-        gap = subsample.resolution(start)
-        fine = FINE * start.free_parameters / (2 * rows)
-        solver = cls(
-            context, stop, None, gap_upper=gap, gap_estimate=gap, subsample=subsample, fine=fine
-        )
-        return solver.propose(Trial(start), far=gap > 10 * context.single_bound(start))
+    def init(self, context: FitContext, start: Mixture, stop: StopRule) -> RunState:
+        gap = self.subsample.resolution(start)
+        far = gap > 10 * context.single_bound(start)
+        run = RunState.begin(context, start, stop, self, far)
+        return replace(run, gap_upper=gap, gap_estimate=gap)
 
-    def step(self, found: State) -> Solver:
-        solver = self._judged(found)
-        if solver.rejected > self.rejected and solver.budget_exhausted:
-            return solver.finish(False)
+    def step(self, run: RunState, found: State) -> RunState:
+        after, solver = self._judged(run, found)
+        better = after.rejected == run.rejected
+        if not better and after.budget_exhausted:
+            return after.by(solver).finish(False)
         while solver.damping <= TIGHTEST:
-            reached = solver._reached()
+            reached = solver._reached(after)
             if reached is not None:
                 break
             solver = replace(solver, damping=_tighter(solver.damping))
         else:
-            return (
-                solver.finish(False)
-                if solver.budget_exhausted
-                else Squarem.after(solver, self.lengths)
-            )
-        better = solver.rejected == self.rejected
+            after = after.by(solver)
+            return after.finish(False) if after.budget_exhausted else Squarem().take_over(after)
         slowed = reached.gain / self.predicted_gain if better and self.predicted_gain > 0 else 0.0
         gap_estimate = reached.left / max(1 - slowed, STEADY)
-        last_accepted_gap = self.gap_estimate if better else self.last_accepted_gap
+        last_accepted_gap = run.gap_estimate if better else self.last_accepted_gap
         gap = max(gap_estimate, last_accepted_gap) if solver.damping else gap_estimate
-        solver = replace(
-            solver,
-            gap_upper=gap,
-            gap_estimate=gap_estimate,
-            last_accepted_gap=last_accepted_gap,
-            predicted_gain=reached.gain,
-        )
-        settled = better and 0 <= solver.change < self.stop.tol
-        if not solver.best.bound and (gap < self.stop.target or settled):
-            return solver.finish(True)
-        return (
-            solver.finish(False)
-            if solver.budget_exhausted
-            else solver.propose(reached.trial, far=False)
-        )
+        solver = replace(solver, last_accepted_gap=last_accepted_gap, predicted_gain=reached.gain)
+        after = after.by(solver, gap_upper=gap, gap_estimate=gap_estimate)
+        settled = better and 0 <= after.change < run.stop.tol
+        if not after.best.bound and (gap < run.stop.target or settled):
+            return after.finish(True)
+        if after.budget_exhausted:
+            return after.finish(False)
+        return after.propose(reached.trial, far=False)
 
-    def _judged(self, found: State) -> "ControlVariateEM":
+    def reach(self, run: RunState) -> float:
+        return np.inf
+
+    def _judged(self, run: RunState, found: State) -> "tuple[RunState, ControlVariateEM]":
         """At the better anchor, on a leash that fits how well the last gain was foreseen."""
-        solver = self.record(found)
-        if self.state is None:
-            return replace(solver, state=found)
-        gained = found.objective - self.state.objective
+        after = run.record(found)
+        if run.state is None:
+            return replace(after, state=found), self
+        gained = found.objective - run.state.objective
         share = gained / self.predicted_gain if self.predicted_gain > 0 else 1.0
         if gained < 0:
-            return replace(solver, rejected=solver.rejected + 1, damping=_tighter(self.damping))
+            rejected = replace(after, rejected=run.rejected + 1)
+            return rejected, replace(self, damping=_tighter(self.damping))
+        damping = self.damping
         if share < POOR:
-            return replace(solver, state=found, damping=_tighter(self.damping))
-        return replace(
-            solver, state=found, damping=_looser(self.damping) if share > GOOD else self.damping
-        )
+            damping = _tighter(damping)
+        elif share > GOOD:
+            damping = _looser(damping)
+        return replace(after, state=found), replace(self, damping=damping)
 
-    def _reached(self) -> "_Reached | None":
+    def _reached(self, run: RunState) -> "_Reached | None":
         """Where the sample leads from the best anchor; None if astray."""
-        assert self.subsample is not None
         with self.subsample.cost.timed(), self.subsample.stage():
-            return self._reached_on(self.subsample)
+            return self._reached_on(self.subsample, run)
 
-    def _reached_on(self, subsample: Subsample) -> "_Reached | None":
+    def _reached_on(self, subsample: Subsample, run: RunState) -> "_Reached | None":
         """The same, by way of ``subsample``."""
-        found = self.best
-        (own,) = subsample.refine([_Once(subsample.context, StopRule(1), Trial(found.mixture))])
-        if found.statistics.sums.shape != own.best.statistics.sums.shape:
+        found = run.best
+        own = subsample.evaluate(Trial(found.mixture))
+        if found.statistics.sums.shape != own.statistics.sums.shape:
             return None
-        held, context = self._held(own.best)
-        target = max(
-            self.fine, COARSE * min(self.gap_estimate, subsample.resolution(found.mixture))
-        )
-        solver: Solver = Squarem.of(context, found.mixture, StopRule(ITERATIONS, target=target))
+        held, context = self._held(run, own)
+        fine = FINE * found.mixture.free_parameters / (2 * self.rows)
+        coarse = COARSE * min(run.gap_estimate, subsample.resolution(found.mixture))
+        stop = StopRule(ITERATIONS, target=max(fine, coarse))
+        inner = Squarem().init(context, found.mixture, stop)
         degenerate = set(found.empty + found.singular)
-        while solver.trial is not None and not (
-            solver.state is not None and subsample.cost.deadline.passed
+        while inner.trial is not None and not (
+            inner.state is not None and subsample.cost.deadline.passed
         ):
-            (solver,) = subsample.refine([solver], STRETCH)
-            lost = set(solver.best.empty + solver.best.singular) - degenerate
-            if lost or solver.max_decrease or not np.isfinite(solver.best.objective):
+            (inner,) = subsample.refine([inner], STRETCH)
+            lost = set(inner.best.empty + inner.best.singular) - degenerate
+            if lost or inner.max_decrease or not np.isfinite(inner.best.objective):
                 return None  # what the anchor takes away may be all that held a component
-        assert isinstance(solver, Squarem)
-        best, weight = solver.best, context.weight
-        ends = [self._natural(each) for each in (found.mixture, best.mixture)]
+        best, weight = inner.best, context.weight
+        ends = [_natural(run.context, each) for each in (found.mixture, best.mixture)]
         before, after = (held.linear(natural) + natural.common_sum(held.total) for natural in ends)
-        gain = max(0.0, best.objective - solver.trace[0] - (after - before) / weight)
-        short = self.damping * max((*solver.lengths, *self.lengths), default=1.0)
+        gain = max(0.0, best.objective - inner.trace[0] - (after - before) / weight)
+        assert isinstance(inner.solver, Squarem)
+        short = self.damping * max(inner.solver.lengths, default=1.0)
         left = gain * (1 + short) ** 2 / (1 + 2 * short)
-        left += solver.gap_estimate if np.isfinite(solver.gap_estimate) else gain
+        left += inner.gap_estimate if np.isfinite(inner.gap_estimate) else gain
         return _Reached(Trial(best.mixture, best.empty, best.singular), gain, left)
 
-    def _natural(self, mixture: Mixture) -> NaturalParameters:
-        centre = KERNELS[self.context.kernel].centres
-        return NaturalParameters.of(mixture, self.context.reg, self.context.spread, centre)
-
-    def _held(self, own: State) -> tuple[StatisticsCorrection, FitContext]:
+    def _held(self, run: RunState, own: State) -> tuple[StatisticsCorrection, FitContext]:
         """What the leash adds to the sample, and the context with that and the anchor.
 
         ``own`` is what the sample says of the anchor's mixture.
         """
-        assert self.subsample is not None
-        context, found = self.subsample.context, self.best
-        feature_structure, center = (
-            self._natural(found.mixture).feature_structure,
-            found.statistics.center,
-        )
-        share = context.weight / self.context.weight
+        context, found = self.subsample.context, run.best
+        feature_structure = _natural(run.context, found.mixture).feature_structure
+        center = found.statistics.center
+        share = context.weight / run.context.weight
         whole = found.statistics.sums * share
         total = more = leashed = None
-        if self.context.total is not None and context.total is not None:
-            leashed = self.context.total * share * self.damping
-            total = self.context.total * share + leashed
+        if run.context.total is not None and context.total is not None:
+            leashed = run.context.total * share * self.damping
+            total = run.context.total * share + leashed
             more = total - context.total
         held = StatisticsCorrection(feature_structure, whole * self.damping, center, leashed)
         anchor = StatisticsCorrection(
             feature_structure, whole - own.statistics.sums + held.sums, center, more
         )
         return held, replace(context, anchor=anchor, total=total, precision="float64")
+
+
+def _natural(context: FitContext, mixture: Mixture) -> NaturalParameters:
+    centre = KERNELS[context.kernel].centres
+    return NaturalParameters.of(mixture, context.reg, context.spread, centre)
 
 
 def _tighter(damping: float) -> float:
@@ -239,11 +222,3 @@ class _Reached:
     trial: Trial
     gain: float
     left: float
-
-
-@dataclass(frozen=True)
-class _Once(Solver):
-    """One sweep, and no more."""
-
-    def step(self, found: State) -> Solver:
-        return replace(self.record(found), state=found).finish(False)

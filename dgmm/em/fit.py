@@ -2,10 +2,10 @@
 
 ::
 
-    first pass -> errors at the door -> context -> solvers, by strategy -> run -> solvers
+    first pass -> errors at the door -> context -> runs, by strategy -> sweeps -> runs
 
-It yields after every sweep.  Its consumer shows progress, saves, stops, and takes the best solver
-of the last one.
+It yields after every sweep.  Its consumer shows progress, saves, stops, and takes the best run of
+the last one.
 
 **Strategies.**  "em" is the textbook: EM from each start.  "auto" finds its start on a small part
 of the first pass's sample (starts.py), climbs the ladder of larger parts (subsamples.py), up to an
@@ -27,11 +27,12 @@ from dgmm.em import init, quasi_newton, race, split_merge
 from dgmm.em.control_variate import ControlVariateEM
 from dgmm.em.deadline import NEVER, Deadline
 from dgmm.em.evaluate import FitContext, Trial
+from dgmm.em.expectation_maximization import EM
 from dgmm.em.first_pass import DataMoments, FirstPassSpec, first_pass
 from dgmm.em.init import representative
 from dgmm.em.quasi_newton import QuasiNewton
 from dgmm.em.scouts import WORK, affordable, scouted
-from dgmm.em.solver import EM, Solver, StopRule, best_of, run
+from dgmm.em.solver import RunState, StopRule, best_of, run_all
 from dgmm.em.squarem import Squarem
 from dgmm.em.starts import TOP, Budget, named, rows_told, several
 from dgmm.em.subsamples import ABREAST, Cost, InMemorySweep, Samples, Tell, informed, refine, untold
@@ -136,7 +137,7 @@ class FitSpec:
         )
 
     def abreast(self, rows: int, n_features: int, sampled: int, near: bool = True) -> int:
-        """How many solvers may go on side by side: on samples, if these are ``near``, and over all.
+        """How many runs may go on side by side: on samples, if these are ``near``, and over all.
 
         What so few rows cost that hundreds of starts are cheap is not counted.
         """
@@ -180,7 +181,7 @@ class Progress:
         Sweeps so far.
     moments : DataMoments
     context : FitContext
-    solvers : tuple of Solver
+    runs : tuple of RunState
         Empty after the first sweep.
     densities : int
         Rows of the sample evaluated so far, times components.
@@ -197,7 +198,7 @@ class Progress:
     passes: int
     moments: DataMoments
     context: FitContext
-    solvers: tuple[Solver, ...] = ()
+    runs: tuple[RunState, ...] = ()
     densities: int = 0
     resumed: bool = False
     seconds_on_samples: float = 0.0
@@ -207,16 +208,16 @@ class Progress:
     @property
     def reached(self) -> dict[str, Any]:
         """What a checkpoint keeps of it, by name; nothing after the first sweep."""
-        return {"solvers": self.solvers, "densities": self.densities} if self.solvers else {}
+        return {"runs": self.runs, "densities": self.densities} if self.runs else {}
 
     @property
-    def best(self) -> Solver:
-        """The solver with the highest objective."""
-        return best_of(self.solvers)
+    def best(self) -> RunState:
+        """The run with the highest objective."""
+        return best_of(self.runs)
 
     @property
     def mixture(self) -> Mixture:
-        """The best solver's mixture, of the data."""
+        """The best run's mixture, of the data."""
         return self.context.frame.leave(self.best.best.mixture)
 
 
@@ -239,14 +240,14 @@ class Stopped(Protocol):
     def densities(self) -> int: ...
 
     def restore(self, random: Any) -> None:
-        """Put the random numbers where they were, if solvers are still to be begun."""
+        """Put the random numbers where they were, if runs are still to be begun."""
 
 
 class Resumed(Stopped, Protocol):
     """Where a fit stopped."""
 
-    def solvers(self, context: FitContext, samples: Samples | None) -> tuple[Solver, ...]:
-        """The solvers; none if they are still to be begun."""
+    def runs(self, context: FitContext, samples: Samples | None) -> tuple[RunState, ...]:
+        """The runs; none if they are still to be begun."""
 
 
 def fit(
@@ -272,19 +273,19 @@ def fit(
     samples = None
     if in_memory_sweep is not None:
         samples = Samples(representative(moments), moments.weighted, in_memory_sweep, cost)
-    done, solvers = 1, tuple[Solver, ...]()
+    done, runs = 1, tuple[RunState, ...]()
     if resumed is not None:
         resumed.restore(spec.random)
-        done, solvers = resumed.passes, resumed.solvers(context, samples)
+        done, runs = resumed.passes, resumed.runs(context, samples)
         cost.densities = resumed.densities
-    seeking = not solvers and not spec.complete
+    seeking = not runs and not spec.complete
     yield Progress(
-        done, moments, context, solvers, cost.densities, resumed is not None, seeking=seeking
+        done, moments, context, runs, cost.densities, resumed is not None, seeking=seeking
     )
-    if not solvers:
+    if not runs:
         with cost.timed():
-            solvers = tuple(STRATEGIES[spec.strategy](moments, context, spec, samples))
-    for passes, reached in enumerate(run(sweep, solvers, drop=True), start=done + 1):
+            runs = tuple(STRATEGIES[spec.strategy](moments, context, spec, samples))
+    for passes, reached in enumerate(run_all(sweep, runs, drop=True), start=done + 1):
         yield Progress(
             *(passes, moments, context, reached, cost.densities),
             seconds_on_samples=cost.seconds,
@@ -296,23 +297,21 @@ def fit(
 
 def _textbook(
     moments: DataMoments, context: FitContext, spec: FitSpec, samples: Samples | None
-) -> list[Solver]:
+) -> list[RunState]:
     """EM from each start."""
     stop = StopRule(spec.max_iter, tol=TOL if spec.tol is None else spec.tol)
     starts = _starts(moments, context, spec, samples)
-    return [EM.of(context, start, stop, spec.before) for start in starts]
+    return [replace(EM().init(context, start, stop), before=spec.before) for start in starts]
 
 
 def _auto(
     moments: DataMoments, context: FitContext, spec: FitSpec, samples: Samples | None
-) -> list[Solver]:
+) -> list[RunState]:
     """The least time over all rows that the sample allows."""
     parameters = spec.parameters(len(moments.mean))
     resolution = parameters / (2 * moments.weighted)
     target = spec.resolution * resolution if spec.tol is None else 0.0
     stop = StopRule(spec.max_iter, spec.tol or 0.0, target)
-    solver: Squarem
-    solvers: list[Solver]
     late = spec.deadline.passed  # to look around
     shape, sampled = (moments.weighted, len(moments.mean)), len(moments.sample.keys)
     if samples is not None and not late and (cheap := _cheap(spec, shape, sampled)):
@@ -320,13 +319,14 @@ def _auto(
         count = max(spec.n_init, cheap)
         with subsample.cost.stage(f"{count} starts"):
             best, optima = scouted(subsample, spec.components, count, spec.random)
+        assert isinstance(best.solver, Squarem)
         end = best.best.mixture
-        solver = Squarem.of(context, end, stop, best.lengths)
+        run = Squarem(lengths=best.solver.lengths).init(context, end, stop)
         # In double precision from the first sweep: it begins where it is to end.
-        return [replace(solver, trial=Trial(end), starts=count, optima=optima)]
+        return [replace(run, trial=Trial(end), starts=count, optima=optima)]
     if samples is None or spec.given or late or spec.direct(*shape):
         starts = _starts(moments, context, spec, samples, ours=True)
-        return [Squarem.of(context, start, stop) for start in starts]
+        return [Squarem().init(context, start, stop) for start in starts]
     budget = spec.budget(*shape, sampled)
     raced = samples.part(budget.rows, context)
     wanted, random = spec.n_init, spec.random
@@ -340,17 +340,19 @@ def _auto(
     refined = refine([*lower, subsample] if budget.subsamples else [], starts)
     ends = refined.ends
     if top * FAR_BELOW < moments.weighted and top > GUIDED * parameters:
-        solvers = [
-            ControlVariateEM.of(context, end, stop, subsample, moments.weighted) for end in ends
-        ]
+        guided = ControlVariateEM(subsample, moments.weighted)
+        runs = [guided.init(context, end, stop) for end in ends]
     elif context.covariance_model.informed and (told := rows_told(shape, parameters, top)):
         near = [informed(subsample, end, told) for end in ends]
-        solvers = [QuasiNewton.of(context, end, stop, known, floor) for end, known, floor in near]
+        runs = [
+            QuasiNewton(information=known, floor=floor).init(context, end, stop)
+            for end, known, floor in near
+        ]
     else:
-        solvers = [QuasiNewton.of(context, end, stop) for end in ends]
+        runs = [QuasiNewton().init(context, end, stop) for end in ends]
     return [
-        replace(solver, starts=len(starts), optima=refined.optima, starts_gain=refined.gain)
-        for solver in solvers
+        replace(run, starts=len(starts), optima=refined.optima, starts_gain=refined.gain)
+        for run in runs
     ]
 
 
@@ -361,7 +363,7 @@ def _cheap(spec: FitSpec, shape: tuple[int, int], sampled: int) -> int:
     return affordable(spec.components, *shape)
 
 
-Strategy = Callable[[DataMoments, FitContext, FitSpec, Samples | None], list[Solver]]
+Strategy = Callable[[DataMoments, FitContext, FitSpec, Samples | None], list[RunState]]
 STRATEGIES: Final[dict[str, Strategy]] = {"auto": _auto, "em": _textbook}
 
 

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from dgmm.em.evaluate import FitContext, State, Trial, m_step
 from dgmm.em.information import Information
-from dgmm.em.solver import Solver, StopRule
+from dgmm.em.solver import RunState, Solver, StopRule
 from dgmm.em.squarem import coordinates, mixture_at
 from dgmm.model.covariance_model import Array
 from dgmm.model.mixture import Mixture
@@ -73,7 +73,7 @@ class QuasiNewton(Solver):
     Attributes
     ----------
     origin : Mixture or None
-        What coordinates are seen from.
+        What coordinates are seen from: the start, or that of the ``information``.
     steps, changes : tuple of (M,)
         The last steps, and by how much the gradient fell along each.
     information : Information or None
@@ -83,15 +83,13 @@ class QuasiNewton(Solver):
     foreseen : float
         What the trial should gain; 0 for EM's step.
     mapped : bool
-        Whether the trial is the EM image of ``state``.
+        Whether the trial is the EM image of the best mixture.
     again : bool
-        Whether the trial is ``state``'s mixture once more, in double precision.
-    repeated : int
-        The sweeps that were made again.
+        Whether the trial is the best mixture once more, in double precision.
     falls, cycles_below_target : int
         Trials on end that were worse, and gaps on end below the target.
     here, gradient : (M,) or None
-        Where ``state`` is, and the step that EM makes from there.
+        Where the best mixture is, and the step that EM makes from there.
     image : Trial or None
         Where that leads.
     """
@@ -104,58 +102,40 @@ class QuasiNewton(Solver):
     foreseen: float = 0.0
     mapped: bool = False
     again: bool = False
-    repeated: int = 0
     falls: int = 0
     cycles_below_target: int = 0
     here: Array | None = None
     gradient: Array | None = None
     image: Trial | None = None
 
-    @classmethod
-    def of(
-        cls,
-        context: FitContext,
-        start: Mixture,
-        stop: StopRule,
-        information: Information | None = None,
-        floor: float = FLOOR[1],
-        single: bool = True,
-    ) -> Self:
-        """The solver that begins at ``start``; ``information`` is seen from its ``origin``."""
-        origin = start if information is None else information.origin
-        solver = cls(context, stop, None, origin=origin, information=information, floor=floor)
-        return solver.propose(Trial(start), far=single)
+    def init(self, context: FitContext, start: Mixture, stop: StopRule) -> RunState:
+        origin = start if self.information is None else self.information.origin
+        return RunState.begin(context, start, stop, replace(self, origin=origin))
 
-    def step(self, found: State) -> "QuasiNewton":
-        seen = self._placed(found)
-        if self.state is None or self.again:
-            solver = replace(self, state=None).record(found)
-            return replace(solver, trace=self.trace, again=False)._at(found, seen)._next()
-        solver = self.record(found, mapped=self.mapped)
-        gained = found.objective - self.state.objective
+    def step(self, run: RunState, found: State) -> RunState:
+        seen = self._seen(run, found)
+        if run.state is None or self.again:
+            solver = replace(self._at(seen), again=False)
+            return solver._next(replace(run.record_again(found), state=found))
+        after = run.record(found, mapped=self.mapped)
+        gained = found.objective - run.state.objective
         learnt = self._learnt(seen)
-        if gained >= 0 and seen is not None:
-            solver = replace(solver, falls=0, floor=self._refloored(gained))
-            solver = replace(solver, steps=learnt.steps, changes=learnt.changes)
-            return solver._at(found, seen)._next()
-        solver = replace(
-            solver, rejected=self.rejected + 1, falls=self.falls + 1, cycles_below_target=0
-        )
-        solver = replace(solver, floor=min(4 * self.floor, FLOOR[2]))
-        if solver.budget_exhausted:
-            return solver.finish(False)
+        if gained >= 0 and seen.step is not None:
+            solver = replace(learnt._at(seen), falls=0, floor=self._refloored(gained))
+            return solver._next(replace(after, state=found))
+        after = replace(after, rejected=run.rejected + 1)
+        floor = min(4 * self.floor, FLOOR[2])
+        solver = replace(self, falls=self.falls + 1, floor=floor, cycles_below_target=0)
+        if after.budget_exhausted:
+            return after.by(solver).finish(False)
         if self.mapped:  # EM's own step gains nothing: rounding is all that is left
-            return solver._exact() or solver.finish(True)
+            return solver._settled(after)
         if solver.falls > 1 or learnt is self:
-            return replace(solver, steps=(), changes=())._plain()
-        return replace(solver, steps=learnt.steps, changes=learnt.changes)._next()
+            return solver._forgetful._plain(after)
+        return replace(solver, steps=learnt.steps, changes=learnt.changes)._next(after)
 
-    @property
-    def float32_passes(self) -> int:
-        return super().float32_passes + self.repeated
-
-    def beaten(self, objective: float) -> bool:
-        return self.best.objective + self.gap_upper < objective
+    def reach(self, run: RunState) -> float:
+        return run.best.objective + run.gap_upper
 
     def _refloored(self, gained: float) -> float:
         if not self.foreseen > 0:
@@ -165,38 +145,39 @@ class QuasiNewton(Solver):
             return max(self.floor / 3, FLOOR[0])
         return min(2 * self.floor, FLOOR[2]) if share < POOR else self.floor
 
-    def _placed(self, state: State) -> "_Seen | None":
-        """A state as coordinates see it; None if rounding forbids that."""
+    def _seen(self, run: RunState, state: State) -> "_Seen":
+        """A state as coordinates see it, as far as rounding allows that."""
         assert self.origin is not None
-        image = m_step(state.statistics, self.context, state.mixture)
+        image = m_step(state.statistics, run.context, state.mixture)
         try:
             here = coordinates(state.mixture, self.origin, self._live(state))
             there = coordinates(image.mixture, self.origin, self._live(state))
         except np.linalg.LinAlgError:
-            return None
+            return _Seen(image)
         if not (np.isfinite(state.objective) and np.isfinite(there).all()):
-            return None
-        return _Seen(here, there - here, image)
+            return _Seen(image)
+        return _Seen(image, here, there - here)
 
     def _live(self, state: State) -> NDArray[np.bool_]:
         assert self.origin is not None
         live: NDArray[np.bool_] = (state.mixture.weights > 0) & (self.origin.weights > 0)
         return live
 
-    def _at(self, state: State, seen: "_Seen | None") -> Self:
-        """The solver that stands at a ``state``."""
-        image = (
-            m_step(state.statistics, self.context, state.mixture) if seen is None else seen.image
-        )
-        here, gradient = (None, None) if seen is None else (seen.here, seen.gradient)
-        return replace(self, state=state, here=here, gradient=gradient, image=image)
+    def _at(self, seen: "_Seen") -> Self:
+        """The solver that stands where it has ``seen``."""
+        return replace(self, here=seen.here, gradient=seen.step, image=seen.image)
+
+    @property
+    def _forgetful(self) -> Self:
+        """The solver without what it has learnt."""
+        return replace(self, steps=(), changes=())
 
     @np.errstate(over="ignore", invalid="ignore")
-    def _learnt(self, seen: "_Seen | None") -> Self:
+    def _learnt(self, seen: "_Seen") -> Self:
         """With the curvature between where the solver stands and what it has ``seen``, if any."""
-        if seen is None or self.here is None or self.gradient is None:
+        if seen.here is None or seen.step is None or self.here is None or self.gradient is None:
             return self
-        step, change = seen.here - self.here, self.gradient - seen.gradient
+        step, change = seen.here - self.here, self.gradient - seen.step
         if not step @ change > 1e-6 * np.linalg.norm(step) * np.linalg.norm(change):
             return self
         most = _pairs(len(step))
@@ -204,37 +185,32 @@ class QuasiNewton(Solver):
         return replace(self, steps=steps, changes=changes)
 
     @np.errstate(over="ignore", invalid="ignore")
-    def _next(self) -> "QuasiNewton":
-        """With the next trial, or at its end."""
+    def _next(self, run: RunState) -> RunState:
+        """The ``run`` with the next trial, or at its end."""
         if self.here is None or self.gradient is None:
-            return self.finish(False) if self.budget_exhausted else self._plain()
-        solver = self
-        step = solver._directed(self.gradient)
+            return run.by(self).finish(False) if run.budget_exhausted else self._plain(run)
+        solver, step = self, self._directed(self.gradient)
         decrement = 0.5 * float(self.gradient @ step)
-        if not decrement > 0 and solver.steps:
-            solver = replace(solver, steps=(), changes=())
+        if not decrement > 0 and self.steps:
+            solver = self._forgetful
             step = solver._directed(self.gradient)
             decrement = 0.5 * float(self.gradient @ step)
         if not np.isfinite(decrement):
-            return solver.finish(False) if solver.budget_exhausted else solver._plain()
-        gap, target = CAREFUL * max(decrement, 0.0), self.stop.target
-        cycles_below_target = self.cycles_below_target + 1 if gap < target else 0
-        solver = replace(
-            solver,
-            gap_upper=gap,
-            gap_estimate=max(decrement, 0.0),
-            cycles_below_target=cycles_below_target,
-        )
-        settled = not self.falls and 0 <= self.change < self.stop.tol
-        if cycles_below_target > 1 or settled or gap < SURE * target or not gap:
-            return solver._exact() or solver.finish(True)
-        if solver.budget_exhausted:
-            return solver.finish(False)
-        if solver.information is not None and len(solver.trace) >= TRUSTED:
+            return run.by(solver).finish(False) if run.budget_exhausted else solver._plain(run)
+        gap, target = CAREFUL * max(decrement, 0.0), run.stop.target
+        run = replace(run, gap_upper=gap, gap_estimate=max(decrement, 0.0))
+        below = self.cycles_below_target + 1 if gap < target else 0
+        solver = replace(solver, cycles_below_target=below)
+        still = not self.falls and 0 <= run.change < run.stop.tol
+        if below > 1 or still or gap < SURE * target or not gap:
+            return solver._settled(run)
+        if run.budget_exhausted:
+            return run.by(solver).finish(False)
+        if solver.information is not None and len(run.trace) >= TRUSTED:
             solver = replace(solver, information=None)
-        return solver._stepped(step, decrement)
+        return solver._stepped(run, step, decrement)
 
-    def _stepped(self, step: Array, decrement: float) -> "QuasiNewton":
+    def _stepped(self, run: RunState, step: Array, decrement: float) -> RunState:
         """With a mixture a ``step`` away on trial, or as far as steps may go."""
         assert self.here is not None
         assert self.image is not None
@@ -243,31 +219,28 @@ class QuasiNewton(Solver):
         size = float(np.linalg.norm(step))
         longest = LONGEST if self.information is None else NEWTON
         if not np.isfinite(size) or np.linalg.norm(self.gradient) > longest:
-            return replace(self, steps=(), changes=())._plain()
+            return self._forgetful._plain(run)
         share = min(1.0, longest / size) if size > 0 else 1.0
-        like, live = self.image.mixture, self._live(self.best)
+        like, live = self.image.mixture, self._live(run.best)
         try:
             place = self.here + share * step
-            trial = mixture_at(place, like, self.origin, live, self.context.reg)
+            trial = mixture_at(place, like, self.origin, live, run.context.reg)
         except np.linalg.LinAlgError:
-            return replace(self, steps=(), changes=())._plain()
+            return self._forgetful._plain(run)
         foreseen = 2 * decrement * share * (1 - share / 2)
-        far = self.gap_upper > max(FAR * self.stop.target, 4 * self.bound)
-        return replace(self, foreseen=foreseen, mapped=False).propose(trial, far)
+        far = run.gap_upper > max(FAR * run.stop.target, 4 * run.bound)
+        return run.by(replace(self, foreseen=foreseen, mapped=False)).propose(trial, far)
 
-    def _exact(self) -> "QuasiNewton | None":
-        """The solver that sees its mixture again in double precision; None if it has."""
-        if not self.best.bound:
-            return None
-        state = self.best
-        trial = Trial(state.mixture, state.empty, state.singular)
-        solver = replace(self, again=True, mapped=False, repeated=self.repeated + 1)
-        return solver.propose(trial, far=False)
+    def _settled(self, run: RunState) -> RunState:
+        """The ``run`` at its end; if that is in single precision, it is swept again in double."""
+        if not run.best.bound:
+            return run.by(self).finish(True)
+        return run.by(replace(self, again=True, mapped=False)).repeat()
 
-    def _plain(self) -> "QuasiNewton":
+    def _plain(self, run: RunState) -> RunState:
         """With EM's step on trial."""
         assert self.image is not None
-        return replace(self, mapped=True, foreseen=0.0).propose(self.image, far=False)
+        return run.by(replace(self, mapped=True, foreseen=0.0)).propose(self.image, far=False)
 
     def _directed(self, gradient: Array) -> Array:
         """The inverse of the curvature, as far as it is known, times the ``gradient``."""
@@ -301,8 +274,8 @@ def nbytes(parameters: int) -> int:
 
 @dataclass(frozen=True)
 class _Seen:
-    """Coordinates (M,) of a mixture, the step (M,) that EM makes from there, and where it leads."""
+    """Where EM leads from a mixture; its coordinates (M,) and EM's step (M,), if there are any."""
 
-    here: Array
-    gradient: Array
     image: Trial
+    here: Array | None = None
+    step: Array | None = None

@@ -17,7 +17,7 @@ from dgmm.em.clustering import clusters
 from dgmm.em.evaluate import FitContext
 from dgmm.em.init import Random, cautious, labelled, mixture_of, standard, standardised
 from dgmm.em.sample import Sample
-from dgmm.em.solver import Solver, StopRule
+from dgmm.em.solver import RunState, StopRule
 from dgmm.em.squarem import Squarem
 from dgmm.em.subsamples import Subsample
 from dgmm.model.mixture import Mixture
@@ -31,22 +31,22 @@ SWEEPS: Final = SWEEPS_PER_ROUND * (len(KINDS) + 1)
 """How many sweeps of its sample a race makes."""
 
 ROUGH: Final = StopRule(1000, rough=True)
-"""When solvers that compete end: they are stopped before."""
+"""When runs that compete end: they are stopped before."""
 
 EACH: Final = 100
 LEAST: Final = 4000
 """Rows that seeds are made of: so many for each component, and at least."""
 
 
-def race(subsample: Subsample, components: int, random: Random) -> Solver:
-    """The solver of the likeliest mixture of so many components found on a ``subsample``."""
+def race(subsample: Subsample, components: int, random: Random) -> RunState:
+    """The run of the likeliest mixture of so many components found on a ``subsample``."""
     starts = [
         seeded(subsample.sample, subsample.context, components, kind, random) for kind in KINDS
     ]
-    solvers: list[Solver] = [Squarem.of(subsample.context, start, ROUGH) for start in starts]
-    solvers = sorted(subsample.refine(solvers, SWEEPS_PER_ROUND), key=objective, reverse=True)
-    (solver,) = subsample.refine(solvers[:1], SWEEPS_PER_ROUND)
-    return solver
+    runs = [Squarem().init(subsample.context, start, ROUGH) for start in starts]
+    runs = sorted(subsample.refine(runs, SWEEPS_PER_ROUND), key=objective, reverse=True)
+    (run,) = subsample.refine(runs[:1], SWEEPS_PER_ROUND)
+    return run
 
 
 def seeded(
@@ -63,6 +63,6 @@ def seeded(
     return cautious(mixture_of(sample.chosen(order), context, drawn, components), len(labels))
 
 
-def objective(solver: Solver) -> float:
-    """What solvers are ranked by."""
-    return solver.best.objective
+def objective(run: RunState) -> float:
+    """What runs are ranked by."""
+    return run.best.objective

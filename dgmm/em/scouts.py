@@ -37,7 +37,7 @@ from threadpoolctl import threadpool_limits
 
 from dgmm.em.evaluate import ALONE, unbounded
 from dgmm.em.init import Drawn, Random, mixture_of, standard, standardised
-from dgmm.em.solver import Solver, StopRule
+from dgmm.em.solver import RunState, StopRule
 from dgmm.em.squarem import Squarem
 from dgmm.em.subsamples import Subsample
 from dgmm.kernels.natural_parameters import LOWEST
@@ -117,7 +117,7 @@ def affordable(components: int, rows: int, n_features: int) -> int:
 
 def scouted(
     subsample: Subsample, components: int, count: int, random: Random
-) -> tuple[Squarem, int]:
+) -> tuple[RunState, int]:
     """The best end of so many starts on a ``subsample``, and how many different ones were met."""
     with threadpool_limits(1), warnings.catch_warnings():
         # Fewer clusters than asked for: told by the fit, which names the components.
@@ -134,12 +134,11 @@ def scouted(
     stop = StopRule(ITERATIONS, target=resolution / 100)
     # Where single precision is left depends on its bound, and that on the units.
     exact = replace(subsample.context, precision="float64")
-    finalists = [Squarem.of(exact, start, stop) for start in starts]
-    ends: list[Squarem] = []
+    finalists = [Squarem().init(exact, start, stop) for start in starts]
+    ends: list[RunState] = []
     for first in range(0, len(finalists), FINALISTS):  # more than the first few if none is sound
-        refined = subsample.refine(finalists[first : first + FINALISTS])
-        ends += [solver for solver in refined if isinstance(solver, Squarem)]
-        best = max(ends, key=lambda solver: _worth(field, solver))
+        ends += subsample.refine(finalists[first : first + FINALISTS])
+        best = max(ends, key=lambda run: _worth(field, run))
         if _is_sound(best) and field.are_full(best.best.mixture.weights):
             break
     return best, len(different)
@@ -155,15 +154,15 @@ def _ended(field: "_Field", many: "_Many") -> "_Many":
     return few
 
 
-def _is_sound(solver: Solver) -> bool:
-    """Whether a solver's end has no component that vanished or has a likelihood without a bound."""
-    return not solver.best.empty and not unbounded(solver.best, solver.context)
+def _is_sound(run: RunState) -> bool:
+    """Whether a run's end has no component that vanished or has a likelihood without a bound."""
+    return not run.best.empty and not unbounded(run.best, run.context)
 
 
-def _worth(field: "_Field", solver: Solver) -> float:
-    """What solvers go by at their ends: the objective, and the worth of being sound and full."""
-    full = bool(field.are_full(solver.best.mixture.weights))
-    return solver.best.objective + WORTH * (_is_sound(solver) + full)
+def _worth(field: "_Field", run: RunState) -> float:
+    """What runs go by at their ends: the objective, and the worth of being sound and full."""
+    full = bool(field.are_full(run.best.mixture.weights))
+    return run.best.objective + WORTH * (_is_sound(run) + full)
 
 
 @dataclass(frozen=True)

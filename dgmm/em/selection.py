@@ -25,12 +25,12 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from dgmm.em.criteria import Criterion
-from dgmm.em.evaluate import FitContext, evaluate, frame_of, unbounded
+from dgmm.em.evaluate import FitContext, frame_of, unbounded
 from dgmm.em.first_pass import DataMoments, FirstPassSpec, first_pass
 from dgmm.em.fit import STRATEGIES, FitSpec, Progress, Stopped, check
 from dgmm.em.holdout import HELD, Part
 from dgmm.em.init import representative
-from dgmm.em.solver import Solver, best_of, kept
+from dgmm.em.solver import RunState, advanced, best_of, kept
 from dgmm.em.subsamples import Cost, InMemorySweep, Samples, Tell, untold
 from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.mixture import Mixture
@@ -52,7 +52,7 @@ class Candidate:
     ----------
     spec : FitSpec
     context : FitContext
-    solvers : tuple of Solver
+    runs : tuple of RunState
         Its starts'; empty before they are made.
     value : float
         Its criterion as it stands; infinity if unknown.
@@ -64,30 +64,30 @@ class Candidate:
 
     spec: FitSpec
     context: FitContext
-    solvers: tuple[Solver, ...] = ()
+    runs: tuple[RunState, ...] = ()
     value: float = np.inf
     dropped: int | None = None
     refits: int = 0
 
     @property
-    def solver(self) -> Solver:
-        """The best solver."""
-        return best_of(self.solvers)
+    def run(self) -> RunState:
+        """The best run."""
+        return best_of(self.runs)
 
     @property
     def unbounded(self) -> tuple[int, ...]:
-        """The best solver's components whose likelihood has no bound."""
-        return unbounded(self.solver.best, self.context)
+        """The best run's components whose likelihood has no bound."""
+        return unbounded(self.run.best, self.context)
 
     @property
     def running(self) -> bool:
         """Whether it has a trial for the next sweep."""
-        return self.dropped is None and any(solver.trial is not None for solver in self.solvers)
+        return self.dropped is None and any(run.trial is not None for run in self.runs)
 
     @property
     def mixture(self) -> Mixture:
         """Of the data."""
-        return self.context.frame.leave(self.solver.best.mixture)
+        return self.context.frame.leave(self.run.best.mixture)
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Standings:
         if not self.candidates:
             return {}
         candidates = tuple(
-            (each.solvers, each.value, each.dropped, each.refits) for each in self.candidates
+            (each.runs, each.value, each.dropped, each.refits) for each in self.candidates
         )
         counts = {"densities": self.densities, "rounds": self.rounds, "due": self.due}
         return {"candidates": candidates, **counts}
@@ -145,7 +145,7 @@ class Standings:
         """Where the best candidate's fit stands."""
         best = self.best
         return Progress(
-            *(self.passes, self.moments, best.context, best.solvers, self.densities),
+            *(self.passes, self.moments, best.context, best.runs, self.densities),
             seconds_on_samples=self.seconds_on_samples,
             starts_seconds=self.starts_seconds,
         )
@@ -217,7 +217,7 @@ def select(
         cost.densities = resumed.densities
 
     def standings(resumed: bool = False) -> Standings:
-        begun = tuple(each for each in candidates if each.solvers)
+        begun = tuple(each for each in candidates if each.runs)
         reached = (counted.passes, moments, begun, cost.densities, rounds, due, resumed)
         return Standings(*reached, cost.seconds, cost.starts_seconds, not begun)
 
@@ -248,7 +248,7 @@ def select(
 
 
 def _entrants(moments: DataMoments, specs: Sequence[FitSpec]) -> list[Candidate]:
-    """The candidates without solvers; those of one frame share it, and so the rows in it."""
+    """The candidates without runs; those of one frame share it, and so the rows in it."""
     frames = {
         each.covariance_model.isotropic: frame_of(moments, each.covariance_model) for each in specs
     }
@@ -269,15 +269,14 @@ def _entrants(moments: DataMoments, specs: Sequence[FitSpec]) -> list[Candidate]
 
 
 def _started(candidate: Candidate, moments: DataMoments, samples: Samples) -> Candidate:
-    """The candidate with its solvers, before their first sweep."""
-    solvers = _solvers(candidate, candidate.spec, moments, samples)
-    return replace(candidate, solvers=solvers)
+    """The candidate with its runs, before their first sweep."""
+    return replace(candidate, runs=_begun(candidate, candidate.spec, moments, samples))
 
 
 def _refitted(
     candidate: Candidate, moments: DataMoments, samples: Samples, first_pass_spec: FirstPassSpec
 ) -> Candidate:
-    """The candidate with more solvers, from other starts, if all it has ended singular."""
+    """The candidate with more runs, from other starts, if all it has ended singular."""
     given = candidate.spec.given
     if given or candidate.dropped is not None or candidate.refits == REFITS:
         return candidate
@@ -286,14 +285,14 @@ def _refitted(
     refits = candidate.refits + 1
     seed = (first_pass_spec.seed, candidate.spec.components, refits)
     spec = replace(candidate.spec, random=np.random.RandomState(seed))
-    solvers = _solvers(candidate, spec, moments, samples)
-    return replace(candidate, solvers=(*candidate.solvers, *solvers), refits=refits)
+    runs = _begun(candidate, spec, moments, samples)
+    return replace(candidate, runs=(*candidate.runs, *runs), refits=refits)
 
 
-def _solvers(
+def _begun(
     candidate: Candidate, spec: FitSpec, moments: DataMoments, samples: Samples
-) -> tuple[Solver, ...]:
-    """The solvers of a ``candidate`` by a ``spec``, before their first sweep."""
+) -> tuple[RunState, ...]:
+    """The runs of a ``candidate`` by a ``spec``, before their first sweep."""
     with samples.cost.stage(f"{spec.components} components, {spec.covariance_model.name}"):
         return tuple(STRATEGIES[spec.strategy](moments, candidate.context, spec, samples))
 
@@ -325,22 +324,11 @@ def _comparable(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 def _advanced(sweep: Sweep, candidates: list[Candidate]) -> list[Candidate]:
     """All candidates that run, one sweep further."""
-    places = [
-        (i, j)
-        for i, each in enumerate(candidates)
-        if each.running
-        for j, solver in enumerate(each.solvers)
-        if solver.trial is not None
-    ]
-    contexts = [candidates[i].context for i, _ in places]
-    trials = [trial for i, j in places if (trial := candidates[i].solvers[j].trial) is not None]
-    states = evaluate(sweep, contexts, trials)
-    solvers = [list(each.solvers) for each in candidates]
-    for (i, j), state in zip(places, states, strict=True):
-        solvers[i][j] = solvers[i][j].step(state)
+    running = [each for each in candidates if each.running]
+    runs = iter(advanced(sweep, [run for each in running for run in each.runs]))
     return [
-        replace(each, solvers=tuple(kept(those) if each.running else those))
-        for each, those in zip(candidates, solvers, strict=True)
+        replace(each, runs=tuple(kept([next(runs) for _ in each.runs]))) if each.running else each
+        for each in candidates
     ]
 
 
@@ -362,7 +350,7 @@ def _valued(
         measured = list(sweep(criterion.measure, mixtures, held=True).parts)
     valued = list(candidates)
     for i, own in zip(alive, measured, strict=True):
-        value = criterion.value(candidates[i].solver.best, weight, own)
+        value = criterion.value(candidates[i].run.best, weight, own)
         valued[i] = replace(candidates[i], value=value)
     return valued
 
@@ -382,6 +370,6 @@ def _dropped(
 
 def _attainable(criterion: Criterion, candidate: Candidate, weight: float) -> float:
     """The criterion that a candidate may still get to."""
-    solver = candidate.solver
-    gain = (OPTIMISM if solver.starts else CAUTION) * solver.gap_estimate
+    run = candidate.run
+    gain = (OPTIMISM if run.starts else CAUTION) * run.gap_estimate
     return candidate.value - criterion.worth(gain, weight)

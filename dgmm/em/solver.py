@@ -1,10 +1,14 @@
 """Solvers: ways from a start towards an optimum, one sweep at a time.
 
-A ``Solver`` is a value that says which mixture the next sweep should evaluate (its ``trial``), and
-what it becomes when it is told what the sweep found (``advance``).  ``run`` advances several side
-by side and yields them after every sweep; whoever consumes it prints, draws, saves or stops between
-two.  Here is the textbook's solver, expectation-maximisation; others are in squarem.py,
-quasi_newton.py and control_variate.py.
+A ``RunState`` is a value that says which mixture the next sweep should evaluate (its ``trial``),
+where the run stands, and by which ``Solver`` it goes on.  It holds all that runs share.  A solver
+is a method: how a run begins (``init``), and what becomes of it when a sweep has found something
+about its trial (``step``).  What a solver remembers from sweep to sweep is its own fields, so a
+step gives the run the solver as it is from then on.  Solvers are in expectation_maximization.py,
+squarem.py, quasi_newton.py and control_variate.py.
+
+``run_all`` advances several side by side and yields them after every sweep; whoever consumes it
+prints, draws, saves or stops between two.
 
 Iterations are counted as scikit-learn counts them: iteration i takes an E-step's statistics of the
 mixture it starts from, and ends with the M-step.  The change that stops the textbook's solver is
@@ -14,27 +18,24 @@ objective.
 
 **Precision.**  Iterations use single precision, where it is good enough, until one changes the
 objective by little more than the bound explains; then, and in the last three of ``max_iter``, all
-is double.  Where the change of an iteration is below ``tol``, the textbook's solver takes its last
-sweep again in double, and where that can't be told from what the bound explains, the one before,
-too: so it stops after as many iterations as if all had been double, the last M-step has double
-statistics, and the last objective is as exact.
+is double.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
-from dgmm.em.evaluate import FitContext, State, Trial, evaluate, m_step, unbounded
+from dgmm.em.evaluate import FitContext, State, Trial, evaluate, unbounded
 from dgmm.kernels.sweep import Sweep
 from dgmm.model.mixture import Mixture
 
 
 @dataclass(frozen=True)
 class StopRule:
-    """When a solver may end.
+    """When a run may end.
 
     Attributes
     ----------
@@ -45,7 +46,7 @@ class StopRule:
     target : float
         When the estimated remaining gain of the objective is below it; 0 for never.
     rough : bool
-        Whether single precision serves to the end: the solver is only to be compared with others.
+        Whether single precision serves to the end: the run is only to be compared with others.
     """
 
     max_iter: int
@@ -54,28 +55,52 @@ class StopRule:
     rough: bool = False
 
 
-@dataclass(frozen=True)
 class Solver(ABC):
-    """A way from a start towards an optimum, one sweep at a time.
+    """A method to go from a start towards an optimum; its fields are what it remembers."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def init(self, context: FitContext, start: Mixture, stop: StopRule) -> "RunState":
+        """The run by this solver that begins at ``start``, before its first sweep."""
+
+    @abstractmethod
+    def step(self, run: "RunState", found: State) -> "RunState":
+        """The ``run``, which is by this solver, after a sweep ``found`` this about its trial."""
+
+    @abstractmethod
+    def reach(self, run: "RunState") -> float:
+        """The objective that the ``run`` is expected not to get beyond; infinity if unknown."""
+
+
+@dataclass(frozen=True)
+class RunState:
+    """Where a run of a solver stands: all that runs share, and the solver.
 
     Attributes
     ----------
     context : FitContext
     stop : StopRule
+    solver : Solver
+        How it goes on, with what that remembers.
     trial : Trial or None
-        What the next sweep should evaluate; None when the solver has ended.
+        What the next sweep should evaluate; None when the run has ended.
     state : State or None
         The best mixture so far; None before the first sweep.
     trace : tuple of float
         The best objective at the start of each iteration so far.
+    before : float or None
+        The objective at the start of the last iteration of a fit that led to the start.
     converged : bool
     gap_upper : float
-        By how much the objective could still grow, by a careful estimate, which the solver stops
+        By how much the objective could still grow, by a careful estimate, which the run stops
         by; infinity if there is none.
     gap_estimate : float
         The same without that care.
     float64_passes : int
         The sweeps in double precision so far; any in single precision came before.
+    repeated : int
+        The sweeps that were made again, in double precision.
     bound : float
         The largest error that single precision may have put in an objective so far.
     rejected : int
@@ -94,13 +119,16 @@ class Solver(ABC):
 
     context: FitContext
     stop: StopRule
+    solver: Solver
     trial: Trial | None
     state: State | None = None
     trace: tuple[float, ...] = ()
+    before: float | None = None
     converged: bool = False
     gap_upper: float = np.inf
     gap_estimate: float = np.inf
     float64_passes: int = 0
+    repeated: int = 0
     bound: float = 0.0
     rejected: int = 0
     max_decrease: float = 0.0
@@ -109,9 +137,16 @@ class Solver(ABC):
     starts_gain: float | None = None
     aside: Trial | None = None
 
-    @abstractmethod
-    def step(self, found: State) -> "Solver":
-        """The solver after a sweep that ``found`` this about its trial."""
+    @classmethod
+    def begin(
+        cls, context: FitContext, start: Mixture, stop: StopRule, solver: Solver, far: bool = True
+    ) -> Self:
+        """The run by a ``solver`` that begins at ``start``."""
+        return cls(context, stop, solver, None).propose(Trial(start), far)
+
+    def step(self, found: State) -> "RunState":
+        """The run after a sweep ``found`` this about its trial."""
+        return self.solver.step(self, found)
 
     @property
     def best(self) -> State:
@@ -122,165 +157,109 @@ class Solver(ABC):
     @property
     def float32_passes(self) -> int:
         """The sweeps in single precision so far."""
-        return len(self.trace) + 1 - self.float64_passes
+        return len(self.trace) + 1 + self.repeated - self.float64_passes
 
     @property
     def change(self) -> float:
-        """By how much the last iteration raised the objective."""
-        return self.best.objective - self.trace[-1] if self.trace else np.inf
+        """By how much the last iteration raised the objective; infinity before there is one."""
+        before = self.trace[-1] if self.trace else self.before
+        return np.inf if before is None else self.best.objective - before
 
     @property
     def reason(self) -> str:
-        """Why the solver has ended."""
+        """Why the run has ended."""
         if not self.converged:
             return "max_iter"
         return "gap" if self.gap_upper < self.stop.target else "tol"
-
-    def record(self, found: State, mapped: bool = False) -> Self:
-        """The solver with a sweep counted; ``mapped`` if that found the EM image of ``state``."""
-        before = self.state
-        if before is None:
-            trace, max_decrease = self.trace, self.max_decrease
-        else:
-            slack = found.rounding + 2 * max(found.bound, before.bound)
-            trace = (*self.trace, before.objective)
-            max_decrease = max(
-                self.max_decrease, mapped * (before.objective - found.objective - slack)
-            )
-        float64_passes = self.float64_passes + (not found.bound)
-        bound = max(self.bound, found.bound)
-        return replace(
-            self, trace=trace, max_decrease=max_decrease, float64_passes=float64_passes, bound=bound
-        )
-
-    def propose(self, trial: Trial, far: bool) -> Self:
-        """The solver with its next trial, in single precision if it is ``far`` from the end."""
-        far = far and not self.float64_passes and len(self.trace) + 3 < self.stop.max_iter
-        bound = self.context.single_bound(trial.mixture) if far else np.inf
-        return replace(self, trial=replace(trial, bound=bound))
-
-    def beaten(self, objective: float) -> bool:
-        """Whether it isn't expected to get as far as an ``objective``; False if it can't tell."""
-        return False
-
-    def finish(self, converged: bool) -> Self:
-        """The solver at its end."""
-        return replace(self, trial=None, converged=converged)
 
     @property
     def budget_exhausted(self) -> bool:
         """Whether all iterations are used up."""
         return len(self.trace) >= self.stop.max_iter
 
+    def record(self, found: State, mapped: bool = False) -> Self:
+        """The run with a sweep counted; ``mapped`` if that found the EM image of ``state``."""
+        before = self.state
+        if before is None:
+            return self.record_again(found)
+        slack = found.rounding + 2 * max(found.bound, before.bound)
+        fall = mapped * (before.objective - found.objective - slack)
+        return replace(
+            self.record_again(found),
+            trace=(*self.trace, before.objective),
+            max_decrease=max(self.max_decrease, fall),
+        )
 
-@dataclass(frozen=True)
-class EM(Solver):
-    """EM, until an iteration changes the objective by less than ``stop.tol``.
+    def record_again(self, found: State) -> Self:
+        """The run with a sweep counted that is no iteration: of a mixture seen before, or first."""
+        float64_passes = self.float64_passes + (not found.bound)
+        return replace(self, float64_passes=float64_passes, bound=max(self.bound, found.bound))
 
-    Attributes
-    ----------
-    before : float or None
-        The objective at the start of the last iteration of a solver that led to the start.
-    exact : bool
-        Whether the last objective in ``trace`` is in double precision.
-    again : bool
-        Whether the next sweep is of ``state``'s mixture once more, in double precision.
-    repeated : int
-        The sweeps that were made again.
-    """
+    def propose(self, trial: Trial, far: bool) -> Self:
+        """The run with its next trial, in single precision if it is ``far`` from the end."""
+        far = far and not self.float64_passes and len(self.trace) + 3 < self.stop.max_iter
+        bound = self.context.single_bound(trial.mixture) if far else np.inf
+        return replace(self, trial=replace(trial, bound=bound))
 
-    before: float | None = None
-    exact: bool = True
-    again: bool = False
-    repeated: int = 0
-
-    @classmethod
-    def of(
-        cls, context: FitContext, start: Mixture, stop: StopRule, before: float | None = None
-    ) -> Self:
-        """The solver that begins at ``start``."""
-        solver = cls(context, stop, None, before=before)
-        return solver.propose(Trial(start), far=stop.max_iter > 3)
-
-    def step(self, found: State) -> "EM":
-        known = replace(self, state=None) if self.again else self
-        exact = self.exact if known.state is None else not known.state.bound
-        solver = replace(known.record(found, mapped=True), state=found, exact=exact, again=False)
-        if self._settled or solver.budget_exhausted:
-            return solver.finish(converged=self._settled)
-        change, tol = abs(solver.change), self.stop.tol
-        unseen = 2 * solver.bound if found.bound or not exact else 0.0
-        if tol > 0 and change - unseen < tol and not self.again:
-            if change + unseen >= tol and unseen and self.state is not None:
-                return replace(self._repeating(2), float64_passes=solver.float64_passes)
-            if found.bound:
-                return solver._repeating(1)
-        trial = m_step(found.statistics, self.context, found.mixture)
-        return solver.propose(trial, far=change > 2 * unseen)
-
-    def _repeating(self, sweeps: int) -> "EM":
-        """With ``state``'s mixture on trial again, in double, in place of so many ``sweeps``."""
+    def repeat(self, sweeps: int = 1) -> Self:
+        """The run with ``state`` on trial again, in double, in place of so many ``sweeps``."""
         found = self.best
         trial = Trial(found.mixture, found.empty, found.singular)
-        solver = replace(self, again=True, repeated=self.repeated + sweeps)
-        return solver.propose(trial, far=False)
+        return replace(self, repeated=self.repeated + sweeps).propose(trial, far=False)
 
-    @property
-    def change(self) -> float:
-        if self.trace or self.before is None:
-            return super().change
-        return self.best.objective - self.before
+    def finish(self, converged: bool) -> Self:
+        """The run at its end."""
+        return replace(self, trial=None, converged=converged)
 
-    @property
-    def float32_passes(self) -> int:
-        return super().float32_passes + self.repeated
-
-    @property
-    def _settled(self) -> bool:
-        """Whether the last iteration met the stop rule, as double precision sees it."""
-        seen = self.state is not None and not self.state.bound
-        return seen and abs(self.change) < self.stop.tol
+    def by(self, solver: Solver, **changes: Any) -> Self:
+        """The run with its ``solver`` as that is from now on, and other ``changes``."""
+        return replace(self, solver=solver, **changes)
 
 
-def best_of(solvers: Sequence[Solver]) -> Solver:
-    """The solver with the highest objective, of those that begun and have no singular component.
+def best_of(runs: Sequence[RunState]) -> RunState:
+    """The run with the highest objective, of those that begun and have no singular component.
 
     Of all that begun, if all have.
     """
-    begun = [solver for solver in solvers if solver.state is not None]
+    begun = [run for run in runs if run.state is not None]
     if len(begun) > 1:
-        begun = [solver for solver in begun if not unbounded(solver.best, solver.context)] or begun
-    return max(begun, key=lambda solver: solver.best.objective)
+        begun = [run for run in begun if not unbounded(run.best, run.context)] or begun
+    return max(begun, key=lambda run: run.best.objective)
 
 
-def kept(solvers: Sequence[Solver]) -> list[Solver]:
-    """The ``solvers``, of which those rest that are not expected to get as far as the best has.
+def kept(runs: Sequence[RunState]) -> list[RunState]:
+    """The ``runs``, of which those rest that are not expected to get as far as the best has.
 
     Those that rested go on if that is so no more: the best may have become singular.
     """
-    best = best_of(solvers).best.objective
+    best = best_of(runs).best.objective
     found = []
-    for solver in solvers:
-        trial = solver.trial or solver.aside
-        beaten = trial is not None and solver.beaten(best)
+    for run in runs:
+        trial = run.trial or run.aside
+        beaten = trial is not None and run.solver.reach(run) < best
         trials = (None, trial) if beaten else (trial, None)
-        found.append(replace(solver, trial=trials[0], aside=trials[1]))
+        found.append(replace(run, trial=trials[0], aside=trials[1]))
     return found
 
 
-def run(
-    sweep: Sweep, solvers: Sequence[Solver], drop: bool = False
-) -> Iterator[tuple[Solver, ...]]:
-    """Advance ``solvers`` to their ends; all share each sweep.
+def run_all(
+    sweep: Sweep, runs: Sequence[RunState], drop: bool = False
+) -> Iterator[tuple[RunState, ...]]:
+    """Advance ``runs`` to their ends; all share each sweep.
 
-    Yields after every sweep; a solver that has ended stays as it is.  With ``drop`` those rest that
+    Yields after every sweep; a run that has ended stays as it is.  With ``drop`` those rest that
     are beaten.
     """
-    solvers = list(solvers)
-    while active := [i for i, solver in enumerate(solvers) if solver.trial is not None]:
-        trials = [trial for solver in solvers if (trial := solver.trial) is not None]
-        states = evaluate(sweep, [solvers[i].context for i in active], trials)
-        for i, state in zip(active, states, strict=True):
-            solvers[i] = solvers[i].step(state)
-        solvers = kept(solvers) if drop else solvers
-        yield tuple(solvers)
+    runs = list(runs)
+    while any(run.trial is not None for run in runs):
+        runs = advanced(sweep, runs)
+        runs = kept(runs) if drop else runs
+        yield tuple(runs)
+
+
+def advanced(sweep: Sweep, runs: Sequence[RunState]) -> list[RunState]:
+    """The ``runs`` after one sweep, which those that have a trial share."""
+    trials = [run.trial for run in runs if run.trial is not None]
+    contexts = [run.context for run in runs if run.trial is not None]
+    states = iter(evaluate(sweep, contexts, trials))
+    return [run if run.trial is None else run.step(next(states)) for run in runs]

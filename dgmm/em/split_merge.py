@@ -19,7 +19,7 @@ from dgmm.em.evaluate import m_step
 from dgmm.em.init import pieces
 from dgmm.em.race import ROUGH, objective
 from dgmm.em.sample import Sample
-from dgmm.em.solver import Solver
+from dgmm.em.solver import RunState
 from dgmm.em.squarem import Squarem
 from dgmm.em.subsamples import Subsample
 from dgmm.kernels.kernel import log_sum_exp
@@ -72,28 +72,28 @@ STEPS: Final = 8
 """EM steps with two components."""
 
 
-def taken_apart(subsample: Subsample, solver: Solver) -> tuple[Solver, int]:
-    """The solver after splitting and merging for as long as that helps, and how many rounds did."""
-    rounds, trials = (1, FEW_TRIALS) if solver.best.mixture.components >= MANY else (ROUNDS, TRIALS)
+def taken_apart(subsample: Subsample, run: RunState) -> tuple[RunState, int]:
+    """The run after splitting and merging for as long as that helps, and how many rounds did."""
+    rounds, trials = (1, FEW_TRIALS) if run.best.mixture.components >= MANY else (ROUNDS, TRIALS)
     for helped in range(rounds):
         if subsample.cost.deadline.passed:
-            return solver, helped
-        mixture = solver.best.mixture
+            return run, helped
+        mixture = run.best.mixture
         starts = [
             moved_mixture(subsample, mixture, each)
             for each in _candidates(subsample, mixture, trials)
         ]
         if not starts:
-            return solver, helped
-        solvers: list[Solver] = [Squarem.of(subsample.context, start, ROUGH) for start in starts]
-        solvers = sorted(subsample.refine(solvers, SHORT), key=objective, reverse=True)[:FINALISTS]
-        *solvers, solver = subsample.refine([*solvers, solver], LONG)
-        best = max(solvers, key=objective)
+            return run, helped
+        runs = [Squarem().init(subsample.context, start, ROUGH) for start in starts]
+        runs = sorted(subsample.refine(runs, SHORT), key=objective, reverse=True)[:FINALISTS]
+        *runs, run = subsample.refine([*runs, run], LONG)
+        best = max(runs, key=objective)
         worth = subsample.resolution(mixture) / mixture.components
-        if objective(best) - objective(solver) < worth:
-            return solver, helped
-        solver = best
-    return solver, rounds
+        if objective(best) - objective(run) < worth:
+            return run, helped
+        run = best
+    return run, rounds
 
 
 def nbytes(components: int, n_features: int) -> int:

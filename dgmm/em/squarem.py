@@ -33,13 +33,13 @@ than ``tol``.  It is an estimate: a saddle, or a way slower than any seen, it do
 """
 
 from dataclasses import dataclass, replace
-from typing import Final, Self
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.em.evaluate import FitContext, State, Trial, m_step, numbers
-from dgmm.em.solver import Solver, StopRule
+from dgmm.em.solver import RunState, Solver, StopRule
 from dgmm.kernels.natural_parameters import penalties
 from dgmm.model.covariance_model import Array
 from dgmm.model.mixture import Mixture
@@ -81,7 +81,7 @@ class Squarem(Solver):
     taken : float
         The |a| of theta' while it is on trial.
     lengths : tuple of float
-        The last cycles' |a|.
+        The last cycles' |a|; at first, those of a run that led to the start.
     level : float
         The objective at the last theta_1.
     cycles_below_target : int
@@ -96,94 +96,84 @@ class Squarem(Solver):
     level: float = -np.inf
     cycles_below_target: int = 0
 
-    @classmethod
-    def of(
-        cls, context: FitContext, start: Mixture, stop: StopRule, lengths: tuple[float, ...] = ()
-    ) -> Self:
-        """The solver that begins at ``start``; ``lengths`` are those of a solver that led there."""
-        return cls(context, stop, None, lengths=lengths).propose(Trial(start), far=True)
+    def init(self, context: FitContext, start: Mixture, stop: StopRule) -> RunState:
+        return RunState.begin(context, start, stop, self)
 
-    @classmethod
-    def after(cls, solver: Solver, lengths: tuple[float, ...] = ()) -> "Squarem":
-        """The solver that goes on from where another stands."""
-        taken = {name: getattr(solver, name) for name in Solver.__dataclass_fields__}
-        return cls(**taken, lengths=lengths)._mapped(solver.best)
+    def take_over(self, run: RunState) -> RunState:
+        """The ``run`` of another solver, by this one from where it stands."""
+        return self._mapped(run, run.best)
 
-    def step(self, found: State) -> "Squarem":
+    def step(self, run: RunState, found: State) -> RunState:
         if self.fallback is not None:
-            return self._judged(found, self.fallback)
-        solver = replace(self.record(found, mapped=True), state=found)
-        if self.base is None:
-            return solver.finish(False) if solver.budget_exhausted else solver._mapped(found)
-        return solver._extrapolated(self.base, found)
+            return self._judged(run, found, self.fallback)
+        after = run.record(found, mapped=True).by(self, state=found)
+        if self.base is not None:
+            return self._extrapolated(after, self.base, found)
+        return after.finish(False) if after.budget_exhausted else self._mapped(after, found)
 
-    def _judged(self, found: State, fallback: Trial) -> "Squarem":
+    def reach(self, run: RunState) -> float:
+        return np.inf
+
+    def _judged(self, run: RunState, found: State, fallback: Trial) -> RunState:
         """After the sweep of theta'."""
-        solver = replace(self.record(found), fallback=None)
-        if found.objective >= self.best.objective:
-            solver = replace(solver, state=found, longest=self._longer)
-            return solver.finish(False) if solver.budget_exhausted else solver._mapped(found)
-        shorter = max(1.0, self.taken / 4)
-        solver = replace(solver, rejected=self.rejected + 1, longest=shorter, base=None)
-        return (
-            solver.finish(False) if solver.budget_exhausted else solver.propose(fallback, self._far)
-        )
+        after = run.record(found)
+        if found.objective >= run.best.objective:
+            solver = replace(self, fallback=None, longest=self._longer)
+            after = after.by(solver, state=found)
+            return after.finish(False) if after.budget_exhausted else solver._mapped(after, found)
+        solver = replace(self, fallback=None, longest=max(1.0, self.taken / 4), base=None)
+        after = after.by(solver, rejected=run.rejected + 1)
+        if after.budget_exhausted:
+            return after.finish(False)
+        return after.propose(fallback, _is_far(run))
 
     @property
     def _longer(self) -> float:
         """The limit on |a| after a step that was good."""
         return 4 * self.longest if self.taken == self.longest else self.longest
 
-    def _mapped(self, base: State) -> "Squarem":
+    def _mapped(self, run: RunState, base: State) -> RunState:
         """With theta_1 on trial."""
-        trial = m_step(base.statistics, self.context, base.mixture)
-        return replace(self, base=base).propose(trial, self._far)
+        trial = m_step(base.statistics, run.context, base.mixture)
+        return run.by(replace(self, base=base)).propose(trial, _is_far(run))
 
-    def _extrapolated(self, base: State, found: State) -> "Squarem":
+    def _extrapolated(self, run: RunState, base: State, found: State) -> RunState:
         """After the sweep of theta_1: stop, or put theta' on trial."""
-        fallback = m_step(found.statistics, self.context, found.mixture)
+        fallback = m_step(found.statistics, run.context, found.mixture)
         ends = base.mixture, found.mixture, fallback.mixture
-        step = extrapolate(*ends, self.longest, self.context.reg)
-        gain = found.objective - base.objective
+        step = extrapolate(*ends, self.longest, run.context.reg)
+        gain, target = found.objective - base.objective, run.stop.target
         lengths = (*self.lengths, step.length)[-MEMORY:]
         unseen = 2 * max(base.bound, found.bound)  # what single precision may hide of it
         brought, longest = found.objective - self.level, max(lengths)
         gap_estimate = max(_left(max(0.0, gain) + unseen, longest), brought)
         gap = max(_left(max(0.0, gain) + unseen, SLOWER * longest), brought)
-        exact = self.float64_passes > 1 and not base.bound
+        exact = run.float64_passes > 1 and not base.bound
         known = exact and len(lengths) >= LEARNT
-        cycles_below_target = (
-            self.cycles_below_target + 1 if known and gap < self.stop.target else 0
-        )
-        solver = replace(
-            self,
-            lengths=lengths,
-            gap_upper=gap,
-            gap_estimate=gap_estimate,
-            cycles_below_target=cycles_below_target,
-        )
-        solver = replace(solver, level=found.objective, base=None)
-        seen = min(found.rounding, self.stop.target)
-        still = seen > 0 and abs(gain) <= seen  # a fixed point of EM
-        settled = exact and (still or abs(gain) < self.stop.tol)
-        if (
-            cycles_below_target > 1
-            or settled
-            or solver.budget_exhausted
-            or not np.isfinite(found.objective)
-        ):
-            return solver.finish(cycles_below_target > 1 or settled)
+        below = self.cycles_below_target + 1 if known and gap < target else 0
+        memory: dict[str, Any] = {
+            "lengths": lengths,
+            "level": found.objective,
+            "cycles_below_target": below,
+        }
+        solver = replace(self, base=None, **memory)
+        run = run.by(solver, gap_upper=gap, gap_estimate=gap_estimate)
+        still = abs(gain) <= (seen := min(found.rounding, target)) and seen > 0  # EM's fixed point
+        settled = below > 1 or (exact and (still or abs(gain) < run.stop.tol))
+        if settled or run.budget_exhausted or not np.isfinite(found.objective):
+            return run.finish(settled)
         solver = replace(solver, taken=min(step.length, self.longest))
         if step.mixture is None:
-            return replace(solver, longest=solver._longer).propose(fallback, solver._far)
-        return replace(solver, fallback=fallback).propose(step.mixture, solver._far)
+            solver = replace(solver, longest=solver._longer)
+            return run.by(solver).propose(fallback, _is_far(run))
+        return run.by(replace(solver, fallback=fallback)).propose(step.mixture, _is_far(run))
 
-    @property
-    def _far(self) -> bool:
-        """Whether single precision may serve for another sweep."""
-        if self.stop.rough or self.state is None or not self.trace:
-            return True
-        return self.change > max(4 * self.bound, 4 * self.stop.tol, self.stop.target)
+
+def _is_far(run: RunState) -> bool:
+    """Whether single precision may serve for another sweep."""
+    if run.stop.rough or run.state is None or not run.trace:
+        return True
+    return run.change > max(4 * run.bound, 4 * run.stop.tol, run.stop.target)
 
 
 def _left(gain: float, length: float) -> float:

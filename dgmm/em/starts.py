@@ -23,7 +23,7 @@ there may be: twice as many where there are fewer than ``FEW`` parameters."""
 
 FEW: Final = 500
 ROOM: Final = 512 << 20
-"""What the solvers from all starts may take, in bytes."""
+"""What the runs from all starts may take, in bytes."""
 
 SWEPT: Final = 150_000
 """What a sweep costs however few the rows, in rows times components."""
@@ -109,11 +109,11 @@ def found(
     subsample: Subsample, components: int, parameters: int, random: Random
 ) -> tuple[Mixture, bool]:
     """A start found on a ``subsample``, and whether taking it apart had made it better."""
-    solver, helped = race.race(subsample, components, random), 0
+    run, helped = race.race(subsample, components, random), 0
     n_features = subsample.sample.rows.shape[1]
     if len(subsample.sample.keys) >= parameters and split_merge.affordable(components, n_features):
-        solver, helped = split_merge.taken_apart(subsample, solver)
-    return solver.best.mixture, helped > 0
+        run, helped = split_merge.taken_apart(subsample, run)
+    return run.best.mixture, helped > 0
 
 
 def several(

@@ -21,11 +21,11 @@ from typing import Final
 import numpy as np
 
 from dgmm.em.deadline import NEVER, Deadline
-from dgmm.em.evaluate import FitContext
+from dgmm.em.evaluate import FitContext, State, Trial, evaluate
 from dgmm.em.information import Information
 from dgmm.em.quasi_newton import FLOOR, QuasiNewton
 from dgmm.em.sample import Sample
-from dgmm.em.solver import Solver, StopRule, run
+from dgmm.em.solver import RunState, StopRule, run_all
 from dgmm.kernels.outputs import answer
 from dgmm.kernels.sweep import Sweep
 from dgmm.model.covariance_model import Array
@@ -174,16 +174,25 @@ class Subsample:
         """The rung of a ``sample``."""
         return cls(sample, over(sample, in_memory), within(context, sample), cost)
 
-    def refine(self, solvers: Sequence[Solver], sweeps: int = 1000) -> list[Solver]:
-        """The solvers after so many sweeps more, or at their ends; after one, if time is up."""
-        for _, reached in zip(range(sweeps), run(self.sweep, solvers), strict=False):
-            trials = [solver.trial for solver in solvers if solver.trial is not None]
-            components = sum(trial.mixture.components for trial in trials)
-            self.cost.swept(len(self.sample.rows) * components)
-            solvers = reached
+    def refine(self, runs: Sequence[RunState], sweeps: int = 1000) -> list[RunState]:
+        """The runs after so many sweeps more, or at their ends; after one, if time is up."""
+        for _, reached in zip(range(sweeps), run_all(self.sweep, runs), strict=False):
+            self._swept([run.trial for run in runs if run.trial is not None])
+            runs = reached
             if self.cost.deadline.passed:
                 break
-        return list(solvers)
+        return list(runs)
+
+    def evaluate(self, trial: Trial) -> State:
+        """What the sample says of a mixture."""
+        (state,) = evaluate(self.sweep, [self.context], [trial])
+        self._swept([trial])
+        return state
+
+    def _swept(self, trials: Sequence[Trial]) -> None:
+        """Count a sweep of these."""
+        components = sum(trial.mixture.components for trial in trials)
+        self.cost.swept(len(self.sample.rows) * components)
 
     def stage(self) -> AbstractContextManager[None]:
         """Tell that what is done inside is done here."""
@@ -256,21 +265,19 @@ def refine(ladder: Sequence[Subsample], starts: Sequence[Mixture]) -> Refined:
         few = len(subsample.sample.rows) < FEW * starts[0].free_parameters
         stop = StopRule(FEW_SWEEPS if few else MANY_SWEEPS, target=NEAR * resolution)
         with subsample.stage():
-            solvers = subsample.refine(
-                [QuasiNewton.of(subsample.context, start, stop) for start in found.ends]
+            runs = subsample.refine(
+                [QuasiNewton().init(subsample.context, start, stop) for start in found.ends]
             )
-            different = _different(subsample, solvers)
+            different = _different(subsample, runs)
             best = different[0]
             if not found.optima:
-                first = solvers[0]
+                first = runs[0]
                 apart = len(_different(subsample, [best, first])) > 1
                 gain = best.best.objective - first.best.objective if apart else 0.0
                 found = Refined([], len(different), gain)
         least = best.best.objective - UNSURE * resolution
-        ends = [solver.best.mixture for solver in different if solver.best.objective > least][
-            :ABREAST
-        ]
-        found = replace(found, ends=ends)
+        ends = [run.best.mixture for run in different if run.best.objective > least]
+        found = replace(found, ends=ends[:ABREAST])
     return found
 
 
@@ -287,30 +294,29 @@ def informed(
     for _ in range(INFORMED_TIMES):
         information = Information.of(sample, frame, mixture)
         with subsample.stage():
-            (solver,) = subsample.refine(
-                [QuasiNewton.of(subsample.context, mixture, stop, information, floor)]
-            )
-        assert isinstance(solver, QuasiNewton)
-        mixture, floor = solver.best.mixture, solver.floor
-        if solver.converged or subsample.cost.deadline.passed:
+            solver = QuasiNewton(information=information, floor=floor)
+            (run,) = subsample.refine([solver.init(subsample.context, mixture, stop)])
+        assert isinstance(run.solver, QuasiNewton)
+        mixture, floor = run.best.mixture, run.solver.floor
+        if run.converged or subsample.cost.deadline.passed:
             break
     return mixture, Information.of(sample, frame, mixture), floor
 
 
-def _different(subsample: Subsample, solvers: Sequence[Solver]) -> list[Solver]:
-    """Those of ``solvers`` that ended at optima of their own, the best first.
+def _different(subsample: Subsample, runs: Sequence[RunState]) -> list[RunState]:
+    """Those of ``runs`` that ended at optima of their own, the best first.
 
     At one optimum the log-densities of two ends differ, in the mean square, by less than 2 p / n:
     that much where each is p / (4 n) from it on a side of its own, and next to nothing mostly.
     """
-    if len(solvers) == 1:
-        return list(solvers)
+    if len(runs) == 1:
+        return list(runs)
     sample = subsample.sample.first(min(len(subsample.sample.keys), ALIKE_ROWS))
-    kept: list[tuple[Solver, Array]] = []
-    for solver in sorted(solvers, key=lambda solver: solver.best.objective, reverse=True):
-        mixture = subsample.context.frame.leave(solver.best.mixture)
+    kept: list[tuple[RunState, Array]] = []
+    for run in sorted(runs, key=lambda run: run.best.objective, reverse=True):
+        mixture = subsample.context.frame.leave(run.best.mixture)
         logs = answer(sample.rows, mixture, "score")
         apart = (np.average((logs - each) ** 2, weights=sample.weights) for _, each in kept)
         if all(each > 4 * subsample.resolution(mixture) for each in apart):
-            kept.append((solver, logs))
-    return [solver for solver, _ in kept]
+            kept.append((run, logs))
+    return [run for run, _ in kept]

@@ -391,7 +391,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
                     if self.verbose:
                         print(describe(last))
         except KeyboardInterrupt:
-            if last is not None and last.solvers:
+            if last is not None and last.runs:
                 seconds = time.perf_counter() - began
                 become(self, **fitted(last, session, session.specs[0], seconds, "interrupted"))
             raise
@@ -451,7 +451,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
                 yield last
         spec = session.specs[0]
         found = fitted(last, session, spec, time.perf_counter() - began)
-        warn_of(found, spec, max(solver.max_decrease for solver in last.solvers))
+        warn_of(found, spec, max(run.max_decrease for run in last.runs))
         become(self, **found)
 
     def partial_fit(self, X: Data, y: None = None, sample_weight: Data = None) -> Self:
@@ -868,10 +868,10 @@ def load(path: str | PathLike[str]) -> GaussianMixture:
 
 def describe(progress: Progress) -> str:
     """One line about a pass."""
-    if not progress.solvers:
+    if not progress.runs:
         found = progress.moments
         return f"pass 1: read {found.rows} rows of {len(found.mean)} features"
-    solver = progress.best
-    line = f"pass {progress.passes}: iteration {len(solver.trace)}"
-    line += f", objective {solver.best.objective:.8g}"
-    return line + (f", change {solver.change:.2e}" if solver.trace else "")
+    run = progress.best
+    line = f"pass {progress.passes}: iteration {len(run.trace)}"
+    line += f", objective {run.best.objective:.8g}"
+    return line + (f", change {run.change:.2e}" if run.trace else "")

@@ -80,17 +80,17 @@ def _fitted(
     progress: Progress, session: Session[Any], spec: FitSpec, seconds: float, cut: str
 ) -> dict[str, Any]:
     plan = session.plan
-    solver, moments = progress.best, progress.moments
-    best = solver.best
-    alone = bare(best.statistics, solver.context, best.mixture)
-    rivals = Rivals.of(best, solver.context)
-    gain, resolution = solver.starts_gain, best.mixture.free_parameters / (2 * moments.weighted)
+    run, moments = progress.best, progress.moments
+    best = run.best
+    alone = bare(best.statistics, run.context, best.mixture)
+    rivals = Rivals.of(best, run.context)
+    gain, resolution = run.starts_gain, best.mixture.free_parameters / (2 * moments.weighted)
     return {
         "mixture_": progress.mixture,
-        "sufficient_statistics_": SufficientStatistics.of(best, solver.context),
-        "converged_": solver.converged,
-        "n_iter_": len(solver.trace),
-        "lower_bounds_": list(solver.trace),
+        "sufficient_statistics_": SufficientStatistics.of(best, run.context),
+        "converged_": run.converged,
+        "n_iter_": len(run.trace),
+        "lower_bounds_": list(run.trace),
         "lower_bound_": best.objective,
         "plan_": plan,
         "n_features_in_": best.mixture.n_features,
@@ -101,13 +101,13 @@ def _fitted(
             "weight": moments.weight,
             "passes": progress.passes,
             "sample_passes": progress.densities / (moments.rows * best.mixture.components),
-            "starts": solver.starts,
-            "optima": solver.optima,
+            "starts": run.starts,
+            "optima": run.optima,
             "starts_gain": gain if gain is None else gain / resolution,
             "starts_seconds": progress.starts_seconds,
-            "rejected": solver.rejected,
-            "stopped_by": solver.reason if solver.trial is None else cut,
-            "estimated_gap": solver.gap_upper if np.isfinite(solver.gap_upper) else None,
+            "rejected": run.rejected,
+            "stopped_by": run.reason if run.trial is None else cut,
+            "estimated_gap": run.gap_upper if np.isfinite(run.gap_upper) else None,
             "resolution": resolution,
             "seconds": seconds,
             "seconds_on_samples": progress.seconds_on_samples,
@@ -116,21 +116,21 @@ def _fitted(
             "engine": plan.engine,
             "cached": plan.cached,
             "kernel": native.described(progress.context.kernel),
-            "float32_passes": solver.float32_passes,
-            "float32_bound": solver.bound,
+            "float32_passes": run.float32_passes,
+            "float32_bound": run.bound,
             "empty": list(best.empty),
             **singular_of(
-                singular(best, solver.context),
+                singular(best, run.context),
                 alone,
                 best.statistics.sums[:, 0] * (moments.weighted / moments.weight),
-                solver.context.reg,
+                run.context.reg,
                 (moments.sample, progress.mixture),
             ),
             "rivalled": {
                 "components": list(rivals.components),
                 "features": list(rivals.features),
             },
-            "reg_covar": (solver.context.reg * solver.context.frame.scale**2).tolist(),
+            "reg_covar": (run.context.reg * run.context.frame.scale**2).tolist(),
         },
     }
 

@@ -273,7 +273,7 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
         """Take on what was chosen, in one step; see ``GaussianMixture``."""
         best, index = last.best, last.candidates.index(last.best)
         found = fitted(last.progress, session, best.spec, seconds)
-        warn_of(found, best.spec, max(solver.max_decrease for solver in best.solvers), stacklevel=5)
+        warn_of(found, best.spec, max(run.max_decrease for run in best.runs), stacklevel=5)
         results = [_record(each, self.criterion) for each in last.candidates]
         params = {name: results[index][name] for name in ("n_components", "covariance_type")}
         _warn_of_left_out(results, self.criterion, best.value)
@@ -399,14 +399,14 @@ def _warn_of_left_out(results: list[dict[str, Any]], criterion: str, best: float
 
 
 def _record(candidate: Candidate, criterion: str) -> dict[str, Any]:
-    best = candidate.solver.best
+    best = candidate.run.best
     return {
         "n_components": best.mixture.components,
         "covariance_type": best.mixture.covariance_model.name,
         "parameters": best.mixture.free_parameters,
         "score": best.score,
         criterion: candidate.value,
-        "iterations": len(candidate.solver.trace),
+        "iterations": len(candidate.run.trace),
         "unbounded": list(candidate.unbounded),
         "dropped_after": candidate.dropped,
     }

@@ -1,18 +1,18 @@
 """Checkpoints: a fit that is killed goes on where it was, and ends with the same bits.
 
-So does a selection, where there are several candidates' solvers in place of one fit's.
+So does a selection, where there are several candidates' runs in place of one fit's.
 
 A checkpoint is a directory, local or at a URL, of immutable files, one for each pass::
 
     pass-000001.dgmm     the first pass, its sample, the state of the random numbers; kept for good
-    pass-000005.dgmm     the solvers after pass 5; the last ``KEPT`` are kept
+    pass-000005.dgmm     the runs after pass 5; the last ``KEPT`` are kept
     pass-000006.dgmm
 
 Each is a file of ``storage``: checked by a digest, unable to execute code, and durable, with its
 name, before the next pass begins.  So whatever is killed at whatever moment, the newest file that
 can be read is a state of the fit, and no more than the pass under way is lost.
 
-**What is in it.**  A solver is a frozen value, and so are its parts: they are written as they are,
+**What is in it.**  A run is a frozen value, and so are its parts: they are written as they are,
 field by field (``codec.py``).  What follows from the first pass is not written but made again.
 
 **The same fit.**  Each file says what is being fitted to what (``fingerprint``): settings, the
@@ -46,7 +46,7 @@ from dgmm.em.first_pass import DataMoments
 from dgmm.em.fit import FitSpec
 from dgmm.em.sample import nbytes as sample_nbytes
 from dgmm.em.selection import Candidate
-from dgmm.em.solver import Solver
+from dgmm.em.solver import RunState
 from dgmm.em.subsamples import Samples
 from dgmm.errors import CheckpointError, DataError, ModelFileError
 from dgmm.io import storage
@@ -279,7 +279,7 @@ class Checkpoint:
 class Saved:
     """Where a fit or a selection stopped; see ``fit.Resumed`` and ``selection.Resumed``.
 
-    ``header`` and ``arrays`` are those of the last pass: but for the first, they hold the solvers,
+    ``header`` and ``arrays`` are those of the last pass: but for the first, they hold the runs,
     or the candidates.  ``random`` is the generator as it was after the first.
     """
 
@@ -317,20 +317,20 @@ class Saved:
         if self.passes == 1:
             random.set_state(self.random.get_state())
 
-    def solvers(self, context: FitContext, samples: Samples | None) -> tuple[Solver, ...]:
+    def runs(self, context: FitContext, samples: Samples | None) -> tuple[RunState, ...]:
         if self.passes == 1:
             return ()
-        return self._solvers(self.header.get("solvers"), context, samples)
+        return self._runs(self.header.get("runs"), context, samples)
 
-    def _solvers(
+    def _runs(
         self, told: Any, context: FitContext, samples: Samples | None
-    ) -> tuple[Solver, ...]:
-        solvers = decode(told, self.arrays, Known(context, samples))
-        if not isinstance(solvers, tuple) or not solvers:
-            raise CheckpointError("a checkpoint holds no solvers; start over with resume=False")
-        if not all(isinstance(solver, Solver) for solver in solvers):
-            raise CheckpointError("a checkpoint holds other things than solvers")
-        return solvers
+    ) -> tuple[RunState, ...]:
+        runs = decode(told, self.arrays, Known(context, samples))
+        if not isinstance(runs, tuple) or not runs:
+            raise CheckpointError("a checkpoint holds no runs; start over with resume=False")
+        if not all(isinstance(run, RunState) for run in runs):
+            raise CheckpointError("a checkpoint holds other things than runs")
+        return runs
 
     def candidates(self, entrants: list[Candidate], samples: Samples) -> list[Candidate]:
         if self.passes == 1:
@@ -347,17 +347,17 @@ class Saved:
     def _candidate(
         self,
         entrant: Candidate,
-        solvers: Any,
+        runs: Any,
         value: Any,
         dropped: Any,
         refits: Any,
         *,
         samples: Samples,
     ) -> Candidate:
-        found = self._solvers(solvers, entrant.context, samples)
+        found = self._runs(runs, entrant.context, samples)
         spec = entrant.spec
-        for solver in found:
-            mixture = solver.best.mixture
+        for run in found:
+            mixture = run.best.mixture
             if (mixture.components, mixture.covariance_model) != (
                 spec.components,
                 spec.covariance_model,
@@ -368,7 +368,7 @@ class Saved:
             raise CheckpointError(
                 f"a checkpoint has a candidate of {value!r:.40}, {dropped!r:.40}, {refits!r:.40}"
             )
-        return replace(entrant, solvers=found, value=value, dropped=dropped, refits=refits)
+        return replace(entrant, runs=found, value=value, dropped=dropped, refits=refits)
 
 
 def _random(arrays: Arrays, header: dict[str, Any]) -> np.random.RandomState:

@@ -11,11 +11,12 @@ import numpy as np
 
 from dgmm.em.control_variate import ControlVariateEM
 from dgmm.em.evaluate import FitContext, State, Trial
+from dgmm.em.expectation_maximization import EM
 from dgmm.em.first_pass import DataMoments
 from dgmm.em.information import Information
 from dgmm.em.quasi_newton import QuasiNewton
 from dgmm.em.sample import Sample
-from dgmm.em.solver import EM, StopRule
+from dgmm.em.solver import RunState, StopRule
 from dgmm.em.squarem import Squarem
 from dgmm.em.subsamples import Samples, Subsample
 from dgmm.errors import CheckpointError
@@ -28,7 +29,7 @@ from dgmm.model.statistics import Statistics
 TYPES: Final = {
     each.__name__: each
     for each in (
-        *(ControlVariateEM, Information, Mixture, QuasiNewton, Sample, Squarem, State),
+        *(ControlVariateEM, Information, Mixture, QuasiNewton, RunState, Sample, Squarem, State),
         *(Statistics, StopRule, DataMoments, EM, Trial),
     )
 }
@@ -37,7 +38,7 @@ TYPES: Final = {
 
 @dataclass(frozen=True)
 class Known:
-    """What solvers refer to and a file need not hold."""
+    """What runs refer to and a file need not hold."""
 
     context: FitContext
     samples: Samples | None
