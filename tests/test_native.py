@@ -5,7 +5,9 @@ import pickle
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -265,3 +267,131 @@ def test_benchmarks_measure_the_numpy_kernel_only_if_asked(tmp_path: Path) -> No
     allowed = measured("--allow-numpy", "published", "--data", "none.npz")
     assert "kernel is not compiled" not in allowed.stderr
     assert allowed.returncode == 1
+
+
+class Recorder:
+    """Compiled code that notes what it was called with."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, list[Any]]] = []
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def called(*args: Any) -> Any:
+            self.calls.append((name, list(args)))
+            return getattr(native_module, name)(*args)
+
+        return called
+
+
+native_module = native.compiled
+
+E_STEP = (
+    *("rows", "weights", "shift", "scale", "whiten", "means", "precisions_cholesky", "constants"),
+    *("penalties", "most", "ends", "sums", "objective", "plain", "space"),
+)
+MOMENTS = ("rows", "weights", "totals", "mean", "scatter", "low", "high", "space")
+CALLED = {"e_step": E_STEP, "survey": MOMENTS, "draw": ("numbers",)}
+"""The arrays of each call, which come last, by name."""
+
+WRITTEN = {"sums", "objective", "plain", "totals", "mean", "scatter", "low", "high", "numbers"}
+
+
+def calls(name: str, single: bool, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[Any]]]:
+    """Calls of compiled code, as they are made for weighted rows."""
+    rng, recorder = np.random.default_rng(0), Recorder()
+    monkeypatch.setattr(native, "compiled", recorder)
+    rows = rng.normal(size=(50, 3)).astype("f4" if single else "f8")
+    block = Block(0, rows, rng.uniform(0.5, 1.0, size=50))
+    natural = NaturalParameters.of(
+        mixture(COVARIANCE_MODELS[name], 4, 3, rng), centre=True, single=single
+    )
+    native.e_step(block, Given(Frame(np.zeros(3), np.ones(3)), (natural, natural)))
+    native.moments(block, name in ("full", "tied"))
+    native.draw(0, 10, 1, 2)
+    return [each for each in recorder.calls if len(each[1][-1])]  # with memory for tiles
+
+
+def spoilt(name: str, array: np.ndarray) -> dict[str, Any]:
+    """An array of that name in ways that can't be."""
+    wrong = {"one more axis": array[None], "a list": array.tolist(), "nothing": None}
+    if not array.size:  # what is not there has no type
+        return wrong | {"one number": np.ones(1, array.dtype)}
+    every_other = (slice(None, None, 2),) * array.ndim
+    odd = np.zeros(array.nbytes + 1, np.uint8)[1:]
+    wrong |= {
+        "type": array.astype("f8" if array.dtype == "f4" else "f4"),
+        "no axis": array.reshape(-1)[0],
+    }
+    if array.size > 1:
+        wrong["gaps"] = np.zeros([2 * n for n in array.shape], array.dtype)[every_other]
+    if array.itemsize > 1:
+        wrong["byte order"] = array.astype(array.dtype.newbyteorder())
+        wrong["alignment"] = odd.view(array.dtype).reshape(array.shape)
+    for axis in range(array.ndim if name not in ("space", "numbers") else 0):
+        wrong[f"axis {axis} longer"] = np.concatenate([array, array.take([0], axis)], axis)
+        wrong[f"axis {axis} shorter"] = np.delete(array, 0, axis)
+    if name in WRITTEN:
+        wrong["read-only"] = array.copy()
+        wrong["read-only"].flags.writeable = False
+    return wrong
+
+
+FIRST = {"rows": "weights|means|shift|mean", "means": "ends", "ends": "most"}
+"""Of arrays that have to fit others, these may be what does not fit."""
+
+
+@built
+@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize("name", COVARIANCE_MODELS)
+def test_arrays_that_cannot_be_are_refused_by_name(
+    name: str, single: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever compiled code is given, it reads and writes only within it."""
+    made = calls(name, single, monkeypatch)
+    assert {call for call, _ in made} == set(CALLED)
+    for call, args in made:
+        function, names = getattr(native_module, call), CALLED[call]
+        function(*args)
+        for position, argument in enumerate(names, len(args) - len(names)):
+            told = "|".join([argument, *FIRST.get(argument, "").split()])
+            for value in spoilt(argument, args[position]).values():
+                with pytest.raises(ValueError, match=f"^({told}) must"):
+                    function(*args[:position], value, *args[position + 1 :])
+
+
+@built
+def test_rows_whose_type_names_this_machines_byte_order() -> None:
+    """As files do."""
+    named = np.dtype("f8").newbyteorder("<" if sys.byteorder == "little" else ">")
+    rows = np.random.default_rng(0).normal(size=(50, 3))
+    assert memoryview(rows.view(named)).format != memoryview(rows).format
+    one, other = (native.moments(Block(0, each), False) for each in (rows, rows.view(named)))
+    np.testing.assert_array_equal(one.mean, other.mean)
+
+
+@built
+def test_numbers_that_cannot_be_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where components end, which variant and structure, and how large a component's sums are."""
+    (_, args), *_ = calls("full", False, monkeypatch)
+    for position, value, told in (
+        (0, 99, "no variant 99"),
+        (0, -1, "no variant -1"),
+        (1, 4, "no such structure"),
+        (1, -1, "no such structure"),
+        (2, True, "rows must hold numbers of type 'f', not 'd'"),
+        (3, True, "means must hold numbers of type 'f', not 'd'"),
+        (4, args[4] + 1, "width"),
+        (5, args[5] + 1, "factor_size"),
+        (-5, np.array([4, 9]), "ends must rise"),
+        (-5, np.array([9, 8]), "ends must rise"),
+        (-5, np.array([-1, 8]), "ends must rise"),
+        (-5, np.array([0, 8]), "ends must rise"),
+        (-5, np.array([4, 4]), "ends must rise"),
+        (-5, np.empty(0, np.int64), "ends must rise"),
+        (6, np.empty((50, 0)), "rows must have columns|means must have the shape"),
+    ):
+        wrong = list(args)
+        wrong[position] = value
+        with pytest.raises(ValueError, match=told):
+            native_module.e_step(*wrong)
+    native_module.e_step(*args)

@@ -1,47 +1,53 @@
 /* The compiled twins of kernel.e_step and of what first_pass.py does with a block: see native.py for what
-   goes in and out, _native_kernel.h and _native_survey.h for the arithmetic.  Plain C with GCC's and Clang's vector extensions; one build serves every machine
-   of its architecture, as the widest vectors that the processor has are chosen when it is loaded. */
+   goes in and out, _native_kernel.h and _native_first_pass.h for the arithmetic.  Plain C with GCC's and
+   Clang's vector extensions; one build serves every machine of its architecture, as the widest vectors
+   that the processor has are chosen when it is loaded.
+
+   Each array is checked (``take``) before a pointer to it is used.  That takes forty lines of CPython's own
+   buffer protocol; nanobind or Cython would take fewer, and a C++ compiler or a generator to build. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <string.h>
 
 #define TILE_BYTES (320 << 10) /* what a tile's arrays may take, of a second-level cache of 512 KiB */
 #define SMALLEST_TILE 64 /* rows, whatever they take */
 #define LARGEST_TILE 512
-#define SURVEY_BYTES (128 << 10) /* the same of the first pass */
-#define LARGEST_SURVEY_TILE 4096
+#define FIRST_PASS_BYTES (128 << 10) /* the same of the first pass */
+#define LARGEST_FIRST_PASS_TILE 4096
 #define UNUSABLE (-1)            /* what the first pass says of a block with a NaN and the like */
 #define ALIGNMENT 64             /* of a tile's arrays, in bytes */
 
 enum { FULL, DIAGONAL, SPHERICAL, TIED }; /* as native.CODES */
 
 typedef struct {
-    ptrdiff_t rows, dims, forms, width, factor_size;
+    ptrdiff_t rows, n_features, mixtures, width, factor_size;
     int structure, single_rows;
-    const void *data;                                        /* (rows, dims), float or double; */
-    const double *weights, *shift, *scale;                   /* (rows) or NULL, (dims), (dims) */
-    const void *whiten;                                      /* (dims, dims), for tied, or NULL */
-    const void *means, *factors, *constants;                 /* for all components of all forms */
-    const double *penalties, *most;                          /* (all), (forms): the largest of each */
-    const int64_t *ends;                                     /* (forms), one past its last component */
-    double *sums, *objective, *plain;                        /* (all, width), (forms), (forms) */
+    const void *data;                                        /* (rows, n_features), float or double; */
+    const double *weights, *shift, *scale;                   /* (rows) or NULL, (n_features), (n_features) */
+    const void *whiten;                                      /* (n_features, n_features), for tied, or NULL */
+    const void *means, *precisions_cholesky, *constants;                 /* for all components of all mixtures */
+    const double *penalties, *most;                          /* (all), (mixtures): the largest of each */
+    const int64_t *ends;                                     /* (mixtures), one past its last component */
+    double *sums, *objective, *plain;                        /* (all, width), (mixtures), (mixtures) */
     void *space;                                             /* for tiles, and how much of it there is */
     size_t space_bytes;
 } Problem;
 
 typedef struct {
-    ptrdiff_t rows, dims;
+    ptrdiff_t rows, n_features;
     int single_rows, pairs;                  /* whether products of columns are wanted, or squares only */
-    const void *data;                        /* (rows, dims), float or double; */
+    const void *data;                        /* (rows, n_features), float or double; */
     const double *weights;                   /* (rows) or NULL */
-    double *totals, *mean, *scatter;         /* (2), rows that have a weight and its sum; (dims); (dims, dims) or (dims) */
-    double *low, *high;                      /* (dims) */
+    double *totals, *mean, *scatter;         /* (2), rows that have a weight and its sum; (n_features); (n_features, n_features) or (n_features) */
+    double *low, *high;                      /* (n_features) */
     void *space;
     size_t space_bytes;
-} Survey;
+} FirstPass;
 
 static void *aligned(void *space) {
     return (void *)(((uintptr_t)space + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
@@ -70,16 +76,16 @@ static void *aligned(void *space) {
 typedef struct {
     const char *name;
     ptrdiff_t (*e_step[2])(const Problem *); /* in double, in single precision */
-    ptrdiff_t (*survey)(const Survey *);
+    ptrdiff_t (*first_pass)(const FirstPass *);
     ptrdiff_t (*draw)(int64_t, ptrdiff_t, uint64_t, uint64_t, int64_t *);
 } Variant;
 
 static const Variant variants[] = {
 #ifdef __x86_64__
-    {"avx512", {e_step_avx512_double, e_step_avx512_single}, survey_avx512_double, draw_avx512_double},
-    {"avx2", {e_step_avx2_double, e_step_avx2_single}, survey_avx2_double, draw_avx2_double},
+    {"avx512", {e_step_avx512_double, e_step_avx512_single}, first_pass_avx512_double, draw_avx512_double},
+    {"avx2", {e_step_avx2_double, e_step_avx2_single}, first_pass_avx2_double, draw_avx2_double},
 #endif
-    {"plain", {e_step_plain_double, e_step_plain_single}, survey_plain_double, draw_plain_double},
+    {"plain", {e_step_plain_double, e_step_plain_single}, first_pass_plain_double, draw_plain_double},
 };
 
 static int supported(const Variant *variant) {
@@ -100,74 +106,177 @@ static const Variant *chosen(int number) {
     return NULL;
 }
 
-enum { DATA, WEIGHTS, SHIFT, SCALE, WHITEN, MEANS, FACTORS, CONSTANTS, PENALTIES, MOST, ENDS, SUMS, OBJECTIVE, PLAIN, SPACE, BUFFERS };
+enum { READ, WRITE, OPTIONAL }; /* what is OPTIONAL may be of no numbers in place of its shape */
+#define ANY (-1)                /* as many as there are */
+#define MOST_AXES 3
 
-static PyObject *e_step(PyObject *module, PyObject *args) {
-    Py_buffer b[BUFFERS];
-    int number, structure, single_rows, single;
-    ptrdiff_t wanted = 0;
-    Problem p = {0};
-    if (!PyArg_ParseTuple(args, "iippnny*y*y*y*y*y*y*y*y*y*y*w*w*w*w*", &number, &structure, &single_rows, &single, &p.width, &p.factor_size,
-                          &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &b[6], &b[7], &b[8], &b[9], &b[10], &b[11],
-                          &b[12], &b[13], &b[14]))
-        return NULL;
-    p.structure = structure, p.single_rows = single_rows;
-    p.dims = b[SHIFT].len / (ptrdiff_t)sizeof(double);
-    p.rows = b[DATA].len / (p.dims * (ptrdiff_t)(single_rows ? sizeof(float) : sizeof(double)));
-    p.forms = b[ENDS].len / (ptrdiff_t)sizeof(int64_t);
-    p.data = b[DATA].buf, p.weights = b[WEIGHTS].len ? b[WEIGHTS].buf : NULL;
-    p.whiten = b[WHITEN].len ? b[WHITEN].buf : NULL;
-    p.shift = b[SHIFT].buf, p.scale = b[SCALE].buf;
-    p.means = b[MEANS].buf, p.factors = b[FACTORS].buf;
-    p.constants = b[CONSTANTS].buf, p.penalties = b[PENALTIES].buf;
-    p.most = b[MOST].buf, p.ends = b[ENDS].buf;
-    p.sums = b[SUMS].buf, p.objective = b[OBJECTIVE].buf, p.plain = b[PLAIN].buf;
-    p.space = b[SPACE].buf, p.space_bytes = (size_t)b[SPACE].len;
-    const Variant *variant = chosen(number);
-    Py_BEGIN_ALLOW_THREADS
-    wanted = variant ? variant->e_step[single](&p) : 0;
-    Py_END_ALLOW_THREADS
-    for (int i = 0; i < BUFFERS; i++) PyBuffer_Release(&b[i]);
-    if (!variant) return PyErr_Format(PyExc_ValueError, "no variant %d", number);
-    return PyLong_FromSsize_t(wanted);
+/* A shape as Python writes it. */
+static void written(char *text, size_t size, int axes, const Py_ssize_t *shape) {
+    size_t used = (size_t)snprintf(text, size, "(");
+    for (int i = 0; i < axes && used < size; i++) {
+        const char *after = axes == 1 ? "," : i + 1 < axes ? ", " : "";
+        if (shape[i] == ANY)
+            used += (size_t)snprintf(text + used, size - used, "any%s", after);
+        else
+            used += (size_t)snprintf(text + used, size - used, "%zd%s", shape[i], after);
+    }
+    if (used < size) snprintf(text + used, size - used, ")");
 }
 
-static PyObject *survey(PyObject *module, PyObject *args) {
-    Py_buffer b[8];
-    int number;
-    ptrdiff_t wanted = 0;
-    Survey s = {0};
-    if (!PyArg_ParseTuple(args, "ippy*y*w*w*w*w*w*w*", &number, &s.single_rows, &s.pairs, &b[0], &b[1], &b[2], &b[3],
-                          &b[4], &b[5], &b[6], &b[7]))
-        return NULL;
-    s.dims = b[3].len / (ptrdiff_t)sizeof(double);
-    s.rows = b[0].len / (s.dims * (ptrdiff_t)(s.single_rows ? sizeof(float) : sizeof(double)));
-    s.data = b[0].buf, s.weights = b[1].len ? b[1].buf : NULL;
-    s.totals = b[2].buf, s.mean = b[3].buf, s.scatter = b[4].buf, s.low = b[5].buf, s.high = b[6].buf;
-    s.space = b[7].buf, s.space_bytes = (size_t)b[7].len;
+/* Whether numbers are of a type as ``struct`` has them: f, d, or q, which has two names; or bytes, B. */
+static int is_of(const Py_buffer *view, char type) {
+    const char *format = view->format ? view->format : "B";
+    if (*format == '@' || *format == '=' || *format == (PY_LITTLE_ENDIAN ? '<' : '>')) format++;
+    if (strlen(format) != 1) return 0;
+    return *format == type || (type == 'q' && *format == 'l' && view->itemsize == (Py_ssize_t)sizeof(int64_t));
+}
+
+/* The memory of an array, if it is what it has to be: else 0, with a ValueError that names it. */
+static int take(PyObject *array, Py_buffer *view, const char *name, char type, int use, int axes, const Py_ssize_t *shape) {
+    char wanted[100], found[100];
+    if (PyObject_GetBuffer(array, view, PyBUF_FULL_RO)) {
+        PyErr_Clear();
+        PyErr_Format(PyExc_ValueError, "%s must be an array, not %s", name, Py_TYPE(array)->tp_name);
+        return 0;
+    }
+    int fits = view->ndim == axes;
+    for (int i = 0; fits && i < axes; i++) fits = shape[i] == ANY || view->shape[i] == shape[i];
+    if (use == OPTIONAL && view->ndim == 1 && view->shape[0] == 0) fits = 1;
+    if (!fits) {
+        written(wanted, sizeof(wanted), axes, shape);
+        written(found, sizeof(found), view->ndim, view->shape);
+        PyErr_Format(PyExc_ValueError, "%s must have the shape %s, not %s", name, wanted, found);
+    } else if (!is_of(view, type))
+        PyErr_Format(PyExc_ValueError, "%s must hold numbers of type '%c', not '%s'", name, type, view->format ? view->format : "B");
+    else if (!PyBuffer_IsContiguous(view, 'C') || (uintptr_t)view->buf % (uintptr_t)view->itemsize)
+        PyErr_Format(PyExc_ValueError, "%s must be contiguous and aligned", name);
+    else if (use == WRITE && view->readonly)
+        PyErr_Format(PyExc_ValueError, "%s must be writable", name);
+    else
+        return 1;
+    return 0;
+}
+#define TAKE(i, name, type, use, axes, ...) take(given[i], &b[i], name, type, use, axes, (Py_ssize_t[MOST_AXES]){__VA_ARGS__})
+
+/* 1, or 0 with a ValueError. */
+static int expect(int holds, const char *what) {
+    if (!holds) PyErr_SetString(PyExc_ValueError, what);
+    return holds;
+}
+
+static const Variant *variant_of(int number) {
     const Variant *variant = chosen(number);
-    Py_BEGIN_ALLOW_THREADS
-    wanted = variant ? variant->survey(&s) : 0;
-    Py_END_ALLOW_THREADS
-    for (int i = 0; i < 8; i++) PyBuffer_Release(&b[i]);
-    if (!variant) return PyErr_Format(PyExc_ValueError, "no variant %d", number);
-    return PyLong_FromSsize_t(wanted);
+    if (!variant) PyErr_Format(PyExc_ValueError, "there is no variant %d", number);
+    return variant;
+}
+
+static PyObject *done(Py_buffer *b, int count, int fine, ptrdiff_t answer) {
+    for (int i = 0; i < count; i++) PyBuffer_Release(&b[i]); /* of what was not taken, too: it is all zeros */
+    return fine ? PyLong_FromSsize_t(answer) : NULL;
+}
+
+/* Whether ``ends`` rise from above 0 to ``all``. */
+static int is_partition(const int64_t *ends, Py_ssize_t count, Py_ssize_t all) {
+    int64_t last = 0;
+    for (Py_ssize_t i = 0; i < count; last = ends[i++])
+        if (ends[i] <= last) return 0;
+    return count > 0 && last == all;
+}
+
+enum { ROWS, WEIGHTS, SHIFT, SCALE, WHITEN, MEANS, FACTORS, CONSTANTS, PENALTIES, MOST, ENDS, SUMS, OBJECTIVE, PLAIN, SPACE, ARRAYS };
+
+static PyObject *e_step(PyObject *module, PyObject *args) {
+    PyObject *given[ARRAYS];
+    Py_buffer b[ARRAYS] = {{0}};
+    int number, structure, single_rows, single;
+    Py_ssize_t width, factor_size, n = 0, D = 0, K = 0, mixtures = 0;
+    ptrdiff_t wanted = 0;
+    if (!PyArg_ParseTuple(args, "iippnnOOOOOOOOOOOOOOO", &number, &structure, &single_rows, &single, &width, &factor_size,
+                          &given[0], &given[1], &given[2], &given[3], &given[4], &given[5], &given[6], &given[7],
+                          &given[8], &given[9], &given[10], &given[11], &given[12], &given[13], &given[14]))
+        return NULL;
+    const Variant *variant = variant_of(number);
+    if (!variant || !expect(structure >= FULL && structure <= TIED, "there is no such structure")) return NULL;
+    const char real = single ? 'f' : 'd';
+    int fine = TAKE(ROWS, "rows", single_rows ? 'f' : 'd', READ, 2, ANY, ANY) && TAKE(MEANS, "means", real, READ, 2, ANY, b[ROWS].shape[1])
+            && TAKE(ENDS, "ends", 'q', READ, 1, ANY);
+    if (fine) n = b[ROWS].shape[0], D = b[ROWS].shape[1], K = b[MEANS].shape[0], mixtures = b[ENDS].shape[0];
+    const Py_ssize_t widths[] = {1 + D + D * (D + 1) / 2, 1 + 2 * D, 2 + D, 1 + D}, sizes[] = {D * D, D, 1, 1};
+    const int axes = structure == FULL ? 3 : structure == DIAGONAL ? 2 : 1;
+    fine = fine && expect(D > 0, "rows must have columns") && expect(width == widths[structure], "width must be the structure's")
+        && expect(factor_size == sizes[structure], "factor_size must be the structure's")
+        && expect(is_partition(b[ENDS].buf, mixtures, K), "ends must rise to the number of means")
+        && TAKE(WEIGHTS, "weights", 'd', OPTIONAL, 1, n)
+        && TAKE(SHIFT, "shift", 'd', READ, 1, D) && TAKE(SCALE, "scale", 'd', READ, 1, D)
+        && (structure == TIED ? TAKE(WHITEN, "whiten", real, READ, 2, D, D) : TAKE(WHITEN, "whiten", real, READ, 1, 0))
+        && TAKE(FACTORS, "precisions_cholesky", real, READ, axes, K, D, D) && TAKE(CONSTANTS, "constants", real, READ, 1, K)
+        && TAKE(PENALTIES, "penalties", 'd', READ, 1, K) && TAKE(MOST, "most", 'd', READ, 1, mixtures)
+        && TAKE(SUMS, "sums", 'd', WRITE, 2, K, width) && TAKE(OBJECTIVE, "objective", 'd', WRITE, 1, mixtures)
+        && TAKE(PLAIN, "plain", 'd', WRITE, 1, mixtures) && TAKE(SPACE, "space", 'B', WRITE, 1, ANY);
+    if (fine) {
+        const Problem p = {
+            .rows = n, .n_features = D, .mixtures = mixtures, .width = width, .factor_size = factor_size,
+            .structure = structure, .single_rows = single_rows, .data = b[ROWS].buf,
+            .weights = b[WEIGHTS].len ? b[WEIGHTS].buf : NULL, .shift = b[SHIFT].buf, .scale = b[SCALE].buf,
+            .whiten = structure == TIED ? b[WHITEN].buf : NULL, .means = b[MEANS].buf,
+            .precisions_cholesky = b[FACTORS].buf, .constants = b[CONSTANTS].buf, .penalties = b[PENALTIES].buf,
+            .most = b[MOST].buf, .ends = b[ENDS].buf, .sums = b[SUMS].buf, .objective = b[OBJECTIVE].buf,
+            .plain = b[PLAIN].buf, .space = b[SPACE].buf, .space_bytes = (size_t)b[SPACE].len,
+        };
+        Py_BEGIN_ALLOW_THREADS
+        wanted = variant->e_step[single](&p);
+        Py_END_ALLOW_THREADS
+    }
+    return done(b, ARRAYS, fine, wanted);
+}
+
+static PyObject *first_pass(PyObject *module, PyObject *args) {
+    PyObject *given[8];
+    Py_buffer b[8] = {{0}};
+    int number, single_rows, pairs;
+    Py_ssize_t D = 0;
+    ptrdiff_t wanted = 0;
+    if (!PyArg_ParseTuple(args, "ippOOOOOOOO", &number, &single_rows, &pairs, &given[0], &given[1], &given[2], &given[3],
+                          &given[4], &given[5], &given[6], &given[7]))
+        return NULL;
+    const Variant *variant = variant_of(number);
+    if (!variant) return NULL;
+    int fine = TAKE(0, "rows", single_rows ? 'f' : 'd', READ, 2, ANY, ANY);
+    if (fine) D = b[0].shape[1];
+    fine = fine && expect(D > 0, "rows must have columns") && TAKE(1, "weights", 'd', OPTIONAL, 1, b[0].shape[0])
+        && TAKE(2, "totals", 'd', WRITE, 1, 2) && TAKE(3, "mean", 'd', WRITE, 1, D)
+        && TAKE(4, "scatter", 'd', WRITE, pairs ? 2 : 1, D, D) && TAKE(5, "low", 'd', WRITE, 1, D)
+        && TAKE(6, "high", 'd', WRITE, 1, D) && TAKE(7, "space", 'B', WRITE, 1, ANY);
+    if (fine) {
+        const FirstPass s = {
+            .rows = b[0].shape[0], .n_features = D, .single_rows = single_rows, .pairs = pairs, .data = b[0].buf,
+            .weights = b[1].len ? b[1].buf : NULL, .totals = b[2].buf, .mean = b[3].buf, .scatter = b[4].buf,
+            .low = b[5].buf, .high = b[6].buf, .space = b[7].buf, .space_bytes = (size_t)b[7].len,
+        };
+        Py_BEGIN_ALLOW_THREADS
+        wanted = variant->first_pass(&s);
+        Py_END_ALLOW_THREADS
+    }
+    return done(b, 8, fine, wanted);
 }
 
 static PyObject *draw(PyObject *module, PyObject *args) {
-    Py_buffer b;
+    PyObject *given[1];
+    Py_buffer b[1] = {{0}};
     int number;
     long long start;
     unsigned long long seed, least;
-    ptrdiff_t found = 0;
-    if (!PyArg_ParseTuple(args, "iLKKw*", &number, &start, &seed, &least, &b)) return NULL;
-    const Variant *variant = chosen(number);
-    Py_BEGIN_ALLOW_THREADS
-    if (variant) found = variant->draw(start, b.len / (ptrdiff_t)sizeof(int64_t), seed, least, b.buf);
-    Py_END_ALLOW_THREADS
-    PyBuffer_Release(&b);
-    if (!variant) return PyErr_Format(PyExc_ValueError, "no variant %d", number);
-    return PyLong_FromSsize_t(found);
+    ptrdiff_t count = 0;
+    if (!PyArg_ParseTuple(args, "iLKKO", &number, &start, &seed, &least, &given[0])) return NULL;
+    const Variant *variant = variant_of(number);
+    if (!variant) return NULL;
+    int fine = TAKE(0, "numbers", 'q', WRITE, 1, ANY);
+    if (fine) {
+        Py_BEGIN_ALLOW_THREADS
+        count = variant->draw(start, b[0].shape[0], seed, least, b[0].buf);
+        Py_END_ALLOW_THREADS
+    }
+    return done(b, 1, fine, count);
 }
 
 static PyObject *names(PyObject *module, PyObject *ignored) {
@@ -182,7 +291,7 @@ static PyObject *names(PyObject *module, PyObject *ignored) {
 
 static PyMethodDef methods[] = {
     {"e_step", e_step, METH_VARARGS, "Add a block's statistics; see dgmm.native."},
-    {"survey", survey, METH_VARARGS, "Take a block's moments and extremes; see dgmm.native."},
+    {"survey", first_pass, METH_VARARGS, "Take a block's moments and extremes; see dgmm.native."},
     {"draw", draw, METH_VARARGS, "Row numbers by their hash; see dgmm.native."},
     {"variants", names, METH_NOARGS, "The vector instructions that can be used, the widest first."},
     {NULL, NULL, 0, NULL},

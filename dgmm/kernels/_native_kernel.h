@@ -61,20 +61,20 @@ INLINE Vector FN(logarithm)(Vector x) {
 /* sum over i <= j of factor[i][j] d[i], squared, summed over j: |C'd|^2 for an upper triangular C;
    OUT values of j at a time. */
 #define OUT 4
-INLINE void FN(square_norm)(ptrdiff_t dims, const REAL *factor, const Vector (*d)[2], Vector q[2]) {
+INLINE void FN(square_norm)(ptrdiff_t n_features, const REAL *factor, const Vector (*d)[2], Vector q[2]) {
     ptrdiff_t j = 0;
     q[0] = q[1] = FN(fill)(0);
-    for (; j + OUT <= dims; j += OUT) {
+    for (; j + OUT <= n_features; j += OUT) {
         Vector sum[OUT][2];
         for (int o = 0; o < OUT; o++) sum[o][0] = sum[o][1] = FN(fill)(0);
         for (ptrdiff_t i = 0; i < j; i++) {
-            const REAL *row = factor + i * dims + j;
+            const REAL *row = factor + i * n_features + j;
 #pragma GCC unroll 4
             for (int o = 0; o < OUT; o++) sum[o][0] += row[o] * d[i][0], sum[o][1] += row[o] * d[i][1];
         }
 #pragma GCC unroll 4
         for (int i = 0; i < OUT; i++) {
-            const REAL *row = factor + (i + j) * dims + j;
+            const REAL *row = factor + (i + j) * n_features + j;
 #pragma GCC unroll 4
             for (int o = i; o < OUT; o++)
                 sum[o][0] += row[o] * d[i + j][0], sum[o][1] += row[o] * d[i + j][1];
@@ -82,20 +82,20 @@ INLINE void FN(square_norm)(ptrdiff_t dims, const REAL *factor, const Vector (*d
 #pragma GCC unroll 4
         for (int o = 0; o < OUT; o++) q[0] += sum[o][0] * sum[o][0], q[1] += sum[o][1] * sum[o][1];
     }
-    for (; j < dims; j++) {
+    for (; j < n_features; j++) {
         Vector sum[2] = {FN(fill)(0), FN(fill)(0)};
         for (ptrdiff_t i = 0; i <= j; i++)
-            sum[0] += factor[i * dims + j] * d[i][0], sum[1] += factor[i * dims + j] * d[i][1];
+            sum[0] += factor[i * n_features + j] * d[i][0], sum[1] += factor[i * n_features + j] * d[i][1];
         q[0] += sum[0] * sum[0], q[1] += sum[1] * sum[1];
     }
 }
 
 /* x becomes C'x, from the last feature to the first, as C is upper triangular. */
-TARGET static void FN(whiten)(ptrdiff_t dims, ptrdiff_t rows, const REAL *factor, REAL *x) {
-    for (ptrdiff_t j = dims - 1; j >= 0; j--)
+TARGET static void FN(whiten)(ptrdiff_t n_features, ptrdiff_t rows, const REAL *factor, REAL *x) {
+    for (ptrdiff_t j = n_features - 1; j >= 0; j--)
         for (ptrdiff_t row = 0; row < rows; row += LANES) {
             Vector sum = FN(fill)(0);
-            for (ptrdiff_t i = 0; i <= j; i++) sum += factor[i * dims + j] * AT(x, i * rows + row);
+            for (ptrdiff_t i = 0; i <= j; i++) sum += factor[i * n_features + j] * AT(x, i * rows + row);
             AT(x, j * rows + row) = sum;
         }
 }
@@ -103,20 +103,20 @@ TARGET static void FN(whiten)(ptrdiff_t dims, ptrdiff_t rows, const REAL *factor
 /* out[row] = constant - |C'(x - mu)|^2 / 2; the factor C is (D, D), (D) or (1).  STEP vectors of rows
    at a time, so that no sum waits for its last term. */
 #define STEP 4
-INLINE void FN(log_joint)(int structure, ptrdiff_t dims, ptrdiff_t rows, const REAL *x, const REAL *mean,
+INLINE void FN(log_joint)(int structure, ptrdiff_t n_features, ptrdiff_t rows, const REAL *x, const REAL *mean,
                           const REAL *factor, REAL constant, REAL *out, Vector (*d)[2]) {
     const REAL half = 0.5, common = structure == DIAGONAL ? half : half * factor[0] * factor[0];
     for (ptrdiff_t row = 0; structure == FULL && row < rows; row += 2 * LANES) {
         Vector q[2];
-        for (ptrdiff_t i = 0; i < dims; i++)
+        for (ptrdiff_t i = 0; i < n_features; i++)
             for (int v = 0; v < 2; v++) d[i][v] = AT(x, i * rows + row + v * LANES) - mean[i];
-        FN(square_norm)(dims, factor, (const Vector(*)[2])d, q);
+        FN(square_norm)(n_features, factor, (const Vector(*)[2])d, q);
         for (int v = 0; v < 2; v++) AT(out, row + v * LANES) = constant - half * q[v];
     }
     for (ptrdiff_t row = 0; structure != FULL && row < rows; row += STEP * LANES) {
         Vector q[STEP];
         for (int v = 0; v < STEP; v++) q[v] = FN(fill)(0);
-        for (ptrdiff_t i = 0; i < dims; i++)
+        for (ptrdiff_t i = 0; i < n_features; i++)
 #pragma GCC unroll 4
             for (int v = 0; v < STEP; v++) {
                 Vector moved = AT(x, i * rows + row + v * LANES) - mean[i];
@@ -157,7 +157,7 @@ TARGET static void FN(normalise)(ptrdiff_t components, ptrdiff_t rows, REAL *L, 
 /* sums[p + q of a ROWS x COLUMNS piece of the upper triangle] += sum over rows of a_i b_j. */
 #define ROWS 4
 #define COLUMNS 2
-INLINE void FN(products)(ptrdiff_t rows, ptrdiff_t dims, ptrdiff_t i, ptrdiff_t j, int height, int width,
+INLINE void FN(products)(ptrdiff_t rows, ptrdiff_t n_features, ptrdiff_t i, ptrdiff_t j, int height, int width,
                          int triangle, const REAL *a, const REAL *b, double *sums) {
     Vector sum[ROWS][ROWS];
     for (int r = 0; r < height; r++)
@@ -173,22 +173,22 @@ INLINE void FN(products)(ptrdiff_t rows, ptrdiff_t dims, ptrdiff_t i, ptrdiff_t 
     for (int r = 0; r < height; r++)
         for (int c = triangle ? r : 0; c < width; c++) {
             ptrdiff_t y = i + r, z = j + c;
-            sums[y * dims - y * (y - 1) / 2 + z - y] += FN(total)(sum[r][c]);
+            sums[y * n_features - y * (y - 1) / 2 + z - y] += FN(total)(sum[r][c]);
         }
 }
 
 /* The upper triangle of the sums over rows of a_i b_j is added to ``sums``. */
-INLINE void FN(triangle)(ptrdiff_t rows, ptrdiff_t dims, const REAL *a, const REAL *b, double *sums) {
+INLINE void FN(triangle)(ptrdiff_t rows, ptrdiff_t n_features, const REAL *a, const REAL *b, double *sums) {
     ptrdiff_t i = 0;
-    for (; i + ROWS <= dims; i += ROWS) {
+    for (; i + ROWS <= n_features; i += ROWS) {
         ptrdiff_t j = i + ROWS;
-        FN(products)(rows, dims, i, i, ROWS, ROWS, 1, a, b, sums);
-        for (; j + COLUMNS <= dims; j += COLUMNS)
-            FN(products)(rows, dims, i, j, ROWS, COLUMNS, 0, a, b, sums);
-        for (; j < dims; j++) FN(products)(rows, dims, i, j, ROWS, 1, 0, a, b, sums);
+        FN(products)(rows, n_features, i, i, ROWS, ROWS, 1, a, b, sums);
+        for (; j + COLUMNS <= n_features; j += COLUMNS)
+            FN(products)(rows, n_features, i, j, ROWS, COLUMNS, 0, a, b, sums);
+        for (; j < n_features; j++) FN(products)(rows, n_features, i, j, ROWS, 1, 0, a, b, sums);
     }
-    for (; i < dims; i++)
-        for (ptrdiff_t j = i; j < dims; j++) FN(products)(rows, dims, i, j, 1, 1, 0, a, b, sums);
+    for (; i < n_features; i++)
+        for (ptrdiff_t j = i; j < n_features; j++) FN(products)(rows, n_features, i, j, 1, 1, 0, a, b, sums);
 }
 
 /* Sums of r d, and for some structures r d^2, over features i to i + count; for FULL, d and r d stay. */
@@ -213,26 +213,26 @@ INLINE void FN(add_moments)(int structure, ptrdiff_t rows, ptrdiff_t i, int coun
 }
 
 /* Add sum r T(x - mu) over a tile to ``sums``; ``a`` and ``b`` hold a tile each. */
-INLINE void FN(add_sums)(int structure, ptrdiff_t dims, ptrdiff_t rows, const REAL *x, const REAL *mean,
+INLINE void FN(add_sums)(int structure, ptrdiff_t n_features, ptrdiff_t rows, const REAL *x, const REAL *mean,
                          const REAL *r, REAL *a, REAL *b, double *sums) {
     ptrdiff_t i = 0;
     Vector count = FN(fill)(0);
     for (ptrdiff_t row = 0; row < rows; row += LANES) count += AT(r, row);
     sums[0] += FN(total)(count);
-    double *first = sums + 1, *second = sums + 1 + dims;
-    for (; i + ROWS <= dims; i += ROWS) FN(add_moments)(structure, rows, i, ROWS, x, mean, r, a, b, first, second);
-    for (; i < dims; i++) FN(add_moments)(structure, rows, i, 1, x, mean, r, a, b, first, second);
+    double *first = sums + 1, *second = sums + 1 + n_features;
+    for (; i + ROWS <= n_features; i += ROWS) FN(add_moments)(structure, rows, i, ROWS, x, mean, r, a, b, first, second);
+    for (; i < n_features; i++) FN(add_moments)(structure, rows, i, 1, x, mean, r, a, b, first, second);
     if (structure != FULL) return;
-    FN(triangle)(rows, dims, a, b, second);
+    FN(triangle)(rows, n_features, a, b, second);
 }
 
 /* A tile's log-densities, and its sums, for all components: a copy for each structure, so that no
    inner loop asks which it is. */
 INLINE void FN(all_log_joint)(int structure, const Problem *p, ptrdiff_t all, ptrdiff_t rows, const REAL *x,
                               REAL *L, Vector (*d)[2]) {
-    const REAL *means = p->means, *factors = p->factors, *constants = p->constants;
+    const REAL *means = p->means, *precisions_cholesky = p->precisions_cholesky, *constants = p->constants;
     for (ptrdiff_t k = 0; k < all; k++)
-        FN(log_joint)(structure, p->dims, rows, x, means + k * p->dims, factors + k * p->factor_size, constants[k],
+        FN(log_joint)(structure, p->n_features, rows, x, means + k * p->n_features, precisions_cholesky + k * p->factor_size, constants[k],
                       L + k * rows, d);
 }
 
@@ -240,7 +240,7 @@ INLINE void FN(all_sums)(int structure, const Problem *p, ptrdiff_t all, ptrdiff
                          REAL *a, REAL *b) {
     const REAL *means = p->means;
     for (ptrdiff_t k = 0; k < all; k++)
-        FN(add_sums)(structure, p->dims, rows, x, means + k * p->dims, L + k * rows, a, b, p->sums + k * p->width);
+        FN(add_sums)(structure, p->n_features, rows, x, means + k * p->n_features, L + k * rows, a, b, p->sums + k * p->width);
 }
 
 #define EACH_STRUCTURE(call)                \
@@ -255,30 +255,30 @@ INLINE void FN(all_sums)(int structure, const Problem *p, ptrdiff_t all, ptrdiff
 
 /* Rows from ``start`` in the frame, transposed; what pads the last ones is 0. */
 #define ENTER(type)                                                                          \
-    for (ptrdiff_t i = 0; i < dims; i++) {                                                   \
-        const type *from = (const type *)p->data + start * dims + i;                         \
+    for (ptrdiff_t i = 0; i < n_features; i++) {                                                   \
+        const type *from = (const type *)p->data + start * n_features + i;                         \
         double shift = p->shift[i], inverse = 1 / p->scale[i];                               \
         REAL *to = x + i * padded;                                                           \
-        for (ptrdiff_t row = 0; row < here; row++) to[row] = (REAL)((from[row * dims] - shift) * inverse); \
+        for (ptrdiff_t row = 0; row < here; row++) to[row] = (REAL)((from[row * n_features] - shift) * inverse); \
         for (ptrdiff_t row = here; row < padded; row++) to[row] = 0;                         \
     }
 
 /* The whole block, a tile at a time; returns 0, or what memory it wants if it has less. */
 TARGET static ptrdiff_t FN(e_step)(const Problem *p) {
-    ptrdiff_t dims = p->dims, all = p->ends[p->forms - 1];
-    ptrdiff_t tile = TILE_BYTES / (ptrdiff_t)sizeof(REAL) / (3 * dims + all) / GRAIN * GRAIN;
+    ptrdiff_t n_features = p->n_features, all = p->ends[p->mixtures - 1];
+    ptrdiff_t tile = TILE_BYTES / (ptrdiff_t)sizeof(REAL) / (3 * n_features + all) / GRAIN * GRAIN;
     if (tile < SMALLEST_TILE) tile = SMALLEST_TILE;
     if (tile > LARGEST_TILE) tile = LARGEST_TILE;
     if (tile * sizeof(REAL) % 1024 == 0) tile -= GRAIN; /* or features would share cache lines' places */
-    size_t needed = ALIGNMENT + (size_t)(2 * dims * LANES + (3 * dims + all + 1) * tile + all) * sizeof(REAL);
+    size_t needed = ALIGNMENT + (size_t)(2 * n_features * LANES + (3 * n_features + all + 1) * tile + all) * sizeof(REAL);
     if (p->space_bytes < needed) return (ptrdiff_t)needed;
     REAL *scratch = aligned(p->space);
     /* Vectors first: each array starts on a vector. */
     Vector(*d)[2] = (Vector(*)[2])scratch;
-    REAL *x = scratch + 2 * dims * LANES, *a = x + dims * tile, *b = a + dims * tile, *L = b + dims * tile;
+    REAL *x = scratch + 2 * n_features * LANES, *a = x + n_features * tile, *b = a + n_features * tile, *L = b + n_features * tile;
     REAL *w = L + all * tile, *boost = w + tile;
-    for (ptrdiff_t form = 0, k = 0; form < p->forms; form++)
-        for (; k < p->ends[form]; k++) boost[k] = (REAL)exp(p->penalties[k] - p->most[form]);
+    for (ptrdiff_t mixture = 0, k = 0; mixture < p->mixtures; mixture++)
+        for (; k < p->ends[mixture]; k++) boost[k] = (REAL)exp(p->penalties[k] - p->most[mixture]);
     for (ptrdiff_t start = 0; start < p->rows; start += tile) {
         ptrdiff_t here = p->rows - start < tile ? p->rows - start : tile;
         ptrdiff_t padded = (here + GRAIN - 1) / GRAIN * GRAIN;
@@ -288,12 +288,12 @@ TARGET static ptrdiff_t FN(e_step)(const Problem *p) {
         if (p->weights) /* whatever a row of weight 0 holds is as if absent */
             for (ptrdiff_t row = 0; row < here; row++)
                 if (w[row] == 0)
-                    for (ptrdiff_t i = 0; i < dims; i++) x[i * padded + row] = 0;
-        if (p->whiten) FN(whiten)(dims, padded, p->whiten, x);
+                    for (ptrdiff_t i = 0; i < n_features; i++) x[i * padded + row] = 0;
+        if (p->whiten) FN(whiten)(n_features, padded, p->whiten, x);
         EACH_STRUCTURE(LOG_JOINT)
-        for (ptrdiff_t form = 0, k = 0; form < p->forms; k = p->ends[form++])
-            FN(normalise)(p->ends[form] - k, padded, L + k * padded, w, boost + k, p->most[form],
-                          p->objective + form, p->plain + form);
+        for (ptrdiff_t mixture = 0, k = 0; mixture < p->mixtures; k = p->ends[mixture++])
+            FN(normalise)(p->ends[mixture] - k, padded, L + k * padded, w, boost + k, p->most[mixture],
+                          p->objective + mixture, p->plain + mixture);
         EACH_STRUCTURE(SUMS)
     }
     return 0;

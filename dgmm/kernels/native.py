@@ -9,6 +9,9 @@ With tied covariances, rows are whitened once; what is left are distances to K p
 
 ``moments`` and ``draw`` are what the first sweep (first_pass.py) does with a block.
 
+Compiled code checks the type, shape and layout of each array that it is given: ``ValueError`` names
+one that is not as it has to be.
+
 It is built with the package where a C compiler is at hand.  ``DGMM_KERNEL=numpy`` or ``native`` in
 the environment forces a choice.  A cluster's workers must all have the kernel that the fit chose.
 """
