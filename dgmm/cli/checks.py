@@ -1,0 +1,45 @@
+"""What commands check before any work is done."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import dgmm
+from dgmm.data import urls
+from dgmm.errors import DataError, UsageError
+from dgmm.io import models, storage
+
+if TYPE_CHECKING:
+    from dgmm.data.dataset import Dataset
+    from dgmm.estimators.gaussian_mixture import GaussianMixture
+
+
+def check_model_target(output: str, overwrite: bool) -> None:
+    """Raise unless a model file may and can be written, before any work is done for it."""
+    urls.refuse_directory(output)
+    storage.check_target(output, models.MODEL, overwrite)
+    urls.check_writable(output)
+
+
+def check_pictures() -> None:
+    """Raise unless what pictures are drawn with is there, before any work is done for one."""
+    if find_spec("matplotlib") is None or find_spec("PIL") is None:
+        raise UsageError(
+            "pictures are drawn by matplotlib and pillow, and not both are installed: "
+            "pip install 'dgmm[plot]' does that (in a clone: pip install '.[plot]')"
+        )
+
+
+def open_both(
+    model: str, data: str, sample_weight: str | None, reading: dict[str, Any]
+) -> tuple[GaussianMixture, Dataset]:
+    """A model and rows that it can judge."""
+    fitted = dgmm.load(model)
+    dataset = dgmm.open_dataset(data, sample_weight, **reading)
+    if dataset.n_features != fitted.n_features_in_:
+        raise DataError(
+            f"{data} has {dataset.n_features} features; {model} was fitted "
+            f"to {fitted.n_features_in_}"
+        )
+    return fitted, dataset

@@ -1,0 +1,223 @@
+"""``dgmm fit`` and ``dgmm select``: commands that fit mixtures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+import dgmm
+from dgmm.cli import progress
+from dgmm.cli.checks import check_model_target, check_pictures
+from dgmm.cli.command import EXIT_CODES, Command
+from dgmm.cli.machines import Machines
+from dgmm.cli.options import (
+    Shown,
+    data_argument,
+    fitting_options,
+    json_option,
+    machine_options,
+    model_options,
+    n_init_option,
+    overwrite_option,
+    reading_options,
+    sample_weight_option,
+    shown_options,
+)
+from dgmm.cli.results import (
+    tell_end,
+    tell_model,
+    tell_search,
+)
+from dgmm.em.criteria import CRITERIA
+from dgmm.errors import UsageError
+from dgmm.model.covariance import COVARIANCE_MODELS
+from dgmm.model.lazy import Late
+
+# Loaded when a command needs them, not for a usage error.
+engine, report = Late("dgmm.engine"), Late("dgmm.report.pictures")
+
+
+@click.command(cls=Command, epilog=EXIT_CODES)
+@data_argument
+@model_options
+@click.option("-o", "--output", required=True, metavar="PATH", help="Where the model file goes.")
+@sample_weight_option
+@click.option(
+    "--start",
+    metavar="PATH",
+    help="Begin at the parameters of this model (yesterday's, say) instead of looking for a start.",
+)
+@fitting_options
+@machine_options
+@reading_options
+@overwrite_option
+@json_option
+@shown_options
+def fit(
+    data: str,
+    n_components: int,
+    covariance_type: str,
+    n_init: int,
+    output: str,
+    sample_weight: str | None,
+    start: str | None,
+    how: dict[str, Any],
+    machines: Machines,
+    reading: dict[str, Any],
+    overwrite: bool,
+    json: bool,
+    shown: Shown,
+) -> None:
+    """Fit a mixture to the rows of DATA, and write it to a model file.
+
+    Example: dgmm fit rows.zarr -k 16 -o model.dgmm
+    """
+    check_model_target(output, overwrite)
+    if start is not None and (how["init_params"] != "auto" or n_init > 1):
+        raise click.UsageError("--start is one start: leave out --init-params and --n-init")
+    dataset = dgmm.open_dataset(data, sample_weight, **reading)
+    given = {} if start is None else _parameters(start, n_components, covariance_type)
+    model = dgmm.GaussianMixture(
+        n_components,
+        covariance_type=covariance_type,
+        n_init=n_init,
+        n_jobs=machines.threads,
+        **how,
+        **given,
+    )
+    meter = engine.Meter()
+    with shown.watches() as watches, machines.client() as client:
+        session = model.session(dataset, client=client)
+        steps = model.fit_passes(session, meter=meter)
+        progress.run(progress.of_fit(steps), session.plan, meter, *watches)
+    model.save(output, overwrite=overwrite)
+    tell_model(model, output, json)
+    tell_end(shown.log, model, output)
+
+
+def _parameters(path: str, n_components: int, covariance_type: str) -> dict[str, Any]:
+    """Of the model at ``path``, as starting values; it must be of this size and structure."""
+    model = dgmm.load(path)
+    found = (model.n_components, model.covariance_type)
+    if found != (n_components, covariance_type):
+        raise UsageError(
+            f"{path} has {found[0]} components and {found[1]} covariances; a fit that begins there "
+            f"has as many and the same, not {n_components} and {covariance_type}"
+        )
+    return {
+        "weights_init": model.weights_,
+        "means_init": model.means_,
+        "precisions_init": model.precisions_,
+    }
+
+
+def _numbers(context: click.Context, option: click.Parameter, text: str) -> list[int]:
+    """2..32, or 2,4,8, or both."""
+    numbers: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("..")
+        if not first.isdigit() or not (last or first).isdigit():
+            raise click.BadParameter(f"{text!r} is not like 2..32 or 2,4,8")
+        numbers += range(int(first), int(last or first) + 1)
+    if not numbers or min(numbers) < 1:
+        raise click.BadParameter(f"{text!r} names no numbers of components from 1 on")
+    return sorted(set(numbers))
+
+
+def _covariance_types(context: click.Context, option: click.Parameter, text: str) -> list[str]:
+    """Covariance types, with commas between."""
+    names = text.split(",")
+    for name in names:
+        if name not in COVARIANCE_MODELS:
+            raise click.BadParameter(f"{name!r} is none of {', '.join(COVARIANCE_MODELS)}")
+    return names
+
+
+@click.command(cls=Command, epilog=EXIT_CODES)
+@data_argument
+@click.option(
+    "-k",
+    "--n-components",
+    callback=_numbers,
+    default="1..10",
+    show_default=True,
+    metavar="RANGE",
+    help="Numbers of components to choose from: 2..32, or 2,4,8.",
+)
+@click.option(
+    "--covariance-type",
+    callback=_covariance_types,
+    default="full",
+    show_default=True,
+    metavar="NAMES",
+    help=f"Covariance types to choose from, with commas between: {', '.join(COVARIANCE_MODELS)}.",
+)
+@click.option(
+    "--criterion",
+    type=click.Choice(list(CRITERIA)),
+    default="bic",
+    show_default=True,
+    help="What is to be small; heldout: minus the score of one row in ten, which is not fitted.",
+)
+@click.option("-o", "--output", required=True, metavar="PATH", help="Where the best model goes.")
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="PNG",
+    help="Draw the criterion into a picture, too.",
+)
+@sample_weight_option
+@n_init_option
+@fitting_options
+@machine_options
+@reading_options
+@overwrite_option
+@json_option
+@shown_options
+def select(
+    data: str,
+    n_components: list[int],
+    covariance_type: list[str],
+    criterion: str,
+    output: str,
+    plot: Path | None,
+    sample_weight: str | None,
+    n_init: int,
+    how: dict[str, Any],
+    machines: Machines,
+    reading: dict[str, Any],
+    overwrite: bool,
+    json: bool,
+    shown: Shown,
+) -> None:
+    """Choose the number of components and the covariance type for DATA.
+
+    All candidates share every pass over the data, and leave when they can't win any more.  Writes
+    the best model, and prints what became of each, and whether the best is at the edge of the
+    numbers tried.
+
+    Example: dgmm select rows.zarr -k 2..32 --covariance-type full,diag -o best.dgmm
+    """
+    check_model_target(output, overwrite)
+    if plot is not None:
+        check_pictures()
+    dataset = dgmm.open_dataset(data, sample_weight, **reading)
+    template = dgmm.GaussianMixture(n_init=n_init, n_jobs=machines.threads, **how)
+    search = dgmm.MixtureSearch(
+        template,
+        n_components=n_components,
+        covariance_type=covariance_type,
+        criterion=criterion,
+    )
+    meter = engine.Meter()
+    with shown.watches() as watches, machines.client() as client:
+        session = search.session(dataset, client=client)
+        steps = search.fit_passes(session, meter=meter)
+        progress.run(progress.of_selection(steps, criterion), session.plan, meter, *watches)
+    search.best_estimator_.save(output, overwrite=overwrite)
+    if plot is not None:
+        report.criteria_figure(search.results_, criterion).savefig(plot)
+    tell_search(search, output, json)
+    tell_end(shown.log, search.best_estimator_, output, at_edge=search.at_edge_)

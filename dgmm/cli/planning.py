@@ -1,0 +1,100 @@
+"""``dgmm plan`` and ``dgmm demo``: commands to begin with."""
+
+from __future__ import annotations
+
+from json import dumps
+from pathlib import Path
+from typing import Any
+
+import click
+
+import dgmm
+from dgmm.cli.checks import check_pictures
+from dgmm.cli.command import EXIT_CODES, Command
+from dgmm.cli.machines import Machines
+from dgmm.cli.options import (
+    cache_option,
+    data_argument,
+    json_option,
+    machine_options,
+    memory_option,
+    model_options,
+    overwrite_option,
+    reading_options,
+)
+from dgmm.cli.results import (
+    show_plan,
+    show_pods,
+)
+from dgmm.model.lazy import Late
+
+demonstration = Late("dgmm.cli.demo")  # which draws pictures
+
+
+@click.command(cls=Command, epilog=EXIT_CODES)
+@data_argument
+@model_options
+@machine_options
+@memory_option
+@cache_option
+@reading_options
+@click.option(
+    "--kubernetes",
+    is_flag=True,
+    help="Print settings for the manifests in deploy/ instead, for --workers pods  [default: 4] of "
+    "--threads each  [default: 2]; --memory is then a worker's container.  [default: as much as "
+    "it needs]",
+)
+@json_option
+def plan(
+    data: str,
+    n_components: int,
+    covariance_type: str,
+    n_init: int,
+    machines: Machines,
+    memory: str | None,
+    cache: str,
+    reading: dict[str, Any],
+    kubernetes: bool,
+    json: bool,
+) -> None:
+    """Show what a fit to DATA will need, without fitting: blocks, tasks, bytes read, peak memory.
+
+    Ends with exit code 3 if the fit would be refused.
+    """
+    dataset = dgmm.open_dataset(data, **reading)
+    model = dgmm.GaussianMixture(
+        n_components,
+        covariance_type=covariance_type,
+        n_init=n_init,
+        n_jobs=machines.threads,
+        memory=memory,
+        cache=cache,
+    )
+    if kubernetes:
+        if machines.scheduler:
+            raise click.UsageError("--kubernetes plans a cluster to be made: without --scheduler")
+        pods = model.pods(dataset, machines.workers or 4, machines.threads or 2)
+        pods.plan.check()
+        show_pods(pods, json)
+        return
+    with machines.client() as client:
+        planned = model.plan(dataset, client=client)
+    if json:
+        click.echo(dumps(planned.to_dict()))
+    else:
+        show_plan(planned)
+    planned.check()
+
+
+@click.command(cls=Command, epilog=EXIT_CODES)
+@click.argument("directory", default="dgmm-demo", type=click.Path(path_type=Path))
+@overwrite_option
+def demo(directory: Path, overwrite: bool) -> None:
+    """See dgmm at work: fit the pixels of two photographs out of core, and picture the result.
+
+    Leaves a Zarr store, the model, the labels and a picture in DIRECTORY (default: dgmm-demo).
+    """
+    check_pictures()
+    for line in demonstration.run(directory, overwrite=overwrite):
+        click.echo(line)

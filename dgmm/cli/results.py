@@ -1,0 +1,251 @@
+"""What commands print on standard output: tables and lines for a person, or JSON."""
+
+from __future__ import annotations
+
+import logging
+from json import dumps
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+from dask.utils import format_bytes
+
+from dgmm.cli import tables
+from dgmm.cli.progress import LOGS
+from dgmm.kernels import native
+
+if TYPE_CHECKING:
+    from dgmm.engine.kubernetes import Pods
+    from dgmm.engine.plan import Plan
+    from dgmm.estimators.gaussian_mixture import GaussianMixture
+    from dgmm.estimators.search import MixtureSearch
+    from dgmm.io.output import Written
+
+MOST_FEATURES = 100
+"""How many features ``show`` has in its tables."""
+
+
+EDGES = {
+    "most": "the best has {0} components, the most that were tried: try more (-k {0}..{2})",
+    "fewest": "the best has {0} components, the fewest that were tried: try fewer (-k {1}..{0})",
+}
+"""What ``select`` says when a better size may lie beyond those that were tried."""
+
+
+def tell_search(search: MixtureSearch, path: str, as_json: bool) -> None:
+    """Print what a search chose, and from what: all as JSON, or a table and lines for a person."""
+    best, criterion, edge = search.best_estimator_, search.criterion, search.at_edge_
+    if as_json:
+        record = {"criterion": criterion, **fit_record(best, path)}
+        click.echo(dumps({**record, "at_edge": edge, "candidates": search.results_}))
+        return
+    show_candidates(search.results_, criterion)
+    tell_model(best, path, as_json)
+    if edge:
+        size = best.n_components
+        click.echo(EDGES[edge].format(size, size // 2, 2 * size))
+
+
+def show_candidates(results: list[dict[str, Any]], criterion: str) -> None:
+    """A table of a search's candidates, the best first, those that can't be compared last."""
+    unbounded = any(each["unbounded"] for each in results)
+    heads = [
+        *("components", "covariance type", "parameters", criterion, "score", "dropped after pass"),
+        *("unbounded",) * unbounded,
+    ]
+    rows = [
+        (
+            str(each["n_components"]),
+            each["covariance_type"],
+            f"{each['parameters']:,}",
+            tables.figure(each[criterion]),
+            f"{each['score']:.6f}",
+            "" if each["dropped_after"] is None else str(each["dropped_after"]),
+            *(str(len(each["unbounded"]) or ""),) * unbounded,
+        )
+        for each in sorted(results, key=lambda each: (bool(each["unbounded"]), each[criterion]))
+    ]
+    tables.show(heads, rows, keep=2)
+    if unbounded:
+        click.echo(
+            "A component is unbounded if reg_covar alone decides how likely it is. Candidates with "
+            "such components can't be compared: one is chosen only if all have them"
+        )
+
+
+def show_components(model: GaussianMixture) -> None:
+    """A table of the components, the heaviest first: weights, means and standard deviations."""
+    mixture = model.mixture_
+    spread = np.sqrt(mixture.variances)
+    names = getattr(model, "feature_names_in_", [f"x{j}" for j in range(mixture.n_features)])
+    shown = min(mixture.n_features, MOST_FEATURES)
+    rows = []
+    for k in np.argsort(-mixture.weights):
+        pairs = zip(mixture.means[k, :shown], spread[k], strict=False)
+        cells = [tables.mean_and_spread(float(mean), float(sd)) for mean, sd in pairs]
+        rows.append((str(k), f"{mixture.weights[k]:.4f}", *cells))
+    heads = ("component", "weight", *(f"{name}: mean ± sd" for name in names[:shown]))
+    tables.show(heads, rows, keep=2)
+    if shown < mixture.n_features:
+        click.echo(f"and {mixture.n_features - shown} more features: --json shows all")
+
+
+def show_counts(written: Written) -> None:
+    """How many rows are in each component: a table, the largest first."""
+    order = np.argsort(-np.array(written.counts), kind="stable")
+    counts = [(str(k), written.counts[k]) for k in order]
+    rows = [(k, f"{count:,}", f"{count / written.rows:.2%}") for k, count in counts]
+    tables.show(("component", "rows", "share"), rows)
+
+
+def fit_record(model: GaussianMixture, path: str) -> dict[str, Any]:
+    """How the model at ``path`` was fitted, by name, for JSON."""
+    return {
+        "model": path,
+        "n_components": model.mixture_.components,
+        "covariance_type": model.mixture_.covariance_model.name,
+        "features": model.n_features_in_,
+        "converged": model.converged_,
+        "iterations": model.n_iter_,
+        **model.fit_info_,
+    }
+
+
+TOLD_AT_END = ("score", "passes", "seconds", "seconds_on_samples")
+"""What of ``fit_info_`` the last event has."""
+
+
+def tell_end(log: str, model: GaussianMixture, path: str, **more: Any) -> None:
+    """The last event: where the model is, and what it came to."""
+    info = {name: model.fit_info_[name] for name in TOLD_AT_END}
+    ended = {"converged": model.converged_, "reason": model.fit_info_["stopped_by"]}
+    LOGS[log].say("done", model=path, **info, **ended, **more)
+
+
+def tell_model(model: GaussianMixture, path: str, as_json: bool) -> None:
+    """Print how a model was fitted: all as JSON, or for a person what matters first."""
+    if as_json:
+        click.echo(dumps(fit_record(model, path)))
+        return
+    info, mixture = model.fit_info_, model.mixture_
+    lines = {
+        "model": path,
+        "mixture": f"{mixture.components} components, {mixture.covariance_model.name}, of "
+        f"{mixture.n_features} features",
+    }
+    for name, shown in {
+        "rows": "{:,}",
+        "score": "{:.9g} nats a row",
+        "passes": "{}",
+        "seconds": "{:.1f}",
+    }.items():
+        if name in info:
+            lines[name] = shown.format(info[name])
+    if info.get("seconds_on_samples"):
+        lines["seconds"] += f", of which {info['seconds_on_samples']:.1f} on samples"
+    if "objective_before" in info:
+        before = info["objective_before"]
+        was = "none" if before is None else f"{before:.9g}"
+        lines["objective"] = f"{info['objective']:.9g} nats a row, a lower bound for all rows seen"
+        lines["before"] = f"{was}, with the parameters from before the step"
+    if "passes" in info:
+        lines["converged"] = _end(model)
+    lines |= _starts(info)
+    for name in ("empty", "singular"):
+        if info.get(name):
+            lines[name] = ", ".join(map(str, info[name]))
+    tell(lines, as_json=False)
+
+
+def _starts(info: dict[str, Any]) -> dict[str, str]:
+    """What several starts brought, if there were any."""
+    lines = {}
+    if info.get("starts", 0) > 1 and info.get("starts_gain") is not None:
+        lines["starts"] = (
+            f"{info['starts']}; those after the first took {info['starts_seconds']:.1f} s, and the "
+            f"best of all led {info['starts_gain']:.3g} x p/2N higher than the first, on a sample"
+        )
+    if info.get("optima", 0) > 1:
+        lines["optima"] = (
+            f"{info['optima']}, to which {info['starts']} starts led on samples; the best went on, "
+            "but more starts than that (--n-init) may lead to a better one"
+        )
+    return lines
+
+
+def _end(model: GaussianMixture) -> str:
+    """Whether a fit has converged, and by what."""
+    gap = model.fit_info_.get("estimated_gap")
+    left = "" if gap is None else f"; an estimated {gap:.1e} nats a row left to gain"
+    late = ", max_seconds" * (model.fit_info_.get("stopped_by") == "max_seconds")
+    return ("yes" if model.converged_ else f"no, after {model.n_iter_} iterations{late}") + left
+
+
+def tell(values: dict[str, Any], as_json: bool) -> None:
+    """Print ``values`` as JSON, or as lines for a person."""
+    if as_json:
+        click.echo(dumps(values))
+        return
+    width = max(map(len, values))
+    for name, value in values.items():
+        shown = f"{value:.12g}" if isinstance(value, float) else value
+        shown = f"{value:,}" if isinstance(value, int) else shown
+        click.echo(f"{name:<{width}}  {shown}")
+
+
+def show_pods(pods: Pods, as_json: bool) -> None:
+    """Settings as lines for ``deploy/base/settings.env``, or as an object."""
+    planned, settings = pods.plan, pods.settings
+    threads = planned.workers * planned.threads
+    if planned.tasks < threads:
+        logging.getLogger("dgmm").warning(
+            f"a pass has {planned.tasks} tasks for {threads} threads: fewer --workers or --threads "
+            "do the same, or store the rows in smaller chunks"
+        )
+    if as_json:
+        click.echo(dumps(settings))
+        return
+    parts = ("base_bytes", "thread_bytes", "shared_bytes", "cache_bytes")
+    base, thread, shared, cache = (format_bytes(getattr(planned, part)) for part in parts)
+    click.echo(f"# {planned.source}: {planned.rows:,} rows x {planned.n_features}")
+    click.echo(f"# {planned.n_components} components, of width {planned.width}")
+    click.echo(f"# {planned.tasks:,} tasks a pass, for {threads} threads")
+    click.echo(f"# a worker: {base} + {planned.threads} x {thread} + {shared}, + {cache} of cache")
+    kept = f"# {planned.cached:.0%} of the rows stay in memory between passes"
+    click.echo(kept + f"; all with --memory {pods.keeping >> 20}Mi" * (planned.cached < 1))
+    for name, value in settings.items():
+        click.echo(f"{name}={value}")
+
+
+def show_plan(planned: Plan) -> None:
+    """Print a plan for a person."""
+    block = f"largest {planned.block_rows:,} rows, {format_bytes(planned.block_bytes)}"
+    machines = f"worker processes: {planned.workers}, threads of each: {planned.threads}"
+    each = -(-planned.blocks // planned.tasks)
+    kept = f"{planned.cached:.0%}: {format_bytes(planned.cache_bytes)} per worker"
+    tell(
+        {
+            "data": planned.source,
+            "rows x columns": f"{planned.rows:,} x {planned.n_features}",
+            "components": planned.n_components,
+            "engine": f"{planned.engine}; {machines}",
+            "blocks": f"{planned.blocks:,}; {block}",
+            "tasks per pass": f"{planned.tasks:,}, blocks of each: {each:,}",
+            "kernel": native.described(native.chosen()),
+            "rows as they lie in memory": format_bytes(planned.pass_bytes),
+            "kept between passes": kept,
+            "peak memory per worker": f"at most {format_bytes(planned.peak_bytes)}",
+            "allowed per worker": format_bytes(planned.limit_bytes),
+            "finding a start": _starting(planned),
+        },
+        as_json=False,
+    )
+
+
+def _starting(planned: Plan) -> str:
+    if not planned.starts:
+        return "nothing on samples"
+    return (
+        f"up to {planned.starts} on {planned.starts_rows:,} rows, and on larger samples: the work "
+        f"of about {planned.starts_passes:.0f} passes"
+    )

@@ -1,0 +1,191 @@
+"""``dgmm predict``, ``score``, ``update`` and ``show``: commands that use a fitted model."""
+
+from __future__ import annotations
+
+import math
+from json import dumps
+from typing import Any
+
+import click
+
+import dgmm
+from dgmm.cli import progress
+from dgmm.cli.checks import check_model_target, open_both
+from dgmm.cli.command import EXIT_CODES, Command
+from dgmm.cli.machines import Machines
+from dgmm.cli.options import (
+    data_argument,
+    json_option,
+    machine_options,
+    model_option,
+    overwrite_option,
+    quiet_option,
+    reading_options,
+    sample_weight_option,
+)
+from dgmm.cli.results import (
+    fit_record,
+    show_components,
+    show_counts,
+    tell,
+    tell_model,
+)
+from dgmm.data import urls
+from dgmm.kernels.outputs import OUTPUTS, OutputKind
+from dgmm.model.lazy import Late
+
+# Loaded when a command needs them, not for a usage error.
+datasets, engine, outputs = Late("dgmm.data.dataset"), Late("dgmm.engine"), Late("dgmm.io.output")
+
+
+@click.command(cls=Command, epilog=EXIT_CODES)
+@data_argument
+@model_option
+@click.option("-o", "--output", required=True, metavar="PATH", help="Where the Zarr array goes.")
+@click.option(
+    "--kind",
+    type=click.Choice(list(OUTPUTS)),
+    default="labels",
+    show_default=True,
+    help="The likeliest component, each one's probability, or the log-density.",
+)
+@machine_options
+@reading_options
+@overwrite_option
+@json_option
+@quiet_option
+def predict(
+    data: str,
+    model: str,
+    output: str,
+    kind: OutputKind,
+    machines: Machines,
+    reading: dict[str, Any],
+    overwrite: bool,
+    json: bool,
+    quiet: bool,
+) -> None:
+    """Say of each row of DATA what a model thinks of it, in a Zarr array.
+
+    Prints how many rows are likeliest in each component, too, unless --kind is score.
+
+    Example: dgmm predict rows.zarr -m model.dgmm -o labels.zarr
+    """
+    urls.check_writable(output)
+    fitted, dataset = open_both(model, data, None, reading)
+    outputs.check_target(output, dataset, overwrite)
+    # A block's answers may be larger than the block: smaller blocks, then.
+    answer_bytes = 8 * math.prod(OUTPUTS[kind].columns(fitted.mixture_.components))
+    dataset = dataset.rechunk(
+        datasets.BLOCK_BYTES * dataset.row_bytes // max(dataset.row_bytes, answer_bytes)
+    )
+    meter = engine.Meter()
+    with (
+        machines.client() as client,
+        progress.sweep_bar(meter, dataset.rows, "predict", quiet),
+    ):
+        sweep = engine.over(dataset, client, machines.threads, meter)
+        written = outputs.write_answers(sweep, dataset, fitted.mixture_, kind, output)
+    told = {"output": output, "kind": kind, "rows": written.rows}
+    if json:
+        click.echo(dumps({**told, "rows_of_components": list(written.counts) or None}))
+        return
+    tell(told, as_json=False)
+    if written.counts:
+        show_counts(written)
+
+
+@click.command(cls=Command, epilog=EXIT_CODES)
+@data_argument
+@model_option
+@sample_weight_option
+@machine_options
+@reading_options
+@json_option
+@quiet_option
+def score(
+    data: str,
+    model: str,
+    sample_weight: str | None,
+    machines: Machines,
+    reading: dict[str, Any],
+    json: bool,
+    quiet: bool,
+) -> None:
+    """Score DATA under a model: the mean log-likelihood of its rows, AIC and BIC.
+
+    Example: dgmm score held-out.zarr -m model.dgmm
+    """
+    fitted, dataset = open_both(model, data, sample_weight, reading)
+    meter = engine.Meter()
+    with (
+        machines.client() as client,
+        progress.sweep_bar(meter, dataset.rows, "score", quiet),
+    ):
+        scored = fitted.criteria(
+            dataset, sweep=engine.over(dataset, client, machines.threads, meter)
+        )
+    tell({"model": model, "data": data, "rows": dataset.rows, **scored}, json)
+
+
+@click.command(cls=Command, epilog=EXIT_CODES)
+@data_argument
+@model_option
+@click.option("-o", "--output", required=True, metavar="PATH", help="Where the new model goes.")
+@sample_weight_option
+@machine_options
+@reading_options
+@overwrite_option
+@json_option
+@quiet_option
+def update(
+    data: str,
+    model: str,
+    output: str,
+    sample_weight: str | None,
+    machines: Machines,
+    reading: dict[str, Any],
+    overwrite: bool,
+    json: bool,
+    quiet: bool,
+) -> None:
+    """Learn from DATA, rows that MODEL has not seen, in one pass over them alone.
+
+    A step of incremental EM: the statistics of all rows seen before are in the model file. The
+    objective it tells is a lower bound of that of all rows seen.
+
+    Example: dgmm update tonight.zarr -m model.dgmm -o model.dgmm --overwrite
+    """
+    check_model_target(output, overwrite)
+    fitted, dataset = open_both(model, data, sample_weight, reading)
+    meter = engine.Meter()
+    with (
+        machines.client() as client,
+        progress.sweep_bar(meter, dataset.rows, "update", quiet),
+    ):
+        found = fitted.summarize(
+            dataset, sweep=engine.over(dataset, client, machines.threads, meter)
+        )
+    fitted.update(fitted.sufficient_statistics_ + found)
+    fitted.save(output, overwrite=overwrite)
+    tell_model(fitted, output, json)
+
+
+@click.command(cls=Command, epilog=EXIT_CODES)
+@click.argument("model")
+@json_option
+def show(model: str, json: bool) -> None:
+    """Show the components of a model file, and how it was fitted."""
+    fitted = dgmm.load(model)
+    if json:
+        mixture = fitted.mixture_
+        described = {
+            **fit_record(fitted, model),
+            "weights": mixture.weights.tolist(),
+            "means": mixture.means.tolist(),
+            "covariances": mixture.covariances.tolist(),
+        }
+        click.echo(dumps(described))
+        return
+    tell_model(fitted, model, as_json=False)
+    show_components(fitted)
