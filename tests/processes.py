@@ -2,9 +2,9 @@
 
 A Python that imports dgmm, Dask and Zarr takes a second and a half before it does anything.  So a
 *nursery*, a process that has imported them and done nothing else, forks the processes that tests
-kill, interrupt and listen to: they have an identity, pipes, signals, an end and an exit code of
-their own, as if started from a shell.  What is tested of the start itself, of memory or of the
-environment still runs ``sys.executable``.
+kill, interrupt and listen to: they have an identity, an environment, pipes, signals, an end and an
+exit code of their own, as if started from a shell.  What is tested of the start itself or of memory
+still runs ``sys.executable``.
 
 Run as a program, this file is the nursery.
 """
@@ -27,34 +27,22 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, Any, Self
 
+import dask
+from distributed.config import initialize_logging
+
 DGMM = "from dgmm.cli.commands import main; main()"
-IMPORTED = (
-    *("dgmm.cli.commands", "dgmm.cli.machines", "dgmm.em.fit", "dgmm.em.selection"),
-    *("dgmm.io.output", "dgmm.estimators.search", "dgmm.report", "distributed.cli.dask_worker"),
-    *(
-        "distributed.cli.dask_scheduler",
-        "distributed.nanny",
-        "sklearn.mixture",
-        "zarr",
-        "dgmm.cli.metrics",
-        "rich.live",
-    ),
-    *(
-        "zarr.codecs.numcodecs",
-        "dask.array",
-        "dgmm.cli.metrics",
-        "rich.live",
-        "rich.progress",
-        "rich.table",
-    ),
-)
+IMPORTED = """
+dgmm.cli.commands dgmm.cli.machines dgmm.em.fit dgmm.em.selection dgmm.estimators.search
+dgmm.io.output dgmm.report distributed.cli.dask_scheduler distributed.cli.dask_worker
+distributed.nanny dask.array sklearn.mixture zarr rich.live rich.progress rich.table
+"""
 MESSAGE_BYTES = 1 << 16
 
 
 class Process:
     """A process that a nursery has forked; used as ``subprocess.Popen`` is."""
 
-    def __init__(self, link: socket.socket, stdout: IO[str] | None, stderr: IO[str]) -> None:
+    def __init__(self, link: socket.socket, stdout: Any, stderr: Any) -> None:
         self._link, self.stdout, self.stderr = link, stdout, stderr
         self.returncode: int | None = None
         self.pid = int(self._told())
@@ -86,9 +74,9 @@ class Process:
 
     def communicate(self) -> tuple[str, str]:
         """All that it prints, where the one pipe or the other holds little."""
-        told = self.stderr.read()
-        printed = self.stdout.read() if self.stdout else ""
-        self.wait()
+        with self:
+            told = self.stderr.read() if self.stderr else ""
+            printed = self.stdout.read() if self.stdout else ""
         return printed, told
 
     def __enter__(self) -> Self:
@@ -102,62 +90,68 @@ class Process:
 
 
 def start(
-    *words: str,
+    *words: object,
     cwd: Path,
     script: str = DGMM,
     env: Mapping[str, str] | None = None,
-    printed: bool = False,
+    stdout: int = subprocess.DEVNULL,
+    stderr: int = subprocess.PIPE,
     start_new_session: bool = False,
 ) -> Process:
     """Python running a ``script`` with these words in a process of its own.
 
-    Standard error is a pipe, and so is standard output where it is to be ``printed``.  ``env`` is
-    its environment, if that is not this process's.
+    All else is as ``subprocess.Popen`` has it; standard input is empty.
     """
-    given = (env or os.environ).items()
-    environment = tuple(sorted(each for each in given if each[0] != "PYTEST_CURRENT_TEST"))
-    return nursery(environment).start(script, words, cwd, printed, start_new_session)
+    if env is None:
+        env = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    order = [script, list(map(str, words)), str(cwd), dict(env), start_new_session]
+    return nursery().start(json.dumps(order).encode(), stdout, stderr)
 
 
 class Nursery:
     """A process that forks others."""
 
-    def __init__(self, environment: Sequence[tuple[str, str]]) -> None:
+    def __init__(self) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", __file__, str(theirs.fileno())],
-                env=dict(environment),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
             )
         atexit.register(self.close)
 
-    def start(
-        self, script: str, words: Sequence[str], cwd: Path, printed: bool, session: bool
-    ) -> Process:
-        link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        reader, writer = os.pipe()
-        out_reader, out_writer = os.pipe() if printed else (None, os.open(os.devnull, os.O_WRONLY))
-        order = json.dumps([script, [str(word) for word in words], str(cwd), session])
+    def start(self, order: bytes, stdout: int, stderr: int) -> Process:
         assert len(order) < MESSAGE_BYTES
-        handles = [theirs.fileno(), out_writer, writer]
-        socket.send_fds(self._control, [order.encode()], handles)
+        link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        (out, printed), (err, told) = map(_end, (stdout, stderr))
+        socket.send_fds(self._control, [order], [theirs.fileno(), out, err])
         theirs.close()
-        os.close(out_writer)
-        os.close(writer)
-        return Process(link, None if out_reader is None else open(out_reader), open(reader))
+        for given, handle in ((stdout, out), (stderr, err)):
+            if given < 0:
+                os.close(handle)
+        return Process(link, printed, told)
 
     def close(self) -> None:
         self._control.close()
         self._process.wait()
 
 
+def _end(given: int) -> tuple[int, IO[str] | None]:
+    """The end of a stream that a process gets, and what its parent reads, if anything."""
+    if given == subprocess.PIPE:
+        reader, writer = os.pipe()
+        return writer, open(reader)
+    if given == subprocess.DEVNULL:
+        return os.open(os.devnull, os.O_WRONLY), None
+    return given, None
+
+
 @cache
-def nursery(environment: Sequence[tuple[str, str]]) -> Nursery:
-    """The one for processes of this environment; it lives as long as this process."""
-    return Nursery(environment)
+def nursery() -> Nursery:
+    """It lives as long as this process."""
+    return Nursery()
 
 
 # ---------------------------------------------------------------- in the nursery
@@ -176,7 +170,7 @@ def serve(control: socket.socket) -> tuple[str, list[str]] | None:
                 order, handles, *_ = socket.recv_fds(control, MESSAGE_BYTES, 3)
                 if not order:
                     return None
-                script, words, place, session = json.loads(order)
+                script, words, place, environment, session = json.loads(order)
                 link = socket.socket(fileno=handles[0])
                 if child := os.fork():
                     link.send(str(child).encode())
@@ -192,6 +186,7 @@ def serve(control: socket.socket) -> tuple[str, list[str]] | None:
                     control.close()
                     link.close()
                     _settle(handles[1:], place, session)
+                    _surround(environment)
                     return script, words
 
 
@@ -217,10 +212,20 @@ def _settle(handles: Sequence[int], place: str, session: bool) -> None:
     os.chdir(place)
 
 
+def _surround(environment: Mapping[str, str]) -> None:
+    """An environment, and what Dask reads from it when it is imported."""
+    read = dask.config.collect_env()
+    os.environ.clear()
+    os.environ.update(environment)
+    if dask.config.collect_env() != read:
+        dask.config.refresh()
+        initialize_logging(dask.config.config)
+
+
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for those who wait for the others
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
-    for name in IMPORTED:
+    for name in IMPORTED.split():
         import_module(name)
     gc.freeze()  # else each would look through all of it when it ends, and take half a second
     control = socket.socket(fileno=int(sys.argv[1]))

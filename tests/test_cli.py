@@ -14,6 +14,7 @@ import termios
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 import zarr
 from click.testing import CliRunner, Result
@@ -217,14 +218,8 @@ def in_a_terminal(*words: str, cwd: Path, columns: int) -> tuple[int, str]:
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     env = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
-    with subprocess.Popen(
-        [sys.executable, "-m", "dgmm.cli", *words],
-        cwd=cwd,
-        env={**env, "TERM": "xterm"},
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-    ) as process:
+    env |= {"TERM": "xterm"}
+    with processes.start(*words, cwd=cwd, env=env, stdout=slave, stderr=slave) as process:
         os.close(slave)
         drawn = b""
         with contextlib.suppress(OSError):
@@ -538,16 +533,11 @@ def test_in_a_terminal(store: Path, model: Path, command: str) -> None:
         "predict": ("predict", "rows.zarr", "-m", "model.dgmm", "-o", "l.zarr", "--json"),
     }[command]
     master, slave = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "dgmm.cli", *words],
-        cwd=store,
-        env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
-        stdout=subprocess.PIPE,
-        stderr=slave,
-        text=True,
-    ) as process:
+    env = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    pipe = subprocess.PIPE
+    with processes.start(*words, cwd=store, env=env, stdout=pipe, stderr=slave) as process:
         os.close(slave)
-        printed = process.stdout.read() if process.stdout else ""
+        printed = process.stdout.read()
     drawn = b""
     with contextlib.suppress(OSError):  # how a pseudo-terminal says that nobody writes any more
         while piece := os.read(master, 4096):
@@ -564,14 +554,8 @@ def test_in_a_terminal(store: Path, model: Path, command: str) -> None:
 def test_ctrl_c(store: Path) -> None:
     """It ends with 130, says so, and leaves nothing."""
     before = sorted(store.rglob("*"))
-    with subprocess.Popen(
-        [sys.executable, "-m", "dgmm.cli", *FIT[:3], "20", *FIT[4:], "--tol=0", "--max-iter=99999"],
-        cwd=store,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell may ignore it
-    ) as process:
-        assert process.stderr is not None
+    words = (*FIT[:3], "20", *FIT[4:], "--tol=0", "--max-iter=99999")
+    with processes.start(*words, cwd=store) as process:
         process.stderr.readline()  # the first pass is done
         process.send_signal(signal.SIGINT)
         told = process.stderr.read()

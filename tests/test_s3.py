@@ -11,12 +11,14 @@ from typing import Any
 
 import fsspec
 import numpy as np
+import processes
 import pytest
 import zarr
 from click.testing import CliRunner
 from conftest import QUIET
 from distributed import Client, LocalCluster
 from moto.server import ThreadedMotoServer
+from processes import Process
 from s3fs import S3FileSystem
 from test_forks import in_a_child
 
@@ -74,7 +76,11 @@ def test_the_same_bits_from_s3(stores: dict[str, tuple[str, Path]], name: str) -
     found = dgmm.GaussianMixture(3, random_state=0).fit(there)
     np.testing.assert_array_equal(found.means_, expected.means_)
     np.testing.assert_array_equal(found.predict(there).compute(), expected.predict(here).compute())
-    with LocalCluster(n_workers=2, threads_per_worker=1, **QUIET) as cluster, Client(cluster):
+    env = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, env=env, **QUIET) as cluster,
+        Client(cluster),
+    ):
         spread = dgmm.GaussianMixture(3, random_state=0).fit(there)
     assert spread.fit_info_["engine"] == "distributed"
     np.testing.assert_array_equal(spread.means_, expected.means_)
@@ -166,19 +172,10 @@ def test_a_killed_fit_goes_on_from_a_checkpoint_on_s3(
     words = ["fit", stores["plain"][0], "-k", "3", "--strategy", "em", "--tol", "0"]
     words += ["--max-iter", "40", "--checkpoint", place, "-o"]
 
-    def start(model: str) -> subprocess.Popen[str]:
-        command = [
-            sys.executable,
-            "-P",
-            "-c",
-            "from dgmm.cli.commands import main; main()",
-            *words,
-            model,
-        ]
-        return subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    def start(model: str) -> Process:
+        return processes.start(*words, model, cwd=tmp_path)
 
     with start("model.dgmm") as process:
-        assert process.stderr is not None
         assert any(line.startswith("pass 4:") for line in process.stderr)
         process.kill()
     reached = passes_in(place)[-1]
@@ -328,15 +325,10 @@ def test_a_store_that_goes_away_is_a_reason_to_try_again(
     words = ["fit", stores["plain"][0], "-k", "3", "--strategy", "em", "--tol", "0", "--cache"]
     words += ["none", "--max-iter", "400", "--checkpoint", "passes", "-o", "model.dgmm", *machines]
 
-    def start() -> subprocess.Popen[str]:
-        command = [sys.executable, "-P", "-c", "from dgmm.cli.commands import main; main()", *words]
-        environment = {**os.environ, **settings}
-        return subprocess.Popen(
-            command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=environment
-        )
+    def start() -> Process:
+        return processes.start(*words, cwd=tmp_path, env={**os.environ, **settings})
 
     with start() as process:
-        assert process.stderr is not None
         assert any(line.startswith("pass 3:") for line in process.stderr)
         server.stop()
         told = process.communicate()[1]

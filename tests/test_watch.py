@@ -9,7 +9,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from datetime import datetime
@@ -17,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import processes
 import psutil
 import pytest
 import zarr
 from click.testing import CliRunner
+from processes import Process
 from prometheus_client.parser import text_string_to_metric_families
 from test_closed import listening
 
@@ -32,7 +33,7 @@ from dgmm.engine import Meter
 
 FIT = ("fit", "rows.zarr", "-k", "4", "-o", "m.dgmm", "--log", "json")
 ENDLESS = ("--strategy", "em", "--tol", "0", "--max-iter", "99999")
-MAIN = "from dgmm.cli.commands import main; main()"
+MAIN = processes.DGMM
 
 
 @pytest.fixture
@@ -41,16 +42,8 @@ def place(tmp_path: Path, blobs: np.ndarray) -> Path:
     return tmp_path
 
 
-def start(*words: str, cwd: Path, script: str = MAIN, **more: Any) -> Any:
-    return subprocess.Popen(
-        [sys.executable, "-P", "-c", script, *words],
-        cwd=cwd,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell may ignore it
-        **more,
-    )
+def start(*words: str, cwd: Path, script: str = MAIN, **more: Any) -> Process:
+    return processes.start(*words, cwd=cwd, script=script, **{"stdout": subprocess.PIPE, **more})
 
 
 def told(*words: str, cwd: Path, script: str = MAIN) -> tuple[int, list[dict[str, Any]]]:
@@ -176,9 +169,8 @@ race.race = slow
 def test_a_bar_says_what_is_done_on_samples(place: Path, cube: tuple[str, ...]) -> None:
     """While it is done, and nothing has come of it."""
     master, slave = pty.openpty()
-    words = [sys.executable, "-P", "-c", SLOW, "fit", *cube, "-k", "8"]
     env = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
-    with subprocess.Popen(words, cwd=place, env=env, stderr=slave, stdout=subprocess.DEVNULL):
+    with start("fit", *cube, "-k", "8", cwd=place, script=SLOW, env=env, stderr=slave):
         os.close(slave)
         drawn = b""
         with contextlib.suppress(OSError):  # nobody writes any more
