@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks import data, machine, process
 from benchmarks.table import Cell, mebibytes, show
 from benchmarks.timing import say
-from dgmm.kernels.outputs import answer
+from dgmm.kernels.outputs import row_outputs
 from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.mixture import Mixture
 
@@ -30,7 +30,7 @@ def true_score(known: data.Known, rows: int) -> float:
     """The mean log-density of fresh rows under the mixture that all rows were drawn from."""
     full = COVARIANCE_MODELS["full"]
     mixture = Mixture(full, known.weights, known.means, *full.factor(known.covariances)[:2])
-    return float(np.mean(answer(data.draw(known, rows, 0), mixture, "score")))
+    return float(np.mean(row_outputs(data.draw(known, rows, 0), mixture, "score")))
 
 
 def fit(store: Path, memory: str, cache: str, max_iter: int) -> process.Finished:

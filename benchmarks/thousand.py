@@ -257,7 +257,7 @@ def thousand(count: int, seconds: float, cases: tuple[str, ...], quick: bool) ->
                 sweep = engine.over(dataset, client, cache_bytes=int(case.kept))
                 given = case.pace * min(1.0, seconds / paper), case.given
                 if isinstance(sweep, cluster.Cluster):  # once a fit, not a pass
-                    sweep.alike = frozenset(client.nthreads())
+                    sweep.checked = frozenset(client.nthreads())
                 before = Used.now(one, others)
                 swept = sweep(sleep, given)
                 used = Used.now(one, others) - before

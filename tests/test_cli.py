@@ -25,7 +25,7 @@ from dgmm import engine
 from dgmm.cli import tables
 from dgmm.cli.commands import main
 from dgmm.data.dataset import open_dataset
-from dgmm.io.output import Written, write_answers
+from dgmm.io.output import Written, write_outputs
 
 COMMANDS = ("fit", "select", "update", "predict", "score", "show", "plan", "demo")
 
@@ -165,7 +165,7 @@ def test_counts_of_blocks_add_up(tmp_path: Path, blobs: np.ndarray) -> None:
     rows = blobs[np.argsort(labels)]
     dataset = open_dataset(rows, block_bytes=8 * 3 * 300)
     assert dataset.blocks > 4
-    written = write_answers(
+    written = write_outputs(
         engine.over(dataset), dataset, fitted.mixture_, "labels", str(tmp_path / "l.zarr")
     )
     assert written == Written(3000, tuple(np.bincount(labels).tolist()))

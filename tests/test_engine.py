@@ -145,7 +145,7 @@ def test_blocks_that_are_kept_are_not_read_again(store: Path, tmp_path: Path) ->
 
 
 def blocks_kept() -> list[int]:
-    return [len(each._blocks) for each in cache._kept.values()]
+    return [len(each._blocks) for each in cache.caches._by_token.values()]
 
 
 def test_workers_keep_blocks_as_long_as_the_fit_lasts(

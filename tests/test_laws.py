@@ -25,7 +25,7 @@ from dgmm.kernels import native
 from dgmm.kernels.kernel import e_step
 from dgmm.kernels.native import KERNELS
 from dgmm.kernels.natural_parameters import Given, NaturalParameters, StatisticsCorrection
-from dgmm.kernels.outputs import answer
+from dgmm.kernels.outputs import row_outputs
 from dgmm.kernels.sweep import Block, tree_sum
 from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.covariance_model import FLOOR
@@ -694,10 +694,10 @@ def test_answers_are_the_obvious_ones(kind: str, n: int, d: int, k: int, seed: i
     rng = np.random.default_rng(seed)
     mixture, rows = a_mixture(kind, k, d, rng), some_rows(n, d, rng)
     rows[0] *= 1e3  # far from all components
-    proba = answer(rows, mixture, "proba")
+    proba = row_outputs(rows, mixture, "proba")
     np.testing.assert_allclose(proba.sum(axis=1), 1.0, rtol=1e-14 * k)
     assert (proba >= 0).all()
-    np.testing.assert_array_equal(answer(rows, mixture, "labels"), proba.argmax(axis=1))
+    np.testing.assert_array_equal(row_outputs(rows, mixture, "labels"), proba.argmax(axis=1))
     dense = mixture.covariance_model.dense(mixture.covariances, k, d)
     logs = np.stack(
         [
@@ -708,7 +708,9 @@ def test_answers_are_the_obvious_ones(kind: str, n: int, d: int, k: int, seed: i
         axis=1,
     )
     # Both are off by some u of the largest log-density, 1e7 for the row far out.
-    np.testing.assert_allclose(answer(rows, mixture, "score"), logsumexp(logs, axis=1), rtol=1e-11)
+    np.testing.assert_allclose(
+        row_outputs(rows, mixture, "score"), logsumexp(logs, axis=1), rtol=1e-11
+    )
     np.testing.assert_allclose(proba[1:], softmax(logs[1:], axis=1), rtol=0, atol=1e-10)
 
 

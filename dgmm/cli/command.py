@@ -172,7 +172,7 @@ def _logged(log: Log) -> Iterator[None]:
     Where they may, Dask is silent all the same, unless its configuration says how it is to log.
     """
     import_module("distributed")  # it gives its loggers handlers when it is imported
-    own = logging.getLogger("dgmm")
+    ours = logging.getLogger("dgmm")
     known = logging.root.manager.loggerDict.values()
     named = [each for each in known if isinstance(each, logging.Logger)]
     others = [each for each in named if each.handlers]
@@ -184,20 +184,20 @@ def _logged(log: Log) -> Iterator[None]:
         others = [] if asked_for else [each for each in others if _is_of_dask(each)]
         others += [] if asked_for else map(logging.getLogger, OF_DASK)
         handler = logging.NullHandler()
-    before = [(each, each.handlers) for each in {own, *others}]
-    level, propagate = own.level, own.propagate
+    before = [(each, each.handlers) for each in {ours, *others}]
+    level, propagate = ours.level, ours.propagate
     for logger, _ in before:
         logger.handlers = [handler]
-    own.handlers = [_Teller(log, logging.INFO)]
-    own.setLevel(logging.INFO)
-    own.propagate = False
+    ours.handlers = [_Teller(log, logging.INFO)]
+    ours.setLevel(logging.INFO)
+    ours.propagate = False
     try:
         yield
     finally:
         for logger, handlers in before:
             logger.handlers = handlers
-        own.setLevel(level)
-        own.propagate = propagate
+        ours.setLevel(level)
+        ours.propagate = propagate
         if log.alone and not logging.root.handlers:  # the last word is said, whoever thinks of more
             logging.root.addHandler(logging.NullHandler())
 

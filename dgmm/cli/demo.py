@@ -132,17 +132,17 @@ def prepare(directory: Path, overwrite: bool) -> None:
     for photograph in PHOTOGRAPHS:
         files = Files.of(photograph, directory)
         made += [files.rows, files.model, files.labels]
-    found = [path for path in made if path.exists()]
-    if found and not overwrite:
+    existing = [path for path in made if path.exists()]
+    if existing and not overwrite:
         raise DataError(
-            f"{found[0]} exists; choose another directory, or overwrite it (--overwrite)"
+            f"{existing[0]} exists; choose another directory, or overwrite it (--overwrite)"
         )
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"{directory} can't be made: {error}") from error
     urls.check_writable(str(directory / PICTURE))
-    for path in found:
+    for path in existing:
         if path.is_dir():
             shutil.rmtree(path)
         else:

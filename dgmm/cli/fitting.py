@@ -100,10 +100,10 @@ def fit(
 def _parameters(path: str, n_components: int, covariance_type: str) -> dict[str, Any]:
     """Of the model at ``path``, as starting values; it must be of this size and structure."""
     model = dgmm.load(path)
-    found = (model.n_components, model.covariance_type)
-    if found != (n_components, covariance_type):
+    size = (model.n_components, model.covariance_type)
+    if size != (n_components, covariance_type):
         raise UsageError(
-            f"{path} has {found[0]} components and {found[1]} covariances; a fit that begins there "
+            f"{path} has {size[0]} components and {size[1]} covariances; a fit that begins there "
             f"has as many and the same, not {n_components} and {covariance_type}"
         )
     return {

@@ -53,14 +53,14 @@ def _together(*decorators: Decorator) -> Decorator:
 
 
 def _as_one(
-    name: str, make: Callable[..., Any], own: Iterable[str], *options: Decorator
+    name: str, make: Callable[..., Any], names: Iterable[str], *options: Decorator
 ) -> Decorator:
-    """Several options as one parameter ``name``: what ``make`` makes of their ``own`` values."""
+    """Several options as one parameter ``name``: what ``make`` makes of their ``names`` values."""
 
     def apply(command: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(command)
         def gathered(**given: Any) -> None:
-            made = make(**{option: given.pop(option) for option in own})
+            made = make(**{option: given.pop(option) for option in names})
             command(**given, **{name: made})
 
         return _together(*options)(gathered)

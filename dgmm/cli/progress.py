@@ -297,8 +297,8 @@ def _say_text(event: str, message: str = "", /, **more: Any) -> None:
 
 def _say_json(event: str, message: str = "", /, **more: Any) -> None:
     when = datetime.now(UTC).isoformat(timespec="milliseconds")
-    told = {"event": event, "time": when, **({"message": message} if message else {}), **more}
-    click.echo(json.dumps(told, allow_nan=False), err=True)
+    record = {"event": event, "time": when, **({"message": message} if message else {}), **more}
+    click.echo(json.dumps(record, allow_nan=False), err=True)
 
 
 @dataclass(frozen=True)

@@ -74,10 +74,10 @@ def predict(
     urls.check_writable(output)
     fitted, dataset = open_both(model, data, None, reading)
     outputs.check_target(output, dataset, overwrite)
-    # A block's answers may be larger than the block: smaller blocks, then.
-    answer_bytes = 8 * math.prod(OUTPUTS[kind].columns(fitted.mixture_.components))
+    # A block's outputs may be larger than the block: smaller blocks, then.
+    output_bytes = 8 * math.prod(OUTPUTS[kind].columns(fitted.mixture_.components))
     dataset = dataset.rechunk(
-        datasets.BLOCK_BYTES * dataset.row_bytes // max(dataset.row_bytes, answer_bytes)
+        datasets.BLOCK_BYTES * dataset.row_bytes // max(dataset.row_bytes, output_bytes)
     )
     meter = engine.Meter()
     with (
@@ -85,12 +85,12 @@ def predict(
         progress.sweep_bar(meter, dataset.rows, "predict", quiet),
     ):
         sweep = engine.over(dataset, client, machines.threads, meter)
-        written = outputs.write_answers(sweep, dataset, fitted.mixture_, kind, output)
-    told = {"output": output, "kind": kind, "rows": written.rows}
+        written = outputs.write_outputs(sweep, dataset, fitted.mixture_, kind, output)
+    summary = {"output": output, "kind": kind, "rows": written.rows}
     if json:
-        click.echo(dumps({**told, "rows_of_components": list(written.counts) or None}))
+        click.echo(dumps({**summary, "rows_of_components": list(written.counts) or None}))
         return
-    tell(told, as_json=False)
+    tell(summary, as_json=False)
     if written.counts:
         show_counts(written)
 
@@ -163,10 +163,10 @@ def update(
         machines.client() as client,
         progress.sweep_bar(meter, dataset.rows, "update", quiet),
     ):
-        found = fitted.summarize(
+        statistics = fitted.summarize(
             dataset, sweep=engine.over(dataset, client, machines.threads, meter)
         )
-    fitted.update(fitted.sufficient_statistics_ + found)
+    fitted.update(fitted.sufficient_statistics_ + statistics)
     fitted.save(output, overwrite=overwrite)
     tell_model(fitted, output, json)
 

@@ -29,11 +29,11 @@ def memory_bytes(text: str | int) -> int:
 def check_room(name: str, size: int, memory: Amount) -> None:
     """Raise ``PlanError`` if ``size`` bytes more would be more than this process may take."""
     limit = int(MEMORY_LIMIT * USABLE) if memory is None else memory_bytes(memory)
-    taken = psutil.Process().memory_info().rss
-    if taken + size > limit:
+    used = psutil.Process().memory_info().rss
+    if used + size > limit:
         raise PlanError(
             f"{name} would have to be loaded whole, {format_bytes(size)} beside the "
-            f"{format_bytes(taken)} that this process takes, and it may take "
+            f"{format_bytes(used)} that this process takes, and it may take "
             f"{format_bytes(limit)}. Give a dask.array (such as dask.array.from_array makes of it) "
             "or a Zarr array, which are read block by block; or allow more memory"
         )

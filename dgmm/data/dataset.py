@@ -363,11 +363,11 @@ def _check_weights(weights: Source, source: Source) -> None:
     _check_dtype(weights, "weights")
 
 
-def _check_dtype(source: Source, what: str) -> None:
+def _check_dtype(source: Source, role: str) -> None:
     if source.dtype.kind == "c":
         raise DataError(f"Complex data not supported: {source.name} is {source.dtype}")
     if source.dtype.kind not in REAL:
         hint = "; make numbers of them, such as by astype('float64')" * (source.dtype.kind == "O")
         raise DataError(
-            f"{what} must be real numbers; {source.name} has dtype {source.dtype}{hint}"
+            f"{role} must be real numbers; {source.name} has dtype {source.dtype}{hint}"
         )

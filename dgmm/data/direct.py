@@ -42,14 +42,14 @@ MARKS: Final = (0x5A, 0xA5)
 """What a place ends with before a chunk is decoded to it: a chunk that is short leaves both."""
 
 
-class _Own(threading.local):
+class _Scratch(threading.local):
     """What a thread works in, kept from chunk to chunk: a file's bytes, and those of a chunk."""
 
     def __init__(self) -> None:
         self.stored = self.decoded = np.empty(0, np.uint8)
 
 
-_own = _Own()
+_scratch = _Scratch()
 
 
 def _at_least(buffer: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -66,15 +66,15 @@ class Memory:
         """An array of ``size`` bytes, at least one."""
         free = self._free.setdefault(size, [])
         try:
-            own = free.pop()
+            buffer = free.pop()
         except IndexError:
-            own = np.empty(size, np.uint8)
-        owner = (ctypes.c_char * size).from_buffer(own)  # what all arrays made of it refer to
-        weakref.finalize(owner, free.append, own).atexit = False
+            buffer = np.empty(size, np.uint8)
+        owner = (ctypes.c_char * size).from_buffer(buffer)  # what all arrays made of it refer to
+        weakref.finalize(owner, free.append, buffer).atexit = False
         return np.frombuffer(memoryview(owner), np.uint8)
 
-    def clear(self) -> None:
-        """Let go of what nobody uses now; of the rest when nobody uses it any more."""
+    def release(self) -> None:
+        """Release what nobody uses now; of the rest when nobody uses it any more."""
         self._free = {}
 
 
@@ -123,13 +123,13 @@ class Direct:
         """Rows ``start`` to ``stop``; None if Zarr should see to it."""
         if start == stop:
             return None
-        own = memory.take((stop - start) * self._row)
-        rows = own.view(self.dtype).reshape(stop - start, *self.columns)
+        buffer = memory.take((stop - start) * self._row)
+        rows = buffer.view(self.dtype).reshape(stop - start, *self.columns)
         try:
             for index in range(start // self.chunk, -(-stop // self.chunk)):
                 first = index * self.chunk
                 low, high = max(start, first), min(stop, first + self.chunk)
-                place = own[(low - start) * self._row : (high - start) * self._row]
+                place = buffer[(low - start) * self._row : (high - start) * self._row]
                 name = self.metadata.encode_chunk_key((index, *[0] * len(self.columns)))
                 with open(self.place / name, "rb", buffering=0) as file:
                     self._read(file, low - first, place)
@@ -151,14 +151,14 @@ class Direct:
             _fill(file, place)
             return
         file.seek(0)
-        _own.stored = _at_least(_own.stored, stored)
-        encoded, whole = _own.stored[:stored], place
+        _scratch.stored = _at_least(_scratch.stored, stored)
+        encoded, whole = _scratch.stored[:stored], place
         _fill(file, encoded)
         if not CODECS[self.codec.codec_id](encoded, size):
             raise ValueError("a chunk is not what its header says")
         if len(place) < size:
-            _own.decoded = _at_least(_own.decoded, size)
-            whole = _own.decoded[:size]
+            _scratch.decoded = _at_least(_scratch.decoded, size)
+            whole = _scratch.decoded[:size]
         for mark in MARKS:
             whole[-1] = mark
             self.codec.decode(encoded, whole)

@@ -123,9 +123,9 @@ def _same(frame: Any) -> Any:
     return frame
 
 
-def _refused(what: str) -> Callable[[Any, Amount], Any]:
+def _refused(message: str) -> Callable[[Any, Amount], Any]:
     def refuse(data: Any, memory: Amount) -> Any:
-        raise DataError(what)
+        raise DataError(message)
 
     return refuse
 
@@ -164,8 +164,8 @@ def _refuse_members(rows: Any) -> None:
         for each in (row, *row) if isinstance(row, list | tuple) else (row,):
             if isinstance(each, float | int | np.generic):
                 continue
-            if found := NEVER.intersection(_names(each)):
-                FORMS[found.pop()](each, None)
+            if unfit := NEVER.intersection(_names(each)):
+                FORMS[unfit.pop()](each, None)
             if is_dask_collection(each):
                 raise DataError("a list of lazy arrays: give one, dask.array.stack(...)")
 
@@ -227,9 +227,9 @@ def _counted(array: da.Array, name: str) -> da.Array:
         raise BlockError(
             f"the rows of {name} could not be counted: {type(error).__name__}: {error}"
         ) from error
-    for told, found in zip(array.chunks, counted.chunks, strict=True):
-        if told != found and not any(map(math.isnan, told)):
-            raise DataError(f"{name} has chunks of {found} where {told} are declared")
+    for stated, counts in zip(array.chunks, counted.chunks, strict=True):
+        if stated != counts and not any(map(math.isnan, stated)):
+            raise DataError(f"{name} has chunks of {counts} where {stated} are declared")
     return counted
 
 

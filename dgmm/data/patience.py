@@ -1,6 +1,6 @@
 """Stores that are away for the moment, and how long to wait for them.
 
-Whatever is read from a store or written to one, rows, checkpoints, models and answers, is asked for
+Whatever is read from a store or written to one, rows, checkpoints, models and outputs, is asked for
 again where the error says that it may pass (``is_transient``): after pauses that grow, for as
 long as Dask's configuration value ``dgmm.store-seconds`` says, counted from the first failure.
 Then the error is told.  Other errors are told at once.
@@ -23,18 +23,18 @@ from dgmm.data.transient import is_transient
 STORE_SECONDS: Final = 60
 """How long to ask again; see ``patience``."""
 
-TOLD_SECONDS: Final = 2
+WARNED_SECONDS: Final = 2
 """After how long of that to tell of it."""
 
 log = logging.getLogger("dgmm")
 
 
 class _Waiting(threading.local):
-    """Where a thread is: inside of a call, in which the first failure was then, and was told of."""
+    """Where a thread is: inside of a call, when that first failed, and whether that was told."""
 
     inside = False
     since = 0.0
-    told = False
+    warned = False
 
 
 _waiting = _Waiting()
@@ -67,7 +67,7 @@ class Patience:
         """
         if _waiting.inside:
             return self._wait(ask, pause)
-        _waiting.inside, _waiting.since, _waiting.told = True, 0.0, False
+        _waiting.inside, _waiting.since, _waiting.warned = True, 0.0, False
         try:
             return self._wait(ask, pause)
         finally:
@@ -84,9 +84,9 @@ class Patience:
                 left = _waiting.since + self.seconds - now
                 if left <= 0 or not is_transient(error):
                     raise
-                if now - _waiting.since > TOLD_SECONDS and not _waiting.told:
+                if now - _waiting.since > WARNED_SECONDS and not _waiting.warned:
                     log.warning("a store is away, asked again for %.0f s: %s", left, error)
-                    _waiting.told = True
+                    _waiting.warned = True
                 chance = random.SystemRandom().uniform(0.5, 1)  # no generator that a fit could see
                 if pause(min(left, longest * chance)):
                     raise

@@ -297,7 +297,7 @@ def _open_path(path: str, absence: Absence, raw: bool) -> Source:
             raise UsageError(f"{path}: .npy files are read from local paths; remote data as Zarr")
         return NpySource(inner)
     try:  # before asking whether it exists: not every store can tell that of a directory
-        found = patience()(lambda: zarr.open(zarr_store(path), mode="r"))
+        opened = patience()(lambda: zarr.open(zarr_store(path), mode="r"))
     except FileNotFoundError as error:
         if not exists(path):
             raise DataError(f"{path} does not exist") from error
@@ -308,11 +308,11 @@ def _open_path(path: str, absence: Absence, raw: bool) -> Source:
         ) from error
     except Exception as error:  # each file system has errors of its own
         spoilt = local or isinstance(error, ValueError | KeyError | TypeError)
-        what = "opened as Zarr" if spoilt else "reached"
-        raise DataError(f"{path} can't be {what}: {error}") from error
-    if isinstance(found, zarr.Group):
-        raise DataError(_name_an_array(found, path))
-    return ZarrSource(found, path, absence, raw)
+        attempt = "opened as Zarr" if spoilt else "reached"
+        raise DataError(f"{path} can't be {attempt}: {error}") from error
+    if isinstance(opened, zarr.Group):
+        raise DataError(_name_an_array(opened, path))
+    return ZarrSource(opened, path, absence, raw)
 
 
 def _name_an_array(group: "zarr.Group", path: str) -> str:

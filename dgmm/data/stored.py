@@ -78,14 +78,14 @@ def refuse_undecoded(
     name: str, attributes: Mapping[str, Any], dtype: np.dtype[Any], remedy: str
 ) -> None:
     """Raise ``DataError`` if attributes say that the numbers are not what they mean."""
-    found = [
+    encodings = [
         f"{attribute}={attributes[attribute]!r:.40}"
         for attribute, harmless in CONVENTIONS.items()
         if attribute in attributes and not harmless(attributes[attribute], dtype)
     ]
-    if found:
+    if encodings:
         raise DataError(
-            f"{name} has the attributes {', '.join(found)}: its numbers ({dtype}) are not the "
+            f"{name} has the attributes {', '.join(encodings)}: its numbers ({dtype}) are not the "
             f"values they stand for, and dgmm does not decode them; {remedy}"
         )
 
@@ -193,30 +193,30 @@ class Chunks:
     async def _missing(self) -> tuple["_Lost", "_Lost"]:
         """What isn't stored: units, and chunks within them."""
         grid = self._grid
-        there = np.zeros([len(axis) for axis in grid], dtype=np.bool_)  # and no list of all keys
-        if not await self._listed(there):
+        stored = np.zeros([len(axis) for axis in grid], dtype=np.bool_)  # and no list of all keys
+        if not await self._listed(stored):
             return await self._sought(product(*grid))
-        absent = np.flatnonzero(~there)
-        gone = _Lost("", len(absent), there.size)
+        absent = np.flatnonzero(~stored)
+        gone = _Lost("", len(absent), stored.size)
         if len(absent):
-            first = np.unravel_index(absent[0], there.shape)
+            first = np.unravel_index(absent[0], stored.shape)
             gone = replace(gone, first=self._called(tuple(map(int, first))))
-        elif self._sharded and there.size <= FEW_SHARDS:
+        elif self._sharded and stored.size <= FEW_SHARDS:
             return await self._sought(product(*grid))
         return gone, _Lost()
 
-    async def _listed(self, there: NDArray[np.bool_]) -> bool:
-        """Note which units are ``there``; gives whether the store says what is in it."""
+    async def _listed(self, stored: NDArray[np.bool_]) -> bool:
+        """Note which units are ``stored``; gives whether the store says what is in it."""
         known = False
         try:
             async for key in self._array.store.list_prefix(self._node):
                 name = key.removeprefix(self._node)
                 known = known or name in ("zarr.json", ".zarray")
                 place = tuple(map(int, re.findall(r"\d+", name)))
-                if len(place) != there.ndim or self._key(place) != key:
+                if len(place) != stored.ndim or self._key(place) != key:
                     continue
-                if all(at < size for at, size in zip(place, there.shape, strict=True)):
-                    there[place] = True
+                if all(at < size for at, size in zip(place, stored.shape, strict=True)):
+                    stored[place] = True
         except (FileNotFoundError, PermissionError, NotImplementedError):
             return False
         return known
@@ -239,9 +239,9 @@ class Chunks:
 
         gone, within, left = _Lost(), _Lost(), iter(units)
         while some := list(islice(left, TOGETHER)):
-            found = await asyncio.gather(*map(look, some))
-            for unit, (there, stored) in zip(some, found, strict=True):
-                gone += _Lost("" if there else self._called(unit), not there, 1)
+            looks = await asyncio.gather(*map(look, some))
+            for unit, (exists, stored) in zip(some, looks, strict=True):
+                gone += _Lost("" if exists else self._called(unit), not exists, 1)
                 if stored is not None:
                     within += self._within(unit, stored)
         return gone, within
@@ -253,12 +253,12 @@ class Chunks:
         """What a shard lacks; chunks beyond the array's end are not stored."""
         edges = zip(self._array.shape, self.unit, self._array.chunks, unit, strict=True)
         counts = (-(-min(step, n - at * step) // size) for n, step, size, at in edges)
-        there = stored[tuple(map(slice, counts))]
-        if there.all():
-            return _Lost("", 0, there.size)
-        place = tuple(map(int, np.argwhere(~there)[0]))
+        inside = stored[tuple(map(slice, counts))]
+        if inside.all():
+            return _Lost("", 0, inside.size)
+        place = tuple(map(int, np.argwhere(~inside)[0]))
         shard = self._key(unit).removeprefix(self._node)
-        return _Lost(f"chunk {place} of shard {shard!r}", int(np.sum(~there)), there.size)
+        return _Lost(f"chunk {place} of shard {shard!r}", int(np.sum(~inside)), inside.size)
 
     @property
     def _sharded(self) -> bool:
@@ -319,10 +319,10 @@ class _ShardIndex:
         size = 16 * math.prod(self.shape)
         whole = size + self.extra
         wanted = RangeByteRequest(0, whole) if self.first else SuffixByteRequest(whole)
-        found = await store.get(key, default_buffer_prototype(), wanted)
-        if found is None or len(found) < whole:
+        received = await store.get(key, default_buffer_prototype(), wanted)
+        if received is None or len(received) < whole:
             return None
-        content = found.to_bytes()  # more than was wanted, where servers ignore that
+        content = received.to_bytes()  # more than was wanted, where servers ignore that
         content = content[:size] if self.first else content[-whole:][:size]
         offsets: NDArray[Any] = np.frombuffer(content, self.dtype)[::2].reshape(self.shape)
         stored: NDArray[np.bool_] = offsets != EMPTY

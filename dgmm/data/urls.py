@@ -72,12 +72,12 @@ def exists(url: str) -> bool:
     return _asked(url, "reached", ask)
 
 
-def _asked(url: str, what: str, ask: Callable[[], R]) -> R:
-    """What ``ask`` gives, in time; raises ``DataError`` that ``url`` can't be ``what``."""
+def _asked(url: str, done: str, ask: Callable[[], R]) -> R:
+    """What ``ask`` gives, in time; raises ``DataError`` that ``url`` can't be ``done``."""
     try:
         return patience()(ask)
     except Exception as error:  # each file system has errors of its own
-        raise DataError(f"{url} can't be {what}: {error}") from error
+        raise DataError(f"{url} can't be {done}: {error}") from error
 
 
 def refuse_existing(url: str) -> None:
@@ -148,9 +148,9 @@ def names(url: str) -> list[str]:
                 raise
             return []
 
-    found = (each.rstrip("/") for each in _asked(url, "listed", ask))
+    paths = (each.rstrip("/") for each in _asked(url, "listed", ask))
     itself = path.rstrip("/")
-    return [each.rpartition("/")[2] for each in found if each != itself]
+    return [each.rpartition("/")[2] for each in paths if each != itself]
 
 
 def remove(url: str) -> None:

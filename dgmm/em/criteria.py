@@ -22,7 +22,7 @@ import numpy as np
 
 from dgmm.em.evaluate import State
 from dgmm.errors import DataError
-from dgmm.kernels.outputs import answer
+from dgmm.kernels.outputs import row_outputs
 from dgmm.kernels.sweep import Block
 from dgmm.model.mixture import Mixture
 from dgmm.model.statistics import Stacked, WeightedSum
@@ -31,7 +31,9 @@ from dgmm.model.statistics import Stacked, WeightedSum
 def score_each(block: Block, mixtures: tuple[Mixture, ...]) -> Stacked[WeightedSum]:
     """The weighted sum of a block's log-densities under each of ``mixtures`` (of the data)."""
     return Stacked(
-        tuple(_total(block, answer(block.rows, each, "score", block.start)) for each in mixtures)
+        tuple(
+            _total(block, row_outputs(block.rows, each, "score", block.start)) for each in mixtures
+        )
     )
 
 
@@ -39,7 +41,7 @@ def entropy_each(block: Block, mixtures: tuple[Mixture, ...]) -> Stacked[Weighte
     """The weighted sum of the entropies of a block's responsibilities under each mixture."""
     totals = []
     for mixture in mixtures:
-        responsibilities = answer(block.rows, mixture, "proba", block.start)
+        responsibilities = row_outputs(block.rows, mixture, "proba", block.start)
         logs = np.log(np.where(responsibilities > 0, responsibilities, 1.0))
         totals.append(_total(block, -np.sum(responsibilities * logs, axis=1)))
     return Stacked(tuple(totals))

@@ -156,7 +156,7 @@ class FitContext:
         """The same bound from what a sweep found: the rows may not be where they are expected."""
         raw = _maximum_likelihood(statistics, self, mixture)
         offsets = raw.means - mixture.means
-        noise = self._noise(mixture, Away.found(mixture, raw.covariances, offsets))
+        noise = self._noise(mixture, Away.measured(mixture, raw.covariances, offsets))
         return float(raw.weights @ np.where(raw.empty, 0.0, noise) / raw.weights.sum())
 
     def _noise(self, mixture: Mixture, away: Away) -> Array:

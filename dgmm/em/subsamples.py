@@ -26,7 +26,7 @@ from dgmm.em.information import Information
 from dgmm.em.quasi_newton import FLOOR, QuasiNewton
 from dgmm.em.sample import Sample
 from dgmm.em.solver import RunState, StopRule, run_all
-from dgmm.kernels.outputs import answer
+from dgmm.kernels.outputs import row_outputs
 from dgmm.kernels.sweep import Sweep
 from dgmm.model.covariance_model import Array
 from dgmm.model.mixture import Mixture
@@ -315,7 +315,7 @@ def _different(subsample: Subsample, runs: Sequence[RunState]) -> list[RunState]
     kept: list[tuple[RunState, Array]] = []
     for run in sorted(runs, key=lambda run: run.best.objective, reverse=True):
         mixture = subsample.context.frame.leave(run.best.mixture)
-        logs = answer(sample.rows, mixture, "score")
+        logs = row_outputs(sample.rows, mixture, "score")
         apart = (np.average((logs - each) ** 2, weights=sample.weights) for _, each in kept)
         if all(each > 4 * subsample.resolution(mixture) for each in apart):
             kept.append((run, logs))

@@ -37,7 +37,7 @@ NEARBY_BYTES: Final = 512 << 10
 
 
 class Engine(Sweep, Protocol):
-    """A sweep that may keep blocks between calls; ``close`` lets go of them."""
+    """A sweep that may keep blocks between calls; ``close`` releases them."""
 
     def close(self) -> None:
         """Free what is kept."""

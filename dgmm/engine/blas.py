@@ -47,19 +47,19 @@ class _OneBlasThread:
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        own = ExitStack()
+        limits = ExitStack()
         with self.lock:
             limit, forks = _libraries().limit, self._forks
             self._inside += 1
             if self._inside == 1:
                 keeper = kept_pool("dgmm-blas", 1)
                 keeper.submit(lambda: self._held.enter_context(limit(limits=1))).result()
-            own.enter_context(limit(limits=1))
+            limits.enter_context(limit(limits=1))
         try:
             yield
         finally:
             with self.lock:
-                own.close()
+                limits.close()
                 if forks == self._forks:
                     self._inside -= 1
                     if not self._inside:

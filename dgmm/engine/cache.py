@@ -23,8 +23,8 @@ class Cache:
         self._lock, self._blocks, self.room = threading.Lock(), dict[int, Block](), room
         self.used = time.monotonic()
 
-    def clear(self) -> None:
-        """Let go of all blocks, and keep no more."""
+    def release(self) -> None:
+        """Release all blocks, and keep no more."""
         with self._lock:
             self._blocks, self.room = {}, 0
 
@@ -50,61 +50,64 @@ class Cache:
 
 
 IDLE_SECONDS: Final = 600
-"""A cache not used for so long is one that nobody could let go of."""
-
-_kept: dict[str, Cache] = {}
-"""A worker's caches, by the engines that they serve: a client's name, and the engine's own."""
-
-_lock = threading.Lock()
+"""A cache not used for so long is one that nobody could release."""
 
 
-def _forked() -> None:
-    """A process just forked is no worker, and nobody in it lets go of the lock."""
-    global _lock
-    _lock = threading.Lock()
-    _kept.clear()
+class Caches:
+    """A process's caches, by tokens of the engines that they serve: a client's name, and their own.
 
+    There is one in each process, ``caches``; sent to a worker, it is that of the worker.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._by_token = threading.Lock(), dict[str, Cache]()
+
+    def __reduce__(self) -> str:
+        return "caches"
+
+    def forked(self) -> None:
+        """A process just forked is no worker, and nobody in it lets go of the lock."""
+        self._lock, self._by_token = threading.Lock(), {}
+
+    def cache_for(self, token: str, room: int) -> Cache:
+        """What this worker keeps for the engine ``token``.
+
+        The first engine has the ``room``; one that comes while that is at work has none, as both
+        were promised the same memory.
+        """
+        with self._lock:
+            if token not in self._by_token:
+                idle = time.monotonic() - IDLE_SECONDS
+                for other in [name for name, each in self._by_token.items() if each.used < idle]:
+                    del self._by_token[other]
+                self._by_token[token] = Cache(0 if self._by_token else room)
+            return self._by_token[token]
+
+    def left_behind(self, living: list[str]) -> int:
+        """How many bytes are kept for clients that aren't ``living``.
+
+        A driver that was killed could not release them, and the same fit, started again, needs the
+        room.
+        """
+        with self._lock:
+            return sum(self._by_token[token].nbytes for token in self._left(living))
+
+    def release_all_but(self, living: list[str]) -> None:
+        """Release what is kept for clients that aren't ``living``."""
+        with self._lock:
+            for token in self._left(living):
+                del self._by_token[token]
+
+    async def release(self, token: str) -> None:
+        """Release what is kept for one engine; a coroutine, as those need not be waited for."""
+        with self._lock:
+            self._by_token.pop(token, None)
+
+    def _left(self, living: list[str]) -> list[str]:
+        return [token for token in self._by_token if token.split()[0] not in living]
+
+
+caches: Final = Caches()
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
-
-
-def cache_for(token: str, room: int) -> Cache:
-    """What this worker keeps for the engine ``token``.
-
-    The first engine has the ``room``; one that comes while that is at work has none, as both were
-    promised the same memory.
-    """
-    with _lock:
-        if token not in _kept:
-            idle = time.monotonic() - IDLE_SECONDS
-            for other in [name for name, cache in _kept.items() if cache.used < idle]:
-                del _kept[other]
-            _kept[token] = Cache(0 if _kept else room)
-        return _kept[token]
-
-
-def left_behind(living: list[str]) -> int:
-    """How many bytes are kept for clients that aren't ``living``.
-
-    A driver that was killed could not let go, and the same fit, started again, needs the room.
-    """
-    with _lock:
-        return sum(_kept[token].nbytes for token in _left(living))
-
-
-def let_go(living: list[str]) -> None:
-    """Let go of what is kept for clients that aren't ``living``."""
-    with _lock:
-        for token in _left(living):
-            del _kept[token]
-
-
-def _left(living: list[str]) -> list[str]:
-    return [token for token in _kept if token.split()[0] not in living]
-
-
-async def forget(token: str) -> None:
-    """Let go of what this worker keeps; a coroutine, as those need not be waited for."""
-    with _lock:
-        _kept.pop(token, None)
+    os.register_at_fork(after_in_child=caches.forked)

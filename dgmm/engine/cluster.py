@@ -41,7 +41,7 @@ from dgmm.data.direct import memory
 from dgmm.data.sources import DaskSource, Source
 from dgmm.data.transient import elsewhere
 from dgmm.engine.blas import one_blas_thread
-from dgmm.engine.cache import Cache, cache_for, forget
+from dgmm.engine.cache import Cache, caches
 from dgmm.engine.meter import Meter
 from dgmm.engine.runs import FAN_IN, RETRIES, Cut, Node, Part, Runs, part_of, size_of
 from dgmm.engine.threads import apply, block_name, rows_between
@@ -51,8 +51,8 @@ from dgmm.engine.workers import (
     UNANSWERED,
     Watch,
     ask_workers,
-    check_alike,
     check_open,
+    check_versions_match,
     connect,
     failed_on,
     free_left,
@@ -112,7 +112,7 @@ class Cluster:
     """Sweeps with the workers of a Dask cluster.
 
     ``client`` is replaced if it can't be saved; ``address`` is its scheduler's, once it was used;
-    ``alike`` are the workers found fit to serve; ``left_out`` those that can't do what others can;
+    ``checked`` are workers that are fit to serve; ``left_out`` those that can't do what others can;
     ``pace`` is how many seconds a thread took for a block in the last sweep, if that is known.
     """
 
@@ -122,19 +122,19 @@ class Cluster:
     cache_bytes: int = 0
     token: str = field(init=False)
     address: str = ""
-    alike: frozenset[str] = frozenset()
+    checked: frozenset[str] = frozenset()
     left_out: frozenset[str] = frozenset()
     pace: float = 0.0
-    own: ExitStack = field(default_factory=ExitStack)
+    connections: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
         self.token = _token(self.client)
 
     def close(self) -> None:
         """Free what is kept, as far as workers answer: nothing is lost where they don't."""
-        with self.own:
+        with self.connections:
             if self.cache_bytes and self.client.status == "running":
-                ask_workers(self.client, forget, self.token, wait=False, on_error="ignore")
+                ask_workers(self.client, caches.release, self.token, wait=False, on_error="ignore")
 
     def __call__(self, fn: Callable[[Block, G], T], given: G) -> T:
         with standing_aside():
@@ -229,7 +229,7 @@ class Cluster:
             with suppress(*UNANSWERED, ClusterLostError):
                 if self.client.status == "closed":
                     client = connect(address, security=self.client.security)
-                    self.client = self.own.enter_context(client)
+                    self.client = self.connections.enter_context(client)
                     self.token = _token(client)
                 if self.client.status == "running" and worker_threads(self.client):
                     return
@@ -239,21 +239,21 @@ class Cluster:
         )
 
     def _meet(self, workers: Collection[str]) -> None:
-        """Before workers first serve: they are alike, and have the room that was planned with."""
-        check_alike(self.client, len(workers))
-        if not self.alike:
+        """Before workers first serve: their versions match, and they have the planned room."""
+        check_versions_match(self.client, len(workers))
+        if not self.checked:
             free_left(self.client)
-        self.alike = frozenset(workers)
+        self.checked = frozenset(workers)
 
     def _sweep(self, fn: Callable[[Block, G], T], given: G) -> T:
         workers = self._able(wait_for_threads(self.client))
-        if not self.alike.issuperset(workers):
+        if not self.checked.issuperset(workers):
             self._meet(workers)
         if self.dataset.lazy:
-            found = self.dataset.patience(partial(self._through_graph, fn, given, workers))
-            if isinstance(found, ClusterLostError):
-                raise found
-            return found
+            result = self.dataset.patience(partial(self._through_graph, fn, given, workers))
+            if isinstance(result, ClusterLostError):
+                raise result
+            return result
         threads = sum(workers.values())
         cut = cut_for(self.dataset, threads, self.pace)
         homes = self._homes(workers)
@@ -344,10 +344,10 @@ class Cluster:
             return lost(error)
         except Exception as error:  # in the graph that the array came with
             name = self.dataset.source.name
-            told = BlockError(f"{name} could not be computed: {type(error).__name__}: {error}")
+            failure = BlockError(f"{name} could not be computed: {type(error).__name__}: {error}")
             if elsewhere(error):
-                told.worker = failed_on(self.client, future.key)
-            raise told from error
+                failure.worker = failed_on(self.client, future.key)
+            raise failure from error
         finally:
             future.release()
         self.meter.add(self.dataset.rows)
@@ -432,7 +432,7 @@ def _start(
 
 def _run(job: Job, first: int, last: int) -> Part[Any]:
     """A worker's task: the sums over blocks ``first`` to ``last``, each read one block ahead."""
-    cache = cache_for(job.token, job.room) if job.room else Cache(0)
+    cache = caches.cache_for(job.token, job.room) if job.room else Cache(0)
     leaving = Event()  # whoever waits for a store waits no longer
     wanted = _wanted()
 
@@ -459,7 +459,7 @@ def _run(job: Job, first: int, last: int) -> Part[Any]:
             return part_of(results(reader), first, job.dataset.blocks)
         finally:
             leaving.set()
-            memory.clear()
+            memory.release()
 
 
 def _wanted() -> Callable[[], bool]:
@@ -490,8 +490,8 @@ def _run_graph(
 ) -> T:
     fn, given = job
     with one_blas_thread():
-        found = apply(fn, given, lambda: Block(start, _array(rows), _array(weights)), place)
-    return _measured(found)
+        result = apply(fn, given, lambda: Block(start, _array(rows), _array(weights)), place)
+    return _measured(result)
 
 
 def _add(values: list[T]) -> T:

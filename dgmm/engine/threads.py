@@ -54,9 +54,9 @@ def apply(fn: Callable[[Block, G], T], given: G, read: Callable[[], Block], plac
         return fn(read(), given)
     except Exception as error:
         kind = "" if isinstance(error, DgmmError) else f"{type(error).__name__}: "
-        told = BlockError(f"{place}: {kind}{error}")
-        told.is_transient = is_transient(error)  # here, where all its causes are
-        raise told from error
+        failure = BlockError(f"{place}: {kind}{error}")
+        failure.is_transient = is_transient(error)  # here, where all its causes are
+        raise failure from error
 
 
 def block_name(dataset: Dataset, index: int) -> str:
@@ -125,5 +125,5 @@ class Threads:
         return tree.sum()
 
     def close(self) -> None:
-        self.cache.clear()
-        memory.clear()
+        self.cache.release()
+        memory.release()

@@ -1,4 +1,4 @@
-"""What one asks of a Dask cluster: where it is, who works there, whether they live and are alike.
+"""What one asks of a Dask cluster: where it is, who works there, whether they live and match.
 
 Scheduler and workers may hang without a word, so every question has its time; what is not answered
 within it is ``ClusterLostError``, or None where a worker's answer is not needed.
@@ -26,7 +26,7 @@ from distributed.security import Security
 from distributed.worker import thread_state  # type: ignore[attr-defined]  # as all versions have it
 
 from dgmm.data.forms import check_synchronous
-from dgmm.engine.cache import left_behind, let_go
+from dgmm.engine.cache import caches
 from dgmm.errors import ClusterError, ClusterLostError
 
 log = logging.getLogger("dgmm")
@@ -43,8 +43,8 @@ SCHEDULER_SECONDS: Final = 30
 WORKER_ASKED_SECONDS: Final = 0.1
 """How much longer it may take for each worker that it has to ask."""
 
-ALIKE: Final[tuple[str, ...]] = ("dgmm", "dask", "distributed", "numpy", "zarr", "numcodecs")
-ALIKE_THERE: Final[tuple[str, ...]] = ("dask", "distributed")
+MATCHED: Final[tuple[str, ...]] = ("dgmm", "dask", "distributed", "numpy", "zarr", "numcodecs")
+MATCHED_BY_SCHEDULER: Final[tuple[str, ...]] = ("dask", "distributed")
 """The packages whose versions must be the same on all workers, and on the scheduler, too."""
 
 WORKER_SECONDS: Final = 60
@@ -145,11 +145,11 @@ def wait_for_threads(client: Client, seconds: float | None = None) -> dict[str, 
     if client.status != "running":
         raise ClusterLostError("the Dask cluster was lost: its scheduler does not answer")
     until = time.monotonic() + seconds
-    while not (found := worker_threads(client)):
+    while not (threads := worker_threads(client)):
         if time.monotonic() > until:
             raise ClusterLostError(f"the Dask cluster had no worker within {seconds:g} s")
         time.sleep(0.2)
-    return found
+    return threads
 
 
 def worker_threads(client: Client) -> dict[str, int]:
@@ -183,21 +183,21 @@ def lost(error: BaseException) -> ClusterLostError:
     return ClusterLostError(f"the Dask cluster was lost ({type(error).__name__})")
 
 
-def check_alike(client: Client, workers: int) -> None:
+def check_versions_match(client: Client, workers: int) -> None:
     """Raise ``ClusterError`` if versions of packages differ: results would, or pickles break.
 
     So many ``workers`` are asked, by the scheduler, each over a connection of its own.
     """
     more = workers * WORKER_ASKED_SECONDS
-    found = _ask_scheduler(client, client.get_versions, packages=list(ALIKE), more=more)
-    own = found["client"]["packages"]
-    others = {"the scheduler": (found["scheduler"], ALIKE_THERE)}
-    others |= {f"worker {name}": (each, ALIKE) for name, each in found["workers"].items()}
+    versions = _ask_scheduler(client, client.get_versions, packages=list(MATCHED), more=more)
+    ours = versions["client"]["packages"]
+    others = {"the scheduler": (versions["scheduler"], MATCHED_BY_SCHEDULER)}
+    others |= {f"worker {name}": (each, MATCHED) for name, each in versions["workers"].items()}
     unlike = [
-        f"{package} is {own.get(package)} here, {each['packages'].get(package)} on {name}"
+        f"{package} is {ours.get(package)} here, {each['packages'].get(package)} on {name}"
         for name, (each, packages) in others.items()
         for package in packages
-        if each["packages"].get(package) != own.get(package)
+        if each["packages"].get(package) != ours.get(package)
     ]
     if unlike:
         raise ClusterError(
@@ -281,10 +281,10 @@ async def _answering(client: Client, workers: list[str]) -> list[bool]:
     """Which of ``workers`` answer in time."""
     asked = (client.run(_alive, workers=[worker]) for worker in workers)
     timed = (asyncio.wait_for(each, ANSWER_SECONDS) for each in asked)
-    return [answer is not None for answer in await asyncio.gather(*map(_answer, timed))]
+    return [reply is not None for reply in await asyncio.gather(*map(_in_time, timed))]
 
 
-async def _answer(asked: Awaitable[Any]) -> Any:
+async def _in_time(asked: Awaitable[Any]) -> Any:
     """What it gives, or None if that can't be had in time."""
     with suppress(*UNANSWERED):
         return await asked
@@ -313,12 +313,12 @@ def _failed_on(key: Any, dask_scheduler: Any) -> str | None:
 
 def left_bytes(client: Client) -> dict[str, int]:
     """What each worker that answers keeps of rows for clients that are gone."""
-    return ask_workers(client, left_behind, _living(client), on_error="ignore") or {}
+    return ask_workers(client, caches.left_behind, _living(client), on_error="ignore") or {}
 
 
 def free_left(client: Client) -> None:
-    """Have workers let go of what they keep of rows for clients that are gone."""
-    ask_workers(client, let_go, _living(client), on_error="ignore")
+    """Have workers release what they keep of rows for clients that are gone."""
+    ask_workers(client, caches.release_all_but, _living(client), on_error="ignore")
 
 
 def _living(client: Client) -> list[str]:
@@ -330,11 +330,11 @@ def _clients(dask_scheduler: Any) -> list[str]:
     return list(dask_scheduler.clients)
 
 
-def ask_workers(client: Client, what: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """Run ``what`` on workers; what each answers, or None if one does not in time."""
+def ask_workers(client: Client, question: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Run ``question`` on workers; what each answers, or None if one does not in time."""
 
     async def ask() -> Any:
-        told = client.run(what, *args, **options)
-        return await _answer(asyncio.wait_for(told, ANSWER_SECONDS))
+        replies = client.run(question, *args, **options)
+        return await _in_time(asyncio.wait_for(replies, ANSWER_SECONDS))
 
     return client.sync(ask)

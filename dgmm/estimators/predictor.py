@@ -26,7 +26,7 @@ from dgmm.em.criteria import score_each
 from dgmm.errors import DataError, UsageError
 from dgmm.estimators.parameters import random_of, threads_of
 from dgmm.estimators.session import STORED, Data, open_rows
-from dgmm.kernels.outputs import OUTPUTS, OutputKind, answer
+from dgmm.kernels.outputs import OUTPUTS, OutputKind, row_outputs
 from dgmm.kernels.sweep import Sweep
 from dgmm.model.covariance_model import Array
 from dgmm.model.mixture import Mixture
@@ -401,7 +401,7 @@ def _outputs(model: GaussianMixture, X: Data, kind: OutputKind) -> Any:
     def fill(index: int) -> None:
         block = dataset.block(index)
         stop = block.start + len(block.rows)
-        values[block.start : stop] = answer(block.rows, mixture, kind, block.start)
+        values[block.start : stop] = row_outputs(block.rows, mixture, kind, block.start)
 
     with engine.one_blas_thread(), ThreadPoolExecutor(threads_of(model) or CPU_COUNT) as pool:
         list(pool.map(fill, range(dataset.blocks)))
@@ -415,9 +415,9 @@ def _lazy_outputs(dataset: Dataset, mixture: Mixture, kind: OutputKind) -> Any:
     chunks = (tuple(np.diff(dataset.divisions).tolist()), *((n,) for n in columns))
     meta = np.empty((0,) * (1 + len(columns)), dtype=output.dtype)
     if not isinstance(dataset.source, DaskSource):
-        return da.map_blocks(_answer_block, (dataset, mixture, kind), chunks=chunks, meta=meta)
+        return da.map_blocks(_output_block, (dataset, mixture, kind), chunks=chunks, meta=meta)
     return da.map_blocks(
-        _answer_chunk,
+        _output_chunk,
         *(dataset.source.array, mixture, kind),
         chunks=chunks,
         drop_axis=None if columns else 1,
@@ -425,17 +425,17 @@ def _lazy_outputs(dataset: Dataset, mixture: Mixture, kind: OutputKind) -> Any:
     )
 
 
-def _answer_block(
+def _output_block(
     given: tuple[Dataset, Mixture, OutputKind], block_info: dict[Any, Any]
 ) -> NDArray[Any]:
     dataset, mixture, kind = given
     block = dataset.block(block_info[None]["chunk-location"][0])
     with engine.one_blas_thread():
-        return answer(block.rows, mixture, kind, block.start)
+        return row_outputs(block.rows, mixture, kind, block.start)
 
 
-def _answer_chunk(
+def _output_chunk(
     rows: NDArray[Any], mixture: Mixture, kind: OutputKind, block_info: dict[Any, Any]
 ) -> NDArray[Any]:
     with engine.one_blas_thread():
-        return answer(rows, mixture, kind, block_info[0]["array-location"][0][0])
+        return row_outputs(rows, mixture, kind, block_info[0]["array-location"][0][0])

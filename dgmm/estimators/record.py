@@ -19,7 +19,7 @@ from dgmm.errors import DegenerateWarning, ModelFileError, ObjectiveFellWarning
 from dgmm.estimators.session import Session
 from dgmm.estimators.sufficient_statistics import SufficientStatistics
 from dgmm.kernels import native
-from dgmm.kernels.outputs import answer
+from dgmm.kernels.outputs import row_outputs
 from dgmm.model.covariance_model import Array
 from dgmm.model.mixture import Mixture
 
@@ -152,7 +152,7 @@ def singular_of(
     seen = None
     if singular and sampled is not None:
         rows = sampled[0].first(LOOKED_AT).rows
-        seen = Seen(rows, answer(rows, sampled[1], "labels"))
+        seen = Seen(rows, row_outputs(rows, sampled[1], "labels"))
     why = collapses(bare.mixture, singular, counts, reg, ALONE, seen)
     return {"singular": singular, "singular_causes": [each.record() for each in why]}
 

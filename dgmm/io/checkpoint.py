@@ -166,13 +166,13 @@ class Checkpoint:
         numbers = self._numbers()
         if not numbers:
             return None
-        first, told = self._read(1)
-        self._refuse_others(told)
-        found = decode(told.get("moments"), first, None)
-        if not isinstance(found, DataMoments):
+        first, start = self._read(1)
+        self._refuse_others(start)
+        moments = decode(start.get("moments"), first, None)
+        if not isinstance(moments, DataMoments):
             raise CheckpointError(f"{self._url} holds no first pass; start over with resume=False")
-        random = _random(first, told)
-        latest = Saved(1, found, told, first, random)
+        random = _random(first, start)
+        latest = Saved(1, moments, start, first, random)
         for number in sorted(numbers - {1}, reverse=True):
             try:
                 arrays, header = self._read(number)
@@ -183,10 +183,10 @@ class Checkpoint:
                 self._damaged.add(number)  # it stays until there is a better one
                 continue
             self._refuse_others(header)
-            latest = Saved(number, found, header, arrays, random)
+            latest = Saved(number, moments, header, arrays, random)
             break
         self._newest = latest.passes
-        self._clear(self._newest)
+        self._remove_partials(self._newest)
         log.info("going on after pass %d, from %s", self._newest, self._url)
         return latest
 
@@ -213,15 +213,15 @@ class Checkpoint:
         self._newest = number
         for old in sorted(numbers - {1})[: -(KEPT - 1)]:
             urls.remove(self._name(old))
-        self._clear(number)
+        self._remove_partials(number)
 
     def discard(self) -> None:
         """Delete what there is, the first pass last, so that what is left is never half."""
         for number in sorted(self._numbers(), reverse=True):
             urls.remove(self._name(number))
-        self._clear()
+        self._remove_partials()
 
-    def _clear(self, number: float = inf) -> None:
+    def _remove_partials(self, number: float = inf) -> None:
         """Delete what drivers left half of passes up to ``number``: they are there by now."""
         for name in urls.names(self._url):
             match = PARTIAL.fullmatch(name)
@@ -246,8 +246,8 @@ class Checkpoint:
 
     def _numbers(self) -> set[int]:
         """The passes that there are files of."""
-        found = (NAME.fullmatch(name) for name in urls.names(self._url))
-        return {int(match[1]) for match in found if match}
+        matches = (NAME.fullmatch(name) for name in urls.names(self._url))
+        return {int(match[1]) for match in matches if match}
 
     def _read(self, number: int) -> tuple[Arrays, dict[str, Any]]:
         try:
@@ -256,22 +256,22 @@ class Checkpoint:
             raise CheckpointError(str(error)) from error
 
     def _refuse_others(self, header: dict[str, Any]) -> None:
-        there = header.get("of")
-        if not isinstance(there, dict):
+        saved = header.get("of")
+        if not isinstance(saved, dict):
             raise CheckpointError(f"{self._url} does not say what it is a checkpoint of")
-        unlike = [name for name in self._of if there.get(name) != self._of[name]]
+        unlike = [name for name in self._of if saved.get(name) != self._of[name]]
         if unlike:
-            told = ", ".join(
+            differences = ", ".join(
                 name
                 if name in ("content", "blocks")
-                else f"{name} is {self._of[name]}, was {there.get(name)}"
+                else f"{name} is {self._of[name]}, was {saved.get(name)}"
                 for name in unlike
             )
             ends = set(unlike) <= {"max_iter", "tol", "resolution"} and "criterion" not in self._of
             hint = "; a new fit can begin at its model (--start, warm_start)" * ends
             raise CheckpointError(
-                f"{self._url} is the checkpoint of another fit: {told}. Run that one, choose "
-                f"another checkpoint, or start over (resume=False, --no-resume){hint}"
+                f"{self._url} is the checkpoint of another fit: {differences}. Run that one, "
+                f"choose another checkpoint, or start over (resume=False, --no-resume){hint}"
             )
 
 
@@ -304,7 +304,9 @@ class Saved:
     def due(self) -> bool:
         due = self.header.get("due", False)
         if type(due) is not bool:
-            raise CheckpointError(f"a checkpoint says {due!r:.40} for due, which is no answer")
+            raise CheckpointError(
+                f"a checkpoint says {due!r:.40} for due, which is neither true nor false"
+            )
         return due
 
     def _count(self, name: str) -> int:
@@ -323,9 +325,9 @@ class Saved:
         return self._runs(self.header.get("runs"), context, samples)
 
     def _runs(
-        self, told: Any, context: FitContext, samples: Samples | None
+        self, encoded: Any, context: FitContext, samples: Samples | None
     ) -> tuple[RunState, ...]:
-        runs = decode(told, self.arrays, Known(context, samples))
+        runs = decode(encoded, self.arrays, Known(context, samples))
         if not isinstance(runs, tuple) or not runs:
             raise CheckpointError("a checkpoint holds no runs; start over with resume=False")
         if not all(isinstance(run, RunState) for run in runs):
@@ -337,12 +339,12 @@ class Saved:
             return entrants
         try:
             pairs = list(zip(entrants, self.header["candidates"], strict=True))
-            found = [self._candidate(each, *one, samples=samples) for each, one in pairs]
+            restored = [self._candidate(each, *one, samples=samples) for each, one in pairs]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(f"a checkpoint holds no such candidates: {error!r}") from error
-        if all(each.dropped is not None for each in found):
+        if all(each.dropped is not None for each in restored):
             raise CheckpointError("a checkpoint says that all candidates were dropped")
-        return found
+        return restored
 
     def _candidate(
         self,
@@ -354,21 +356,21 @@ class Saved:
         *,
         samples: Samples,
     ) -> Candidate:
-        found = self._runs(runs, entrant.context, samples)
+        restored = self._runs(runs, entrant.context, samples)
         spec = entrant.spec
-        for run in found:
+        for run in restored:
             mixture = run.best.mixture
             if (mixture.components, mixture.covariance_model) != (
                 spec.components,
                 spec.covariance_model,
             ):
                 raise CheckpointError("a checkpoint holds candidates in another order")
-        told = (type(value), type(dropped), type(refits))
-        if told not in ((float, int, int), (float, type(None), int)):
+        types = (type(value), type(dropped), type(refits))
+        if types not in ((float, int, int), (float, type(None), int)):
             raise CheckpointError(
                 f"a checkpoint has a candidate of {value!r:.40}, {dropped!r:.40}, {refits!r:.40}"
             )
-        return replace(entrant, runs=found, value=value, dropped=dropped, refits=refits)
+        return replace(entrant, runs=restored, value=value, dropped=dropped, refits=refits)
 
 
 def _random(arrays: Arrays, header: dict[str, Any]) -> np.random.RandomState:

@@ -63,8 +63,8 @@ def encode(value: Any, arrays: Arrays) -> Any:
         return {"subsample": value.sample.size}
     if not is_dataclass(value) or type(value).__name__ not in TYPES:
         raise TypeError(f"{type(value).__name__} can't be part of a checkpoint")
-    own = {each.name: encode(getattr(value, each.name), arrays) for each in fields(value)}
-    return {"type": type(value).__name__, "fields": own}
+    encoded = {each.name: encode(getattr(value, each.name), arrays) for each in fields(value)}
+    return {"type": type(value).__name__, "fields": encoded}
 
 
 def decode(value: Any, arrays: Arrays, known: Known | None) -> Any:
@@ -80,20 +80,20 @@ def _decoded(value: Any, arrays: Arrays, known: Known | None) -> Any:
         return tuple(_decoded(each, arrays, known) for each in value)
     if not isinstance(value, dict):
         return value
-    ((kind, what), *rest) = value.items()
+    ((kind, content), *rest) = value.items()
     if kind == "array":
-        return arrays[what]
+        return arrays[content]
     if kind == "covariance_model":
-        return COVARIANCE_MODELS[what]
+        return COVARIANCE_MODELS[content]
     if kind == "context" and known is not None:
         return known.context
     if kind == "subsample" and known is not None and known.samples is not None:
-        if type(what) is not int or what < 1:
-            raise ValueError(f"there is no sample of {what!r} rows")
-        return known.samples.subsample(what, known.context)
-    ((_, own),) = rest
-    make: Callable[..., Any] = TYPES[what]
-    made = make(**{name: _decoded(each, arrays, known) for name, each in own.items()})
+        if type(content) is not int or content < 1:
+            raise ValueError(f"there is no sample of {content!r} rows")
+        return known.samples.subsample(content, known.context)
+    ((_, members),) = rest
+    make: Callable[..., Any] = TYPES[content]
+    made = make(**{name: _decoded(each, arrays, known) for name, each in members.items()})
     if isinstance(made, Mixture):
         made.check()
     return made

@@ -17,8 +17,8 @@ def write_model(
     url: str, mixture: Mixture, header: dict[str, Any], arrays: Arrays, overwrite: bool
 ) -> None:
     """Write ``mixture``, more for the ``header`` and more ``arrays`` to a model file."""
-    own = (mixture.weights, mixture.means, mixture.covariances, mixture.precisions_cholesky)
-    parameters = dict(zip(PARAMETERS, own, strict=True))
+    values = (mixture.weights, mixture.means, mixture.covariances, mixture.precisions_cholesky)
+    parameters = dict(zip(PARAMETERS, values, strict=True))
     header = {"covariance_type": mixture.covariance_model.name, **header}
     _mixture(header, parameters)  # what could not be read again must not be written
     write(url, MODEL, {**parameters, **arrays}, header, overwrite)

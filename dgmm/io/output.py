@@ -1,4 +1,4 @@
-"""Answers about each row, written to a Zarr array block by block.
+"""Outputs of each row, written to a Zarr array block by block.
 
 Each task writes the chunks of its own block, whole, so no two tasks touch the same chunk and a
 task that runs twice does no harm.  The array grows under a temporary name beside its own, which
@@ -27,7 +27,7 @@ from dgmm.data.dataset import Dataset
 from dgmm.data.patience import Patience, patience
 from dgmm.data.urls import exists, is_local, place, refuse_existing, zarr_store
 from dgmm.errors import DataError, DgmmError
-from dgmm.kernels.outputs import OUTPUTS, OutputKind, answer
+from dgmm.kernels.outputs import OUTPUTS, OutputKind, row_outputs
 from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.mixture import Mixture
 
@@ -49,15 +49,15 @@ class Written:
         return Written(self.rows + other.rows, counts)
 
 
-def write_answers(
-    sweep: Sweep, dataset: Dataset, mixture: Mixture, what: OutputKind, url: str
+def write_outputs(
+    sweep: Sweep, dataset: Dataset, mixture: Mixture, kind: OutputKind, url: str
 ) -> Written:
     """Write what ``mixture`` says of each row to a new Zarr array at ``url``; what was written.
 
-    ``what`` is a key of ``kernel.OUTPUTS``.  What was at ``url`` is replaced at the end.
+    ``kind`` is a key of ``outputs.OUTPUTS``.  What was at ``url`` is replaced at the end.
     """
-    kind = OUTPUTS[what]
-    columns = kind.columns(mixture.components)
+    output = OUTPUTS[kind]
+    columns = output.columns(mixture.components)
     partial = f"{url.rstrip('/')}.{uuid4().hex}.partial"
     ask = patience()
 
@@ -66,15 +66,15 @@ def write_answers(
             zarr_store(partial),
             shape=(dataset.rows, *columns),
             chunks=(dataset.block_rows, *columns),
-            dtype=kind.dtype,
-            attributes={"dgmm": {"kind": what, "of": dataset.source.name}},
+            dtype=output.dtype,
+            attributes={"dgmm": {"kind": kind, "of": dataset.source.name}},
             overwrite=True,
         )
 
     try:
         with _written(url):
             ask(make)
-        written = sweep(_write, _Job(partial, url, mixture, what, ask))
+        written = sweep(_write, _Job(partial, url, mixture, kind, ask))
         with _written(url):
             _rename(partial, url)
     except BaseException:
@@ -121,7 +121,7 @@ def remove(url: str) -> None:
     """Remove the array at ``url``, if there is one, its metadata first."""
     filesystem, path = place(url)
 
-    def here() -> None:
+    def remove_local() -> None:
         with suppress(FileNotFoundError):
             os.remove(f"{path}/{METADATA}")
         for _ in range(20):  # others may be writing to it still, or removing it, too
@@ -131,24 +131,24 @@ def remove(url: str) -> None:
             time.sleep(0.05)
         shutil.rmtree(path)
 
-    def there(*steps: Callable[[], Any]) -> None:
+    def remove_remote(*steps: Callable[[], Any]) -> None:
         for step in steps:  # each by itself: all at once would seldom succeed on a bad day
             with suppress(FileNotFoundError):
                 patience()(step)
 
     if is_local(filesystem):
-        patience()(here)
+        patience()(remove_local)
         return
     filesystem.invalidate_cache(path)
     keys: list[str] = []
-    there(
+    remove_remote(
         lambda: filesystem.rm_file(f"{path}/{METADATA}"),
         lambda: keys.extend(filesystem.find(path)),
         lambda: filesystem.rm(keys) if keys else None,
     )
     filesystem.invalidate_cache(path)
     if exists(url):  # where there are directories
-        there(lambda: filesystem.rm(path, recursive=True))
+        remove_remote(lambda: filesystem.rm(path, recursive=True))
 
 
 @dataclass(frozen=True)
@@ -158,18 +158,18 @@ class _Job:
     partial: str
     url: str
     mixture: Mixture
-    what: OutputKind
+    kind: OutputKind
     patience: Patience
 
 
 def _write(block: Block, job: _Job) -> Written:
-    """Write one block's answers."""
+    """Write one block's outputs."""
     stop = block.start + len(block.rows)
-    answers = answer(block.rows, job.mixture, job.what, block.start)
+    outputs = row_outputs(block.rows, job.mixture, job.kind, block.start)
 
     def write() -> None:
         array: Any = zarr.open_array(zarr_store(job.partial), mode="r+")
-        array[block.start : stop] = answers
+        array[block.start : stop] = outputs
 
     with _written(job.url):
         job.patience(write)
@@ -177,10 +177,10 @@ def _write(block: Block, job: _Job) -> Written:
         if not exists(f"{job.partial}/{METADATA}"):
             remove(job.partial)
             raise DataError(f"{job.partial} was removed")
-    labels = OUTPUTS[job.what].labels
+    labels = OUTPUTS[job.kind].labels
     if labels is None:
         return Written(len(block.rows), ())
-    counts = np.bincount(labels(answers), minlength=job.mixture.components)
+    counts = np.bincount(labels(outputs), minlength=job.mixture.components)
     return Written(len(block.rows), tuple(counts.tolist()))
 
 

@@ -136,25 +136,25 @@ class _Asked:
 def expect(arrays: Arrays, shapes: dict[str, tuple[int, ...]]) -> None:
     """Raise ``ModelFileError`` unless these ``arrays`` are float64, finite, of these ``shapes``."""
     for name, expected in shapes.items():
-        found = arrays.get(name)
-        if found is None:
+        array = arrays.get(name)
+        if array is None:
             raise ModelFileError(f"its {name} are missing")
-        if found.shape != expected or found.dtype != np.float64:
+        if array.shape != expected or array.dtype != np.float64:
             raise ModelFileError(
-                f"its {name} are {found.dtype} of shape {found.shape}, "
+                f"its {name} are {array.dtype} of shape {array.shape}, "
                 f"not float64 of shape {expected}"
             )
-        if not np.isfinite(found).all():
+        if not np.isfinite(array).all():
             raise ModelFileError(f"its {name} hold NaN or infinity")
 
 
 def matrix(arrays: Arrays, name: str) -> NDArray[Any]:
     """The array of this ``name``; raises ``ModelFileError`` unless it is a matrix."""
-    found = arrays.get(name)
-    if found is None or found.ndim != 2 or 0 in found.shape:
-        have = "missing" if found is None else f"of shape {found.shape}"
+    array = arrays.get(name)
+    if array is None or array.ndim != 2 or 0 in array.shape:
+        have = "missing" if array is None else f"of shape {array.shape}"
         raise ModelFileError(f"its {name} are {have}")
-    return found
+    return array
 
 
 def _kind(format: str) -> str:
@@ -164,8 +164,8 @@ def _kind(format: str) -> str:
 
 def digest(arrays: Arrays, header: dict[str, Any]) -> str:
     """The SHA-256 of a file's content."""
-    told = {name: value for name, value in header.items() if name != "sha256"}
-    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+    signed = {name: value for name, value in header.items() if name != "sha256"}
+    digest = hashlib.sha256(json.dumps(signed, sort_keys=True).encode())
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())

@@ -83,8 +83,8 @@ def by_layout(group: Group, block: Block, given: Given) -> Stacked[Statistics]:
         ]
         naturals = [given.naturals[i] for i in chosen]
         part, scale = _narrowed(block) if single else (block, 1.0)
-        found = group(part, given.frame, feature_structure, naturals)
-        sums |= zip(chosen, [each.scaled(scale) for each in found], strict=True)
+        results = group(part, given.frame, feature_structure, naturals)
+        sums |= zip(chosen, [each.scaled(scale) for each in results], strict=True)
     parts = tuple(sums[i] for i in range(len(given.naturals)))
     if not all(np.isfinite(part.objective) for part in parts):
         raise DataError(describe_invalid_row(block) or "the log-likelihood of these rows overflows")
@@ -128,7 +128,7 @@ def _e_step_of(
             x[:, weights == 0] = 0.0  # whatever such a row holds is as if absent
         features = feature_structure.features(x.astype(real, copy=False), buffer[:, :n])
         log_joint = np.matmul(eta, features, out=joint[:, :n])
-        own: list[tuple[int, Array]] = []  # the sums of centred components
+        centred: list[tuple[int, Array]] = []  # the sums of centred components
         for i, (natural, segment) in enumerate(zip(naturals, segments, strict=True)):
             part = log_joint[segment]
             natural.correct(part, x)
@@ -142,9 +142,9 @@ def _e_step_of(
                 moved = feature_structure.features(
                     x - natural.center[k][:, None], np.empty((width, n))
                 )
-                own.append((segment.start + k, moved @ responsibilities[k]))
+                centred.append((segment.start + k, moved @ responsibilities[k]))
         product = log_joint @ features.T
-        for row, value in own:
+        for row, value in centred:
             product[row] = value
         sums += product
     rows = len(block.rows)
@@ -192,7 +192,7 @@ def first_invalid_row(block: Block) -> tuple[str, int] | None:
 
 def describe_invalid_row(block: Block) -> str | None:
     """What is wrong with a block that holds NaN or infinity, and what to do; None if it doesn't."""
-    if (found := first_invalid_row(block)) is None:
+    if (invalid := first_invalid_row(block)) is None:
         return None
-    name, count = found
+    name, count = invalid
     return f"{name}; such rows among these {len(block.rows):,}: {count:,}. {REMEDY}"

@@ -56,13 +56,13 @@ DRAWN: Final = 1 << 16
 """Row numbers that are hashed at a time."""
 
 UNUSABLE: Final = -1
-"""What the compiled first pass answers of rows that it can't use."""
+"""What the compiled first pass returns for rows that it can't use."""
 
 CODES: Final = {"full": 0, "diag": 1, "spherical": 2, "tied": 3}
 """The covariance models as _native.c numbers them."""
 
 
-class _Own(threading.local):
+class _Scratch(threading.local):
     """What a thread works in, kept from block to block: the system clears fresh memory first.
 
     ``tile`` is what compiled code asked for, ``rows`` a copy of a piece's, both in bytes.
@@ -73,19 +73,19 @@ class _Own(threading.local):
         self.numbers = np.empty(DRAWN, np.int64)
 
 
-_own = _Own()
+_scratch = _Scratch()
 
 
 def _run(name: str, *args: Any) -> int:
-    """Call compiled code, with as much memory for its tiles as it wants; what it answers."""
+    """Call compiled code, with as much memory for its tiles as it wants; what it returns."""
     if compiled is None:
         raise UsageError(
             "the fit uses the compiled kernel, which this process lacks; build it everywhere, or "
             "set DGMM_KERNEL=numpy where the fit is started"
         )
-    while (answer := getattr(compiled, name)(VARIANT, *args, _own.tile)) > 0:
-        _own.tile = np.empty(answer, np.uint8)
-    return int(answer)
+    while (wanted := getattr(compiled, name)(VARIANT, *args, _scratch.tile)) > 0:
+        _scratch.tile = np.empty(wanted, np.uint8)
+    return int(wanted)
 
 
 def e_step(block: Block, given: Given) -> Stacked[Statistics]:
@@ -123,7 +123,7 @@ def moments(block: Block, pairs: bool) -> Moments | None:
     )
     low, high = np.full(n_features, np.inf), np.full(n_features, -np.inf)
     weights = np.empty(0) if block.weights is None else block.weights
-    answer = _run(
+    status = _run(
         "survey",
         block.rows.dtype == np.float32,
         pairs,
@@ -131,15 +131,15 @@ def moments(block: Block, pairs: bool) -> Moments | None:
         np.ascontiguousarray(weights, dtype=np.float64),
         *(totals, mean, scatter, low, high),
     )
-    if answer == UNUSABLE:
+    if status == UNUSABLE:
         return None
     return Moments(int(totals[0]), float(totals[1]), mean, scatter, low, high)
 
 
 def draw(start: int, count: int, seed: int, least: int) -> NDArray[np.int64]:
     """Of at most ``DRAWN`` row numbers from ``start`` on, those whose hash is ``least`` or more."""
-    found = compiled.draw(VARIANT, start, seed, least, _own.numbers[:count])
-    return _own.numbers[:found].copy()
+    drawn = compiled.draw(VARIANT, start, seed, least, _scratch.numbers[:count])
+    return _scratch.numbers[:drawn].copy()
 
 
 def centred_noise(mixture: Mixture, away: Away, unit: float) -> Array:
@@ -185,9 +185,10 @@ def _whitened(block: Block, frame: Frame, natural: NaturalParameters) -> Statist
         natural.center @ natural.mixture.precisions_cholesky,
     )
     ones = np.ones(natural.mixture.components)
-    (found,) = _call(block, frame, natural.feature_structure, [natural], [means], [ones], factor)
-    found.sums[:, 1:] = solve_triangular(factor, found.sums[:, 1:].T, trans="T").T
-    return found
+    structure = natural.feature_structure
+    (whitened,) = _call(block, frame, structure, [natural], [means], [ones], factor)
+    whitened.sums[:, 1:] = solve_triangular(factor, whitened.sums[:, 1:].T, trans="T").T
+    return whitened
 
 
 def _call(
@@ -254,9 +255,9 @@ def pieces(block: Block) -> Iterator[Block]:
     for start in range(0, max(1, len(rows)), PIECE):
         part = rows[start : start + PIECE]
         size = part.size * np.dtype(dtype).itemsize
-        if len(_own.rows) < size:
-            _own.rows = np.empty(size, np.uint8)
-        copy = _own.rows[:size].view(dtype).reshape(part.shape)
+        if len(_scratch.rows) < size:
+            _scratch.rows = np.empty(size, np.uint8)
+        copy = _scratch.rows[:size].view(dtype).reshape(part.shape)
         np.copyto(copy, part, casting="unsafe")
         weights = None if block.weights is None else block.weights[start : start + PIECE]
         yield Block(block.start + start, copy, weights)
@@ -308,15 +309,15 @@ def without(package: Path = Path(__file__).parents[1]) -> str:
         return "dgmm was installed without a C compiler: install a compiler, and dgmm again"
     clone = package.parent
     build = f"pip install -e {clone} compiles it there, with a C compiler"
-    taken = f"Python took dgmm from the clone {clone}, whose kernel is not compiled"
+    imported = f"Python took dgmm from the clone {clone}, whose kernel is not compiled"
     folders = (Path(str(each.locate_file("dgmm"))) for each in distributions(name="dgmm"))
     for folder in folders:
         if any(folder.glob("kernels/_native.*.so")) and not folder.samefile(package):
             return (
-                f"{taken}, and not the dgmm installed in {folder.parent}: start Python in another "
-                f"folder, or {build}"
+                f"{imported}, and not the dgmm installed in {folder.parent}: start Python in "
+                f"another folder, or {build}"
             )
-    return f"{taken}: {build}"
+    return f"{imported}: {build}"
 
 
 def chosen() -> str:

@@ -61,7 +61,7 @@ class Away:
         return cls(mixture.variances, np.full(mixture.components, float(mixture.n_features)))
 
     @classmethod
-    def found(cls, mixture: Mixture, covariances: Array, offsets: Array) -> "Away":
+    def measured(cls, mixture: Mixture, covariances: Array, offsets: Array) -> "Away":
         """Of rows of these ``covariances`` center means (K, D) that are ``offsets`` from mu."""
         covariance_model, components, n_features = (
             mixture.covariance_model,
@@ -265,12 +265,12 @@ class StatisticsCorrection:
 
     def linear(self, natural: NaturalParameters) -> float:
         """sum_k c_k . eta_k under ``natural``."""
-        found = natural.inner_product(self.sums, self.center)
+        gain = natural.inner_product(self.sums, self.center)
         if natural.includes_common and self.total is not None:
-            found += natural.mixture.covariance_model.common_sum(
+            gain += natural.mixture.covariance_model.common_sum(
                 natural.mixture.precisions_cholesky, self.total
             )
-        return found
+        return gain
 
     def join(self, statistics: Statistics, natural: NaturalParameters) -> Statistics:
         """The joint statistics, with their objective under ``natural``; minus infinity: unknown."""

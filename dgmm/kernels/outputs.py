@@ -37,8 +37,8 @@ def _likeliest(responsibilities: NDArray[Any]) -> NDArray[Any]:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One kind of per-row answer: from log-densities (K, n) to an array of n rows.
+class Output:
+    """One kind of per-row output: from log-densities (K, n) to an array of n rows.
 
     ``labels`` says of such an array which component each row belongs to, where it tells.
     """
@@ -49,42 +49,44 @@ class Answer:
     labels: Callable[[NDArray[Any]], NDArray[Any]] | None = None
 
     def columns(self, components: int) -> tuple[int, ...]:
-        """The shape of one row's answer."""
+        """The shape of one row's output."""
         return (components,) if self.per_component else ()
 
 
 OutputKind = Literal["labels", "proba", "score"]
 """The names of ``OUTPUTS``."""
 
-OUTPUTS: Final[dict[OutputKind, Answer]] = {
-    "labels": Answer(_labels, np.int64, labels=_same),
-    "proba": Answer(_proba, np.float64, per_component=True, labels=_likeliest),
-    "score": Answer(_score, np.float64),
+OUTPUTS: Final[dict[OutputKind, Output]] = {
+    "labels": Output(_labels, np.int64, labels=_same),
+    "proba": Output(_proba, np.float64, per_component=True, labels=_likeliest),
+    "score": Output(_score, np.float64),
 }
 
 
-def answer(rows: NDArray[Any], mixture: Mixture, what: OutputKind, start: int = 0) -> NDArray[Any]:
+def row_outputs(
+    rows: NDArray[Any], mixture: Mixture, kind: OutputKind, start: int = 0
+) -> NDArray[Any]:
     """What ``mixture`` (of the data) says of each row of ``rows`` (n, D).
 
-    ``what`` is a key of ``OUTPUTS``: the most probable component (n,), each component's
+    ``kind`` is a key of ``OUTPUTS``: the most probable component (n,), each component's
     responsibility (n, K), or the log-density (n,).  ``start`` numbers the first row in errors.
     Raises ``DataError`` on NaN or infinity.
     """
     block = Block(start, rows)
     if invalid_row := describe_invalid_row(block):
         raise DataError(invalid_row)
-    kind = OUTPUTS[what]
+    output = OUTPUTS[kind]
     frame = Frame.of(*mixture.moments(), mixture.covariance_model)
     natural = NaturalParameters.of(frame.enter(mixture))
     width = natural.feature_structure.width(mixture.n_features)
     size = tile_rows(width + 2 * mixture.components)
     buffer = np.empty((width, size))
-    answers = np.empty((len(rows), *kind.columns(mixture.components)), dtype=kind.dtype)
+    outputs = np.empty((len(rows), *output.columns(mixture.components)), dtype=output.dtype)
     for chosen, x in tiles(block, frame, size):
         with np.errstate(over="ignore", invalid="ignore"):  # told below
             log_joint = natural.eta @ natural.feature_structure.features(x, buffer[:, : x.shape[1]])
             natural.correct(log_joint, x)
         if not np.isfinite(log_joint.max(axis=0)).all():
             raise DataError("the rows are too far from the model: their log-densities overflow")
-        answers[chosen] = kind.of(log_joint, natural.common(x) - frame.log_volume)
-    return answers
+        outputs[chosen] = output.of(log_joint, natural.common(x) - frame.log_volume)
+    return outputs

@@ -196,13 +196,13 @@ def draw_criteria(axes: Axes, results: Sequence[dict[str, Any]], criterion: str)
     above = sorted(float(each[criterion]) - least for each in results)
     rounding = 1e-9 * max(1.0, abs(least))
     for kind in dict.fromkeys(each["covariance_type"] for each in results):
-        own = [each for each in results if each["covariance_type"] == kind]
-        own.sort(key=lambda each: int(each["n_components"]))
-        places = [each["n_components"] for each in own]
-        values = [each[criterion] - least for each in own]
+        of_kind = [each for each in results if each["covariance_type"] == kind]
+        of_kind.sort(key=lambda each: int(each["n_components"]))
+        places = [each["n_components"] for each in of_kind]
+        values = [each[criterion] - least for each in of_kind]
         (line,) = axes.plot(places, values, linewidth=1, label=kind)
         for dropped, face in ((False, line.get_color()), (True, PAPER)):
-            some = [each for each in own if (each["dropped_after"] is not None) == dropped]
+            some = [each for each in of_kind if (each["dropped_after"] is not None) == dropped]
             axes.plot(
                 [each["n_components"] for each in some],
                 [each[criterion] - least for each in some],
