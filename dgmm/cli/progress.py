@@ -2,6 +2,9 @@
 
 A fit is a generator, and what its passes bring is told by those who take them from it: each is a
 function that takes passes, tells of them, and hands them on, so any number can stand in a row.
+
+JSON lines are made by three lines of our own (``_say_json``): what is told are records with fields,
+not messages of loggers, to which a formatter of ``logging`` would have to turn them first.
 """
 
 from __future__ import annotations

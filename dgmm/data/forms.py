@@ -236,7 +236,7 @@ def _counted(array: da.Array, name: str) -> da.Array:
 def _checked(
     chunk: Any,
     place: tuple[int, ...],
-    spans: tuple[slice, ...],
+    row_ranges: tuple[slice, ...],
     of: str,
     declared: np.dtype[Any],
 ) -> NDArray[Any]:
@@ -247,13 +247,13 @@ def _checked(
         plain = np.asarray(chunk)
     except (TypeError, ValueError, RuntimeError):  # by which libraries refuse that
         plain = np.empty((), object)
-    whole = tuple(row_range.stop - row_range.start for row_range in spans)
+    whole = tuple(row_range.stop - row_range.start for row_range in row_ranges)
     masked = isinstance(chunk, np.ma.MaskedArray)
     if plain.shape == whole and plain.dtype.kind in REAL and not masked:
         return plain
     kind = type(chunk)
     shape, dtype = getattr(chunk, "shape", plain.shape), getattr(chunk, "dtype", plain.dtype)
-    axes = zip(("rows", "columns"), spans, strict=False)
+    axes = zip(("rows", "columns"), row_ranges, strict=False)
     where = ", ".join(f"{name} {row_range.start} to {row_range.stop}" for name, row_range in axes)
     raise DataError(
         f"chunk {tuple(map(int, place))} of {of} ({where}) is a {kind.__module__}.{kind.__name__} "

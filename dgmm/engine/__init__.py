@@ -32,7 +32,7 @@ __all__ = [
     "over",
 ]
 
-NEARBY_BYTES: Final = 512 << 10
+IN_MEMORY_BLOCK_BYTES: Final = 512 << 10
 """The size of a block of rows that are in memory anyhow."""
 
 
@@ -67,5 +67,5 @@ def in_memory_sweep(rows: Any, weights: Any = None, threads: int | None = None) 
 
     Their blocks are small, so that a sample of a few thousand rows is shared out, too.
     """
-    dataset = open_dataset(rows, weights, block_bytes=NEARBY_BYTES)
+    dataset = open_dataset(rows, weights, block_bytes=IN_MEMORY_BLOCK_BYTES)
     return Threads(dataset, threads or CPU_COUNT)

@@ -415,13 +415,13 @@ def _start(
     client: Client, job: Any, cut: Cut, name: str, nodes: list[Node], home: dict[str, Any]
 ) -> list[Any]:
     """Tasks for the runs ``nodes``, with options that say where; their futures."""
-    spans = [cut.row_range(node) for node in nodes]
+    row_ranges = [cut.row_range(node) for node in nodes]
     return (
         client.map(
             _run,
             [job] * len(nodes),
-            *zip(*spans, strict=True),
-            key=[(name, *each) for each in spans],
+            *zip(*row_ranges, strict=True),
+            key=[(name, *each) for each in row_ranges],
             pure=False,
             **home,
         )

@@ -63,16 +63,16 @@ def log_sum_exp(log_joint: Array) -> tuple[Array, Array]:
 
 
 Group = Callable[[Block, Frame, CovarianceModel, list[NaturalParameters]], list[Statistics]]
-"""The statistics of a block under forms of one layout and precision."""
+"""The statistics of a block under mixtures of one feature structure and precision."""
 
 
 def e_step(block: Block, given: Given) -> Stacked[Statistics]:
-    """The statistics of a block under each form."""
-    return by_layout(_e_step_of, block, given)
+    """The statistics of a block under each mixture."""
+    return by_structure(_e_step_of, block, given)
 
 
-def by_layout(group: Group, block: Block, given: Given) -> Stacked[Statistics]:
-    """The statistics of a block under each form, those of one layout and precision together."""
+def by_structure(group: Group, block: Block, given: Given) -> Stacked[Statistics]:
+    """The statistics of a block under each mixture, by ``group`` for those of one kind together."""
     kinds = {(natural.feature_structure, natural.single): None for natural in given.naturals}
     sums: dict[int, Statistics] = {}
     for feature_structure, single in kinds:
@@ -106,7 +106,7 @@ def _e_step_of(
     feature_structure: CovarianceModel,
     naturals: list[NaturalParameters],
 ) -> list[Statistics]:
-    """The statistics of a block under forms of one layout, which share the features."""
+    """The statistics of a block under mixtures of one structure, which share the features."""
     width = feature_structure.width(block.rows.shape[1])
     real = np.float32 if naturals[0].single else np.float64
     ends = np.cumsum([len(natural.eta) for natural in naturals])
@@ -139,10 +139,10 @@ def _e_step_of(
             objective[i] += log_norm.sum(dtype=np.float64)
             plain[i] += log_plain.sum(dtype=np.float64)
             for k in natural.centred:
-                moved = feature_structure.features(
+                shifted = feature_structure.features(
                     x - natural.center[k][:, None], np.empty((width, n))
                 )
-                centred.append((segment.start + k, moved @ responsibilities[k]))
+                centred.append((segment.start + k, shifted @ responsibilities[k]))
         product = log_joint @ features.T
         for row, value in centred:
             product[row] = value

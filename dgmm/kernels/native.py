@@ -1,6 +1,6 @@
 """The compiled kernel, and the choice between it and the NumPy one.
 
-``e_step`` computes what ``kernel.e_step`` does, for forms whose components are all centred: with
+``e_step`` computes what ``kernel.e_step`` does, where all components are centred: with
 the differences x - mu_k of a tile in the cache, a component's log-densities take one triangular
 product, its sums another, and both run in registers at the speed of the processor.  So it needs
 no bound on cancellation, shares no features between components, and holds no Python lock.
@@ -89,13 +89,13 @@ def _run(name: str, *args: Any) -> int:
 
 
 def e_step(block: Block, given: Given) -> Stacked[Statistics]:
-    """The statistics of a block under each form; all components of the forms are centred."""
+    """The statistics of a block under each mixture; all components are centred."""
     if any(
         np.ptp(natural.penalty) > natural_parameters.WIDE[natural.single]
         for natural in given.naturals
     ):
         return kernel.e_step(block, given)
-    return tree_sum(kernel.by_layout(_group, piece, given) for piece in pieces(block))
+    return tree_sum(kernel.by_structure(_group, piece, given) for piece in pieces(block))
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _group(
     feature_structure: CovarianceModel,
     naturals: list[NaturalParameters],
 ) -> list[Statistics]:
-    """The statistics of a block under forms of one layout."""
+    """The statistics of a block under mixtures of one feature structure."""
     if feature_structure.shared:  # each whitens the rows in its own way
         return [_whitened(block, frame, natural) for natural in naturals]
     precisions_cholesky = [
@@ -179,7 +179,7 @@ def _group(
 
 
 def _whitened(block: Block, frame: Frame, natural: NaturalParameters) -> Statistics:
-    """The statistics under a tied form: sums of C'(x - mu), turned back into sums of x - mu."""
+    """The statistics under a tied mixture: sums of C'(x - mu), turned back into sums of x - mu."""
     factor, means = (
         natural.mixture.precisions_cholesky,
         natural.center @ natural.mixture.precisions_cholesky,

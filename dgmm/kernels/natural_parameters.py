@@ -11,8 +11,8 @@ taken about mu_k (``NaturalParameters.center``), which cancels nothing.  A compo
 times narrower than the data is centred; ordinary ones never are.
 
 **In single precision** the same holds with a larger u, and half the time is saved.  So long as the
-bound stays under ``SINGLE_TOLERANCE`` a form may ask for it (evaluate.py decides): the products of
-a tile are then single, what is added up over tiles never is.
+bound stays under ``SINGLE_TOLERANCE`` it may be used (evaluate.py decides): the products of a tile
+are then single, what is added up over tiles never is.
 
 **The penalty.**  Adding e to the diagonal of each covariance, as ``reg_covar`` does, is the exact
 M-step not of the likelihood, but of the likelihood with each component's density multiplied by
@@ -72,8 +72,9 @@ class Away:
         lengths = covariance_model.whitened_trace(
             mixture.precisions_cholesky, covariances, n_features
         )
-        moved = np.sum(covariance_model.whitened(mixture.precisions_cholesky, offsets) ** 2, axis=1)
-        return cls(np.maximum(squares, 0.0), np.maximum(lengths + moved, 0.0))
+        whitened = covariance_model.whitened(mixture.precisions_cholesky, offsets)
+        shifted = np.sum(whitened**2, axis=1)
+        return cls(np.maximum(squares, 0.0), np.maximum(lengths + shifted, 0.0))
 
 
 def rounding_error_bound(mixture: Mixture, away: Away, unit: float, spread: float = 0.0) -> Array:
