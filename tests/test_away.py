@@ -347,7 +347,7 @@ def test_a_store_that_stays_away_ends_a_fit_that_can_go_on(
     done = fit(rows, place)
     assert done.exit_code == 0, done.output
     if what != "start":
-        assert f"going on after pass {int(reached[5:11])}" in done.output
+        assert f"continuing after pass {int(reached[5:11])}" in done.output
     assert_same(f"{place}/model.dgmm", whole)
 
 
@@ -366,7 +366,7 @@ def test_a_checkpoint_that_can_not_be_listed_is_not_taken_for_none(
         with proxy.doing(on("503", "GET", f"passes/{read}")):
             assert fit(rows, place, seconds=0).exit_code == 4
     done = fit(rows, place)
-    assert "going on after pass 3" in done.output
+    assert "continuing after pass 3" in done.output
     assert_same(f"{place}/model.dgmm", whole)
 
 

@@ -136,7 +136,7 @@ def test_a_driver_killed_again_and_again(
         assert newest(place) >= reached
         reached = newest(place)
     told = finish(start(*FIT, *TEXTBOOK, cwd=place))
-    assert f"going on after pass {reached}" in told or not reached
+    assert f"continuing after pass {reached}" in told or not reached
     assert_same(place, undisturbed)
     assert not list((place / "passes").glob("*.partial"))
 
@@ -152,7 +152,7 @@ def test_a_selection_killed_again_and_again(place: Path) -> None:
         process.kill()
         end(process)
     told = finish(start(*words, "--random-state", "1", "--checkpoint", "passes", cwd=place))
-    assert "going on after pass" in told
+    assert "continuing after pass" in told
     assert_same(place / "best.dgmm", expected)
 
 
@@ -192,7 +192,7 @@ def test_killed_while_it_writes_a_checkpoint(
     assert process.returncode == -signal.SIGKILL
     reached = newest(place)
     told = finish(start(*FIT, *TEXTBOOK, cwd=place))
-    assert (f"going on after pass {reached}" in told) == (reached > 0)
+    assert (f"continuing after pass {reached}" in told) == (reached > 0)
     assert_same(place, undisturbed)
     assert not list((place / "passes").glob("*.partial"))
 
@@ -267,7 +267,7 @@ def test_a_signal_ends_a_fit_that_can_go_on(
     process.send_signal(number)
     told = end(process)
     assert process.returncode == 4
-    assert "Interrupted: the same command goes on where it stopped." in told
+    assert "Interrupted: the same command continues where it stopped." in told
     assert "Traceback" not in told
     assert newest(place) >= 4
     finish(start(*FIT, *TEXTBOOK, cwd=place))
@@ -290,7 +290,7 @@ def test_a_second_signal_ends_it_at_once(place: Path) -> None:
     finally:
         for worker in workers:
             worker.kill()
-    assert "goes on where it stopped" not in end(process)
+    assert "continues where it stopped" not in end(process)
 
 
 def test_of_two_drivers_one_ends(place: Path, undisturbed: GaussianMixture) -> None:

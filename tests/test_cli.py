@@ -307,7 +307,7 @@ def test_plan(store: Path) -> None:
     for word in (
         "blocks",
         "tasks per pass",
-        "rows as they lie in memory",
+        "size of the rows in memory",
         "peak memory per worker",
     ):
         assert word in shown.stdout
@@ -686,7 +686,7 @@ def test_options_from_the_environment(store: Path) -> None:
         )
         assert done.exit_code == 0, done.stderr
         assert json.loads(done.stdout)["iterations"] == 3
-        assert ("going on after pass 5" in done.stderr) == (resume == "true")
+        assert ("continuing after pass 5" in done.stderr) == (resume == "true")
 
 
 @pytest.mark.parametrize(

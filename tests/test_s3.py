@@ -183,7 +183,7 @@ def test_a_killed_fit_goes_on_from_a_checkpoint_on_s3(
     with start("model.dgmm") as process:
         told = process.communicate()[1]
     assert process.returncode == 0, told
-    assert f"going on after pass {reached}, from {place}" in told
+    assert f"continuing after pass {reached}, from {place}" in told
     assert passes_in(place) == [1, 40, 41, 42]
     place = f"{bucket}/undisturbed"
     words[words.index(f"{bucket}/killed")] = place

@@ -378,7 +378,7 @@ def test_the_command(rows: np.ndarray, tmp_path: Path) -> None:
     first, second = (CliRunner().invoke(main, robust) for _ in range(2))
     assert json.loads(first.stdout)["candidates"] == told["candidates"]
     assert json.loads(second.stdout)["candidates"] == told["candidates"]
-    assert "going on after pass" in second.stderr
+    assert "continuing after pass" in second.stderr
     for bad in ("x", "0..3", "4-8", ""):
         refused = CliRunner().invoke(main, ["select", str(store), "-k", bad, "-o", "m.dgmm"])
         assert refused.exit_code == 2, bad

@@ -28,16 +28,21 @@ from dgmm.data.transient import is_transient
 from dgmm.errors import DataError, DgmmError
 
 EXIT_CODES = """\b
-Exit codes: 0 done; 1 crash; 2 usage; 3 data that can't be used, or a plan
-that does not fit in memory (running it again won't help); 4 interrupted, or
-a cluster or store can't be reached: the same command goes on (with
---checkpoint; else 130 Ctrl-C, 143 SIGTERM, 2 no cluster, 3 no store).
+Exit codes:
+  0  done
+  1  a crash: please report it
+  2  wrong usage; or no cluster could be reached, without --checkpoint
+  3  data that can't be used, or a fit too large for the memory: running it
+     again won't help; or no store could be reached, without --checkpoint
+  4  with --checkpoint: interrupted, or no cluster or store could be reached;
+     the same command continues
+  130, 143  without --checkpoint: interrupted by Ctrl-C or SIGTERM
 """
 
 ENVIRONMENT = """\b
-Each option is also read from the environment, where it is not given here:
-for dgmm fit, --max-iter from DGMM_FIT_MAX_ITER, --no-resume as
-DGMM_FIT_RESUME=false. An empty variable is as none.
+An option that is not given on the command line is read from the environment:
+DGMM_FIT_MAX_ITER=50 is dgmm fit --max-iter 50, and DGMM_FIT_RESUME=false is
+--no-resume. An empty variable counts as not set.
 """
 
 RESUMABLE = 4
@@ -100,7 +105,7 @@ class Command(click.Command):
 def _goes_on(ctx: click.Context) -> str:
     """How an interrupted fit with a checkpoint goes on."""
     same = "the same command" if ctx.params["resume"] else "the same command with --resume"
-    return f"{same} goes on where it stopped"
+    return f"{same} continues where it stopped"
 
 
 def _variable(ctx: click.Context, option: str) -> str:

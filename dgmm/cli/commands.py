@@ -22,11 +22,11 @@ s3://bucket/store.zarr.
 
 \b
 Start here:
-  dgmm demo                                  see it work on real photographs
-  dgmm plan rows.zarr -k 16                  what a fit will need
-  dgmm fit rows.zarr -k 16 -o model.dgmm     fit, out of core
+  dgmm demo                                     fit two photographs
+  dgmm plan rows.zarr -k 16                     what will a fit need?
+  dgmm fit rows.zarr -k 16 -o model.dgmm        fit 16 components
   dgmm predict rows.zarr -m model.dgmm -o labels.zarr
-  dgmm select rows.zarr -k 2..32 -o best.dgmm     how many components?
+  dgmm select rows.zarr -k 2..32 -o best.dgmm   how many components?
 """
 
 

@@ -47,7 +47,7 @@ engine, report = Late("dgmm.engine"), Late("dgmm.report.pictures")
 @click.option(
     "--start",
     metavar="PATH",
-    help="Begin at the parameters of this model (yesterday's, say) instead of looking for a start.",
+    help="Begin at the parameters of this model instead of searching for a start.",
 )
 @fitting_options
 @machine_options
@@ -76,7 +76,7 @@ def fit(
     """
     check_model_target(output, overwrite)
     if start is not None and (how["init_params"] != "auto" or n_init > 1):
-        raise click.UsageError("--start is one start: leave out --init-params and --n-init")
+        raise click.UsageError("--start gives the only start: leave out --init-params and --n-init")
     dataset = dgmm.open_dataset(data, sample_weight, **reading)
     given = {} if start is None else _parameters(start, n_components, covariance_type)
     model = dgmm.GaussianMixture(
@@ -104,7 +104,7 @@ def _parameters(path: str, n_components: int, covariance_type: str) -> dict[str,
     if size != (n_components, covariance_type):
         raise UsageError(
             f"{path} has {size[0]} components and {size[1]} covariances; a fit that begins there "
-            f"has as many and the same, not {n_components} and {covariance_type}"
+            f"must have the same, not {n_components} components and {covariance_type} covariances"
         )
     return {
         "weights_init": model.weights_,
@@ -122,7 +122,7 @@ def _numbers(context: click.Context, option: click.Parameter, text: str) -> list
             raise click.BadParameter(f"{text!r} is not like 2..32 or 2,4,8")
         numbers += range(int(first), int(last or first) + 1)
     if not numbers or min(numbers) < 1:
-        raise click.BadParameter(f"{text!r} names no numbers of components from 1 on")
+        raise click.BadParameter(f"{text!r} must name numbers of components of at least 1")
     return sorted(set(numbers))
 
 
@@ -131,7 +131,7 @@ def _covariance_types(context: click.Context, option: click.Parameter, text: str
     names = text.split(",")
     for name in names:
         if name not in COVARIANCE_MODELS:
-            raise click.BadParameter(f"{name!r} is none of {', '.join(COVARIANCE_MODELS)}")
+            raise click.BadParameter(f"{name!r} is not one of {', '.join(COVARIANCE_MODELS)}")
     return names
 
 
@@ -159,14 +159,14 @@ def _covariance_types(context: click.Context, option: click.Parameter, text: str
     type=click.Choice(list(CRITERIA)),
     default="bic",
     show_default=True,
-    help="What is to be small; heldout: minus the score of one row in ten, which is not fitted.",
+    help="What to minimise. heldout: minus the score of one row in ten, which is not fitted.",
 )
 @click.option("-o", "--output", required=True, metavar="PATH", help="Where the best model goes.")
 @click.option(
     "--plot",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="PNG",
-    help="Draw the criterion into a picture, too.",
+    help="Also draw the criterion of all candidates, as a PNG file.",
 )
 @sample_weight_option
 @n_init_option
@@ -194,9 +194,9 @@ def select(
 ) -> None:
     """Choose the number of components and the covariance type for DATA.
 
-    All candidates share every pass over the data, and leave when they can't win any more.  Writes
-    the best model, and prints what became of each, and whether the best is at the edge of the
-    numbers tried.
+    All candidates share every pass over the data; those that can no longer win are dropped.
+    Writes the best model, prints a table of all candidates, and says whether the best one has the
+    smallest or the largest number of components tried.
 
     Example: dgmm select rows.zarr -k 2..32 --covariance-type full,diag -o best.dgmm
     """

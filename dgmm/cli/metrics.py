@@ -69,7 +69,7 @@ def served(address: tuple[str, int] | None) -> Iterator[Watch]:
         yield progress.silent
         return
     if prometheus_client is None:
-        raise UsageError("--metrics-port wants prometheus_client: pip install 'dgmm[metrics]'")
+        raise UsageError("--metrics-port needs prometheus_client: pip install 'dgmm[metrics]'")
     registry, collector = prometheus_client.CollectorRegistry(), _Collector()
     registry.register(collector)
     prometheus_client.ProcessCollector(registry=registry)

@@ -71,7 +71,7 @@ def _as_one(
 data_argument = click.argument("data")
 json_option = click.option("--json", is_flag=True, help="Print one JSON object on standard output.")
 quiet_option = click.option("--quiet", is_flag=True, help="Show no progress.")
-overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is there already.")
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace existing output.")
 reading_options = _as_one(
     "reading",
     dict,
@@ -81,22 +81,23 @@ reading_options = _as_one(
         type=click.Choice(["error", "late", "fill"]),
         default="error",
         show_default=True,
-        help="What a Zarr chunk that isn't stored means: an accident (late: told when it is read, "
-        "which spares a list of all), or the fill value.",
+        help="What a Zarr chunk that isn't stored means. error: it was lost, and a list of all "
+        "chunks is made first. late: it was lost, which is found when it is read. fill: it holds "
+        "the fill value.",
     ),
     click.option(
         "--raw",
         is_flag=True,
-        help="Take a Zarr array's numbers as they are, if its attributes (scale_factor, _FillValue "
-        "and the like) say that they stand for other values.",
+        help="Take a Zarr array's numbers as they are stored, even if its attributes "
+        "(scale_factor, _FillValue and the like) say that they stand for other values.",
     ),
 )
-"""What ``open_dataset`` is told, by name."""
+"""The options of ``open_dataset``, by name."""
 
 sample_weight_option = click.option(
     "--sample-weight",
     metavar="DATA",
-    help="A weight for each row: a path or URL like DATA, shape (N,).",
+    help="Weights of the rows: a path or URL, as for DATA, of an array with one number a row.",
 )
 model_option = click.option(
     "-m", "--model", required=True, metavar="PATH", help="A model file: a path or URL."
@@ -104,15 +105,16 @@ model_option = click.option(
 memory_option = click.option(
     "--memory",
     metavar="SIZE",
-    help="What each worker process may take, such as 2GiB.  [default: 70 % of what it has]",
+    help="How much memory each worker process may use, such as 2GiB.  [default: 70 % of what it "
+    "has]",
 )
 cache_option = click.option(
     "--cache",
     metavar="SIZE",
     default="auto",
     show_default=True,
-    help="What each worker process keeps of the rows between passes: a size, none, or auto for "
-    "what the memory leaves free.",
+    help="How much of the rows each worker process keeps in memory between passes: a size such as "
+    "2GiB, none, or auto for all that --memory leaves free.",
 )
 machine_options = _as_one(
     "machines",
@@ -123,13 +125,13 @@ machine_options = _as_one(
         "--workers",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Use N worker processes of this machine.",
+        help="Start N worker processes on this machine.",
     ),
     click.option(
         "--threads",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Threads of this process, without a cluster.  [default: all processors]",
+        help="How many threads to use, without a cluster.  [default: one for each processor]",
     ),
     click.option(
         "--connect-timeout",
@@ -137,7 +139,8 @@ machine_options = _as_one(
         default=10.0,
         show_default=True,
         metavar="SECONDS",
-        help="How long to wait for the scheduler; and for a first worker, 60 at least.",
+        help="How long to wait for the scheduler to answer. The first worker has at least 60 "
+        "seconds.",
     ),
 )
 n_init_option = click.option(
@@ -145,7 +148,8 @@ n_init_option = click.option(
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Starts, of which the best is kept; they share every pass, or compete on samples.",
+    help="How many starts to try; the best one is kept. They share every pass over the data, or "
+    "compete on samples.",
 )
 FITTING = (
     *("init_params", "effort", "strategy", "random_state", "tol", "resolution", "max_iter"),
@@ -162,22 +166,23 @@ fitting_options = _as_one(
         type=click.Choice(["auto", *METHODS]),
         default="auto",
         show_default=True,
-        help="How to find a start, on a sample of the rows; auto: a race of several.",
+        help="How to find a start, on a sample of the rows. auto: several methods compete.",
     ),
     click.option(
         "--effort",
         type=click.Choice(list(EFFORTS)),
         default="auto",
         show_default=True,
-        help="How much work on samples may go into finding a start: one, or as many as are worth "
-        "about 12 or 60 passes, where others may lead to a better optimum.",
+        help="How much work on samples the search for a start may take. low: one start. auto, "
+        "high: about as much as 12 or 60 passes over the data, where other starts may lead to a "
+        "better optimum.",
     ),
     click.option(
         "--strategy",
         type=click.Choice(list(STRATEGIES)),
         default="auto",
         show_default=True,
-        help="auto: a few passes, by way of a sample; em: the textbook's algorithm.",
+        help="auto: as few passes as possible, with a start fitted to a sample. em: textbook EM.",
     ),
     click.option(
         "--random-state",
@@ -189,49 +194,56 @@ fitting_options = _as_one(
     click.option(
         "--tol",
         type=click.FloatRange(min=0),
-        help="Stop when a pass changes the objective, a mean over the rows, by less.  "
-        "[default: 1e-3 for em; auto goes by --resolution]",
+        help="Stop when a pass changes the objective (a mean over the rows) by less than this.  "
+        "[default: 1e-3 with --strategy em; auto stops by --resolution]",
     ),
     click.option(
         "--resolution",
         type=click.FloatRange(min=0),
         default=0.1,
         show_default=True,
-        help="auto: stop when the estimated gain left is below this fraction of p / (2 N), what N "
-        "rows can tell about p parameters.",
+        help="Stop when the objective could grow, as estimated, by less than this fraction of "
+        "p / (2 N), which N rows can't tell from chance for p parameters; --strategy auto only.",
     ),
-    click.option("--max-iter", type=click.IntRange(min=0), default=100, show_default=True),
+    click.option(
+        "--max-iter",
+        type=click.IntRange(min=0),
+        default=100,
+        show_default=True,
+        help="The most iterations; each is a pass over the data.",
+    ),
     click.option(
         "--max-seconds",
         type=click.FloatRange(min=0),
         metavar="SECONDS",
-        help="End with the best so far at the end of the pass that is under way then, with exit "
-        "code 0; with --checkpoint, the same command goes on.",
+        help="Stop after this time, when the pass under way is done, and write the best model so "
+        "far (exit code 0). With --checkpoint, the same command continues from there.",
     ),
     click.option(
         "--reg-covar",
         type=click.FloatRange(min=0),
-        help="Added to the variances, in the data's units squared.  [default: 1e-6 of each "
-        "feature's variance]",
+        help="A number to add to all variances, in the data's units squared.  [default: 1e-6 of "
+        "each feature's variance]",
     ),
     click.option(
         "--precision",
         type=click.Choice(PRECISIONS),
         default="auto",
         show_default=True,
-        help="auto: single in early passes, where a bound shows it to be good enough.",
+        help="auto: early passes multiply in float32 where a bound on the error allows that; the "
+        "result is in float64 either way.",
     ),
     click.option(
         "--checkpoint",
         metavar="PATH",
-        help="A directory where each pass leaves what it reached; the same command goes on from "
-        "there.",
+        help="A directory where the state after each pass is saved. The same command, run again, "
+        "continues from there.",
     ),
     click.option(
         "--resume/--no-resume",
         default=True,
         show_default=True,
-        help="Go on from the checkpoint, or begin anew in its place.",
+        help="Continue from the checkpoint, or delete it and begin anew.",
     ),
     memory_option,
     cache_option,
@@ -250,7 +262,8 @@ model_options = _together(
         type=click.Choice(list(COVARIANCE_MODELS)),
         default="full",
         show_default=True,
-        help="What the components' covariances may be.",
+        help="full: any covariance for each component. tied: one for all. diag: uncorrelated "
+        "features. spherical: also the same variance for all features.",
     ),
     n_init_option,
 )
@@ -277,15 +290,15 @@ shown_options = _as_one(
         type=click.Choice(list(LOGS)),
         default="auto",
         show_default=True,
-        help="What standard error gets. auto: a bar in a terminal, else text, a line for each "
-        "pass; json: one JSON object a line, for each pass and whatever else happens.",
+        help="How to show progress on standard error. auto: a bar in a terminal, else text. text: "
+        "a line for each pass. json: a JSON object for each pass, warning and error, one a line.",
     ),
     click.option(
         "--metrics-port",
         callback=_address,
         metavar="[HOST:]PORT",
-        help="Serve metrics for Prometheus at PORT while it runs, to this machine only unless HOST "
-        "says where: 0.0.0.0 is for all who can reach it.",
+        help="Serve metrics for Prometheus at PORT during the fit, to this machine only; with HOST "
+        "0.0.0.0, to every machine that can reach this one.",
     ),
     quiet_option,
 )

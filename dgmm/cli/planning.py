@@ -41,9 +41,9 @@ demonstration = Late("dgmm.cli.demo")  # which draws pictures
 @click.option(
     "--kubernetes",
     is_flag=True,
-    help="Print settings for the manifests in deploy/ instead, for --workers pods  [default: 4] of "
-    "--threads each  [default: 2]; --memory is then a worker's container.  [default: as much as "
-    "it needs]",
+    help="Print settings for the manifests in deploy/ instead: for --workers pods (4 unless given) "
+    "with --threads each (2 unless given). --memory is then the size of a worker's container (as "
+    "much as it needs unless given).",
 )
 @json_option
 def plan(
@@ -58,9 +58,9 @@ def plan(
     kubernetes: bool,
     json: bool,
 ) -> None:
-    """Show what a fit to DATA will need, without fitting: blocks, tasks, bytes read, peak memory.
+    """Show what a fit to DATA will need: blocks, tasks, bytes read, peak memory.
 
-    Ends with exit code 3 if the fit would be refused.
+    Nothing is fitted. The exit code is 3 if the fit would be refused.
     """
     dataset = dgmm.open_dataset(data, **reading)
     model = dgmm.GaussianMixture(
@@ -73,7 +73,7 @@ def plan(
     )
     if kubernetes:
         if machines.scheduler:
-            raise click.UsageError("--kubernetes plans a cluster to be made: without --scheduler")
+            raise click.UsageError("--kubernetes plans a new cluster: leave out --scheduler")
         pods = model.pods(dataset, machines.workers or 4, machines.threads or 2)
         pods.plan.check()
         show_pods(pods, json)
@@ -91,9 +91,9 @@ def plan(
 @click.argument("directory", default="dgmm-demo", type=click.Path(path_type=Path))
 @overwrite_option
 def demo(directory: Path, overwrite: bool) -> None:
-    """See dgmm at work: fit the pixels of two photographs out of core, and picture the result.
+    """Fit the pixels of two photographs out of core, and draw the result.
 
-    Leaves a Zarr store, the model, the labels and a picture in DIRECTORY (default: dgmm-demo).
+    Writes Zarr stores, models, labels and a picture to DIRECTORY (default: dgmm-demo).
     """
     check_pictures()
     for line in demonstration.run(directory, overwrite=overwrite):

@@ -37,12 +37,12 @@ if TYPE_CHECKING:  # not to be loaded for a usage error
 
 NUMBERS: Final = {
     "score": "Mean log-likelihood of the rows, per unit weight.",
-    "change": "By how much the last pass raised the objective, a mean over the rows.",
-    "gap": "By how much the objective could still grow, as estimated.",
+    "change": "How much the last pass raised the objective, a mean over the rows.",
+    "gap": "How much the objective could still grow, as estimated.",
     "target": "The fit stops when the gap is below it.",
     "candidates": "Mixtures that can still win.",
     "criterion": "The best candidate's criterion.",
-    "seconds_left": "A guess: if what the fit stops by goes on falling as in the last pass.",
+    "seconds_left": "A guess: if the gap goes on shrinking as in the last pass.",
     "seconds_left_at_most": "Until --max-iter, if each pass takes as long as the last.",
 }
 """What a pass may tell, by name."""
@@ -213,7 +213,7 @@ def _with_rate(done: Pass) -> str:
         said += f", {rate:,.0f} rows/s"
     if done.seconds_on_samples >= TOLD_SECONDS:
         said += f"; {done.seconds_on_samples:.1f} s on samples"
-    return said + "; next, starts are looked for on samples" * done.seeking
+    return said + "; next, a search for starts on samples" * done.seeking
 
 
 def silent(passes: Iterator[Pass], planned: Plan, meter: Meter) -> Iterator[Pass]:

@@ -68,7 +68,7 @@ def show_candidates(results: list[dict[str, Any]], criterion: str) -> None:
     tables.show(heads, rows, keep=2)
     if unbounded:
         click.echo(
-            "A component is unbounded if reg_covar alone decides how likely it is. Candidates with "
+            "The likelihood of an unbounded component depends on reg_covar alone. Candidates with "
             "such components can't be compared: one is chosen only if all have them"
         )
 
@@ -162,13 +162,13 @@ def _starts(info: dict[str, Any]) -> dict[str, str]:
     lines = {}
     if info.get("starts", 0) > 1 and info.get("starts_gain") is not None:
         lines["starts"] = (
-            f"{info['starts']}; those after the first took {info['starts_seconds']:.1f} s, and the "
-            f"best of all led {info['starts_gain']:.3g} x p/2N higher than the first, on a sample"
+            f"{info['starts']}; those after the first took {info['starts_seconds']:.1f} s; the "
+            f"best is {info['starts_gain']:.3g} x p / (2 N) better than the first, on a sample"
         )
     if info.get("optima", 0) > 1:
         lines["optima"] = (
-            f"{info['optima']}, to which {info['starts']} starts led on samples; the best went on, "
-            "but more starts than that (--n-init) may lead to a better one"
+            f"{info['optima']}, found by {info['starts']} starts on samples; the best one was "
+            "kept, but more starts (--n-init) may find a better one"
         )
     return lines
 
@@ -199,8 +199,8 @@ def show_pods(pods: Pods, as_json: bool) -> None:
     threads = planned.workers * planned.threads
     if planned.tasks < threads:
         logging.getLogger("dgmm").warning(
-            f"a pass has {planned.tasks} tasks for {threads} threads: fewer --workers or --threads "
-            "do the same, or store the rows in smaller chunks"
+            f"a pass has only {planned.tasks} tasks for {threads} threads: fewer --workers or "
+            "--threads are as fast; or store the rows in smaller chunks"
         )
     if as_json:
         click.echo(dumps(settings))
@@ -212,7 +212,7 @@ def show_pods(pods: Pods, as_json: bool) -> None:
     click.echo(f"# {planned.tasks:,} tasks a pass, for {threads} threads")
     click.echo(f"# a worker: {base} + {planned.threads} x {thread} + {shared}, + {cache} of cache")
     kept = f"# {planned.cached:.0%} of the rows stay in memory between passes"
-    click.echo(kept + f"; all with --memory {pods.keeping >> 20}Mi" * (planned.cached < 1))
+    click.echo(kept + f"; all do with --memory {pods.keeping >> 20}Mi" * (planned.cached < 1))
     for name, value in settings.items():
         click.echo(f"{name}={value}")
 
@@ -232,7 +232,7 @@ def show_plan(planned: Plan) -> None:
             "blocks": f"{planned.blocks:,}; {block}",
             "tasks per pass": f"{planned.tasks:,}, blocks of each: {each:,}",
             "kernel": native.described(native.chosen()),
-            "rows as they lie in memory": format_bytes(planned.pass_bytes),
+            "size of the rows in memory": format_bytes(planned.pass_bytes),
             "kept between passes": kept,
             "peak memory per worker": f"at most {format_bytes(planned.peak_bytes)}",
             "allowed per worker": format_bytes(planned.limit_bytes),
@@ -244,8 +244,8 @@ def show_plan(planned: Plan) -> None:
 
 def _starting(planned: Plan) -> str:
     if not planned.starts:
-        return "nothing on samples"
+        return "no starts compete on samples"
     return (
-        f"up to {planned.starts} on {planned.starts_rows:,} rows, and on larger samples: the work "
-        f"of about {planned.starts_passes:.0f} passes"
+        f"up to {planned.starts} starts, on {planned.starts_rows:,} rows and larger samples: the "
+        f"work of about {planned.starts_passes:.0f} passes"
     )

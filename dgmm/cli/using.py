@@ -47,7 +47,8 @@ datasets, engine, outputs = Late("dgmm.data.dataset"), Late("dgmm.engine"), Late
     type=click.Choice(list(OUTPUTS)),
     default="labels",
     show_default=True,
-    help="The likeliest component, each one's probability, or the log-density.",
+    help="What to write for each row. labels: its most probable component. proba: the probability "
+    "of each component. score: its log-density.",
 )
 @machine_options
 @reading_options
@@ -65,9 +66,9 @@ def predict(
     json: bool,
     quiet: bool,
 ) -> None:
-    """Say of each row of DATA what a model thinks of it, in a Zarr array.
+    """Label each row of DATA with its component, in a Zarr array.
 
-    Prints how many rows are likeliest in each component, too, unless --kind is score.
+    Also prints how many rows each component has, unless --kind is score.
 
     Example: dgmm predict rows.zarr -m model.dgmm -o labels.zarr
     """
@@ -112,7 +113,7 @@ def score(
     json: bool,
     quiet: bool,
 ) -> None:
-    """Score DATA under a model: the mean log-likelihood of its rows, AIC and BIC.
+    """Score a model on DATA: the mean log-likelihood of the rows, AIC and BIC.
 
     Example: dgmm score held-out.zarr -m model.dgmm
     """
@@ -149,10 +150,10 @@ def update(
     json: bool,
     quiet: bool,
 ) -> None:
-    """Learn from DATA, rows that MODEL has not seen, in one pass over them alone.
+    """Update a model with DATA, rows that it has not seen, in one pass over these.
 
-    A step of incremental EM: the statistics of all rows seen before are in the model file. The
-    objective it tells is a lower bound of that of all rows seen.
+    This is a step of incremental EM: the model file has the statistics of all rows seen before. The
+    objective that is printed is a lower bound of the objective of all rows seen.
 
     Example: dgmm update tonight.zarr -m model.dgmm -o model.dgmm --overwrite
     """

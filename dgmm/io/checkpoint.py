@@ -187,7 +187,7 @@ class Checkpoint:
             break
         self._newest = latest.passes
         self._remove_partials(self._newest)
-        log.info("going on after pass %d, from %s", self._newest, self._url)
+        log.info("continuing after pass %d, from %s", self._newest, self._url)
         return latest
 
     def save(self, progress: Reached, random: Any = None) -> None:
