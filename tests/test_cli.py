@@ -285,7 +285,7 @@ def test_a_fit_begins_at_a_model(store: Path, model: Path) -> None:
     assert after.lower_bounds_[0] == pytest.approx(before.lower_bound_, abs=1e-12)
     for options, code, message in (
         (("-k", 3), 2, "has 4 components and full covariances"),
-        (("-k", 4, "--covariance-type", "diag"), 2, "not 4 and diag"),
+        (("-k", 4, "--covariance-type", "diag"), 2, "not 4 components and diag"),
         (("-k", 4, "--init-params", "random"), 2, "leave out --init-params"),
         (("-k", 4, "--n-init", 2), 2, "leave out --init-params and --n-init"),
         (("-k", 4, "--start", "rows.npy"), 3, "rows.npy is no"),
