@@ -147,7 +147,7 @@ def test_what_is_done_on_samples_is_told(
     done = CliRunner().invoke(main, ["select", *cube, "-k", "7,8"])
     assert done.exit_code == 0, done.output
     assert re.search(
-        r"\nstarts +3; those after the first took \d+\.\d s, and the best", done.stdout
+        r"\nstarts +3; those after the first took \d+\.\d s; the best is", done.stdout
     )
     shown = done.stderr.splitlines()
     assert "on samples: 7 components, full, start 2 of 3, sweep 1" in shown
@@ -326,7 +326,10 @@ def test_errors_are_one_object(
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [((), "the same command goes on"), (("--no-resume",), "the same command with --resume goes")],
+    [
+        ((), "the same command continues"),
+        (("--no-resume",), "the same command with --resume continues"),
+    ],
 )
 def test_interrupted(place: Path, words: tuple[str, ...], message: str) -> None:
     process = start(*FIT, *ENDLESS, "--checkpoint", "passes", *words, cwd=place)
