@@ -146,9 +146,7 @@ def test_what_is_done_on_samples_is_told(
     monkeypatch.chdir(place)
     done = CliRunner().invoke(main, ["select", *cube, "-k", "7,8"])
     assert done.exit_code == 0, done.output
-    assert re.search(
-        r"\nstarts +3; those after the first took \d+\.\d s; the best is", done.stdout
-    )
+    assert re.search(r"\nstarts +3; those after the first took \d+\.\d s; the best is", done.stdout)
     shown = done.stderr.splitlines()
     assert "on samples: 7 components, full, start 2 of 3, sweep 1" in shown
     assert "on samples: 8 components, full, 2,500 rows, sweep 1" in shown
