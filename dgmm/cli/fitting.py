@@ -30,9 +30,9 @@ from dgmm.cli.results import (
     tell_model,
     tell_search,
 )
-from dgmm.em.criteria import CRITERIA
+from dgmm.em.criteria import CRITERIA, CriterionName
 from dgmm.errors import UsageError
-from dgmm.model.covariance import COVARIANCE_MODELS
+from dgmm.model.covariance import COVARIANCE_MODELS, CovarianceType
 from dgmm.model.lazy import Late
 
 # Loaded when a command needs them, not for a usage error.
@@ -58,7 +58,7 @@ engine, report = Late("dgmm.engine"), Late("dgmm.report.pictures")
 def fit(
     data: str,
     n_components: int,
-    covariance_type: str,
+    covariance_type: CovarianceType,
     n_init: int,
     output: str,
     sample_weight: str | None,
@@ -179,8 +179,8 @@ def _covariance_types(context: click.Context, option: click.Parameter, text: str
 def select(
     data: str,
     n_components: list[int],
-    covariance_type: list[str],
-    criterion: str,
+    covariance_type: list[CovarianceType],
+    criterion: CriterionName,
     output: str,
     plot: Path | None,
     sample_weight: str | None,

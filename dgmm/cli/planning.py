@@ -26,6 +26,7 @@ from dgmm.cli.results import (
     show_plan,
     show_pods,
 )
+from dgmm.model.covariance import CovarianceType
 from dgmm.model.lazy import Late
 
 demonstration = Late("dgmm.cli.demo")  # which draws pictures
@@ -49,7 +50,7 @@ demonstration = Late("dgmm.cli.demo")  # which draws pictures
 def plan(
     data: str,
     n_components: int,
-    covariance_type: str,
+    covariance_type: CovarianceType,
     n_init: int,
     machines: Machines,
     memory: str | None,

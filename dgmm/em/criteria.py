@@ -16,7 +16,7 @@ The last two need sweeps of their own.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -97,6 +97,9 @@ def _schwarz(parameters: int, weight: float) -> float:
 def _akaike(parameters: int, weight: float) -> float:
     return 2.0 * parameters
 
+
+CriterionName = Literal["bic", "aic", "icl", "heldout"]
+"""The names of ``CRITERIA``."""
 
 CRITERIA: Final = {
     "bic": Criterion(_schwarz),

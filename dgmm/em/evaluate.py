@@ -14,7 +14,7 @@ its mean and covariance stay as they were.  A component whose covariance loses i
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,9 @@ from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.covariance_model import FLOOR, Array, CovarianceModel
 from dgmm.model.mixture import Frame, Mixture
 from dgmm.model.statistics import Stacked, Statistics
+
+Precision = Literal["auto", "float64"]
+"""The members of ``PRECISIONS``."""
 
 PRECISIONS: Final = ("auto", "float64")
 

@@ -19,7 +19,7 @@ given, it is SQUAREM over all rows (squarem.py).
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 
@@ -364,6 +364,9 @@ def _cheap(spec: FitSpec, shape: tuple[int, int], sampled: int) -> int:
 
 
 Strategy = Callable[[DataMoments, FitContext, FitSpec, Samples | None], list[RunState]]
+StrategyName = Literal["auto", "em"]
+"""The names of ``STRATEGIES``."""
+
 STRATEGIES: Final[dict[str, Strategy]] = {"auto": _auto, "em": _textbook}
 
 

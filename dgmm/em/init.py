@@ -13,7 +13,7 @@ import copy
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -217,6 +217,9 @@ def _random_from_data(sample: Sample, components: int, random: Random) -> Drawn:
     seeds = random.choice(len(sample.rows), size=components, replace=False)
     return _nearest(sample, components, seeds)
 
+
+InitParams = Literal["auto", "kmeans", "k-means++", "random", "random_from_data"]
+"""The names of ``METHODS``, and "auto"."""
 
 METHODS: Final[dict[str, Callable[[Sample, int, Random], Drawn]]] = {
     "kmeans": _kmeans,

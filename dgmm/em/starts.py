@@ -10,12 +10,15 @@ passes: how many passes over all rows the same arithmetic would be.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from dgmm.em import quasi_newton, race, split_merge
 from dgmm.em.init import Random, seeded
 from dgmm.em.subsamples import MANY_SWEEPS, Subsample
 from dgmm.model.mixture import Mixture
+
+Effort = Literal["low", "auto", "high"]
+"""The names of ``EFFORTS``."""
 
 EFFORTS: Final = {"low": (0.0, 1), "auto": (12.0, 4), "high": (60.0, 32)}
 """How many passes over all rows the starts that nobody asked for may be worth, about, and how many

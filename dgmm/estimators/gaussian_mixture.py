@@ -16,7 +16,10 @@ from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils.validation import check_is_fitted
 
 from dgmm import engine
-from dgmm.em.fit import Progress
+from dgmm.em.evaluate import Precision
+from dgmm.em.fit import Progress, StrategyName
+from dgmm.em.init import InitParams
+from dgmm.em.starts import Effort
 from dgmm.engine.kubernetes import Pods
 from dgmm.engine.plan import Plan
 from dgmm.errors import DataError, ModelFileError, UsageError
@@ -37,7 +40,7 @@ from dgmm.io import models
 from dgmm.kernels import native
 from dgmm.kernels.sweep import Sweep
 from dgmm.model.choice import choose
-from dgmm.model.covariance import COVARIANCE_MODELS
+from dgmm.model.covariance import COVARIANCE_MODELS, CovarianceType
 from dgmm.model.covariance_model import Array
 from dgmm.model.mixture import Mixture
 
@@ -207,16 +210,16 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         self,
         n_components: int = 1,
         *,
-        covariance_type: str = "full",
-        strategy: str = "auto",
+        covariance_type: CovarianceType = "full",
+        strategy: StrategyName = "auto",
         tol: float | None = None,
         resolution: float = 0.1,
         reg_covar: float | None = None,
         max_iter: int = 100,
         max_seconds: float | None = None,
         n_init: int = 1,
-        init_params: str = "auto",
-        effort: str = "auto",
+        init_params: InitParams = "auto",
+        effort: Effort = "auto",
         weights_init: ArrayLike | None = None,
         means_init: ArrayLike | None = None,
         precisions_init: ArrayLike | None = None,
@@ -226,7 +229,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         n_jobs: int | None = None,
         memory: str | int | None = None,
         cache: str | int = "auto",
-        precision: str = "auto",
+        precision: Precision = "auto",
         checkpoint: str | PathLike[str] | None = None,
         resume: bool = True,
     ) -> None:
@@ -277,7 +280,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         covariances: ArrayLike | None = None,
         *,
         precisions: ArrayLike | None = None,
-        covariance_type: str = "full",
+        covariance_type: CovarianceType = "full",
         **params: Any,
     ) -> Self:
         """A fitted model of given parameters.

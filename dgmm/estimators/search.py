@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator, DensityMixin, MetaEstimatorMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
 from dgmm import engine
+from dgmm.em.criteria import CriterionName
 from dgmm.em.selection import Candidate, Standings
 from dgmm.engine.plan import Plan
 from dgmm.errors import DegenerateWarning, UsageError
@@ -19,6 +20,7 @@ from dgmm.estimators.gaussian_mixture import GaussianMixture
 from dgmm.estimators.predictor import Predictor
 from dgmm.estimators.record import become, fitted, warn_of
 from dgmm.estimators.session import Data, Session, selecting
+from dgmm.model.covariance import CovarianceType
 
 SIZES: Final = tuple(range(1, 11))
 """How many components are tried unless told."""
@@ -81,8 +83,8 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
         estimator: GaussianMixture | None = None,
         *,
         n_components: int | Collection[int] = SIZES,
-        covariance_type: str | Collection[str] = "full",
-        criterion: str = "bic",
+        covariance_type: CovarianceType | Collection[CovarianceType] = "full",
+        criterion: CriterionName = "bic",
     ) -> None:
         self.estimator = estimator
         self.n_components = n_components
@@ -311,8 +313,8 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
 def select(
     X: Data,
     n_components: int | Iterable[int] = SIZES,
-    covariance_type: str | Iterable[str] = "full",
-    criterion: str = "bic",
+    covariance_type: CovarianceType | Iterable[CovarianceType] = "full",
+    criterion: CriterionName = "bic",
     sample_weight: Data = None,
     **parameters: Any,
 ) -> MixtureSearch:

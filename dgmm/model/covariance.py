@@ -33,13 +33,16 @@ So a component that is far wider than the frame has that for its own floor; it c
 at it, as the eigenvalue that was there is only rounding.
 """
 
-from typing import Final
+from typing import Final, Literal
 
 from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.diagonal import Diagonal
 from dgmm.model.full import FULL
 from dgmm.model.spherical import Spherical
 from dgmm.model.tied import Tied
+
+CovarianceType = Literal["full", "tied", "diag", "spherical"]
+"""The names of ``COVARIANCE_MODELS``."""
 
 COVARIANCE_MODELS: Final[dict[str, CovarianceModel]] = {
     each.name: each for each in (FULL, Tied(), Diagonal(), Spherical())
