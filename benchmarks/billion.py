@@ -29,7 +29,7 @@ def pass_seconds(done: process.Finished) -> list[float]:
 def true_score(known: data.Known, rows: int) -> float:
     """The mean log-density of fresh rows under the mixture that all rows were drawn from."""
     full = COVARIANCE_MODELS["full"]
-    mixture = Mixture(full, known.weights, known.means, *full.factor(known.covariances)[:2])
+    mixture = Mixture.of_covariances(full, known.weights, known.means, known.covariances)
     return float(np.mean(row_outputs(data.draw(known, rows, 0), mixture, "score")))
 
 

@@ -17,6 +17,7 @@ from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.sweep import Block
 from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.covariance_model import CovarianceModel
+from dgmm.model.features import Linear
 from dgmm.model.mixture import Frame, Mixture
 
 SHAPES = ((4, 8), (8, 16), (16, 16), (32, 16), (64, 64))
@@ -53,10 +54,10 @@ class Case:
     @property
     def flops(self) -> float:
         """What a row takes, at least."""
-        products = 4 * self.components * self.covariance_model.width(self.n_features)
-        return float(
-            products + self.n_features * (self.n_features + 1) * self.covariance_model.shared
-        )
+        features, n_features = self.covariance_model.features, self.n_features
+        products = 4 * self.components * features.width(n_features)
+        whitening = n_features * (n_features + 1) * (features == Linear())
+        return float(products + whitening)
 
     @property
     def target(self) -> str:
@@ -108,9 +109,7 @@ def fitted(case: Case, known: data.Known) -> tuple[Frame, Mixture]:
     """The mixture ``known`` with covariances of the case's structure, in its frame."""
     covariance_model = case.covariance_model
     covariances = data.shaped(covariance_model.name, known.covariances)
-    mixture = Mixture(
-        covariance_model, known.weights, known.means, *covariance_model.factor(covariances)[:2]
-    )
+    mixture = Mixture.of_covariances(covariance_model, known.weights, known.means, covariances)
     frame = Frame.of(*mixture.moments(), covariance_model)
     return frame, frame.enter(mixture)
 

@@ -153,7 +153,7 @@ class Case:
 
 
 def _start(mixture: Mixture) -> dict[str, Any]:
-    precisions = mixture.covariance_model.precisions(mixture.precisions_cholesky)
+    precisions = mixture.covariances.precisions()
     names = ("weights_init", "means_init", "precisions_init")
     return dict(zip(names, (mixture.weights, mixture.means, precisions), strict=True))
 

@@ -28,6 +28,7 @@ from benchmarks.table import Cell, mebibytes, show
 from benchmarks.timing import say
 from dgmm import Mixture, load
 from dgmm.io import models
+from dgmm.model.full import FullEstimate
 from dgmm.report import pictures as report
 
 EDGE, GREYS = 8, 256
@@ -126,18 +127,17 @@ def split(mixture: Mixture, components: int) -> Mixture:
     heaviest = np.argsort(-mixture.weights, kind="stable")[: np.count_nonzero(mixture.weights)]
     halved = heaviest[: components - len(heaviest)]
     whole = heaviest[len(halved) :]
-    values, vectors = np.linalg.eigh(mixture.covariances[halved])
+    dense = mixture.covariances.dense()
+    values, vectors = np.linalg.eigh(dense[halved])
     away = 0.5 * np.sqrt(values[:, -1:]) * vectors[:, :, -1]
-    narrower = mixture.covariances[halved] - away[:, :, None] * away[:, None, :]
+    narrower = dense[halved] - away[:, :, None] * away[:, None, :]
     means = mixture.means[halved]
-    covariances = np.concatenate([mixture.covariances[whole], narrower, narrower])
-    raised, factors, _ = mixture.covariance_model.factor(covariances)
+    covariances = np.concatenate([dense[whole], narrower, narrower])
+    raised, _ = FullEstimate(covariances).floored()
     return Mixture(
-        mixture.covariance_model,
         np.concatenate([mixture.weights[whole], *2 * [mixture.weights[halved] / 2]]),
         np.concatenate([mixture.means[whole], means - away, means + away]),
         raised,
-        factors,
     )
 
 

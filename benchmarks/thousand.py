@@ -130,7 +130,7 @@ def sleep(block: Block, given: tuple[float, natural_parameters.Given]) -> Statis
     """What takes so many seconds a row, and brings home statistics, without counting anything."""
     seconds, (natural,) = given[0], given[1].naturals
     time.sleep(len(block.rows) * seconds)
-    width = natural.feature_structure.width(block.rows.shape[1])
+    width = natural.features.width(block.rows.shape[1])
     return Statistics(
         np.zeros((len(natural.center), width)), natural.center, 0, 0, 0, len(block.rows)
     )

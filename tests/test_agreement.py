@@ -165,7 +165,9 @@ def test_the_start_is_scikit_learns_own(
     passes.close()
     first = evaluated.context.frame.leave(evaluated.runs[0].best.mixture)
     theirs = Reference(K, **args, max_iter=0).fit(blobs)
-    for ours, name in zip((first.weights, first.means, first.covariances), FITTED, strict=False):
+    for ours, name in zip(
+        (first.weights, first.means, first.covariances.values), FITTED, strict=False
+    ):
         np.testing.assert_allclose(ours, getattr(theirs, name), rtol=RTOL, atol=RTOL)
 
 

@@ -11,6 +11,7 @@ import pytest
 from dgmm import DegenerateWarning, GaussianMixture, load, select
 from dgmm.em.collapse import Collapse, collapses
 from dgmm.model.covariance import COVARIANCE_MODELS
+from dgmm.model.full import FullEstimate
 from dgmm.model.mixture import Mixture
 
 every_structure = pytest.mark.parametrize("kind", COVARIANCE_MODELS)
@@ -116,7 +117,7 @@ def test_equal_rows_are_told(kind: str) -> None:
     rows = np.concatenate([np.random.default_rng(0).normal(size=(200, 2)), np.full((200, 2), 50.0)])
     model = mixture(kind, 2)
     told = warned(model, rows)
-    if COVARIANCE_MODELS[kind].shared:  # the other rows' spread is theirs, too
+    if COVARIANCE_MODELS[kind].needs_scatter:  # the other rows' spread is theirs, too
         assert told == []
         return
     (said,) = told
@@ -186,9 +187,7 @@ def test_however_it_was_fitted(kind: str, do: str) -> None:
             else:
                 model.partial_fit(more)
     said = [str(each.message) for each in caught if each.category is DegenerateWarning]
-    expected = (
-        [] if COVARIANCE_MODELS[kind].isotropic else ["column 'member' has one value in all rows"]
-    )
+    expected = [] if kind == "spherical" else ["column 'member' has one value in all rows"]
     assert [each.split(": ")[1].split(";")[0] for each in said] == expected
 
 
@@ -249,9 +248,8 @@ def test_the_reasons_are_kept_in_the_model_file(tmp_path: Path) -> None:
 def test_what_is_merged_and_the_words_for_many() -> None:
     """Of many features the first few are named."""
     covariances = np.broadcast_to(np.diag([0.0] * 8 + [1.0]), (2, 9, 9))
-    full = COVARIANCE_MODELS["full"]
-    covariances, precisions_cholesky, _ = full.factor(covariances)
-    bare = Mixture(full, np.array([0.5, 0.5]), np.zeros((2, 9)), covariances, precisions_cholesky)
+    own, _ = FullEstimate(covariances).floored()
+    bare = Mixture(np.array([0.5, 0.5]), np.zeros((2, 9)), own)
     (found,) = collapses(bare, [0, 1], np.array([50.0, 50.0]), np.zeros(9), 1e-3)
     assert found == Collapse("constant", (0, 1), tuple(range(8)))
     assert Collapse.of(found.record()) == found

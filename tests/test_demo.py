@@ -197,7 +197,7 @@ def test_ellipses_are_where_densities_are_equal(name: str, blobs: np.ndarray) ->
     model = dgmm.GaussianMixture(4, covariance_type=name, random_state=0).fit(blobs)
     axes = report.panel(report.canvas(300, 300), 0, 0, 300, 300)
     drawn = report.ellipses(axes, model.mixture_, (0, 2), ["k"] * 4, levels=(1.5,))
-    dense = model.mixture_.covariance_model.dense(model.covariances_, 4, 3)
+    dense = model.mixture_.covariances.dense()
     for k, outline in enumerate(drawn):
         path = outline.get_path().vertices[::3]  # matplotlib's ends of arcs, on the unit circle
         points = outline.get_patch_transform().transform(path)

@@ -85,7 +85,7 @@ def test_marginal_and_conditional(blobs: np.ndarray, kind: str, scale: float) ->
     known, rest = [0, -1], [1]
 
     def log_density(one: dgmm.Mixture, at: np.ndarray) -> float:
-        dense = one.covariance_model.dense(one.covariances, one.components, one.n_features)
+        dense = one.covariances.dense()
         parts = [
             np.log(weight) + multivariate_normal.logpdf(at / scale, mean / scale, cov / scale**2)
             for weight, mean, cov in zip(one.weights, one.means, dense, strict=True)

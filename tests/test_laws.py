@@ -4,6 +4,7 @@ import itertools
 import tracemalloc
 from dataclasses import fields, replace
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,9 @@ from dgmm.kernels.native import KERNELS
 from dgmm.kernels.natural_parameters import Given, NaturalParameters, StatisticsCorrection
 from dgmm.kernels.outputs import row_outputs
 from dgmm.kernels.sweep import Block, tree_sum
+from dgmm.model.arrays import FLOOR
 from dgmm.model.covariance import COVARIANCE_MODELS
-from dgmm.model.covariance_model import FLOOR
+from dgmm.model.features import Features, Length, Linear, Products, Squares
 from dgmm.model.mixture import Frame, Mixture
 from dgmm.model.statistics import Stacked, Statistics, WeightedSum
 
@@ -240,7 +242,7 @@ def test_an_empty_block_is_the_zero(kind: str) -> None:
     for weights in (None, np.empty(0)):
         found = e_step(Block(7, np.empty((0, 2)), weights), Given(UNIT, naturals))
         for natural, statistics in zip(naturals, found.parts, strict=True):
-            zero = Statistics.zero(natural.center, natural.feature_structure.width(2))
+            zero = Statistics.zero(natural.center, natural.features.width(2))
             for field in fields(Statistics):
                 a, b = getattr(statistics, field.name), getattr(zero, field.name)
                 assert np.asarray(a).tobytes() == np.asarray(b).tobytes(), field.name
@@ -449,8 +451,8 @@ def dense_e_step(
     rows: np.ndarray, weights: np.ndarray, mixture: Mixture, reg: np.ndarray
 ) -> dict[str, Any]:
     """The obvious E-step: densities from SciPy, n x K responsibilities, sums by einsum."""
-    k, d = mixture.means.shape
-    dense = mixture.covariance_model.dense(mixture.covariances, k, d)
+    k = mixture.components
+    dense = mixture.covariances.dense()
     logs = np.stack(
         [
             np.log(mixture.weights[i])
@@ -470,7 +472,7 @@ def dense_e_step(
     }
 
 
-def moved_to_zero(found: Statistics, feature_structure: str, d: int) -> dict[str, Any]:
+def moved_to_zero(found: Statistics, features: str, d: int) -> dict[str, Any]:
     """Counts, sums and sums of products about 0, from sums about ``found.center``."""
     counts, center = found.sums[:, 0], found.center
     near = found.sums[:, 1 : 1 + d]
@@ -479,27 +481,27 @@ def moved_to_zero(found: Statistics, feature_structure: str, d: int) -> dict[str
     outer = cross + cross.swapaxes(1, 2)
     outer = outer + counts[:, None, None] * center[:, :, None] * center[:, None, :]
     quadratic = found.sums[:, 1 + d :]
-    if feature_structure == "full":
+    if features == "products":
         second = np.empty((len(counts), d, d))
         at = np.triu_indices(d)
         second[:, at[0], at[1]] = second[:, at[1], at[0]] = quadratic
         second = second + outer
-    elif feature_structure == "diag":
+    elif features == "squares":
         second = quadratic + np.diagonal(outer, axis1=1, axis2=2)
-    elif feature_structure == "spherical":
+    elif features == "length":
         second = quadratic[:, 0] + np.trace(outer, axis1=1, axis2=2)
     else:
         second = None
     return {"counts": counts, "first": first, "second": second}
 
 
-def second_in(feature_structure: str, dense: np.ndarray) -> Any:
+def second_in(features: str, dense: np.ndarray) -> Any:
     return {
-        "full": dense,
-        "diag": np.diagonal(dense, axis1=1, axis2=2),
-        "spherical": np.trace(dense, axis1=1, axis2=2),
-        "tied": None,
-    }[feature_structure]
+        "products": dense,
+        "squares": np.diagonal(dense, axis1=1, axis2=2),
+        "length": np.trace(dense, axis1=1, axis2=2),
+        "linear": None,
+    }[features]
 
 
 @every_structure
@@ -532,11 +534,11 @@ def test_the_e_step_is_the_obvious_one(
     (found,) = e_step(Block(0, rows, weights), Given(frame, (natural,))).parts
     w = np.ones(n) if weights is None else weights
     expected = dense_e_step(rows, w, mixture, amounts)
-    feature_structure = natural.feature_structure.name
-    sums = moved_to_zero(found, feature_structure, d)
-    expected["second"] = second_in(feature_structure, expected["second"])
+    features = natural.features.name
+    sums = moved_to_zero(found, features, d)
+    expected["second"] = second_in(features, expected["second"])
     common = 0.0
-    if feature_structure == "tied":  # what its quadratic part is, from the rows' total scatter
+    if features == "linear":  # what its quadratic part is, from the rows' total scatter
         common = natural.common_sum(np.einsum("n,ni,nj->ij", w, rows, rows))
     for name, value in sums.items():
         if value is not None:
@@ -569,26 +571,120 @@ def test_one_step_is_the_same_in_both_forms(kind: str, d: int, k: int, seed: int
     atol = TOLERANCE / product.weights.min()
     assume(atol < 1e-3)
     np.testing.assert_allclose(product.means, centred.means, rtol=TOLERANCE, atol=atol)
-    np.testing.assert_allclose(product.covariances, centred.covariances, rtol=0, atol=atol)
+    np.testing.assert_allclose(
+        product.covariances.values, centred.covariances.values, rtol=0, atol=atol
+    )
+
+
+@pytest.mark.parametrize("features", [Products(), Squares(), Length(), Linear()], ids=repr)
+@laws(25)
+@given(d=st.integers(1, 5), k=st.integers(1, 5), seed=seeds)
+def test_sums_can_be_taken_about_other_points(
+    features: Features, d: int, k: int, seed: int
+) -> None:
+    """``shifted`` against the sums of T(x - by) themselves."""
+    rng = np.random.default_rng(seed)
+    rows, by, shares = rng.normal(size=(d, 30)), rng.normal(size=(k, d)), rng.random((k, 30))
+    width = features.width(d)
+    sums = shares @ features.of(rows, np.empty((width, 30))).T
+    expected = [
+        features.of(rows - by[i][:, None], np.empty((width, 30))) @ shares[i] for i in range(k)
+    ]
+    np.testing.assert_allclose(features.shifted(sums, by), expected, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("features", [Products(), Squares(), Length()], ids=repr)
+def test_features_know_the_length_of_a_row(features: Features) -> None:
+    rows = np.random.default_rng(0).normal(size=(3, 20))
+    seen = features.of(rows, np.empty((features.width(3), 20)))
+    np.testing.assert_allclose(features.length(3) @ seen[4:], (rows**2).sum(axis=0), rtol=1e-12)
 
 
 @every_structure
 @laws(25)
 @given(d=st.integers(1, 5), k=st.integers(1, 5), seed=seeds)
-def test_sums_can_be_taken_about_other_points(kind: str, d: int, k: int, seed: int) -> None:
-    """``moved`` against the sums of T(x - by) themselves."""
+def test_covariances_answer_as_dense_matrices_do(kind: str, d: int, k: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    rows, by, shares = rng.normal(size=(d, 30)), rng.normal(size=(k, d)), rng.random((k, 30))
-    covariance_model = COVARIANCE_MODELS[kind]
-    width = covariance_model.width(d)
-    sums = shares @ covariance_model.features(rows, np.empty((width, 30))).T
-    expected = [
-        covariance_model.features(rows - by[i][:, None], np.empty((width, 30))) @ shares[i]
-        for i in range(k)
-    ]
-    np.testing.assert_allclose(
-        covariance_model.shift_moments(sums, by), expected, rtol=0, atol=1e-11
+    mixture = a_mixture(kind, k, d, rng)
+    covariances, dense = mixture.covariances, mixture.covariances.dense()
+    near = partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-9)
+    assert covariances.model is COVARIANCE_MODELS[kind]
+    assert dense.shape == (k, d, d)
+    inverse, amounts = np.linalg.inv(dense), rng.uniform(0.5, 2.0, size=d)
+    if kind == "spherical":
+        amounts[:] = amounts[0]  # one scale for all columns
+    near(covariances.variances(), np.diagonal(dense, axis1=1, axis2=2))
+    near(covariances.precisions(), in_shape(kind, inverse))
+    near(np.broadcast_to(covariances.half_log_det(), k), 0.5 * np.linalg.slogdet(inverse)[1])
+    weights = rng.uniform(size=(k, d))
+    expected = np.einsum("kii,ki->k", inverse, weights)
+    near(np.broadcast_to(covariances.trace(weights), k), expected)
+    assert (covariances.max_eigenvalue_bound() >= np.linalg.eigvalsh(inverse)[:, -1] - 1e-9).all()
+    near(covariances.rescale(amounts).dense(), dense * amounts[:, None] * amounts)
+    near(
+        covariances.rescale(amounts).precisions(),
+        in_shape(kind, inverse / amounts[:, None] / amounts),
     )
+    x = rng.normal(size=(d, 4))
+    for i in range(k):
+        white = covariances.whiten(i, x)
+        near((white**2).sum(axis=0), np.einsum("dn,de,en->n", x, inverse[i], x))
+        near(covariances.whitened(np.tile(x[:, 0], (k, 1)))[i], white[:, 0])
+
+
+@every_structure
+@laws(25)
+@given(d=st.integers(1, 4), k=st.integers(1, 4), seed=seeds)
+def test_estimates_answer_as_dense_matrices_do(kind: str, d: int, k: int, seed: int) -> None:
+    """Of the rows of k groups, one of which has none; spreads in any direction, floors, amounts."""
+    rng = np.random.default_rng(seed)
+    model, before = COVARIANCE_MODELS[kind], a_mixture(kind, k + 1, d, rng).covariances
+    rows, labels = some_rows(40, d, rng), rng.permutation(np.arange(40) % k)
+    own = model.centred_features
+    sums = np.zeros((k + 1, own.width(d)))
+    for i in range(k):
+        x = rows[labels == i].T
+        sums[i] = own.of(x, np.empty((own.width(d), x.shape[1]))).sum(axis=1)
+    counts = sums[:, 0]
+    means = sums[:, 1 : 1 + d] / np.maximum(counts, 1)[:, None]
+    estimate = model.estimate(counts, means, means, sums[:, 1 + d :], rows.T @ rows)
+    dense = np.stack([np.cov(rows[labels == i].T, ddof=0).reshape(d, d) for i in range(k)])
+    dense = np.broadcast_to(model.pooled(counts[:k], dense), (k, d, d))
+    near = partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-9)
+    near(estimate.variances()[:k], np.diagonal(dense, axis1=1, axis2=2))
+    amounts = rng.uniform(0.5, 2.0, size=d)
+    if kind == "spherical":
+        amounts[:] = amounts[0]
+    root = np.sqrt(amounts)
+    least = np.linalg.eigvalsh(dense / root[:, None] / root)[:, 0]
+    near(np.broadcast_to(estimate.thinnest(amounts), k + 1)[:k], least)
+    weights = counts / counts.sum()
+    apart = estimate.thinnest_apart(weights, means, np.full(d, FLOOR))
+    near(np.broadcast_to(apart, k + 1)[:k] * FLOOR, np.linalg.eigvalsh(dense)[:, 0], atol=1e-8)
+    empty = counts == 0
+    raised, lost = estimate.regularised(amounts, empty, before)
+    assert not lost.any()
+    near(raised.dense()[:k], dense + np.diag(amounts))
+    if model.own_parameters(d):
+        near(raised.dense()[k], before.dense()[k])
+    dense_before = raised.precisions()  # and its factors are its own
+    near(model.of_precisions(dense_before, (k + 1, d)).dense(), raised.dense())
+
+
+@every_structure
+def test_covariances_of_given_variances(kind: str) -> None:
+    model, variances = COVARIANCE_MODELS[kind], np.full(3, 4.0)
+    made = model.of_variances(variances, 2)
+    np.testing.assert_array_equal(made.dense(), np.stack([4 * np.eye(3)] * 2))
+    again = model.of_covariances(made.values, (2, 3))
+    np.testing.assert_array_equal(made.precisions_cholesky, again.precisions_cholesky)
+    assert made.values.shape == model.shape(2, 3)
+
+
+@every_structure
+def test_free_parameters_are_own_and_common(kind: str) -> None:
+    expected = {"full": 4 * 6, "tied": 6, "diag": 4 * 3, "spherical": 4}[kind]
+    assert COVARIANCE_MODELS[kind].free_parameters(4, 3) == expected
 
 
 @every_structure
@@ -597,30 +693,32 @@ def test_sums_can_be_taken_about_other_points(kind: str, d: int, k: int, seed: i
 def test_coordinates_lead_back(kind: str, d: int, k: int, seed: int) -> None:
     """Any covariances have coordinates, seen from any others; their own are 0."""
     rng = np.random.default_rng(seed)
-    one, other = a_mixture(kind, k, d, rng), a_mixture(kind, k, d, rng)
-    covariance_model = one.covariance_model
-    seen = covariance_model.coordinates(one.precisions_cholesky, other.covariances)
-    back = covariance_model.from_coordinates(one.precisions_cholesky, seen)
-    np.testing.assert_allclose(back, other.covariances, rtol=1e-9, atol=1e-12)
-    own = covariance_model.coordinates(one.precisions_cholesky, one.covariances)
-    np.testing.assert_allclose(own, 0.0, atol=1e-9)
+    one, other = (a_mixture(kind, k, d, rng).covariances for _ in range(2))
+    roots, every = np.sqrt(rng.dirichlet(np.ones(k))), np.ones(k, bool)
+    seen = one.coordinates(other, roots)
+    back = one.at(seen.ravel(), roots, every, one)
+    np.testing.assert_allclose(back.values, other.values, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(one.coordinates(one, roots), 0.0, atol=1e-9)
     white = rng.normal(size=(k, d))
-    coloured = covariance_model.coloured(one.precisions_cholesky, white)
-    np.testing.assert_allclose(
-        covariance_model.whitened(one.precisions_cholesky, coloured), white, rtol=1e-9, atol=1e-9
-    )
+    coloured = one.coloured(white)
+    np.testing.assert_allclose(one.whitened(coloured), white, rtol=1e-9, atol=1e-9)
     for i in range(k):
-        again = covariance_model.whiten(one.precisions_cholesky, i, coloured[i][:, None])[:, 0]
+        again = one.whiten(i, coloured[i][:, None])[:, 0]
         np.testing.assert_allclose(again, white[i], rtol=1e-9, atol=1e-9)
 
 
 @every_structure
 def test_factors_lie_in_memory_as_if_read_from_a_file(kind: str) -> None:
     """Products round by how their factors lie: a fit that goes on must find them as they were."""
-    made = COVARIANCE_MODELS[kind].factor(
-        a_mixture(kind, 4, 3, np.random.default_rng(0)).covariances
-    )
-    assert all(each.flags.c_contiguous for each in made)
+    rng = np.random.default_rng(0)
+    before = a_mixture(kind, 4, 3, rng).covariances
+    place = before.coordinates(before, np.ones(4)).ravel()
+    estimate = before.at(place, np.ones(4), np.ones(4, bool), before)
+    floored, _ = estimate.floored()
+    regularised, _ = estimate.regularised(np.ones(3), np.zeros(4, bool), before)
+    for made in (floored, regularised):
+        assert made.values.flags.c_contiguous
+        assert made.precisions_cholesky.flags.c_contiguous
 
 
 @every_structure
@@ -635,7 +733,7 @@ def test_an_extrapolation_is_a_mixture(kind: str, d: int, k: int, length: float,
     if trial is not None:
         mixture = trial.mixture
         assert mixture.weights.sum() == pytest.approx(1.0)
-        dense = mixture.covariance_model.dense(mixture.covariances, k, d)
+        dense = mixture.covariances.dense()
         assert (np.linalg.eigvalsh(dense) > 0).all() or trial.singular
 
 
@@ -666,13 +764,11 @@ def test_an_anchored_sample_stands_for_all(
 
     (all_,) = evaluate(over(rows), [context], [Trial(start)])
     (part,) = evaluate(over(rows[:100]), [few], [Trial(start)])
-    feature_structure = NaturalParameters.of(
-        start, context.reg, context.spread, kernel.centres
-    ).feature_structure
+    features = NaturalParameters.of(start, context.reg, context.spread, kernel.centres).features
     expected = all_.statistics.sums * (1 + damping) / 4
     lacking = expected - part.statistics.sums
     anchored = replace(
-        few, anchor=StatisticsCorrection(feature_structure, lacking, all_.statistics.center, more)
+        few, anchor=StatisticsCorrection(features, lacking, all_.statistics.center, more)
     )
     begun = EM().init(anchored, start, StopRule(3))
     before = -np.inf
@@ -698,7 +794,7 @@ def test_answers_are_the_obvious_ones(kind: str, n: int, d: int, k: int, seed: i
     np.testing.assert_allclose(proba.sum(axis=1), 1.0, rtol=1e-14 * k)
     assert (proba >= 0).all()
     np.testing.assert_array_equal(row_outputs(rows, mixture, "labels"), proba.argmax(axis=1))
-    dense = mixture.covariance_model.dense(mixture.covariances, k, d)
+    dense = mixture.covariances.dense()
     logs = np.stack(
         [
             np.log(mixture.weights[i])
@@ -736,8 +832,10 @@ def test_into_the_frame_and_out_again(
     mixture = a_mixture(kind, k, d, rng)
     inside = frame.enter(mixture)
     back = frame.leave(inside)
-    for name in ("weights", "covariances", "precisions_cholesky"):
-        np.testing.assert_array_equal(getattr(back, name), getattr(mixture, name))
+    np.testing.assert_array_equal(back.weights, mixture.weights)
+    for name in ("values", "precisions_cholesky"):
+        own, given = (getattr(each.covariances, name) for each in (back, mixture))
+        np.testing.assert_array_equal(own, given)
     u = np.finfo(float).eps
     atol = 2 * u * (np.abs(frame.shift).max() + np.abs(mixture.means).max())
     np.testing.assert_allclose(back.means, mixture.means, rtol=0, atol=atol)
@@ -761,7 +859,9 @@ def test_rows_in_the_frame_have_unit_spread() -> None:
 
 
 def setting_of(blocks: list[Block], kind: str, reg_covar: float) -> FitContext:
-    first_pass_spec = FirstPassSpec(sample=1000, seed=0, pairs=COVARIANCE_MODELS[kind].shared)
+    first_pass_spec = FirstPassSpec(
+        sample=1000, seed=0, pairs=COVARIANCE_MODELS[kind].needs_scatter
+    )
     found = tree_sum(first_pass(block, first_pass_spec) for block in blocks)
     return FitContext.of(found, COVARIANCE_MODELS[kind], reg_covar)
 
@@ -815,11 +915,7 @@ def allowed_fall(state: State, context: FitContext) -> float:
     """
     mixture = state.mixture
     size = (context.spread + np.linalg.norm(mixture.means, axis=1)) ** 2
-    delta = (
-        np.finfo(float).eps
-        * size
-        * mixture.covariance_model.max_eigenvalue_bound(mixture.precisions_cholesky)
-    )
+    delta = np.finfo(float).eps * size * mixture.covariances.max_eigenvalue_bound()
     curvature = 0.25 * mixture.n_features * (mixture.weights @ delta**2)
     return float(2 * TOLERANCE + 1e-12 * abs(state.objective) + curvature)
 
@@ -851,14 +947,14 @@ def test_the_objective_never_falls(
         for part in (
             mixture.weights,
             mixture.means,
-            mixture.covariances,
-            mixture.precisions_cholesky,
+            mixture.covariances.values,
+            mixture.covariances.precisions_cholesky,
         ):
             assert np.isfinite(part).all()
         assert np.isfinite([state.objective, state.score]).all()
         assert mixture.weights.sum() == pytest.approx(1.0, rel=1e-12)
         assert (mixture.weights >= 0).all()
-        dense = mixture.covariance_model.dense(mixture.covariances, k, rows.shape[1])
+        dense = mixture.covariances.dense()
         variances = np.diagonal(dense, axis1=1, axis2=2)
         assert (variances >= FLOOR * (1 - 1e-3)).all()
         assert advanced.change >= -allowed_fall(state, context)

@@ -251,8 +251,7 @@ def fitted(case: Case, kind: str, **more: Any) -> GaussianMixture:
 
 
 def dense_covariances(model: GaussianMixture) -> np.ndarray:
-    k, d = model.means_.shape
-    return model.mixture_.covariance_model.dense(model.covariances_, k, d)
+    return model.mixture_.covariances.dense()
 
 
 def units(case: Case, kind: str) -> np.ndarray:
@@ -558,7 +557,7 @@ def test_one_row_far_away_leaves_the_others_as_they_are(
         "diag": np.diag(np.diag(alone)),
         "spherical": np.eye(2) * np.trace(alone) / 2,
     }[kind]
-    found = model.mixture_.covariance_model.dense(model.covariances_, 2, 2)[0]
+    found = model.mixture_.covariances.dense()[0]
     np.testing.assert_allclose(model.means_[0], rest.mean(axis=0), atol=1e-9)
     # reg_covar is 1e-6 of the variance of most rows; a tied one's sums lose far^2 u of theirs.
     np.testing.assert_allclose(found, expected, rtol=3e-6, atol=3e-6)

@@ -113,7 +113,7 @@ def test_a_kernel_takes_no_more_than_it_says(name: str, components: int, n_featu
     mixture = Mixture.of(covariance_model, weights, means, precisions)
     frame = Frame(np.zeros(n_features), np.ones(n_features))
     block = Block(0, rng.normal(size=(10_000, n_features)))
-    width = covariance_model.centred.width(n_features)
+    width = covariance_model.centred_features.width(n_features)
     home = statistics.nbytes(components, width, n_features)
     for chosen in native.KERNELS.values():
         if chosen is native.KERNELS["native"] and native.compiled is None:

@@ -51,9 +51,7 @@ def rows() -> np.ndarray:
 def log_joint(model: GaussianMixture, rows: np.ndarray) -> np.ndarray:
     """log pi_k + log N(x | k), (N, K), obviously."""
     mixture = model.mixture_
-    dense = mixture.covariance_model.dense(
-        mixture.covariances, mixture.components, mixture.n_features
-    )
+    dense = mixture.covariances.dense()
     columns = []
     for weight, mean, covariance in zip(mixture.weights, mixture.means, dense, strict=True):
         white = np.linalg.solve(np.linalg.cholesky(covariance), (rows - mean).T)

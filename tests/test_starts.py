@@ -17,7 +17,7 @@ from dgmm.em.evaluate import FitContext, unbounded
 from dgmm.em.expectation_maximization import EM
 from dgmm.em.first_pass import FirstPassSpec, first_pass
 from dgmm.em.fit import FitSpec
-from dgmm.em.information import Information
+from dgmm.em.information import Information, is_known
 from dgmm.em.init import representative
 from dgmm.em.quasi_newton import QuasiNewton, nbytes
 from dgmm.em.race import seeded
@@ -35,7 +35,7 @@ every_structure = pytest.mark.parametrize("kind", COVARIANCE_MODELS)
 
 def subsample(rows: np.ndarray, kind: str = "full", reg: float = 0.0) -> Subsample:
     """All ``rows``, to be fitted to."""
-    first_pass_spec = FirstPassSpec(len(rows), 0, pairs=COVARIANCE_MODELS[kind].shared)
+    first_pass_spec = FirstPassSpec(len(rows), 0, pairs=COVARIANCE_MODELS[kind].needs_scatter)
     found = first_pass(Block(0, rows), first_pass_spec)
     context = FitContext.of(found, COVARIANCE_MODELS[kind], reg)
     return Subsample.of(representative(found), context, engine.in_memory_sweep, Cost())
@@ -107,18 +107,18 @@ def test_an_exchange_keeps_the_moments(kind: str) -> None:
     rows = rng.normal(size=(500, 3))
     field = subsample(rows, kind)
     covariance_model = COVARIANCE_MODELS[kind]
-    unit = covariance_model.add_to_diagonal(np.zeros(covariance_model.shape(4, 3)), np.full(3, 2.0))
+    unit = covariance_model.of_variances(np.full(3, 2.0), 4)
     weights, means = np.array([0.1, 0.2, 0.3, 0.4]), rng.normal(size=(4, 3))
-    mixture = Mixture.of_covariances(covariance_model, weights, means, unit)
+    mixture = Mixture(weights, means, unit)
     halves = Halves(np.array([0.25, 0.75]), rng.normal(size=(2, 3)), np.stack([np.eye(3)] * 2))
     after = moved_mixture(field, mixture, [Move(1.0, 0, 2, 3, halves)])
     assert after.weights == pytest.approx([0.4, 0.2, 0.1, 0.3])
     merged = (0.1 * means[0] + 0.3 * means[2]) / 0.4
     np.testing.assert_allclose(after.means, [merged, means[1], *halves.means], rtol=1e-9)
-    if not covariance_model.shared:  # a shared one is made from the rows' own scatter
+    if not covariance_model.needs_scatter:  # a shared one is made from the rows' own scatter
         away = means[[0, 2]] - merged
         spread = 0.25 * np.outer(away[0], away[0]) + 0.75 * np.outer(away[1], away[1])
-        dense = covariance_model.dense(after.covariances, 4, 3)
+        dense = after.covariances.dense()
         expected = [
             covariance_model.kept(2 * np.eye(3) + spread),
             2 * np.eye(3),
@@ -138,12 +138,8 @@ def test_a_mixture_that_is_badly_placed_is_taken_apart(kind: str) -> None:
     bad[[0, 1]] = [[-0.5, 0.0], [0.5, 0.0]]
     bad[4] = [18.0, 0.0]
     covariance_model, field = COVARIANCE_MODELS[kind], subsample(rows, kind)
-    covariances = covariance_model.add_to_diagonal(
-        np.zeros(covariance_model.shape(5, 2)), np.full(2, 4.0)
-    )
-    start = field.context.frame.enter(
-        Mixture.of_covariances(covariance_model, np.full(5, 0.2), bad, covariances)
-    )
+    covariances = covariance_model.of_variances(np.full(2, 4.0), 5)
+    start = field.context.frame.enter(Mixture(np.full(5, 0.2), bad, covariances))
     (run,) = field.refine([Squarem().init(field.context, start, StopRule(1000))], 60)
     before = run.best.objective
     run, rounds = taken_apart(field, run)
@@ -162,13 +158,12 @@ def overlapping(kind: str, count: int = 4000) -> tuple[Subsample, Mixture]:
     field = subsample(rows, kind)
     covariance_model = COVARIANCE_MODELS[kind]
     means = np.array([[0.0, 0.0], [2.0, 2.0], [4.0, 4.0]])
-    unit = covariance_model.add_to_diagonal(np.zeros(covariance_model.shape(3, 2)), np.ones(2))
-    start = Mixture.of_covariances(covariance_model, np.full(3, 1 / 3), means, unit)
+    start = Mixture(np.full(3, 1 / 3), means, covariance_model.of_variances(np.ones(2), 3))
     return field, field.context.frame.enter(start)
 
 
 @pytest.mark.parametrize(
-    "kind", [each for each in COVARIANCE_MODELS if COVARIANCE_MODELS[each].informed]
+    "kind", [each for each in COVARIANCE_MODELS if is_known(COVARIANCE_MODELS[each], 2)]
 )
 def test_the_information_is_how_the_gradient_falls(kind: str) -> None:
     """At the optimum: EM's step, taken for the gradient, has its derivative for a Jacobian."""
@@ -212,7 +207,7 @@ def test_quasi_newton_ends_where_em_does_and_never_falls(kind: str, informed: bo
     """In a fraction of the sweeps, on a slope so flat that EM takes hundreds."""
     field, start = overlapping(kind)
     information = None
-    if informed and COVARIANCE_MODELS[kind].informed:
+    if informed and is_known(COVARIANCE_MODELS[kind], 2):
         information = Information.of(field.sample, field.context.frame, start)
     stop = StopRule(500, target=1e-10)
     solver = QuasiNewton(information=information)
@@ -386,11 +381,9 @@ def test_of_many_components_the_cheapest_merges_are_found(kind: str) -> None:
     """Without looking at all pairs; what a merge costs is Runnalls' bound, from dense matrices."""
     rng = np.random.default_rng(0)
     covariance_model, count, n_features = COVARIANCE_MODELS[kind], 150, 3
-    unit = covariance_model.add_to_diagonal(
-        np.zeros(covariance_model.shape(count, n_features)), np.full(n_features, 0.3)
-    )
+    unit = covariance_model.of_variances(np.full(n_features, 0.3), count)
     weights, means = rng.dirichlet(np.full(count, 5.0)), rng.normal(size=(count, n_features))
-    mixture = Mixture.of_covariances(covariance_model, weights, means, unit)
+    mixture = Mixture(weights, means, unit)
     found = merge_costs(mixture, np.arange(count))
     costs = []
     for i, j in itertools.combinations(range(count), 2):

@@ -193,8 +193,8 @@ FLAWS = {
         r"does not name each of the \d features",
     ),
     "statistics of another model": (
-        _changed(about=lambda a: np.vstack([a, a[:1]]), sums=lambda s: np.vstack([s, 0 * s[:1]])),
-        "not of the model's structure and shape",
+        _changed(center=lambda a: np.vstack([a, a[:1]]), sums=lambda s: np.vstack([s, 0 * s[:1]])),
+        "not of the model's covariance model and shape",
     ),
     "a list for the covariances": (_changed(covariance_type=["full"]), "unknown covariances"),
     "a text for the version": (_changed(version="1"), "version 1"),

@@ -244,7 +244,7 @@ def test_a_cautious_start_draws_covariances_together(kind: str) -> None:
     rows = rng.normal(size=(100, 3)) * np.where(np.arange(100) < 90, 1.0, 5.0)[:, None]
     before = GaussianMixture(2, covariance_type=kind, random_state=0).fit(rows).mixture_
     after = cautious(before, 100)
-    dense = [each.covariance_model.dense(each.covariances, 2, 3) for each in (before, after)]
+    dense = [each.covariances.dense() for each in (before, after)]
     mean = np.tensordot(before.weights, dense[0], 1)
     counts = 100 * before.weights[:, None, None]
     np.testing.assert_allclose(dense[1], (counts * dense[0] + 3 * mean) / (counts + 3), rtol=1e-12)

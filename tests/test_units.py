@@ -35,11 +35,11 @@ ROWS = drawn()
 def units(kind: str, powers: list[float]) -> NDArray[np.float64]:
     """A factor for each column; a spherical model survives only one for all."""
     by = 10.0 ** np.array(powers)
-    return np.full(D, by[0]) if COVARIANCE_MODELS[kind].isotropic else by
+    return np.full(D, by[0]) if kind == "spherical" else by
 
 
 def dense(model: GaussianMixture) -> NDArray[np.float64]:
-    return model.mixture_.covariance_model.dense(model.covariances_, len(model.means_), D)
+    return model.mixture_.covariances.dense()
 
 
 def assert_same_in_other_units(

@@ -68,8 +68,7 @@ def prepare(case: Case) -> Ready:
         seconds = time.perf_counter() - began
 
         def found(mixture: Any) -> Parameters:
-            covariances = dense(case.covariance_model, mixture.covariances, *case.means.shape)
-            return mixture.weights, mixture.means, covariances
+            return mixture.weights, mixture.means, mixture.covariances.dense()
 
         way = tuple((at, found(mixture)) for at, mixture in mixtures)
         passes = model.fit_info_["passes"]

@@ -184,7 +184,7 @@ def show(model: str, json: bool) -> None:
             **fit_record(fitted, model),
             "weights": mixture.weights.tolist(),
             "means": mixture.means.tolist(),
-            "covariances": mixture.covariances.tolist(),
+            "covariances": mixture.covariances.values.tolist(),
         }
         click.echo(dumps(described))
         return

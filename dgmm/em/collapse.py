@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dgmm.model.covariance_model import FLOOR, Array
+from dgmm.model.arrays import FLOOR, Array
 from dgmm.model.mixture import Mixture
 
 FLAT: Final = 10.0
@@ -185,9 +185,12 @@ def collapses(
     """
     if not collapsed:
         return []
-    if bare.covariance_model.aligned and bare.n_features > MANY:
-        return _of_flattest(bare, collapsed, counts, reg, alone, seen)
-    dense = bare.covariance_model.dense(bare.covariances, bare.components, bare.n_features)
+    if bare.n_features > MANY:
+        chosen = _flattest(bare, collapsed, reg, alone)
+        if (few := bare.covariances.alone(chosen)) is not None:
+            narrow = Mixture(bare.weights, bare.means[:, chosen], few)
+            return _of_features(narrow, chosen, collapsed, counts, reg, alone, seen)
+    dense = bare.covariances.dense()
     flats = [_Flat.of(each) for each in dense]
     whole = _flat_in_all(bare, flats)
     tally = None if seen is None else _Tally.of(seen, bare.components)
@@ -203,30 +206,27 @@ def collapses(
     return _merged(found)
 
 
-def _of_flattest(
-    bare: Mixture,
+def _flattest(
+    bare: Mixture, collapsed: Sequence[int], reg: Array, alone: float
+) -> NDArray[np.intp]:
+    """The flattest ``MANY`` features: no others matter where none goes with another."""
+    flatness = (bare.variances[list(collapsed)] / np.maximum(alone * reg, FLOOR)).min(axis=0)
+    return np.sort(np.argsort(flatness, kind="stable")[:MANY])
+
+
+def _of_features(
+    narrow: Mixture,
+    chosen: NDArray[np.intp],
     collapsed: Sequence[int],
     counts: Array,
     reg: Array,
     alone: float,
     seen: Seen | None,
 ) -> list[Collapse]:
-    """The same from the flattest ``MANY`` features: no others matter where none goes with another.
+    """The same from the ``chosen`` features alone, of which ``narrow`` is the mixture.
 
     So nothing is of size D^2 where the mixture itself is not.
     """
-    flatness = (bare.variances[list(collapsed)] / np.maximum(alone * reg, FLOOR)).min(axis=0)
-    chosen = np.sort(np.argsort(flatness, kind="stable")[:MANY])
-    narrow = replace(
-        bare,
-        means=bare.means[:, chosen],
-        covariances=bare.covariances[..., chosen]
-        if bare.covariances.ndim > 1
-        else bare.covariances,
-        precisions_cholesky=bare.precisions_cholesky[..., chosen]
-        if bare.precisions_cholesky.ndim > 1
-        else bare.precisions_cholesky,
-    )
     seen = None if seen is None else replace(seen, rows=seen.rows[:, chosen])
     return [
         replace(each, features=tuple(int(chosen[j]) for j in each.features))

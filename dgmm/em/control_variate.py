@@ -186,7 +186,7 @@ class ControlVariateEM(Solver):
         ``own`` is what the sample says of the anchor's mixture.
         """
         context, found = self.subsample.context, run.best
-        feature_structure = _natural(run.context, found.mixture).feature_structure
+        features = _natural(run.context, found.mixture).features
         center = found.statistics.center
         share = context.weight / run.context.weight
         whole = found.statistics.sums * share
@@ -195,9 +195,9 @@ class ControlVariateEM(Solver):
             leashed = run.context.total * share * self.damping
             total = run.context.total * share + leashed
             more = total - context.total
-        held = StatisticsCorrection(feature_structure, whole * self.damping, center, leashed)
+        held = StatisticsCorrection(features, whole * self.damping, center, leashed)
         anchor = StatisticsCorrection(
-            feature_structure, whole - own.statistics.sums + held.sums, center, more
+            features, whole - own.statistics.sums + held.sums, center, more
         )
         return held, replace(context, anchor=anchor, total=total, precision="float64")
 

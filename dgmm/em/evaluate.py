@@ -32,7 +32,8 @@ from dgmm.kernels.natural_parameters import (
     penalties,
 )
 from dgmm.kernels.sweep import Block, Sweep
-from dgmm.model.covariance_model import FLOOR, Array, CovarianceModel
+from dgmm.model.arrays import FLOOR, Array
+from dgmm.model.covariance_model import CovarianceModel, Estimate
 from dgmm.model.mixture import Frame, Mixture
 from dgmm.model.statistics import Stacked, Statistics
 
@@ -147,19 +148,15 @@ class FitContext:
         unit, live = SINGLE / 2, mixture.weights > 0
         noise = self._noise(mixture, Away.expected(mixture))
         bound = np.max(noise, where=live, initial=0)
-        max_eigenvalue_bound = mixture.covariance_model.max_eigenvalue_bound(
-            mixture.precisions_cholesky
-        )
-        condition = np.max(
-            mixture.variances.sum(axis=1) * max_eigenvalue_bound, where=live, initial=0
-        )
+        most = mixture.covariances.max_eigenvalue_bound()
+        condition = np.max(mixture.variances.sum(axis=1) * most, where=live, initial=0)
         return float(bound) if max(bound, 10 * unit * condition) < SINGLE_TOLERANCE else np.inf
 
     def single_error(self, statistics: Statistics, mixture: Mixture) -> float:
         """The same bound from what a sweep found: the rows may not be where they are expected."""
         raw = _maximum_likelihood(statistics, self, mixture)
         offsets = raw.means - mixture.means
-        noise = self._noise(mixture, Away.measured(mixture, raw.covariances, offsets))
+        noise = self._noise(mixture, Away.measured(mixture, raw.estimate, offsets))
         return float(raw.weights @ np.where(raw.empty, 0.0, noise) / raw.weights.sum())
 
     def _noise(self, mixture: Mixture, away: Away) -> Array:
@@ -230,9 +227,7 @@ class State:
         that is large its logarithm.  The variances of a component that has collapsed are set.
         """
         mixture = self.mixture
-        inverse = mixture.covariance_model.trace(
-            mixture.precisions_cholesky, np.ones(mixture.n_features)
-        )
+        inverse = mixture.covariances.trace(np.ones(mixture.n_features))
         condition = mixture.variances.sum(axis=1) * inverse
         off = mixture.n_features * np.finfo(np.float64).eps * condition
         cost = mixture.weights * np.minimum(off**2, np.log1p(off))
@@ -303,14 +298,9 @@ def _check_same_rows(
     The shares of a row sum to 1; so whatever the mixture, counts sum to the ``weight``, and x and
     |x|^2 have the ``mean`` and the mean ``size`` that they had.
     """
-    feature_structure, n_features = natural.feature_structure, len(mean)
-    sums = feature_structure.shift_moments(statistics.sums, -statistics.center).sum(axis=0) / weight
-    identity = feature_structure.add_to_diagonal(
-        np.zeros(feature_structure.shape(1, n_features)), np.ones(n_features)
-    )
-    square = (
-        -2 * feature_structure.quadratic(identity)[0]
-    )  # the coefficients of |x|^2; none for tied
+    features, n_features = natural.features, len(mean)
+    sums = features.shifted(statistics.sums, -statistics.center).sum(axis=0) / weight
+    square = features.length(n_features)
     off = [abs(sums[0] - 1), np.abs(sums[1 : 1 + n_features] - mean).max() / (1 + np.sqrt(size))]
     if len(square):
         off.append(abs(sums[1 + n_features :] @ square - size) / (1 + size))
@@ -325,20 +315,10 @@ def _check_same_rows(
 
 def m_step(statistics: Statistics, context: FitContext, before: Mixture) -> Trial:
     """The mixture that maximises the expected objective under ``before``'s responsibilities."""
-    covariance_model = context.covariance_model
     raw = _maximum_likelihood(statistics, context, before)
-    covariances, precisions_cholesky, singular = covariance_model.factor(
-        covariance_model.add_to_diagonal(raw.covariances, context.reg)
-    )
-    empty = raw.empty
-    if not covariance_model.shared:
-        kept = empty.reshape(-1, *[1] * (covariances.ndim - 1))
-        covariances = np.where(kept, before.covariances, covariances)
-        precisions_cholesky = np.where(kept, before.precisions_cholesky, precisions_cholesky)
-        singular = singular & ~empty
-    weights = raw.weights / raw.weights.sum()
-    mixture = Mixture(covariance_model, weights, raw.means, covariances, precisions_cholesky)
-    return Trial(mixture, numbers(empty), numbers(np.broadcast_to(singular, len(raw.means))))
+    covariances, singular = raw.estimate.regularised(context.reg, raw.empty, before.covariances)
+    mixture = Mixture(raw.weights / raw.weights.sum(), raw.means, covariances)
+    return Trial(mixture, numbers(raw.empty), numbers(np.broadcast_to(singular, len(raw.means))))
 
 
 @dataclass(frozen=True)
@@ -350,33 +330,29 @@ class _Raw:
     weights : (K,)
         They sum to the weight of the rows.
     means : (K, D)
-    covariances : shape ``covariance_model.shape(K, D)``
+    estimate : Estimate
+        Of the covariances.
     empty : (K,)
         Which components have no weight left; their means are those they had.
     """
 
     weights: Array
     means: Array
-    covariances: Array
+    estimate: Estimate
     empty: NDArray[np.bool_]
 
 
 def _maximum_likelihood(statistics: Statistics, context: FitContext, before: Mixture) -> _Raw:
-    covariance_model, n_features = context.covariance_model, before.n_features
+    n_features = before.n_features
     counts = statistics.sums[:, 0]
     empty = counts <= np.finfo(np.float64).eps * statistics.weight
     weights = np.where(empty, 0.0, counts)
     divisors = np.where(empty, 1.0, counts)
     offsets = statistics.sums[:, 1 : 1 + n_features] / divisors[:, None]
     means = np.where(empty[:, None], before.means, statistics.center + offsets)
-    covariances = covariance_model.estimate(
-        divisors if not covariance_model.shared else weights,
-        means,
-        offsets,
-        statistics.sums[:, 1 + n_features :],
-        context.total,
-    )
-    return _Raw(weights, means, covariances, empty)
+    second = statistics.sums[:, 1 + n_features :]
+    estimate = context.covariance_model.estimate(weights, means, offsets, second, context.total)
+    return _Raw(weights, means, estimate, empty)
 
 
 def bare(statistics: Statistics, context: FitContext, before: Mixture) -> Trial:
@@ -392,9 +368,7 @@ def thin(
     That is, by the M-step from these ``statistics`` before ``reg`` is added.
     """
     raw = _maximum_likelihood(statistics, context, before)
-    least = context.covariance_model.thinnest(
-        raw.covariances, np.maximum(share * context.reg, FLOOR)
-    )
+    least = raw.estimate.thinnest(np.maximum(share * context.reg, FLOOR))
     return numbers((least < 1.0) & ~raw.empty)
 
 
@@ -414,12 +388,8 @@ def unbounded(state: State, context: FitContext) -> tuple[int, ...]:
     if not singular(state, context):
         return ()
     raw = _maximum_likelihood(state.statistics, context, state.mixture)
-    least = context.covariance_model.thinnest_apart(
-        raw.weights / raw.weights.sum(),
-        raw.means,
-        raw.covariances,
-        np.maximum(ALONE * context.reg, FLOOR),
-    )
+    weights, amounts = raw.weights / raw.weights.sum(), np.maximum(ALONE * context.reg, FLOOR)
+    least = raw.estimate.thinnest_apart(weights, raw.means, amounts)
     return numbers(np.broadcast_to(least < 1.0, raw.empty.shape) & ~raw.empty)
 
 
@@ -444,8 +414,8 @@ class Rivals:
         rivals = {*thin(state.statistics, context, mixture, RIVAL)} - {*singular(state, context)}
         if not rivals:
             return cls((), ())
-        raw = _maximum_likelihood(state.statistics, context, mixture).covariances
-        loadings = mixture.covariance_model.thinnest_loadings(raw, np.maximum(reg, FLOOR))
+        raw = _maximum_likelihood(state.statistics, context, mixture)
+        loadings = raw.estimate.thinnest_loadings(np.maximum(reg, FLOOR))
         loadings = np.broadcast_to(loadings, mixture.means.shape)[sorted(rivals)]
         named = np.flatnonzero((loadings > LOADING).any(axis=0))
         return cls(tuple(sorted(rivals)), tuple(named.tolist()))

@@ -29,6 +29,7 @@ from dgmm.em.deadline import NEVER, Deadline
 from dgmm.em.evaluate import FitContext, Trial
 from dgmm.em.expectation_maximization import EM
 from dgmm.em.first_pass import DataMoments, FirstPassSpec, first_pass
+from dgmm.em.information import is_known
 from dgmm.em.init import representative
 from dgmm.em.quasi_newton import QuasiNewton
 from dgmm.em.scouts import WORK, affordable, scouted
@@ -108,7 +109,7 @@ class FitSpec:
     def first_pass_spec(self, rows: int, n_features: int, weighted: bool) -> FirstPassSpec:
         """What the first sweep asks for."""
         seed = init.sample_seed(self.random)
-        pairs = self.covariance_model.shared
+        pairs = self.covariance_model.needs_scatter
         ample = max(AMPLE * self.parameters(n_features), min(rows // TOP, ROOM // n_features))
         wanted = ample if self.strategy == "auto" else 0
         return FirstPassSpec.of(
@@ -342,7 +343,7 @@ def _auto(
     if top * FAR_BELOW < moments.weighted and top > GUIDED * parameters:
         guided = ControlVariateEM(subsample, moments.weighted)
         runs = [guided.init(context, end, stop) for end in ends]
-    elif context.covariance_model.informed and (told := rows_told(shape, parameters, top)):
+    elif is_known(spec.covariance_model, shape[1]) and (told := rows_told(shape, parameters, top)):
         near = [informed(subsample, end, told) for end in ends]
         runs = [
             QuasiNewton(information=known, floor=floor).init(context, end, stop)

@@ -17,11 +17,23 @@ import numpy as np
 
 from dgmm.em.sample import Sample
 from dgmm.kernels.kernel import log_sum_exp
-from dgmm.model.covariance_model import Array
+from dgmm.model.arrays import Array
+from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.mixture import Frame, Mixture
 
 PART: Final = 1 << 21
 """Scores in memory at a time."""
+
+
+def is_known(covariance_model: CovarianceModel, n_features: int) -> bool:
+    """Whether mixtures of such covariances have an ``Information``."""
+    return covariance_model.scores(np.zeros((n_features, 1))) is not None
+
+
+def _scores(mixture: Mixture, white: Array) -> Array:
+    scores = mixture.covariance_model.scores(white)
+    assert scores is not None
+    return scores
 
 
 @dataclass(frozen=True)
@@ -34,11 +46,11 @@ class Information:
 
     @classmethod
     def of(cls, sample: Sample, frame: Frame, mixture: Mixture) -> Self:
-        """Of the rows of a ``sample`` at a ``mixture`` whose covariance model has ``scores``."""
-        covariance_model, count, n_features = mixture.covariance_model, *mixture.means.shape
+        """Of the rows of a ``sample`` at a ``mixture`` for whose covariances it ``is_known``."""
+        covariances, (count, n_features) = mixture.covariances, mixture.means.shape
         root = np.sqrt(mixture.weights)
         safe = np.where(root > 0, root, 1.0)
-        width = 1 + n_features + covariance_model.scores(np.zeros((n_features, 1))).shape[0]
+        width = 1 + n_features + len(_scores(mixture, np.zeros((n_features, 1))))
         whole, blocks = np.zeros((count * width,) * 2), np.zeros((count, width, width))
         step = max(64, PART // (count * width))
         for start in range(0, len(sample.rows), step):
@@ -46,12 +58,10 @@ class Information:
             x = frame.rows(rows, np.empty(rows.shape[::-1]))
             scores, joint = np.empty((count, width, len(rows))), np.empty((count, len(rows)))
             for k in range(count):
-                white = covariance_model.whiten(
-                    mixture.precisions_cholesky, k, x - mixture.means[k][:, None]
-                )
+                white = covariances.whiten(k, x - mixture.means[k][:, None])
                 scores[k, 0] = 1.0
                 scores[k, 1 : 1 + n_features] = white
-                scores[k, 1 + n_features :] = covariance_model.scores(white)
+                scores[k, 1 + n_features :] = _scores(mixture, white)
                 joint[k] = mixture.constants[k] - 0.5 * (white * white).sum(axis=0)
             responsibilities = log_sum_exp(joint)[1]
             own = responsibilities * weights

@@ -23,7 +23,8 @@ from dgmm.em.evaluate import FitContext, m_step
 from dgmm.em.first_pass import DataMoments
 from dgmm.em.sample import Sample
 from dgmm.kernels.kernel import tile_rows
-from dgmm.model.covariance_model import Array, CovarianceModel
+from dgmm.model.arrays import Array
+from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.lazy import Late
 from dgmm.model.mixture import Frame, Mixture
 from dgmm.model.statistics import Statistics
@@ -98,7 +99,7 @@ def standard(rows: Array, covariance_model: CovarianceModel) -> Frame:
 
     Exactly, not to a power of two; and by rows that are not far out, for one of them must not make
     all others alike: from the median, the mean square with the outermost 2.5 % on each side drawn
-    in.  That of all, where it is 0.  A ``covariance_model`` that is isotropic has one scale.
+    in.  That of all, where it is 0.  A ``covariance_model`` may have one scale for all.
     """
     middle = np.median(rows, axis=0)
     away = rows - middle
@@ -108,9 +109,8 @@ def standard(rows: Array, covariance_model: CovarianceModel) -> Frame:
     drawn_in = np.clip(near, *np.quantile(near, [0.025, 0.975], axis=0))
     spread = np.mean(drawn_in**2, axis=0)
     spread = size * np.sqrt(np.where(spread > 0, spread, np.mean(near**2, axis=0)))
-    if covariance_model.isotropic:
-        top = spread.max()
-        spread = np.full_like(spread, top * np.sqrt(np.mean((spread / (top or 1.0)) ** 2)))
+    top = spread.max()
+    spread = covariance_model.scales(spread, top * np.sqrt(np.mean((spread / (top or 1.0)) ** 2)))
     return Frame(middle, np.where(spread > 0, spread, 1.0))
 
 
@@ -126,28 +126,24 @@ def standardised(rows: Array, frame: Frame) -> Array:
 def mixture_of(sample: Sample, context: FitContext, drawn: Drawn, components: int) -> Mixture:
     """The mixture (in the frame) that an M-step makes of the shares ``drawn``."""
     covariance_model, n_features = context.covariance_model, sample.rows.shape[1]
-    feature_structure = covariance_model.centred
+    features = covariance_model.centred_features
     x = context.frame.rows(sample.rows, np.empty((n_features, len(sample.rows))))
     center = np.zeros((components, n_features)) if drawn.center is None else drawn.center
     if drawn.labels is not None:
         for k in np.unique(drawn.labels):
             center[k] = x[:, drawn.labels == k].mean(axis=1)
-    sums = np.zeros((components, feature_structure.width(n_features)))
+    sums = np.zeros((components, features.width(n_features)))
     for chosen, responsibilities in drawn.responsibilities:
         for k in np.flatnonzero(responsibilities.any(axis=1)):
             some = responsibilities[k] > 0
             moved = x[:, chosen][:, some] - center[k][:, None]
-            features = feature_structure.features(moved, np.empty((sums.shape[1], moved.shape[1])))
-            sums[k] += features @ (responsibilities[k] * sample.weights[chosen])[some]
+            seen = features.of(moved, np.empty((sums.shape[1], moved.shape[1])))
+            sums[k] += seen @ (responsibilities[k] * sample.weights[chosen])[some]
     weight = float(sample.weights.sum())
-    unit = covariance_model.add_to_diagonal(
-        np.zeros(covariance_model.shape(components, n_features)), np.ones(n_features)
-    )
-    nothing = Mixture.of(
-        covariance_model,
+    nothing = Mixture(
         np.full(components, 1 / components),
         np.zeros((components, n_features)),
-        unit,
+        covariance_model.of_variances(np.ones(n_features), components),
     )
     statistics = Statistics(sums, center, 0.0, 0.0, weight, len(sample.rows))
     return m_step(statistics, context, nothing).mixture
@@ -160,14 +156,8 @@ def cautious(mixture: Mixture, rows: int) -> Mixture:
     than they are, and from such a start EM may narrow it until it collapses.  After Fraley and
     Raftery, Bayesian regularization for normal mixture estimation (2007).
     """
-    covariance_model = mixture.covariance_model
-    if covariance_model.shared:
-        return mixture
-    seen = (rows * mixture.weights).reshape(-1, *[1] * (mixture.covariances.ndim - 1))
-    mean = np.tensordot(mixture.weights, mixture.covariances, 1)
-    drawn = (seen * mixture.covariances + mixture.n_features * mean) / (seen + mixture.n_features)
-    covariances, precisions_cholesky, _ = covariance_model.factor(drawn)
-    return replace(mixture, covariances=covariances, precisions_cholesky=precisions_cholesky)
+    drawn = mixture.covariances.drawn_together(mixture.weights, rows)
+    return replace(mixture, covariances=drawn)
 
 
 def pieces(rows: int, components: int) -> Iterator[slice]:

@@ -41,8 +41,9 @@ from dgmm.em.solver import RunState, StopRule
 from dgmm.em.squarem import Squarem
 from dgmm.em.subsamples import Subsample
 from dgmm.kernels.natural_parameters import LOWEST
-from dgmm.model.covariance import COVARIANCE_MODELS
-from dgmm.model.covariance_model import Array, CovarianceModel
+from dgmm.model.arrays import Array
+from dgmm.model.covariance_model import CovarianceModel
+from dgmm.model.full import FULL
 from dgmm.model.lazy import Late
 from dgmm.model.matrices import flat_directions
 from dgmm.model.mixture import Mixture
@@ -99,7 +100,7 @@ LOST: Final = 1e-6
 TOGETHER: Final = 1 << 18
 """Log-densities in memory at a time."""
 
-FEATURES: Final = COVARIANCE_MODELS["full"]
+FEATURES: Final = FULL.features
 """Of the sums: covariance models differ only in what is made of them."""
 
 Labels = NDArray[np.int64]
@@ -194,7 +195,7 @@ class _Field:
         sample, context = subsample.sample, subsample.context
         frame = standard(sample.rows, context.covariance_model)
         rows = standardised(sample.rows, frame)
-        features = FEATURES.features(rows.T, np.empty((FEATURES.width(rows.shape[1]), len(rows))))
+        features = FEATURES.of(rows.T, np.empty((FEATURES.width(rows.shape[1]), len(rows))))
         reg = context.reg * (context.frame.scale / frame.scale) ** 2
         total = np.cov(rows.T, aweights=sample.weights, ddof=0).reshape(len(reg), len(reg))
         least = np.maximum(ALONE * reg, SINGULAR)
@@ -209,11 +210,7 @@ class _Field:
     def are_full(self, weights: Array) -> NDArray[np.bool_]:
         """Whether all components, by their ``weights`` (..., K), have rows enough."""
         n_features = self.rows.shape[1]
-        own = n_features + (
-            0
-            if self.covariance_model.shared
-            else self.covariance_model.free_parameters(1, n_features)
-        )
+        own = n_features + self.covariance_model.own_parameters(n_features)
         enough: NDArray[np.bool_] = weights.min(axis=-1) * len(self.rows) > own - 0.5
         return enough
 
@@ -259,7 +256,7 @@ def _m_step(field: _Field, sums: Array, objective: Array) -> _Many:
         means.reshape(-1, n_features),
         sums[:, :, 1 + n_features :].reshape(-1, width - 1 - n_features),
     )
-    full = FEATURES.estimate(counts.ravel(), flat, flat, second, None)
+    full = FULL.estimate(counts.ravel(), flat, flat, second, None).values
     pooled = field.covariance_model.pooled(
         counts, full.reshape(count, components, n_features, n_features)
     )

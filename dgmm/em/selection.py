@@ -249,9 +249,8 @@ def select(
 
 def _entrants(moments: DataMoments, specs: Sequence[FitSpec]) -> list[Candidate]:
     """The candidates without runs; those of one frame share it, and so the rows in it."""
-    frames = {
-        each.covariance_model.isotropic: frame_of(moments, each.covariance_model) for each in specs
-    }
+    own = [frame_of(moments, each.covariance_model) for each in specs]
+    frames = {each.scale.tobytes(): each for each in reversed(own)}
     return [
         Candidate(
             each,
@@ -261,10 +260,10 @@ def _entrants(moments: DataMoments, specs: Sequence[FitSpec]) -> list[Candidate]
                 each.reg_covar,
                 each.kernel,
                 each.precision,
-                frames[each.covariance_model.isotropic],
+                frames[frame.scale.tobytes()],
             ),
         )
-        for each in specs
+        for each, frame in zip(specs, own, strict=True)
     ]
 
 

@@ -23,7 +23,9 @@ from dgmm.em.solver import RunState
 from dgmm.em.squarem import Squarem
 from dgmm.em.subsamples import Subsample
 from dgmm.kernels.kernel import log_sum_exp
-from dgmm.model.covariance_model import Array, CovarianceModel
+from dgmm.model.arrays import Array
+from dgmm.model.covariance_model import CovarianceModel
+from dgmm.model.features import Features
 from dgmm.model.matrices import choleskys
 from dgmm.model.mixture import Mixture
 from dgmm.model.statistics import Statistics
@@ -190,16 +192,14 @@ def merge_costs(mixture: Mixture, live: NDArray[np.intp]) -> list[Merge]:
     Of ``MANY`` components and more, each is seen with those few alone that are nearest, as it
     measures distances, or light: there are too many pairs, and most are far apart.
     """
-    dense = mixture.covariance_model.dense(
-        mixture.covariances, mixture.components, mixture.n_features
-    )
+    dense = mixture.covariances.dense()
     weights, means, volumes = mixture.weights, mixture.means, np.linalg.slogdet(dense)[1]
     found: list[Merge] = []
     for at, i in enumerate(live.tolist()):
         others = live[at + 1 :]
         if len(live) >= MANY and len(others) > NEIGHBOURS:
             away = mixture.means[others] - mixture.means[i]
-            white = mixture.covariance_model.whiten(mixture.precisions_cholesky, i, away.T)
+            white = mixture.covariances.whiten(i, away.T)
             far = (white * white).sum(axis=0) * weights[others] / (weights[i] + weights[others])
             others = others[np.argsort(far, kind="stable")[:NEIGHBOURS]]
         total = weights[i] + weights[others]
@@ -214,8 +214,7 @@ def merge_costs(mixture: Mixture, live: NDArray[np.intp]) -> list[Merge]:
 
 def _splits(subsample: Subsample, mixture: Mixture, live: NDArray[np.intp]) -> list[Split]:
     """What splitting each of the ``live`` components brings, and into what."""
-    n_features = mixture.n_features
-    dense = mixture.covariance_model.dense(mixture.covariances, mixture.components, n_features)
+    n_features, dense = mixture.n_features, mixture.covariances.dense()
     scale = _spread(mixture, dense)
     values, axes = np.linalg.eigh(dense / scale[:, None] / scale)
     size = np.sqrt(np.maximum(values, 1e-300))[:, None, :]
@@ -243,13 +242,11 @@ def _most(n_features: int) -> int:
 def _spread(mixture: Mixture, dense: Array) -> Array:
     """The features' standard deviations (D,): axes must not depend on units.
 
-    An isotropic covariance model has one unit.
+    1 where the covariance model has one unit.
     """
-    if mixture.covariance_model.isotropic:
-        return np.ones(mixture.n_features)
     away = mixture.means - mixture.weights @ mixture.means
     spread: Array = np.sqrt(mixture.weights @ (np.diagonal(dense, 0, 1, 2) + away**2))
-    return spread
+    return mixture.covariance_model.scales(spread, 1.0)
 
 
 def _split(
@@ -263,21 +260,15 @@ def _split(
     heavy = responsibilities.sum(axis=1)
     middle = (responsibilities[:, None] @ rows)[:, 0] / heavy[:, None]
     rows = rows - middle[:, None]
-    alone = covariance_model.kept(
-        (rows * responsibilities[:, :, None]).swapaxes(1, 2) @ rows / heavy[:, None, None]
-    )
-    alone = alone + 1e-9 * np.eye(n_features)
+    alone = (rows * responsibilities[:, :, None]).swapaxes(1, 2) @ rows / heavy[:, None, None]
+    alone = covariance_model.kept(alone) + 1e-9 * np.eye(n_features)
     level = -0.5 * np.linalg.slogdet(alone)[1] - 0.5 * n_features
     found = [
         _halved(covariance_model, rows, responsibilities, cut)
         for cut in _cuts(rows, responsibilities, heavy)
     ]
     which = np.argmax([each.level for each in found], axis=0)
-    own = 0.5 * (
-        n_features
-        + 1
-        + (0 if covariance_model.shared else covariance_model.free_parameters(1, n_features))
-    )
+    own = 0.5 * (n_features + 1 + covariance_model.own_parameters(n_features))
     splits: list[Split] = []
     for at, (k, best) in enumerate(zip(chosen.tolist(), which.tolist(), strict=True)):
         two = found[best]
@@ -378,31 +369,26 @@ def _halved(
 
 def moved_mixture(subsample: Subsample, mixture: Mixture, moves: list[Move]) -> Mixture:
     """The mixture after ``moves``: the M-step from what its components, so changed, expect."""
-    covariance_model, count, n_features = mixture.covariance_model, *mixture.means.shape
-    feature_structure, center = covariance_model.centred, mixture.means.copy()
-    sums = _expected(
-        feature_structure,
-        mixture.weights,
-        covariance_model.dense(mixture.covariances, count, n_features),
-    )
+    features, center = mixture.covariance_model.centred_features, mixture.means.copy()
+    sums = _expected(features, mixture.weights, mixture.covariances.dense())
     for each in moves:
         i, j, k = each.i, each.j, each.k
-        sums[i] += feature_structure.shift_moments(sums[[j]], center[[i]] - center[[j]])[0]
+        sums[i] += features.shifted(sums[[j]], center[[i]] - center[[j]])[0]
         weights = mixture.weights[k] * each.halves.weights
-        sums[[j, k]] = _expected(feature_structure, weights, each.halves.covariances)
+        sums[[j, k]] = _expected(features, weights, each.halves.covariances)
         center[[j, k]] = each.halves.means
     statistics = Statistics(sums, center, 0.0, 0.0, 1.0, len(subsample.sample.rows))
     return m_step(statistics, subsample.context, mixture).mixture
 
 
-def _expected(feature_structure: CovarianceModel, weights: Array, dense: Array) -> Array:
+def _expected(features: Features, weights: Array, dense: Array) -> Array:
     """The sums (K, P) that components of ``dense`` covariances expect, about their own means."""
     count, n_features = dense.shape[:2]
-    sums = np.zeros((count, feature_structure.width(n_features)))
+    sums = np.zeros((count, features.width(n_features)))
     sums[:, 0] = weights
     square = np.empty((sums.shape[1] - 1 - n_features, n_features))
     values, axes = np.linalg.eigh(dense)  # Cholesky's may fail where a component has collapsed
     for k, root in enumerate(axes * np.sqrt(np.maximum(values, 0.0))[:, None, :]):
-        feature_structure.square(root, square)  # the roots' columns stand for rows
+        features.square(root, square)  # the roots' columns stand for rows
         sums[k, 1 + n_features :] = weights[k] * square.sum(axis=1)
     return sums

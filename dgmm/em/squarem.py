@@ -11,7 +11,7 @@ step, and theta_2 is never swept unless theta' fails.
 
 **Coordinates.**  Parameters are seen from theta_1: logarithms of weights, means and covariances
 where each component of theta_1 is standard normal, each scaled by the root of its weight
-(``CovarianceModel.coordinates``).  So any step gives a mixture, lengths are about those of the
+(``Covariances.coordinates``).  So any step gives a mixture, lengths are about those of the
 Fisher information, and the way does not depend on the units of the features.
 
 **Safety.**  theta' is taken only if its objective is not below that of theta_1; otherwise the
@@ -41,7 +41,7 @@ from numpy.typing import NDArray
 from dgmm.em.evaluate import FitContext, State, Trial, m_step, numbers
 from dgmm.em.solver import RunState, Solver, StopRule
 from dgmm.kernels.natural_parameters import penalties
-from dgmm.model.covariance_model import Array
+from dgmm.model.arrays import Array
 from dgmm.model.mixture import Mixture
 
 MEMORY: Final = 6
@@ -211,15 +211,11 @@ def extrapolate(
 
 def coordinates(mixture: Mixture, seen_from: Mixture, live: Mask) -> Array:
     """Coordinates (M,) of the ``live`` components and their covariances."""
-    covariance_model, root = mixture.covariance_model, np.sqrt(seen_from.weights)
-    white = covariance_model.whitened(
-        seen_from.precisions_cholesky, mixture.means - seen_from.means
-    )
-    shapes = covariance_model.coordinates(seen_from.precisions_cholesky, mixture.covariances)
+    root = np.sqrt(seen_from.weights)
+    white = seen_from.covariances.whitened(mixture.means - seen_from.means)
+    shapes = seen_from.covariances.coordinates(mixture.covariances, root)
     logs = np.where(live, mixture.log_weights, 0.0)
-    shape_root = np.ones(1) if covariance_model.shared else root
-    parts = (logs * root, white * root[:, None], shapes * shape_root[:, None])
-    return np.concatenate([part.ravel() for part in parts])
+    return np.concatenate([logs * root, (white * root[:, None]).ravel(), shapes.ravel()])
 
 
 def mixture_at(place: Array, like: Mixture, seen_from: Mixture, live: Mask, reg: Array) -> Trial:
@@ -228,28 +224,18 @@ def mixture_at(place: Array, like: Mixture, seen_from: Mixture, live: Mask, reg:
     Raises ``LinAlgError`` where there is none, or where it is far thinner than ``like``, beside
     ``reg`` (D,): such a mixture is worse, and kernels would be slow to find that.
     """
-    covariance_model, root = like.covariance_model, np.sqrt(seen_from.weights)
-    count, n_features = like.means.shape
+    root, (count, n_features) = np.sqrt(seen_from.weights), like.means.shape
     safe = np.where(root > 0, root, 1.0)
     logs, white, shapes = np.split(place, [count, count + count * n_features])
     log_weights = like.log_weights + np.clip(logs / safe - like.log_weights, -JUMP, JUMP)
     weights = np.where(live, np.exp(log_weights - log_weights.max()), 0.0)
-    means = seen_from.means + covariance_model.coloured(
-        seen_from.precisions_cholesky, white.reshape(count, n_features) / safe[:, None]
-    )
-    scaled = shapes.reshape(1 if covariance_model.shared else count, -1)
-    scaled = scaled if covariance_model.shared else scaled / safe[:, None]
-    covariances = covariance_model.from_coordinates(seen_from.precisions_cholesky, scaled)
-    means = np.where(live[:, None], means, like.means)
-    if not covariance_model.shared:
-        kept = live.reshape(-1, *[1] * (covariances.ndim - 1))
-        covariances = np.where(kept, covariances, like.covariances)
-    if not (np.isfinite(means).all() and np.isfinite(covariances).all()):
-        raise np.linalg.LinAlgError("the extrapolation overflows")
-    covariances, precisions_cholesky, singular = covariance_model.factor(covariances)
-    mixture = Mixture(
-        covariance_model, weights / weights.sum(), means, covariances, precisions_cholesky
-    )
+    away = seen_from.covariances.coloured(white.reshape(count, n_features) / safe[:, None])
+    means = np.where(live[:, None], seen_from.means + away, like.means)
+    if not np.isfinite(means).all():
+        raise np.linalg.LinAlgError("a mean overflows")
+    estimate = seen_from.covariances.at(shapes, safe, live, like.covariances)
+    covariances, singular = estimate.floored()
+    mixture = Mixture(weights / weights.sum(), means, covariances)
     if penalties(mixture, reg).max() > penalties(like, reg).max() + THIN * n_features:
         raise np.linalg.LinAlgError("the extrapolation is thin")
     lost = np.broadcast_to(singular, live.shape) & live

@@ -257,7 +257,7 @@ class Needs:
         sampled = first_pass_spec_of(dataset, spec).sampled(rows)
         solvers = spec.abreast(rows, n_features, sampled, near)
         components = solvers * spec.components
-        width = spec.covariance_model.centred.width(n_features)
+        width = spec.covariance_model.centred_features.width(n_features)
         return cls(
             reading=dataset.nbytes,
             tile=kernel.nbytes(components, width),
@@ -324,7 +324,7 @@ def plan_on(
         rows=rows,
         n_features=n_features,
         n_components=spec.components,
-        width=spec.covariance_model.width(n_features),
+        width=spec.covariance_model.features.width(n_features),
         engine=on.engine,
         workers=on.workers,
         threads=threads,

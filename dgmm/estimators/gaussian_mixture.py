@@ -260,15 +260,15 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
     weights_ = _Parameter(lambda mixture: mixture.weights, "The components' weights, (K,).")
     means_ = _Parameter(lambda mixture: mixture.means, "The components' means, (K, D).")
     covariances_ = _Parameter(
-        lambda mixture: mixture.covariances,
+        lambda mixture: mixture.covariances.values,
         "The covariances: (K, D, D) full, (D, D) tied, (K, D) diag, (K,) spherical.",
     )
     precisions_cholesky_ = _Parameter(
-        lambda mixture: mixture.precisions_cholesky,
+        lambda mixture: mixture.covariances.precisions_cholesky,
         "C with precision C C', upper triangular, in the shape of the covariances.",
     )
     precisions_ = _Parameter(
-        lambda mixture: mixture.covariance_model.precisions(mixture.precisions_cholesky),
+        lambda mixture: mixture.covariances.precisions(),
         "The inverse covariances, in their shape.",
     )
 

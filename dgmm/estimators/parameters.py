@@ -84,7 +84,7 @@ def begun(spec: FitSpec, model: "GaussianMixture", n_features: int) -> FitSpec:
     components = spec.components
     if model.warm_start and hasattr(model, "mixture_"):
         fitted = model.mixture_
-        if fitted.covariance_model is not spec.covariance_model:
+        if fitted.covariance_model != spec.covariance_model:
             raise UsageError(
                 f"warm_start goes on from {fitted.covariance_model.name!r} covariances; "
                 f"covariance_type is {model.covariance_type!r}"
@@ -99,7 +99,7 @@ def begun(spec: FitSpec, model: "GaussianMixture", n_features: int) -> FitSpec:
             n_init=1,
             weights=fitted.weights,
             means=fitted.means,
-            precisions=fitted.covariance_model.precisions(fitted.precisions_cholesky),
+            precisions=fitted.covariances.precisions(),
             before=model.lower_bounds_[-1] if model.lower_bounds_ else None,
         )
     shape = spec.covariance_model.shape(components, n_features)

@@ -55,7 +55,7 @@ def check_record(
     ):
         raise ModelFileError(f"its record does not name each of the {mixture.n_features} features")
     if statistics is not None and (
-        statistics.covariance_model is not mixture.covariance_model
+        statistics.covariance_model != mixture.covariance_model
         or statistics.center.shape != mixture.means.shape
     ):
         raise ModelFileError("its statistics are not of the model's covariance model and shape")
@@ -240,8 +240,10 @@ def become(model: Any, **fitted: Any) -> None:
 
 def _frozen(mixture: Mixture) -> Mixture:
     """The same mixture, in arrays that can't be written to: its parts belong together."""
-    parts = (mixture.weights, mixture.means, mixture.covariances, mixture.precisions_cholesky)
-    return Mixture(mixture.covariance_model, *map(read_only, parts))
+    own = mixture.covariances
+    values, factors = read_only(own.values), read_only(own.precisions_cholesky)
+    covariances = own.model.of_factors(values, factors, mixture.means.shape)
+    return Mixture(read_only(mixture.weights), read_only(mixture.means), covariances)
 
 
 def read_only(array: Array) -> Array:

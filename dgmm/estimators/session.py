@@ -285,7 +285,7 @@ def _share(dataset: Dataset, specs: Sequence[FitSpec], seed: int) -> float:
 def _together(specs: Sequence[FitSpec], dataset: Dataset) -> FitSpec:
     """A request that needs the memory of all ``specs`` together."""
     rows, n_features = dataset.rows, dataset.n_features
-    widest = max(specs, key=lambda each: each.covariance_model.centred.width(n_features))
+    widest = max(specs, key=lambda each: each.covariance_model.centred_features.width(n_features))
     total = 0
     for each in specs:
         first_pass_spec = each.first_pass_spec(rows, n_features, dataset.weights is not None)

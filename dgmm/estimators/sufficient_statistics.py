@@ -38,7 +38,8 @@ from dgmm.kernels.kernel import describe_invalid_row
 from dgmm.kernels.native import KERNELS
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.sweep import Block, Sweep
-from dgmm.model.covariance_model import Array, CovarianceModel
+from dgmm.model.arrays import Array
+from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.mixture import Frame, Mixture
 from dgmm.model.statistics import Stacked, Statistics
 
@@ -142,7 +143,7 @@ class SufficientStatistics:
         objective = (state.objective + context.frame.log_volume) * context.weight
         statistics = replace(_own(state.statistics, context), objective=objective)
         natural, mixture = _natural(state.mixture, context.reg), state.mixture
-        told = hashlib.sha256(b"".join(a.tobytes() for a in (mixture.means, mixture.covariances)))
+        told = hashlib.sha256(mixture.means.tobytes() + mixture.covariances.values.tobytes())
         shared = (context.frame, context.reg, context.reg_covar)
         return cls._of(told.hexdigest()[:16], statistics, natural, *shared)
 
@@ -156,7 +157,7 @@ class SufficientStatistics:
         reg: Array,
         reg_covar: float | None,
     ) -> Self:
-        """From ``statistics``, which have the structure of ``natural``."""
+        """From ``statistics`` in the features of ``natural``."""
         entropy = statistics.objective - natural.inner_product(statistics.sums, statistics.center)
         most = statistics.weight * np.log(len(statistics.sums))
         return cls(
@@ -177,7 +178,9 @@ class SufficientStatistics:
             return NotImplemented
         if why := self.differs(other):
             raise UsageError(f"statistics add up only if they descend from one fit: {why}")
-        moved = self.covariance_model.centred.shift_moments(other.sums, self.center - other.center)
+        moved = self.covariance_model.centred_features.shifted(
+            other.sums, self.center - other.center
+        )
         weight = self.weight + other.weight
         _check_weight(weight)
         return replace(
@@ -215,7 +218,7 @@ class SufficientStatistics:
         >>> model.sufficient_statistics_.differs(other.sufficient_statistics_)
         'their models were fitted apart'
         """
-        if self.covariance_model is not other.covariance_model:
+        if self.covariance_model != other.covariance_model:
             names = self.covariance_model.name, other.covariance_model.name
             return f"covariances are {names[0]} here, {names[1]} there"
         if self.center.shape != other.center.shape:
@@ -348,7 +351,7 @@ class SufficientStatistics:
         >>> rows = np.random.default_rng(0).normal(size=(200, 2))
         >>> model = GaussianMixture(random_state=0).fit(rows)
         >>> trial = model.sufficient_statistics_.bare(model.mixture_)
-        >>> bool(np.allclose(trial.mixture.covariances[0], np.cov(rows.T, bias=True)))
+        >>> bool(np.allclose(trial.mixture.covariances.dense()[0], np.cov(rows.T, bias=True)))
         True
         """
         return replace(self, reg=np.zeros_like(self.reg)).improve(mixture)
@@ -537,7 +540,7 @@ class SufficientStatistics:
         covariance_model = models.structure_of(record)
         center = storage.matrix(arrays, "center")
         components, n_features = center.shape
-        width = covariance_model.centred.width(n_features)
+        width = covariance_model.centred_features.width(n_features)
         shapes = {
             "sums": (components, width),
             **dict.fromkeys(("shift", "scale", "reg"), (n_features,)),
@@ -583,7 +586,7 @@ def _possible(covariance_model: CovarianceModel, sums: Array, center: Array) -> 
     counts, second = counts[held], sums[held, 1 + n_features :]
     offsets = sums[held, 1 : 1 + n_features] / counts[:, None]
     found = covariance_model.estimate(counts, center[held] + offsets, offsets, second, None)
-    least = covariance_model.variances(found, len(counts), n_features).min()
+    least = found.variances().min()
     return bool(least >= -1e-9 * max(1.0, np.abs(second / counts[:, None]).max()))
 
 
@@ -605,7 +608,7 @@ def _own(statistics: Statistics, context: FitContext) -> Statistics:
     """
     center, sums = statistics.center, statistics.sums
     n_features = center.shape[1]
-    if sums.shape[1] == context.covariance_model.centred.width(n_features):
+    if sums.shape[1] == context.covariance_model.centred_features.width(n_features):
         return statistics
     assert context.total is not None
     counts, cross = sums[:, :1], sums[:, 1:].T @ center

@@ -21,16 +21,19 @@ from dgmm.em.squarem import Squarem
 from dgmm.em.subsamples import Samples, Subsample
 from dgmm.errors import CheckpointError
 from dgmm.io.storage import Arrays
-from dgmm.model.covariance import COVARIANCE_MODELS
-from dgmm.model.covariance_model import CovarianceModel
+from dgmm.model.diagonal import DiagonalCovariances
+from dgmm.model.full import FullCovariances
 from dgmm.model.mixture import Mixture
+from dgmm.model.spherical import SphericalCovariances
 from dgmm.model.statistics import Statistics
+from dgmm.model.tied import TiedCovariances
 
 TYPES: Final = {
     each.__name__: each
     for each in (
         *(ControlVariateEM, Information, Mixture, QuasiNewton, RunState, Sample, Squarem, State),
         *(Statistics, StopRule, DataMoments, EM, Trial),
+        *(FullCovariances, TiedCovariances, DiagonalCovariances, SphericalCovariances),
     )
 }
 """All that a file can become."""
@@ -55,8 +58,6 @@ def encode(value: Any, arrays: Arrays) -> Any:
         return {"array": name}
     if isinstance(value, tuple | list):
         return [encode(each, arrays) for each in value]
-    if isinstance(value, CovarianceModel):
-        return {"covariance_model": value.name}
     if isinstance(value, FitContext):
         return {"context": None}
     if isinstance(value, Subsample):
@@ -83,8 +84,6 @@ def _decoded(value: Any, arrays: Arrays, known: Known | None) -> Any:
     ((kind, content), *rest) = value.items()
     if kind == "array":
         return arrays[content]
-    if kind == "covariance_model":
-        return COVARIANCE_MODELS[content]
     if kind == "context" and known is not None:
         return known.context
     if kind == "subsample" and known is not None and known.samples is not None:

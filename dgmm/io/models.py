@@ -17,7 +17,8 @@ def write_model(
     url: str, mixture: Mixture, header: dict[str, Any], arrays: Arrays, overwrite: bool
 ) -> None:
     """Write ``mixture``, more for the ``header`` and more ``arrays`` to a model file."""
-    values = (mixture.weights, mixture.means, mixture.covariances, mixture.precisions_cholesky)
+    covariances = mixture.covariances
+    values = mixture.weights, mixture.means, covariances.values, covariances.precisions_cholesky
     parameters = dict(zip(PARAMETERS, values, strict=True))
     header = {"covariance_type": mixture.covariance_model.name, **header}
     _mixture(header, parameters)  # what could not be read again must not be written
@@ -50,7 +51,9 @@ def _mixture(header: dict[str, Any], arrays: Arrays) -> Mixture:
     shape = covariance_model.shape(components, n_features)
     shapes = ((components,), means.shape, shape, shape)
     expect(arrays, dict(zip(PARAMETERS, shapes, strict=True)))
-    mixture = Mixture(covariance_model, *(arrays[name] for name in PARAMETERS))
+    covariances, factors = arrays["covariances"], arrays["precisions_cholesky"]
+    own = covariance_model.of_factors(covariances, factors, means.shape)
+    mixture = Mixture(arrays["weights"], means, own)
     try:
         mixture.check()
     except ValueError as error:

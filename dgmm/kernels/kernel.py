@@ -19,7 +19,8 @@ import numpy as np
 from dgmm.errors import DataError
 from dgmm.kernels.natural_parameters import WIDE, Given, NaturalParameters
 from dgmm.kernels.sweep import Block
-from dgmm.model.covariance_model import Array, CovarianceModel
+from dgmm.model.arrays import Array
+from dgmm.model.features import Features
 from dgmm.model.mixture import Frame
 from dgmm.model.statistics import Stacked, Statistics
 
@@ -62,28 +63,26 @@ def log_sum_exp(log_joint: Array) -> tuple[Array, Array]:
     return top + np.log(norm), log_joint
 
 
-Group = Callable[[Block, Frame, CovarianceModel, list[NaturalParameters]], list[Statistics]]
-"""The statistics of a block under mixtures of one feature structure and precision."""
+Group = Callable[[Block, Frame, Features, list[NaturalParameters]], list[Statistics]]
+"""The statistics of a block under mixtures of the same features and precision."""
 
 
 def e_step(block: Block, given: Given) -> Stacked[Statistics]:
     """The statistics of a block under each mixture."""
-    return by_structure(_e_step_of, block, given)
+    return by_features(_e_step_of, block, given)
 
 
-def by_structure(group: Group, block: Block, given: Given) -> Stacked[Statistics]:
-    """The statistics of a block under each mixture, by ``group`` for those of one kind together."""
-    kinds = {(natural.feature_structure, natural.single): None for natural in given.naturals}
+def by_features(group: Group, block: Block, given: Given) -> Stacked[Statistics]:
+    """The statistics of a block under each mixture, those of the same features together."""
+    kinds = {(natural.features, natural.single): None for natural in given.naturals}
     sums: dict[int, Statistics] = {}
-    for feature_structure, single in kinds:
+    for features, single in kinds:
         chosen = [
-            i
-            for i, f in enumerate(given.naturals)
-            if f.feature_structure is feature_structure and f.single is single
+            i for i, f in enumerate(given.naturals) if f.features == features and f.single is single
         ]
         naturals = [given.naturals[i] for i in chosen]
         part, scale = _narrowed(block) if single else (block, 1.0)
-        results = group(part, given.frame, feature_structure, naturals)
+        results = group(part, given.frame, features, naturals)
         sums |= zip(chosen, [each.scaled(scale) for each in results], strict=True)
     parts = tuple(sums[i] for i in range(len(given.naturals)))
     if not all(np.isfinite(part.objective) for part in parts):
@@ -103,11 +102,11 @@ def _narrowed(block: Block) -> tuple[Block, float]:
 def _e_step_of(
     block: Block,
     frame: Frame,
-    feature_structure: CovarianceModel,
+    features: Features,
     naturals: list[NaturalParameters],
 ) -> list[Statistics]:
-    """The statistics of a block under mixtures of one structure, which share the features."""
-    width = feature_structure.width(block.rows.shape[1])
+    """The statistics of a block under mixtures of the same features."""
+    width = features.width(block.rows.shape[1])
     real = np.float32 if naturals[0].single else np.float64
     ends = np.cumsum([len(natural.eta) for natural in naturals])
     segments = [
@@ -126,8 +125,8 @@ def _e_step_of(
         weights = None if block.weights is None else block.weights[chosen].astype(np.float64)
         if weights is not None:
             x[:, weights == 0] = 0.0  # whatever such a row holds is as if absent
-        features = feature_structure.features(x.astype(real, copy=False), buffer[:, :n])
-        log_joint = np.matmul(eta, features, out=joint[:, :n])
+        seen = features.of(x.astype(real, copy=False), buffer[:, :n])
+        log_joint = np.matmul(eta, seen, out=joint[:, :n])
         centred: list[tuple[int, Array]] = []  # the sums of centred components
         for i, (natural, segment) in enumerate(zip(naturals, segments, strict=True)):
             part = log_joint[segment]
@@ -139,11 +138,9 @@ def _e_step_of(
             objective[i] += log_norm.sum(dtype=np.float64)
             plain[i] += log_plain.sum(dtype=np.float64)
             for k in natural.centred:
-                shifted = feature_structure.features(
-                    x - natural.center[k][:, None], np.empty((width, n))
-                )
-                centred.append((segment.start + k, shifted @ responsibilities[k]))
-        product = log_joint @ features.T
+                moved = features.of(x - natural.center[k][:, None], np.empty((width, n)))
+                centred.append((segment.start + k, moved @ responsibilities[k]))
+        product = log_joint @ seen.T
         for row, value in centred:
             product[row] = value
         sums += product

@@ -34,7 +34,8 @@ from dgmm.errors import UsageError
 from dgmm.kernels import kernel, natural_parameters
 from dgmm.kernels.natural_parameters import Away, Given, NaturalParameters
 from dgmm.kernels.sweep import Block, tree_sum
-from dgmm.model.covariance_model import Array, CovarianceModel
+from dgmm.model.arrays import Array
+from dgmm.model.features import Features, Length, Linear, Products, Squares
 from dgmm.model.mixture import Frame, Mixture
 from dgmm.model.statistics import Stacked, Statistics
 
@@ -57,9 +58,6 @@ DRAWN: Final = 1 << 16
 
 UNUSABLE: Final = -1
 """What the compiled first pass returns for rows that it can't use."""
-
-CODES: Final = {"full": 0, "diag": 1, "spherical": 2, "tied": 3}
-"""The covariance models as _native.c numbers them."""
 
 
 class _Scratch(threading.local):
@@ -95,7 +93,7 @@ def e_step(block: Block, given: Given) -> Stacked[Statistics]:
         for natural in given.naturals
     ):
         return kernel.e_step(block, given)
-    return tree_sum(kernel.by_structure(_group, piece, given) for piece in pieces(block))
+    return tree_sum(kernel.by_features(_grouped, piece, given) for piece in pieces(block))
 
 
 @dataclass(frozen=True)
@@ -128,7 +126,7 @@ def moments(block: Block, pairs: bool) -> Moments | None:
         block.rows.dtype == np.float32,
         pairs,
         block.rows,
-        np.ascontiguousarray(weights, dtype=np.float64),
+        _in_order(weights),
         *(totals, mean, scatter, low, high),
     )
     if status == UNUSABLE:
@@ -153,74 +151,91 @@ def centred_noise(mixture: Mixture, away: Away, unit: float) -> Array:
     """
     root = np.sqrt(mixture.n_features)
     size = 2 * np.abs(mixture.means) + (2 + root) * np.sqrt(away.squares)
-    a = unit * np.sqrt(mixture.covariance_model.trace(mixture.precisions_cholesky, size * size))
+    a = unit * np.sqrt(mixture.covariances.trace(size * size))
     error: Array = a * np.sqrt(away.lengths) + a * a / 2 + unit * root * away.lengths
     return error
 
 
-def _group(
-    block: Block,
-    frame: Frame,
-    feature_structure: CovarianceModel,
-    naturals: list[NaturalParameters],
+def _each(
+    block: Block, frame: Frame, features: Features, naturals: list[NaturalParameters]
 ) -> list[Statistics]:
-    """The statistics of a block under mixtures of one feature structure."""
-    if feature_structure.shared:  # each whitens the rows in its own way
-        return [_whitened(block, frame, natural) for natural in naturals]
-    precisions_cholesky = [
-        np.broadcast_to(
-            natural.mixture.precisions_cholesky,
-            feature_structure.shape(natural.mixture.components, len(frame.shift)),
-        )
-        for natural in naturals
-    ]
+    """The statistics under mixtures whose components have each a factor of their own."""
+    factors = [natural.mixture.covariances.factors() for natural in naturals]
     means = [natural.center for natural in naturals]
-    return _call(block, frame, feature_structure, naturals, means, precisions_cholesky, np.empty(0))
+    return _call(block, frame, features, naturals, means, factors, np.empty(0))
 
 
-def _whitened(block: Block, frame: Frame, natural: NaturalParameters) -> Statistics:
-    """The statistics under a tied mixture: sums of C'(x - mu), turned back into sums of x - mu."""
-    factor, means = (
-        natural.mixture.precisions_cholesky,
-        natural.center @ natural.mixture.precisions_cholesky,
-    )
-    ones = np.ones(natural.mixture.components)
-    structure = natural.feature_structure
-    (whitened,) = _call(block, frame, structure, [natural], [means], [ones], factor)
+def _whitened(
+    block: Block, frame: Frame, features: Features, naturals: list[NaturalParameters]
+) -> list[Statistics]:
+    """The same where all share one, each mixture's with sums of C'(x - mu) turned back."""
+    return [_whitened_under(block, frame, features, natural) for natural in naturals]
+
+
+def _whitened_under(
+    block: Block, frame: Frame, features: Features, natural: NaturalParameters
+) -> Statistics:
+    factor, ones = natural.mixture.covariances.precisions_cholesky, np.ones(len(natural.center))
+    means = natural.center @ factor
+    (whitened,) = _call(block, frame, features, [natural], [means], [ones], factor)
     whitened.sums[:, 1:] = solve_triangular(factor, whitened.sums[:, 1:].T, trans="T").T
     return whitened
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How compiled code is handed mixtures: the number of the features there, and by what."""
+
+    code: int
+    group: kernel.Group
+
+
+LAYOUTS: Final[dict[Features, Layout]] = {
+    Products(): Layout(0, _each),
+    Squares(): Layout(1, _each),
+    Length(): Layout(2, _each),
+    Linear(): Layout(3, _whitened),
+}
+"""The features that _native.c knows."""
+
+
+def _grouped(
+    block: Block, frame: Frame, features: Features, naturals: list[NaturalParameters]
+) -> list[Statistics]:
+    """The statistics of a block under mixtures of the same features."""
+    return LAYOUTS[features].group(block, frame, features, naturals)
 
 
 def _call(
     block: Block,
     frame: Frame,
-    feature_structure: CovarianceModel,
+    features: Features,
     naturals: list[NaturalParameters],
     means: list[Array],
-    precisions_cholesky: list[Array],
+    factors: list[Array],
     whiten: Array,
 ) -> list[Statistics]:
     """Hand a block to the compiled code."""
     rows, weights = block.rows, block.weights
-    width = feature_structure.width(rows.shape[1])
+    width = features.width(rows.shape[1])
     ends = np.cumsum([len(natural.center) for natural in naturals], dtype=np.int64)
     sums = np.zeros((int(ends[-1]), width))
     objective, plain = np.zeros(len(naturals)), np.zeros(len(naturals))
     real = np.float32 if naturals[0].single else np.float64
     _run(
         "e_step",
-        CODES[feature_structure.name],
+        LAYOUTS[features].code,
         rows.dtype == np.float32,
         naturals[0].single,
         width,
-        precisions_cholesky[0][0].size,
+        factors[0][0].size,
         rows,
-        np.empty(0) if weights is None else np.ascontiguousarray(weights, dtype=np.float64),
-        np.ascontiguousarray(frame.shift),
-        np.ascontiguousarray(frame.scale),
-        np.ascontiguousarray(whiten, dtype=real),
+        np.empty(0) if weights is None else _in_order(weights),
+        _in_order(frame.shift),
+        _in_order(frame.scale),
+        _in_order(whiten, real),
         _joined(means, real),
-        _joined(precisions_cholesky, real),
+        _joined(factors, real),
         _joined([natural.constants for natural in naturals], real),
         _joined([natural.penalty for natural in naturals]),
         np.array([natural.penalty.max() for natural in naturals]),
@@ -261,6 +276,11 @@ def pieces(block: Block) -> Iterator[Block]:
         np.copyto(copy, part, casting="unsafe")
         weights = None if block.weights is None else block.weights[start : start + PIECE]
         yield Block(block.start + start, copy, weights)
+
+
+def _in_order(array: NDArray[Any], dtype: type[np.floating[Any]] = np.float64) -> NDArray[Any]:
+    """An array as compiled code reads it; what came by the network may lie at any address."""
+    return np.require(array, dtype, ["C", "A"])
 
 
 def _joined(arrays: list[Array], dtype: type[np.floating[Any]] = np.float64) -> NDArray[Any]:

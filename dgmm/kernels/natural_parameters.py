@@ -25,7 +25,9 @@ from typing import Final
 
 import numpy as np
 
-from dgmm.model.covariance_model import Array, CovarianceModel
+from dgmm.model.arrays import Array
+from dgmm.model.covariance_model import Estimate
+from dgmm.model.features import Features
 from dgmm.model.mixture import Frame, Mixture
 from dgmm.model.statistics import Statistics
 
@@ -61,20 +63,12 @@ class Away:
         return cls(mixture.variances, np.full(mixture.components, float(mixture.n_features)))
 
     @classmethod
-    def measured(cls, mixture: Mixture, covariances: Array, offsets: Array) -> "Away":
-        """Of rows of these ``covariances`` center means (K, D) that are ``offsets`` from mu."""
-        covariance_model, components, n_features = (
-            mixture.covariance_model,
-            mixture.components,
-            mixture.n_features,
-        )
-        squares = covariance_model.variances(covariances, components, n_features) + offsets**2
-        lengths = covariance_model.whitened_trace(
-            mixture.precisions_cholesky, covariances, n_features
-        )
-        whitened = covariance_model.whitened(mixture.precisions_cholesky, offsets)
-        shifted = np.sum(whitened**2, axis=1)
-        return cls(np.maximum(squares, 0.0), np.maximum(lengths + shifted, 0.0))
+    def measured(cls, mixture: Mixture, estimate: Estimate, offsets: Array) -> "Away":
+        """Of rows of such covariances about means (K, D) that are ``offsets`` from mu."""
+        squares = estimate.variances() + offsets**2
+        lengths = mixture.covariances.whitened_trace(estimate)
+        moved = np.sum(mixture.covariances.whitened(offsets) ** 2, axis=1)
+        return cls(np.maximum(squares, 0.0), np.maximum(lengths + moved, 0.0))
 
 
 def rounding_error_bound(mixture: Mixture, away: Away, unit: float, spread: float = 0.0) -> Array:
@@ -82,30 +76,17 @@ def rounding_error_bound(mixture: Mixture, away: Away, unit: float, spread: floa
 
     A component's own rows have |x| up to |mu| + |d|; ``spread`` is that of all rows, rho.
     """
-    covariance_model = mixture.covariance_model
     centre = np.linalg.norm(mixture.means, axis=1)
     size = centre + np.maximum(centre + np.sqrt(away.squares.sum(axis=1)), spread)
-    width = covariance_model.width(mixture.n_features)
-    stiffest = covariance_model.max_eigenvalue_bound(mixture.precisions_cholesky)
+    width = mixture.covariance_model.features.width(mixture.n_features)
+    stiffest = mixture.covariances.max_eigenvalue_bound()
     error: Array = np.sqrt(width) * unit * size**2 * stiffest
     return error
 
 
 def penalties(mixture: Mixture, reg: Array) -> Array:
     """reg . diag(Sigma_k^-1) / 2, (K,), for ``reg`` (D,)."""
-    trace = mixture.covariance_model.trace(mixture.precisions_cholesky, reg)
-    return np.broadcast_to(0.5 * trace, (mixture.components,))
-
-
-def natural(mixture: Mixture, constants: Array) -> Array:
-    """eta (K, P), for log-densities ``constants`` (K,) at the means."""
-    covariance_model, n_features = mixture.covariance_model, mixture.n_features
-    eta = np.empty((mixture.components, covariance_model.width(n_features)))
-    linear = covariance_model.solve(mixture.precisions_cholesky, mixture.means)
-    eta[:, 0] = constants - 0.5 * np.sum(mixture.means * linear, axis=1)
-    eta[:, 1 : 1 + n_features] = linear
-    eta[:, 1 + n_features :] = covariance_model.quadratic(mixture.precisions_cholesky)
-    return eta
+    return np.broadcast_to(0.5 * mixture.covariances.trace(reg), (mixture.components,))
 
 
 @dataclass(frozen=True)
@@ -114,8 +95,8 @@ class NaturalParameters:
 
     Attributes
     ----------
-    feature_structure : CovarianceModel
-        Decides T, of width P; the mixture's own covariance model unless that can't be centred.
+    features : Features
+        T, of width P: of the mixture's covariance model, or its centred ones.
     eta : (K, P)
         The natural parameters; the rows of centred components are not used.
     constants : (K,)
@@ -127,13 +108,13 @@ class NaturalParameters:
     penalty : (K,)
         reg . diag(Sigma_k^-1) / 2.
     includes_common : bool
-        Whether the log-densities hold ``CovarianceModel.common``, or it is added afterwards.
+        Whether the log-densities hold ``Covariances.common``, or it is added afterwards.
     single : bool
         Whether the products are in single precision; sums over tiles never are.
     """
 
     mixture: Mixture
-    feature_structure: CovarianceModel
+    features: Features
     eta: Array
     constants: Array
     centred: tuple[int, ...]
@@ -166,33 +147,27 @@ class NaturalParameters:
         unit = float(np.finfo(np.float64).eps)
         bound = rounding_error_bound(mixture, Away.expected(mixture), unit, spread)
         unfit = (bound > TOLERANCE) & (mixture.weights > 0)
-        feature_structure = (
-            covariance_model.centred if per_component or unfit.any() else covariance_model
+        features = (
+            covariance_model.centred_features
+            if per_component or unfit.any()
+            else covariance_model.features
         )
-        includes_common = centre or feature_structure is not covariance_model
+        includes_common = centre or features != covariance_model.features
         if includes_common:
             unfit = np.ones_like(unfit)
-        eta = np.zeros((mixture.components, feature_structure.width(n_features)))
-        if not includes_common:
-            eta = natural(mixture, constants)
+            eta = np.zeros((mixture.components, features.width(n_features)))
+        else:
+            eta = mixture.covariances.natural(mixture.means, constants)
         center = np.where(unfit[:, None], mixture.means, 0.0)
         centred = tuple(np.flatnonzero(unfit).tolist())
         return cls(
-            mixture,
-            feature_structure,
-            eta,
-            constants,
-            centred,
-            center,
-            penalty,
-            includes_common,
-            single,
+            *(mixture, features, eta, constants, centred, center, penalty, includes_common, single)
         )
 
     @property
     def bare(self) -> "NaturalParameters":
         """What an E-step needs of it: without covariances, nor natural parameters not used."""
-        mixture = replace(self.mixture, covariances=self.mixture.covariances[:0])
+        mixture = replace(self.mixture, covariances=self.mixture.covariances.bare)
         return replace(
             self, mixture=mixture, eta=self.eta[:, :0] if self.includes_common else self.eta
         )
@@ -200,22 +175,13 @@ class NaturalParameters:
     def inner_product(self, sums: Array, center: Array) -> float:
         """sum_k sums_k . eta_k, for ``sums`` (K, P) of T(x - about_k)."""
         mixture, n_features = self.mixture, self.mixture.n_features
-        if self.feature_structure.shared:
-            return float(
-                np.sum(
-                    natural(mixture, self.constants)
-                    * self.feature_structure.shift_moments(sums, -center)
-                )
-            )
+        if self.features != mixture.covariance_model.centred_features:
+            eta = mixture.covariances.natural(mixture.means, self.constants)
+            return float(np.sum(eta * self.features.shifted(sums, -center)))
         eta = np.zeros_like(sums)  # about its mean, a log-density has no linear part
         eta[:, 0] = self.constants
-        shape = self.feature_structure.shape(mixture.components, n_features)
-        eta[:, 1 + n_features :] = self.feature_structure.quadratic(
-            np.broadcast_to(mixture.precisions_cholesky, shape)
-        )
-        return float(
-            np.sum(eta * self.feature_structure.shift_moments(sums, mixture.means - center))
-        )
+        eta[:, 1 + n_features :] = mixture.covariances.quadratic()
+        return float(np.sum(eta * self.features.shifted(sums, mixture.means - center)))
 
     def correct(self, log_joint: Array, x: Array) -> None:
         """Overwrite the centred rows of ``log_joint`` (K, n), for rows ``x`` (D, n)."""
@@ -226,13 +192,13 @@ class NaturalParameters:
         """What the log-densities of all components hold beyond ``eta . T(x)``."""
         if self.includes_common:
             return 0.0
-        return self.mixture.covariance_model.common(self.mixture.precisions_cholesky, x)
+        return self.mixture.covariances.common(x)
 
     def common_sum(self, total: Array | None) -> float:
-        """The sum of ``common`` over all rows; ``total`` as in ``CovarianceModel.common_sum``."""
+        """The sum of ``common`` over all rows; ``total`` as in ``Covariances.common_sum``."""
         if self.includes_common:
             return 0.0
-        return self.mixture.covariance_model.common_sum(self.mixture.precisions_cholesky, total)
+        return self.mixture.covariances.common_sum(total)
 
 
 def nbytes(components: int, width: int) -> int:
@@ -250,7 +216,7 @@ class StatisticsCorrection:
 
     Attributes
     ----------
-    feature_structure : CovarianceModel
+    features : Features
         Of the sums.
     sums, center : (K, P), (K, D)
         As in ``Statistics``.
@@ -259,7 +225,7 @@ class StatisticsCorrection:
         it.
     """
 
-    feature_structure: CovarianceModel
+    features: Features
     sums: Array
     center: Array
     total: Array | None = None
@@ -268,16 +234,14 @@ class StatisticsCorrection:
         """sum_k c_k . eta_k under ``natural``."""
         gain = natural.inner_product(self.sums, self.center)
         if natural.includes_common and self.total is not None:
-            gain += natural.mixture.covariance_model.common_sum(
-                natural.mixture.precisions_cholesky, self.total
-            )
+            gain += natural.mixture.covariances.common_sum(self.total)
         return gain
 
     def join(self, statistics: Statistics, natural: NaturalParameters) -> Statistics:
         """The joint statistics, with their objective under ``natural``; minus infinity: unknown."""
-        if natural.feature_structure is not self.feature_structure:
+        if natural.features != self.features:
             return replace(statistics, objective=-np.inf, log_likelihood=-np.inf)
-        sums = self.feature_structure.shift_moments(self.sums, natural.center - self.center)
+        sums = self.features.shifted(self.sums, natural.center - self.center)
         linear = self.linear(natural)
         return replace(
             statistics,

@@ -78,13 +78,13 @@ def row_outputs(
     output = OUTPUTS[kind]
     frame = Frame.of(*mixture.moments(), mixture.covariance_model)
     natural = NaturalParameters.of(frame.enter(mixture))
-    width = natural.feature_structure.width(mixture.n_features)
+    width = natural.features.width(mixture.n_features)
     size = tile_rows(width + 2 * mixture.components)
     buffer = np.empty((width, size))
     outputs = np.empty((len(rows), *output.columns(mixture.components)), dtype=output.dtype)
     for chosen, x in tiles(block, frame, size):
         with np.errstate(over="ignore", invalid="ignore"):  # told below
-            log_joint = natural.eta @ natural.feature_structure.features(x, buffer[:, : x.shape[1]])
+            log_joint = natural.eta @ natural.features.of(x, buffer[:, : x.shape[1]])
             natural.correct(log_joint, x)
         if not np.isfinite(log_joint.max(axis=0)).all():
             raise DataError("the rows are too far from the model: their log-densities overflow")

@@ -36,14 +36,14 @@ at it, as the eigenvalue that was there is only rounding.
 from typing import Final, Literal
 
 from dgmm.model.covariance_model import CovarianceModel
-from dgmm.model.diagonal import Diagonal
+from dgmm.model.diagonal import DIAGONAL
 from dgmm.model.full import FULL
-from dgmm.model.spherical import Spherical
-from dgmm.model.tied import Tied
+from dgmm.model.spherical import SPHERICAL
+from dgmm.model.tied import TIED
 
 CovarianceType = Literal["full", "tied", "diag", "spherical"]
 """The names of ``COVARIANCE_MODELS``."""
 
 COVARIANCE_MODELS: Final[dict[str, CovarianceModel]] = {
-    each.name: each for each in (FULL, Tied(), Diagonal(), Spherical())
+    each.name: each for each in (FULL, TIED, DIAGONAL, SPHERICAL)
 }

@@ -1,254 +1,324 @@
-"""What a covariance model is: the questions that all others ask of it.
+"""What a covariance model is: the questions that all others ask of the family.
 
-Every covariance model keeps all variances at or above ``FLOOR`` (covariance.py says why).
+A member has three classes.  The ``CovarianceModel`` answers what does not depend on parameters, and
+estimates them.  ``Covariances`` are the parameters of one mixture, as one immutable value, and
+answer what depends on them.  An ``Estimate`` is what sums say of the covariances, before anything
+holds it up: it may be singular, or indefinite but for rounding.
+
+Every covariance model keeps all variances at or above ``FLOOR`` (covariance.py says why).  A
+parameter of a model, such as a number of factors, is a field of its ``CovarianceModel``.
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Final
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dgmm.model.lazy import Late
+from dgmm.model.arrays import EXACT as EXACT
+from dgmm.model.arrays import FLOOR as FLOOR
+from dgmm.model.arrays import ROUNDING as ROUNDING
+from dgmm.model.arrays import Array as Array
+from dgmm.model.features import Features
 
-covariance = Late("dgmm.model.covariance")
-
-Array = NDArray[np.float64]
-
-
-FLOOR: Final = 1e-15
-"""The smallest variance, where the data's own is about 1.  Rounding in a sum of squares is about
-1e-16 of it, so a smaller variance would be mostly noise."""
+Mask = NDArray[np.bool_]
 
 
-ROUNDING: Final = float(np.finfo(np.float64).eps)
+class Covariances(ABC):
+    """The covariances of K components of D features, as one immutable value.
 
+    Attributes
+    ----------
+    values : shape ``CovarianceModel.shape(K, D)``
+        The covariances, as users give and see them.
+    precisions_cholesky : the same shape
+        C with precision C C', upper triangular.
+    """
 
-EXACT: Final = 1e-8
-"""How far covariances and factors in a file may be apart: rounding may be 1e-16 / sqrt(FLOOR)."""
-
-
-class CovarianceModel(ABC):
-    """How the covariances of K components are tied down.  Use ``COVARIANCE_MODELS[name]``."""
-
-    name: ClassVar[str]
-    shared: ClassVar[bool] = False
-    """One covariance serves all components."""
-    aligned: ClassVar[bool] = False
-    """A component has variances of its features, and no covariances."""
-    informed: ClassVar[bool] = False
-    """It has ``scores``."""
-    isotropic: ClassVar[bool] = False
-    """The covariance model survives only the scaling of all features by one number."""
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        """Pickle by name: there is one object of each covariance model in a process."""
-        return covariance_model, (self.name,)
+    values: Array
+    precisions_cholesky: Array
 
     @property
-    def centred(self) -> "CovarianceModel":
-        """The covariance model whose features are summed about a component's own mean."""
-        return self
+    @abstractmethod
+    def model(self) -> "CovarianceModel":
+        """The member of the family whose parameters these are."""
 
     @abstractmethod
-    def width(self, n_features: int) -> int:
-        """P, the number of features of T for ``n_features`` = D columns."""
+    def dense(self) -> Array:
+        """The covariances as (K, D, D)."""
 
     @abstractmethod
-    def free_parameters(self, components: int, n_features: int) -> int:
-        """The covariances' free parameters, for information criteria."""
+    def variances(self) -> Array:
+        """The diagonals of the covariances, (K, D)."""
 
     @abstractmethod
-    def shape(self, components: int, n_features: int) -> tuple[int, ...]:
-        """The shape of the covariances, and of the precision factors."""
+    def precisions(self) -> Array:
+        """The precisions C C', in the shape of ``values``."""
 
     @abstractmethod
-    def square(self, x: Array, out: Array) -> None:
-        """Write the quadratic part of ``x`` (D, n) to ``out`` (Q, n)."""
-
-    def features(self, x: Array, out: Array) -> Array:
-        """Write T(x) to ``out`` (P, n) for ``x`` (D, n), a row a column, and return it."""
-        n_features = len(x)
-        out[0] = 1.0
-        out[1 : 1 + n_features] = x
-        self.square(x, out[1 + n_features :])
-        return out
+    def factors(self) -> Array:
+        """Each component's own C, (K, ...)."""
 
     @abstractmethod
-    def cross(self, x: Array, y: Array) -> Array:
-        """What ``square`` of (D, n) ``x + y`` has beyond those of each: (Q, n), bilinear."""
+    def natural(self, means: Array, constants: Array) -> Array:
+        """eta (K, P) with log N(x | k) = T(x) . eta_k, in the model's ``features``.
 
-    def shift_moments(self, sums: Array, by: Array) -> Array:
-        """Sums (K, P) of T(x - by_k), from ``sums`` (K, P) of T(x); ``by`` is (K, D)."""
-        n_features = by.shape[1]
-        counts, first, second = sums[:, :1], sums[:, 1 : 1 + n_features], sums[:, 1 + n_features :]
-        both, alone = self.cross(first.T, by.T).T, self.cross(by.T, by.T).T / 2
-        return np.concatenate([counts, first - counts * by, second - both + counts * alone], axis=1)
-
-    @abstractmethod
-    def coordinates(self, precisions_cholesky: Array, covariances: Array) -> Array:
-        """Unconstrained coordinates (K, M) of ``covariances``.
-
-        They are seen from others' ``precisions_cholesky``: 0 where the two are equal, and there,
-        the Fisher information of a normal distribution for them is near the identity.  Raises
-        ``LinAlgError`` where rounding makes a matrix indefinite.
+        But for ``common``; ``constants`` (K,) are the log-densities at the ``means`` (K, D).
         """
 
     @abstractmethod
-    def from_coordinates(self, precisions_cholesky: Array, coordinates: Array) -> Array:
-        """The covariances with these ``coordinates``, seen from ``precisions_cholesky``."""
-
-    def scores(self, white: Array) -> Array:
-        """The derivatives (M, n) of log-densities by ``coordinates``, at rows ``white`` (D, n).
-
-        These are rows as a component with the factors sees them: ``whiten``.
-        """
-        raise NotImplementedError(f"a sample's information is not known for {self.name}")
+    def quadratic(self) -> Array:
+        """The coefficients (K, Q) of the quadratic part of ``centred_features`` in log N(x | k)."""
 
     @abstractmethod
-    def quadratic(self, precisions_cholesky: Array) -> Array:
-        """The coefficients (K, Q) of the quadratic part in log N(x | k)."""
-
-    @abstractmethod
-    def solve(self, precisions_cholesky: Array, vectors: Array) -> Array:
-        """Each precision times its row of ``vectors`` (K, D)."""
-
-    @abstractmethod
-    def half_log_det(self, precisions_cholesky: Array, n_features: int) -> Array:
+    def half_log_det(self) -> Array:
         """Half the log-determinant of each precision, (K,) or (1,)."""
 
     @abstractmethod
-    def trace(self, precisions_cholesky: Array, weights: Array) -> Array:
+    def trace(self, weights: Array) -> Array:
         """sum_j weights_j P_jj of each precision P, (K,) or (1,); ``weights``: (D,) or (K, D)."""
 
     @abstractmethod
-    def max_eigenvalue_bound(self, precisions_cholesky: Array) -> Array:
+    def max_eigenvalue_bound(self) -> Array:
         """An upper bound of each precision's largest eigenvalue, (K,) or (1,)."""
 
     @abstractmethod
-    def whiten(self, precisions_cholesky: Array, k: int, x: Array) -> Array:
+    def whiten(self, k: int, x: Array) -> Array:
         """C_k' x, for ``x`` (D, n): rows of unit variance."""
 
     @abstractmethod
-    def whitened(self, precisions_cholesky: Array, vectors: Array) -> Array:
+    def whitened(self, vectors: Array) -> Array:
         """C_k' times row k of ``vectors`` (K, D), for every k."""
 
     @abstractmethod
-    def coloured(self, precisions_cholesky: Array, white: Array) -> Array:
+    def coloured(self, white: Array) -> Array:
         """The vectors (K, D) whose ``whitened`` are ``white`` (K, D)."""
 
     @abstractmethod
-    def whitened_trace(
-        self, precisions_cholesky: Array, covariances: Array, n_features: int
-    ) -> Array:
-        """The trace of C' S C for each covariance S, (K,) or (1,): D where S has these factors."""
+    def whitened_trace(self, estimate: "Estimate") -> Array:
+        """The trace of C' S C for each covariance S of an ``estimate``, (K,) or (1,)."""
 
-    def common(self, precisions_cholesky: Array, x: Array) -> Array | float:
+    def common(self, x: Array) -> Array | float:
         """What log N(x | k) holds beyond T(x) . eta_k, the same for every k; ``x`` is (D, n)."""
         return 0.0
 
-    def common_sum(self, precisions_cholesky: Array, total: Array | None) -> float:
+    def common_sum(self, total: Array | None) -> float:
         """The sum of ``common`` over all rows, from their ``total`` scatter about 0 (D, D)."""
         return 0.0
 
     @abstractmethod
-    def estimate(
-        self, counts: Array, means: Array, offsets: Array, second: Array, total: Array | None
-    ) -> Array:
-        """Maximum-likelihood covariances.
+    def coordinates(self, other: "Covariances", roots: Array) -> Array:
+        """Unconstrained coordinates of ``other`` covariances, seen from these, row by row.
 
-        ``counts`` (K,), ``means`` (K, D) center 0; ``offsets`` (K, D) the means and ``second``
-        (K, Q) the sums of the quadratic part, both about the same points; ``total`` (D, D) for
-        tied, see ``common_sum``.
+        They are 0 where the two are equal, and there the Fisher information of a normal
+        distribution for them is near the identity.  A component's own are times its ``roots`` (K,),
+        the root of its weight.  Raises ``LinAlgError`` where rounding makes a matrix indefinite.
         """
 
-    def freedom(self, counts: Array) -> Array:
-        """How many rows beyond the mean's one each covariance is of, (K,), from ``counts`` (K,)."""
-        return counts - 1
+    @abstractmethod
+    def at(self, place: Array, roots: Array, live: Mask, like: "Covariances") -> "Estimate":
+        """The covariances with these coordinates ``place`` (M,), seen from these.
 
-    def kept(self, covariance: Array) -> Array:
-        """What of a ``covariance`` (..., D, D) one of the covariance model can have."""
-        return covariance
-
-    def pooled(self, counts: Array, covariances: Array) -> Array:
-        """The structure's estimates (..., K, D, D) from full ones, each of so many rows (..., K).
-
-        Where one serves all components it is (..., 1, D, D).
+        Components that are not ``live`` (K,) are as in ``like``.  Raises ``LinAlgError`` if one
+        overflows.
         """
-        return self.kept(covariances)
 
     @abstractmethod
-    def add_to_diagonal(self, covariances: Array, amounts: Array) -> Array:
-        """The covariances plus diag(``amounts``), (D,)."""
+    def rescale(self, scale: Array) -> "Covariances":
+        """Those of ``scale * x``; ``scale`` is (D,)."""
 
     @abstractmethod
-    def factor(self, covariances: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
-        """Covariances at or above FLOOR, their precision factors, and which had to be raised."""
+    def drawn_together(self, weights: Array, rows: int) -> "Covariances":
+        """Each drawn towards the mean of all by ``weights`` (K,), which share out so many rows.
+
+        As if D more rows of each component had shown that mean.
+        """
+
+    def alone(self, features: Sequence[int] | NDArray[np.intp]) -> "Covariances | None":
+        """Those of some features alone, where no feature goes with another; else None."""
+        return None
+
+    @property
+    @abstractmethod
+    def bare(self) -> "Covariances":
+        """The same without ``values``, which an E-step needs not."""
 
     @abstractmethod
-    def thinnest(self, covariances: Array, amounts: Array) -> Array:
+    def check(self, spread: Array) -> None:
+        """Raise ``LinAlgError`` unless factors belong to covariances, but for rounding.
+
+        ``spread`` (D,) is the standard deviation of each feature of the data.
+        """
+
+
+class Estimate(ABC):
+    """What sums of rows say of the covariances: maximum likelihood, however thin they are.
+
+    Attributes
+    ----------
+    values : shape ``CovarianceModel.shape(K, D)``
+    """
+
+    values: Array
+
+    @abstractmethod
+    def variances(self) -> Array:
+        """The diagonals, (K, D)."""
+
+    @abstractmethod
+    def floored(self) -> tuple[Covariances, Mask]:
+        """Covariances at or above FLOOR, and which had to be raised, (K,) or (1,)."""
+
+    @abstractmethod
+    def regularised(
+        self, amounts: Array, empty: Mask, before: Covariances
+    ) -> tuple[Covariances, Mask]:
+        """The same after diag(``amounts``), (D,), is added to each.
+
+        A component that is ``empty`` (K,) keeps what covariance of its own it had ``before``, and
+        was not raised.
+        """
+
+    @abstractmethod
+    def thinnest(self, amounts: Array) -> Array:
         """The smallest variance in any direction in units of ``amounts`` (D,) > 0, (K,) or (1,).
 
         That is the smallest eigenvalue of each covariance relative to diag(``amounts``).
         """
 
     @abstractmethod
-    def thinnest_apart(
-        self, weights: Array, means: Array, covariances: Array, amounts: Array
-    ) -> Array:
+    def thinnest_apart(self, weights: Array, means: Array, amounts: Array) -> Array:
         """``thinnest``, but for directions in which all rows together have no more either.
 
         All rows: the mixture of these ``weights`` (K,), which sum to 1, ``means`` (K, D) and
-        ``covariances``.
+        covariances.
         """
 
     @abstractmethod
-    def thinnest_loadings(self, covariances: Array, amounts: Array) -> Array:
+    def thinnest_loadings(self, amounts: Array) -> Array:
         """How much each feature takes part in that direction, (K, D) or (1, D), from 0 to 1."""
 
-    @abstractmethod
-    def rescale(
-        self, covariances: Array, precisions_cholesky: Array, scale: Array
-    ) -> tuple[Array, Array]:
-        """Covariances and factors of ``scale * x``; ``scale`` is (D,)."""
+
+@dataclass(frozen=True)
+class CovarianceModel(ABC):
+    """How the covariances of K components are tied down.  ``COVARIANCE_MODELS`` has the members.
+
+    Attributes
+    ----------
+    name : str
+    features : Features
+        T, of whose sums covariances are made.
+    centred_features : Features
+        The same for sums that are taken about a component's own mean.
+    needs_scatter : bool
+        Whether ``features`` don't tell the covariances without the ``total`` scatter of the rows.
+    """
+
+    name: ClassVar[str]
+    features: ClassVar[Features]
+    centred_features: ClassVar[Features]
+    needs_scatter: ClassVar[bool] = False
 
     @abstractmethod
-    def dense(self, covariances: Array, components: int, n_features: int) -> Array:
-        """The covariances as (K, D, D)."""
+    def own_parameters(self, n_features: int) -> int:
+        """The free parameters of each component's own covariance."""
 
     @abstractmethod
-    def variances(self, covariances: Array, components: int, n_features: int) -> Array:
-        """The diagonals of the covariances, (K, D)."""
+    def common_parameters(self, n_features: int) -> int:
+        """The free parameters of the covariances that all components share."""
+
+    def free_parameters(self, components: int, n_features: int) -> int:
+        """The covariances' free parameters, for information criteria."""
+        return self.common_parameters(n_features) + components * self.own_parameters(n_features)
 
     @abstractmethod
-    def precisions(self, precisions_cholesky: Array) -> Array:
-        """The precisions C C', in the shape of the covariances."""
+    def shape(self, components: int, n_features: int) -> tuple[int, ...]:
+        """The shape of the covariances, and of the precision factors."""
+
+    def scales(self, each: Array, together: float) -> Array:
+        """By what features may be scaled: ``each`` (D,) by its own, or ``together`` by one number.
+
+        The covariance model must survive that.
+        """
+        return each
 
     @abstractmethod
-    def factors_of(self, precisions: Array) -> tuple[Array, Array]:
-        """Covariances and precision factors of given ``precisions``.
+    def estimate(
+        self, counts: Array, means: Array, offsets: Array, second: Array, total: Array | None
+    ) -> Estimate:
+        """Maximum-likelihood covariances.
+
+        ``counts`` (K,), 0 for a component without rows; ``means`` (K, D) about 0; ``offsets``
+        (K, D) the means and ``second`` (K, Q) the sums of the quadratic part, both about the same
+        points; ``total`` (D, D) where the model ``needs_scatter``, see ``common_sum``.
+        """
+
+    @abstractmethod
+    def pooled(self, counts: Array, covariances: Array) -> Array:
+        """The model's estimates (..., K, D, D) from full ones, each of so many rows (..., K).
+
+        Where one serves all components it is (..., 1, D, D).
+        """
+
+    def kept(self, covariances: Array) -> Array:
+        """What of ``covariances`` (..., D, D), each by itself, one of the model can have."""
+        return self.pooled(np.ones((*covariances.shape[:-2], 1)), covariances[..., None, :, :])[
+            ..., 0, :, :
+        ]
+
+    @abstractmethod
+    def freedom(self, counts: Array) -> Array:
+        """How many rows beyond the mean's one each covariance is of, (K,), from ``counts`` (K,)."""
+
+    def scores(self, white: Array) -> Array | None:
+        """The derivatives (M, n) of log-densities by ``coordinates``, at rows ``white`` (D, n).
+
+        These are rows as a component with the factors sees them: ``whiten``.  None where they are
+        not known.
+        """
+        return None
+
+    @abstractmethod
+    def of_precisions(self, precisions: Array, shape: tuple[int, int]) -> Covariances:
+        """From ``precisions``, for K components of D features, ``shape`` (K, D).
 
         Raises ``numpy.linalg.LinAlgError`` unless every one is symmetric positive definite.
         """
 
     @abstractmethod
-    def factors_of_covariances(self, covariances: Array) -> Array:
-        """The precision factors of given ``covariances``, however small, without any FLOOR.
-
-        Raises ``numpy.linalg.LinAlgError`` unless every one is symmetric positive definite.
-        """
+    def of_covariances(self, covariances: Array, shape: tuple[int, int]) -> Covariances:
+        """From ``covariances``, however small, without any FLOOR; the rest is the same."""
 
     @abstractmethod
-    def check(self, covariances: Array, precisions_cholesky: Array, spread: Array) -> None:
-        """Raise ``LinAlgError`` unless ``precisions_cholesky`` belong to ``covariances``.
+    def of_variances(self, variances: Array, components: int) -> Covariances:
+        """Those of components that all have the same ``variances`` (D,), and no covariances."""
 
-        That is, but for rounding.
+    @abstractmethod
+    def of_factors(
+        self, covariances: Array, precisions_cholesky: Array, shape: tuple[int, int]
+    ) -> Covariances:
+        """From ``covariances`` and their precision factors, which ``check`` may doubt."""
 
-        ``spread`` (D,) is the standard deviation of each feature of the data.
-        """
+
+def natural_form(constants: Array, means: Array, linear: Array, quadratic: Array) -> Array:
+    """eta (K, P) from its parts, for log-densities ``constants`` (K,) at the ``means`` (K, D)."""
+    n_features = means.shape[1]
+    eta = np.empty((len(means), 1 + n_features + quadratic.shape[1]))
+    eta[:, 0] = constants - 0.5 * np.sum(means * linear, axis=1)
+    eta[:, 1 : 1 + n_features] = linear
+    eta[:, 1 + n_features :] = quadratic
+    return eta
 
 
-def covariance_model(name: str) -> CovarianceModel:
-    """The covariance model of this ``name``, a key of ``covariance.COVARIANCE_MODELS``."""
-    found: CovarianceModel = covariance.COVARIANCE_MODELS[name]
-    return found
+def finite(values: Array) -> Array:
+    """The ``values``; raises ``LinAlgError`` if one overflows."""
+    if not np.isfinite(values).all():
+        raise np.linalg.LinAlgError("a covariance overflows")
+    return values
+
+
+def positive(counts: Array) -> Array:
+    """What sums are divided by: ``counts``, or 1 where there are no rows."""
+    return np.where(counts > 0, counts, 1.0)

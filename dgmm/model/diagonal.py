@@ -1,147 +1,190 @@
 """Each component has a variance for each feature."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
-from dgmm.model.covariance_model import EXACT, FLOOR, Array, CovarianceModel
+from dgmm.model.arrays import Array
+from dgmm.model.covariance_model import (
+    CovarianceModel,
+    Covariances,
+    Estimate,
+    Mask,
+    finite,
+    natural_form,
+    positive,
+)
+from dgmm.model.features import Squares
+from dgmm.model.variances import (
+    check_variances,
+    factors_from_variances,
+    factors_of_variances,
+    raise_variances,
+)
 
 
-def raise_variances(variances: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
-    """Variances at or above ``FLOOR``, their precision factors, and which had to be raised."""
-    raised = np.maximum(variances, FLOOR)
-    lost = np.any(raised.reshape(len(raised), -1) > variances.reshape(len(raised), -1), axis=1)
-    return raised, 1.0 / np.sqrt(raised), lost
-
-
-def factors_of_variances(precisions: Array) -> tuple[Array, Array]:
-    """Variances and factors from ``precisions``; raises ``LinAlgError`` if there are none."""
-    if not np.all(precisions > 0):
-        raise np.linalg.LinAlgError("a precision is not positive")
-    return 1.0 / precisions, np.sqrt(precisions)
-
-
-def factors_from_variances(variances: Array) -> Array:
-    """Precision factors from ``variances``; raises ``LinAlgError`` if there are none."""
-    if not np.all(variances > 0):
-        raise np.linalg.LinAlgError("a variance is not positive")
-    return 1.0 / np.sqrt(variances)
-
-
-def check_variances(variances: Array, precisions_cholesky: Array) -> None:
-    """Raise ``LinAlgError`` unless ``precisions_cholesky`` belong to sound ``variances``."""
-    if not (variances.min() > 0 and precisions_cholesky.min() > 0):
-        raise np.linalg.LinAlgError("a variance or a factor is not positive")
-    if not np.abs(precisions_cholesky * variances * precisions_cholesky - 1).max() <= EXACT:
-        raise np.linalg.LinAlgError("the factors don't invert the covariances")
-
-
+@dataclass(frozen=True)
 class Diagonal(CovarianceModel):
     """Independent features within a component."""
 
     name = "diag"
-    informed = True
-    aligned = True
+    features = Squares()
+    centred_features = Squares()
 
-    def width(self, n_features: int) -> int:
-        return 1 + 2 * n_features
+    def own_parameters(self, n_features: int) -> int:
+        return n_features
 
-    def free_parameters(self, components: int, n_features: int) -> int:
-        return components * n_features
+    def common_parameters(self, n_features: int) -> int:
+        return 0
 
     def shape(self, components: int, n_features: int) -> tuple[int, ...]:
         return components, n_features
 
-    def cross(self, x: Array, y: Array) -> Array:
-        return 2 * x * y
+    def estimate(
+        self, counts: Array, means: Array, offsets: Array, second: Array, total: Array | None
+    ) -> "DiagonalEstimate":
+        return DiagonalEstimate(second / positive(counts)[:, None] - offsets * offsets)
 
-    def square(self, x: Array, out: Array) -> None:
-        np.multiply(x, x, out=out)
+    def pooled(self, counts: Array, covariances: Array) -> Array:
+        return covariances * np.eye(covariances.shape[-1])
 
-    def whitened(self, precisions_cholesky: Array, vectors: Array) -> Array:
-        return precisions_cholesky * vectors
-
-    def coloured(self, precisions_cholesky: Array, white: Array) -> Array:
-        return white / precisions_cholesky
-
-    def coordinates(self, precisions_cholesky: Array, covariances: Array) -> Array:
-        return np.log(covariances * precisions_cholesky * precisions_cholesky) / np.sqrt(2)
-
-    def from_coordinates(self, precisions_cholesky: Array, coordinates: Array) -> Array:
-        return np.exp(coordinates * np.sqrt(2)) / (precisions_cholesky * precisions_cholesky)
+    def freedom(self, counts: Array) -> Array:
+        return counts - 1
 
     def scores(self, white: Array) -> Array:
         return (white * white - 1) / np.sqrt(2)
 
-    def quadratic(self, precisions_cholesky: Array) -> Array:
-        return -0.5 * precisions_cholesky * precisions_cholesky
+    def of_precisions(self, precisions: Array, shape: tuple[int, int]) -> "DiagonalCovariances":
+        return DiagonalCovariances(*factors_of_variances(precisions))
 
-    def solve(self, precisions_cholesky: Array, vectors: Array) -> Array:
-        return precisions_cholesky * precisions_cholesky * vectors
+    def of_covariances(self, covariances: Array, shape: tuple[int, int]) -> "DiagonalCovariances":
+        return DiagonalCovariances(covariances, factors_from_variances(covariances))
 
-    def half_log_det(self, precisions_cholesky: Array, n_features: int) -> Array:
-        return np.log(precisions_cholesky).sum(axis=1)
+    def of_variances(self, variances: Array, components: int) -> "DiagonalCovariances":
+        values = np.tile(variances, (components, 1))
+        return DiagonalCovariances(values, 1 / np.sqrt(values))
 
-    def trace(self, precisions_cholesky: Array, weights: Array) -> Array:
-        return np.sum(precisions_cholesky * precisions_cholesky * weights, axis=1)
+    def of_factors(
+        self, covariances: Array, precisions_cholesky: Array, shape: tuple[int, int]
+    ) -> "DiagonalCovariances":
+        return DiagonalCovariances(covariances, precisions_cholesky)
 
-    def max_eigenvalue_bound(self, precisions_cholesky: Array) -> Array:
-        return (precisions_cholesky * precisions_cholesky).max(axis=1)
 
-    def whiten(self, precisions_cholesky: Array, k: int, x: Array) -> Array:
-        return precisions_cholesky[k][:, None] * x
+DIAGONAL: Final = Diagonal()
 
-    def whitened_trace(
-        self, precisions_cholesky: Array, covariances: Array, n_features: int
-    ) -> Array:
-        return np.sum(precisions_cholesky * precisions_cholesky * covariances, axis=1)
 
-    def estimate(
-        self, counts: Array, means: Array, offsets: Array, second: Array, total: Array | None
-    ) -> Array:
-        return second / counts[:, None] - offsets * offsets
+@dataclass(frozen=True, eq=False)
+class DiagonalCovariances(Covariances):
+    """Variances: ``values`` and ``precisions_cholesky``, one over their roots, are (K, D)."""
 
-    def kept(self, covariance: Array) -> Array:
-        return covariance * np.eye(covariance.shape[-1])
+    values: Array
+    precisions_cholesky: Array
 
-    def add_to_diagonal(self, covariances: Array, amounts: Array) -> Array:
-        return covariances + amounts
+    @property
+    def model(self) -> Diagonal:
+        return DIAGONAL
 
-    def factor(self, covariances: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
-        return raise_variances(covariances)
+    def dense(self) -> Array:
+        return self.values[:, :, None] * np.eye(self.values.shape[1])
 
-    def thinnest(self, covariances: Array, amounts: Array) -> Array:
-        return (covariances / amounts).min(axis=1)
+    def variances(self) -> Array:
+        return self.values
 
-    def thinnest_apart(
-        self, weights: Array, means: Array, covariances: Array, amounts: Array
-    ) -> Array:
-        total = weights @ (covariances + (means - weights @ means) ** 2)
-        return np.where(total < amounts, np.inf, covariances / amounts).min(axis=1)
+    def precisions(self) -> Array:
+        return self.precisions_cholesky * self.precisions_cholesky
 
-    def thinnest_loadings(self, covariances: Array, amounts: Array) -> Array:
-        relative = np.maximum(covariances / amounts, 0.0)
+    def factors(self) -> Array:
+        return self.precisions_cholesky
+
+    def natural(self, means: Array, constants: Array) -> Array:
+        return natural_form(constants, means, self.precisions() * means, self.quadratic())
+
+    def quadratic(self) -> Array:
+        return -0.5 * self.precisions_cholesky * self.precisions_cholesky
+
+    def half_log_det(self) -> Array:
+        return np.log(self.precisions_cholesky).sum(axis=1)
+
+    def trace(self, weights: Array) -> Array:
+        return np.sum(self.precisions() * weights, axis=1)
+
+    def max_eigenvalue_bound(self) -> Array:
+        return self.precisions().max(axis=1)
+
+    def whiten(self, k: int, x: Array) -> Array:
+        return self.precisions_cholesky[k][:, None] * x
+
+    def whitened(self, vectors: Array) -> Array:
+        return self.precisions_cholesky * vectors
+
+    def coloured(self, white: Array) -> Array:
+        return white / self.precisions_cholesky
+
+    def whitened_trace(self, estimate: Estimate) -> Array:
+        return np.sum(self.precisions() * estimate.values, axis=1)
+
+    def coordinates(self, other: Covariances, roots: Array) -> Array:
+        ratio = other.values * self.precisions_cholesky * self.precisions_cholesky
+        return np.log(ratio) / np.sqrt(2) * roots[:, None]
+
+    def at(self, place: Array, roots: Array, live: Mask, like: Covariances) -> "DiagonalEstimate":
+        own = place.reshape(self.values.shape) / roots[:, None]
+        values = np.exp(own * np.sqrt(2)) / self.precisions()
+        return DiagonalEstimate(finite(np.where(live[:, None], values, like.values)))
+
+    def rescale(self, scale: Array) -> "DiagonalCovariances":
+        return DiagonalCovariances(self.values * scale * scale, self.precisions_cholesky / scale)
+
+    def drawn_together(self, weights: Array, rows: int) -> "DiagonalCovariances":
+        seen, n_features = (rows * weights).reshape(-1, 1), self.values.shape[1]
+        mean = np.tensordot(weights, self.values, 1)
+        drawn = (seen * self.values + n_features * mean) / (seen + n_features)
+        return DiagonalEstimate(drawn).floored()[0]
+
+    def alone(self, features: Sequence[int] | NDArray[np.intp]) -> "DiagonalCovariances":
+        return DiagonalCovariances(self.values[:, features], self.precisions_cholesky[:, features])
+
+    @property
+    def bare(self) -> "DiagonalCovariances":
+        return DiagonalCovariances(self.values[:0], self.precisions_cholesky)
+
+    def check(self, spread: Array) -> None:
+        check_variances(self.values, self.precisions_cholesky)
+
+
+@dataclass(frozen=True, eq=False)
+class DiagonalEstimate(Estimate):
+    """Estimates (K, D) of the variances."""
+
+    values: Array
+
+    def variances(self) -> Array:
+        return self.values
+
+    def floored(self) -> tuple[DiagonalCovariances, Mask]:
+        raised, factors, lost = raise_variances(self.values)
+        return DiagonalCovariances(raised, factors), lost
+
+    def regularised(
+        self, amounts: Array, empty: Mask, before: Covariances
+    ) -> tuple[DiagonalCovariances, Mask]:
+        raised, factors, lost = raise_variances(self.values + amounts)
+        kept = empty.reshape(-1, 1)
+        values = np.where(kept, before.values, raised)
+        factors = np.where(kept, before.precisions_cholesky, factors)
+        return DiagonalCovariances(values, factors), lost & ~empty
+
+    def thinnest(self, amounts: Array) -> Array:
+        return (self.values / amounts).min(axis=1)
+
+    def thinnest_apart(self, weights: Array, means: Array, amounts: Array) -> Array:
+        total = weights @ (self.values + (means - weights @ means) ** 2)
+        return np.where(total < amounts, np.inf, self.values / amounts).min(axis=1)
+
+    def thinnest_loadings(self, amounts: Array) -> Array:
+        relative = np.maximum(self.values / amounts, 0.0)
         least = relative.min(axis=1, keepdims=True)
         return (least + 1.0) / (relative + 1.0)  # what ``amounts`` add hides smaller differences
-
-    def rescale(
-        self, covariances: Array, precisions_cholesky: Array, scale: Array
-    ) -> tuple[Array, Array]:
-        return covariances * scale * scale, precisions_cholesky / scale
-
-    def dense(self, covariances: Array, components: int, n_features: int) -> Array:
-        return covariances[:, :, None] * np.eye(n_features)
-
-    def variances(self, covariances: Array, components: int, n_features: int) -> Array:
-        return covariances
-
-    def precisions(self, precisions_cholesky: Array) -> Array:
-        return precisions_cholesky * precisions_cholesky
-
-    def factors_of(self, precisions: Array) -> tuple[Array, Array]:
-        return factors_of_variances(precisions)
-
-    def factors_of_covariances(self, covariances: Array) -> Array:
-        return factors_from_variances(covariances)
-
-    def check(self, covariances: Array, precisions_cholesky: Array, spread: Array) -> None:
-        check_variances(covariances, precisions_cholesky)

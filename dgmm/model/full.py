@@ -1,11 +1,21 @@
 """Each component has a covariance matrix of its own."""
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from dgmm.model.covariance_model import Array, CovarianceModel
+from dgmm.model.arrays import Array
+from dgmm.model.covariance_model import (
+    CovarianceModel,
+    Covariances,
+    Estimate,
+    Mask,
+    finite,
+    natural_form,
+    positive,
+)
+from dgmm.model.features import Products
 from dgmm.model.matrices import (
     check_matrix,
     factor_matrices,
@@ -17,129 +27,176 @@ from dgmm.model.matrices import (
     least_eigenvector,
     log_cholesky,
     lower_places,
+    precision_products,
     solve_factors,
     unpack,
-    upper_places,
 )
 
 
+@dataclass(frozen=True)
 class Full(CovarianceModel):
     """A covariance of its own for each component."""
 
     name = "full"
-    informed = True
+    features = Products()
+    centred_features = Products()
 
-    def width(self, n_features: int) -> int:
-        return 1 + n_features + n_features * (n_features + 1) // 2
+    def own_parameters(self, n_features: int) -> int:
+        return n_features * (n_features + 1) // 2
 
-    def free_parameters(self, components: int, n_features: int) -> int:
-        return components * n_features * (n_features + 1) // 2
+    def common_parameters(self, n_features: int) -> int:
+        return 0
 
     def shape(self, components: int, n_features: int) -> tuple[int, ...]:
         return components, n_features, n_features
 
-    def cross(self, x: Array, y: Array) -> Array:
-        rows, columns = upper_places(len(x))
-        return x[rows] * y[columns] + x[columns] * y[rows]
+    def estimate(
+        self, counts: Array, means: Array, offsets: Array, second: Array, total: Array | None
+    ) -> "FullEstimate":
+        mean_square = unpack(second / positive(counts)[:, None], offsets.shape[1])
+        return FullEstimate(mean_square - offsets[:, :, None] * offsets[:, None, :])
 
-    def square(self, x: Array, out: Array) -> None:
-        at = 0
-        for i in range(len(x)):
-            np.multiply(x[i], x[i:], out=out[at : at + len(x) - i])
-            at += len(x) - i
+    def pooled(self, counts: Array, covariances: Array) -> Array:
+        return covariances
 
-    def whitened(self, precisions_cholesky: Array, vectors: Array) -> Array:
-        return (vectors[:, None, :] @ precisions_cholesky)[:, 0]
-
-    def coloured(self, precisions_cholesky: Array, white: Array) -> Array:
-        return solve_factors(precisions_cholesky, white[:, :, None])[:, :, 0]
-
-    def coordinates(self, precisions_cholesky: Array, covariances: Array) -> Array:
-        return log_cholesky(precisions_cholesky, covariances)
-
-    def from_coordinates(self, precisions_cholesky: Array, coordinates: Array) -> Array:
-        return from_log_cholesky(precisions_cholesky, coordinates)
+    def freedom(self, counts: Array) -> Array:
+        return counts - 1
 
     def scores(self, white: Array) -> Array:
         rows, columns = lower_places(len(white))
         own = (white * white - 1) / np.sqrt(2)
         return np.concatenate([own, white[rows] * white[columns]])
 
-    def quadratic(self, precisions_cholesky: Array) -> Array:
-        rows, columns = upper_places(precisions_cholesky.shape[1])
-        precisions = self.precisions(precisions_cholesky)
-        return precisions[:, rows, columns] * np.where(rows == columns, -0.5, -1.0)
+    def of_precisions(self, precisions: Array, shape: tuple[int, int]) -> "FullCovariances":
+        covariances, factors = zip(*map(factors_of_matrix, precisions), strict=True)
+        return FullCovariances(np.stack(covariances), np.stack(factors))
 
-    def solve(self, precisions_cholesky: Array, vectors: Array) -> Array:
-        return (precisions_cholesky @ (vectors[:, None, :] @ precisions_cholesky).swapaxes(1, 2))[
-            :, :, 0
-        ]
+    def of_covariances(self, covariances: Array, shape: tuple[int, int]) -> "FullCovariances":
+        factors = np.stack([factor_of_matrix(each) for each in covariances])
+        return FullCovariances(covariances, factors)
 
-    def half_log_det(self, precisions_cholesky: Array, n_features: int) -> Array:
-        return np.sum(np.log(np.diagonal(precisions_cholesky, axis1=1, axis2=2)), axis=1)
+    def of_variances(self, variances: Array, components: int) -> "FullCovariances":
+        every = np.ones((components, 1, 1))
+        return FullCovariances(every * np.diag(variances), every * np.diag(1 / np.sqrt(variances)))
 
-    def trace(self, precisions_cholesky: Array, weights: Array) -> Array:
-        diagonals = np.sum(precisions_cholesky * precisions_cholesky, axis=2)
-        return np.sum(diagonals * weights, axis=1)
-
-    def max_eigenvalue_bound(self, precisions_cholesky: Array) -> Array:
-        return np.abs(self.precisions(precisions_cholesky)).sum(axis=2).max(axis=1)
-
-    def whiten(self, precisions_cholesky: Array, k: int, x: Array) -> Array:
-        return precisions_cholesky[k].T @ x
-
-    def whitened_trace(
-        self, precisions_cholesky: Array, covariances: Array, n_features: int
-    ) -> Array:
-        return np.sum((covariances @ precisions_cholesky) * precisions_cholesky, axis=(1, 2))
-
-    def estimate(
-        self, counts: Array, means: Array, offsets: Array, second: Array, total: Array | None
-    ) -> Array:
-        mean_square = unpack(second / counts[:, None], offsets.shape[1])
-        return mean_square - offsets[:, :, None] * offsets[:, None, :]
-
-    def add_to_diagonal(self, covariances: Array, amounts: Array) -> Array:
-        return covariances + np.diag(amounts)
-
-    def factor(self, covariances: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
-        return factor_matrices(covariances)
-
-    def thinnest(self, covariances: Array, amounts: Array) -> Array:
-        return least_eigenvalue(covariances, amounts)
-
-    def thinnest_apart(
-        self, weights: Array, means: Array, covariances: Array, amounts: Array
-    ) -> Array:
-        return least_apart(weights, means, covariances, amounts)
-
-    def thinnest_loadings(self, covariances: Array, amounts: Array) -> Array:
-        return least_eigenvector(covariances, amounts)
-
-    def rescale(
-        self, covariances: Array, precisions_cholesky: Array, scale: Array
-    ) -> tuple[Array, Array]:
-        return covariances * scale[:, None] * scale, precisions_cholesky / scale[:, None]
-
-    def dense(self, covariances: Array, components: int, n_features: int) -> Array:
-        return covariances
-
-    def variances(self, covariances: Array, components: int, n_features: int) -> Array:
-        return np.diagonal(covariances, axis1=1, axis2=2)
-
-    def precisions(self, precisions_cholesky: Array) -> Array:
-        return precisions_cholesky @ precisions_cholesky.swapaxes(1, 2)
-
-    def factors_of(self, precisions: Array) -> tuple[Array, Array]:
-        covariances, precisions_cholesky = zip(*map(factors_of_matrix, precisions), strict=True)
-        return np.stack(covariances), np.stack(precisions_cholesky)
-
-    def factors_of_covariances(self, covariances: Array) -> Array:
-        return np.stack([factor_of_matrix(each) for each in covariances])
-
-    def check(self, covariances: Array, precisions_cholesky: Array, spread: Array) -> None:
-        for pair in zip(covariances, precisions_cholesky, strict=True):
-            check_matrix(*pair, spread)
+    def of_factors(
+        self, covariances: Array, precisions_cholesky: Array, shape: tuple[int, int]
+    ) -> "FullCovariances":
+        return FullCovariances(covariances, precisions_cholesky)
 
 
 FULL: Final = Full()
+
+
+@dataclass(frozen=True, eq=False)
+class FullCovariances(Covariances):
+    """A covariance for each component: ``values`` and ``precisions_cholesky`` are (K, D, D)."""
+
+    values: Array
+    precisions_cholesky: Array
+
+    @property
+    def model(self) -> Full:
+        return FULL
+
+    def dense(self) -> Array:
+        return self.values
+
+    def variances(self) -> Array:
+        return np.diagonal(self.values, axis1=1, axis2=2)
+
+    def precisions(self) -> Array:
+        return self.precisions_cholesky @ self.precisions_cholesky.swapaxes(1, 2)
+
+    def factors(self) -> Array:
+        return self.precisions_cholesky
+
+    def natural(self, means: Array, constants: Array) -> Array:
+        white = means[:, None, :] @ self.precisions_cholesky
+        linear = (self.precisions_cholesky @ white.swapaxes(1, 2))[:, :, 0]
+        return natural_form(constants, means, linear, self.quadratic())
+
+    def quadratic(self) -> Array:
+        return precision_products(self.precisions())
+
+    def half_log_det(self) -> Array:
+        return np.sum(np.log(np.diagonal(self.precisions_cholesky, axis1=1, axis2=2)), axis=1)
+
+    def trace(self, weights: Array) -> Array:
+        diagonals = np.sum(self.precisions_cholesky * self.precisions_cholesky, axis=2)
+        return np.sum(diagonals * weights, axis=1)
+
+    def max_eigenvalue_bound(self) -> Array:
+        return np.abs(self.precisions()).sum(axis=2).max(axis=1)
+
+    def whiten(self, k: int, x: Array) -> Array:
+        return self.precisions_cholesky[k].T @ x
+
+    def whitened(self, vectors: Array) -> Array:
+        return (vectors[:, None, :] @ self.precisions_cholesky)[:, 0]
+
+    def coloured(self, white: Array) -> Array:
+        return solve_factors(self.precisions_cholesky, white[:, :, None])[:, :, 0]
+
+    def whitened_trace(self, estimate: Estimate) -> Array:
+        factors = self.precisions_cholesky
+        return np.sum((estimate.values @ factors) * factors, axis=(1, 2))
+
+    def coordinates(self, other: Covariances, roots: Array) -> Array:
+        return log_cholesky(self.precisions_cholesky, other.values) * roots[:, None]
+
+    def at(self, place: Array, roots: Array, live: Mask, like: Covariances) -> "FullEstimate":
+        own = place.reshape(len(roots), -1) / roots[:, None]
+        values = from_log_cholesky(self.precisions_cholesky, own)
+        return FullEstimate(finite(np.where(live[:, None, None], values, like.values)))
+
+    def rescale(self, scale: Array) -> "FullCovariances":
+        return FullCovariances(
+            self.values * scale[:, None] * scale, self.precisions_cholesky / scale[:, None]
+        )
+
+    def drawn_together(self, weights: Array, rows: int) -> Covariances:
+        seen, n_features = (rows * weights).reshape(-1, 1, 1), self.values.shape[1]
+        mean = np.tensordot(weights, self.values, 1)
+        drawn = (seen * self.values + n_features * mean) / (seen + n_features)
+        return FullEstimate(drawn).floored()[0]
+
+    @property
+    def bare(self) -> "FullCovariances":
+        return FullCovariances(self.values[:0], self.precisions_cholesky)
+
+    def check(self, spread: Array) -> None:
+        for pair in zip(self.values, self.precisions_cholesky, strict=True):
+            check_matrix(*pair, spread)
+
+
+@dataclass(frozen=True, eq=False)
+class FullEstimate(Estimate):
+    """An estimate (K, D, D) for each component."""
+
+    values: Array
+
+    def variances(self) -> Array:
+        return np.diagonal(self.values, axis1=1, axis2=2)
+
+    def floored(self) -> tuple[FullCovariances, Mask]:
+        raised, factors, lost = factor_matrices(self.values)
+        return FullCovariances(raised, factors), lost
+
+    def regularised(
+        self, amounts: Array, empty: Mask, before: Covariances
+    ) -> tuple[FullCovariances, Mask]:
+        raised, factors, lost = factor_matrices(self.values + np.diag(amounts))
+        kept = empty.reshape(-1, 1, 1)
+        values = np.where(kept, before.values, raised)
+        factors = np.where(kept, before.precisions_cholesky, factors)
+        return FullCovariances(values, factors), lost & ~empty
+
+    def thinnest(self, amounts: Array) -> Array:
+        return least_eigenvalue(self.values, amounts)
+
+    def thinnest_apart(self, weights: Array, means: Array, amounts: Array) -> Array:
+        return least_apart(weights, means, self.values, amounts)
+
+    def thinnest_loadings(self, amounts: Array) -> Array:
+        return least_eigenvector(self.values, amounts)

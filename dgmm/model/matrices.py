@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.linalg import rq, solve_triangular
 from scipy.linalg.lapack import dtrtri
 
-from dgmm.model.covariance_model import EXACT, FLOOR, ROUNDING, Array
+from dgmm.model.arrays import EXACT, FLOOR, ROUNDING, Array
 
 
 @cache
@@ -30,6 +30,12 @@ def unpack(second: Array, n_features: int) -> Array:
     matrices[:, rows, columns] = second
     matrices[:, columns, rows] = second
     return matrices
+
+
+def precision_products(precisions: Array) -> Array:
+    """The coefficients (K, D(D+1)/2) of x_i x_j, i <= j, in -x' P x / 2 for each P (K, D, D)."""
+    rows, columns = upper_places(precisions.shape[1])
+    return precisions[:, rows, columns] * np.where(rows == columns, -0.5, -1.0)
 
 
 def factor_matrices(covariances: Array) -> tuple[Array, Array, NDArray[np.bool_]]:

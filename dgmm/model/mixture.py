@@ -7,15 +7,16 @@ taking a mixture into the frame and out again, rounds nothing but the means.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.errors import UsageError
-from dgmm.model.covariance import COVARIANCE_MODELS
-from dgmm.model.covariance_model import Array, CovarianceModel
+from dgmm.model.arrays import Array
+from dgmm.model.covariance_model import CovarianceModel, Covariances
+from dgmm.model.full import FULL, FullEstimate
 
 LOG_ZERO = -1e300
 """The logarithm of a weight of 0: exp of it is 0, and unlike -inf it survives a matrix product."""
@@ -27,36 +28,30 @@ class Mixture:
 
     Attributes
     ----------
-    covariance_model : CovarianceModel
-        Of the covariances.
     weights : (K,)
         They sum to 1.
     means : (K, D)
-    covariances, precisions_cholesky : shape ``covariance_model.shape(K, D)``
-        The covariances, and C with precision C C'.
+    covariances : Covariances
+        Those of all components, as one value.
     """
 
-    covariance_model: CovarianceModel
     weights: Array
     means: Array
-    covariances: Array
-    precisions_cholesky: Array
+    covariances: Covariances
 
     @classmethod
     def of(
         cls, covariance_model: CovarianceModel, weights: Array, means: Array, precisions: Array
     ) -> "Mixture":
         """Build from precisions; raises ``LinAlgError`` unless they are positive definite."""
-        covariances, precisions_cholesky = covariance_model.factors_of(precisions)
-        return cls(covariance_model, weights, means, covariances, precisions_cholesky)
+        return cls(weights, means, covariance_model.of_precisions(precisions, means.shape))
 
     @classmethod
     def of_covariances(
         cls, covariance_model: CovarianceModel, weights: Array, means: Array, covariances: Array
     ) -> "Mixture":
         """Build from covariances; raises ``LinAlgError`` unless they are positive definite."""
-        precisions_cholesky = covariance_model.factors_of_covariances(covariances)
-        return cls(covariance_model, weights, means, covariances, precisions_cholesky)
+        return cls(weights, means, covariance_model.of_covariances(covariances, means.shape))
 
     def __repr__(self) -> str:
         kind = self.covariance_model.name
@@ -73,9 +68,14 @@ class Mixture:
         with np.errstate(all="ignore"):  # what overflows is refused, too
             spread = np.sqrt(self.moments()[1])
             try:
-                self.covariance_model.check(self.covariances, self.precisions_cholesky, spread)
+                self.covariances.check(spread)
             except np.linalg.LinAlgError as error:
                 raise ValueError(f"its covariances are impossible: {error}") from error
+
+    @property
+    def covariance_model(self) -> CovarianceModel:
+        """The model that the covariances are of."""
+        return self.covariances.model
 
     @property
     def components(self) -> int:
@@ -102,19 +102,17 @@ class Mixture:
     @property
     def constants(self) -> Array:
         """log pi_k + log N(mu_k | k), (K,): each component's weighted log-density at its mean."""
-        half_log_det = self.covariance_model.half_log_det(self.precisions_cholesky, self.n_features)
+        half_log_det = self.covariances.half_log_det()
         return self.log_weights + half_log_det - 0.5 * self.n_features * np.log(2 * np.pi)
 
     @property
     def variances(self) -> Array:
         """Each feature's variance in each component, (K, D)."""
-        return self.covariance_model.variances(self.covariances, self.components, self.n_features)
+        return self.covariances.variances()
 
     def log_joint(self, k: int, x: Array) -> Array:
         """log pi_k + log N(x | k), (n,), by differences from the mean; ``x`` is (D, n)."""
-        white = self.covariance_model.whiten(
-            self.precisions_cholesky, k, x - self.means[k][:, None]
-        )
+        white = self.covariances.whiten(k, x - self.means[k][:, None])
         return self.constants[k] - 0.5 * np.sum(white * white, axis=0)
 
     def moments(self) -> tuple[Array, Array]:
@@ -171,7 +169,7 @@ class Mixture:
         ((5, 2), (5,))
         """
         counts = rng.multinomial(rows, self.weights / self.weights.sum())
-        dense = self.covariance_model.dense(self.covariances, self.components, self.n_features)
+        dense = self.covariances.dense()
         drawn = [
             mean + rng.standard_normal((count, self.n_features)) @ np.linalg.cholesky(covariance).T
             for mean, covariance, count in zip(self.means, dense, counts, strict=True)
@@ -207,7 +205,7 @@ class Mixture:
         [[0.0], [4.0]]
         """
         chosen = np.arange(self.n_features)[list(features)]
-        dense = self.covariance_model.dense(self.covariances, self.components, self.n_features)
+        dense = self.covariances.dense()
         return _full(self.weights, self.means[:, chosen], dense[:, chosen[:, None], chosen])
 
     def conditional(self, features: Sequence[int], values: Array) -> "Mixture":
@@ -255,9 +253,9 @@ class Mixture:
             [known.log_joint(k, point[:, None])[0] for k in range(self.components)]
         )
         weights = np.exp(log_joint - log_joint.max())
-        dense = self.covariance_model.dense(self.covariances, self.components, self.n_features)
+        dense = self.covariances.dense()
         cross = dense[:, free[:, None], given]
-        gain = np.linalg.solve(known.covariances, cross.swapaxes(1, 2)).swapaxes(1, 2)
+        gain = np.linalg.solve(known.covariances.dense(), cross.swapaxes(1, 2)).swapaxes(1, 2)
         means = self.means[:, free] + (gain @ (point - known.means)[:, :, None])[:, :, 0]
         covariances = dense[:, free[:, None], free] - gain @ cross.swapaxes(1, 2)
         return _full(weights / weights.sum(), means, covariances)
@@ -265,11 +263,10 @@ class Mixture:
 
 def _full(weights: Array, means: Array, covariances: Array) -> Mixture:
     """A full mixture; its covariances are factored where a feature's spread is about 1."""
-    full, within = COVARIANCE_MODELS["full"], np.diagonal(covariances, axis1=1, axis2=2)
-    scale = Frame.of(means[0], within.mean(axis=0), full).scale
-    covariances, precisions_cholesky, _ = full.factor(covariances / scale[:, None] / scale)
-    covariances, precisions_cholesky = full.rescale(covariances, precisions_cholesky, scale)
-    return Mixture(full, weights, means, covariances, precisions_cholesky)
+    within = np.diagonal(covariances, axis1=1, axis2=2)
+    scale = Frame.of(means[0], within.mean(axis=0), FULL).scale
+    raised, _ = FullEstimate(covariances / scale[:, None] / scale).floored()
+    return Mixture(weights, means, raised.rescale(scale))
 
 
 @dataclass(frozen=True)
@@ -282,8 +279,7 @@ class Frame:
     @classmethod
     def of(cls, mean: Array, variance: Array, covariance_model: CovarianceModel) -> "Frame":
         """The frame for rows of this ``mean`` (D,) and ``variance`` (D,)."""
-        if covariance_model.isotropic:
-            variance = np.full_like(variance, variance.mean())
+        variance = covariance_model.scales(variance, variance.mean())
         spread = np.sqrt(np.where(variance > 0, variance, 1.0))
         return cls(mean, np.exp2(np.round(np.log2(spread))))
 
@@ -301,16 +297,9 @@ class Frame:
     def enter(self, mixture: Mixture) -> Mixture:
         """The mixture of the data, as a mixture of rows in the frame."""
         means = (mixture.means - self.shift) / self.scale
-        return self._rescaled(mixture, means, 1.0 / self.scale)
+        return Mixture(mixture.weights, means, mixture.covariances.rescale(1.0 / self.scale))
 
     def leave(self, mixture: Mixture) -> Mixture:
         """The mixture of rows in the frame, as a mixture of the data."""
-        return self._rescaled(mixture, mixture.means * self.scale + self.shift, self.scale)
-
-    def _rescaled(self, mixture: Mixture, means: Array, scale: Array) -> Mixture:
-        covariances, precisions_cholesky = mixture.covariance_model.rescale(
-            mixture.covariances, mixture.precisions_cholesky, scale
-        )
-        return replace(
-            mixture, means=means, covariances=covariances, precisions_cholesky=precisions_cholesky
-        )
+        means = mixture.means * self.scale + self.shift
+        return Mixture(mixture.weights, means, mixture.covariances.rescale(self.scale))

@@ -1,10 +1,24 @@
 """Each component has one variance, the same in all directions."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
-from dgmm.model.covariance_model import Array, CovarianceModel
-from dgmm.model.diagonal import (
+from dgmm.model.arrays import Array
+from dgmm.model.covariance_model import (
+    CovarianceModel,
+    Covariances,
+    Estimate,
+    Mask,
+    finite,
+    natural_form,
+    positive,
+)
+from dgmm.model.features import Length
+from dgmm.model.variances import (
     check_variances,
     factors_from_variances,
     factors_of_variances,
@@ -12,111 +26,171 @@ from dgmm.model.diagonal import (
 )
 
 
+@dataclass(frozen=True)
 class Spherical(CovarianceModel):
     """One variance for all features of a component."""
 
     name = "spherical"
-    aligned = True
-    isotropic = True
+    features = Length()
+    centred_features = Length()
 
-    def width(self, n_features: int) -> int:
-        return 2 + n_features
+    def own_parameters(self, n_features: int) -> int:
+        return 1
 
-    def free_parameters(self, components: int, n_features: int) -> int:
-        return components
+    def common_parameters(self, n_features: int) -> int:
+        return 0
 
     def shape(self, components: int, n_features: int) -> tuple[int, ...]:
         return (components,)
 
-    def cross(self, x: Array, y: Array) -> Array:
-        return 2 * np.sum(x * y, axis=0, keepdims=True)
-
-    def square(self, x: Array, out: Array) -> None:
-        np.sum(x * x, axis=0, out=out[0])
-
-    def whitened(self, precisions_cholesky: Array, vectors: Array) -> Array:
-        return precisions_cholesky[:, None] * vectors
-
-    def coloured(self, precisions_cholesky: Array, white: Array) -> Array:
-        return white / precisions_cholesky[:, None]
-
-    def coordinates(self, precisions_cholesky: Array, covariances: Array) -> Array:
-        return np.log(covariances * precisions_cholesky * precisions_cholesky)[:, None]
-
-    def from_coordinates(self, precisions_cholesky: Array, coordinates: Array) -> Array:
-        return np.exp(coordinates[:, 0]) / (precisions_cholesky * precisions_cholesky)
-
-    def quadratic(self, precisions_cholesky: Array) -> Array:
-        return (-0.5 * precisions_cholesky * precisions_cholesky)[:, None]
-
-    def solve(self, precisions_cholesky: Array, vectors: Array) -> Array:
-        return (precisions_cholesky * precisions_cholesky)[:, None] * vectors
-
-    def half_log_det(self, precisions_cholesky: Array, n_features: int) -> Array:
-        return n_features * np.log(precisions_cholesky)
-
-    def trace(self, precisions_cholesky: Array, weights: Array) -> Array:
-        return precisions_cholesky * precisions_cholesky * weights.sum(axis=-1)
-
-    def max_eigenvalue_bound(self, precisions_cholesky: Array) -> Array:
-        return precisions_cholesky * precisions_cholesky
-
-    def whiten(self, precisions_cholesky: Array, k: int, x: Array) -> Array:
-        return precisions_cholesky[k] * x
-
-    def whitened_trace(
-        self, precisions_cholesky: Array, covariances: Array, n_features: int
-    ) -> Array:
-        return n_features * precisions_cholesky * precisions_cholesky * covariances
+    def scales(self, each: Array, together: float) -> Array:
+        return np.full_like(each, together)
 
     def estimate(
         self, counts: Array, means: Array, offsets: Array, second: Array, total: Array | None
-    ) -> Array:
-        mean_square = second[:, 0] / counts - np.sum(offsets * offsets, axis=1)
-        return mean_square / offsets.shape[1]
+    ) -> "SphericalEstimate":
+        n_features = offsets.shape[1]
+        mean_square = second[:, 0] / positive(counts) - np.sum(offsets * offsets, axis=1)
+        return SphericalEstimate(mean_square / n_features, n_features)
 
-    def kept(self, covariance: Array) -> Array:
-        means = np.diagonal(covariance, axis1=-2, axis2=-1).mean(axis=-1)
-        return means[..., None, None] * np.eye(covariance.shape[-1])
+    def pooled(self, counts: Array, covariances: Array) -> Array:
+        means = np.diagonal(covariances, axis1=-2, axis2=-1).mean(axis=-1)
+        return means[..., None, None] * np.eye(covariances.shape[-1])
 
-    def add_to_diagonal(self, covariances: Array, amounts: Array) -> Array:
-        return covariances + amounts.mean()
+    def freedom(self, counts: Array) -> Array:
+        return counts - 1
 
-    def factor(self, covariances: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
-        return raise_variances(covariances)
+    def of_precisions(self, precisions: Array, shape: tuple[int, int]) -> "SphericalCovariances":
+        return SphericalCovariances(*factors_of_variances(precisions), shape[1])
 
-    def thinnest(self, covariances: Array, amounts: Array) -> Array:
-        return covariances / amounts.mean()
+    def of_covariances(self, covariances: Array, shape: tuple[int, int]) -> "SphericalCovariances":
+        return SphericalCovariances(covariances, factors_from_variances(covariances), shape[1])
 
-    def thinnest_apart(
-        self, weights: Array, means: Array, covariances: Array, amounts: Array
-    ) -> Array:
-        total = weights @ (covariances + ((means - weights @ means) ** 2).mean(axis=1))
-        least = self.thinnest(covariances, amounts)
+    def of_variances(self, variances: Array, components: int) -> "SphericalCovariances":
+        values = np.full(components, variances.mean())
+        return SphericalCovariances(values, 1 / np.sqrt(values), len(variances))
+
+    def of_factors(
+        self, covariances: Array, precisions_cholesky: Array, shape: tuple[int, int]
+    ) -> "SphericalCovariances":
+        return SphericalCovariances(covariances, precisions_cholesky, shape[1])
+
+
+SPHERICAL: Final = Spherical()
+
+
+@dataclass(frozen=True, eq=False)
+class SphericalCovariances(Covariances):
+    """Variances of so many features: ``values`` and ``precisions_cholesky`` are (K,)."""
+
+    values: Array
+    precisions_cholesky: Array
+    n_features: int
+
+    @property
+    def model(self) -> Spherical:
+        return SPHERICAL
+
+    def dense(self) -> Array:
+        return self.values[:, None, None] * np.eye(self.n_features)
+
+    def variances(self) -> Array:
+        return np.broadcast_to(self.values[:, None], (len(self.values), self.n_features))
+
+    def precisions(self) -> Array:
+        return self.precisions_cholesky * self.precisions_cholesky
+
+    def factors(self) -> Array:
+        return self.precisions_cholesky
+
+    def natural(self, means: Array, constants: Array) -> Array:
+        linear = self.precisions()[:, None] * means
+        return natural_form(constants, means, linear, self.quadratic())
+
+    def quadratic(self) -> Array:
+        return (-0.5 * self.precisions_cholesky * self.precisions_cholesky)[:, None]
+
+    def half_log_det(self) -> Array:
+        return self.n_features * np.log(self.precisions_cholesky)
+
+    def trace(self, weights: Array) -> Array:
+        return self.precisions() * weights.sum(axis=-1)
+
+    def max_eigenvalue_bound(self) -> Array:
+        return self.precisions()
+
+    def whiten(self, k: int, x: Array) -> Array:
+        return self.precisions_cholesky[k] * x
+
+    def whitened(self, vectors: Array) -> Array:
+        return self.precisions_cholesky[:, None] * vectors
+
+    def coloured(self, white: Array) -> Array:
+        return white / self.precisions_cholesky[:, None]
+
+    def whitened_trace(self, estimate: Estimate) -> Array:
+        factors = self.precisions_cholesky
+        return self.n_features * factors * factors * estimate.values
+
+    def coordinates(self, other: Covariances, roots: Array) -> Array:
+        ratio = other.values * self.precisions_cholesky * self.precisions_cholesky
+        return np.log(ratio)[:, None] * roots[:, None]
+
+    def at(self, place: Array, roots: Array, live: Mask, like: Covariances) -> "SphericalEstimate":
+        values = np.exp(place / roots) / self.precisions()
+        return SphericalEstimate(finite(np.where(live, values, like.values)), self.n_features)
+
+    def rescale(self, scale: Array) -> "SphericalCovariances":
+        return SphericalCovariances(
+            self.values * scale[0] * scale[0], self.precisions_cholesky / scale[0], self.n_features
+        )
+
+    def drawn_together(self, weights: Array, rows: int) -> "SphericalCovariances":
+        seen, n_features = rows * weights, self.n_features
+        mean = np.tensordot(weights, self.values, 1)
+        drawn = (seen * self.values + n_features * mean) / (seen + n_features)
+        return SphericalEstimate(drawn, n_features).floored()[0]
+
+    def alone(self, features: Sequence[int] | NDArray[np.intp]) -> "SphericalCovariances":
+        return SphericalCovariances(self.values, self.precisions_cholesky, len(features))
+
+    @property
+    def bare(self) -> "SphericalCovariances":
+        return SphericalCovariances(self.values[:0], self.precisions_cholesky, self.n_features)
+
+    def check(self, spread: Array) -> None:
+        check_variances(self.values, self.precisions_cholesky)
+
+
+@dataclass(frozen=True, eq=False)
+class SphericalEstimate(Estimate):
+    """Estimates (K,) of the variances of so many features."""
+
+    values: Array
+    n_features: int
+
+    def variances(self) -> Array:
+        return np.broadcast_to(self.values[:, None], (len(self.values), self.n_features))
+
+    def floored(self) -> tuple[SphericalCovariances, Mask]:
+        raised, factors, lost = raise_variances(self.values)
+        return SphericalCovariances(raised, factors, self.n_features), lost
+
+    def regularised(
+        self, amounts: Array, empty: Mask, before: Covariances
+    ) -> tuple[SphericalCovariances, Mask]:
+        raised, factors, lost = raise_variances(self.values + amounts.mean())
+        values = np.where(empty, before.values, raised)
+        factors = np.where(empty, before.precisions_cholesky, factors)
+        return SphericalCovariances(values, factors, self.n_features), lost & ~empty
+
+    def thinnest(self, amounts: Array) -> Array:
+        return self.values / amounts.mean()
+
+    def thinnest_apart(self, weights: Array, means: Array, amounts: Array) -> Array:
+        total = weights @ (self.values + ((means - weights @ means) ** 2).mean(axis=1))
+        least = self.thinnest(amounts)
         return least if total >= amounts.mean() else np.full_like(least, np.inf)
 
-    def thinnest_loadings(self, covariances: Array, amounts: Array) -> Array:
+    def thinnest_loadings(self, amounts: Array) -> Array:
         return np.ones((1, len(amounts)))
-
-    def rescale(
-        self, covariances: Array, precisions_cholesky: Array, scale: Array
-    ) -> tuple[Array, Array]:
-        return covariances * scale[0] * scale[0], precisions_cholesky / scale[0]
-
-    def dense(self, covariances: Array, components: int, n_features: int) -> Array:
-        return covariances[:, None, None] * np.eye(n_features)
-
-    def variances(self, covariances: Array, components: int, n_features: int) -> Array:
-        return np.broadcast_to(covariances[:, None], (components, n_features))
-
-    def precisions(self, precisions_cholesky: Array) -> Array:
-        return precisions_cholesky * precisions_cholesky
-
-    def factors_of(self, precisions: Array) -> tuple[Array, Array]:
-        return factors_of_variances(precisions)
-
-    def factors_of_covariances(self, covariances: Array) -> Array:
-        return factors_from_variances(covariances)
-
-    def check(self, covariances: Array, precisions_cholesky: Array, spread: Array) -> None:
-        check_variances(covariances, precisions_cholesky)

@@ -1,10 +1,20 @@
 """One covariance matrix serves all components."""
 
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import dataclass
+from typing import Final
 
-from dgmm.model.covariance_model import Array, CovarianceModel
-from dgmm.model.full import FULL
+import numpy as np
+
+from dgmm.model.arrays import Array
+from dgmm.model.covariance_model import (
+    CovarianceModel,
+    Covariances,
+    Estimate,
+    Mask,
+    finite,
+    natural_form,
+)
+from dgmm.model.features import Linear, Products
 from dgmm.model.matrices import (
     check_matrix,
     factor_matrices,
@@ -15,133 +25,178 @@ from dgmm.model.matrices import (
     least_eigenvalue,
     least_eigenvector,
     log_cholesky,
+    precision_products,
     solve_factors,
     unpack,
 )
 
 
+@dataclass(frozen=True)
 class Tied(CovarianceModel):
     """One covariance for all components."""
 
     name = "tied"
-    shared = True
+    features = Linear()
+    # The total scatter is of no use once a component is much narrower than the data.
+    centred_features = Products()
+    needs_scatter = True
 
-    @property
-    def centred(self) -> CovarianceModel:
-        # The total scatter is of no use once a component is much narrower than the data.
-        return FULL
+    def own_parameters(self, n_features: int) -> int:
+        return 0
 
-    def width(self, n_features: int) -> int:
-        return 1 + n_features
-
-    def free_parameters(self, components: int, n_features: int) -> int:
+    def common_parameters(self, n_features: int) -> int:
         return n_features * (n_features + 1) // 2
 
     def shape(self, components: int, n_features: int) -> tuple[int, ...]:
         return n_features, n_features
 
-    def cross(self, x: Array, y: Array) -> Array:
-        return np.empty((0, x.shape[1]))
-
-    def square(self, x: Array, out: Array) -> None:
-        pass
-
-    def whitened(self, precisions_cholesky: Array, vectors: Array) -> Array:
-        return vectors @ precisions_cholesky
-
-    def coloured(self, precisions_cholesky: Array, white: Array) -> Array:
-        return solve_factors(precisions_cholesky[None], white.T[None])[0].T
-
-    def coordinates(self, precisions_cholesky: Array, covariances: Array) -> Array:
-        return log_cholesky(precisions_cholesky[None], covariances[None])
-
-    def from_coordinates(self, precisions_cholesky: Array, coordinates: Array) -> Array:
-        return from_log_cholesky(precisions_cholesky[None], coordinates)[0]
-
-    def quadratic(self, precisions_cholesky: Array) -> Array:
-        return np.empty((1, 0))
-
-    def solve(self, precisions_cholesky: Array, vectors: Array) -> Array:
-        return vectors @ precisions_cholesky @ precisions_cholesky.T
-
-    def half_log_det(self, precisions_cholesky: Array, n_features: int) -> Array:
-        return np.sum(np.log(np.diagonal(precisions_cholesky)), keepdims=True)
-
-    def trace(self, precisions_cholesky: Array, weights: Array) -> Array:
-        diagonal = np.sum(precisions_cholesky * precisions_cholesky, axis=1)
-        return np.sum(diagonal * np.atleast_2d(weights), axis=1)
-
-    def max_eigenvalue_bound(self, precisions_cholesky: Array) -> Array:
-        return np.abs(self.precisions(precisions_cholesky)).sum(axis=1).max(keepdims=True)
-
-    def whiten(self, precisions_cholesky: Array, k: int, x: Array) -> Array:
-        return precisions_cholesky.T @ x
-
-    def common(self, precisions_cholesky: Array, x: Array) -> Array | float:
-        white = self.whiten(precisions_cholesky, 0, x)
-        return -0.5 * np.sum(white * white, axis=0)
-
-    def common_sum(self, precisions_cholesky: Array, total: Array | None) -> float:
-        assert total is not None
-        return -0.5 * float(np.sum(precisions_cholesky * (total @ precisions_cholesky)))
-
-    def whitened_trace(
-        self, precisions_cholesky: Array, covariances: Array, n_features: int
-    ) -> Array:
-        return np.sum((covariances @ precisions_cholesky) * precisions_cholesky).reshape(1)
-
     def estimate(
         self, counts: Array, means: Array, offsets: Array, second: Array, total: Array | None
-    ) -> Array:
-        if second.shape[1]:  # summed about the means, in the full structure's features
+    ) -> "TiedEstimate":
+        if second.shape[1]:  # summed about the means, in the features of a full covariance
             total, means = unpack(second.sum(axis=0, keepdims=True), offsets.shape[1])[0], offsets
         assert total is not None
-        return (total - (means.T * counts) @ means) / counts.sum()
-
-    def freedom(self, counts: Array) -> Array:
-        return np.full(len(counts), counts.sum() - np.count_nonzero(counts))
+        return TiedEstimate((total - (means.T * counts) @ means) / counts.sum(), len(counts))
 
     def pooled(self, counts: Array, covariances: Array) -> Array:
         shares = counts / counts.sum(axis=-1, keepdims=True)
         return np.einsum("...k,...kij->...ij", shares, covariances)[..., None, :, :]
 
-    def add_to_diagonal(self, covariances: Array, amounts: Array) -> Array:
-        return covariances + np.diag(amounts)
+    def freedom(self, counts: Array) -> Array:
+        return np.full(len(counts), counts.sum() - np.count_nonzero(counts))
 
-    def factor(self, covariances: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
-        raised, precisions_cholesky, lost = factor_matrices(covariances[None])
-        return raised[0], precisions_cholesky[0], lost
+    def of_precisions(self, precisions: Array, shape: tuple[int, int]) -> "TiedCovariances":
+        return TiedCovariances(*factors_of_matrix(precisions), shape[0])
 
-    def thinnest(self, covariances: Array, amounts: Array) -> Array:
-        return least_eigenvalue(covariances[None], amounts)
+    def of_covariances(self, covariances: Array, shape: tuple[int, int]) -> "TiedCovariances":
+        return TiedCovariances(covariances, factor_of_matrix(covariances), shape[0])
 
-    def thinnest_apart(
-        self, weights: Array, means: Array, covariances: Array, amounts: Array
-    ) -> Array:
-        return least_apart(weights, means, covariances[None], amounts)
+    def of_variances(self, variances: Array, components: int) -> "TiedCovariances":
+        return TiedCovariances(np.diag(variances), np.diag(1 / np.sqrt(variances)), components)
 
-    def thinnest_loadings(self, covariances: Array, amounts: Array) -> Array:
-        return least_eigenvector(covariances[None], amounts)
+    def of_factors(
+        self, covariances: Array, precisions_cholesky: Array, shape: tuple[int, int]
+    ) -> "TiedCovariances":
+        return TiedCovariances(covariances, precisions_cholesky, shape[0])
 
-    def rescale(
-        self, covariances: Array, precisions_cholesky: Array, scale: Array
-    ) -> tuple[Array, Array]:
-        return covariances * scale[:, None] * scale, precisions_cholesky / scale[:, None]
 
-    def dense(self, covariances: Array, components: int, n_features: int) -> Array:
-        return np.broadcast_to(covariances, (components, n_features, n_features))
+TIED: Final = Tied()
 
-    def variances(self, covariances: Array, components: int, n_features: int) -> Array:
-        return np.broadcast_to(np.diagonal(covariances), (components, n_features))
 
-    def precisions(self, precisions_cholesky: Array) -> Array:
-        return precisions_cholesky @ precisions_cholesky.T
+@dataclass(frozen=True, eq=False)
+class TiedCovariances(Covariances):
+    """One for all: ``values`` and ``precisions_cholesky`` are (D, D), of so many ``components``."""
 
-    def factors_of(self, precisions: Array) -> tuple[Array, Array]:
-        return factors_of_matrix(precisions)
+    values: Array
+    precisions_cholesky: Array
+    components: int
 
-    def factors_of_covariances(self, covariances: Array) -> Array:
-        return factor_of_matrix(covariances)
+    @property
+    def model(self) -> Tied:
+        return TIED
 
-    def check(self, covariances: Array, precisions_cholesky: Array, spread: Array) -> None:
-        check_matrix(covariances, precisions_cholesky, spread)
+    def dense(self) -> Array:
+        return np.broadcast_to(self.values, (self.components, *self.values.shape))
+
+    def variances(self) -> Array:
+        return np.broadcast_to(np.diagonal(self.values), (self.components, len(self.values)))
+
+    def precisions(self) -> Array:
+        return self.precisions_cholesky @ self.precisions_cholesky.T
+
+    def factors(self) -> Array:
+        factor = self.precisions_cholesky
+        return np.broadcast_to(factor, (self.components, *factor.shape))
+
+    def natural(self, means: Array, constants: Array) -> Array:
+        linear = means @ self.precisions_cholesky @ self.precisions_cholesky.T
+        return natural_form(constants, means, linear, np.empty((1, 0)))
+
+    def quadratic(self) -> Array:
+        factors = self.factors()
+        return precision_products(factors @ factors.swapaxes(1, 2))
+
+    def half_log_det(self) -> Array:
+        return np.sum(np.log(np.diagonal(self.precisions_cholesky)), keepdims=True)
+
+    def trace(self, weights: Array) -> Array:
+        diagonal = np.sum(self.precisions_cholesky * self.precisions_cholesky, axis=1)
+        return np.sum(diagonal * np.atleast_2d(weights), axis=1)
+
+    def max_eigenvalue_bound(self) -> Array:
+        return np.abs(self.precisions()).sum(axis=1).max(keepdims=True)
+
+    def whiten(self, k: int, x: Array) -> Array:
+        return self.precisions_cholesky.T @ x
+
+    def whitened(self, vectors: Array) -> Array:
+        return vectors @ self.precisions_cholesky
+
+    def coloured(self, white: Array) -> Array:
+        return solve_factors(self.precisions_cholesky[None], white.T[None])[0].T
+
+    def whitened_trace(self, estimate: Estimate) -> Array:
+        factor = self.precisions_cholesky
+        return np.sum((estimate.values @ factor) * factor).reshape(1)
+
+    def common(self, x: Array) -> Array | float:
+        white = self.whiten(0, x)
+        return -0.5 * np.sum(white * white, axis=0)
+
+    def common_sum(self, total: Array | None) -> float:
+        assert total is not None
+        factor = self.precisions_cholesky
+        return -0.5 * float(np.sum(factor * (total @ factor)))
+
+    def coordinates(self, other: Covariances, roots: Array) -> Array:
+        return log_cholesky(self.precisions_cholesky[None], other.values[None])
+
+    def at(self, place: Array, roots: Array, live: Mask, like: Covariances) -> "TiedEstimate":
+        values = from_log_cholesky(self.precisions_cholesky[None], place.reshape(1, -1))[0]
+        return TiedEstimate(finite(values), self.components)
+
+    def rescale(self, scale: Array) -> "TiedCovariances":
+        return TiedCovariances(
+            self.values * scale[:, None] * scale,
+            self.precisions_cholesky / scale[:, None],
+            self.components,
+        )
+
+    def drawn_together(self, weights: Array, rows: int) -> "TiedCovariances":
+        return self
+
+    @property
+    def bare(self) -> "TiedCovariances":
+        return TiedCovariances(self.values[:0], self.precisions_cholesky, self.components)
+
+    def check(self, spread: Array) -> None:
+        check_matrix(self.values, self.precisions_cholesky, spread)
+
+
+@dataclass(frozen=True, eq=False)
+class TiedEstimate(Estimate):
+    """One estimate (D, D) for all ``components``."""
+
+    values: Array
+    components: int
+
+    def variances(self) -> Array:
+        return np.broadcast_to(np.diagonal(self.values), (self.components, len(self.values)))
+
+    def floored(self) -> tuple[TiedCovariances, Mask]:
+        raised, factors, lost = factor_matrices(self.values[None])
+        return TiedCovariances(raised[0], factors[0], self.components), lost
+
+    def regularised(
+        self, amounts: Array, empty: Mask, before: Covariances
+    ) -> tuple[TiedCovariances, Mask]:
+        return TiedEstimate(self.values + np.diag(amounts), self.components).floored()
+
+    def thinnest(self, amounts: Array) -> Array:
+        return least_eigenvalue(self.values[None], amounts)
+
+    def thinnest_apart(self, weights: Array, means: Array, amounts: Array) -> Array:
+        return least_apart(weights, means, self.values[None], amounts)
+
+    def thinnest_loadings(self, amounts: Array) -> Array:
+        return least_eigenvector(self.values[None], amounts)

@@ -140,10 +140,10 @@ def ellipses(
     """
     plane = mixture.marginal(features)
     lines = 0.5 + 1.1 * np.sqrt(plane.weights / plane.weights.max())
-    areas = np.sqrt(np.linalg.det(plane.covariances))
+    areas = np.sqrt(np.linalg.det(plane.covariances.dense()))
     drawn = []
     for k in range(plane.components):
-        width, height, angle = ellipse_axes(plane.covariances[k])
+        width, height, angle = ellipse_axes(plane.covariances.dense()[k])
         for rank, level in enumerate(levels):
             line = lines[k] / (1 + 0.6 * rank)
             outline = Ellipse(

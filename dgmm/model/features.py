@@ -1,0 +1,133 @@
+"""Features: what of a row the sufficient statistics sum, T(x) = [1, x, quadratic part]."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from dgmm.model.arrays import Array
+from dgmm.model.matrices import upper_places
+
+
+@dataclass(frozen=True)
+class Features(ABC):
+    """The features T of a row: P of them, of which the quadratic part has Q = P - 1 - D."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def quadratic_width(self, n_features: int) -> int:
+        """Q, for ``n_features`` = D columns."""
+
+    @abstractmethod
+    def square(self, x: Array, out: Array) -> None:
+        """Write the quadratic part of ``x`` (D, n) to ``out`` (Q, n)."""
+
+    @abstractmethod
+    def cross(self, x: Array, y: Array) -> Array:
+        """What ``square`` of (D, n) ``x + y`` has beyond those of each: (Q, n), bilinear."""
+
+    @abstractmethod
+    def length(self, n_features: int) -> Array:
+        """The coefficients (Q,) with which the quadratic part makes |x|^2; none if it can't."""
+
+    def width(self, n_features: int) -> int:
+        """P, for ``n_features`` = D columns."""
+        return 1 + n_features + self.quadratic_width(n_features)
+
+    def of(self, x: Array, out: Array) -> Array:
+        """Write T(x) to ``out`` (P, n) for ``x`` (D, n), a row a column, and return it."""
+        n_features = len(x)
+        out[0] = 1.0
+        out[1 : 1 + n_features] = x
+        self.square(x, out[1 + n_features :])
+        return out
+
+    def shifted(self, sums: Array, by: Array) -> Array:
+        """Sums (K, P) of T(x - by_k), from ``sums`` (K, P) of T(x); ``by`` is (K, D)."""
+        n_features = by.shape[1]
+        counts, first, second = sums[:, :1], sums[:, 1 : 1 + n_features], sums[:, 1 + n_features :]
+        both, alone = self.cross(first.T, by.T).T, self.cross(by.T, by.T).T / 2
+        return np.concatenate([counts, first - counts * by, second - both + counts * alone], axis=1)
+
+
+@dataclass(frozen=True)
+class Products(Features):
+    """The products x_i x_j of all pairs i <= j."""
+
+    name = "products"
+
+    def quadratic_width(self, n_features: int) -> int:
+        return n_features * (n_features + 1) // 2
+
+    def square(self, x: Array, out: Array) -> None:
+        at = 0
+        for i in range(len(x)):
+            np.multiply(x[i], x[i:], out=out[at : at + len(x) - i])
+            at += len(x) - i
+
+    def cross(self, x: Array, y: Array) -> Array:
+        rows, columns = upper_places(len(x))
+        return x[rows] * y[columns] + x[columns] * y[rows]
+
+    def length(self, n_features: int) -> Array:
+        rows, columns = upper_places(n_features)
+        return (rows == columns).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Squares(Features):
+    """The square x_j^2 of each column."""
+
+    name = "squares"
+
+    def quadratic_width(self, n_features: int) -> int:
+        return n_features
+
+    def square(self, x: Array, out: Array) -> None:
+        np.multiply(x, x, out=out)
+
+    def cross(self, x: Array, y: Array) -> Array:
+        return 2 * x * y
+
+    def length(self, n_features: int) -> Array:
+        return np.ones(n_features)
+
+
+@dataclass(frozen=True)
+class Length(Features):
+    """The squared length |x|^2."""
+
+    name = "length"
+
+    def quadratic_width(self, n_features: int) -> int:
+        return 1
+
+    def square(self, x: Array, out: Array) -> None:
+        np.sum(x * x, axis=0, out=out[0])
+
+    def cross(self, x: Array, y: Array) -> Array:
+        return 2 * np.sum(x * y, axis=0, keepdims=True)
+
+    def length(self, n_features: int) -> Array:
+        return np.ones(1)
+
+
+@dataclass(frozen=True)
+class Linear(Features):
+    """No quadratic part."""
+
+    name = "linear"
+
+    def quadratic_width(self, n_features: int) -> int:
+        return 0
+
+    def square(self, x: Array, out: Array) -> None:
+        pass
+
+    def cross(self, x: Array, y: Array) -> Array:
+        return np.empty((0, x.shape[1]))
+
+    def length(self, n_features: int) -> Array:
+        return np.empty(0)
