@@ -115,9 +115,9 @@ def duel(made: Problem, seed: int, most: int, to_the_end: bool = False) -> Duel:
     began = time.perf_counter()
     for progress in textbook.fit_passes(made.rows):
         took = time.perf_counter() - began
-        if not progress.runs:
+        if not progress.candidates:
             continue
-        run = progress.best
+        run = progress.run
         reached.append(run.best.objective / unit)
         if there is None and reached[-1] >= end - 1:
             there = took

@@ -22,7 +22,8 @@ from benchmarks.timing import ROUNDS, alternate
 from dgmm import engine
 from dgmm.data.dataset import open_dataset
 from dgmm.em.first_pass import first_pass
-from dgmm.em.fit import FitSpec
+from dgmm.em.spec import FitSpec
+from dgmm.em.strategies import STRATEGIES
 from dgmm.kernels.native import KERNELS, chosen, described
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.model.covariance import COVARIANCE_MODELS
@@ -80,7 +81,7 @@ class Case:
         """Time the three sweeps in turn."""
         dataset = open_dataset(self.rows)
         full = COVARIANCE_MODELS["full"]
-        spec = FitSpec(full, COMPONENTS, kernel=chosen(), random=RandomState(0))
+        spec = FitSpec(full, COMPONENTS, STRATEGIES["em"], kernel=chosen(), random=RandomState(0))
         frame, mixture = fitted(Shape(full, self.n_features, COMPONENTS), self.known)
         kernel = KERNELS[chosen()]
         given = Given(frame, (NaturalParameters.of(mixture, centre=kernel.centres),))

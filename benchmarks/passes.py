@@ -131,13 +131,13 @@ class Case:
             seconds = time.perf_counter() - began
             ends = [*ends[:1], progress.mixture]
             passes = progress.passes + progress.densities / (len(rows) * components)
-            steps.append((Made(passes, seconds), progress.best.best.objective / unit))
+            steps.append((Made(passes, seconds), progress.run.best.objective / unit))
             if len(steps) % 50 == 1:
                 case = f"{self.family}, {len(rows):,}, {covariance_model}, seed {self.seed}"
                 say(f"{case}, {name}: pass {progress.passes}")
             if len(steps) > WHILE and steps[-1][1] - steps[-1 - WHILE][1] < WHILE * still:
                 break
-        gap = progress.best.gap_upper / unit
+        gap = progress.run.gap_upper / unit
         return Course(tuple(steps), gap, (ends[0], ends[-1]))
 
     def _led(self, name: str, course: Course) -> Course:

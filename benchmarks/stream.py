@@ -18,7 +18,7 @@ from benchmarks.timing import ROUNDS, Timings, alternate
 from dgmm import GaussianMixture, engine
 from dgmm.data.dataset import open_dataset
 from dgmm.em.evaluate import PRECISIONS
-from dgmm.em.fit import Progress
+from dgmm.em.progress import Progress
 from dgmm.kernels.sweep import Block
 from dgmm.model.statistics import WeightedSum
 
@@ -85,7 +85,7 @@ class Passes:
             next(progress),
         ):  # the first pass, and the start's own pass
             pass
-        self._before = self.last.best.float32_passes
+        self._before = self.last.run.float32_passes
 
     def __call__(self) -> None:
         self.last = next(self._progress)
@@ -93,7 +93,7 @@ class Passes:
     @property
     def single(self) -> int:
         """How many of the passes called for were in single precision."""
-        return self.last.best.float32_passes - self._before
+        return self.last.run.float32_passes - self._before
 
 
 def nothing(block: Block, given: None) -> WeightedSum:

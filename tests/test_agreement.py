@@ -163,7 +163,7 @@ def test_the_start_is_scikit_learns_own(
     next(passes)
     evaluated = next(passes)
     passes.close()
-    first = evaluated.context.frame.leave(evaluated.runs[0].best.mixture)
+    first = evaluated.mixture
     theirs = Reference(K, **args, max_iter=0).fit(blobs)
     for ours, name in zip(
         (first.weights, first.means, first.covariances.values), FITTED, strict=False

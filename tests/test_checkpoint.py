@@ -358,9 +358,7 @@ values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["array", "type", "fields", "subsample", "context"]), inner
-        )
+        | st.dictionaries(st.sampled_from(["solver", "state", "trial", "context", "array0"]), inner)
     ),
     max_leaves=8,
 )
@@ -369,9 +367,8 @@ values = st.recursive(
 @settings(
     max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(name=st.sampled_from(["moments", "runs", "of", "random", "densities"]), value=values)
-@example(name="runs", value={"subsample": 0})
-@example(name="runs", value={"subsample": False})
+@given(name=st.sampled_from(["moments", "candidates", "of", "random", "densities"]), value=values)
+@example(name="candidates", value=[[[{}], 0.0, None, 0]])
 def test_headers_of_another_kind_are_errors(
     tmp_path: Path, name: str, value: Any, written: Path
 ) -> None:
@@ -379,7 +376,7 @@ def test_headers_of_another_kind_are_errors(
     rows, place = drawn(2000), tmp_path / "fit"
     shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(written / "auto", place)
-    chosen = max(place.iterdir()) if name in ("runs", "densities") else min(place.iterdir())
+    chosen = max(place.iterdir()) if name in ("candidates", "densities") else min(place.iterdir())
     arrays, header = storage.read(str(chosen), FORMAT)
     chosen.unlink()
     storage.create(str(chosen), FORMAT, arrays, json.loads(json.dumps({**header, name: value})))

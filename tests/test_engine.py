@@ -641,7 +641,7 @@ def test_a_worker_lost_after_the_last_pass_costs_nothing(store: Path, mortal: Cl
     model = GaussianMixture(3, random_state=0, tol=0.01)
     passes = model.fit_passes(dataset, client=mortal)
     for progress in passes:
-        if progress.runs and progress.best.converged:
+        if progress.candidates and progress.run.converged:
             os.kill(next(iter(pids.values())), signal.SIGKILL)
     assert bits(model) == bits(fitted(dataset))
 

@@ -7,9 +7,9 @@ import pytest
 from dgmm.data.sources import MISSING_CHUNKS, MissingChunks
 from dgmm.em.criteria import CRITERIA, CriterionName
 from dgmm.em.evaluate import PRECISIONS, Precision
-from dgmm.em.fit import STRATEGIES, StrategyName
 from dgmm.em.init import METHODS, InitParams
 from dgmm.em.starts import EFFORTS, Effort
+from dgmm.em.strategies import STRATEGIES, StrategyName
 from dgmm.kernels.outputs import OUTPUTS, OutputKind
 from dgmm.model.covariance import COVARIANCE_MODELS, CovarianceType
 

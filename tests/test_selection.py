@@ -304,7 +304,7 @@ def test_a_start_that_ends_singular_does_not_win_a_fit() -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             *_, last = model.fit_passes(rows)
-        runs += last.runs
+        runs += last.best.runs
     sound, singular = runs
     assert singular_components(singular.best, singular.context) == (1,)
     assert best_of([sound, replace(singular, trial=None)]) is sound

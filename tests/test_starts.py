@@ -16,15 +16,16 @@ from dgmm.em.clustering import METHODS, clusters
 from dgmm.em.evaluate import FitContext, unbounded
 from dgmm.em.expectation_maximization import EM
 from dgmm.em.first_pass import FirstPassSpec, first_pass
-from dgmm.em.fit import FitSpec
 from dgmm.em.information import Information, is_known
 from dgmm.em.init import representative
 from dgmm.em.quasi_newton import QuasiNewton, nbytes
 from dgmm.em.race import seeded
 from dgmm.em.solver import RunState, StopRule, kept, run_all
+from dgmm.em.spec import FitSpec
 from dgmm.em.split_merge import Halves, Move, merge_costs, moved_mixture, taken_apart
 from dgmm.em.squarem import Squarem, coordinates, mixture_at
 from dgmm.em.starts import EFFORTS
+from dgmm.em.strategies import STRATEGIES
 from dgmm.em.subsamples import Cost, Subsample, refine
 from dgmm.kernels.sweep import Block
 from dgmm.model.covariance import COVARIANCE_MODELS
@@ -348,7 +349,7 @@ def test_starts_of_many_parameters_are_fewer() -> None:
     """What the runs of all starts remember keeps to half a gibibyte, unless more are wanted."""
     rows, n_features, sampled = 100_000_000, 64, 1 << 18
     few, many = (
-        FitSpec(COVARIANCE_MODELS["full"], k, strategy="auto", effort="high") for k in (2, 100)
+        FitSpec(COVARIANCE_MODELS["full"], k, STRATEGIES["auto"], effort="high") for k in (2, 100)
     )
     most = EFFORTS["high"][1]
     assert few.budget(rows, n_features, sampled).starts == most

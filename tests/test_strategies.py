@@ -94,9 +94,9 @@ def test_it_says_to_how_many_optima_its_starts_led() -> None:
 
 def test_the_walk_from_anchor_to_anchor(rows: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each pass over all rows leaves but a fraction of what there was to gain."""
-    monkeypatch.setattr("dgmm.em.fit.FAR_BELOW", 1)  # as if there were many more rows
+    monkeypatch.setattr("dgmm.em.strategies.FAR_BELOW", 1)  # as if there were many more rows
     model = GaussianMixture(6, random_state=0, resolution=1e-3)
-    runs = [p.best for p in model.fit_passes(rows) if p.runs]
+    runs = [p.run for p in model.fit_passes(rows) if p.candidates]
     assert all(isinstance(run.solver, ControlVariateEM) for run in runs)
     objectives = [run.best.objective for run in runs]
     for earlier, later in itertools.pairwise(runs):
@@ -142,7 +142,7 @@ def test_a_given_start_is_where_it_begins(kind: str, blobs: np.ndarray) -> None:
         "precisions_init": first.precisions_,
         "precision": "float64",
     }
-    runs = [p.best for p in GaussianMixture(4, **start).fit_passes(blobs) if p.runs]
+    runs = [p.run for p in GaussianMixture(4, **start).fit_passes(blobs) if p.candidates]
     assert all(isinstance(run.solver, Squarem) for run in runs)
     plain = GaussianMixture(4, strategy="em", tol=1e-9, max_iter=5000, **start).fit(blobs)
     assert runs[0].best.objective == plain.lower_bounds_[0]
@@ -205,7 +205,7 @@ def test_a_crooked_way_is_not_cut_short(seed: int) -> None:
     unit = np.broadcast_to(np.eye(2), (6, 2, 2))
     start = {"weights_init": np.ones(6) / 6, "means_init": bent[:6], "precisions_init": unit}
     model = GaussianMixture(6, max_iter=500, **start)
-    runs = [p.best for p in model.fit_passes(bent) if p.runs]
+    runs = [p.run for p in model.fit_passes(bent) if p.candidates]
     assert all(
         isinstance(run.solver, Squarem) and run.gap_estimate <= run.gap_upper for run in runs
     )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dgmm import DegenerateWarning, GaussianMixture, SufficientStatistics, load, select
-from dgmm.em.fit import STRATEGIES
+from dgmm.em.strategies import STRATEGIES
 from dgmm.model.covariance import COVARIANCE_MODELS
 
 D, K = 3, 3

@@ -63,7 +63,7 @@ def prepare(case: Case) -> Ready:
         mixtures = []
         began = time.perf_counter()
         for step in model.fit_passes(case.rows):
-            if step.runs:
+            if step.candidates:
                 mixtures.append((time.perf_counter() - began, step.mixture))
         seconds = time.perf_counter() - began
 

@@ -14,9 +14,9 @@ from dgmm.cli import progress
 from dgmm.cli.machines import Machines
 from dgmm.cli.progress import LOGS, Watch
 from dgmm.em.evaluate import PRECISIONS
-from dgmm.em.fit import STRATEGIES
 from dgmm.em.init import METHODS
 from dgmm.em.starts import EFFORTS
+from dgmm.em.strategies import STRATEGIES
 from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.lazy import Late
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from rich.console import Console, RenderableType
@@ -27,8 +27,7 @@ from rich.progress import Progress as Bar
 from rich.text import Text
 
 from dgmm.cli import tables
-from dgmm.em.fit import Progress
-from dgmm.em.selection import Standings
+from dgmm.em.progress import Progress
 from dgmm.em.solver import RunState
 
 if TYPE_CHECKING:  # not to be loaded for a usage error
@@ -95,7 +94,6 @@ STARTED: Final = (
 STAGE_SECONDS = 5.0
 """How often plain lines and JSON say what is done on samples, where that takes long."""
 
-Step = TypeVar("Step", Progress, Standings)
 Watch = Callable[[Iterator[Pass], "Plan", "Meter"], Iterator[Pass]]
 """Takes passes, as planned and while a meter counts their rows, tells of them, hands them on."""
 
@@ -111,10 +109,10 @@ def of_fit(steps: Iterable[Progress]) -> Iterator[Pass]:
     """A fit's passes."""
     before: RunState | None = None
     for step, rows, seconds, sampling in _timed(steps):
-        if not step.runs:
+        if not step.candidates:
             yield Pass(step.passes, rows, seconds, _described(step), {}, seeking=step.seeking)
             continue
-        run = step.best
+        run = step.run
         lasts = seconds + sampling * (before is not None)  # starts are looked for once
         most, guess = _passes_left(step, before)
         numbers = {
@@ -129,7 +127,7 @@ def of_fit(steps: Iterable[Progress]) -> Iterator[Pass]:
         before = run
 
 
-def of_selection(steps: Iterable[Standings], criterion: str) -> Iterator[Pass]:
+def of_selection(steps: Iterable[Progress], criterion: str) -> Iterator[Pass]:
     """The passes of a selection by ``criterion``."""
     for step, rows, seconds, sampling in _timed(steps):
         if not step.candidates:
@@ -146,7 +144,7 @@ def of_selection(steps: Iterable[Standings], criterion: str) -> Iterator[Pass]:
         yield Pass(step.passes, rows, seconds, said, numbers, sampling)
 
 
-def _timed(steps: Iterable[Step]) -> Iterator[tuple[Step, int, float, float]]:
+def _timed(steps: Iterable[Progress]) -> Iterator[tuple[Progress, int, float, float]]:
     """Each step with the rows swept for it, and the seconds that took, and those on samples."""
     last, passes, sampled = time.perf_counter(), 0, 0.0
     for step in steps:
@@ -162,13 +160,13 @@ def _passes_left(step: Progress, before: RunState | None) -> tuple[int, int | No
 
     The guess is that what the fit stops by shrinks by the factor of the last pass from now on.
     """
-    running = [run for run in step.runs if run.trial is not None]
+    running = [run for run in step.best.runs if run.trial is not None]
     if not running:
         return 0, 0
     most = max(run.stop.max_iter - len(run.trace) for run in running)
     if before is None:
         return most, None
-    run = step.best
+    run = step.run
     for goal, now, was in (
         (run.stop.target, run.gap_upper, before.gap_upper),
         (run.stop.tol, abs(run.change), abs(before.change)),
@@ -182,7 +180,7 @@ def _known(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _described(step: Progress | Standings) -> str:
+def _described(step: Progress) -> str:
     return f"{step.moments.rows:,} rows x {len(step.moments.mean)} read"
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dgmm.em.sample import uniform
 from dgmm.errors import DataError
-from dgmm.kernels.sweep import Block
+from dgmm.kernels.sweep import Block, Sweep
 
 HELD: Final = 0.1
 """The share of rows held out."""
@@ -50,3 +50,19 @@ class Part:
         inside = (uniform(numbers, self.seed) < self.share) == self.held
         weights = np.ones(len(numbers)) if block.weights is None else block.weights
         return self.fn(replace(block, weights=np.where(inside, weights, 0.0)), given)
+
+
+class Counted:
+    """A sweep over the rows to be fitted, or over those held out, that counts its calls.
+
+    ``share`` of the rows are held out; None if all are to be fitted.
+    """
+
+    def __init__(self, sweep: Sweep, share: float | None, seed: int) -> None:
+        self._sweep, self._share, self._seed = sweep, share, seed
+        self.passes = 0
+
+    def __call__(self, fn: Callable[[Block, Any], Any], given: Any, held: bool = False) -> Any:
+        self.passes += 1
+        part = fn if self._share is None else Part(fn, self._seed, held, self._share)
+        return self._sweep(part, given)

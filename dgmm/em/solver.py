@@ -242,18 +242,14 @@ def kept(runs: Sequence[RunState]) -> list[RunState]:
     return found
 
 
-def run_all(
-    sweep: Sweep, runs: Sequence[RunState], drop: bool = False
-) -> Iterator[tuple[RunState, ...]]:
+def run_all(sweep: Sweep, runs: Sequence[RunState]) -> Iterator[tuple[RunState, ...]]:
     """Advance ``runs`` to their ends; all share each sweep.
 
-    Yields after every sweep; a run that has ended stays as it is.  With ``drop`` those rest that
-    are beaten.
+    Yields after every sweep; a run that has ended stays as it is.
     """
     runs = list(runs)
     while any(run.trial is not None for run in runs):
         runs = advanced(sweep, runs)
-        runs = kept(runs) if drop else runs
         yield tuple(runs)
 
 

@@ -106,9 +106,9 @@ class Cost:
 
     @contextmanager
     def stage(self, said: str) -> Iterator[None]:
-        """Tell what is done inside, as a part of what is done outside."""
+        """Tell what is done inside, as a part of what is done outside; "" for no more than that."""
         outer = self._stages, self._sweeps
-        self._stages, self._sweeps = (*self._stages, said), 0
+        self._stages, self._sweeps = (*self._stages, *[said] * bool(said)), 0
         self._told()
         try:
             yield

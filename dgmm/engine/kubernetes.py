@@ -11,7 +11,7 @@ from typing import Final
 from dgmm.data.amounts import USABLE, memory_bytes
 from dgmm.data.dataset import Dataset
 from dgmm.em import sample
-from dgmm.em.fit import FitSpec
+from dgmm.em.spec import FitSpec
 from dgmm.engine.plan import (
     CACHEABLE,
     PROCESS,

@@ -20,7 +20,7 @@ from dgmm.data.amounts import USABLE, memory_bytes
 from dgmm.data.dataset import Dataset
 from dgmm.em import first_pass
 from dgmm.em.first_pass import FirstPassSpec
-from dgmm.em.fit import FitSpec
+from dgmm.em.spec import FitSpec
 from dgmm.engine.cluster import tasks
 from dgmm.engine.threads import results_alive
 from dgmm.engine.workers import check_open, left_bytes, wait_for_threads

@@ -17,9 +17,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from dgmm import engine
 from dgmm.em.evaluate import Precision
-from dgmm.em.fit import Progress, StrategyName
 from dgmm.em.init import InitParams
+from dgmm.em.progress import Progress
 from dgmm.em.starts import Effort
+from dgmm.em.strategies import StrategyName
 from dgmm.engine.kubernetes import Pods
 from dgmm.engine.plan import Plan
 from dgmm.errors import DataError, ModelFileError, UsageError
@@ -94,7 +95,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
     strategy : {"auto", "em"}, default="auto"
         "em" is EM, step by step.  "auto" gets to the same kind of optimum in a few passes: it
         finds a start on a sample, climbs to larger samples, and goes on over all rows in long
-        steps; given starting values, it begins there (``dgmm.em.fit``).
+        steps; given starting values, it begins there (``dgmm.em.strategies``).
     tol : float, optional
         Stop when an iteration changes the objective by less.  By default "em" has 1e-3, and
         "auto" stops by ``resolution``.
@@ -394,9 +395,9 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
                     if self.verbose:
                         print(describe(last))
         except KeyboardInterrupt:
-            if last is not None and last.runs:
+            if last is not None and last.candidates:
                 seconds = time.perf_counter() - began
-                become(self, **fitted(last, session, session.specs[0], seconds, "interrupted"))
+                become(self, **fitted(last, session, seconds, "interrupted"))
             raise
         return self
 
@@ -452,9 +453,8 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         with closing(session.passes(meter)) as passes:
             for last in passes:
                 yield last
-        spec = session.specs[0]
-        found = fitted(last, session, spec, time.perf_counter() - began)
-        warn_of(found, spec, max(run.max_decrease for run in last.runs))
+        found = fitted(last, session, time.perf_counter() - began)
+        warn_of(found, last.best)
         become(self, **found)
 
     def partial_fit(self, X: Data, y: None = None, sample_weight: Data = None) -> Self:
@@ -672,9 +672,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         """
         return self.session(X, sample_weight, client).plan
 
-    def session(
-        self, X: Data, sample_weight: Data = None, client: Client | None = None
-    ) -> Session[Progress]:
+    def session(self, X: Data, sample_weight: Data = None, client: Client | None = None) -> Session:
         """What a fit of ``X`` needs, checked: ``fit_passes`` takes it; it has the ``plan``.
 
         Parameters
@@ -871,10 +869,10 @@ def load(path: str | PathLike[str]) -> GaussianMixture:
 
 def describe(progress: Progress) -> str:
     """One line about a pass."""
-    if not progress.runs:
+    if not progress.candidates:
         found = progress.moments
         return f"pass 1: read {found.rows} rows of {len(found.mean)} features"
-    run = progress.best
+    run = progress.run
     line = f"pass {progress.passes}: iteration {len(run.trace)}"
     line += f", objective {run.best.objective:.8g}"
     return line + (f", change {run.change:.2e}" if run.trace else "")

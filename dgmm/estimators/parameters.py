@@ -11,9 +11,10 @@ from sklearn.utils import check_random_state
 from dgmm.data import forms
 from dgmm.em.deadline import Deadline
 from dgmm.em.evaluate import PRECISIONS
-from dgmm.em.fit import STRATEGIES, FitSpec, given_mixture
 from dgmm.em.init import METHODS
+from dgmm.em.spec import FitSpec
 from dgmm.em.starts import EFFORTS
+from dgmm.em.strategies import STRATEGIES, given_mixture
 from dgmm.errors import UsageError
 from dgmm.kernels import native
 from dgmm.model.choice import choose
@@ -45,7 +46,7 @@ def request_of(model: "GaussianMixture") -> FitSpec:
     return FitSpec(
         covariance_model=covariance_model,
         components=int(model.n_components),
-        strategy=choose("strategy", model.strategy, {name: name for name in STRATEGIES}),
+        strategy=choose("strategy", model.strategy, STRATEGIES),
         tol=None if model.tol is None else float(model.tol),
         resolution=float(model.resolution),
         reg_covar=None if model.reg_covar is None else float(model.reg_covar),

@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from dgmm import engine
 from dgmm.em.collapse import Collapse, Seen, collapses, column_names, component_names
 from dgmm.em.evaluate import ALONE, Rivals, Trial, bare, singular
-from dgmm.em.fit import FitSpec, Progress
+from dgmm.em.progress import Candidate, Progress
 from dgmm.em.sample import Sample
 from dgmm.errors import DegenerateWarning, ModelFileError, ObjectiveFellWarning
 from dgmm.estimators.session import Session
@@ -62,25 +62,19 @@ def check_record(
 
 
 def fitted(
-    progress: Progress,
-    session: Session[Any],
-    spec: FitSpec,
-    seconds: float,
-    cut: str = "max_seconds",
+    progress: Progress, session: Session, seconds: float, cut: str = "max_seconds"
 ) -> dict[str, Any]:
-    """The attributes of the model that a fit of ``spec`` has come to, by name.
+    """The attributes of the model that a run has come to: its best mixture, by name.
 
     It took so many ``seconds``; ``cut`` is why it stopped, if it is not at its end.
     """
     with engine.one_blas_thread():
-        return _fitted(progress, session, spec, seconds, cut)
+        return _fitted(progress, session, seconds, cut)
 
 
-def _fitted(
-    progress: Progress, session: Session[Any], spec: FitSpec, seconds: float, cut: str
-) -> dict[str, Any]:
+def _fitted(progress: Progress, session: Session, seconds: float, cut: str) -> dict[str, Any]:
     plan = session.plan
-    run, moments = progress.best, progress.moments
+    spec, run, moments = progress.best.spec, progress.run, progress.moments
     best = run.best
     alone = bare(best.statistics, run.context, best.mixture)
     rivals = Rivals.of(best, run.context)
@@ -96,7 +90,7 @@ def _fitted(
         "n_features_in_": best.mixture.n_features,
         "feature_names_in_": session.names,
         "fit_info_": {
-            "strategy": spec.strategy,
+            "strategy": spec.strategy.name,
             "rows": moments.rows,
             "weight": moments.weight,
             "passes": progress.passes,
@@ -115,7 +109,7 @@ def _fitted(
             "objective": best.objective,
             "engine": plan.engine,
             "cached": plan.cached,
-            "kernel": native.described(progress.context.kernel),
+            "kernel": native.described(run.context.kernel),
             "float32_passes": run.float32_passes,
             "float32_bound": run.bound,
             "empty": list(best.empty),
@@ -197,14 +191,12 @@ def warn_of_degenerate(
         warnings.warn(each, DegenerateWarning, stacklevel=stacklevel)
 
 
-def warn_of(
-    fitted: dict[str, Any], spec: FitSpec, max_decrease: float, stacklevel: int = 4
-) -> None:
-    """Tell what is wrong with what was ``fitted`` as ``spec`` says, before it is taken on.
+def warn_of(fitted: dict[str, Any], candidate: Candidate, stacklevel: int = 4) -> None:
+    """Tell what is wrong with what was ``fitted``, the best ``candidate``, before it is taken on.
 
-    So where warnings are errors, a fit that warns leaves the model as it was.  ``max_decrease`` is
-    by how much the objective did.
+    So where warnings are errors, a fit that warns leaves the model as it was.
     """
+    spec, max_decrease = candidate.spec, max(run.max_decrease for run in candidate.runs)
     info, names = fitted["fit_info_"], fitted["feature_names_in_"]
     warn_of_degenerate(info, names, spec.reg_covar, stacklevel + 1)
     if max_decrease > 0:
@@ -216,10 +208,9 @@ def warn_of(
         )
     late = info["stopped_by"] == "max_seconds"
     if not fitted["converged_"] and (spec.max_iter or late):
-        goal = "resolution" if spec.strategy == "auto" and spec.tol is None else "tol"
         warnings.warn(
             f"not converged after {fitted['n_iter_']} iterations: {what_is_left(fitted)}. "
-            f"Raise {'max_seconds' if late else 'max_iter'} or {goal}",
+            f"Raise {'max_seconds' if late else 'max_iter'} or {spec.strategy.goal(spec)}",
             ConvergenceWarning,
             stacklevel=stacklevel,
         )

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from dgmm import engine
 from dgmm.em.criteria import CriterionName
-from dgmm.em.selection import Candidate, Standings
+from dgmm.em.progress import Candidate, Progress
 from dgmm.engine.plan import Plan
 from dgmm.errors import DegenerateWarning, UsageError
 from dgmm.estimators.gaussian_mixture import GaussianMixture
@@ -136,7 +136,7 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
         sample_weight: Data = None,
         client: Client | None = None,
         meter: engine.Meter | None = None,
-    ) -> Generator[Standings, None, None]:
+    ) -> Generator[Progress, None, None]:
         """Choose, a pass at a time; when exhausted, this is fitted.
 
         Parameters
@@ -153,7 +153,7 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
 
         Yields
         ------
-        Standings
+        Progress
             Where the candidates stand, after every pass.
 
         Raises
@@ -216,9 +216,7 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
         """
         return self.session(X, sample_weight, client).plan
 
-    def session(
-        self, X: Data, sample_weight: Data = None, client: Client | None = None
-    ) -> Session[Standings]:
+    def session(self, X: Data, sample_weight: Data = None, client: Client | None = None) -> Session:
         """What a choice of ``X`` needs, checked: ``fit_passes`` takes it; it has the ``plan``.
 
         Parameters
@@ -271,11 +269,11 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
             for count in counts
         ]
 
-    def _keep(self, last: Standings, session: Session[Standings], seconds: float) -> None:
+    def _keep(self, last: Progress, session: Session, seconds: float) -> None:
         """Take on what was chosen, in one step; see ``GaussianMixture``."""
         best, index = last.best, last.candidates.index(last.best)
-        found = fitted(last.progress, session, best.spec, seconds)
-        warn_of(found, best.spec, max(run.max_decrease for run in best.runs), stacklevel=5)
+        found = fitted(last, session, seconds)
+        warn_of(found, best, stacklevel=5)
         results = [_record(each, self.criterion) for each in last.candidates]
         params = {name: results[index][name] for name in ("n_components", "covariance_type")}
         _warn_of_left_out(results, self.criterion, best.value)

@@ -3,13 +3,13 @@
 ``GaussianMixture``, ``MixtureSearch`` and the command line are faces on it.
 """
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import partial
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import dask.array as da
 import numpy as np
@@ -23,17 +23,17 @@ from dgmm.data import forms
 from dgmm.data.dataset import Dataset, open_dataset
 from dgmm.em.criteria import CRITERIA, Criterion
 from dgmm.em.first_pass import FirstPassSpec
-from dgmm.em.fit import FitSpec, Progress, fit
+from dgmm.em.fit import fit
 from dgmm.em.holdout import HELD, MANY, share_of
 from dgmm.em.init import sample_seed
-from dgmm.em.selection import Standings, select
-from dgmm.em.subsamples import InMemorySweep, Tell
+from dgmm.em.progress import Progress, Stopped
+from dgmm.em.selection import Choice, Selection, Single
+from dgmm.em.spec import FitSpec
 from dgmm.engine.kubernetes import Pods, pods
 from dgmm.engine.plan import Plan, plan
 from dgmm.errors import DataError
 from dgmm.estimators.parameters import begun, request_of, threads_of
-from dgmm.io.checkpoint import Checkpoint, Saved, fingerprint, writing_nbytes
-from dgmm.kernels.sweep import Sweep
+from dgmm.io.checkpoint import Checkpoint, fingerprint, writing_nbytes
 from dgmm.model.choice import choose
 from dgmm.model.lazy import lazy
 
@@ -50,14 +50,9 @@ STORED: Final = (
 )
 """Rows that are not looked at before they are opened."""
 
-Stands = TypeVar("Stands", Progress, Standings)
-
-Loop = Callable[[Sweep, FirstPassSpec, InMemorySweep, Saved | None, Tell], Iterator[Stands]]
-"""A method, with what it is to fit: yields where it stands after every sweep."""
-
 
 @dataclass(frozen=True, eq=False)
-class Session(Generic[Stands]):
+class Session:
     """What one run needs, checked, as far as that needs no pass.
 
     It is for one run: its time runs from when it was made, and it draws random numbers.
@@ -71,8 +66,8 @@ class Session(Generic[Stands]):
         What is to be fitted, side by side.
     together : FitSpec
         One that needs the memory of all of them.
-    loop : callable
-        How: ``fit`` or ``select``.
+    choose_by : callable
+        The choice to make of them, given the seed of the sample.
     client : Client or None
         The cluster; None for the active one, else this process.
     threads : int or None
@@ -87,7 +82,7 @@ class Session(Generic[Stands]):
     names: NDArray[Any] | None
     specs: tuple[FitSpec, ...]
     together: FitSpec
-    loop: Loop[Stands]
+    choose_by: Callable[[int], Choice]
     client: Client | None
     threads: int | None
     memory: str | int | None
@@ -108,7 +103,7 @@ class Session(Generic[Stands]):
         """What to ask of Kubernetes for the run on so many workers of so many threads."""
         return pods(self.dataset, self.together, workers, threads, self.memory, self.cache)
 
-    def passes(self, meter: engine.Meter | None = None) -> Generator[Stands, None, None]:
+    def passes(self, meter: engine.Meter | None = None) -> Generator[Progress, None, None]:
         """Run: yields where it stands after every sweep, once that is in the checkpoint.
 
         ``meter`` counts the rows swept.  Raises ``PlanError`` if the run would not fit in memory.
@@ -117,29 +112,28 @@ class Session(Generic[Stands]):
         meter = meter or engine.Meter()
         swept = engine.over(self.dataset, self.client, self.threads, meter, self.plan.cache_bytes)
         kept = self._kept()
-        resumed = None if kept is None else kept.resume()
+        stopped = None if kept is None else kept.resume()
         in_memory_sweep = partial(engine.in_memory_sweep, threads=self.threads)
         with closing(swept) as sweep:
-            steps = self.loop(
-                sweep, self._first_pass_spec(resumed), in_memory_sweep, resumed, meter.tell
-            )
+            asked = self._first_pass_spec(stopped)
+            choice = self.choose_by(asked.seed)
+            steps = fit(sweep, self.specs, asked, in_memory_sweep, choice, stopped, meter.tell)
             for last in engine.each_on_one_blas_thread(steps):
-                if kept is not None and (resumed is None or last.passes > resumed.passes):
+                if kept is not None and (stopped is None or last.passes > stopped.passes):
                     kept.save(last, self.specs[0].random)
                 yield last
 
-    def _first_pass_spec(self, resumed: Saved | None) -> FirstPassSpec:
+    def _first_pass_spec(self, stopped: Stopped | None) -> FirstPassSpec:
         """What the first sweep asks for, enough for all requests; its seed is that of a sample."""
         dataset = self.dataset
         shape = dataset.rows, dataset.n_features, dataset.weights is not None
         questions = [each.first_pass_spec(*shape) for each in self.specs]
         largest = max(questions, key=lambda each: each.sample)
         first_pass_spec = replace(largest, pairs=any(each.pairs for each in questions))
-        if resumed is None:
+        if stopped is None:
             return first_pass_spec
-        return replace(
-            first_pass_spec, seed=sample_seed(resumed.random)
-        )  # by chance, if nobody gave one
+        seed = sample_seed(stopped.random)  # by chance, if nobody gave one
+        return replace(first_pass_spec, seed=seed)
 
     def _kept(self) -> Checkpoint | None:
         """Where passes are kept, if anywhere; empty if the run shall not go on from there."""
@@ -155,20 +149,10 @@ class Session(Generic[Stands]):
 
 def fitting(
     model: "GaussianMixture", X: Data, sample_weight: Data = None, client: Client | None = None
-) -> Session[Progress]:
+) -> Session:
     """The session of a fit of ``model``; nothing of that changes."""
     dataset, names, (spec,) = _asked([model], X, sample_weight)
-
-    def loop(
-        sweep: Sweep,
-        first_pass_spec: FirstPassSpec,
-        in_memory_sweep: InMemorySweep,
-        resumed: Saved | None,
-        tell: Tell,
-    ) -> Iterator[Progress]:
-        return fit(sweep, spec, first_pass_spec, in_memory_sweep, resumed, tell)
-
-    return Session(dataset, names, (spec,), spec, loop, *_means(model, client))
+    return Session(dataset, names, (spec,), spec, lambda seed: Single(), *_means(model, client))
 
 
 def selecting(
@@ -177,7 +161,7 @@ def selecting(
     X: Data,
     sample_weight: Data = None,
     client: Client | None = None,
-) -> Session[Standings]:
+) -> Session:
     """The session of a choice among ``models`` by ``criterion``; nothing of these changes.
 
     They differ in size and covariance type only.
@@ -185,15 +169,9 @@ def selecting(
     chosen: Criterion = choose("criterion", criterion, CRITERIA)
     dataset, names, specs = _asked(models, X, sample_weight)
 
-    def loop(
-        sweep: Sweep,
-        first_pass_spec: FirstPassSpec,
-        in_memory_sweep: InMemorySweep,
-        resumed: Saved | None,
-        tell: Tell,
-    ) -> Iterator[Standings]:
-        share = _share(dataset, specs, first_pass_spec.seed) if chosen.holds_out else HELD
-        return select(sweep, specs, first_pass_spec, in_memory_sweep, chosen, resumed, share, tell)
+    def choose_by(seed: int) -> Choice:
+        share = _share(dataset, specs, seed) if chosen.holds_out else HELD
+        return Selection(chosen, share)
 
     told = {
         "components": [each.components for each in specs],
@@ -201,7 +179,7 @@ def selecting(
         "criterion": criterion,
     }
     together = _together(specs, dataset)
-    return Session(dataset, names, specs, together, loop, *_means(models[0], client), told)
+    return Session(dataset, names, specs, together, choose_by, *_means(models[0], client), told)
 
 
 def open_rows(
@@ -270,7 +248,7 @@ def _means(
 
 
 def _share(dataset: Dataset, specs: Sequence[FitSpec], seed: int) -> float:
-    """Below what hash of their numbers rows are held out; see ``dgmm.em.selection``."""
+    """Below what hash of their numbers rows are held out; see ``dgmm.em.holdout``."""
     if dataset.rows > MANY:
         return HELD
     numbers = np.arange(dataset.rows)

@@ -1,11 +1,11 @@
 """Checkpoints: a fit that is killed goes on where it was, and ends with the same bits.
 
-So does a selection, where there are several candidates' runs in place of one fit's.
+So does a selection: a fit is one with one candidate, and their files are of one kind.
 
 A checkpoint is a directory, local or at a URL, of immutable files, one for each pass::
 
     pass-000001.dgmm     the first pass, its sample, the state of the random numbers; kept for good
-    pass-000005.dgmm     the runs after pass 5; the last ``KEPT`` are kept
+    pass-000005.dgmm     the candidates' runs after pass 5; the last ``KEPT`` are kept
     pass-000006.dgmm
 
 Each is a file of ``storage``: checked by a digest, unable to execute code, and durable, with its
@@ -31,22 +31,23 @@ import hashlib
 import json
 import logging
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from math import inf
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 
 from dgmm.data import urls
 from dgmm.data.dataset import Dataset
 from dgmm.data.transient import is_transient
-from dgmm.em.evaluate import FitContext
 from dgmm.em.first_pass import DataMoments
-from dgmm.em.fit import FitSpec
+from dgmm.em.progress import Candidate, Progress, Stopped
 from dgmm.em.sample import nbytes as sample_nbytes
-from dgmm.em.selection import Candidate
 from dgmm.em.solver import RunState
+from dgmm.em.spec import FitSpec
 from dgmm.em.subsamples import Samples
 from dgmm.errors import CheckpointError, DataError, ModelFileError
 from dgmm.io import storage
@@ -65,23 +66,12 @@ PARTIAL: Final = re.compile(NAME.pattern + r"\.[0-9a-f]{32}\.partial")
 LOOKED_AT: Final = 3
 """How many blocks of the rows the fingerprint reads."""
 
+COUNTS: Final = ("densities", "rounds", "due")
+"""What is kept of ``Progress``, beside the candidates."""
+
 log = logging.getLogger("dgmm")
 
 Fingerprint = dict[str, Any]
-
-
-class Reached(Protocol):
-    """Where a fit or a selection stands; see ``fit.Progress`` and ``selection.Standings``."""
-
-    @property
-    def passes(self) -> int: ...
-
-    @property
-    def moments(self) -> DataMoments: ...
-
-    @property
-    def reached(self) -> dict[str, Any]:
-        """What is to be kept, by name; nothing after the first sweep."""
 
 
 def fingerprint(dataset: Dataset, spec: FitSpec, seed: Any, **other: Any) -> Fingerprint:
@@ -93,7 +83,7 @@ def fingerprint(dataset: Dataset, spec: FitSpec, seed: Any, **other: Any) -> Fin
     plain = {
         name: getattr(spec, name)
         for name in (
-            *("components", "strategy", "tol", "resolution", "reg_covar"),
+            *("components", "tol", "resolution", "reg_covar"),
             *("max_iter", "n_init", "init_params", "effort", "precision"),
         )
     }
@@ -101,6 +91,7 @@ def fingerprint(dataset: Dataset, spec: FitSpec, seed: Any, **other: Any) -> Fin
     return {
         "dgmm": version("dgmm"),
         "covariance_type": spec.covariance_model.name,
+        "strategy": spec.strategy.name,
         **plain,
         "random_state": int(seed) if isinstance(seed, int | np.integer) else None,
         **{f"{name}_init": _digest(array) for name, array in given.items()},
@@ -158,8 +149,8 @@ class Checkpoint:
                 "directory, or a URL, where this process may make files, and that has room"
             ) from error
 
-    def resume(self) -> "Saved | None":
-        """Where the fit stopped; None if it has not begun.
+    def resume(self) -> Stopped | None:
+        """Where the fit or the selection stopped; None if it has not begun.
 
         Raises ``CheckpointError`` if it is of another fit, or if its first file is not whole.
         """
@@ -168,11 +159,9 @@ class Checkpoint:
             return None
         first, start = self._read(1)
         self._refuse_others(start)
-        moments = decode(start.get("moments"), first, None)
-        if not isinstance(moments, DataMoments):
-            raise CheckpointError(f"{self._url} holds no first pass; start over with resume=False")
+        moments: DataMoments = decode(DataMoments, start.get("moments"), first)
         random = _random(first, start)
-        latest = Saved(1, moments, start, first, random)
+        newest, header, arrays = 1, start, first
         for number in sorted(numbers - {1}, reverse=True):
             try:
                 arrays, header = self._read(number)
@@ -183,18 +172,20 @@ class Checkpoint:
                 self._damaged.add(number)  # it stays until there is a better one
                 continue
             self._refuse_others(header)
-            latest = Saved(number, moments, header, arrays, random)
+            newest = number
             break
-        self._newest = latest.passes
+        self._newest = newest
         self._remove_partials(self._newest)
         log.info("continuing after pass %d, from %s", self._newest, self._url)
-        return latest
+        restored = partial(_restored, newest, moments, header, arrays)
+        return Stopped(newest, moments, random, restored)
 
-    def save(self, progress: Reached, random: Any = None) -> None:
+    def save(self, progress: Progress, random: Any = None) -> None:
         """Write what a pass has reached; ``random`` is the generator, after the first pass."""
         arrays: Arrays = {}
-        header = {name: encode(each, arrays) for name, each in progress.reached.items()}
-        if not header:
+        if progress.candidates:
+            header = _kept(progress, arrays)
+        else:
             name, keys, *numbers = random.get_state()
             header = {"moments": encode(progress.moments, arrays), "random": [name, *numbers]}
             arrays["random"] = keys
@@ -275,102 +266,57 @@ class Checkpoint:
             )
 
 
-@dataclass(frozen=True)
-class Saved:
-    """Where a fit or a selection stopped; see ``fit.Resumed`` and ``selection.Resumed``.
+def _kept(progress: Progress, arrays: Arrays) -> dict[str, Any]:
+    """What is kept of candidates that have begun, by name; its arrays go to ``arrays``."""
+    candidates = [
+        encode((each.runs, each.value, each.dropped, each.refits), arrays)
+        for each in progress.candidates
+    ]
+    counts = {name: getattr(progress, name) for name in COUNTS}
+    return {"candidates": candidates, **counts}
 
-    ``header`` and ``arrays`` are those of the last pass: but for the first, they hold the runs,
-    or the candidates.  ``random`` is the generator as it was after the first.
+
+def _restored(
+    passes: int,
+    moments: DataMoments,
+    header: dict[str, Any],
+    arrays: Arrays,
+    entrants: Sequence[Candidate],
+    samples: Samples,
+) -> Progress:
+    """The progress that ``_kept`` was given; ``entrants`` are the candidates before they begin.
+
+    Raises ``CheckpointError`` if it can't be that.
     """
+    counts = decode(tuple[int, int, bool], [header.get(name) for name in COUNTS], arrays)
+    if min(counts[:2]) < 0 or counts[1] == 0:
+        raise CheckpointError(f"a checkpoint says {counts[:2]} for {COUNTS[:2]}: no such counts")
+    told = header.get("candidates")
+    if not isinstance(told, list) or len(told) != len(entrants):
+        raise CheckpointError("a checkpoint holds other candidates; start over with resume=False")
+    both = zip(entrants, told, strict=True)
+    candidates = tuple(_candidate(each, one, arrays, samples) for each, one in both)
+    if all(each.dropped is not None for each in candidates):
+        raise CheckpointError("a checkpoint says that all candidates were dropped")
+    return Progress(passes, moments, candidates, *counts)
 
-    passes: int
-    moments: DataMoments
-    header: dict[str, Any]
-    arrays: Arrays
-    random: np.random.RandomState
 
-    @property
-    def densities(self) -> int:
-        return self._count("densities")
-
-    @property
-    def rounds(self) -> int:
-        rounds = self._count("rounds")
-        if (self.passes > 1) != (rounds > 0):
-            raise CheckpointError(f"a checkpoint of pass {self.passes} says it is round {rounds}")
-        return rounds
-
-    @property
-    def due(self) -> bool:
-        due = self.header.get("due", False)
-        if type(due) is not bool:
-            raise CheckpointError(
-                f"a checkpoint says {due!r:.40} for due, which is neither true nor false"
-            )
-        return due
-
-    def _count(self, name: str) -> int:
-        count = self.header.get(name, 0)
-        if type(count) is not int or count < 0:
-            raise CheckpointError(f"a checkpoint says {count!r} for {name}, which is no count")
-        return count
-
-    def restore(self, random: Any) -> None:
-        if self.passes == 1:
-            random.set_state(self.random.get_state())
-
-    def runs(self, context: FitContext, samples: Samples | None) -> tuple[RunState, ...]:
-        if self.passes == 1:
-            return ()
-        return self._runs(self.header.get("runs"), context, samples)
-
-    def _runs(
-        self, encoded: Any, context: FitContext, samples: Samples | None
-    ) -> tuple[RunState, ...]:
-        runs = decode(encoded, self.arrays, Known(context, samples))
-        if not isinstance(runs, tuple) or not runs:
-            raise CheckpointError("a checkpoint holds no runs; start over with resume=False")
-        if not all(isinstance(run, RunState) for run in runs):
-            raise CheckpointError("a checkpoint holds other things than runs")
-        return runs
-
-    def candidates(self, entrants: list[Candidate], samples: Samples) -> list[Candidate]:
-        if self.passes == 1:
-            return entrants
-        try:
-            pairs = list(zip(entrants, self.header["candidates"], strict=True))
-            restored = [self._candidate(each, *one, samples=samples) for each, one in pairs]
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise CheckpointError(f"a checkpoint holds no such candidates: {error!r}") from error
-        if all(each.dropped is not None for each in restored):
-            raise CheckpointError("a checkpoint says that all candidates were dropped")
-        return restored
-
-    def _candidate(
-        self,
-        entrant: Candidate,
-        runs: Any,
-        value: Any,
-        dropped: Any,
-        refits: Any,
-        *,
-        samples: Samples,
-    ) -> Candidate:
-        restored = self._runs(runs, entrant.context, samples)
-        spec = entrant.spec
-        for run in restored:
-            mixture = run.best.mixture
-            if (mixture.components, mixture.covariance_model) != (
-                spec.components,
-                spec.covariance_model,
-            ):
-                raise CheckpointError("a checkpoint holds candidates in another order")
-        types = (type(value), type(dropped), type(refits))
-        if types not in ((float, int, int), (float, type(None), int)):
-            raise CheckpointError(
-                f"a checkpoint has a candidate of {value!r:.40}, {dropped!r:.40}, {refits!r:.40}"
-            )
-        return replace(entrant, runs=restored, value=value, dropped=dropped, refits=refits)
+def _candidate(entrant: Candidate, told: Any, arrays: Arrays, samples: Samples) -> Candidate:
+    """An ``entrant`` as far as it had come."""
+    spec = entrant.spec
+    known = Known(entrant.context, samples, spec.strategy.solvers)
+    kind = tuple[tuple[RunState, ...], float, int | None, int]
+    runs, value, dropped, refits = decode(kind, told, arrays, known)
+    if not runs:
+        raise CheckpointError("a checkpoint holds no runs; start over with resume=False")
+    for run in runs:
+        mixture = run.best.mixture
+        if (mixture.components, mixture.covariance_model) != (
+            spec.components,
+            spec.covariance_model,
+        ):
+            raise CheckpointError("a checkpoint holds candidates in another order")
+    return replace(entrant, runs=runs, value=value, dropped=dropped, refits=refits)
 
 
 def _random(arrays: Arrays, header: dict[str, Any]) -> np.random.RandomState:

@@ -1,50 +1,44 @@
 """Frozen values as JSON and arrays, for the files of a checkpoint, and back.
 
-Only the types named here can come of a file: nothing in one is ever executed.
+A value is read as the annotation says of the field that it is for, and only as that; so nothing in
+a file is ever executed, and there is no list of types to keep.
+
+It is our own: cattrs and msgspec read plain dataclasses, a few lines of this, and would want a hook
+each for the rest: arrays beside the JSON, contexts, samples, solvers, and numbers as they are.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, Final
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from dgmm.em.control_variate import ControlVariateEM
-from dgmm.em.evaluate import FitContext, State, Trial
-from dgmm.em.expectation_maximization import EM
-from dgmm.em.first_pass import DataMoments
-from dgmm.em.information import Information
-from dgmm.em.quasi_newton import QuasiNewton
-from dgmm.em.sample import Sample
-from dgmm.em.solver import RunState, StopRule
-from dgmm.em.squarem import Squarem
+from dgmm.em.evaluate import FitContext
+from dgmm.em.solver import Solver
 from dgmm.em.subsamples import Samples, Subsample
 from dgmm.errors import CheckpointError
 from dgmm.io.storage import Arrays
-from dgmm.model.diagonal import DiagonalCovariances
-from dgmm.model.full import FullCovariances
 from dgmm.model.mixture import Mixture
-from dgmm.model.spherical import SphericalCovariances
-from dgmm.model.statistics import Statistics
-from dgmm.model.tied import TiedCovariances
 
-TYPES: Final = {
-    each.__name__: each
-    for each in (
-        *(ControlVariateEM, Information, Mixture, QuasiNewton, RunState, Sample, Squarem, State),
-        *(Statistics, StopRule, DataMoments, EM, Trial),
-        *(FullCovariances, TiedCovariances, DiagonalCovariances, SphericalCovariances),
-    )
+PLAIN: Final[dict[Any, tuple[type, ...]]] = {
+    bool: (bool,),
+    int: (int,),
+    float: (float, int),
+    str: (str,),
+    NoneType: (NoneType,),
 }
-"""All that a file can become."""
+"""What JSON holds for a field of such a type."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """What runs refer to and a file need not hold."""
+    """What runs refer to and a file need not hold, and the solvers that they may be by."""
 
     context: FitContext
-    samples: Samples | None
+    samples: Samples
+    solvers: tuple[type[Solver], ...]
 
 
 def encode(value: Any, arrays: Arrays) -> Any:
@@ -55,44 +49,114 @@ def encode(value: Any, arrays: Arrays) -> Any:
         return value.item()
     if isinstance(value, np.ndarray):
         arrays[name := f"array{len(arrays)}"] = value
-        return {"array": name}
+        return name
     if isinstance(value, tuple | list):
         return [encode(each, arrays) for each in value]
+    if isinstance(value, Mixture):
+        covariances = value.covariances
+        numbers = covariances.values, covariances.precisions_cholesky
+        return [covariances.model.name, *encode((value.weights, value.means, *numbers), arrays)]
     if isinstance(value, FitContext):
-        return {"context": None}
+        return None
     if isinstance(value, Subsample):
-        return {"subsample": value.sample.size}
-    if not is_dataclass(value) or type(value).__name__ not in TYPES:
+        return value.sample.size
+    if not is_dataclass(value):
         raise TypeError(f"{type(value).__name__} can't be part of a checkpoint")
-    encoded = {each.name: encode(getattr(value, each.name), arrays) for each in fields(value)}
-    return {"type": type(value).__name__, "fields": encoded}
+    own = {each.name: encode(getattr(value, each.name), arrays) for each in fields(value)}
+    return [type(value).__name__, own] if isinstance(value, Solver) else own
 
 
-def decode(value: Any, arrays: Arrays, known: Known | None) -> Any:
-    """What ``encode`` was given; raises ``CheckpointError`` if it can't be that."""
+def decode(kind: Any, told: Any, arrays: Arrays, known: Known | None = None) -> Any:
+    """The value of the type ``kind`` that ``encode`` made this of.
+
+    Raises ``CheckpointError`` if it can't be that.
+    """
     try:
-        return _decoded(value, arrays, known)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return _Reader(arrays, known).read(kind, told)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"a checkpoint is not as it should be: {error!r}") from error
 
 
-def _decoded(value: Any, arrays: Arrays, known: Known | None) -> Any:
-    if isinstance(value, list):
-        return tuple(_decoded(each, arrays, known) for each in value)
-    if not isinstance(value, dict):
-        return value
-    ((kind, content), *rest) = value.items()
-    if kind == "array":
-        return arrays[content]
-    if kind == "context" and known is not None:
-        return known.context
-    if kind == "subsample" and known is not None and known.samples is not None:
-        if type(content) is not int or content < 1:
-            raise ValueError(f"there is no sample of {content!r} rows")
-        return known.samples.subsample(content, known.context)
-    ((_, members),) = rest
-    make: Callable[..., Any] = TYPES[content]
-    made = make(**{name: _decoded(each, arrays, known) for name, each in members.items()})
-    if isinstance(made, Mixture):
+@dataclass(frozen=True)
+class _Reader:
+    """Reads what a file holds as values of given types."""
+
+    arrays: Arrays
+    known: Known | None
+
+    def read(self, kind: Any, told: Any) -> Any:
+        """What is ``told`` as a value of the type ``kind``, which may be a generic one."""
+        if kind in PLAIN:
+            if type(told) not in PLAIN[kind]:
+                raise TypeError(f"{told!r:.40} is no {kind.__name__}")
+            return told
+        if kind in REFERRED:
+            return REFERRED[kind](self, told)
+        origin, inner = get_origin(kind), get_args(kind)
+        if origin in (Union, UnionType):  # with None
+            (one,) = (each for each in inner if each is not NoneType)
+            return None if told is None else self.read(one, told)
+        if origin is np.ndarray:
+            return self.arrays[told]
+        return self.fields(kind, told) if origin is None else self.items(inner, told)
+
+    def items(self, kinds: tuple[Any, ...], told: Any) -> tuple[Any, ...]:
+        """A tuple of these types; of any length, if the last of them is an ellipsis."""
+        if not isinstance(told, list):
+            raise TypeError(f"{told!r:.40} is no list")
+        kinds = kinds[:1] * len(told) if kinds[-1] is Ellipsis else kinds
+        return tuple(self.read(kind, each) for kind, each in zip(kinds, told, strict=True))
+
+    def fields(self, kind: type, told: Any) -> Any:
+        """The dataclass ``kind`` with these fields."""
+        kinds = _fields(kind)
+        if not isinstance(told, dict) or told.keys() != kinds.keys():
+            raise TypeError(f"{told!r:.40} is no {kind.__name__}")
+        return kind(**{name: self.read(kinds[name], each) for name, each in told.items()})
+
+    @property
+    def about(self) -> Known:
+        """``known``, which there must be."""
+        if self.known is None:
+            raise TypeError("there are no runs here")
+        return self.known
+
+    def mixture(self, told: Any) -> Mixture:
+        """The mixture of these parameters, of the covariance model that is fitted."""
+        name, *places = told
+        model = self.about.context.covariance_model
+        if name != model.name:
+            raise ValueError(f"these are {name!r:.40} covariances")
+        weights, means, values, factors = (self.arrays[each] for each in places)
+        made = Mixture(weights, means, model.of_factors(values, factors, means.shape))
         made.check()
-    return made
+        return made
+
+    def subsample(self, size: Any) -> Subsample:
+        """The part of the sample that has so many rows."""
+        if type(size) is not int or size < 1:
+            raise ValueError(f"there is no sample of {size!r:.40} rows")
+        return self.about.samples.subsample(size, self.about.context)
+
+    def solver(self, told: Any) -> Solver:
+        """The solver of that name, with what it remembers."""
+        name, own = told
+        found = self.fields({each.__name__: each for each in self.about.solvers}[name], own)
+        assert isinstance(found, Solver)
+        return found
+
+
+REFERRED: Final[dict[Any, Callable[[_Reader, Any], Any]]] = {
+    FitContext: lambda reader, told: reader.about.context,
+    Mixture: _Reader.mixture,
+    Subsample: _Reader.subsample,
+    Solver: _Reader.solver,
+}
+"""How values are read that a file names."""
+
+
+@cache
+def _fields(kind: type) -> dict[str, Any]:
+    """The types of a dataclass's fields, by name."""
+    hints = get_type_hints(kind)
+    return {each.name: hints[each.name] for each in fields(kind)}

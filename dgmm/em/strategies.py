@@ -1,0 +1,255 @@
+"""The ways to fit that users can name: a strategy says by what solvers, and from what starts.
+
+"em" is the textbook: EM from each start.  "auto" finds its start on a small part of the first
+pass's sample (starts.py), refines it on larger parts (subsamples.py), up to an eighth of all rows,
+and goes on over all rows in quasi-Newton steps (quasi_newton.py).  Several ends go on side by side
+where the largest part can't tell which is best.  Where rows are so many that the sample is far
+less, it goes on serving between two passes (control_variate.py).  Where all rows are so few that
+hundreds of starts over them are cheap, these take the place of the sample's (scouts.py); and then,
+or where rows are too few for the number of parameters, or the start is given, it is SQUAREM over
+all rows (squarem.py).
+"""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Final, Literal
+
+import numpy as np
+
+from dgmm.em import init, quasi_newton, race, split_merge
+from dgmm.em.control_variate import ControlVariateEM
+from dgmm.em.evaluate import FitContext, Trial
+from dgmm.em.expectation_maximization import EM
+from dgmm.em.first_pass import DataMoments
+from dgmm.em.information import is_known
+from dgmm.em.init import representative
+from dgmm.em.quasi_newton import QuasiNewton
+from dgmm.em.scouts import WORK, affordable, scouted
+from dgmm.em.solver import RunState, Solver, StopRule
+from dgmm.em.spec import FitSpec, Strategy
+from dgmm.em.squarem import Squarem
+from dgmm.em.starts import TOP, Budget, named, rows_told, several
+from dgmm.em.subsamples import Samples, Subsample, informed, refine
+from dgmm.errors import UsageError
+from dgmm.model.covariance_model import Array, CovarianceModel
+from dgmm.model.mixture import Mixture
+
+TOL: Final = 1e-3
+"""When "em" stops unless told: as scikit-learn does."""
+
+RACEABLE: Final = 5
+"""With fewer rows for each free parameter there is no race, and no larger part of the sample."""
+
+FAR_BELOW: Final = 16
+"""Where the sample is a smaller part of all rows, it goes on serving between passes over them."""
+
+AMPLE: Final = 200
+"""How many rows for each free parameter are as many as a sample needs."""
+
+ROOM: Final = 1 << 21
+"""Numbers in a sample that is to be ``TOP`` of all rows."""
+
+GUIDED: Final = 50
+"""How many rows for each free parameter it must have for that."""
+
+
+@dataclass(frozen=True)
+class Textbook(Strategy):
+    """EM from each start."""
+
+    name: ClassVar[str] = "em"
+    solvers: ClassVar[tuple[type[Solver], ...]] = (EM,)
+
+    def goal(self, spec: FitSpec) -> str:
+        return "tol"
+
+    def sample_rows(self, spec: FitSpec, rows: int, n_features: int) -> int:
+        return 0
+
+    def budget(self, spec: FitSpec, rows: int, n_features: int, sampled: int) -> Budget:
+        return Budget(0, 0, (), 0.0)
+
+    def nbytes(self, spec: FitSpec, rows: int, n_features: int, runs: int) -> int:
+        return 0
+
+    def begin(
+        self, moments: DataMoments, context: FitContext, spec: FitSpec, samples: Samples
+    ) -> list[RunState]:
+        stop = StopRule(spec.max_iter, tol=TOL if spec.tol is None else spec.tol)
+        starts = _starts(moments, context, spec, samples)
+        return [replace(EM().init(context, start, stop), before=spec.before) for start in starts]
+
+
+@dataclass(frozen=True)
+class Auto(Strategy):
+    """The least time over all rows that the sample allows."""
+
+    name: ClassVar[str] = "auto"
+    solvers: ClassVar[tuple[type[Solver], ...]] = (Squarem, QuasiNewton, ControlVariateEM)
+
+    def goal(self, spec: FitSpec) -> str:
+        return "resolution" if spec.tol is None else "tol"
+
+    def sample_rows(self, spec: FitSpec, rows: int, n_features: int) -> int:
+        return max(AMPLE * spec.parameters(n_features), min(rows // TOP, ROOM // n_features))
+
+    def budget(self, spec: FitSpec, rows: int, n_features: int, sampled: int) -> Budget:
+        if cheap := _cheap(spec, (rows, n_features), sampled):
+            return Budget(rows, max(spec.n_init, cheap), (), WORK / (rows * spec.components))
+        if spec.given or _direct(spec, rows, n_features):
+            return Budget(0, 0, (), 0.0)
+        return Budget.of(
+            (rows, n_features),
+            spec.components,
+            spec.parameters(n_features),
+            sampled,
+            spec.effort,
+            spec.n_init,
+            spec.init_params != "auto",
+        )
+
+    def nbytes(self, spec: FitSpec, rows: int, n_features: int, runs: int) -> int:
+        remembered = runs * quasi_newton.nbytes(spec.parameters(n_features))
+        if spec.given or _direct(spec, rows, n_features):
+            return remembered
+        return max(remembered, split_merge.nbytes(spec.components, n_features))
+
+    def begin(
+        self, moments: DataMoments, context: FitContext, spec: FitSpec, samples: Samples
+    ) -> list[RunState]:
+        parameters, shape = (
+            spec.parameters(len(moments.mean)),
+            (moments.weighted, len(moments.mean)),
+        )
+        target = spec.resolution * (parameters / (2 * moments.weighted))
+        stop = StopRule(spec.max_iter, spec.tol or 0.0, target if spec.tol is None else 0.0)
+        late = spec.deadline.passed  # to look around
+        cheap = _cheap(spec, shape, len(moments.sample.keys))
+        if cheap and not late:
+            return _from_scouts(context, spec, samples, stop, max(spec.n_init, cheap))
+        if spec.given or late or _direct(spec, *shape):
+            starts = _starts(moments, context, spec, samples, ours=True)
+            return [Squarem().init(context, start, stop) for start in starts]
+        return _from_samples(context, spec, samples, stop, shape)
+
+
+def _direct(spec: FitSpec, rows: int, n_features: int) -> bool:
+    """Whether "auto" goes on over all rows from any start: there are few, or one optimum."""
+    return rows < RACEABLE * spec.parameters(n_features) or spec.components == 1
+
+
+def _cheap(spec: FitSpec, shape: tuple[int, int], sampled: int) -> int:
+    """How many starts may run over all rows, if these are few and no start is named; else 0."""
+    if spec.given or spec.init_params != "auto" or sampled < shape[0]:
+        return 0
+    return affordable(spec.components, *shape)
+
+
+def _from_scouts(
+    context: FitContext, spec: FitSpec, samples: Samples, stop: StopRule, count: int
+) -> list[RunState]:
+    """The run from the best of so many starts over all rows, which are few."""
+    subsample = samples.subsample(len(samples.sample.keys), context)
+    with subsample.cost.stage(f"{count} starts"):
+        best, optima = scouted(subsample, spec.components, count, spec.random)
+    assert isinstance(best.solver, Squarem)
+    end = best.best.mixture
+    run = Squarem(lengths=best.solver.lengths).init(context, end, stop)
+    # In double precision from the first sweep: it begins where it is to end.
+    return [replace(run, trial=Trial(end), starts=count, optima=optima)]
+
+
+def _from_samples(
+    context: FitContext, spec: FitSpec, samples: Samples, stop: StopRule, shape: tuple[int, int]
+) -> list[RunState]:
+    """The runs from where starts on a small part of the sample lead on larger parts."""
+    parameters, wanted, random = spec.parameters(shape[1]), spec.n_init, spec.random
+    budget = spec.budget(*shape, len(samples.sample.keys))
+    raced = samples.part(budget.rows, context)
+    if spec.init_params == "auto":
+        starts = several(raced, budget, spec.components, parameters, wanted, random)
+    else:
+        starts = named(raced, spec.components, spec.init_params, wanted, random)
+    top = max(budget.subsamples, default=budget.rows)
+    subsample = samples.subsample(top, context)
+    lower = [samples.part(size, context) for size in budget.subsamples if size < top]
+    refined = refine([*lower, subsample] if budget.subsamples else [], starts)
+    return [
+        replace(run, starts=len(starts), optima=refined.optima, starts_gain=refined.gain)
+        for run in _over_all(context, stop, subsample, top, shape, refined.ends)
+    ]
+
+
+def _over_all(
+    context: FitContext,
+    stop: StopRule,
+    subsample: Subsample,
+    top: int,
+    shape: tuple[int, int],
+    ends: list[Mixture],
+) -> list[RunState]:
+    """The runs over all rows from where a ``subsample``, of ``top`` rows, leads."""
+    parameters, rows = ends[0].free_parameters, shape[0]
+    if top * FAR_BELOW < rows and top > GUIDED * parameters:
+        guided = ControlVariateEM(subsample, rows)
+        return [guided.init(context, end, stop) for end in ends]
+    if is_known(context.covariance_model, shape[1]) and (told := rows_told(shape, parameters, top)):
+        near = [informed(subsample, end, told) for end in ends]
+        return [
+            QuasiNewton(information=known, floor=floor).init(context, end, stop)
+            for end, known, floor in near
+        ]
+    return [QuasiNewton().init(context, end, stop) for end in ends]
+
+
+def _starts(
+    moments: DataMoments,
+    context: FitContext,
+    spec: FitSpec,
+    samples: Samples,
+    ours: bool = False,
+) -> list[Mixture]:
+    """As many first mixtures as are asked for; see ``_start``."""
+    starts = list[Mixture]()
+    while len(starts) < spec.n_init:
+        with samples.cost.start(len(starts) + 1, spec.n_init):
+            starts.append(_start(moments, context, spec, ours))
+    return starts
+
+
+def _start(moments: DataMoments, context: FitContext, spec: FitSpec, ours: bool = False) -> Mixture:
+    """One first mixture (in the frame): what is given of it, the rest by ``init_params``.
+
+    A method that is named sees the rows as scikit-learn's would, in their own units, unless the
+    start is ``ours``; what nobody named must not depend on units.
+    """
+    weights, means, precisions = spec.weights, spec.means, spec.precisions
+    if weights is not None and means is not None and precisions is not None:
+        return context.frame.enter(given_mixture(spec.covariance_model, weights, means, precisions))
+    unnamed = spec.init_params == "auto"
+    method = "kmeans" if unnamed else spec.init_params
+    theirs = init.seeded if ours or unnamed else init.seed
+    make = race.seeded if ours and unnamed else theirs
+    seed = make(representative(moments), context, spec.components, method, spec.random)
+    seed = context.frame.leave(seed)
+    weights = seed.weights if weights is None else weights
+    means = seed.means if means is None else means
+    if precisions is not None:
+        return context.frame.enter(given_mixture(spec.covariance_model, weights, means, precisions))
+    return context.frame.enter(replace(seed, weights=weights, means=means))
+
+
+def given_mixture(
+    covariance_model: CovarianceModel, weights: Array, means: Array, precisions: Array
+) -> Mixture:
+    """A mixture from given parameters; raises ``UsageError`` unless they make one."""
+    try:
+        return Mixture.of(covariance_model, weights / weights.sum(), means, precisions)
+    except np.linalg.LinAlgError as error:
+        raise UsageError(f"precisions_init must be symmetric positive definite: {error}") from error
+
+
+StrategyName = Literal["auto", "em"]
+"""The names of ``STRATEGIES``."""
+
+STRATEGIES: Final[dict[str, Strategy]] = {each.name: each for each in (Auto(), Textbook())}
+"""What ``strategy`` may be, by name."""
