@@ -12,10 +12,11 @@ from threadpoolctl import threadpool_limits
 
 from dgmm import GaussianMixture, engine
 from dgmm.em import scouts
+from dgmm.em.cost import Cost
 from dgmm.em.evaluate import FitContext, Trial, evaluate, m_step
 from dgmm.em.first_pass import FirstPassSpec, first_pass
 from dgmm.em.init import QUANTUM, representative, standard, standardised
-from dgmm.em.subsamples import Cost, Subsample
+from dgmm.em.subsamples import Subsample
 from dgmm.kernels.sweep import Block
 from dgmm.model.covariance import COVARIANCE_MODELS
 

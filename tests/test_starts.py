@@ -13,6 +13,7 @@ from sklearn.cluster import KMeans
 from dgmm import GaussianMixture, engine
 from dgmm.em import split_merge
 from dgmm.em.clustering import METHODS, clusters
+from dgmm.em.cost import Cost
 from dgmm.em.evaluate import FitContext, unbounded
 from dgmm.em.expectation_maximization import EM
 from dgmm.em.first_pass import FirstPassSpec, first_pass
@@ -26,7 +27,7 @@ from dgmm.em.split_merge import Halves, Move, merge_costs, moved_mixture, taken_
 from dgmm.em.squarem import Squarem, coordinates, mixture_at
 from dgmm.em.starts import EFFORTS
 from dgmm.em.strategies import STRATEGIES
-from dgmm.em.subsamples import Cost, Subsample, refine
+from dgmm.em.subsamples import Subsample, refine
 from dgmm.kernels.sweep import Block
 from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.mixture import Mixture

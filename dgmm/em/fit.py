@@ -16,6 +16,7 @@ from typing import Final
 
 import numpy as np
 
+from dgmm.em.cost import Cost, Tell, untold
 from dgmm.em.evaluate import FitContext, frame_of
 from dgmm.em.first_pass import DataMoments, FirstPassSpec, first_pass
 from dgmm.em.holdout import Counted
@@ -24,7 +25,7 @@ from dgmm.em.progress import Candidate, Progress, Stopped
 from dgmm.em.selection import Choice
 from dgmm.em.solver import advanced, kept
 from dgmm.em.spec import FitSpec
-from dgmm.em.subsamples import Cost, InMemorySweep, Samples, Tell, untold
+from dgmm.em.subsamples import InMemorySweep, Samples
 from dgmm.errors import DataError
 from dgmm.kernels.sweep import Sweep
 
