@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import processes
 import psutil
 import pytest
 import zarr
@@ -32,10 +33,10 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 
 def dgmm(*words: object, cwd: Path, code: int = 0) -> Any:
-    command = [sys.executable, "-m", "dgmm.cli", *map(str, words)]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
-    assert done.returncode == code, done.stderr
-    return done
+    process = processes.start(*words, cwd=cwd, stdout=subprocess.PIPE)
+    printed, told = process.communicate()
+    assert process.returncode == code, told
+    return subprocess.CompletedProcess(words, code, printed, told)
 
 
 @pytest.fixture(scope="module")
