@@ -24,7 +24,7 @@ from benchmarks.stream import stream
 from benchmarks.thousand import thousand
 from benchmarks.torture import torture
 from benchmarks.whole import whole
-from dgmm.kernels import native
+from dgmm.kernels import choice
 
 HELP = """\
 Measure dgmm against this machine and against its peers.
@@ -51,7 +51,7 @@ Start here:
 def main(allow_numpy: bool) -> None:
     """``python -m benchmarks``."""
     if allow_numpy:
-        os.environ.setdefault("DGMM_KERNEL", native.preferred())  # for all processes
+        os.environ.setdefault("DGMM_KERNEL", choice.preferred())  # for all processes
 
 
 def asked_for(command: click.Command) -> click.Command:
@@ -61,9 +61,9 @@ def asked_for(command: click.Command) -> click.Command:
 
     @wraps(measure)
     def checked(**options: Any) -> Any:
-        if native.preferred() == "numpy" and not os.environ.get("DGMM_KERNEL"):
+        if choice.preferred() == "numpy" and not os.environ.get("DGMM_KERNEL"):
             raise click.UsageError(
-                f"this would measure the NumPy kernel. {native.without()}. To measure it all the "
+                f"this would measure the NumPy kernel. {choice.without()}. To measure it all the "
                 "same: python -m benchmarks --allow-numpy ..."
             )
         return measure(**options)

@@ -24,7 +24,7 @@ from dgmm.data.dataset import open_dataset
 from dgmm.em.first_pass import first_pass
 from dgmm.em.spec import FitSpec
 from dgmm.em.strategies import STRATEGIES
-from dgmm.kernels.native import KERNELS, chosen, described
+from dgmm.kernels.choice import KERNELS, chosen, described
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.model.covariance import COVARIANCE_MODELS
 

@@ -12,7 +12,8 @@ from benchmarks.machine import Probe
 from benchmarks.table import Cell, percent, show
 from benchmarks.timing import ROUNDS, Timings, alternate
 from dgmm.engine import one_blas_thread
-from dgmm.kernels.native import KERNELS, compiled, described
+from dgmm.kernels.choice import KERNELS, described
+from dgmm.kernels.native import compiled
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.sweep import Block
 from dgmm.model.covariance import COVARIANCE_MODELS

@@ -23,8 +23,8 @@ from dgmm.em.solver import StopRule, run_all
 from dgmm.em.squarem import Squarem, extrapolate
 from dgmm.errors import DataError
 from dgmm.kernels import native
+from dgmm.kernels.choice import KERNELS
 from dgmm.kernels.kernel import e_step
-from dgmm.kernels.native import KERNELS
 from dgmm.kernels.natural_parameters import Given, NaturalParameters, StatisticsCorrection
 from dgmm.kernels.outputs import row_outputs
 from dgmm.kernels.sweep import Block, tree_sum

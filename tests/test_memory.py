@@ -22,7 +22,7 @@ import dgmm
 from dgmm import engine
 from dgmm.data.dataset import open_dataset
 from dgmm.em.first_pass import FirstPassSpec, first_pass
-from dgmm.kernels import native
+from dgmm.kernels import choice
 from dgmm.kernels.sweep import Block
 from dgmm.model.statistics import Statistics
 
@@ -113,7 +113,7 @@ def growth(process: int, sweep: engine.Engine, meter: engine.Meter, rows: int) -
     with ThreadPoolExecutor(1) as pool:
         watching = pool.submit(watch)
         try:
-            found = sweep(first_pass, FirstPassSpec(1000, 0, largest=1e-4, kernel=native.chosen()))
+            found = sweep(first_pass, FirstPassSpec(1000, 0, largest=1e-4, kernel=choice.chosen()))
         finally:
             done.set()
         watching.result()

@@ -5,6 +5,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 import dgmm
-from dgmm.kernels import kernel, native
+from dgmm.kernels import choice, kernel, native
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.sweep import Block
 from dgmm.model.covariance import COVARIANCE_MODELS
@@ -128,11 +129,11 @@ def test_fits_agree(
 ) -> None:
     """EM all along; "auto" in the end, as long steps on samples magnify rounding in its start."""
     fits = {}
-    for choice in native.KERNELS:
-        monkeypatch.setenv("DGMM_KERNEL", choice)
+    for kind in choice.KERNELS:
+        monkeypatch.setenv("DGMM_KERNEL", kind)
         model = dgmm.GaussianMixture(4, covariance_type=name, random_state=0, precision="float64")
-        fits[choice] = model.set_params(strategy=strategy).fit(blobs)
-        assert fits[choice].fit_info_["kernel"].startswith(choice)
+        fits[kind] = model.set_params(strategy=strategy).fit(blobs)
+        assert fits[kind].fit_info_["kernel"].startswith(kind)
     one, other = fits["native"], fits["numpy"]
     np.testing.assert_allclose(one.means_, other.means_, rtol=1e-8, atol=1e-8)
     np.testing.assert_allclose(one.lower_bound_, other.lower_bound_, rtol=1e-11)
@@ -165,12 +166,12 @@ def test_a_slow_kernel_is_told_of(blobs: np.ndarray, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("name", COVARIANCE_MODELS)
-@pytest.mark.parametrize("by", native.KERNELS)
+@pytest.mark.parametrize("by", choice.KERNELS)
 @pytest.mark.parametrize("centre", [False, True])
 def test_an_e_step_needs_no_more_than_travels(name: str, by: str, centre: bool) -> None:
     """The same bits from a form without what it does not read, which is half of a large one."""
     rng = np.random.default_rng(1)
-    kernel_, block = native.KERNELS[by], Block(0, rng.normal(size=(300, 16)))
+    kernel_, block = choice.KERNELS[by], Block(0, rng.normal(size=(300, 16)))
     frame = Frame(np.zeros(16), np.ones(16))
     whole = NaturalParameters.of(
         mixture(COVARIANCE_MODELS[name], 8, 16, rng), np.full(16, 0.1), None, centre=centre
@@ -201,7 +202,7 @@ def warned(cwd: Path, *path: Path) -> str:
     """What a new process, which finds dgmm in ``cwd`` or on ``path``, says of its kernel."""
     environment = {name: value for name, value in os.environ.items() if name != "DGMM_KERNEL"}
     done = subprocess.run(
-        [sys.executable, "-c", "from dgmm.kernels import native; print(native.chosen())"],
+        [sys.executable, "-c", "from dgmm.kernels import choice; print(choice.chosen())"],
         cwd=cwd,
         env={**environment, "PYTHONPATH": os.pathsep.join(map(str, path))},
         capture_output=True,
@@ -395,3 +396,13 @@ def test_numbers_that_cannot_be_are_refused(monkeypatch: pytest.MonkeyPatch) -> 
         with pytest.raises(ValueError, match=told):
             native_module.e_step(*wrong)
     native_module.e_step(*args)
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_c_code_has_nothing_to_warn_of() -> None:
+    """As C11 and C17, with GNU's vectors."""
+    source = Path(native.__file__).with_name("_native.c")
+    include = sysconfig.get_paths()["include"]
+    strict = ("-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror", "-fsyntax-only")
+    for standard in ("gnu11", "gnu17"):
+        subprocess.run(["cc", f"-std={standard}", *strict, f"-I{include}", source], check=True)

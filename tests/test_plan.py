@@ -14,7 +14,7 @@ from dgmm import GaussianMixture, open_dataset
 from dgmm.data.dataset import Dataset
 from dgmm.em import first_pass, sample
 from dgmm.em.first_pass import FirstPassSpec
-from dgmm.kernels import kernel, native
+from dgmm.kernels import choice, kernel, native
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.sweep import Block, PairwiseSum
 from dgmm.model import statistics
@@ -115,8 +115,8 @@ def test_a_kernel_takes_no_more_than_it_says(name: str, components: int, n_featu
     block = Block(0, rng.normal(size=(10_000, n_features)))
     width = covariance_model.centred_features.width(n_features)
     home = statistics.nbytes(components, width, n_features)
-    for chosen in native.KERNELS.values():
-        if chosen is native.KERNELS["native"] and native.compiled is None:
+    for chosen in choice.KERNELS.values():
+        if chosen is choice.KERNELS["native"] and native.compiled is None:
             continue
         natural = NaturalParameters.of(mixture, centre=chosen.centres)
         taken = peak(lambda e=chosen.e_step, of=natural: e(block, Given(frame, (of,))))

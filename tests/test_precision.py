@@ -13,8 +13,9 @@ from sklearn.exceptions import ConvergenceWarning
 from dgmm import DegenerateWarning, GaussianMixture
 from dgmm.em.evaluate import SINGLE, FitContext
 from dgmm.kernels import native
+from dgmm.kernels.choice import KERNELS, Kernel
 from dgmm.kernels.kernel import e_step
-from dgmm.kernels.native import KERNELS, Kernel, compiled
+from dgmm.kernels.native import compiled
 from dgmm.kernels.natural_parameters import Away, Given, NaturalParameters
 from dgmm.kernels.sweep import Block
 from dgmm.model.covariance import COVARIANCE_MODELS

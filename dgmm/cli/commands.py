@@ -12,7 +12,7 @@ from dgmm.cli.command import ENVIRONMENT, EXIT_CODES
 from dgmm.cli.fitting import fit, select
 from dgmm.cli.planning import demo, plan
 from dgmm.cli.using import predict, score, show, update
-from dgmm.kernels import native
+from dgmm.kernels import choice
 
 HELP = """\
 Fit Gaussian mixtures to data that does not fit in memory.
@@ -38,7 +38,7 @@ Start here:
 @click.version_option(
     dgmm.__version__,
     prog_name="dgmm",
-    message=f"%(prog)s %(version)s, {native.described(native.preferred())} kernel",
+    message=f"%(prog)s %(version)s, {choice.described(choice.preferred())} kernel",
     allow_from_autoenv=False,
 )
 def main() -> None:

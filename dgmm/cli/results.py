@@ -12,7 +12,7 @@ from dask.utils import format_bytes
 
 from dgmm.cli import tables
 from dgmm.cli.progress import LOGS
-from dgmm.kernels import native
+from dgmm.kernels import choice
 
 if TYPE_CHECKING:
     from dgmm.engine.kubernetes import Pods
@@ -231,7 +231,7 @@ def show_plan(planned: Plan) -> None:
             "engine": f"{planned.engine}; {machines}",
             "blocks": f"{planned.blocks:,}; {block}",
             "tasks per pass": f"{planned.tasks:,}, blocks of each: {each:,}",
-            "kernel": native.described(native.chosen()),
+            "kernel": choice.described(choice.chosen()),
             "size of the rows in memory": format_bytes(planned.pass_bytes),
             "kept between passes": kept,
             "peak memory per worker": f"at most {format_bytes(planned.peak_bytes)}",

@@ -43,7 +43,7 @@ from dgmm.em.evaluate import FitContext, State, Trial
 from dgmm.em.solver import RunState, Solver, StopRule
 from dgmm.em.squarem import Squarem
 from dgmm.em.subsamples import Subsample
-from dgmm.kernels.native import KERNELS
+from dgmm.kernels.choice import KERNELS
 from dgmm.kernels.natural_parameters import NaturalParameters, StatisticsCorrection
 from dgmm.model.mixture import Mixture
 

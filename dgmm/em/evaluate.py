@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from dgmm.em.first_pass import DataMoments
 from dgmm.errors import DataError
-from dgmm.kernels.native import KERNELS
+from dgmm.kernels.choice import KERNELS
 from dgmm.kernels.natural_parameters import (
     SINGLE_TOLERANCE,
     TOLERANCE,
@@ -77,7 +77,7 @@ class FitContext:
     spread : float
         The root mean square of |x| in the frame.
     kernel : str
-        A key of ``native.KERNELS``.
+        A key of ``choice.KERNELS``.
     precision : str
         One of ``PRECISIONS``: whether sweeps may be in single precision where that is good enough.
     anchor : StatisticsCorrection or None

@@ -373,4 +373,4 @@ class Way:
 
 
 WAYS: Final = {"numpy": Way(_first_pass, numbers_drawn), "native": Way(_compiled, draw)}
-"""By the names of ``native.KERNELS``."""
+"""By the names of ``choice.KERNELS``."""

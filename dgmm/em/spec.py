@@ -63,7 +63,7 @@ class FitSpec:
     components, tol, resolution, reg_covar, max_iter, n_init, init_params, effort
         As in ``GaussianMixture``.
     kernel, precision : str
-        A key of ``native.KERNELS``; one of ``evaluate.PRECISIONS``.
+        A key of ``choice.KERNELS``; one of ``evaluate.PRECISIONS``.
     random : RandomState
     weights, means, precisions : (K,), (K, D), ``covariance_model.shape(K, D)``, or None
         Where to start, as far as given.

@@ -14,14 +14,13 @@ from dgmm.em import sample
 from dgmm.em.spec import FitSpec
 from dgmm.engine.plan import (
     CACHEABLE,
-    PROCESS,
     SLACK,
     Needs,
     Plan,
-    Resources,
     first_pass_spec_of,
     plan_on,
 )
+from dgmm.engine.resources import PROCESS, Resources
 
 NANNY: Final = 150 << 20
 """What is beside a worker process in its container: Dask's nanny, twice what was measured."""

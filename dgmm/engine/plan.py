@@ -10,11 +10,8 @@ one pass to the next.
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
-import psutil
-from dask.system import CPU_COUNT
 from dask.utils import format_bytes
 from distributed import Client
-from distributed.system import MEMORY_LIMIT
 
 from dgmm.data.amounts import USABLE, memory_bytes
 from dgmm.data.dataset import Dataset
@@ -22,8 +19,8 @@ from dgmm.em import first_pass
 from dgmm.em.first_pass import FirstPassSpec
 from dgmm.em.spec import FitSpec
 from dgmm.engine.cluster import tasks
+from dgmm.engine.resources import Resources, resources
 from dgmm.engine.threads import results_alive
-from dgmm.engine.workers import check_open, left_bytes, wait_for_threads
 from dgmm.errors import PlanError
 from dgmm.kernels import kernel, native, natural_parameters
 from dgmm.kernels.sweep import PairwiseSum
@@ -34,9 +31,6 @@ CACHEABLE: Final = 0.6
 
 SLACK: Final = 96 << 20
 """What libraries load and the allocator keeps beyond what is asked of it."""
-
-PROCESS: Final = 224 << 20
-"""What a process takes once it has loaded all that a sweep needs; a fresh worker has not yet."""
 
 
 @dataclass(frozen=True)
@@ -165,59 +159,6 @@ class Plan:
             f"{fewer}{smaller}allow more memory, or store the rows in smaller chunks (the largest "
             f"block has {self.block_rows:,} rows, {format_bytes(self.block_bytes)})"
         )
-
-
-@dataclass(frozen=True)
-class Resources:
-    """Where a sweep runs.
-
-    Attributes
-    ----------
-    in_process : bool
-        Whether that is this process, or workers of a cluster.
-    workers, threads : int
-        Worker processes, and threads of each.
-    base : int
-        What a worker process takes to begin with.
-    available, free : int
-        What it has, and what of that nobody uses now.
-    """
-
-    in_process: bool
-    workers: int
-    threads: int
-    base: int
-    available: int
-    free: int
-
-    @property
-    def engine(self) -> str:
-        """What a plan calls it."""
-        return "threads" if self.in_process else "distributed"
-
-
-def resources(dataset: Dataset, client: Client | None, threads: int | None) -> Resources:
-    """The machines there are for ``dataset``: those of ``client``, or this one."""
-    threads = threads or CPU_COUNT
-    if client is None or dataset.in_process:
-        free = int(psutil.virtual_memory().available * USABLE)
-        base = psutil.Process().memory_info().rss
-        return Resources(True, 1, threads, base, MEMORY_LIMIT, free)
-    check_open(client)
-    wait_for_threads(client)
-    workers = client.scheduler_info(n_workers=-1).get("workers", {})
-    kept = left_bytes(client)
-    limits = [worker["memory_limit"] for worker in workers.values() if worker["memory_limit"]]
-    used = [worker["metrics"]["memory"] - kept.get(name, 0) for name, worker in workers.items()]
-    available = min(limits, default=MEMORY_LIMIT)
-    return Resources(
-        False,
-        max(1, len(workers)),
-        max((worker["nthreads"] for worker in workers.values()), default=threads),
-        max([PROCESS, *used]),
-        available,
-        available,
-    )
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ from dgmm.estimators.record import (
 from dgmm.estimators.session import Data, Session, fitting, open_rows
 from dgmm.estimators.sufficient_statistics import SufficientStatistics
 from dgmm.io import models
-from dgmm.kernels import native
+from dgmm.kernels import choice
 from dgmm.kernels.sweep import Sweep
 from dgmm.model.choice import choose
 from dgmm.model.covariance import COVARIANCE_MODELS, CovarianceType
@@ -541,7 +541,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         check_is_fitted(self)
         dataset = open_rows(self, X, sample_weight)
         sweep = sweep or engine.over(dataset, threads=threads_of(self))
-        return self._seen().summarize(sweep, self.mixture_, native.chosen())
+        return self._seen().summarize(sweep, self.mixture_, choice.chosen())
 
     def update(self, statistics: SufficientStatistics) -> Self:
         """Take the M-step from ``statistics``, which become ``sufficient_statistics_``.
@@ -601,7 +601,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
             "weight": statistics.weight,
             "objective_before": before if np.isfinite(before) else None,
             "objective": after,
-            "kernel": native.described(native.chosen()),
+            "kernel": choice.described(choice.chosen()),
             "empty": list(trial.empty),
             **singular_of(
                 sorted({*trial.singular, *held}),

@@ -16,7 +16,7 @@ from dgmm.em.spec import FitSpec
 from dgmm.em.starts import EFFORTS
 from dgmm.em.strategies import STRATEGIES, given_mixture
 from dgmm.errors import UsageError
-from dgmm.kernels import native
+from dgmm.kernels import choice
 from dgmm.model.choice import choose
 from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.covariance_model import Array
@@ -54,7 +54,7 @@ def request_of(model: "GaussianMixture") -> FitSpec:
         n_init=int(model.n_init),
         init_params=model.init_params,
         effort=model.effort,
-        kernel=native.chosen(),
+        kernel=choice.chosen(),
         precision=choose("precision", model.precision, {name: name for name in PRECISIONS}),
         random=random_of(model),
         deadline=Deadline.after(model.max_seconds),

@@ -18,7 +18,7 @@ from dgmm.em.sample import Sample
 from dgmm.errors import DegenerateWarning, ModelFileError, ObjectiveFellWarning
 from dgmm.estimators.session import Session
 from dgmm.estimators.sufficient_statistics import SufficientStatistics
-from dgmm.kernels import native
+from dgmm.kernels import choice
 from dgmm.kernels.outputs import row_outputs
 from dgmm.model.covariance_model import Array
 from dgmm.model.mixture import Mixture
@@ -109,7 +109,7 @@ def _fitted(progress: Progress, session: Session, seconds: float, cut: str) -> d
             "objective": best.objective,
             "engine": plan.engine,
             "cached": plan.cached,
-            "kernel": native.described(run.context.kernel),
+            "kernel": choice.described(run.context.kernel),
             "float32_passes": run.float32_passes,
             "float32_bound": run.bound,
             "empty": list(best.empty),

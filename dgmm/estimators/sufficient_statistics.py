@@ -34,8 +34,8 @@ from dgmm.em.first_pass import invalid_weight
 from dgmm.em.fit import WEIGHTS
 from dgmm.errors import DataError, ModelFileError, UsageError
 from dgmm.io import models, storage
+from dgmm.kernels.choice import KERNELS
 from dgmm.kernels.kernel import describe_invalid_row
-from dgmm.kernels.native import KERNELS
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.arrays import Array

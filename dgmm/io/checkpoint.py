@@ -53,7 +53,7 @@ from dgmm.errors import CheckpointError, DataError, ModelFileError
 from dgmm.io import storage
 from dgmm.io.codec import Known, decode, encode
 from dgmm.io.storage import Arrays
-from dgmm.kernels import native
+from dgmm.kernels import choice
 
 FORMAT: Final = "dgmm-checkpoint"
 KEPT: Final = 3
@@ -95,7 +95,7 @@ def fingerprint(dataset: Dataset, spec: FitSpec, seed: Any, **other: Any) -> Fin
         **plain,
         "random_state": int(seed) if isinstance(seed, int | np.integer) else None,
         **{f"{name}_init": _digest(array) for name, array in given.items()},
-        "kernel": native.described(spec.kernel),
+        "kernel": choice.described(spec.kernel),
         "rows": [dataset.rows, dataset.n_features],
         "dtype": str(dataset.source.dtype),
         "blocks": _digest(dataset.divisions),

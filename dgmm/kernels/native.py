@@ -1,4 +1,4 @@
-"""The compiled kernel, and the choice between it and the NumPy one.
+"""The compiled kernel: what is handed to it, and what it hands back.
 
 ``e_step`` computes what ``kernel.e_step`` does, where all components are centred: with
 the differences x - mu_k of a tile in the cache, a component's log-densities take one triangular
@@ -11,19 +11,12 @@ With tied covariances, rows are whitened once; what is left are distances to K p
 
 Compiled code checks the type, shape and layout of each array that it is given: ``ValueError`` names
 one that is not as it has to be.
-
-It is built with the package where a C compiler is at hand.  ``DGMM_KERNEL=numpy`` or ``native`` in
-the environment forces a choice.  A cluster's workers must all have the kernel that the fit chose.
 """
 
 import importlib
-import os
 import threading
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import distributions
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -285,82 +278,3 @@ def _in_order(array: NDArray[Any], dtype: type[np.floating[Any]] = np.float64) -
 
 def _joined(arrays: list[Array], dtype: type[np.floating[Any]] = np.float64) -> NDArray[Any]:
     return np.ascontiguousarray(np.concatenate(arrays), dtype=dtype)
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """A way to compute the E-step.
-
-    Attributes
-    ----------
-    e_step : callable
-        What is swept.
-    centres : bool
-        Whether it wants all components centred.
-    noise : callable
-        From a mixture, how each component's rows lie about its mean, and the unit round-off: a
-        bound (K,) on the error of the log-densities of these rows, in the mean over them.
-    """
-
-    e_step: Callable[[Block, Given], Stacked[Statistics]]
-    centres: bool
-    noise: Callable[[Mixture, Away, float], Array]
-
-
-KERNELS: Final = {
-    "numpy": Kernel(kernel.e_step, False, natural_parameters.rounding_error_bound),
-    "native": Kernel(e_step, True, centred_noise),
-}
-
-
-def preferred() -> str:
-    """What ``DGMM_KERNEL`` asks for, else the compiled kernel if there is one."""
-    return os.environ.get("DGMM_KERNEL") or ("numpy" if compiled is None else "native")
-
-
-def without(package: Path = Path(__file__).parents[1]) -> str:
-    """Why the dgmm in the folder ``package`` has no compiled kernel, and what to do about it.
-
-    A clone holds sources; Python started there prefers them to a dgmm that is installed.
-    """
-    if failure is not None and not isinstance(failure, ModuleNotFoundError):
-        return f"dgmm's compiled kernel can't be loaded ({failure}): install dgmm again"
-    if not (package.parent / "pyproject.toml").is_file():
-        return "dgmm was installed without a C compiler: install a compiler, and dgmm again"
-    clone = package.parent
-    build = f"pip install -e {clone} compiles it there, with a C compiler"
-    imported = f"Python took dgmm from the clone {clone}, whose kernel is not compiled"
-    folders = (Path(str(each.locate_file("dgmm"))) for each in distributions(name="dgmm"))
-    for folder in folders:
-        if any(folder.glob("kernels/_native.*.so")) and not folder.samefile(package):
-            return (
-                f"{imported}, and not the dgmm installed in {folder.parent}: start Python in "
-                f"another folder, or {build}"
-            )
-    return f"{imported}: {build}"
-
-
-def chosen() -> str:
-    """The kernel to use; raises ``UsageError`` if there is no such kernel.
-
-    Warns if it is NumPy's for want of another, and not because ``DGMM_KERNEL`` says so.
-    """
-    name = preferred()
-    if name not in KERNELS:
-        raise UsageError(f"DGMM_KERNEL must be one of {', '.join(KERNELS)}, not {name!r}")
-    if name == "native" and compiled is None:
-        raise UsageError(f"DGMM_KERNEL=native, but {without()}")
-    if name == "numpy" and not os.environ.get("DGMM_KERNEL"):
-        warnings.warn(
-            f"the NumPy kernel is used, which takes up to four times as long. {without()}; "
-            "DGMM_KERNEL=numpy says that it is meant so",
-            stacklevel=2,
-        )
-    return name
-
-
-def described(name: str) -> str:
-    """A kernel's name, with the instructions it uses, or that there is no such kernel."""
-    if name not in KERNELS or (name == "native" and compiled is None):
-        return f"no {name}"
-    return f"native ({compiled.variants()[VARIANT]})" if name == "native" else name
