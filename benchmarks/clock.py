@@ -16,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from benchmarks.families import FAMILIES, LABEL, Problem, problem, sized, spans
 from benchmarks.table import Cell, percent, show
 from dgmm import GaussianMixture
-from dgmm.em.evaluate import unbounded
+from dgmm.em.degenerate import unbounded
 from dgmm.errors import DegenerateWarning
 
 STILL = 0.1

@@ -20,6 +20,7 @@ from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.features import Linear
 from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.prior import Regularised
 
 SHAPES = ((4, 8), (8, 16), (16, 16), (32, 16), (64, 64))
 NAMES = ("full", "diag", "spherical", "tied")
@@ -124,9 +125,8 @@ def runs(case: Case, rows: int) -> dict[str, Callable[[], object]]:
         block = Block(0, data.draw(known, rows, 1, real))
         for name in kernels():
             centre, single = KERNELS[name].centres, real == "float32"
-            natural = NaturalParameters.of(
-                mixture, REG_COVAR / frame.scale**2, None, centre, single
-            )
+            penalties = Regularised(REG_COVAR / frame.scale**2).penalties(mixture)
+            natural = NaturalParameters.of(mixture, penalties, None, centre, single)
             given = Given(frame, (natural,))
             named[f"{name} {real}"] = partial(KERNELS[name].e_step, block, given)
             named[f"{name} {real}"]()  # code is loaded and buffers made before it counts

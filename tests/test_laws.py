@@ -15,10 +15,11 @@ from scipy.special import logsumexp, softmax
 from scipy.stats import chi2, chisquare, kstest, multivariate_normal
 
 from dgmm import GaussianMixture
-from dgmm.em.evaluate import FitContext, State, Trial, evaluate, m_step
+from dgmm.em.evaluate import FitContext, State, evaluate
 from dgmm.em.expectation_maximization import EM
 from dgmm.em.first_pass import FirstPassSpec, first_pass
 from dgmm.em.init import representative
+from dgmm.em.model import Trial
 from dgmm.em.solver import StopRule, run_all
 from dgmm.em.squarem import Squarem, extrapolate
 from dgmm.errors import DataError
@@ -26,12 +27,14 @@ from dgmm.kernels import native
 from dgmm.kernels.choice import KERNELS
 from dgmm.kernels.kernel import e_step
 from dgmm.kernels.natural_parameters import Given, NaturalParameters, StatisticsCorrection
+from dgmm.kernels.observation import Complete
 from dgmm.kernels.outputs import row_outputs
 from dgmm.kernels.sweep import Block, tree_sum
 from dgmm.model.arrays import FLOOR
 from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.features import Features, Length, Linear, Products, Squares
 from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.prior import Regularised
 from dgmm.model.statistics import Stacked, Statistics, WeightedSum
 
 TOLERANCE = 1e-9
@@ -107,7 +110,7 @@ def some_forms(kind: str, rng: np.random.Generator) -> tuple[NaturalParameters, 
         NaturalParameters.of(first),
         NaturalParameters.of(first, spread=1e6),
         NaturalParameters.of(second),
-        NaturalParameters.of(first, reg=np.array([0.1, 0.01])),
+        NaturalParameters.of(first, Regularised(np.array([0.1, 0.01])).penalties(first)),
     )
 
 
@@ -528,7 +531,8 @@ def test_the_e_step_is_the_obvious_one(
     amounts = reg * rng.uniform(0.5, 1.5, d)
     if kind == "spherical":
         amounts[:] = amounts[0]  # one scale for all columns
-    natural = NaturalParameters.of(mixture, reg=amounts, spread=1e6 if centred else 1.0)
+    penalties = Regularised(amounts).penalties(mixture)
+    natural = NaturalParameters.of(mixture, penalties, 1e6 if centred else 1.0)
     assert natural.centred == (tuple(range(k)) if centred else ())
     frame = Frame(np.zeros(d), np.ones(d))
     (found,) = e_step(Block(0, rows, weights), Given(frame, (natural,))).parts
@@ -564,7 +568,7 @@ def test_one_step_is_the_same_in_both_forms(kind: str, d: int, k: int, seed: int
     for spread in (1.0, 1e6):
         natural = NaturalParameters.of(start, spread=spread)
         (found,) = e_step(Block(0, rows), Given(context.frame, (natural,))).parts
-        after.append(m_step(found, context, start).mixture)
+        after.append(context.m_step_of(found, start).mixture)
     product, centred = after
     np.testing.assert_allclose(product.weights, centred.weights, rtol=0, atol=TOLERANCE)
     # A mean's and a covariance's error is that of its sums, divided by the count.
@@ -728,8 +732,8 @@ def test_an_extrapolation_is_a_mixture(kind: str, d: int, k: int, length: float,
     """However long the step; and a step of length 1 would lead to the third mixture."""
     rng = np.random.default_rng(seed)
     first, second, third = (a_mixture(kind, k, d, rng) for _ in range(3))
-    assert extrapolate(first, second, third, 1.0, np.zeros(d)).mixture is None
-    trial = extrapolate(first, second, third, length, np.zeros(d)).mixture
+    assert extrapolate(first, second, third, 1.0, Regularised(np.zeros(d))).mixture is None
+    trial = extrapolate(first, second, third, length, Regularised(np.zeros(d))).mixture
     if trial is not None:
         mixture = trial.mixture
         assert mixture.weights.sum() == pytest.approx(1.0)
@@ -749,9 +753,8 @@ def test_an_anchored_sample_stands_for_all(
         pytest.skip("no compiled kernel")
     rng = np.random.default_rng(seed)
     rows = some_rows(400, d, rng)
-    kernel = KERNELS[name]
     whole = setting_of([Block(0, rows)], kind, 1e-3)
-    context = replace(whole, kernel=name)
+    context = replace(whole, model=replace(whole.model, observation=Complete(name)))
     start = context.frame.enter(a_start(rows, kind, k, seed))
     few, more = replace(context, weight=100.0, moments=None), None
     if context.total is not None:
@@ -764,7 +767,7 @@ def test_an_anchored_sample_stands_for_all(
 
     (all_,) = evaluate(over(rows), [context], [Trial(start)])
     (part,) = evaluate(over(rows[:100]), [few], [Trial(start)])
-    features = NaturalParameters.of(start, context.reg, context.spread, kernel.centres).features
+    features = context.natural(start).features
     expected = all_.statistics.sums * (1 + damping) / 4
     lacking = expected - part.statistics.sums
     anchored = replace(

@@ -20,6 +20,7 @@ from dgmm.kernels.sweep import Block
 from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.prior import Regularised
 
 built = pytest.mark.skipif(native.compiled is None, reason="dgmm was built without a C compiler")
 
@@ -76,14 +77,12 @@ def test_twins(
         rng.integers(-1, 2, size=n_features if name != "spherical" else 1).astype(float)
     )
     frame = Frame(rng.normal(size=n_features), np.broadcast_to(scale, n_features))
+    prior = Regularised(np.full(n_features, reg))
+    made = [
+        mixture(COVARIANCE_MODELS[name], k, n_features, rng) for k in (components, components + 1)
+    ]
     naturals = tuple(
-        NaturalParameters.of(
-            mixture(COVARIANCE_MODELS[name], k, n_features, rng),
-            np.full(n_features, reg),
-            None,
-            centre=True,
-        )
-        for k in (components, components + 1)
+        NaturalParameters.of(each, prior.penalties(each), None, centre=True) for each in made
     )
     expected = kernel.e_step(block, Given(frame, naturals)).parts
     found = native.e_step(block, Given(frame, naturals)).parts
@@ -173,9 +172,9 @@ def test_an_e_step_needs_no_more_than_travels(name: str, by: str, centre: bool) 
     rng = np.random.default_rng(1)
     kernel_, block = choice.KERNELS[by], Block(0, rng.normal(size=(300, 16)))
     frame = Frame(np.zeros(16), np.ones(16))
-    whole = NaturalParameters.of(
-        mixture(COVARIANCE_MODELS[name], 8, 16, rng), np.full(16, 0.1), None, centre=centre
-    )
+    made = mixture(COVARIANCE_MODELS[name], 8, 16, rng)
+    penalties = Regularised(np.full(16, 0.1)).penalties(made)
+    whole = NaturalParameters.of(made, penalties, None, centre=centre)
     found = [kernel_.e_step(block, Given(frame, (each,))).parts[0] for each in (whole, whole.bare)]
     for one, other in zip(*(vars(each).values() for each in found), strict=True):
         assert np.array_equal(one, other)

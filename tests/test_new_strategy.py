@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from dgmm import CheckpointError, GaussianMixture, select
-from dgmm.em.evaluate import FitContext, State, Trial, m_step
+from dgmm.em.evaluate import FitContext, State
 from dgmm.em.first_pass import DataMoments
 from dgmm.em.init import representative, seeded
+from dgmm.em.model import Trial
 from dgmm.em.solver import RunState, Solver, StopRule
 from dgmm.em.spec import FitSpec, Strategy
 from dgmm.em.starts import Budget
@@ -46,7 +47,7 @@ class Momentum(Solver):
         after = replace(run.record(found), state=found)
         if after.budget_exhausted or abs(after.change) < run.stop.tol:
             return after.finish(not after.budget_exhausted)
-        image = m_step(found.statistics, run.context, found.mixture).mixture
+        image = run.context.m_step(found).mixture
         means = image.means if self.moved is None else image.means + self.share * self.moved
         solver = replace(self, moved=means - found.mixture.means)
         return after.by(solver).propose(Trial(replace(image, means=means)), far=False)

@@ -16,7 +16,7 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 
 from dgmm import DataError, DegenerateWarning, GaussianMixture
-from dgmm.em.evaluate import ALONE
+from dgmm.em.degenerate import ALONE
 from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.covariance_model import FLOOR
 

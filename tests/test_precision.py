@@ -12,14 +12,17 @@ from sklearn.exceptions import ConvergenceWarning
 
 from dgmm import DegenerateWarning, GaussianMixture
 from dgmm.em.evaluate import SINGLE, FitContext
+from dgmm.em.model import Model
 from dgmm.kernels import native
 from dgmm.kernels.choice import KERNELS, Kernel
 from dgmm.kernels.kernel import e_step
 from dgmm.kernels.native import compiled
 from dgmm.kernels.natural_parameters import Away, Given, NaturalParameters
+from dgmm.kernels.observation import Complete
 from dgmm.kernels.sweep import Block
 from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.prior import Regularised
 
 kernels = pytest.mark.parametrize(
     "kernel",
@@ -74,8 +77,9 @@ def test_the_bound_holds(
     frame = Frame(np.zeros(6), np.ones(6))
     spread = float(np.sqrt(np.mean(np.sum(block.rows**2, axis=1))))
     chosen = KERNELS[kernel]
+    penalties = Regularised(np.full(6, 1e-6 * width**2)).penalties(mixture)
     exact, single = (
-        NaturalParameters.of(mixture, np.full(6, 1e-6 * width**2), spread, chosen.centres, single)
+        NaturalParameters.of(mixture, penalties, spread, chosen.centres, single)
         for single in (False, True)
     )
     if exact.centred and kernel == "numpy":
@@ -137,14 +141,14 @@ def test_the_bound_holds_wherever_components_and_rows_are(
 def assert_bound_holds(chosen: Kernel, kernel: str, rows: np.ndarray, mixture: Mixture) -> None:
     (n, n_features), total = rows.shape, rows.T @ rows
     spread = float(np.sqrt(np.mean(np.sum(rows**2, axis=1))))
-    frame, reg = Frame(np.zeros(n_features), np.ones(n_features)), np.zeros(n_features)
-    context = FitContext(
-        mixture.covariance_model, frame, reg, float(n), total, spread, kernel, "auto"
+    frame, prior = (
+        Frame(np.zeros(n_features), np.ones(n_features)),
+        Regularised(np.zeros(n_features)),
     )
+    model = Model(mixture.covariance_model, prior, Complete(kernel))
+    context = FitContext(model, frame, float(n), total, spread, "auto")
     before = context.single_bound(mixture)
-    exact, single = (
-        NaturalParameters.of(mixture, reg, spread, chosen.centres, each) for each in (False, True)
-    )
+    exact, single = (context.natural(mixture, each) for each in (False, True))
     if before == np.inf or (exact.centred and not chosen.centres):
         return  # then it is not asked for
     (expected,) = chosen.e_step(Block(0, rows), Given(frame, (exact,))).parts

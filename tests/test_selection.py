@@ -32,7 +32,7 @@ from dgmm import (
     select,
 )
 from dgmm.cli.commands import main
-from dgmm.em.evaluate import singular as singular_components
+from dgmm.em.degenerate import singular as singular_components
 from dgmm.em.holdout import HELD
 from dgmm.em.sample import uniform
 from dgmm.em.solver import best_of

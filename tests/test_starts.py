@@ -14,7 +14,8 @@ from dgmm import GaussianMixture, engine
 from dgmm.em import split_merge
 from dgmm.em.clustering import METHODS, clusters
 from dgmm.em.cost import Cost
-from dgmm.em.evaluate import FitContext, unbounded
+from dgmm.em.degenerate import unbounded
+from dgmm.em.evaluate import FitContext
 from dgmm.em.expectation_maximization import EM
 from dgmm.em.first_pass import FirstPassSpec, first_pass
 from dgmm.em.information import Information, is_known
@@ -180,7 +181,7 @@ def test_the_information_is_how_the_gradient_falls(kind: str) -> None:
     here = coordinates(optimum, optimum, live)
 
     def gradient(place: np.ndarray) -> np.ndarray:
-        mixture = mixture_at(place, optimum, optimum, live, field.context.reg).mixture
+        mixture = mixture_at(place, optimum, optimum, live, field.context.model.prior).mixture
         (run,) = run_for(field, EM().init(field.context, mixture, StopRule(5)), 2)
         image = run.best.mixture
         return coordinates(image, optimum, live) - coordinates(mixture, optimum, live)

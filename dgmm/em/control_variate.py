@@ -39,12 +39,12 @@ from typing import Final
 
 import numpy as np
 
-from dgmm.em.evaluate import FitContext, State, Trial
+from dgmm.em.evaluate import FitContext, State
+from dgmm.em.model import Trial
 from dgmm.em.solver import RunState, Solver, StopRule
 from dgmm.em.squarem import Squarem
 from dgmm.em.subsamples import Subsample
-from dgmm.kernels.choice import KERNELS
-from dgmm.kernels.natural_parameters import NaturalParameters, StatisticsCorrection
+from dgmm.kernels.natural_parameters import StatisticsCorrection
 from dgmm.model.mixture import Mixture
 
 ITERATIONS: Final = 300
@@ -171,7 +171,7 @@ class ControlVariateEM(Solver):
             if lost or inner.max_decrease or not np.isfinite(inner.best.objective):
                 return None  # what the anchor takes away may be all that held a component
         best, weight = inner.best, context.weight
-        ends = [_natural(run.context, each) for each in (found.mixture, best.mixture)]
+        ends = [run.context.natural(each) for each in (found.mixture, best.mixture)]
         before, after = (held.linear(natural) + natural.common_sum(held.total) for natural in ends)
         gain = max(0.0, best.objective - inner.trace[0] - (after - before) / weight)
         assert isinstance(inner.solver, Squarem)
@@ -186,7 +186,7 @@ class ControlVariateEM(Solver):
         ``own`` is what the sample says of the anchor's mixture.
         """
         context, found = self.subsample.context, run.best
-        features = _natural(run.context, found.mixture).features
+        features = run.context.natural(found.mixture).features
         center = found.statistics.center
         share = context.weight / run.context.weight
         whole = found.statistics.sums * share
@@ -200,11 +200,6 @@ class ControlVariateEM(Solver):
             features, whole - own.statistics.sums + held.sums, center, more
         )
         return held, replace(context, anchor=anchor, total=total, precision="float64")
-
-
-def _natural(context: FitContext, mixture: Mixture) -> NaturalParameters:
-    centre = KERNELS[context.kernel].centres
-    return NaturalParameters.of(mixture, context.reg, context.spread, centre)
 
 
 def _tighter(damping: float) -> float:

@@ -1,27 +1,22 @@
-"""What the data say about a mixture, and the mixture that they say next: E-step and M-step.
+"""What the data say about a mixture: the E-step.
 
 A ``State`` pairs a mixture with what one sweep says about *that* mixture, so the objective printed,
-the parameters returned and the state saved belong together.  ``evaluate`` takes the sweep;
-``m_step`` makes the next mixture of its statistics.
+the parameters returned and the state saved belong together.  ``evaluate`` takes the sweep; the
+context's ``m_step`` makes the next mixture of its statistics (model.py).
 
 **Precision.**  Where the kernel's bound shows single precision to be good enough a trial may ask
 for it; its state says how much that may have changed the objective.
-
-A component whose weight falls below rounding of the total **vanishes**: its weight becomes 0, and
-its mean and covariance stay as they were.  A component whose covariance loses its rank is
-**collapsed** onto ``covariance.FLOOR``.  Neither lowers the objective; the state names them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dgmm.em.first_pass import DataMoments
+from dgmm.em.model import MaximumLikelihood, Model, Trial
 from dgmm.errors import DataError
-from dgmm.kernels.choice import KERNELS
 from dgmm.kernels.natural_parameters import (
     SINGLE_TOLERANCE,
     TOLERANCE,
@@ -29,12 +24,13 @@ from dgmm.kernels.natural_parameters import (
     Given,
     NaturalParameters,
     StatisticsCorrection,
-    penalties,
 )
+from dgmm.kernels.observation import Complete
 from dgmm.kernels.sweep import Block, Sweep
-from dgmm.model.arrays import FLOOR, Array
-from dgmm.model.covariance_model import CovarianceModel, Estimate
+from dgmm.model.arrays import Array
+from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.prior import Regularised
 from dgmm.model.statistics import Stacked, Statistics
 
 Precision = Literal["auto", "float64"]
@@ -47,15 +43,6 @@ SINGLE: Final = float(np.finfo(np.float32).eps)
 RELATIVE: Final = 1e-6
 """The default ``reg_covar``, over each feature's variance."""
 
-ALONE: Final = 1e-3
-"""A variance below so much of what ``reg_covar`` adds is held up by that alone."""
-
-LOADING: Final = 0.3
-"""Features with this part of a direction's largest loading are said to be in it."""
-
-RIVAL: Final = 1.0
-"""A variance below so many times what ``reg_covar`` adds is half or more of its making."""
-
 SAME: Final = (1e-6, 1e-3)
 """How far moments may be off by rounding, in double and single precision, where 1 is the spread."""
 
@@ -66,18 +53,14 @@ class FitContext:
 
     Attributes
     ----------
-    covariance_model : CovarianceModel
+    model : Model
     frame : Frame
-    reg : (D,)
-        What is added to the diagonal of each covariance, in the frame.
     weight : float
         The sum of the row weights.
     total : (D, D) or None
         sum w x x' over the rows, in the frame; for tied.
     spread : float
         The root mean square of |x| in the frame.
-    kernel : str
-        A key of ``choice.KERNELS``.
     precision : str
         One of ``PRECISIONS``: whether sweeps may be in single precision where that is good enough.
     anchor : StatisticsCorrection or None
@@ -86,16 +69,14 @@ class FitContext:
         The means of x and of |x|^2, in the frame; None where sweeps are not of the rows of the
         first pass.
     reg_covar : float or None
-        The parameter of that name that ``reg`` came from; see ``regularisation``.
+        The parameter of that name that the prior came from; see ``regularisation``.
     """
 
-    covariance_model: CovarianceModel
+    model: Model
     frame: Frame
-    reg: Array
     weight: float
     total: Array | None
     spread: float
-    kernel: str = "numpy"
     precision: str = "float64"
     anchor: StatisticsCorrection | None = None
     moments: tuple[Array, float] | None = None
@@ -121,21 +102,33 @@ class FitContext:
         if moments.scatter.ndim == 2:
             total = moments.scatter / frame.scale[:, None] / frame.scale
             total = total + moments.weight * offset[:, None] * offset
+        size = float(np.sum(moments.variance / frame.scale / frame.scale + offset**2))
         return cls(
-            covariance_model,
+            Model(covariance_model, Regularised(reg), Complete(kernel)),
             frame,
-            reg,
             moments.weight,
             total,
             float(spread),
-            kernel,
             precision,
-            moments=(
-                offset,
-                float(np.sum(moments.variance / frame.scale / frame.scale + offset**2)),
-            ),
+            moments=(offset, size),
             reg_covar=reg_covar,
         )
+
+    def maximum_likelihood(self, statistics: Statistics, before: Mixture) -> MaximumLikelihood:
+        """What ``statistics`` of the rows under the mixture ``before`` say by themselves."""
+        return self.model.maximum_likelihood(statistics, self.total, before)
+
+    def m_step(self, state: "State") -> Trial:
+        """The mixture that maximises the expected objective under a state's responsibilities."""
+        return self.m_step_of(state.statistics, state.mixture)
+
+    def m_step_of(self, statistics: Statistics, before: Mixture) -> Trial:
+        """The same for ``statistics`` that no sweep has made."""
+        return self.model.m_step(statistics, self.total, before)
+
+    def natural(self, mixture: Mixture, single: bool = False) -> NaturalParameters:
+        """A ``mixture`` as the kernel sees it, in single precision if asked for."""
+        return self.model.natural(mixture, self.spread, single)
 
     def single_bound(self, mixture: Mixture) -> float:
         """The bound on single precision's error in log-densities; infinity if it is too large.
@@ -154,7 +147,7 @@ class FitContext:
 
     def single_error(self, statistics: Statistics, mixture: Mixture) -> float:
         """The same bound from what a sweep found: the rows may not be where they are expected."""
-        raw = _maximum_likelihood(statistics, self, mixture)
+        raw = self.maximum_likelihood(statistics, mixture)
         offsets = raw.means - mixture.means
         noise = self._noise(mixture, Away.measured(mixture, raw.estimate, offsets))
         return float(raw.weights @ np.where(raw.empty, 0.0, noise) / raw.weights.sum())
@@ -162,8 +155,8 @@ class FitContext:
     def _noise(self, mixture: Mixture, away: Away) -> Array:
         """The bound (K,) on single precision's error in the log-densities of such rows."""
         unit = SINGLE / 2
-        size = np.abs(mixture.constants - penalties(mixture, self.reg))
-        return KERNELS[self.kernel].noise(mixture, away, unit) + unit * size
+        size = np.abs(mixture.constants - self.model.prior.penalties(mixture))
+        return self.model.observation.noise(mixture, away, unit) + unit * size
 
 
 def frame_of(moments: DataMoments, covariance_model: CovarianceModel) -> Frame:
@@ -181,19 +174,6 @@ def regularisation(moments: DataMoments, reg_covar: float | None) -> Array:
     if reg_covar is None:
         return RELATIVE * np.where(variance > 0, variance, 1.0)
     return np.full(len(variance), reg_covar)
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A mixture to be evaluated, and which of its components degenerated when it was made.
-
-    ``bound`` is what single precision may do to its objective; infinity asks for double.
-    """
-
-    mixture: Mixture
-    empty: tuple[int, ...] = ()
-    singular: tuple[int, ...] = ()
-    bound: float = np.inf
 
 
 @dataclass(frozen=True)
@@ -238,23 +218,17 @@ class State:
 def evaluate(sweep: Sweep, contexts: Sequence[FitContext], trials: Sequence[Trial]) -> list[State]:
     """One sweep: what the data say about each trial's mixture, each under its own context.
 
-    The settings share the kernel; those of one frame share its rows, too.
+    The contexts share the observation model; those of one frame share its rows, too.
     """
-    kernel = KERNELS[contexts[0].kernel]
     pairs = list(zip(contexts, trials, strict=True))
-    naturals = tuple(
-        NaturalParameters.of(
-            trial.mixture, each.reg, each.spread, kernel.centres, trial.bound < np.inf
-        )
-        for each, trial in pairs
-    )
+    naturals = tuple(each.natural(trial.mixture, trial.bound < np.inf) for each, trial in pairs)
     frames = {id(each.frame): each.frame for each in contexts}
     places = [[i for i, each in enumerate(contexts) if id(each.frame) == key] for key in frames]
     givens = tuple(
         Given(frame, tuple(naturals[i].bare for i in chosen))
         for frame, chosen in zip(frames.values(), places, strict=True)
     )
-    swept = sweep(_e_steps, (contexts[0].kernel, givens))
+    swept = sweep(_e_steps, (contexts[0].model.observation, givens))
     found: dict[int, Statistics] = {}
     for chosen, own in zip(places, swept.parts, strict=True):
         found |= zip(chosen, own.parts, strict=True)
@@ -279,10 +253,12 @@ def evaluate(sweep: Sweep, contexts: Sequence[FitContext], trials: Sequence[Tria
     return states
 
 
-def _e_steps(block: Block, given: tuple[str, tuple[Given, ...]]) -> Stacked[Stacked[Statistics]]:
-    """The statistics of a block by a kernel, for the mixtures of each frame."""
-    kernel, givens = given
-    return Stacked(tuple(KERNELS[kernel].e_step(block, each) for each in givens))
+def _e_steps(
+    block: Block, given: tuple[Complete, tuple[Given, ...]]
+) -> Stacked[Stacked[Statistics]]:
+    """The statistics of a block under the mixtures of each frame."""
+    observation, givens = given
+    return Stacked(tuple(observation.e_step(block, each) for each in givens))
 
 
 def _check_same_rows(
@@ -311,116 +287,3 @@ def _check_same_rows(
             "the rows are not those of the first pass: their weight, mean or spread have changed, "
             f"by {max(off):.1e} of it. Something writes to them; fit again when it is done"
         )
-
-
-def m_step(statistics: Statistics, context: FitContext, before: Mixture) -> Trial:
-    """The mixture that maximises the expected objective under ``before``'s responsibilities."""
-    raw = _maximum_likelihood(statistics, context, before)
-    covariances, singular = raw.estimate.regularised(context.reg, raw.empty, before.covariances)
-    mixture = Mixture(raw.weights / raw.weights.sum(), raw.means, covariances)
-    return Trial(mixture, numbers(raw.empty), numbers(np.broadcast_to(singular, len(raw.means))))
-
-
-@dataclass(frozen=True)
-class _Raw:
-    """Estimates from the statistics alone: before ``reg`` is added, and what needs care is seen to.
-
-    Attributes
-    ----------
-    weights : (K,)
-        They sum to the weight of the rows.
-    means : (K, D)
-    estimate : Estimate
-        Of the covariances.
-    empty : (K,)
-        Which components have no weight left; their means are those they had.
-    """
-
-    weights: Array
-    means: Array
-    estimate: Estimate
-    empty: NDArray[np.bool_]
-
-
-def _maximum_likelihood(statistics: Statistics, context: FitContext, before: Mixture) -> _Raw:
-    n_features = before.n_features
-    counts = statistics.sums[:, 0]
-    empty = counts <= np.finfo(np.float64).eps * statistics.weight
-    weights = np.where(empty, 0.0, counts)
-    divisors = np.where(empty, 1.0, counts)
-    offsets = statistics.sums[:, 1 : 1 + n_features] / divisors[:, None]
-    means = np.where(empty[:, None], before.means, statistics.center + offsets)
-    second = statistics.sums[:, 1 + n_features :]
-    estimate = context.covariance_model.estimate(weights, means, offsets, second, context.total)
-    return _Raw(weights, means, estimate, empty)
-
-
-def bare(statistics: Statistics, context: FitContext, before: Mixture) -> Trial:
-    """That M-step without ``reg``: its components that singular are held up by ``reg`` alone."""
-    return m_step(statistics, replace(context, reg=np.zeros_like(context.reg)), before)
-
-
-def thin(
-    statistics: Statistics, context: FitContext, before: Mixture, share: float
-) -> tuple[int, ...]:
-    """Components that in some direction have less than ``share`` times ``reg`` for a variance.
-
-    That is, by the M-step from these ``statistics`` before ``reg`` is added.
-    """
-    raw = _maximum_likelihood(statistics, context, before)
-    least = raw.estimate.thinnest(np.maximum(share * context.reg, FLOOR))
-    return numbers((least < 1.0) & ~raw.empty)
-
-
-def singular(state: State, context: FitContext) -> tuple[int, ...]:
-    """Components of a state that nothing but ``reg``, or the smallest variance, holds up."""
-    held = thin(state.statistics, context, state.mixture, ALONE)
-    return tuple(sorted({*state.singular, *held}))
-
-
-def unbounded(state: State, context: FitContext) -> tuple[int, ...]:
-    """Those of the ``singular`` components that have spread in fewer directions than all rows.
-
-    Their likelihood has no bound: a mixture that has one is not to be compared with others.  What
-    is flat in all rows, a column of one value or a copy of another, is so in every mixture of the
-    covariance model, and adds the same to each.
-    """
-    if not singular(state, context):
-        return ()
-    raw = _maximum_likelihood(state.statistics, context, state.mixture)
-    weights, amounts = raw.weights / raw.weights.sum(), np.maximum(ALONE * context.reg, FLOOR)
-    least = raw.estimate.thinnest_apart(weights, raw.means, amounts)
-    return numbers(np.broadcast_to(least < 1.0, raw.empty.shape) & ~raw.empty)
-
-
-@dataclass(frozen=True)
-class Rivals:
-    """Components of whose variance ``reg`` makes half or more, and the features where it does.
-
-    Not among them are those that are singular, which are told of on their own.
-    """
-
-    components: tuple[int, ...]
-    features: tuple[int, ...]
-
-    @classmethod
-    def of(cls, state: State, context: FitContext) -> "Rivals":
-        """Those of a ``state``.
-
-        In each component the features are those with large loadings in the direction in which its
-        variance is smallest beside ``reg``.
-        """
-        mixture, reg = state.mixture, context.reg
-        rivals = {*thin(state.statistics, context, mixture, RIVAL)} - {*singular(state, context)}
-        if not rivals:
-            return cls((), ())
-        raw = _maximum_likelihood(state.statistics, context, mixture)
-        loadings = raw.estimate.thinnest_loadings(np.maximum(reg, FLOOR))
-        loadings = np.broadcast_to(loadings, mixture.means.shape)[sorted(rivals)]
-        named = np.flatnonzero((loadings > LOADING).any(axis=0))
-        return cls(tuple(sorted(rivals)), tuple(named.tolist()))
-
-
-def numbers(flags: np.ndarray) -> tuple[int, ...]:
-    """The numbers of the components that ``flags`` (K,) name."""
-    return tuple(np.flatnonzero(flags).tolist())

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dgmm.em.evaluate import FitContext, State, m_step
+from dgmm.em.evaluate import FitContext, State
 from dgmm.em.solver import RunState, Solver, StopRule
 from dgmm.model.mixture import Mixture
 
@@ -49,7 +49,7 @@ class EM(Solver):
                 return replace(again, float64_passes=after.float64_passes)
             if found.bound:
                 return after.by(EM(exact, again=True)).repeat()
-        trial = m_step(found.statistics, run.context, found.mixture)
+        trial = run.context.m_step(found)
         return after.propose(trial, far=change > 2 * unseen)
 
     def reach(self, run: RunState) -> float:

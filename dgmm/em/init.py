@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from dgmm.em.evaluate import FitContext, m_step
+from dgmm.em.evaluate import FitContext
 from dgmm.em.first_pass import DataMoments
 from dgmm.em.sample import Sample
 from dgmm.kernels.kernel import tile_rows
@@ -89,7 +89,8 @@ def seeded(
 ) -> Mixture:
     """A first mixture (in the frame), by a ``method`` that sees the rows ``standardised``."""
     seen = replace(
-        sample, rows=standardised(sample.rows, standard(sample.rows, context.covariance_model))
+        sample,
+        rows=standardised(sample.rows, standard(sample.rows, context.model.covariance_model)),
     )
     return mixture_of(sample, context, draw(seen, components, method, random), components)
 
@@ -125,7 +126,7 @@ def standardised(rows: Array, frame: Frame) -> Array:
 
 def mixture_of(sample: Sample, context: FitContext, drawn: Drawn, components: int) -> Mixture:
     """The mixture (in the frame) that an M-step makes of the shares ``drawn``."""
-    covariance_model, n_features = context.covariance_model, sample.rows.shape[1]
+    covariance_model, n_features = context.model.covariance_model, sample.rows.shape[1]
     features = covariance_model.centred_features
     x = context.frame.rows(sample.rows, np.empty((n_features, len(sample.rows))))
     center = np.zeros((components, n_features)) if drawn.center is None else drawn.center
@@ -146,7 +147,7 @@ def mixture_of(sample: Sample, context: FitContext, drawn: Drawn, components: in
         covariance_model.of_variances(np.ones(n_features), components),
     )
     statistics = Statistics(sums, center, 0.0, 0.0, weight, len(sample.rows))
-    return m_step(statistics, context, nothing).mixture
+    return context.m_step_of(statistics, nothing).mixture
 
 
 def cautious(mixture: Mixture, rows: int) -> Mixture:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dgmm.em.evaluate import FitContext, unbounded
+from dgmm.em.degenerate import unbounded
+from dgmm.em.evaluate import FitContext
 from dgmm.em.first_pass import DataMoments
 from dgmm.em.solver import RunState, best_of
 from dgmm.em.spec import FitSpec

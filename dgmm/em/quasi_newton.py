@@ -25,8 +25,9 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from dgmm.em.evaluate import FitContext, State, Trial, m_step
+from dgmm.em.evaluate import FitContext, State
 from dgmm.em.information import Information
+from dgmm.em.model import Trial
 from dgmm.em.solver import RunState, Solver, StopRule
 from dgmm.em.squarem import coordinates, mixture_at
 from dgmm.model.covariance_model import Array
@@ -148,7 +149,7 @@ class QuasiNewton(Solver):
     def _seen(self, run: RunState, state: State) -> "_Seen":
         """A state as coordinates see it, as far as rounding allows that."""
         assert self.origin is not None
-        image = m_step(state.statistics, run.context, state.mixture)
+        image = run.context.m_step(state)
         try:
             here = coordinates(state.mixture, self.origin, self._live(state))
             there = coordinates(image.mixture, self.origin, self._live(state))
@@ -224,7 +225,7 @@ class QuasiNewton(Solver):
         like, live = self.image.mixture, self._live(run.best)
         try:
             place = self.here + share * step
-            trial = mixture_at(place, like, self.origin, live, run.context.reg)
+            trial = mixture_at(place, like, self.origin, live, run.context.model.prior)
         except np.linalg.LinAlgError:
             return self._forgetful._plain(run)
         foreseen = 2 * decrement * share * (1 - share / 2)

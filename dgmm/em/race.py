@@ -56,7 +56,7 @@ def seeded(
     n_features = sample.rows.shape[1]
     size = max(max(EACH, 5 * (n_features + 2)) * components, LEAST)
     sample = sample.first(min(size, len(sample.keys)))
-    view = standardised(sample.rows, standard(sample.rows, context.covariance_model))
+    view = standardised(sample.rows, standard(sample.rows, context.model.covariance_model))
     labels = clusters(view, sample.weights, components, kind, random)
     order = np.argsort(labels, kind="stable")  # so that a part of the rows is of few components
     drawn = labelled(labels[order], components)

@@ -35,7 +35,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist
 from threadpoolctl import threadpool_limits
 
-from dgmm.em.evaluate import ALONE, unbounded
+from dgmm.em.degenerate import ALONE, unbounded
 from dgmm.em.init import Drawn, Random, mixture_of, standard, standardised
 from dgmm.em.solver import RunState, StopRule
 from dgmm.em.squarem import Squarem
@@ -193,19 +193,19 @@ class _Field:
     def of(cls, subsample: Subsample) -> Self:
         """The rows of a ``subsample``."""
         sample, context = subsample.sample, subsample.context
-        frame = standard(sample.rows, context.covariance_model)
+        frame = standard(sample.rows, context.model.covariance_model)
         rows = standardised(sample.rows, frame)
         features = FEATURES.of(rows.T, np.empty((FEATURES.width(rows.shape[1]), len(rows))))
-        reg = context.reg * (context.frame.scale / frame.scale) ** 2
+        reg = context.model.prior.reg * (context.frame.scale / frame.scale) ** 2
         total = np.cov(rows.T, aweights=sample.weights, ddof=0).reshape(len(reg), len(reg))
         least = np.maximum(ALONE * reg, SINGULAR)
-        flat = np.linalg.qr(flat_directions(context.covariance_model.kept(total), least))[0]
+        flat = np.linalg.qr(flat_directions(context.model.covariance_model.kept(total), least))[0]
         return cls(subsample, rows, sample.weights, features, reg, flat @ flat.T)
 
     @property
     def covariance_model(self) -> CovarianceModel:
         """Of the mixtures."""
-        return self.subsample.context.covariance_model
+        return self.subsample.context.model.covariance_model
 
     def are_full(self, weights: Array) -> NDArray[np.bool_]:
         """Whether all components, by their ``weights`` (..., K), have rows enough."""
@@ -247,7 +247,11 @@ class _Many:
 
 
 def _m_step(field: _Field, sums: Array, objective: Array) -> _Many:
-    """From ``sums`` (S, K, P)."""
+    """From ``sums`` (S, K, P).
+
+    Not by ``Model.m_step``, nor E-steps by ``evaluate``: calls for each of so many starts would
+    take most of the time.
+    """
     count, components, width = sums.shape
     n_features = field.rows.shape[1]
     counts = np.maximum(sums[:, :, 0], 1e-12 * field.weights.sum())

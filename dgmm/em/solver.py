@@ -28,7 +28,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from dgmm.em.evaluate import FitContext, State, Trial, evaluate, unbounded
+from dgmm.em.degenerate import unbounded
+from dgmm.em.evaluate import FitContext, State, evaluate
+from dgmm.em.model import Trial
 from dgmm.kernels.sweep import Sweep
 from dgmm.model.mixture import Mixture
 

@@ -15,7 +15,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dgmm.em.evaluate import m_step
 from dgmm.em.init import pieces
 from dgmm.em.race import ROUGH, objective
 from dgmm.em.sample import Sample
@@ -378,7 +377,7 @@ def moved_mixture(subsample: Subsample, mixture: Mixture, moves: list[Move]) -> 
         sums[[j, k]] = _expected(features, weights, each.halves.covariances)
         center[[j, k]] = each.halves.means
     statistics = Statistics(sums, center, 0.0, 0.0, 1.0, len(subsample.sample.rows))
-    return m_step(statistics, subsample.context, mixture).mixture
+    return subsample.context.m_step_of(statistics, mixture).mixture
 
 
 def _expected(features: Features, weights: Array, dense: Array) -> Array:

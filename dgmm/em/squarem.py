@@ -38,11 +38,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dgmm.em.evaluate import FitContext, State, Trial, m_step, numbers
+from dgmm.em.evaluate import FitContext, State
+from dgmm.em.model import Trial, numbers
 from dgmm.em.solver import RunState, Solver, StopRule
-from dgmm.kernels.natural_parameters import penalties
 from dgmm.model.arrays import Array
 from dgmm.model.mixture import Mixture
+from dgmm.model.prior import Regularised
 
 MEMORY: Final = 6
 """How many cycles to remember the step lengths of."""
@@ -134,14 +135,14 @@ class Squarem(Solver):
 
     def _mapped(self, run: RunState, base: State) -> RunState:
         """With theta_1 on trial."""
-        trial = m_step(base.statistics, run.context, base.mixture)
+        trial = run.context.m_step(base)
         return run.by(replace(self, base=base)).propose(trial, _is_far(run))
 
     def _extrapolated(self, run: RunState, base: State, found: State) -> RunState:
         """After the sweep of theta_1: stop, or put theta' on trial."""
-        fallback = m_step(found.statistics, run.context, found.mixture)
+        fallback = run.context.m_step(found)
         ends = base.mixture, found.mixture, fallback.mixture
-        step = extrapolate(*ends, self.longest, run.context.reg)
+        step = extrapolate(*ends, self.longest, run.context.model.prior)
         gain, target = found.objective - base.objective, run.stop.target
         lengths = (*self.lengths, step.length)[-MEMORY:]
         unseen = 2 * max(base.bound, found.bound)  # what single precision may hide of it
@@ -190,7 +191,7 @@ class Step:
 
 
 def extrapolate(
-    first: Mixture, second: Mixture, third: Mixture, longest: float, reg: Array
+    first: Mixture, second: Mixture, third: Mixture, longest: float, prior: Regularised
 ) -> Step:
     """theta' from theta_0, theta_1 and theta_2, with |a| at most ``longest``."""
     live = (first.weights > 0) & (second.weights > 0) & (third.weights > 0)
@@ -203,7 +204,7 @@ def extrapolate(
         if taken <= 1.0:
             return Step(None, max(length, 1.0))
         place = start + 2 * taken * r + taken**2 * u
-        trial = mixture_at(place, third, second, live, reg)
+        trial = mixture_at(place, third, second, live, prior)
     except np.linalg.LinAlgError:
         return Step(None, 1.0)
     return Step(trial, length)
@@ -218,11 +219,13 @@ def coordinates(mixture: Mixture, seen_from: Mixture, live: Mask) -> Array:
     return np.concatenate([logs * root, (white * root[:, None]).ravel(), shapes.ravel()])
 
 
-def mixture_at(place: Array, like: Mixture, seen_from: Mixture, live: Mask, reg: Array) -> Trial:
+def mixture_at(
+    place: Array, like: Mixture, seen_from: Mixture, live: Mask, prior: Regularised
+) -> Trial:
     """The mixture with these coordinates; components that are not ``live`` are as in ``like``.
 
     Raises ``LinAlgError`` where there is none, or where it is far thinner than ``like``, beside
-    ``reg`` (D,): such a mixture is worse, and kernels would be slow to find that.
+    the ``prior``: such a mixture is worse, and kernels would be slow to find that.
     """
     root, (count, n_features) = np.sqrt(seen_from.weights), like.means.shape
     safe = np.where(root > 0, root, 1.0)
@@ -236,7 +239,7 @@ def mixture_at(place: Array, like: Mixture, seen_from: Mixture, live: Mask, reg:
     estimate = seen_from.covariances.at(shapes, safe, live, like.covariances)
     covariances, singular = estimate.floored()
     mixture = Mixture(weights / weights.sum(), means, covariances)
-    if penalties(mixture, reg).max() > penalties(like, reg).max() + THIN * n_features:
+    if prior.penalties(mixture).max() > prior.penalties(like).max() + THIN * n_features:
         raise np.linalg.LinAlgError("the extrapolation is thin")
     lost = np.broadcast_to(singular, live.shape) & live
     return Trial(mixture, numbers(~live), numbers(lost))

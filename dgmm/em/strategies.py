@@ -17,11 +17,12 @@ import numpy as np
 
 from dgmm.em import init, quasi_newton, race, split_merge
 from dgmm.em.control_variate import ControlVariateEM
-from dgmm.em.evaluate import FitContext, Trial
+from dgmm.em.evaluate import FitContext
 from dgmm.em.expectation_maximization import EM
 from dgmm.em.first_pass import DataMoments
 from dgmm.em.information import is_known
 from dgmm.em.init import representative
+from dgmm.em.model import Trial
 from dgmm.em.quasi_newton import QuasiNewton
 from dgmm.em.scouts import WORK, affordable, scouted
 from dgmm.em.solver import RunState, Solver, StopRule
@@ -192,7 +193,8 @@ def _over_all(
     if top * FAR_BELOW < rows and top > GUIDED * parameters:
         guided = ControlVariateEM(subsample, rows)
         return [guided.init(context, end, stop) for end in ends]
-    if is_known(context.covariance_model, shape[1]) and (told := rows_told(shape, parameters, top)):
+    covariance_model, told = context.model.covariance_model, rows_told(shape, parameters, top)
+    if told and is_known(covariance_model, shape[1]):
         near = [informed(subsample, end, told) for end in ends]
         return [
             QuasiNewton(information=known, floor=floor).init(context, end, stop)

@@ -20,8 +20,9 @@ from typing import Final
 import numpy as np
 
 from dgmm.em.cost import Cost
-from dgmm.em.evaluate import FitContext, State, Trial, evaluate
+from dgmm.em.evaluate import FitContext, State, evaluate
 from dgmm.em.information import Information
+from dgmm.em.model import Trial
 from dgmm.em.quasi_newton import FLOOR, QuasiNewton
 from dgmm.em.sample import Sample
 from dgmm.em.solver import RunState, StopRule, run_all

@@ -12,7 +12,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from dgmm import engine
 from dgmm.em.collapse import Collapse, Seen, collapses, column_names, component_names
-from dgmm.em.evaluate import ALONE, Rivals, Trial, bare, singular
+from dgmm.em.degenerate import ALONE, Rivals, bare, singular
+from dgmm.em.model import Trial
 from dgmm.em.progress import Candidate, Progress
 from dgmm.em.sample import Sample
 from dgmm.errors import DegenerateWarning, ModelFileError, ObjectiveFellWarning
@@ -76,7 +77,7 @@ def _fitted(progress: Progress, session: Session, seconds: float, cut: str) -> d
     plan = session.plan
     spec, run, moments = progress.best.spec, progress.run, progress.moments
     best = run.best
-    alone = bare(best.statistics, run.context, best.mixture)
+    alone = bare(best, run.context)
     rivals = Rivals.of(best, run.context)
     gain, resolution = run.starts_gain, best.mixture.free_parameters / (2 * moments.weighted)
     return {
@@ -109,7 +110,7 @@ def _fitted(progress: Progress, session: Session, seconds: float, cut: str) -> d
             "objective": best.objective,
             "engine": plan.engine,
             "cached": plan.cached,
-            "kernel": choice.described(run.context.kernel),
+            "kernel": choice.described(run.context.model.observation.kernel),
             "float32_passes": run.float32_passes,
             "float32_bound": run.bound,
             "empty": list(best.empty),
@@ -117,14 +118,14 @@ def _fitted(progress: Progress, session: Session, seconds: float, cut: str) -> d
                 singular(best, run.context),
                 alone,
                 best.statistics.sums[:, 0] * (moments.weighted / moments.weight),
-                run.context.reg,
+                run.context.model.prior.reg,
                 (moments.sample, progress.mixture),
             ),
             "rivalled": {
                 "components": list(rivals.components),
                 "features": list(rivals.features),
             },
-            "reg_covar": (run.context.reg * run.context.frame.scale**2).tolist(),
+            "reg_covar": (run.context.model.prior.reg * run.context.frame.scale**2).tolist(),
         },
     }
 

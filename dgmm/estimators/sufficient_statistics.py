@@ -29,18 +29,21 @@ from typing import Any, Final, Self
 
 import numpy as np
 
-from dgmm.em.evaluate import ALONE, FitContext, State, Trial, m_step, thin
+from dgmm.em.degenerate import ALONE, thin
+from dgmm.em.evaluate import FitContext, State
 from dgmm.em.first_pass import invalid_weight
 from dgmm.em.fit import WEIGHTS
+from dgmm.em.model import Model, Trial
 from dgmm.errors import DataError, ModelFileError, UsageError
 from dgmm.io import models, storage
-from dgmm.kernels.choice import KERNELS
 from dgmm.kernels.kernel import describe_invalid_row
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
+from dgmm.kernels.observation import Complete
 from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.arrays import Array
 from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.prior import Regularised
 from dgmm.model.statistics import Stacked, Statistics
 
 FORMAT: Final = "dgmm-sufficient-statistics"
@@ -142,9 +145,9 @@ class SufficientStatistics:
         """
         objective = (state.objective + context.frame.log_volume) * context.weight
         statistics = replace(_own(state.statistics, context), objective=objective)
-        natural, mixture = _natural(state.mixture, context.reg), state.mixture
+        natural, mixture = _natural(state.mixture, context.model.prior), state.mixture
         told = hashlib.sha256(mixture.means.tobytes() + mixture.covariances.values.tobytes())
-        shared = (context.frame, context.reg, context.reg_covar)
+        shared = (context.frame, context.model.prior.reg, context.reg_covar)
         return cls._of(told.hexdigest()[:16], statistics, natural, *shared)
 
     @classmethod
@@ -266,8 +269,10 @@ class SufficientStatistics:
         >>> model.sufficient_statistics_.summarize(sweep, model.mixture_, "numpy").rows
         50
         """
-        natural = _natural(self.frame.enter(mixture), self.reg)
-        (found,) = sweep(_e_step, _Asked(kernel, Given(self.frame, (natural.bare,)))).parts
+        natural = _natural(self.frame.enter(mixture), Regularised(self.reg))
+        (found,) = sweep(
+            _e_step, _Asked(Complete(kernel), Given(self.frame, (natural.bare,)))
+        ).parts
         if found.weight == 0:
             raise DataError("all weights are zero: there is nothing to learn from")
         _check_weight(found.weight)
@@ -302,7 +307,7 @@ class SufficientStatistics:
         if np.any(self.sums[dead, 0] > np.finfo(np.float64).eps * self.weight):
             return -np.inf
         sums = np.where(dead[:, None], 0.0, self.sums)
-        linear = _natural(inside, self.reg).inner_product(sums, self.center)
+        linear = _natural(inside, Regularised(self.reg)).inner_product(sums, self.center)
         return (self.entropy + linear) / self.weight - self.frame.log_volume
 
     def improve(self, mixture: Mixture) -> Trial:
@@ -328,7 +333,7 @@ class SufficientStatistics:
         >>> bool(np.allclose(trial.mixture.means, rows.mean(axis=0)))
         True
         """
-        trial = m_step(self._statistics, self._setting, self.frame.enter(mixture))
+        trial = self._setting.m_step_of(self._statistics, self.frame.enter(mixture))
         return replace(trial, mixture=self.frame.leave(trial.mixture))
 
     def bare(self, mixture: Mixture) -> Trial:
@@ -382,7 +387,8 @@ class SufficientStatistics:
 
     @property
     def _setting(self) -> FitContext:
-        return FitContext(self.covariance_model, self.frame, self.reg, self.weight, None, 0.0)
+        model = Model(self.covariance_model, Regularised(self.reg), Complete())
+        return FitContext(model, self.frame, self.weight, None, 0.0)
 
     @property
     def _statistics(self) -> Statistics:
@@ -595,9 +601,10 @@ def _check_weight(weight: float) -> None:
         raise DataError(f"the weights sum to {weight:.3g}; rescale them")
 
 
-def _natural(mixture: Mixture, reg: Array) -> NaturalParameters:
+def _natural(mixture: Mixture, prior: Regularised) -> NaturalParameters:
     """All components centred: rows to come may lie anywhere."""
-    return NaturalParameters.of(mixture, reg, centre=True, per_component=True)
+    penalties = prior.penalties(mixture)
+    return NaturalParameters.of(mixture, penalties, centre=True, per_component=True)
 
 
 def _own(statistics: Statistics, context: FitContext) -> Statistics:
@@ -608,7 +615,7 @@ def _own(statistics: Statistics, context: FitContext) -> Statistics:
     """
     center, sums = statistics.center, statistics.sums
     n_features = center.shape[1]
-    if sums.shape[1] == context.covariance_model.centred_features.width(n_features):
+    if sums.shape[1] == context.model.covariance_model.centred_features.width(n_features):
         return statistics
     assert context.total is not None
     counts, cross = sums[:, :1], sums[:, 1:].T @ center
@@ -621,7 +628,7 @@ def _own(statistics: Statistics, context: FitContext) -> Statistics:
 class _Asked:
     """What a sweep for statistics is given."""
 
-    kernel: str
+    observation: Complete
     given: Given
 
 
@@ -631,4 +638,4 @@ def _e_step(block: Block, asked: _Asked) -> Stacked[Statistics]:
         raise DataError(wrong[0])
     if invalid_row := describe_invalid_row(block):
         raise DataError(invalid_row)
-    return KERNELS[asked.kernel].e_step(block, asked.given)
+    return asked.observation.e_step(block, asked.given)

@@ -124,7 +124,7 @@ class _Reader:
     def mixture(self, told: Any) -> Mixture:
         """The mixture of these parameters, of the covariance model that is fitted."""
         name, *places = told
-        model = self.about.context.covariance_model
+        model = self.about.context.model.covariance_model
         if name != model.name:
             raise ValueError(f"these are {name!r:.40} covariances")
         weights, means, values, factors = (self.arrays[each] for each in places)

@@ -14,10 +14,8 @@ times narrower than the data is centred; ordinary ones never are.
 bound stays under ``SINGLE_TOLERANCE`` it may be used (evaluate.py decides): the products of a tile
 are then single, what is added up over tiles never is.
 
-**The penalty.**  Adding e to the diagonal of each covariance, as ``reg_covar`` does, is the exact
-M-step not of the likelihood, but of the likelihood with each component's density multiplied by
-exp(-e tr(Sigma_k^-1) / 2).  So that is the objective here, and it never falls; the plain
-log-likelihood is summed beside it.
+**The penalty** is by how much the prior lowers a component's log-density (model/prior.py); the
+plain log-likelihood, without it, is summed beside the objective.
 """
 
 from dataclasses import dataclass, replace
@@ -84,11 +82,6 @@ def rounding_error_bound(mixture: Mixture, away: Away, unit: float, spread: floa
     return error
 
 
-def penalties(mixture: Mixture, reg: Array) -> Array:
-    """reg . diag(Sigma_k^-1) / 2, (K,), for ``reg`` (D,)."""
-    return np.broadcast_to(0.5 * mixture.covariances.trace(reg), (mixture.components,))
-
-
 @dataclass(frozen=True)
 class NaturalParameters:
     """A mixture (in the frame) written for the kernel.
@@ -106,7 +99,7 @@ class NaturalParameters:
     center : (K, D)
         Where sums are taken about: 0, or the mean of a centred component.
     penalty : (K,)
-        reg . diag(Sigma_k^-1) / 2.
+        By how much ``constants`` are lowered.
     includes_common : bool
         Whether the log-densities hold ``Covariances.common``, or it is added afterwards.
     single : bool
@@ -127,7 +120,7 @@ class NaturalParameters:
     def of(
         cls,
         mixture: Mixture,
-        reg: Array | None = None,
+        penalty: Array | None = None,
         spread: float | None = None,
         centre: bool = False,
         single: bool = False,
@@ -135,14 +128,13 @@ class NaturalParameters:
     ) -> "NaturalParameters":
         """Write ``mixture``.
 
-        ``reg`` (D,) is added to covariances, ``spread`` is rho above; ``centre`` all components,
+        ``penalty`` (K,) lowers log-densities, ``spread`` is rho above; ``centre`` all components,
         or those that need it; ``single`` as the attribute; ``per_component`` asks for the quadratic
         part of each component, even if they are tied.
         """
         covariance_model, n_features = mixture.covariance_model, mixture.n_features
-        reg = np.zeros(n_features) if reg is None else reg
+        penalty = np.zeros(mixture.components) if penalty is None else penalty
         spread = np.sqrt(n_features) if spread is None else spread
-        penalty = penalties(mixture, reg)
         constants = np.maximum(mixture.constants - penalty, LOWEST[single])
         unit = float(np.finfo(np.float64).eps)
         bound = rounding_error_bound(mixture, Away.expected(mixture), unit, spread)

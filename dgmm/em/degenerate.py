@@ -1,0 +1,90 @@
+"""Components that the rows alone don't hold up: which they are, by the M-step before the prior.
+
+What ``reg_covar`` adds to a variance may be all that a component has in some direction, or more
+than half.  ``reg`` is what the prior adds (model/prior.py).
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from dgmm.em.evaluate import FitContext, State
+from dgmm.em.model import Trial, numbers
+from dgmm.model.mixture import Mixture
+from dgmm.model.statistics import Statistics
+
+ALONE: Final = 1e-3
+"""A variance below so much of what ``reg_covar`` adds is held up by that alone."""
+
+LOADING: Final = 0.3
+"""Features with this part of a direction's largest loading are said to be in it."""
+
+RIVAL: Final = 1.0
+"""A variance below so many times what ``reg_covar`` adds is half or more of its making."""
+
+
+def bare(state: State, context: FitContext) -> Trial:
+    """The M-step without ``reg``: its components that are singular are held up by ``reg`` alone."""
+    return replace(context, model=context.model.unregularised).m_step(state)
+
+
+def thin(
+    statistics: Statistics, context: FitContext, before: Mixture, share: float
+) -> tuple[int, ...]:
+    """Components that in some direction have less than ``share`` times ``reg`` for a variance.
+
+    That is, by the M-step from these ``statistics`` before ``reg`` is added.
+    """
+    raw = context.maximum_likelihood(statistics, before)
+    least = raw.estimate.thinnest(context.model.prior.share(share))
+    return numbers((least < 1.0) & ~raw.empty)
+
+
+def singular(state: State, context: FitContext) -> tuple[int, ...]:
+    """Components of a state that nothing but ``reg``, or the smallest variance, holds up."""
+    held = thin(state.statistics, context, state.mixture, ALONE)
+    return tuple(sorted({*state.singular, *held}))
+
+
+def unbounded(state: State, context: FitContext) -> tuple[int, ...]:
+    """Those of the ``singular`` components that have spread in fewer directions than all rows.
+
+    Their likelihood has no bound: a mixture that has one is not to be compared with others.  What
+    is flat in all rows, a column of one value or a copy of another, is so in every mixture of the
+    covariance model, and adds the same to each.
+    """
+    if not singular(state, context):
+        return ()
+    raw = context.maximum_likelihood(state.statistics, state.mixture)
+    weights, amounts = raw.weights / raw.weights.sum(), context.model.prior.share(ALONE)
+    least = raw.estimate.thinnest_apart(weights, raw.means, amounts)
+    return numbers(np.broadcast_to(least < 1.0, raw.empty.shape) & ~raw.empty)
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """Components of whose variance ``reg`` makes half or more, and the features where it does.
+
+    Not among them are those that are singular, which are told of on their own.
+    """
+
+    components: tuple[int, ...]
+    features: tuple[int, ...]
+
+    @classmethod
+    def of(cls, state: State, context: FitContext) -> "Rivals":
+        """Those of a ``state``.
+
+        In each component the features are those with large loadings in the direction in which its
+        variance is smallest beside ``reg``.
+        """
+        mixture = state.mixture
+        rivals = {*thin(state.statistics, context, mixture, RIVAL)} - {*singular(state, context)}
+        if not rivals:
+            return cls((), ())
+        raw = context.maximum_likelihood(state.statistics, mixture)
+        loadings = raw.estimate.thinnest_loadings(context.model.prior.share(1.0))
+        loadings = np.broadcast_to(loadings, mixture.means.shape)[sorted(rivals)]
+        named = np.flatnonzero((loadings > LOADING).any(axis=0))
+        return cls(tuple(sorted(rivals)), tuple(named.tolist()))

@@ -1,0 +1,113 @@
+"""The model that is fitted: a covariance model, a prior and an observation model; and its M-step.
+
+The three are orthogonal.  The observation model says how a block of rows becomes expected sums, the
+covariance model what these say of the covariances, the prior what the objective holds besides.
+
+A component whose weight falls below rounding of the total becomes **empty**: its weight becomes 0,
+and its mean and covariance stay as they were.  A component whose covariance loses its rank is
+**singular**, at ``FLOOR``.  Neither lowers the objective; a trial and a state name them.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dgmm.kernels.natural_parameters import NaturalParameters
+from dgmm.kernels.observation import Complete
+from dgmm.model.arrays import Array
+from dgmm.model.covariance_model import CovarianceModel, Estimate
+from dgmm.model.mixture import Mixture
+from dgmm.model.prior import Regularised
+from dgmm.model.statistics import Statistics
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A mixture to be evaluated, and which of its components degenerated when it was made.
+
+    ``bound`` is what single precision may do to its objective; infinity asks for double.
+    """
+
+    mixture: Mixture
+    empty: tuple[int, ...] = ()
+    singular: tuple[int, ...] = ()
+    bound: float = np.inf
+
+
+@dataclass(frozen=True)
+class MaximumLikelihood:
+    """What the statistics alone say, before the prior and the floor of variances.
+
+    Attributes
+    ----------
+    weights : (K,)
+        They sum to the weight of the rows.
+    means : (K, D)
+    estimate : Estimate
+        Of the covariances.
+    empty : (K,)
+        Which components have no weight left; their means are those they had.
+    """
+
+    weights: Array
+    means: Array
+    estimate: Estimate
+    empty: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is fitted, whatever the rows.
+
+    Attributes
+    ----------
+    covariance_model : CovarianceModel
+    prior : Regularised
+    observation : Complete
+    """
+
+    covariance_model: CovarianceModel
+    prior: Regularised
+    observation: Complete
+
+    @property
+    def unregularised(self) -> "Model":
+        """The same by maximum likelihood."""
+        return replace(self, prior=self.prior.none)
+
+    def natural(self, mixture: Mixture, spread: float, single: bool = False) -> NaturalParameters:
+        """A ``mixture`` as its kernel sees it; ``spread`` and ``single`` as there."""
+        penalties = self.prior.penalties(mixture)
+        centre = self.observation.centres
+        return NaturalParameters.of(mixture, penalties, spread, centre, single)
+
+    def maximum_likelihood(
+        self, statistics: Statistics, total: Array | None, before: Mixture
+    ) -> MaximumLikelihood:
+        """What ``statistics`` under the mixture ``before`` say.
+
+        ``total`` (D, D) is the scatter of all rows about 0, where the covariance model needs it.
+        """
+        n_features, counts = before.n_features, statistics.sums[:, 0]
+        empty = counts <= np.finfo(np.float64).eps * statistics.weight
+        weights = np.where(empty, 0.0, counts)
+        divisors = np.where(empty, 1.0, counts)
+        offsets = statistics.sums[:, 1 : 1 + n_features] / divisors[:, None]
+        means = np.where(empty[:, None], before.means, statistics.center + offsets)
+        second = statistics.sums[:, 1 + n_features :]
+        estimate = self.covariance_model.estimate(weights, means, offsets, second, total)
+        return MaximumLikelihood(weights, means, estimate, empty)
+
+    def m_step(self, statistics: Statistics, total: Array | None, before: Mixture) -> Trial:
+        """The mixture that maximises the expected objective; arguments as above."""
+        raw = self.maximum_likelihood(statistics, total, before)
+        covariances, singular = self.prior.covariances(raw.estimate, raw.empty, before.covariances)
+        mixture = Mixture(raw.weights / raw.weights.sum(), raw.means, covariances)
+        every = np.broadcast_to(singular, len(raw.means))
+        return Trial(mixture, numbers(raw.empty), numbers(every))
+
+
+def numbers(flags: NDArray[np.bool_]) -> tuple[int, ...]:
+    """The numbers of the components that ``flags`` (K,) name."""
+    return tuple(np.flatnonzero(flags).tolist())
