@@ -82,118 +82,138 @@ class _Parameter:
 class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
     """A mixture of normal distributions, fitted by EM to data of any size.
 
-    Parameters and attributes are those of ``sklearn.mixture.GaussianMixture`` with the same
-    meaning, but for what is said here.  A fit succeeds, or leaves the model as it was; one that
-    Ctrl-C interrupts leaves the best mixture so far, if there is one, and raises the interrupt.
+    Parameters and attributes are those of ``sklearn.mixture.GaussianMixture``, with the same
+    meaning where nothing else is said here.  A fit that fails leaves the model as it was.  A fit
+    that Ctrl-C interrupts leaves the best mixture so far, if there is one, and raises
+    ``KeyboardInterrupt``.
 
     Parameters
     ----------
     n_components : int, default=1
         K, the number of components.
     covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
-        See ``dgmm.model.covariance``.
+        "full": any covariance for each component.  "tied": one covariance for all.  "diag":
+        uncorrelated features.  "spherical": also the same variance for all features.
     strategy : {"auto", "em"}, default="auto"
-        "em" is EM, step by step.  "auto" gets to the same kind of optimum in a few passes: it
-        finds a start on a sample, climbs to larger samples, and goes on over all rows in long
-        steps; given starting values, it begins there (``dgmm.em.strategies``).
+        "em" is textbook EM.  "auto" reaches the same kind of optimum in a few passes: it finds a
+        start on a sample, improves it on larger samples, and then takes quasi-Newton steps over all
+        rows (``dgmm.em.strategies``).  With given starting values it begins at these.
     tol : float, optional
-        Stop when an iteration changes the objective by less.  By default "em" has 1e-3, and
-        "auto" stops by ``resolution``.
+        Stop when an iteration changes the objective by less than this.  By default it is 1e-3 for
+        "em", and "auto" stops by ``resolution`` instead.
     resolution : float, default=0.1
         "auto" stops when the objective could grow, as estimated, by less than this fraction of
-        p / (2 N): what so many rows can't tell from nothing, for p free parameters.
+        p / (2 N), for p free parameters: the gain that a fit to N rows owes to chance.
     reg_covar : float, optional
-        Added to the variances, with the penalty in the objective that makes this an exact M-step
-        (``dgmm.kernels.kernel``), so the objective never falls.  A number is in the data's units
-        squared, as in scikit-learn.  By default it is 1e-6 of each feature's variance (of most
-        rows, where a few far away decide the variance), so that units don't matter.
+        A number to add to the variances, in the data's units squared, as in scikit-learn.  The
+        objective has the penalty that makes this an exact M-step (``dgmm.kernels.kernel``), so it
+        never falls.  By default it is 1e-6 of each feature's variance (of the variance of most
+        rows, where a few rows far away make up nearly all of it), so that units don't matter.
     max_iter : int, default=100
-        0 gives the start itself, and its objective.
+        The most iterations.  0 gives the start itself, and its objective.
     max_seconds : float, optional
-        After so many seconds from the call of ``fit`` it ends with the best mixture so far, as soon
-        as the pass under way is done, and one at least that evaluates a mixture: ``converged_`` is
-        False, and a ``ConvergenceWarning`` says what is left to gain, as far as that is known.  It
-        may have been evaluated in single precision (``fit_info_["float32_bound"]``).  With a
-        ``checkpoint``, the same fit goes on from there, for as long again.
+        After so many seconds from the call of ``fit``, end with the best mixture so far as soon as
+        the pass under way is done.  At least one mixture is evaluated.  ``converged_`` is False,
+        and a ``ConvergenceWarning`` says how much is left to gain, as far as that is known.  The
+        last pass may be in single precision (``fit_info_["float32_bound"]``).  With a
+        ``checkpoint``, the same fit continues from there, for as long again.
     n_init : int, default=1
-        Starts, of which the best is kept.  They share every reading of the data, or compete on
-        samples, where ``effort`` may add some; over all rows, where these are few, hundreds.
+        How many starts to try; the best one is kept.  They share every pass over the data, or
+        compete on samples, where ``effort`` may add more.  Where rows are few, hundreds of starts
+        compete over all rows.
     init_params : {"auto", "kmeans", "k-means++", "random", "random_from_data"}, default="auto"
         How a start is found, on a uniform sample of the rows.  "auto" is "kmeans" for "em" and for
-        samples too small for more, and else a race of several kinds (``dgmm.em.race``), or, where
-        rows are few, a tournament of hundreds (``dgmm.em.scouts``).  Starts see standardised
-        features, so that their units do not matter, but for a method that is named with "em": it
-        sees them as they are, as scikit-learn's does.
-        "k-means++" and "random_from_data" give each row to the nearest of the rows they choose.
+        small samples; else several methods compete on a sample (``dgmm.em.race``), or, where rows
+        are few, hundreds of starts on all rows (``dgmm.em.scouts``).  Starts see standardised
+        features, so that units don't matter; but a method that is named together with "em" sees
+        features in their units, as in scikit-learn.  "k-means++" and "random_from_data" give each
+        row to the nearest of the rows they choose.
     effort : {"low", "auto", "high"}, default="auto"
-        How much work on samples the search for a start may be: one start, or as many as are worth
-        about 12 or 60 passes over all rows, where the first shows that others may lead elsewhere
-        (``dgmm.em.starts``).  "auto" strategy only.
-    weights_init, means_init, precisions_init : array-like, optional
-        Starting values, (K,), (K, D) and in the shape of the covariances.
-    random_state : int, RandomState or None
+        How much work on samples the search for a start may take, with the "auto" strategy.  "low":
+        one start.  "auto" and "high": about as much as 12 or 60 passes over all rows, if the first
+        start shows that others may lead to other optima (``dgmm.em.starts``).
+    weights_init : array-like (K,), optional
+        Weights to start from.
+    means_init : array-like (K, D), optional
+        Means to start from.
+    precisions_init : array-like, optional
+        Inverse covariances to start from: (K, D, D) full, (D, D) tied, (K, D) diag, (K,) spherical.
+    random_state : int, RandomState or None, default=None
+        The seed of all random choices, or where to draw them from.
     warm_start : bool, default=False
-        Start the next fit from this one's result.
+        Whether the next fit begins at the result of this one.
     verbose : int, default=0
-        Print a line for each pass.
+        If not 0, print a line for each pass.
     n_jobs : int, optional
-        Threads of this process; by default, or for -1, all its processors.  Not used on a cluster.
+        How many threads of this process to use; by default, or for -1, one for each processor.  It
+        has no effect on a cluster.
     memory : str or int, optional
-        What a worker process may take, such as "2GiB"; by default 70 % of what it has.  A fit that
-        would take more is refused, and so are rows of a kind that must be loaded whole.
+        How much memory a worker process may use: bytes, or a text such as "2GiB"; by default 70 %
+        of what it has.  A fit that needs more is refused, and so are rows that must be loaded whole
+        and need more.
     cache : {"auto", "none"}, str or int, default="auto"
-        How much of the rows a worker process keeps in memory between passes: a size, or what
-        ``memory`` leaves free.
+        How much of the rows a worker process keeps in memory between passes: a size such as
+        "2GiB", "none", or "auto" for all that ``memory`` leaves free.
     precision : {"auto", "float64"}, default="auto"
-        "auto" uses single precision in early passes, as long as a bound shows it to be good enough
-        (``dgmm.em.solver``); the last passes, and so the results, are in double precision either
-        way.
+        "auto" computes early passes in single precision where a bound on the error allows that
+        (``dgmm.em.solver``).  The last passes, and so the results, are always in double precision.
     checkpoint : str or PathLike, optional
-        A directory, at a path or URL, where each pass leaves what it reached; a fit of the same
-        settings to the same rows that finds it there goes on from it (``dgmm.io.checkpoint``).
-        Each fit wants one of its own: in a cross-validation, say, leave it out.
+        A directory, at a path or URL, where the state after each pass is saved.  A fit with the
+        same settings to the same rows continues from there (``dgmm.io.checkpoint``).  Each fit
+        needs a checkpoint of its own; in a cross-validation, say, leave it out.
     resume : bool, default=True
-        False begins anew, in place of what ``checkpoint`` holds.
+        Whether to continue from ``checkpoint``; False deletes it and begins anew.
 
     Attributes
     ----------
-    weights_ : (K,)
-    means_ : (K, D)
-    covariances_, precisions_, precisions_cholesky_ : in the shape of the covariances
-        (K, D, D) full, (D, D) tied, (K, D) diag, (K,) spherical.  All of these show parts of
-        ``mixture_`` and are read-only; ``from_parameters`` makes a model of given ones.
-    converged_ : bool
-    n_iter_ : int
-        Iterations of the best start: passes over all rows, but for the first two.
-    lower_bounds_ : list of float
-        The objective (mean over the rows) at the start of each iteration of the best start.
-    lower_bound_ : float
-        The objective of the fitted parameters themselves; up to rounding (that of single precision
-        is at most ``fit_info_["float32_bound"]``) not less than any of ``lower_bounds_``.
-    n_features_in_ : int
-        D.
-    feature_names_in_ : (D,)
-        Where the rows fitted to had names for all features, texts.
-    sufficient_statistics_ : SufficientStatistics
-        The statistics of all rows seen, for ``partial_fit``; of a model of given parameters there
-        are none.
+    weights_ : array (K,)
+        The components' weights, which sum to 1.
+    means_ : array (K, D)
+        The components' means.
+    covariances_, precisions_, precisions_cholesky_ : array
+        The covariances, their inverses, and upper triangular C with precision C C': (K, D, D) full,
+        (D, D) tied, (K, D) diag, (K,) spherical.  These, ``weights_`` and ``means_`` are read-only
+        parts of ``mixture_``; ``from_parameters`` makes a model of given parameters.
     mixture_ : Mixture
         The parameters as one value, with ``marginal`` and ``conditional``.
+    converged_ : bool
+        Whether the fit stopped by ``resolution`` or ``tol``.
+    n_iter_ : int
+        Iterations of the best start: passes over all rows, without the first two.
+    lower_bounds_ : list of float
+        The objective (mean over the rows) at the beginning of each iteration of the best start.
+    lower_bound_ : float
+        The objective of the fitted parameters.  Up to rounding (in single precision, up to
+        ``fit_info_["float32_bound"]``) it is not less than any of ``lower_bounds_``.
+    n_features_in_ : int
+        D.
+    feature_names_in_ : array (D,) of str
+        The names of the features, if the rows had names for all of them.
+    sufficient_statistics_ : SufficientStatistics
+        The statistics of all rows seen, for ``partial_fit``.  A model of given parameters has none.
     plan_ : Plan
         What the fit was planned to need.
     fit_info_ : dict
-        The record of the fit: strategy, rows, weight, passes over all rows, the work on samples
-        in ``sample_passes`` as large as those, how many ``starts`` competed on samples and to how
-        many ``optima`` of these they led, rejected steps, why it stopped, by how much the objective
-        could still grow as ``estimated_gap`` and its statistical resolution, seconds (of this
-        process, where a fit was resumed) and of these ``seconds_on_samples``, score, engine, share
-        of the rows kept in memory, kernel, passes in single precision and the bound on what that
-        does to the objective.  ``empty`` names the components without weight, ``singular`` those
-        that nothing but ``reg_covar``, or rounding, holds up, and ``singular_causes`` says why, and
-        which features have no spread in them.  ``starts_gain`` is what the starts after the
-        first brought: by how much the best end lies above that of the first, in p / (2 N), on the
-        smallest sample that all went on to; 0 if both are at one optimum, None where starts did not
-        compete so.  ``starts_seconds`` is what looking for those took, in this process.
+        The record of the fit.
+
+        - ``strategy``, ``rows``, ``weight``, ``engine``, ``kernel``: what was fitted, and how;
+          ``cached`` is the share of the rows that stayed in memory between passes.
+        - ``passes``: passes over all rows; ``sample_passes``: the work on samples, as so many
+          passes; ``seconds``, of this process if the fit was resumed; ``seconds_on_samples`` of
+          these on samples.
+        - ``stopped_by``: why the fit stopped; ``estimated_gap``: how much the objective could still
+          grow, as estimated; ``resolution``: p / (2 N); ``rejected``: steps that were not taken.
+        - ``score``, ``objective``: of the fitted parameters; ``float32_passes``: how many passes
+          were in single precision; ``float32_bound``: the bound on its effect on the objective.
+        - ``starts``: how many starts competed on samples; ``optima``: how many optima they led to;
+          ``starts_gain``: how much better the best result is than that of the first start, in
+          units of p / (2 N), on the smallest sample that all reached (0 if both are one optimum,
+          None if no starts competed); ``starts_seconds``: the time of the starts after the first,
+          in this process.
+        - ``empty``: the components without weight; ``singular``: those whose variance in some
+          direction is ``reg_covar`` or rounding alone; ``singular_causes``: why, and which features
+          have no spread there; ``rivalled``: where ``reg_covar`` is half or more of the variance.
+        - ``reg_covar``: what was added to each feature's variance, in the data's units squared.
 
     Examples
     --------
@@ -286,27 +306,27 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
     ) -> Self:
         """A fitted model of given parameters.
 
-        It predicts, scores, draws samples and is saved as any other; with ``warm_start=True`` a fit
-        begins there.  It has seen no rows: it has no ``sufficient_statistics_``, and its
-        ``lower_bound_`` is minus infinity.
+        It predicts, scores, draws samples and is saved as any other model; with
+        ``warm_start=True`` a fit begins there.  It has seen no rows: it has no
+        ``sufficient_statistics_``, and its ``lower_bound_`` is minus infinity.
 
         Parameters
         ----------
-        weights : (K,)
-            They sum to 1.
-        means : (K, D)
+        weights : array-like (K,)
+            The components' weights, which sum to 1.
+        means : array-like (K, D)
             The components' means.
-        covariances, precisions : in the shape of the covariances
-            One of the two: (K, D, D) full, (D, D) tied, (K, D) diag, (K,) spherical.
-        covariance_type : str, default="full"
-            As in the constructor.
+        covariances, precisions : array-like
+            One of the two, not both: (K, D, D) full, (D, D) tied, (K, D) diag, (K,) spherical.
+        covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
+            What the covariances may be.
         **params
-            Any other parameters of the model.
+            Other parameters of ``GaussianMixture``.
 
         Raises
         ------
         UsageError
-            If they are no parameters of a mixture.
+            If they can't be the parameters of a mixture.
 
         Examples
         --------
@@ -351,7 +371,8 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
     def fit(self, X: Data, y: None = None, sample_weight: Data = None) -> Self:
         """Fit to rows.
 
-        Whatever is raised, the model is as it was before, but at a ``KeyboardInterrupt``.
+        If an error is raised, the model is as it was before; see ``KeyboardInterrupt`` for the one
+        exception.
 
         Parameters
         ----------
@@ -360,7 +381,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         y : None
             Not used; scikit-learn's tools pass it.
         sample_weight : (N,), optional
-            Of the rows, in the same forms; by default each counts as one.
+            Weights of the rows, in the same forms; by default each row counts as one.
 
         Returns
         -------
@@ -370,7 +391,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         Raises
         ------
         UsageError, DataError
-            Both ``ValueError``: for parameters and rows that can't be used.
+            If a parameter or the rows can't be used; both are a ``ValueError``.
         PlanError
             If the fit would not fit in memory.
         KeyboardInterrupt
@@ -408,31 +429,31 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         client: Client | None = None,
         meter: engine.Meter | None = None,
     ) -> Generator[Progress, None, None]:
-        """Fit, a pass at a time; when exhausted, this is fitted.
+        """Fit, a pass at a time.
 
-        Until then, and for good if it never is, this is what it was before.
+        The model is fitted when the generator is exhausted; until then it is as it was before.
 
         Parameters
         ----------
         X : rows (N, D)
-            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame; or this
-            model's ``session``, which has the rest, too.
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame; or a
+            ``session`` of this model, which includes the other parameters.
         sample_weight : (N,), optional
-            Of the rows, in the same forms; by default each counts as one.
+            Weights of the rows, in the same forms; by default each row counts as one.
         client : distributed.Client, optional
             The cluster to use; by default the active one, else this process.
         meter : Meter, optional
-            Counts the rows swept, also within a pass.
+            Counts the rows that are read, also within a pass.
 
         Yields
         ------
         Progress
-            Where the fit stands, after every pass over the data.
+            The state of the fit after each pass over the data.
 
         Raises
         ------
         UsageError, DataError
-            Both ``ValueError``: for parameters and rows that can't be used.
+            If a parameter or the rows can't be used; both are a ``ValueError``.
         PlanError
             If the fit would not fit in memory.
 
@@ -460,12 +481,12 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
     def partial_fit(self, X: Data, y: None = None, sample_weight: Data = None) -> Self:
         """Learn from more rows: a step of incremental EM, in one pass over them.
 
-        Adds their statistics to ``sufficient_statistics_``, those of all rows seen before, and
-        takes an M-step.  No row is read again, so earlier ones keep the responsibilities they had;
-        ``dgmm.estimators.sufficient_statistics`` says what is exact in that and what is not.
-        ``lower_bound_`` becomes a lower bound of the objective for all rows seen, and
-        ``lower_bounds_`` holds it from before the M-step.  Of a model that is not fitted yet, this
-        is ``fit``.
+        The statistics of the new rows are added to ``sufficient_statistics_``, those of all rows
+        seen before, and an M-step is taken.  Earlier rows are not read again, so they keep the
+        responsibilities they had; ``dgmm.estimators.sufficient_statistics`` says what is exact in
+        that and what is not.  ``lower_bound_`` becomes a lower bound of the objective for all rows
+        seen, and ``lower_bounds_`` holds its value before the M-step.  For a model that is not
+        fitted yet, this is ``fit``.
 
         Parameters
         ----------
@@ -474,7 +495,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         y : None
             Not used; scikit-learn's tools pass it.
         sample_weight : (N,), optional
-            Of the rows, in the same forms; by default each counts as one.
+            Weights of the rows, in the same forms; by default each row counts as one.
 
         Returns
         -------
@@ -484,7 +505,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         Raises
         ------
         DataError
-            For rows that can't be used; then nothing has changed.
+            If the rows can't be used; the model is then as it was before.
 
         Examples
         --------
@@ -503,29 +524,29 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
     def summarize(
         self, X: Data, sample_weight: Data = None, sweep: Sweep | None = None
     ) -> SufficientStatistics:
-        """The statistics of rows ``X`` under the fitted mixture, in one pass; nothing is fitted.
+        """Compute the statistics of ``X`` under the fitted mixture, in one pass; nothing is fitted.
 
-        Those of rows at different sites add up, can be saved, and go to ``update``: so many sites
-        can fit one mixture together, each round an EM iteration over the rows of all.
+        Statistics from different sites add up, can be saved, and are given to ``update``.  So many
+        sites can fit one mixture together; each round is an EM iteration over the rows of all.
 
         Parameters
         ----------
         X : rows (N, D)
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
         sample_weight : (N,), optional
-            Of the rows, in the same forms; by default each counts as one.
+            Weights of the rows, in the same forms; by default each row counts as one.
         sweep : callable, optional
-            The engine to use; by default the one that ``fit`` would.
+            The engine to use; by default the one that ``fit`` would use.
 
         Returns
         -------
         SufficientStatistics
-            Statistics of the rows; those of several sites add up by ``+``.
+            The statistics of these rows; ``+`` adds up those of several sites.
 
         Raises
         ------
         UsageError, DataError
-            For parameters and rows that can't be used.
+            If a parameter or the rows can't be used.
 
         Examples
         --------
@@ -546,12 +567,12 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
     def update(self, statistics: SufficientStatistics) -> Self:
         """Take the M-step from ``statistics``, which become ``sufficient_statistics_``.
 
-        ``fit_info_`` then tells of that step.
+        ``fit_info_`` is then the record of that step.
 
         Parameters
         ----------
         statistics : SufficientStatistics
-            Under this model, or one that descends from the same fit.
+            Statistics under this model, or under one that descends from the same fit.
 
         Returns
         -------
@@ -561,9 +582,9 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         Raises
         ------
         UsageError
-            If they do not descend from this model's fit.
+            If the statistics do not descend from this model's fit.
         DataError
-            If no finite likelihood comes of them.  Whatever is raised, nothing has changed.
+            If the likelihood would not be finite.  The model is then as it was before.
 
         Examples
         --------
@@ -640,14 +661,14 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         return seen
 
     def plan(self, X: Data, sample_weight: Data = None, client: Client | None = None) -> Plan:
-        """What ``fit`` would need for ``X``, worked out without fitting.
+        """Work out what ``fit`` would need for ``X``, without fitting.
 
         Parameters
         ----------
         X : rows (N, D)
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
         sample_weight : (N,), optional
-            Of the rows, in the same forms; by default each counts as one.
+            Weights of the rows, in the same forms; by default each row counts as one.
         client : distributed.Client, optional
             The cluster to use; by default the active one, else this process.
 
@@ -659,7 +680,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         Raises
         ------
         UsageError, DataError
-            For parameters and rows that can't be used.
+            If a parameter or the rows can't be used.
 
         Examples
         --------
@@ -673,26 +694,26 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         return self.session(X, sample_weight, client).plan
 
     def session(self, X: Data, sample_weight: Data = None, client: Client | None = None) -> Session:
-        """What a fit of ``X`` needs, checked: ``fit_passes`` takes it; it has the ``plan``.
+        """Check what a fit to ``X`` needs, and plan it; ``fit_passes`` runs the session.
 
         Parameters
         ----------
         X : rows (N, D)
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
         sample_weight : (N,), optional
-            Of the rows, in the same forms; by default each counts as one.
+            Weights of the rows, in the same forms; by default each row counts as one.
         client : distributed.Client, optional
             The cluster to use; by default the active one, else this process.
 
         Returns
         -------
         Session
-            For one run, whose ``max_seconds`` count from now.
+            The session of one run; its ``max_seconds`` count from now.
 
         Raises
         ------
         UsageError, DataError
-            Both ``ValueError``: for parameters and rows that can't be used.
+            If a parameter or the rows can't be used; both are a ``ValueError``.
 
         Examples
         --------
@@ -711,28 +732,28 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
     def pods(self, X: Data, workers: int, threads: int, sample_weight: Data = None) -> Pods:
         """What to ask of Kubernetes for a fit to rows on a cluster of its own.
 
-        The model's ``memory`` is what a worker's container has, if that is settled.
+        The model's ``memory`` is the size of a worker's container; without it, as much as it needs.
 
         Parameters
         ----------
         X : rows (N, D)
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
         workers : int
-            How many pods.
+            How many pods, a worker process in each.
         threads : int
-            Of each.
+            How many threads each worker has.
         sample_weight : (N,), optional
-            Of the rows, in the same forms; by default each counts as one.
+            Weights of the rows, in the same forms; by default each row counts as one.
 
         Returns
         -------
         Pods
-            Memory of the containers, in bytes, and the plan.
+            The memory of the containers, in bytes, and the plan.
 
         Raises
         ------
         UsageError, DataError
-            For parameters and rows that can't be used.
+            If a parameter or the rows can't be used.
 
         Examples
         --------
@@ -752,12 +773,12 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         path : str or PathLike
             A path or URL.
         overwrite : bool, default=False
-            Whether to replace what is there.
+            Whether to replace a file that is there.
 
         Raises
         ------
         DataError
-            If something is there already, unless ``overwrite``.
+            If a file is there already, unless ``overwrite``; or if it can't be written.
 
         Examples
         --------
@@ -803,7 +824,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
 
 
 def load(path: str | PathLike[str]) -> GaussianMixture:
-    """The fitted model in a file.
+    """Load a fitted model from a file.
 
     Parameters
     ----------
@@ -813,12 +834,12 @@ def load(path: str | PathLike[str]) -> GaussianMixture:
     Returns
     -------
     GaussianMixture
-        As it was saved.
+        The model as it was saved.
 
     Raises
     ------
     ModelFileError
-        If there is no model file, or one that can't be used.
+        If there is no model file, or it can't be used.
 
     Examples
     --------

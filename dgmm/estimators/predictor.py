@@ -75,7 +75,7 @@ class Predictor(ABC):
         y : None
             Not used; scikit-learn's tools pass it.
         sample_weight : (N,), optional
-            Of the rows, in the same forms; by default each counts as one.
+            Weights of the rows, in the same forms; by default each row counts as one.
 
         Returns
         -------
@@ -116,7 +116,7 @@ class Predictor(ABC):
         Raises
         ------
         DataError
-            For rows of other features than those of the fit.
+            If the rows can't be used, or have other features than those of the fit.
 
         Examples
         --------
@@ -152,7 +152,7 @@ class Predictor(ABC):
         Raises
         ------
         DataError
-            For rows of other features than those of the fit.
+            If the rows can't be used, or have other features than those of the fit.
 
         Examples
         --------
@@ -188,7 +188,7 @@ class Predictor(ABC):
         Raises
         ------
         DataError
-            For rows of other features than those of the fit.
+            If the rows can't be used, or have other features than those of the fit.
 
         Examples
         --------
@@ -212,7 +212,7 @@ class Predictor(ABC):
         y : None
             Not used; scikit-learn's tools pass it.
         sample_weight : (N,), optional
-            Of the rows, in the same forms; by default each counts as one.
+            Weights of the rows, in the same forms; by default each row counts as one.
 
         Returns
         -------
@@ -222,7 +222,7 @@ class Predictor(ABC):
         Raises
         ------
         DataError
-            For rows that can't be used.
+            If the rows can't be used.
 
         Examples
         --------
@@ -244,7 +244,7 @@ class Predictor(ABC):
         X : rows (N, D)
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
         sample_weight : (N,), optional
-            Of the rows, in the same forms; by default each counts as one.
+            Weights of the rows, in the same forms; by default each row counts as one.
 
         Returns
         -------
@@ -254,7 +254,7 @@ class Predictor(ABC):
         Raises
         ------
         DataError
-            For rows that can't be used.
+            If the rows can't be used.
 
         Examples
         --------
@@ -277,7 +277,7 @@ class Predictor(ABC):
         X : rows (N, D)
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
         sample_weight : (N,), optional
-            Of the rows, in the same forms; by default each counts as one.
+            Weights of the rows, in the same forms; by default each row counts as one.
 
         Returns
         -------
@@ -287,7 +287,7 @@ class Predictor(ABC):
         Raises
         ------
         DataError
-            For rows that can't be used.
+            If the rows can't be used.
 
         Examples
         --------
@@ -314,9 +314,9 @@ class Predictor(ABC):
         X : rows (N, D)
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
         sample_weight : (N,), optional
-            Of the rows, in the same forms; by default each counts as one.
+            Weights of the rows, in the same forms; by default each row counts as one.
         sweep : callable, optional
-            The engine to use; by default the one that ``fit`` would.
+            The engine to use; by default the one that ``fit`` would use.
 
         Returns
         -------
@@ -326,7 +326,7 @@ class Predictor(ABC):
         Raises
         ------
         DataError
-            For rows that can't be used.
+            If the rows can't be used.
 
         Examples
         --------
@@ -357,14 +357,14 @@ class Predictor(ABC):
         Parameters
         ----------
         n_samples : int, default=1
-            How many.
+            How many rows to draw.
 
         Returns
         -------
         rows : array (n_samples, D)
             In the units of the rows fitted to.
         components : array (n_samples,) of int
-            Where each row is from.
+            The component that each row is drawn from.
 
         Raises
         ------

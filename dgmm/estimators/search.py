@@ -29,43 +29,49 @@ SIZES: Final = tuple(range(1, 11))
 class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
     """Fit mixtures of several sizes and covariance types side by side, and keep the best.
 
-    All candidates share every pass over the data, and those that can't win any more leave early
-    (``dgmm.em.selection``).  Afterwards it is used like ``sklearn.model_selection.GridSearchCV``.
-    A fit succeeds, or leaves the search as it was.
+    All candidates share every pass over the data, and those that can no longer win are dropped
+    (``dgmm.em.selection``).  A fitted search is used like ``sklearn.model_selection.GridSearchCV``.
+    A fit that fails leaves the search as it was.
 
     Parameters
     ----------
     estimator : GaussianMixture, optional
-        Whose other parameters all candidates have.  Its checkpoint is one of the whole search.
+        The model whose other parameters all candidates have.  Its ``checkpoint`` is that of the
+        whole search.
     n_components : int or collection of int, default=(1, 2, ..., 10)
+        The numbers of components to choose from.
     covariance_type : str or collection of str, default="full"
+        The covariance types to choose from.
     criterion : {"bic", "aic", "icl", "heldout"}, default="bic"
-        What is minimised; "heldout" is minus the mean log-likelihood of one row in ten, and of one
-        at least, which is not fitted to.
+        What to minimise.  "heldout" is minus the mean log-likelihood of one row in ten (at least
+        one row), which the candidates are not fitted to.
 
     Attributes
     ----------
     best_estimator_ : GaussianMixture
-        The best candidate, fitted; it was not fitted again.
+        The best candidate, fitted; it is not fitted again.
     best_params_ : dict
+        Its ``n_components`` and ``covariance_type``.
     best_index_ : int
+        Its number in ``results_``.
     best_score_ : float
         Minus its criterion.
     results_ : list of dict
-        For each candidate: n_components, covariance_type, parameters, score, the criterion as it
-        stood last, iterations, the ``unbounded`` components (singular where all rows together are
-        not, so the likelihood has no bound; a candidate with such is not chosen if there are
-        others: ``dgmm.em.selection``), and after which pass it was dropped (None for those that
-        stayed).
+        For each candidate: ``n_components``, ``covariance_type``, the number of free
+        ``parameters``, its ``score``, the last value of the criterion, by its name, and the number
+        of ``iterations``.  ``unbounded`` lists components that are singular where all rows together
+        are not, so that the likelihood has no bound; a candidate with such a component is chosen
+        only if all have one (``dgmm.em.selection``).  ``dropped_after`` is the pass after which it
+        was dropped, or None.
     at_edge_ : {"fewest", "most"} or None
-        Whether the best has as many components as the smallest or the largest candidate, so that
-        the range may hide a better one.
+        Whether the best candidate has the fewest or the most components that were tried, so that
+        there may be a better one beyond these.
     cv_results_ : dict
-        The same as scikit-learn's searches have it.
+        The results in the form of scikit-learn's searches.
     n_features_in_, feature_names_in_
         As in ``GaussianMixture``.
     passes_ : int
-        Over all rows.
+        How many passes over all rows it took.
 
     Examples
     --------
@@ -101,7 +107,7 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
         y : None
             Not used; scikit-learn's tools pass it.
         sample_weight : (N,), optional
-            Of the rows, in the same forms; by default each counts as one.
+            Weights of the rows, in the same forms; by default each row counts as one.
 
         Returns
         -------
@@ -111,7 +117,7 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
         Raises
         ------
         UsageError, DataError
-            Both ``ValueError``: for parameters and rows that can't be used.
+            If a parameter or the rows can't be used; both are a ``ValueError``.
         PlanError
             If the candidates would not fit in memory.
 
@@ -137,29 +143,31 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
         client: Client | None = None,
         meter: engine.Meter | None = None,
     ) -> Generator[Progress, None, None]:
-        """Choose, a pass at a time; when exhausted, this is fitted.
+        """Choose, a pass at a time.
+
+        The search is fitted when the generator is exhausted; until then it is as it was before.
 
         Parameters
         ----------
         X : rows (N, D)
-            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame; or this
-            search's ``session``, which has the rest, too.
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame; or a
+            ``session`` of this search, which includes the other parameters.
         sample_weight : (N,), optional
-            Of the rows, in the same forms; by default each counts as one.
+            Weights of the rows, in the same forms; by default each row counts as one.
         client : distributed.Client, optional
             The cluster to use; by default the active one, else this process.
         meter : Meter, optional
-            Counts the rows swept, also within a pass.
+            Counts the rows that are read, also within a pass.
 
         Yields
         ------
         Progress
-            Where the candidates stand, after every pass.
+            The state of all candidates after each pass over the data.
 
         Raises
         ------
         UsageError, DataError
-            Both ``ValueError``: for parameters and rows that can't be used.
+            If a parameter or the rows can't be used; both are a ``ValueError``.
         PlanError
             If the candidates would not fit in memory.
 
@@ -183,14 +191,14 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
         self._keep(last, session, time.perf_counter() - began)
 
     def plan(self, X: Data, sample_weight: Data = None, client: Client | None = None) -> Plan:
-        """What ``fit`` would need for ``X``, worked out without fitting.
+        """Work out what ``fit`` would need for ``X``, without fitting.
 
         Parameters
         ----------
         X : rows (N, D)
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
         sample_weight : (N,), optional
-            Of the rows, in the same forms; by default each counts as one.
+            Weights of the rows, in the same forms; by default each row counts as one.
         client : distributed.Client, optional
             The cluster to use; by default the active one, else this process.
 
@@ -202,7 +210,7 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
         Raises
         ------
         UsageError, DataError
-            Both ``ValueError``: for parameters and rows that can't be used.
+            If a parameter or the rows can't be used; both are a ``ValueError``.
 
         Examples
         --------
@@ -217,26 +225,26 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
         return self.session(X, sample_weight, client).plan
 
     def session(self, X: Data, sample_weight: Data = None, client: Client | None = None) -> Session:
-        """What a choice of ``X`` needs, checked: ``fit_passes`` takes it; it has the ``plan``.
+        """Check what a search on ``X`` needs, and plan it; ``fit_passes`` runs the session.
 
         Parameters
         ----------
         X : rows (N, D)
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
         sample_weight : (N,), optional
-            Of the rows, in the same forms; by default each counts as one.
+            Weights of the rows, in the same forms; by default each row counts as one.
         client : distributed.Client, optional
             The cluster to use; by default the active one, else this process.
 
         Returns
         -------
         Session
-            For one run, whose ``max_seconds`` count from now.
+            The session of one run; its ``max_seconds`` count from now.
 
         Raises
         ------
         UsageError, DataError
-            Both ``ValueError``: for parameters and rows that can't be used.
+            If a parameter or the rows can't be used; both are a ``ValueError``.
 
         Examples
         --------
@@ -327,21 +335,21 @@ def select(
     covariance_type : str or iterable of str, default="full"
         The covariance types to choose from.
     criterion : {"bic", "aic", "icl", "heldout"}, default="bic"
-        What is to be small.
+        The criterion to minimise.
     sample_weight : (N,), optional
-        Of the rows, in the same forms; by default each counts as one.
+        Weights of the rows, in the same forms; by default each row counts as one.
     **parameters
-        Those of ``GaussianMixture`` that all candidates have.
+        Other parameters of ``GaussianMixture``, the same for all candidates.
 
     Returns
     -------
     MixtureSearch
-        Fitted: ``best_estimator_`` is the mixture.
+        The fitted search; ``best_estimator_`` is the best model.
 
     Raises
     ------
     UsageError, DataError
-        Both ``ValueError``: for parameters and rows that can't be used.
+        If a parameter or the rows can't be used; both are a ``ValueError``.
     PlanError
         If the candidates would not fit in memory.
 

@@ -402,12 +402,12 @@ class SufficientStatistics:
         path : str or PathLike
             A path or URL.
         overwrite : bool, default=False
-            Whether to replace what is there.
+            Whether to replace a file that is there.
 
         Raises
         ------
         DataError
-            If something is there already, unless ``overwrite``.
+            If a file is there already, unless ``overwrite``; or if it can't be written.
 
         Examples
         --------
@@ -436,12 +436,12 @@ class SufficientStatistics:
         Returns
         -------
         SufficientStatistics
-            As it was saved.
+            The model as it was saved.
 
         Raises
         ------
         ModelFileError
-            If it isn't that.
+            If there is no such file, or it can't be used.
 
         Examples
         --------
