@@ -14,11 +14,6 @@ validate = pytest.importorskip("numpydoc.validate").validate
 CODES = {"GL08", "PR01", "PR02", "RT01", "YD01", "EX01"}
 """No docstring; parameters that are missing or unknown; no Returns, Yields or Examples."""
 
-OWED = {
-    *("Mixture", "Mixture.of", "Mixture.of_covariances", "Mixture.check", "Mixture.log_joint"),
-}
-"""What is not there yet: values that users are given, and methods that are for dgmm itself."""
-
 
 def methods(name: str) -> Iterator[tuple[str, Any]]:
     """A public name, and its public methods that dgmm defines."""
@@ -43,8 +38,8 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES)
 def test_all_sections_are_there(name: str) -> None:
-    found = {code for code, _ in validate(f"dgmm.{name}")["errors"]}
-    assert bool(found & CODES) == (name in OWED)  # which only shrinks
+    missing = {code for code, _ in validate(f"dgmm.{name}")["errors"]} & CODES
+    assert not missing
 
 
 @pytest.mark.parametrize("name", dgmm.__all__)

@@ -262,7 +262,7 @@ class _Flat:
     @property
     def rank(self) -> int:
         """In how many directions there is spread."""
-        return len(self.constant) - int(self.constant.sum()) - self.directions.shape[1]
+        return int(len(self.constant) - self.constant.sum() - self.directions.shape[1])
 
     @property
     def basis(self) -> Array:
@@ -383,7 +383,8 @@ def _cause_in_all(rank: int, columns: int, counts: Array, tally: _Tally | None) 
 
 def _loadings(directions: Array) -> Array:
     """How much each feature (D,) takes part in orthogonal ``directions`` (D, m)."""
-    return np.sqrt(np.sum(directions * directions, axis=1))
+    loadings: Array = np.sqrt(np.sum(directions * directions, axis=1))
+    return loadings
 
 
 def _distinct(rows: NDArray[Any]) -> int:

@@ -111,4 +111,5 @@ def _hash(numbers: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
 def _mix(z: NDArray[Any]) -> NDArray[np.uint64]:
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    mixed: NDArray[np.uint64] = z ^ (z >> np.uint64(31))
+    return mixed

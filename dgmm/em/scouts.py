@@ -218,7 +218,7 @@ class _Field:
         """p / (2 n)."""
         rows, n_features = self.rows.shape
         covariances = self.covariance_model.free_parameters(components, n_features)
-        return (covariances + components * (n_features + 1) - 1) / (2 * rows)
+        return float((covariances + components * (n_features + 1) - 1) / (2 * rows))
 
 
 @dataclass(frozen=True)
@@ -374,7 +374,8 @@ def _are_sound(field: _Field, many: _Many) -> NDArray[np.bool_]:
 
 def _rounded(many: _Many) -> Array:
     """To what rounding of their sums about 0 is in proportion in variances, (S, 1)."""
-    return 1 + np.sum(many.means**2, axis=2).max(axis=1, keepdims=True)
+    sums: Array = 1 + np.sum(many.means**2, axis=2).max(axis=1, keepdims=True)
+    return sums
 
 
 def _different(objectives: Array, apart: float) -> list[int]:

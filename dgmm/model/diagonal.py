@@ -55,7 +55,8 @@ class Diagonal(CovarianceModel):
         return counts - 1
 
     def scores(self, white: Array) -> Array:
-        return (white * white - 1) / np.sqrt(2)
+        scores: Array = (white * white - 1) / np.sqrt(2)
+        return scores
 
     def of_precisions(self, precisions: Array, shape: tuple[int, int]) -> "DiagonalCovariances":
         return DiagonalCovariances(*factors_of_variances(precisions))
@@ -106,16 +107,20 @@ class DiagonalCovariances(Covariances):
         return -0.5 * self.precisions_cholesky * self.precisions_cholesky
 
     def half_log_det(self) -> Array:
-        return np.log(self.precisions_cholesky).sum(axis=1)
+        half: Array = np.log(self.precisions_cholesky).sum(axis=1)
+        return half
 
     def trace(self, weights: Array) -> Array:
-        return np.sum(self.precisions() * weights, axis=1)
+        trace: Array = np.sum(self.precisions() * weights, axis=1)
+        return trace
 
     def max_eigenvalue_bound(self) -> Array:
-        return self.precisions().max(axis=1)
+        bound: Array = self.precisions().max(axis=1)
+        return bound
 
     def whiten(self, k: int, x: Array) -> Array:
-        return self.precisions_cholesky[k][:, None] * x
+        white: Array = self.precisions_cholesky[k][:, None] * x
+        return white
 
     def whitened(self, vectors: Array) -> Array:
         return self.precisions_cholesky * vectors
@@ -124,11 +129,13 @@ class DiagonalCovariances(Covariances):
         return white / self.precisions_cholesky
 
     def whitened_trace(self, estimate: Estimate) -> Array:
-        return np.sum(self.precisions() * estimate.values, axis=1)
+        trace: Array = np.sum(self.precisions() * estimate.values, axis=1)
+        return trace
 
     def coordinates(self, other: Covariances, roots: Array) -> Array:
         ratio = other.values * self.precisions_cholesky * self.precisions_cholesky
-        return np.log(ratio) / np.sqrt(2) * roots[:, None]
+        coordinates: Array = np.log(ratio) / np.sqrt(2) * roots[:, None]
+        return coordinates
 
     def at(self, place: Array, roots: Array, live: Mask, like: Covariances) -> "DiagonalEstimate":
         own = place.reshape(self.values.shape) / roots[:, None]
@@ -178,13 +185,17 @@ class DiagonalEstimate(Estimate):
         return DiagonalCovariances(values, factors), lost & ~empty
 
     def thinnest(self, amounts: Array) -> Array:
-        return (self.values / amounts).min(axis=1)
+        thinnest: Array = (self.values / amounts).min(axis=1)
+        return thinnest
 
     def thinnest_apart(self, weights: Array, means: Array, amounts: Array) -> Array:
         total = weights @ (self.values + (means - weights @ means) ** 2)
-        return np.where(total < amounts, np.inf, self.values / amounts).min(axis=1)
+        thinnest: Array = np.where(total < amounts, np.inf, self.values / amounts).min(axis=1)
+        return thinnest
 
     def thinnest_loadings(self, amounts: Array) -> Array:
         relative = np.maximum(self.values / amounts, 0.0)
         least = relative.min(axis=1, keepdims=True)
-        return (least + 1.0) / (relative + 1.0)  # what ``amounts`` add hides smaller differences
+        # What ``amounts`` add hides smaller differences.
+        weights: Array = (least + 1.0) / (relative + 1.0)
+        return weights

@@ -73,7 +73,8 @@ class Products(Features):
 
     def length(self, n_features: int) -> Array:
         rows, columns = upper_places(n_features)
-        return (rows == columns).astype(np.float64)
+        length: Array = (rows == columns).astype(np.float64)
+        return length
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,8 @@ class Length(Features):
         np.sum(x * x, axis=0, out=out[0])
 
     def cross(self, x: Array, y: Array) -> Array:
-        return 2 * np.sum(x * y, axis=0, keepdims=True)
+        cross: Array = 2 * np.sum(x * y, axis=0, keepdims=True)
+        return cross
 
     def length(self, n_features: int) -> Array:
         return np.ones(1)

@@ -120,17 +120,23 @@ class FullCovariances(Covariances):
         return precision_products(self.precisions())
 
     def half_log_det(self) -> Array:
-        return np.sum(np.log(np.diagonal(self.precisions_cholesky, axis1=1, axis2=2)), axis=1)
+        half: Array = np.sum(
+            np.log(np.diagonal(self.precisions_cholesky, axis1=1, axis2=2)), axis=1
+        )
+        return half
 
     def trace(self, weights: Array) -> Array:
         diagonals = np.sum(self.precisions_cholesky * self.precisions_cholesky, axis=2)
-        return np.sum(diagonals * weights, axis=1)
+        trace: Array = np.sum(diagonals * weights, axis=1)
+        return trace
 
     def max_eigenvalue_bound(self) -> Array:
-        return np.abs(self.precisions()).sum(axis=2).max(axis=1)
+        bound: Array = np.abs(self.precisions()).sum(axis=2).max(axis=1)
+        return bound
 
     def whiten(self, k: int, x: Array) -> Array:
-        return self.precisions_cholesky[k].T @ x
+        white: Array = self.precisions_cholesky[k].T @ x
+        return white
 
     def whitened(self, vectors: Array) -> Array:
         return (vectors[:, None, :] @ self.precisions_cholesky)[:, 0]
@@ -140,7 +146,8 @@ class FullCovariances(Covariances):
 
     def whitened_trace(self, estimate: Estimate) -> Array:
         factors = self.precisions_cholesky
-        return np.sum((estimate.values @ factors) * factors, axis=(1, 2))
+        trace: Array = np.sum((estimate.values @ factors) * factors, axis=(1, 2))
+        return trace
 
     def coordinates(self, other: Covariances, roots: Array) -> Array:
         return log_cholesky(self.precisions_cholesky, other.values) * roots[:, None]

@@ -131,7 +131,10 @@ def least_eigenvector(covariances: Array, amounts: Array) -> Array:
     """Its eigenvector's entries (K, D) without signs, over the largest."""
     root = np.sqrt(amounts)
     vectors = np.abs(np.linalg.eigh(covariances / root[:, None] / root)[1][:, :, 0])
-    return (vectors / vectors.max(axis=1, keepdims=True)).astype(np.float64, copy=False)
+    directions: Array = (vectors / vectors.max(axis=1, keepdims=True)).astype(
+        np.float64, copy=False
+    )
+    return directions
 
 
 def solve_factors(precisions_cholesky: Array, white: Array) -> Array:

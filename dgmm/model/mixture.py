@@ -24,15 +24,27 @@ LOG_ZERO = -1e300
 
 @dataclass(frozen=True)
 class Mixture:
-    """K weighted normal distributions of D features.
+    """A mixture of K normal distributions of D features: all parameters, as one value.
 
-    Attributes
+    Parameters
     ----------
-    weights : (K,)
-        They sum to 1.
-    means : (K, D)
+    weights : array (K,)
+        The components' weights, which sum to 1.
+    means : array (K, D)
+        The components' means.
     covariances : Covariances
-        Those of all components, as one value.
+        The covariances of all components, as one value.
+
+    Examples
+    --------
+    >>> from dgmm import GaussianMixture
+    >>> model = GaussianMixture.from_parameters(
+    ...     [0.5, 0.5], [[0.0, 0], [8, 4]], [[1.0, 1], [1, 4]], covariance_type="diag"
+    ... )
+    >>> model.mixture_
+    <Mixture: 2 diag components of 2 features>
+    >>> model.mixture_.free_parameters
+    9
     """
 
     weights: Array
@@ -43,14 +55,79 @@ class Mixture:
     def of(
         cls, covariance_model: CovarianceModel, weights: Array, means: Array, precisions: Array
     ) -> "Mixture":
-        """Build from precisions; raises ``LinAlgError`` unless they are positive definite."""
+        """Make a mixture from inverse covariances.
+
+        Parameters
+        ----------
+        covariance_model : CovarianceModel
+            What the covariances may be; a value of ``dgmm.model.covariance.COVARIANCE_MODELS``.
+        weights : array (K,)
+            The components' weights, which sum to 1.
+        means : array (K, D)
+            The components' means.
+        precisions : array
+            The inverse covariances: (K, D, D) full, (D, D) tied, (K, D) diag, (K,) spherical.
+
+        Returns
+        -------
+        Mixture
+            The mixture of these parameters.
+
+        Raises
+        ------
+        LinAlgError
+            If a precision is not positive definite.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import Mixture
+        >>> from dgmm.model.covariance import COVARIANCE_MODELS
+        >>> weights, means = np.array([0.5, 0.5]), np.array([[0.0, 0.0], [8.0, 4.0]])
+        >>> spherical = COVARIANCE_MODELS["spherical"]
+        >>> Mixture.of(spherical, weights, means, np.array([1.0, 0.25])).variances.tolist()
+        [[1.0, 1.0], [4.0, 4.0]]
+        """
         return cls(weights, means, covariance_model.of_precisions(precisions, means.shape))
 
     @classmethod
     def of_covariances(
         cls, covariance_model: CovarianceModel, weights: Array, means: Array, covariances: Array
     ) -> "Mixture":
-        """Build from covariances; raises ``LinAlgError`` unless they are positive definite."""
+        """Make a mixture from covariances.
+
+        Parameters
+        ----------
+        covariance_model : CovarianceModel
+            What the covariances may be; a value of ``dgmm.model.covariance.COVARIANCE_MODELS``.
+        weights : array (K,)
+            The components' weights, which sum to 1.
+        means : array (K, D)
+            The components' means.
+        covariances : array
+            The covariances: (K, D, D) full, (D, D) tied, (K, D) diag, (K,) spherical.
+
+        Returns
+        -------
+        Mixture
+            The mixture of these parameters.
+
+        Raises
+        ------
+        LinAlgError
+            If a covariance is not positive definite.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import Mixture
+        >>> from dgmm.model.covariance import COVARIANCE_MODELS
+        >>> weights, means = np.array([0.5, 0.5]), np.array([[0.0, 0.0], [8.0, 4.0]])
+        >>> spherical = COVARIANCE_MODELS["spherical"]
+        >>> mixture = Mixture.of_covariances(spherical, weights, means, np.array([1.0, 4.0]))
+        >>> mixture.variances.tolist()
+        [[1.0, 1.0], [4.0, 4.0]]
+        """
         return cls(weights, means, covariance_model.of_covariances(covariances, means.shape))
 
     def __repr__(self) -> str:
@@ -58,9 +135,23 @@ class Mixture:
         return f"<Mixture: {self.components} {kind} components of {self.n_features} features>"
 
     def check(self) -> None:
-        """Raise ``ValueError`` unless these are the parameters of a mixture, and fit together.
+        """See that the parameters can be those of a mixture, after they were read from a file.
 
-        For what comes of a file; arrays are of the right shapes, and finite.
+        The arrays have the right shapes, and are finite.
+
+        Raises
+        ------
+        ValueError
+            If the weights do not sum to 1, or a covariance is not positive definite.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import Mixture
+        >>> from dgmm.model.covariance import COVARIANCE_MODELS
+        >>> weights, means = np.array([0.5, 0.5]), np.array([[0.0, 0.0], [8.0, 4.0]])
+        >>> spherical = COVARIANCE_MODELS["spherical"]
+        >>> Mixture.of(spherical, weights, means, np.array([1.0, 0.25])).check()
         """
         weights = self.weights
         if weights.min() < 0 or abs(weights.sum() - 1) > 1e-9:
@@ -80,12 +171,12 @@ class Mixture:
     @property
     def components(self) -> int:
         """K."""
-        return self.means.shape[0]
+        return int(self.means.shape[0])
 
     @property
     def n_features(self) -> int:
         """D."""
-        return self.means.shape[1]
+        return int(self.means.shape[1])
 
     @property
     def free_parameters(self) -> int:
@@ -103,7 +194,10 @@ class Mixture:
     def constants(self) -> Array:
         """log pi_k + log N(mu_k | k), (K,): each component's weighted log-density at its mean."""
         half_log_det = self.covariances.half_log_det()
-        return self.log_weights + half_log_det - 0.5 * self.n_features * np.log(2 * np.pi)
+        constants: Array = (
+            self.log_weights + half_log_det - 0.5 * self.n_features * np.log(2 * np.pi)
+        )
+        return constants
 
     @property
     def variances(self) -> Array:
@@ -111,9 +205,36 @@ class Mixture:
         return self.covariances.variances()
 
     def log_joint(self, k: int, x: Array) -> Array:
-        """log pi_k + log N(x | k), (n,), by differences from the mean; ``x`` is (D, n)."""
+        """The log-density of rows in one component, with the component's weight.
+
+        It is computed by differences from the mean, and is exact to rounding for rows near it.
+
+        Parameters
+        ----------
+        k : int
+            The number of the component, from 0.
+        x : array (D, n)
+            The rows, as columns.
+
+        Returns
+        -------
+        array (n,)
+            log pi_k + log N(x | k), in nats.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import Mixture
+        >>> from dgmm.model.covariance import COVARIANCE_MODELS
+        >>> weights, means = np.array([0.5, 0.5]), np.array([[0.0, 0.0], [8.0, 4.0]])
+        >>> spherical = COVARIANCE_MODELS["spherical"]
+        >>> mixture = Mixture.of(spherical, weights, means, np.array([1.0, 0.25]))
+        >>> mixture.log_joint(0, np.array([[0.0], [0.0]])).round(3).tolist()
+        [-2.531]
+        """
         white = self.covariances.whiten(k, x - self.means[k][:, None])
-        return self.constants[k] - 0.5 * np.sum(white * white, axis=0)
+        log_joint: Array = self.constants[k] - 0.5 * np.sum(white * white, axis=0)
+        return log_joint
 
     def moments(self) -> tuple[Array, Array]:
         """The mean (D,) and the variance of each feature (D,) of the mixture as a whole.
@@ -145,16 +266,16 @@ class Mixture:
         Parameters
         ----------
         rows : int
-            How many.
+            How many rows to draw.
         rng : numpy.random.RandomState or Generator
-            What they are drawn with.
+            The source of random numbers.
 
         Returns
         -------
         rows : array (rows, D)
             In the units of the mixture.
         components : array (rows,) of int
-            Where each row is from.
+            The component that each row is drawn from.
 
         Examples
         --------
@@ -182,17 +303,17 @@ class Mixture:
         Parameters
         ----------
         features : sequence of int
-            Their numbers, from 0, in the order they are to have.
+            The numbers of the features, from 0, in the order of the result.
 
         Returns
         -------
         Mixture
-            With full covariances.
+            The mixture of these features, with full covariances.
 
         Raises
         ------
         IndexError
-            For a feature that there is not.
+            If there is no such feature.
 
         Examples
         --------
@@ -218,19 +339,19 @@ class Mixture:
         Parameters
         ----------
         features : sequence of int
-            Those that are known, by number.
+            The numbers of the features whose values are known, from 0.
         values : array (len(features),)
-            What they are.
+            Their values.
 
         Returns
         -------
         Mixture
-            Of the other features, with full covariances.
+            The mixture of the other features, with full covariances.
 
         Raises
         ------
         UsageError
-            If the values are not a number for each of the features.
+            If there is not one number for each of the features.
 
         Examples
         --------

@@ -55,7 +55,8 @@ class Spherical(CovarianceModel):
 
     def pooled(self, counts: Array, covariances: Array) -> Array:
         means = np.diagonal(covariances, axis1=-2, axis2=-1).mean(axis=-1)
-        return means[..., None, None] * np.eye(covariances.shape[-1])
+        pooled: Array = means[..., None, None] * np.eye(covariances.shape[-1])
+        return pooled
 
     def freedom(self, counts: Array) -> Array:
         return counts - 1
@@ -114,13 +115,15 @@ class SphericalCovariances(Covariances):
         return self.n_features * np.log(self.precisions_cholesky)
 
     def trace(self, weights: Array) -> Array:
-        return self.precisions() * weights.sum(axis=-1)
+        trace: Array = self.precisions() * weights.sum(axis=-1)
+        return trace
 
     def max_eigenvalue_bound(self) -> Array:
         return self.precisions()
 
     def whiten(self, k: int, x: Array) -> Array:
-        return self.precisions_cholesky[k] * x
+        white: Array = self.precisions_cholesky[k] * x
+        return white
 
     def whitened(self, vectors: Array) -> Array:
         return self.precisions_cholesky[:, None] * vectors
@@ -185,7 +188,8 @@ class SphericalEstimate(Estimate):
         return SphericalCovariances(values, factors, self.n_features), lost & ~empty
 
     def thinnest(self, amounts: Array) -> Array:
-        return self.values / amounts.mean()
+        thinnest: Array = self.values / amounts.mean()
+        return thinnest
 
     def thinnest_apart(self, weights: Array, means: Array, amounts: Array) -> Array:
         total = weights @ (self.values + ((means - weights @ means) ** 2).mean(axis=1))

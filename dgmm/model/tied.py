@@ -60,7 +60,8 @@ class Tied(CovarianceModel):
 
     def pooled(self, counts: Array, covariances: Array) -> Array:
         shares = counts / counts.sum(axis=-1, keepdims=True)
-        return np.einsum("...k,...kij->...ij", shares, covariances)[..., None, :, :]
+        pooled: Array = np.einsum("...k,...kij->...ij", shares, covariances)[..., None, :, :]
+        return pooled
 
     def freedom(self, counts: Array) -> Array:
         return np.full(len(counts), counts.sum() - np.count_nonzero(counts))
@@ -121,10 +122,12 @@ class TiedCovariances(Covariances):
 
     def trace(self, weights: Array) -> Array:
         diagonal = np.sum(self.precisions_cholesky * self.precisions_cholesky, axis=1)
-        return np.sum(diagonal * np.atleast_2d(weights), axis=1)
+        trace: Array = np.sum(diagonal * np.atleast_2d(weights), axis=1)
+        return trace
 
     def max_eigenvalue_bound(self) -> Array:
-        return np.abs(self.precisions()).sum(axis=1).max(keepdims=True)
+        bound: Array = np.abs(self.precisions()).sum(axis=1).max(keepdims=True)
+        return bound
 
     def whiten(self, k: int, x: Array) -> Array:
         return self.precisions_cholesky.T @ x
@@ -133,7 +136,8 @@ class TiedCovariances(Covariances):
         return vectors @ self.precisions_cholesky
 
     def coloured(self, white: Array) -> Array:
-        return solve_factors(self.precisions_cholesky[None], white.T[None])[0].T
+        coloured: Array = solve_factors(self.precisions_cholesky[None], white.T[None])[0].T
+        return coloured
 
     def whitened_trace(self, estimate: Estimate) -> Array:
         factor = self.precisions_cholesky
@@ -141,7 +145,8 @@ class TiedCovariances(Covariances):
 
     def common(self, x: Array) -> Array | float:
         white = self.whiten(0, x)
-        return -0.5 * np.sum(white * white, axis=0)
+        squares: Array = -0.5 * np.sum(white * white, axis=0)
+        return squares
 
     def common_sum(self, total: Array | None) -> float:
         assert total is not None
