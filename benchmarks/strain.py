@@ -16,7 +16,7 @@ from benchmarks.table import Cell, mebibytes, show
 from benchmarks.timing import ROUNDS, alternate, say
 from dgmm import GaussianMixture, engine, open_dataset
 from dgmm.data.dataset import Dataset
-from dgmm.engine import cluster
+from dgmm.engine import cuts
 from dgmm.kernels.sweep import Block
 
 QUIET = {"dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
@@ -73,7 +73,7 @@ def large(place: Path, components: int, tasks: int) -> None:
     options: dict[str, Any] = {"strategy": "em", "tol": 0, "max_iter": 1, "cache": "none", **start}
     model, other = (GaussianMixture(components, **options) for _ in range(2))
     say("strain: large statistics")
-    cluster.TASK_BYTES = 1  # type: ignore[misc]  # a block a task
+    cuts.TASK_BYTES = 1  # type: ignore[misc]  # a block a task
     with workers(2, "1GiB") as client:
         began = time.perf_counter()
         list(model.fit_passes(dataset, client=client))

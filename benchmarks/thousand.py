@@ -27,7 +27,7 @@ from benchmarks.timing import say
 from dgmm import engine
 from dgmm.data.dataset import Dataset
 from dgmm.data.sources import Source
-from dgmm.engine import cluster
+from dgmm.engine import cluster, cuts
 from dgmm.engine.runs import Cut
 from dgmm.kernels import natural_parameters
 from dgmm.kernels.natural_parameters import NaturalParameters
@@ -139,7 +139,7 @@ def sleep(block: Block, given: tuple[float, natural_parameters.Given]) -> Statis
 def old_cut(dataset: Dataset, threads: int, pace: float = 0.0) -> Cut:
     """Runs of 256 MiB, or four a thread."""
     size = dataset.block_rows * dataset.row_bytes
-    most = min(dataset.blocks // (4 * threads), cluster.TASK_BYTES // size)
+    most = min(dataset.blocks // (4 * threads), cuts.TASK_BYTES // size)
     height = max(0, most.bit_length() - 1)
     return Cut(dataset.blocks, 1, height, height)
 
@@ -177,7 +177,7 @@ def workers(address: str, count: int, told: Any) -> None:
         await asyncio.Event().wait()
 
     # There are no matrix products, and one lock for all workers would be wanted all the time.
-    with dask.config.set(QUIET), patch("dgmm.engine.cluster.one_blas_thread", nullcontext):
+    with dask.config.set(QUIET), patch("dgmm.engine.tasks.one_blas_thread", nullcontext):
         asyncio.run(main())
 
 
@@ -253,7 +253,7 @@ def thousand(count: int, seconds: float, cases: tuple[str, ...], quick: bool) ->
             case = CASES[name]
             say(f"thousand: {name}")
             paper, dataset = case.rows * case.pace / count, case.dataset
-            with patch("dgmm.engine.cluster.cut_for", old_cut if case.old else cluster.cut_for):
+            with patch("dgmm.engine.cuts.cut_for", old_cut if case.old else cuts.cut_for):
                 sweep = engine.over(dataset, client, cache_bytes=int(case.kept))
                 given = case.pace * min(1.0, seconds / paper), case.given
                 if isinstance(sweep, cluster.Cluster):  # once a fit, not a pass
@@ -262,7 +262,7 @@ def thousand(count: int, seconds: float, cases: tuple[str, ...], quick: bool) ->
                 swept = sweep(sleep, given)
                 used = Used.now(one, others) - before
                 sweep.close()
-                tasks = cluster.tasks(dataset, count)
+                tasks = cuts.count_tasks(dataset, count)
             assert swept.rows == case.rows
             busy = used.scheduler - rate * used.wall
             spent.append(used.workers / tasks)

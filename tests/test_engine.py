@@ -26,7 +26,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 import dgmm
 from dgmm import BlockError, ClusterError, Dataset, GaussianMixture, engine, open_dataset
 from dgmm.engine import cache
-from dgmm.engine.cluster import cut_for
+from dgmm.engine.cuts import cut_for
 from dgmm.engine.threads import Threads
 from dgmm.kernels.sweep import Block
 
@@ -264,7 +264,7 @@ def test_the_length_of_tasks_and_sums_changes_no_bit(
     dataset = stored(store)
     expected = bits(fitted(dataset, n_jobs=1, max_iter=3, tol=1.0))
     monkeypatch.setattr("dgmm.engine.runs.FAN_IN", fan_in)
-    monkeypatch.setattr("dgmm.engine.cluster.TASK_BYTES", task_blocks * CHUNK * 24)
+    monkeypatch.setattr("dgmm.engine.cuts.TASK_BYTES", task_blocks * CHUNK * 24)
 
     length = 1 << cut_for(dataset, 1).long
     found = bits(fitted(dataset, clusters[2], max_iter=3, tol=1.0))
@@ -341,10 +341,10 @@ def test_many_small_blocks_are_swept_in_few_tasks(
 def test_a_task_reads_no_more_than_it_should(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = stored(store)
     for blocks in (1, 2, 3, 4, 5, 7):
-        monkeypatch.setattr("dgmm.engine.cluster.TASK_BYTES", blocks * CHUNK * 24 + 5)
+        monkeypatch.setattr("dgmm.engine.cuts.TASK_BYTES", blocks * CHUNK * 24 + 5)
         length = 1 << cut_for(dataset, 1).long
         assert length == 1 << (blocks.bit_length() - 1)
-        assert length * CHUNK * 24 <= dgmm.engine.cluster.TASK_BYTES
+        assert length * CHUNK * 24 <= dgmm.engine.cuts.TASK_BYTES
 
 
 def test_tasks_run_in_the_workers_on_all_of_them(

@@ -217,7 +217,7 @@ def test_statistics_of_many_tasks_keep_the_plan_of_a_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those of 160 tasks are 660 MB, of which few are held at a time; and the bits are the same."""
-    monkeypatch.setattr("dgmm.engine.cluster.TASK_BYTES", 1)
+    monkeypatch.setattr("dgmm.engine.cuts.TASK_BYTES", 1)
     columns, components, tasks = 64, 240, 160
     rows = np.random.default_rng(0).normal(size=(12 * tasks, columns))
     np.save(tmp_path / "rows.npy", rows)

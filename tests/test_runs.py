@@ -15,7 +15,7 @@ from distributed import Client, get_worker
 from dgmm import Dataset, engine, open_dataset
 from dgmm.data.sources import Source
 from dgmm.em.first_pass import FirstPassSpec, first_pass
-from dgmm.engine.cluster import cut_for, tasks
+from dgmm.engine.cuts import count_tasks, cut_for
 from dgmm.engine.runs import LARGE_BYTES, Cut, add, part_of
 from dgmm.engine.threads import Threads
 from dgmm.kernels.sweep import Block, tree_sum
@@ -101,7 +101,7 @@ def test_there_are_as_many_tasks_as_are_worth_the_schedulers_time(
 ) -> None:
     source = Rows(rows)
     dataset = Dataset(source, None, source.divisions(8 << 20))
-    assert least <= tasks(dataset, threads) <= most
+    assert least <= count_tasks(dataset, threads) <= most
     cut = cut_for(dataset, threads)
     longest = cut.cell << cut.long
     assert longest * threads <= 1.1 * dataset.blocks  # all have something to do
@@ -149,7 +149,7 @@ def test_a_cluster_holds_few_results(
     dataset: Dataset, clusters: Mapping[int, Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With 61 tasks, the sums of the first 32, of the next 16, 8 and 4 are all that must be."""
-    monkeypatch.setattr("dgmm.engine.cluster.TASK_BYTES", 1)
+    monkeypatch.setattr("dgmm.engine.cuts.TASK_BYTES", 1)
     last = dataset.row_range(BLOCKS - 1)[0]
     assert engine.over(dataset, clusters[2])(count_at_the_end, last).value <= 8
 

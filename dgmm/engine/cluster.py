@@ -20,31 +20,27 @@ are left out, and the sweep is begun again without them.  If none can, the first
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from threading import Event
 from typing import Any, Final, TypeVar, cast
 from uuid import uuid4
 
 import dask
-import numpy as np
 from dask.delayed import delayed
 from dask.sizeof import sizeof
-from distributed import Client, KilledWorker, get_worker, wait
+from distributed import Client, KilledWorker, wait
 from distributed.protocol.pickle import dumps
 
 from dgmm.data.dataset import Dataset
-from dgmm.data.direct import memory
-from dgmm.data.sources import DaskSource, Source
 from dgmm.data.transient import elsewhere
-from dgmm.engine.blas import one_blas_thread
-from dgmm.engine.cache import Cache, caches
+from dgmm.engine import cuts
+from dgmm.engine.cache import caches
 from dgmm.engine.meter import Meter
-from dgmm.engine.runs import FAN_IN, RETRIES, Cut, Node, Part, Runs, part_of, size_of
-from dgmm.engine.threads import apply, block_name, rows_between
+from dgmm.engine.runs import FAN_IN, RETRIES, Runs, size_of
+from dgmm.engine.tasks import Job, add_up, hand_on, parts_of, run_blocks, run_graph, start_runs
+from dgmm.engine.threads import block_name, rows_between
 from dgmm.engine.workers import (
     ANSWER_SECONDS,
     LOST,
@@ -62,7 +58,7 @@ from dgmm.engine.workers import (
     worker_threads,
 )
 from dgmm.errors import BlockError, ClusterLostError
-from dgmm.kernels.sweep import Block, tree_sum
+from dgmm.kernels.sweep import Block
 from dgmm.model.statistics import Mergeable
 
 log = logging.getLogger("dgmm")
@@ -70,29 +66,6 @@ log = logging.getLogger("dgmm")
 G = TypeVar("G")
 T = TypeVar("T", bound=Mergeable)
 
-TASK_BYTES: Final = 256 << 20
-"""The most one task reads, so that a lost one costs seconds; more, if there were too many tasks."""
-
-MOST_TASKS: Final = 8
-"""How many tasks a thread has, or half as many, where they are smaller than ``TASK_BYTES``..."""
-
-SHORT_TASKS: Final = 3
-"""...and so many more as the last one is cut in four."""
-
-SCHEDULER_SECONDS: Final = 0.001
-"""What a task costs the scheduler (measured: benchmarks, thousand)."""
-
-SCHEDULER_SHARE: Final = 0.05
-"""How much of a sweep's time may be spent so..."""
-
-BYTES_PER_SECOND: Final = 250e6
-"""...if each thread sweeps so many, where no more is known: as fast as any does."""
-
-FEW_TASKS: Final = 256
-"""So many tasks are no burden."""
-
-CELL_BITS: Final = 5
-"""A cell is less than 2^5 blocks, and at least half as many where runs are longer than that."""
 
 LARGE: Final = "distributed.admin.large-graph-warning-threshold"
 """From which size on Dask warns of a graph: ours has the mixture in it, once."""
@@ -178,14 +151,14 @@ class Cluster:
         dataset = replace(self.dataset, patience=hasty)
         token = uuid4().hex
         job = self.client.submit(
-            _same,
+            hand_on,
             Job(dataset, fn, given, self.token, 0),
             key=(f"dgmm-given-{token}", 0),
             priority=20,
         )
         asked = {
             worker: self.client.submit(
-                _run,
+                run_blocks,
                 job,
                 error.block,
                 error.block + 1,
@@ -255,7 +228,7 @@ class Cluster:
                 raise result
             return result
         threads = sum(workers.values())
-        cut = cut_for(self.dataset, threads, self.pace)
+        cut = cuts.cut_for(self.dataset, threads, self.pace)
         homes = self._homes(workers)
         given_out = cut.runs([threads for threads, _ in homes])
         count = sum(map(len, given_out))
@@ -264,8 +237,8 @@ class Cluster:
         # Few tasks would all be sent where the job's result is.
         if count > 2 * threads or not _is_small(job, count):
             with dask.config.set({LARGE: "1TiB"}):
-                job = self.client.submit(_same, job, key=(f"dgmm-given-{name}", 0), priority=10)
-        start = partial(_start, self.client, job, cut)
+                job = self.client.submit(hand_on, job, key=(f"dgmm-given-{name}", 0), priority=10)
+        start = partial(start_runs, self.client, job, cut)
         runs = Runs(self.client, name, cut, start, self._count, workers)
         watch = Watch(self.client, workers if self.left_out else ())
         try:
@@ -316,12 +289,12 @@ class Cluster:
 
         Gives, not raises, the error of a cluster that is lost: no patience with a store helps.
         """
-        rows, weights = _parts(self.dataset, self.dataset.source), None
+        rows, weights = parts_of(self.dataset, self.dataset.source), None
         if self.dataset.weights is not None:
-            weights = _parts(self.dataset, self.dataset.weights)
+            weights = parts_of(self.dataset, self.dataset.weights)
         job = delayed((fn, given), name=f"dgmm-given-{uuid4().hex}", traverse=False)
         level = [
-            delayed(_run_graph, pure=False)(
+            delayed(run_graph, pure=False)(
                 job,
                 self.dataset.row_range(index)[0],
                 block_name(self.dataset, index),
@@ -330,7 +303,7 @@ class Cluster:
             )
             for index in range(self.dataset.blocks)
         ]
-        add = delayed(_add, pure=False)
+        add = delayed(add_up, pure=False)
         while len(level) > 1:
             level = [add(level[i : i + FAN_IN]) for i in range(0, len(level), FAN_IN)]
         future = self.client.compute(level[0], retries=RETRIES, **self._only(workers))
@@ -364,142 +337,4 @@ def _is_small(job: Any, copies: int) -> bool:
     return copies * len(dumps(job)) < 10 << 20
 
 
-def tasks(dataset: Dataset, threads: int) -> int:
-    """How many tasks a sweep takes, without those that add up."""
-    (runs,) = cut_for(dataset, threads).runs([threads])
-    return len(runs)
-
-
-def cut_for(dataset: Dataset, threads: int, pace: float = 0.0) -> Cut:
-    """How to cut blocks into runs: several for each thread, if that is worth the scheduler's time.
-
-    The last one of each thread is cut in four, if there are so many blocks.  ``pace`` is how many
-    seconds a thread takes for a block, if that is known.
-    """
-    blocks, block_bytes = dataset.blocks, max(1, dataset.block_rows * dataset.row_bytes)
-    seconds = blocks * max(pace, block_bytes / BYTES_PER_SECOND) / threads
-    worth = max(FEW_TASKS, int(SCHEDULER_SHARE * seconds / SCHEDULER_SECONDS)) // threads
-    if worth >= MOST_TASKS + SHORT_TASKS:
-        # Lengths are powers of two, by which there may be twice as many tasks.
-        most = max(TASK_BYTES // block_bytes, 2 * blocks // (threads * (worth - SHORT_TASKS)))
-        most = min(blocks // (MOST_TASKS // 2 * threads), most)
-        long = max(0, most.bit_length() - 1)
-        return Cut(blocks, 1, long, max(0, long - 2))
-    length = -(-blocks // (threads * max(1, worth)))
-    height = max(0, length.bit_length() - CELL_BITS)
-    return Cut(blocks, -(-length >> height), height, height)
-
-
-@dataclass(frozen=True)
-class Job:
-    """What the tasks of a sweep are given.
-
-    ``room`` is what a worker may keep of blocks, under the name ``token``.
-    """
-
-    dataset: Dataset
-    fn: Callable[[Block, Any], Any]
-    given: Any
-    token: str
-    room: int
-
-
 sizeof.register(Job, size_of)
-
-
-def _same(job: Job) -> Job:
-    return job
-
-
-def _start(
-    client: Client, job: Any, cut: Cut, name: str, nodes: list[Node], home: dict[str, Any]
-) -> list[Any]:
-    """Tasks for the runs ``nodes``, with options that say where; their futures."""
-    row_ranges = [cut.row_range(node) for node in nodes]
-    return (
-        client.map(
-            _run,
-            [job] * len(nodes),
-            *zip(*row_ranges, strict=True),
-            key=[(name, *each) for each in row_ranges],
-            pure=False,
-            **home,
-        )
-        if nodes
-        else []
-    )
-
-
-def _run(job: Job, first: int, last: int) -> Part[Any]:
-    """A worker's task: the sums over blocks ``first`` to ``last``, each read one block ahead."""
-    cache = caches.cache_for(job.token, job.room) if job.room else Cache(0)
-    leaving = Event()  # whoever waits for a store waits no longer
-    wanted = _wanted()
-
-    def result(index: int, reading: Future[Block]) -> Any:
-        try:
-            return apply(job.fn, job.given, reading.result, block_name(job.dataset, index))
-        except BlockError as error:
-            if reading.exception() is not None or elsewhere(error):
-                error.block, error.worker = index, get_worker().address
-            raise
-
-    def results(reader: ThreadPoolExecutor) -> Iterator[Any]:
-        reading = reader.submit(cache.block, job.dataset, first, leaving.wait)
-        for index in range(first, last):
-            current = reading
-            if not wanted():
-                raise CancelledError
-            if index + 1 < last:
-                reading = reader.submit(cache.block, job.dataset, index + 1, leaving.wait)
-            yield result(index, current)
-
-    with one_blas_thread(), ThreadPoolExecutor(1, "dgmm-read") as reader:
-        try:
-            return part_of(results(reader), first, job.dataset.blocks)
-        finally:
-            leaving.set()
-            memory.release()
-
-
-def _wanted() -> Callable[[], bool]:
-    """Whether anyone still waits for the task that asks: a thread can't be told to stop."""
-    worker = get_worker()
-    key = worker.get_current_task()
-
-    def wanted() -> bool:
-        task = worker.state.tasks.get(key)
-        return task is not None and task.state != "cancelled"
-
-    return wanted
-
-
-def _parts(dataset: Dataset, source: Source) -> list[Any]:
-    """Each block's rows or weights: a lazy array, or how to read it."""
-    if isinstance(source, DaskSource):
-        return list(source.array.to_delayed().ravel())
-    return [partial(source.read, *dataset.row_range(index)) for index in range(dataset.blocks)]
-
-
-def _array(part: Any) -> Any:
-    return None if part is None else np.asarray(part() if callable(part) else part)
-
-
-def _run_graph(
-    job: tuple[Callable[[Block, G], T], G], start: int, place: str, rows: Any, weights: Any
-) -> T:
-    fn, given = job
-    with one_blas_thread():
-        result = apply(fn, given, lambda: Block(start, _array(rows), _array(weights)), place)
-    return _measured(result)
-
-
-def _add(values: list[T]) -> T:
-    return _measured(tree_sum(values))
-
-
-def _measured(value: T) -> T:
-    """``value``, after Dask was told how to measure such ones."""
-    if is_dataclass(value):
-        sizeof.register(type(value), size_of)
-    return value

@@ -18,7 +18,7 @@ from dgmm.data.dataset import Dataset
 from dgmm.em import first_pass
 from dgmm.em.first_pass import FirstPassSpec
 from dgmm.em.spec import FitSpec
-from dgmm.engine.cluster import tasks
+from dgmm.engine.cuts import count_tasks
 from dgmm.engine.resources import Resources, resources
 from dgmm.engine.threads import results_alive
 from dgmm.errors import PlanError
@@ -272,7 +272,7 @@ def plan_on(
         blocks=dataset.blocks,
         block_rows=dataset.block_rows,
         block_bytes=dataset.block_bytes,
-        tasks=tasks(dataset, threads * on.workers) if fat else dataset.blocks,
+        tasks=count_tasks(dataset, threads * on.workers) if fat else dataset.blocks,
         pass_bytes=rows * dataset.row_bytes,
         base_bytes=on.base + SLACK,
         thread_bytes=needs.thread,
