@@ -140,7 +140,8 @@ class SufficientStatistics:
         >>> from dgmm import GaussianMixture, SufficientStatistics
         >>> rows = np.random.default_rng(0).normal(size=(200, 2))
         >>> *_, last = GaussianMixture(random_state=0).fit_passes(rows)
-        >>> SufficientStatistics.of(last.best.best, last.best.context).rows
+        >>> run = last.best.run
+        >>> SufficientStatistics.of(run.best, run.context).rows
         200
         """
         objective = (state.objective + context.frame.log_volume) * context.weight
