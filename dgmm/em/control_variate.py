@@ -1,4 +1,4 @@
-"""The solver from anchor to anchor: from the top of the ladder to the optimum of all rows.
+"""The solver from anchor to anchor: from the largest subsample to the optimum of all rows.
 
 **The anchor.**  The sample still serves.  Let S_n(theta) be its statistics, per unit weight, and
 S_N those of all rows.  One sweep of all rows at an anchor theta_c says how the two differ there,
@@ -16,7 +16,7 @@ Newton's method with the sample's information matrix for that of all rows.  In e
 rows the error shrinks by a factor of the order of sqrt(p / n); in a direction where EM's steps
 would have to be a times as long, of a times that, as far as it is below 1.
 
-**The leash** mu is 0 where that goes well.  In directions that the rows say little about, the
+**The damping** mu is 0 where that goes well.  In directions that the rows say little about, the
 sample may say the opposite: then the stand-in knows no end, and takes away more of a component than
 the sample has.  mu S_N(theta_c) are rows that stay as they are at the anchor, so the step is
 Levenberg's and Marquardt's, in the metric of the complete data (a proximal point in the sense of
@@ -24,13 +24,13 @@ Chretien and Hero, Kullback proximal algorithms for maximum-likelihood estimatio
 as far as 1 / mu steps of EM, and mu is changed by how well the gain was foreseen.  Past
 ``TIGHTEST`` the sample is a poor guide: SQUAREM on all rows goes on from the best anchor.
 
-**When to stop.**  The gain of the stand-in (without the leash) from theta_c to theta* is an
+**When to stop.**  The gain of the stand-in (without damping) from theta_c to theta* is an
 estimate of the gain left on all rows at theta_c: Newton's decrement.  In a direction where EM's
-steps would have to be a times as long, the leash leaves a step of 1 / (1 + mu a) of the way, so
+steps would have to be a times as long, damping leaves a step of 1 / (1 + mu a) of the way, so
 what there is to gain is that times (1 + mu a)^2 / (1 + 2 mu a), with a the largest that SQUAREM has
 met.  Where such estimates shrink by a factor q from anchor to anchor, those to come are counted,
-too: 1 / (1 - q) times as much.  On a leash that is rough, and the careful estimate is the larger of
-two on end, but for those whose trials were rejected.  When it is below the target, theta_c is
+too: 1 / (1 - q) times as much.  With damping that is rough, and the careful estimate is the larger
+of two on end, but for those whose trials were rejected.  When it is below the target, theta_c is
 returned, which has been swept.
 """
 
@@ -56,11 +56,11 @@ STRETCH: Final = 10
 LOOSEST: Final = 0.01
 TIGHTER: Final = 4.0
 TIGHTEST: Final = 1.0
-"""The leash when it is first put on, by how much it is changed, and when EM steps do as well."""
+"""The damping that is tried first, by how much it is changed, and when EM steps do as well."""
 
 POOR: Final = 0.25
 GOOD: Final = 0.75
-"""The share of a foreseen gain that asks for a tighter leash, and that allows a looser one."""
+"""The share of a foreseen gain that asks for more damping, and that allows less."""
 
 STEADY: Final = 0.1
 """The least part of a gap that is taken to go in a sweep, where they shrink slowly."""
@@ -130,7 +130,7 @@ class ControlVariateEM(Solver):
         return np.inf
 
     def _judged(self, run: RunState, found: State) -> "tuple[RunState, ControlVariateEM]":
-        """At the better anchor, on a leash that fits how well the last gain was foreseen."""
+        """At the better anchor, with the damping that fits how well the last gain was foreseen."""
         after = run.record(found)
         if run.state is None:
             return replace(after, state=found), self
@@ -181,7 +181,7 @@ class ControlVariateEM(Solver):
         return _Reached(Trial(best.mixture, best.empty, best.singular), gain, left)
 
     def _held(self, run: RunState, own: State) -> tuple[StatisticsCorrection, FitContext]:
-        """What the leash adds to the sample, and the context with that and the anchor.
+        """What damping adds to the sample, and the context with that and the anchor.
 
         ``own`` is what the sample says of the anchor's mixture.
         """

@@ -204,7 +204,7 @@ class State:
 
         Twice the tolerance of the kernel; and a covariance's smallest variance is off by about
         D u times the trace, which costs the square of that, relative to the variance, and where
-        that is large its logarithm.  The variances of a component that has collapsed are set.
+        that is large its logarithm.  The variances of a singular component are set.
         """
         mixture = self.mixture
         inverse = mixture.covariances.trace(np.ones(mixture.n_features))

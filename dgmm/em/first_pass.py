@@ -223,7 +223,7 @@ class DataMoments:
 
 
 def first_pass(block: Block, first_pass_spec: FirstPassSpec) -> DataMoments:
-    """DataMoments one block."""
+    """The moments of one block, with its share of the sample."""
     way = WAYS[first_pass_spec.kernel]
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # told at the door
         moments = way.first_pass(block, first_pass_spec)
@@ -238,7 +238,7 @@ def nbytes(rows: int, n_features: int) -> int:
 
 
 def _nothing(n_features: int, first_pass_spec: FirstPassSpec) -> DataMoments:
-    """The survey of no rows."""
+    """The moments of no rows."""
     none = np.empty(0)
     sample = Sample(
         first_pass_spec.sample, none, np.empty(0, np.int64), np.empty((0, n_features)), none
@@ -249,7 +249,7 @@ def _nothing(n_features: int, first_pass_spec: FirstPassSpec) -> DataMoments:
 
 
 def _first_pass(block: Block, first_pass_spec: FirstPassSpec) -> DataMoments:
-    """The survey of a block, without a sample: by NumPy, a tile at a time."""
+    """The moments of a block, without a sample: by NumPy, a tile at a time."""
     result = _nothing(block.rows.shape[1], first_pass_spec)
     for start in range(0, len(block.rows), TILE):
         chosen = slice(start, start + TILE)

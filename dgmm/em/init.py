@@ -58,7 +58,7 @@ def sample_seed(random: Random) -> int:
 
 
 def representative(moments: DataMoments) -> Sample:
-    """The survey's sample, with weights that make it stand for all rows."""
+    """The first pass's sample, with weights that make it stand for all rows."""
     sample = moments.sample
     if len(sample.numbers) < moments.weighted:  # drawn in proportion to the weights
         return replace(sample, weights=np.ones_like(sample.weights))

@@ -13,7 +13,7 @@ NumPy, for all starts at once: what a sweep over a few hundred rows costs is mos
 
 **Sound ends.**  Where components collapse onto few rows, or onto rows that are tied, the likelihood
 has no bound, and the best of many starts would be the one that found that first.  So an end is
-*sound* only if none of its components vanished or is singular but for ``reg_covar`` (evaluate.py).
+*sound* only if none of its components is empty or singular but for ``reg_covar`` (evaluate.py).
 A component of hardly more rows than features can be as thin as one likes without being singular:
 the spurious optima that many starts find in rows without any clusters (McLachlan and Peel, Finite
 mixture models, 2000, section 3.10).  So an end is *full* only if its components all have as many
@@ -95,7 +95,7 @@ SINGULAR: Final = 1e-10
 """A variance below this, without ``reg_covar``, where the features' is 1, is none."""
 
 LOST: Final = 1e-6
-"""Components of fewer rows have vanished."""
+"""Components of fewer rows are empty."""
 
 TOGETHER: Final = 1 << 18
 """Log-densities in memory at a time."""
@@ -156,7 +156,7 @@ def _ended(field: "_Field", many: "_Many") -> "_Many":
 
 
 def _is_sound(run: RunState) -> bool:
-    """Whether a run's end has no component that vanished or has a likelihood without a bound."""
+    """Whether a run's end has no component that is empty or has a likelihood without a bound."""
     return not run.best.empty and not unbounded(run.best, run.context)
 
 
@@ -364,7 +364,7 @@ def _best(field: _Field, many: _Many, most: int | None = None) -> _Many:
 
 
 def _are_sound(field: _Field, many: _Many) -> NDArray[np.bool_]:
-    """Which of ``many`` have no component that vanished or is singular, (S,)."""
+    """Which of ``many`` have no component that is empty or singular, (S,)."""
     spread = many.covariances - ALONE * np.diag(field.reg)
     bare = np.linalg.eigvalsh(spread + 2 * field.flat)[:, :, 0]
     sound = (bare > SINGULAR * _rounded(many)).all(axis=1)

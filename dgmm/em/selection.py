@@ -33,7 +33,7 @@ from dgmm.model.statistics import WeightedSum
 
 OPTIMISM: Final = 2.0
 CAUTION: Final = 10.0
-"""How many times its estimate a gain may turn out to be, after a ladder and without one."""
+"""How many times its estimate a gain may turn out to be, after fits to subsamples and without."""
 
 REFITS: Final = 2
 """How often a candidate with a singular component is fitted again."""

@@ -1,7 +1,7 @@
 """Split and merge: taking a mixture apart where its components are not well placed.
 
 Two components are merged and a third is split, for a few choices of three, and for many such
-exchanges at once; the trials run side by side and soon with fewer, and the best is kept if it is
+moves at once; the trials run side by side and soon with fewer, and the best is kept if it is
 better (Ueda, Nakano, Ghahramani and Hinton, SMEM algorithm for mixture models, 2000).  What merging
 two costs is at most Runnalls' bound (Kullback-Leibler approach to Gaussian mixture reduction,
 2007).  What splitting one brings is found by EM with two components on some of its rows alone, for
@@ -49,7 +49,7 @@ MERGES: Final = 5
 """How many components to think of splitting, and how many pairs of merging, one at a time."""
 
 TWICE: Final = 2
-"""Trials of one exchange that split the same component, at most."""
+"""Trials of one move that split the same component, at most."""
 
 SHORT: Final = 5
 LONG: Final = 8
@@ -142,7 +142,7 @@ class Move:
 
 
 def _candidates(subsample: Subsample, mixture: Mixture, trials: int) -> list[list[Move]]:
-    """The most promising ways to take a ``mixture`` apart, each of one exchange or of several."""
+    """The most promising ways to take a ``mixture`` apart, each of one move or of several."""
     live = np.flatnonzero(mixture.weights > 0)
     if len(live) < 3:
         return []
@@ -171,7 +171,7 @@ Split = tuple[float, int, Halves]
 
 
 def _together(merges: list[Merge], splits: list[Split], most: int) -> list[Move]:
-    """Exchanges that promise something, with no component in two of them."""
+    """Moves that promise something, with no component in two of them."""
     used: set[int] = set()
     found: list[Move] = []
     for gain, k, halves in splits:
@@ -386,7 +386,7 @@ def _expected(features: Features, weights: Array, dense: Array) -> Array:
     sums = np.zeros((count, features.width(n_features)))
     sums[:, 0] = weights
     square = np.empty((sums.shape[1] - 1 - n_features, n_features))
-    values, axes = np.linalg.eigh(dense)  # Cholesky's may fail where a component has collapsed
+    values, axes = np.linalg.eigh(dense)  # Cholesky's may fail where a component is singular
     for k, root in enumerate(axes * np.sqrt(np.maximum(values, 0.0))[:, None, :]):
         features.square(root, square)  # the roots' columns stand for rows
         sums[k, 1 + n_features :] = weights[k] * square.sum(axis=1)

@@ -41,10 +41,10 @@ in ``SHARE``, as far as ``PLENTY`` goes; and for each free parameter, ``SOME``, 
 all rows goes."""
 
 ROUNDS: Final = 2
-"""How many rounds of exchanges a start takes, about."""
+"""How many rounds of splitting and merging a start takes, about."""
 
 TOP: Final = 8
-"""The highest rung of the ladder is this part of all rows, if the sample has so many."""
+"""The largest subsample is this part of all rows, if the sample has so many."""
 
 TOLD: Final = 40_000
 """Rows at most that the information is taken from."""

@@ -1,14 +1,14 @@
-"""The ladder: fits to larger and larger samples, which cost next to nothing beside a sweep.
+"""Nested subsamples: fits to larger and larger ones, which cost next to nothing beside a sweep.
 
 A fit to n rows is off from a fit to all N by about p / 2 (1 / n - 1 / N) in the mean log-likelihood
 (p free parameters), whatever it costs to find (Meek, Thiesson and Heckerman, The learning-curve
-sampling method applied to model-based clustering, 2002).  So the climb begins on a small sample,
+sampling method applied to model-based clustering, 2002).  So a fit begins on a small subsample,
 goes on only as far as that can tell, and goes over to a larger one, each a subset of the next: the
-uniform sample that the first pass brought home.  Several starts climb side by side.  Those that end
-at one optimum are one from then on, and those that end more than p / 2n below the best stay behind:
-the higher the rung, the finer the differences that it can tell.
+last is the uniform sample that the first pass brought home.  Several starts go on side by side.
+Those that end at one optimum are one from then on, and those that end more than p / 2n below the
+best are left behind: the larger the subsample, the finer the differences that it can tell.
 
-From the top quasi_newton.py goes on, over all rows, or control_variate.py where the sample is a
+From the largest quasi_newton.py goes on, over all rows, or control_variate.py where the sample is a
 small part of these.
 """
 
@@ -32,24 +32,24 @@ from dgmm.model.covariance_model import Array
 from dgmm.model.mixture import Mixture
 
 FEW: Final = 20
-"""With fewer rows for each free parameter, a rung is not climbed to its end."""
+"""With fewer rows for each free parameter, no subsample is fitted to its end."""
 
 MANY_SWEEPS: Final = 25
 FEW_SWEEPS: Final = 8
-"""Sweeps of a rung at most, and of one with few rows for each parameter."""
+"""Sweeps of a subsample at most, and of one with few rows for each parameter."""
 
 NEAR: Final = 0.15
-"""How near its own optimum a rung leads, in p / (2 n), by a careful estimate."""
+"""How near its own optimum a subsample leads, in p / (2 n), by a careful estimate."""
 
 INFORMED_SWEEPS: Final = 10
 INFORMED_TIMES: Final = 3
-"""Sweeps of a rung with the information at one mixture, and how often that is renewed."""
+"""Sweeps of a subsample with the information at one mixture, and how often that is renewed."""
 
 UNSURE: Final = 2.0
-"""By how many times p / (2 n) an optimum may be worse on a rung and yet be better on all rows."""
+"""By how many times p / (2 n) what is worse on a subsample may yet be better on all rows."""
 
 ABREAST: Final = 3
-"""How many optima go on from a rung at most."""
+"""How many optima go on from a subsample at most."""
 
 ALIKE_ROWS: Final = 20_000
 """How many rows tell two mixtures apart."""
@@ -95,7 +95,7 @@ class Subsample:
     def of(
         cls, sample: Sample, context: FitContext, in_memory: InMemorySweep, cost: Cost
     ) -> "Subsample":
-        """The rung of a ``sample``."""
+        """A ``sample`` to fit to."""
         return cls(sample, over(sample, in_memory), within(context, sample), cost)
 
     def refine(self, runs: Sequence[RunState], sweeps: int = 1000) -> list[RunState]:
@@ -129,7 +129,7 @@ class Subsample:
 
 @dataclass
 class Samples:
-    """The survey's sample and parts of it, each made once and remembered.
+    """The first pass's sample and parts of it, each made once and remembered.
 
     Attributes
     ----------
@@ -166,9 +166,9 @@ class Refined:
     Attributes
     ----------
     ends : list of Mixture
-        The best at the top.
+        The best on the largest subsample.
     optima : int
-        How many the lowest rung met; 0 if there is none.
+        How many the smallest subsample met; 0 if there is none.
     gain : float
         By how much the best end was better there than that of the first start.
     """
@@ -178,13 +178,13 @@ class Refined:
     gain: float = 0.0
 
 
-def refine(ladder: Sequence[Subsample], starts: Sequence[Mixture]) -> Refined:
-    """What comes of ``starts`` on the way up the ``ladder``.
+def refine(subsamples: Sequence[Subsample], starts: Sequence[Mixture]) -> Refined:
+    """What comes of ``starts`` on larger and larger ``subsamples``.
 
-    Of the optima on each rung, those go on that it can't tell to be worse than the best.
+    Of the optima on each, those go on that it can't tell to be worse than the best.
     """
     found = Refined(list(starts))
-    for subsample in ladder:
+    for subsample in subsamples:
         resolution = subsample.resolution(starts[0])
         few = len(subsample.sample.rows) < FEW * starts[0].free_parameters
         stop = StopRule(FEW_SWEEPS if few else MANY_SWEEPS, target=NEAR * resolution)
