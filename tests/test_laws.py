@@ -745,10 +745,10 @@ def test_an_extrapolation_is_a_mixture(kind: str, d: int, k: int, length: float,
 @pytest.mark.parametrize("name", KERNELS)
 @laws(25)
 @given(d=st.integers(1, 4), k=st.integers(1, 4), seed=seeds, damping=st.sampled_from([0.0, 0.2]))
-def test_an_anchored_sample_stands_for_all(
+def test_a_corrected_sample_stands_for_all(
     name: str, kind: str, d: int, k: int, seed: int, damping: float
 ) -> None:
-    """At its anchor it has the statistics of all rows; anywhere, an objective that EM raises."""
+    """At its reference it has the statistics of all rows; anywhere, an objective that EM raises."""
     if name == "native" and native.compiled is None:
         pytest.skip("no compiled kernel")
     rng = np.random.default_rng(seed)
@@ -770,10 +770,10 @@ def test_an_anchored_sample_stands_for_all(
     features = context.natural(start).features
     expected = all_.statistics.sums * (1 + damping) / 4
     lacking = expected - part.statistics.sums
-    anchored = replace(
-        few, anchor=StatisticsCorrection(features, lacking, all_.statistics.center, more)
+    corrected = replace(
+        few, correction=StatisticsCorrection(features, lacking, all_.statistics.center, more)
     )
-    begun = EM().init(anchored, start, StopRule(3))
+    begun = EM().init(corrected, start, StopRule(3))
     before = -np.inf
     for (advanced,) in run_all(over(rows[:100]), [begun]):
         state = advanced.best

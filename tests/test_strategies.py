@@ -92,7 +92,9 @@ def test_it_says_to_how_many_optima_its_starts_led() -> None:
     assert (model.fit_info_["starts"], model.fit_info_["optima"]) == (1, 1)
 
 
-def test_the_walk_from_anchor_to_anchor(rows: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_run_from_reference_to_reference(
+    rows: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each pass over all rows leaves but a fraction of what there was to gain."""
     monkeypatch.setattr("dgmm.em.strategies.FAR_BELOW", 1)  # as if there were many more rows
     model = GaussianMixture(6, random_state=0, resolution=1e-3)

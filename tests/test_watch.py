@@ -184,7 +184,7 @@ def test_a_bar_says_what_is_done_on_samples(place: Path, cube: tuple[str, ...]) 
 def test_a_large_fit_tells_its_work_on_samples_after_each_pass(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Between two anchors, too: with so many rows that a sample can stand for them."""
+    """Between two references, too: with so many rows that a sample can stand for them."""
     monkeypatch.setattr("dgmm.em.strategies.FAR_BELOW", 1)  # as if there were many more rows
     rows = np.random.default_rng(0).normal(size=(60_000, 2)) + 4 * (np.arange(60_000) % 2)[:, None]
     steps = list(GaussianMixture(2, random_state=0).fit_passes(rows))

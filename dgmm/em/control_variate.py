@@ -1,37 +1,36 @@
-"""The solver from anchor to anchor: from the largest subsample to the optimum of all rows.
+"""Control-variate EM: a sample corrects itself by each pass, up to the optimum of all rows.
 
-**The anchor.**  The sample still serves.  Let S_n(theta) be its statistics, per unit weight, and
-S_N those of all rows.  One sweep of all rows at an anchor theta_c says how the two differ there,
-and
+**The surrogate.**  Let S_n(theta) be the statistics of the sample, per unit weight, and S_N those
+of all rows.  One sweep of all rows at a reference theta_c says how the two differ there, and
 
     S_n(theta) + [S_N(theta_c) - S_n(theta_c)] + mu S_N(theta_c)
 
-stands in for S_N(theta) near the anchor, at the cost of a pass over the sample: for mu = 0, the
+stands in for S_N(theta) near theta_c, at the cost of a pass over the sample.  For mu = 0 it is the
 control variate of stochastic EM with variance reduction (Chen, Zhu, Teh and Zhang, Stochastic
 expectation maximization with variance reduction, 2018), with the whole sample for a batch.  What it
-adds is linear in the natural parameters, so EM with it has an objective of its own that never falls
-(``kernel.StatisticsCorrection``), and converges to some theta*, the next anchor.  Where theta* =
-theta_c, that is the fixed point of EM on all rows, exactly.  The way from anchor to anchor is
+adds is linear in the natural parameters.  So EM with it has an objective of its own that never
+falls (``StatisticsCorrection``), and converges to some theta*, the next reference.  Where theta* =
+theta_c, that is the fixed point of EM on all rows, exactly.  The way from reference to reference is
 Newton's method with the sample's information matrix for that of all rows.  In each sweep of all
 rows the error shrinks by a factor of the order of sqrt(p / n); in a direction where EM's steps
 would have to be a times as long, of a times that, as far as it is below 1.
 
 **The damping** mu is 0 where that goes well.  In directions that the rows say little about, the
-sample may say the opposite: then the stand-in knows no end, and takes away more of a component than
-the sample has.  mu S_N(theta_c) are rows that stay as they are at the anchor, so the step is
+sample may say the opposite: then the surrogate has no optimum, and takes away more of a component
+than the sample has.  mu S_N(theta_c) are rows that stay as they are at theta_c, so the step is
 Levenberg's and Marquardt's, in the metric of the complete data (a proximal point in the sense of
 Chretien and Hero, Kullback proximal algorithms for maximum-likelihood estimation, 2000).  It leads
-as far as 1 / mu steps of EM, and mu is changed by how well the gain was foreseen.  Past
-``TIGHTEST`` the sample is a poor guide: SQUAREM on all rows goes on from the best anchor.
+as far as 1 / mu steps of EM, and mu is changed by how well the gain was predicted.  Past ``MOST``
+the sample is a poor surrogate: SQUAREM on all rows goes on from the best reference.
 
-**When to stop.**  The gain of the stand-in (without damping) from theta_c to theta* is an
-estimate of the gain left on all rows at theta_c: Newton's decrement.  In a direction where EM's
-steps would have to be a times as long, damping leaves a step of 1 / (1 + mu a) of the way, so
-what there is to gain is that times (1 + mu a)^2 / (1 + 2 mu a), with a the largest that SQUAREM has
-met.  Where such estimates shrink by a factor q from anchor to anchor, those to come are counted,
-too: 1 / (1 - q) times as much.  With damping that is rough, and the careful estimate is the larger
-of two on end, but for those whose trials were rejected.  When it is below the target, theta_c is
-returned, which has been swept.
+**When to stop.**  The gain of the surrogate (without damping) from theta_c to theta* is an estimate
+of the gain left on all rows at theta_c: Newton's decrement.  In a direction where EM's steps would
+have to be a times as long, damping leaves a step of 1 / (1 + mu a) of the way, so what there is to
+gain is that times (1 + mu a)^2 / (1 + 2 mu a), with a the largest that SQUAREM has met.  Where such
+estimates shrink by a factor q from reference to reference, those to come are counted, too: 1 / (1 -
+q) times as much.  With damping that is rough, and the careful estimate is the larger of two on end,
+but for those whose trials were rejected.  When it is below the target, theta_c is returned, which
+has been swept.
 """
 
 from dataclasses import dataclass, replace
@@ -48,44 +47,44 @@ from dgmm.kernels.natural_parameters import StatisticsCorrection
 from dgmm.model.mixture import Mixture
 
 ITERATIONS: Final = 300
-"""Iterations at most between two anchors."""
+"""Iterations at most between two references."""
 
 STRETCH: Final = 10
 """Sweeps of a sample between two looks at where they lead."""
 
-LOOSEST: Final = 0.01
-TIGHTER: Final = 4.0
-TIGHTEST: Final = 1.0
-"""The damping that is tried first, by how much it is changed, and when EM steps do as well."""
+LEAST: Final = 0.01
+FACTOR: Final = 4.0
+MOST: Final = 1.0
+"""The damping at first, by what factor it is changed, and when EM steps do as well."""
 
 POOR: Final = 0.25
 GOOD: Final = 0.75
-"""The share of a foreseen gain that asks for more damping, and that allows less."""
+"""The share of a predicted gain that asks for more damping, and that allows less."""
 
 STEADY: Final = 0.1
 """The least part of a gap that is taken to go in a sweep, where they shrink slowly."""
 
 COARSE: Final = 0.1
 FINE: Final = 0.02
-"""How exactly to end between two anchors: this fraction of the gap, or at least of p / (2 N)."""
+"""How exactly to end between two references: this fraction of the gap, or at least of p / (2 N)."""
 
 
 @dataclass(frozen=True)
 class ControlVariateEM(Solver):
-    """The solver from anchor to anchor.
+    """The solver from reference to reference.
 
     Attributes
     ----------
     subsample : Subsample
-        The guide: the sample that stands in for all rows between two sweeps of them.
+        The surrogate: the sample that stands in for all rows between two sweeps of them.
     rows : int
         How many all are.
     damping : float
-        How much the next anchor is held back to this one.
+        How much the next reference is held back to this one.
     predicted_gain : float
         What the trial should gain.
     last_accepted_gap : float
-        ``gap_estimate`` at the last anchor whose trial turned out to be better.
+        ``gap_estimate`` at the last reference whose trial turned out to be better.
     """
 
     subsample: Subsample
@@ -105,11 +104,11 @@ class ControlVariateEM(Solver):
         better = after.rejected == run.rejected
         if not better and after.budget_exhausted:
             return after.by(solver).finish(False)
-        while solver.damping <= TIGHTEST:
+        while solver.damping <= MOST:
             reached = solver._reached(after)
             if reached is not None:
                 break
-            solver = replace(solver, damping=_tighter(solver.damping))
+            solver = replace(solver, damping=_more(solver.damping))
         else:
             after = after.by(solver)
             return after.finish(False) if after.budget_exhausted else Squarem().take_over(after)
@@ -130,7 +129,7 @@ class ControlVariateEM(Solver):
         return np.inf
 
     def _judged(self, run: RunState, found: State) -> "tuple[RunState, ControlVariateEM]":
-        """At the better anchor, with the damping that fits how well the last gain was foreseen."""
+        """At the better reference, with damping that fits how well the last gain was predicted."""
         after = run.record(found)
         if run.state is None:
             return replace(after, state=found), self
@@ -138,16 +137,16 @@ class ControlVariateEM(Solver):
         share = gained / self.predicted_gain if self.predicted_gain > 0 else 1.0
         if gained < 0:
             rejected = replace(after, rejected=run.rejected + 1)
-            return rejected, replace(self, damping=_tighter(self.damping))
+            return rejected, replace(self, damping=_more(self.damping))
         damping = self.damping
         if share < POOR:
-            damping = _tighter(damping)
+            damping = _more(damping)
         elif share > GOOD:
-            damping = _looser(damping)
+            damping = _less(damping)
         return replace(after, state=found), replace(self, damping=damping)
 
     def _reached(self, run: RunState) -> "_Reached | None":
-        """Where the sample leads from the best anchor; None if astray."""
+        """Where the sample leads from the best reference; None if astray."""
         with self.subsample.cost.timed(), self.subsample.stage():
             return self._reached_on(self.subsample, run)
 
@@ -169,7 +168,7 @@ class ControlVariateEM(Solver):
             (inner,) = subsample.refine([inner], STRETCH)
             lost = set(inner.best.empty + inner.best.singular) - degenerate
             if lost or inner.max_decrease or not np.isfinite(inner.best.objective):
-                return None  # what the anchor takes away may be all that held a component
+                return None  # what the correction takes away may be all that held a component
         best, weight = inner.best, context.weight
         ends = [run.context.natural(each) for each in (found.mixture, best.mixture)]
         before, after = (held.linear(natural) + natural.common_sum(held.total) for natural in ends)
@@ -181,33 +180,33 @@ class ControlVariateEM(Solver):
         return _Reached(Trial(best.mixture, best.empty, best.singular), gain, left)
 
     def _held(self, run: RunState, own: State) -> tuple[StatisticsCorrection, FitContext]:
-        """What damping adds to the sample, and the context with that and the anchor.
+        """What damping adds to the sample, and the context with that and the correction.
 
-        ``own`` is what the sample says of the anchor's mixture.
+        ``own`` is what the sample says of the reference.
         """
         context, found = self.subsample.context, run.best
         features = run.context.natural(found.mixture).features
         center = found.statistics.center
         share = context.weight / run.context.weight
         whole = found.statistics.sums * share
-        total = more = leashed = None
+        total = more = damped = None
         if run.context.total is not None and context.total is not None:
-            leashed = run.context.total * share * self.damping
-            total = run.context.total * share + leashed
+            damped = run.context.total * share * self.damping
+            total = run.context.total * share + damped
             more = total - context.total
-        held = StatisticsCorrection(features, whole * self.damping, center, leashed)
-        anchor = StatisticsCorrection(
+        held = StatisticsCorrection(features, whole * self.damping, center, damped)
+        correction = StatisticsCorrection(
             features, whole - own.statistics.sums + held.sums, center, more
         )
-        return held, replace(context, anchor=anchor, total=total, precision="float64")
+        return held, replace(context, correction=correction, total=total, precision="float64")
 
 
-def _tighter(damping: float) -> float:
-    return max(TIGHTER * damping, LOOSEST)
+def _more(damping: float) -> float:
+    return max(FACTOR * damping, LEAST)
 
 
-def _looser(damping: float) -> float:
-    return damping / TIGHTER if damping > LOOSEST else 0.0
+def _less(damping: float) -> float:
+    return damping / FACTOR if damping > LEAST else 0.0
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ class FitContext:
         The root mean square of |x| in the frame.
     precision : str
         One of ``PRECISIONS``: whether sweeps may be in single precision where that is good enough.
-    anchor : StatisticsCorrection or None
+    correction : StatisticsCorrection or None
         What is added to the statistics of each sweep.
     moments : ((D,), float) or None
         The means of x and of |x|^2, in the frame; None where sweeps are not of the rows of the
@@ -78,7 +78,7 @@ class FitContext:
     total: Array | None
     spread: float
     precision: str = "float64"
-    anchor: StatisticsCorrection | None = None
+    correction: StatisticsCorrection | None = None
     moments: tuple[Array, float] | None = None
     reg_covar: float | None = None
 
@@ -237,8 +237,8 @@ def evaluate(sweep: Sweep, contexts: Sequence[FitContext], trials: Sequence[Tria
         statistics = found[i]
         if context.moments is not None:
             _check_same_rows(statistics, natural, context.frame, context.weight, *context.moments)
-        if context.anchor is not None:
-            statistics = context.anchor.join(statistics, natural)
+        if context.correction is not None:
+            statistics = context.correction.join(statistics, natural)
         common = natural.common_sum(context.total)
         volume = context.frame.log_volume
         objective = (statistics.objective + common) / context.weight - volume

@@ -49,7 +49,7 @@ AMPLE: Final = 200
 ROOM: Final = 1 << 21
 """Numbers in a sample that is to be ``TOP`` of all rows."""
 
-GUIDED: Final = 50
+SURROGATE: Final = 50
 """How many rows for each free parameter it must have for that."""
 
 
@@ -190,9 +190,9 @@ def _over_all(
 ) -> list[RunState]:
     """The runs over all rows from where a ``subsample``, of ``top`` rows, leads."""
     parameters, rows = ends[0].free_parameters, shape[0]
-    if top * FAR_BELOW < rows and top > GUIDED * parameters:
-        guided = ControlVariateEM(subsample, rows)
-        return [guided.init(context, end, stop) for end in ends]
+    if top * FAR_BELOW < rows and top > SURROGATE * parameters:
+        solver = ControlVariateEM(subsample, rows)
+        return [solver.init(context, end, stop) for end in ends]
     covariance_model, told = context.model.covariance_model, rows_told(shape, parameters, top)
     if told and is_known(covariance_model, shape[1]):
         near = [informed(subsample, end, told) for end in ends]
