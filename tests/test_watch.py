@@ -26,9 +26,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from test_closed import listening
 
 from dgmm import GaussianMixture, load
-from dgmm.cli import metrics, progress
+from dgmm.cli import metrics, passes, progress
 from dgmm.cli.commands import main
-from dgmm.cli.progress import Pass
+from dgmm.cli.passes import Pass
 from dgmm.engine import Meter
 
 FIT = ("fit", "rows.zarr", "-k", "4", "-o", "m.dgmm", "--log", "json")
@@ -191,7 +191,7 @@ def test_a_large_fit_tells_its_work_on_samples_after_each_pass(
     seconds = [each.seconds_on_samples for each in steps]
     assert [each.seeking for each in steps] == [True] + [False] * (len(steps) - 1)
     assert seconds[0] == 0 < seconds[1] < seconds[2]
-    assert [each.seconds_on_samples for each in progress.of_fit(iter(steps))] == [
+    assert [each.seconds_on_samples for each in passes.of_fit(iter(steps))] == [
         0,
         *np.diff(seconds),
     ]

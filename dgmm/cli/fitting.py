@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 import dgmm
-from dgmm.cli import progress
+from dgmm.cli import passes, progress
 from dgmm.cli.checks import check_model_target, check_pictures
 from dgmm.cli.command import EXIT_CODES, Command
 from dgmm.cli.machines import Machines
@@ -91,7 +91,7 @@ def fit(
     with shown.watches() as watches, machines.client() as client:
         session = model.session(dataset, client=client)
         steps = model.fit_passes(session, meter=meter)
-        progress.run(progress.of_fit(steps), session.plan, meter, *watches)
+        progress.run(passes.of_fit(steps), session.plan, meter, *watches)
     model.save(output, overwrite=overwrite)
     tell_model(model, output, json)
     tell_end(shown.log, model, output)
@@ -215,7 +215,7 @@ def select(
     with shown.watches() as watches, machines.client() as client:
         session = search.session(dataset, client=client)
         steps = search.fit_passes(session, meter=meter)
-        progress.run(progress.of_selection(steps, criterion), session.plan, meter, *watches)
+        progress.run(passes.of_selection(steps, criterion), session.plan, meter, *watches)
     search.best_estimator_.save(output, overwrite=overwrite)
     if plot is not None:
         report.criteria_figure(search.results_, criterion).savefig(plot)

@@ -12,7 +12,8 @@ except ImportError:  # the extra "metrics"
     prometheus_client = None  # type: ignore[assignment]
 
 from dgmm.cli import progress
-from dgmm.cli.progress import NUMBERS, Pass, Watch
+from dgmm.cli.passes import NUMBERS, Pass
+from dgmm.cli.progress import Watch
 from dgmm.engine import Meter
 from dgmm.engine.plan import Plan
 from dgmm.errors import UsageError
