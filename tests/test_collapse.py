@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from dgmm import DegenerateWarning, GaussianMixture, load, select
-from dgmm.em.collapse import Collapse, collapses
+from dgmm.em.causes import Collapse
+from dgmm.em.collapse import collapses
 from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.full import FullEstimate
 from dgmm.model.mixture import Mixture

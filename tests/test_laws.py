@@ -25,8 +25,9 @@ from dgmm.em.squarem import Squarem, extrapolate
 from dgmm.errors import DataError
 from dgmm.kernels import native
 from dgmm.kernels.choice import KERNELS
+from dgmm.kernels.correction import StatisticsCorrection
 from dgmm.kernels.kernel import e_step
-from dgmm.kernels.natural_parameters import Given, NaturalParameters, StatisticsCorrection
+from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.observation import Complete
 from dgmm.kernels.outputs import row_outputs
 from dgmm.kernels.sweep import Block, tree_sum

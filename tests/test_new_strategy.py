@@ -21,7 +21,7 @@ from dgmm.em.starts import Budget
 from dgmm.em.strategies import STRATEGIES
 from dgmm.em.subsamples import Samples
 from dgmm.io.codec import Known, decode, encode
-from dgmm.model.covariance_model import Array
+from dgmm.model.arrays import Array
 from dgmm.model.mixture import Mixture
 
 

@@ -17,8 +17,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from dgmm import DataError, DegenerateWarning, GaussianMixture
 from dgmm.em.degenerate import ALONE
+from dgmm.model.arrays import FLOOR
 from dgmm.model.covariance import COVARIANCE_MODELS
-from dgmm.model.covariance_model import FLOOR
 
 ITERATIONS = 6
 U = np.finfo(float).eps

@@ -17,8 +17,9 @@ from dgmm.kernels import native
 from dgmm.kernels.choice import KERNELS, Kernel
 from dgmm.kernels.kernel import e_step
 from dgmm.kernels.native import compiled
-from dgmm.kernels.natural_parameters import Away, Given, NaturalParameters
+from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.observation import Complete
+from dgmm.kernels.rounding import Away
 from dgmm.kernels.sweep import Block
 from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.mixture import Frame, Mixture

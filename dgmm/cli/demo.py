@@ -29,7 +29,7 @@ from dgmm.data import urls
 from dgmm.data.dataset import Dataset, open_dataset
 from dgmm.errors import DataError, DegenerateWarning
 from dgmm.estimators.gaussian_mixture import GaussianMixture
-from dgmm.model.covariance_model import Array
+from dgmm.model.arrays import Array
 from dgmm.report import pictures as report
 
 FEATURES: Final = ("L*", "a*", "b*", "x", "y")

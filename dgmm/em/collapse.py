@@ -15,14 +15,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dgmm.em.causes import CAUSES, Collapse
+from dgmm.em.flat import Flat, flat_in_all, total_covariance
 from dgmm.model.arrays import FLOOR, Array
 from dgmm.model.mixture import Mixture
-
-FLAT: Final = 10.0
-"""A variance up to so many times ``FLOOR`` or rounding is nothing else."""
-
-SAME: Final = 1e-12
-"""Where means differ by the root of it, in the frame, they are the same but for rounding."""
 
 WIDE: Final = 1e6
 """A component of so large variances is that of rows far from most."""
@@ -32,133 +28,6 @@ LOADING: Final = 0.1
 
 MANY: Final = 200
 """How many features are looked at where a covariance model has variances alone."""
-
-SHOWN: Final = 6
-"""How many features a message names."""
-
-
-@dataclass(frozen=True)
-class Cause:
-    """Why components collapse, for a person.
-
-    Attributes
-    ----------
-    because : str
-        With {columns} and {have} for the features, {their}, {each} and {distinct} for the
-        components and their rows, and {number}.
-    advice : str
-    """
-
-    because: str
-    advice: str
-
-
-CAUSES: Final = {
-    "constant": Cause(
-        "{columns} {have} one value in all rows",
-        "Leave {it} out",
-    ),
-    "dependent": Cause(
-        "{columns} follow from each other in all rows (copies, sums or differences)",
-        "Leave {number} of them out",
-    ),
-    "few values": Cause(
-        "{each} has rows of one of the {number} values of {columns} alone",
-        "A column of few values (0 and 1, codes, rounded numbers) is not normally distributed: "
-        "leave it out, or raise reg_covar to about the square of its steps",
-    ),
-    "equal rows": Cause(
-        "{their} rows are {distinct}, with no spread in {columns}",
-        "Fit fewer components, or raise reg_covar to about the square of what rows are rounded to",
-    ),
-    "few rows": Cause(
-        "{their} rows, {number} at most, are too few to spread in {columns}",
-        "Fit fewer components, or fewer columns, or raise reg_covar",
-    ),
-    "flat": Cause(
-        "{their} rows have no spread in some direction of {columns}, and other rows have",
-        "Fit fewer components, or raise reg_covar",
-    ),
-    "far rows": Cause(
-        "rows far from most make {their} variance so large in {columns} that others' are rounding",
-        "Look at the rows far away there: leave them out, or fit more components",
-    ),
-    "reg_covar": Cause(
-        "reg_covar is more than all the variance that the rows have in {columns}",
-        "Give a smaller reg_covar, or none: the default goes by each column's own variance",
-    ),
-}
-"""In the order in which they are told."""
-
-
-@dataclass(frozen=True)
-class Collapse:
-    """Components that collapsed for one reason.
-
-    Attributes
-    ----------
-    cause : str
-        A key of ``CAUSES``.
-    components : tuple of int
-    features : tuple of int
-        That have no spread in them, the largest loading first.
-    number : int
-        Of columns to leave out, of values, of distinct rows, or of rows, as the cause has it; 0
-        where that isn't known.
-    """
-
-    cause: str
-    components: tuple[int, ...]
-    features: tuple[int, ...]
-    number: int = 0
-
-    def record(self) -> dict[str, Any]:
-        """As JSON has it."""
-        return {
-            "cause": self.cause,
-            "components": list(self.components),
-            "features": list(self.features),
-            "number": self.number,
-        }
-
-    @classmethod
-    def of(cls, record: dict[str, Any]) -> "Collapse":
-        """From what ``record`` gave."""
-        components, features = (tuple(record[name]) for name in ("components", "features"))
-        return cls(record["cause"], components, features, record["number"])
-
-    def said(self, names: Sequence[str] | None = None) -> str:
-        """For a person, with the ``names`` (D,) of the features if they have any."""
-        several, many = len(self.components) > 1, len(self.features) > 1
-        cause = CAUSES[self.cause]
-        words = {
-            "columns": column_names(self.features, names),
-            "have": "have" if many else "has",
-            "it": "them" if many else "it",
-            "their": "their" if several else "its",
-            "each": "each" if several else "it",
-            "number": self.number or "few",
-            "distinct": "all equal"
-            if self.number == 1 and not several
-            else f"{self.number or 'few'} distinct ones{' at most' * several}, many times over",
-        }
-        return (
-            f"{component_names(self.components)} {'are' if several else 'is'} singular: "
-            f"{cause.because.format(**words)}; the variance there is the smallest allowed. "
-            f"{cause.advice.format(**words)}"
-        )
-
-
-def component_names(components: Sequence[int]) -> str:
-    """What messages call components."""
-    return f"component{'s' * (len(components) > 1)} {', '.join(map(str, components))}"
-
-
-def column_names(features: tuple[int, ...], names: Sequence[str] | None) -> str:
-    """What a message calls features: 'column 3', or 'columns 'a', 'b' and 4 more'."""
-    shown = [str(j) if names is None else repr(str(names[j])) for j in sorted(features[:SHOWN])]
-    more = f" and {len(features) - SHOWN} more" * (len(features) > SHOWN)
-    return f"column{'s' * (len(features) > 1)} {', '.join(shown)}{more}"
 
 
 @dataclass(frozen=True)
@@ -191,8 +60,8 @@ def collapses(
             narrow = Mixture(bare.weights, bare.means[:, chosen], few)
             return _of_features(narrow, chosen, collapsed, counts, reg, alone, seen)
     dense = bare.covariances.dense()
-    flats = [_Flat.of(each) for each in dense]
-    whole = _flat_in_all(bare, flats)
+    flats = [Flat.of(each) for each in dense]
+    whole = flat_in_all(bare, flats)
     tally = None if seen is None else _Tally.of(seen, bare.components)
     found: list[Found] = []
     for k in collapsed:
@@ -202,7 +71,7 @@ def collapses(
         elif flats[k].rank < bare.n_features:
             found += _own(bare, k, flats[k], whole, counts, tally)
         else:
-            found.append(_held(k, dense[k], _total(bare, dense), reg, alone))
+            found.append(_held(k, dense[k], total_covariance(bare, dense), reg, alone))
     return _merged(found)
 
 
@@ -238,77 +107,6 @@ Found = tuple[str, int, Array, int]
 """A cause, a component, the loading of each feature (D,), and the number that goes with it."""
 
 
-@dataclass(frozen=True)
-class _Flat:
-    """Where a covariance is flat: features without variance (D,), directions (D, m) of others."""
-
-    constant: NDArray[np.bool_]
-    directions: Array
-
-    @classmethod
-    def of(cls, covariance: Array) -> "_Flat":
-        rounding = len(covariance) * np.finfo(np.float64).eps * np.trace(covariance)
-        limit = FLAT * max(FLOOR, float(rounding))
-        constant = np.diagonal(covariance) <= limit
-        rest = np.flatnonzero(~constant)
-        directions = np.zeros((len(covariance), 0))
-        if len(rest):
-            values, vectors = np.linalg.eigh(covariance[np.ix_(rest, rest)])
-            inside = vectors[:, values <= limit]
-            directions = np.zeros((len(covariance), inside.shape[1]))
-            directions[rest] = inside
-        return cls(constant, directions)
-
-    @property
-    def rank(self) -> int:
-        """In how many directions there is spread."""
-        return int(len(self.constant) - self.constant.sum() - self.directions.shape[1])
-
-    @property
-    def basis(self) -> Array:
-        """All that is flat, (D, m)."""
-        return np.concatenate([np.eye(len(self.constant))[:, self.constant], self.directions], 1)
-
-    def beyond(self, other: "_Flat") -> Array:
-        """Of its ``directions``, what is not flat in the ``other``, (D, m)."""
-        known = np.where(self.constant[:, None], 0.0, other.directions)
-        basis, sizes, _ = np.linalg.svd(known, full_matrices=False)
-        basis = basis[:, sizes > 1e-3]
-        left, sizes, _ = np.linalg.svd(
-            self.directions - basis @ (basis.T @ self.directions), full_matrices=False
-        )
-        return np.asarray(left[:, sizes > 0.5])
-
-
-def _flat_in_all(mixture: Mixture, flats: Sequence[_Flat]) -> _Flat:
-    """What is flat in all rows: in every component that has any, and between these."""
-    spread = np.zeros((mixture.n_features, mixture.n_features))
-    for flat, weight in zip(flats, mixture.weights, strict=True):
-        if weight > 0:
-            spread += np.eye(mixture.n_features) - flat.basis @ flat.basis.T
-    values, vectors = np.linalg.eigh(spread)
-    inside = vectors[:, values < 1e-6]
-    between = mixture.covariance_model.kept(_between(mixture))
-    values, vectors = np.linalg.eigh(inside.T @ between @ inside)
-    inside = inside @ vectors[:, values <= SAME]
-    constant = np.sum(inside * inside, axis=1) > 1 - 1e-6
-    directions, sizes, _ = np.linalg.svd(
-        np.where(constant[:, None], 0.0, inside), full_matrices=False
-    )
-    return _Flat(constant, directions[:, sizes > 0.5])
-
-
-def _between(mixture: Mixture) -> Array:
-    """The covariance of the components' means, (D, D)."""
-    away = mixture.means - mixture.weights @ mixture.means
-    return (away.T * mixture.weights) @ away
-
-
-def _total(mixture: Mixture, dense: Array) -> Array:
-    """The covariance of all rows, (D, D): within the components and between."""
-    return np.tensordot(mixture.weights, dense, 1) + _between(mixture)
-
-
 def _held(k: int, own: Array, total: Array, reg: Array, alone: float) -> Found:
     """Why ``reg`` holds up component ``k``, though it is more than flat by itself."""
     root = np.sqrt(np.maximum(alone * reg, FLOOR))
@@ -338,7 +136,7 @@ class _Tally:
 
 
 def _own(
-    mixture: Mixture, k: int, flat: _Flat, whole: _Flat, counts: Array, tally: _Tally | None
+    mixture: Mixture, k: int, flat: Flat, whole: Flat, counts: Array, tally: _Tally | None
 ) -> list[Found]:
     """Why component ``k`` collapsed: what is flat in all rows, and what in its own alone."""
     found: list[Found] = []

@@ -43,7 +43,7 @@ from dgmm.em.model import Trial
 from dgmm.em.solver import RunState, Solver, StopRule
 from dgmm.em.squarem import Squarem
 from dgmm.em.subsamples import Subsample
-from dgmm.kernels.natural_parameters import StatisticsCorrection
+from dgmm.kernels.correction import StatisticsCorrection
 from dgmm.model.mixture import Mixture
 
 ITERATIONS: Final = 300

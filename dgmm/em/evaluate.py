@@ -17,15 +17,10 @@ import numpy as np
 from dgmm.em.first_pass import DataMoments
 from dgmm.em.model import MaximumLikelihood, Model, Trial
 from dgmm.errors import DataError
-from dgmm.kernels.natural_parameters import (
-    SINGLE_TOLERANCE,
-    TOLERANCE,
-    Away,
-    Given,
-    NaturalParameters,
-    StatisticsCorrection,
-)
+from dgmm.kernels.correction import StatisticsCorrection
+from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.observation import Complete
+from dgmm.kernels.rounding import SINGLE_TOLERANCE, TOLERANCE, Away
 from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.arrays import Array
 from dgmm.model.covariance_model import CovarianceModel

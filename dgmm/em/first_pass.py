@@ -19,7 +19,7 @@ from dgmm.em.sample import nbytes as sample_nbytes
 from dgmm.kernels.kernel import REMEDY, first_invalid_row
 from dgmm.kernels.native import DRAWN, draw, moments, pieces
 from dgmm.kernels.sweep import Block
-from dgmm.model.covariance_model import Array
+from dgmm.model.arrays import Array
 from dgmm.model.lazy import lazy
 
 TILE = 16384

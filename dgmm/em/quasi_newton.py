@@ -30,7 +30,7 @@ from dgmm.em.information import Information
 from dgmm.em.model import Trial
 from dgmm.em.solver import RunState, Solver, StopRule
 from dgmm.em.squarem import coordinates, mixture_at
-from dgmm.model.covariance_model import Array
+from dgmm.model.arrays import Array
 from dgmm.model.mixture import Mixture
 
 PAIRS: Final = 20

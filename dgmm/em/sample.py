@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dgmm.model.covariance_model import Array
+from dgmm.model.arrays import Array
 
 
 @dataclass(frozen=True)

@@ -284,7 +284,7 @@ def _labelled(field: _Field, labels: NDArray[np.int64], components: int) -> _Man
 
 
 def _natural(field: _Field, many: _Many) -> Array:
-    """eta (S, K, P), less penalties: see ``kernel.natural``."""
+    """eta (S, K, P), less penalties: see ``Covariances.natural``."""
     (count, components), n_features = many.weights.shape, field.rows.shape[1]
     covariances = field.covariance_model.kept(many.covariances + np.diag(field.reg))
     values, vectors = np.linalg.eigh(covariances)

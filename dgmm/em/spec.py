@@ -11,7 +11,8 @@ from dgmm.em.first_pass import DataMoments, FirstPassSpec
 from dgmm.em.solver import RunState, Solver
 from dgmm.em.starts import Budget
 from dgmm.em.subsamples import ABREAST, Samples
-from dgmm.model.covariance_model import Array, CovarianceModel
+from dgmm.model.arrays import Array
+from dgmm.model.covariance_model import CovarianceModel
 
 
 class Strategy(ABC):

@@ -31,7 +31,8 @@ from dgmm.em.squarem import Squarem
 from dgmm.em.starts import TOP, Budget, named, rows_told, several
 from dgmm.em.subsamples import Samples, Subsample, informed, refine
 from dgmm.errors import UsageError
-from dgmm.model.covariance_model import Array, CovarianceModel
+from dgmm.model.arrays import Array
+from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.mixture import Mixture
 
 TOL: Final = 1e-3

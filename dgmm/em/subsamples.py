@@ -28,7 +28,7 @@ from dgmm.em.sample import Sample
 from dgmm.em.solver import RunState, StopRule, run_all
 from dgmm.kernels.outputs import row_outputs
 from dgmm.kernels.sweep import Sweep
-from dgmm.model.covariance_model import Array
+from dgmm.model.arrays import Array
 from dgmm.model.mixture import Mixture
 
 FEW: Final = 20

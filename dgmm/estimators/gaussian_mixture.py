@@ -40,9 +40,9 @@ from dgmm.estimators.sufficient_statistics import SufficientStatistics
 from dgmm.io import models
 from dgmm.kernels import choice
 from dgmm.kernels.sweep import Sweep
+from dgmm.model.arrays import Array
 from dgmm.model.choice import choose
 from dgmm.model.covariance import COVARIANCE_MODELS, CovarianceType
-from dgmm.model.covariance_model import Array
 from dgmm.model.mixture import Mixture
 
 

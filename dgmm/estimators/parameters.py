@@ -17,9 +17,9 @@ from dgmm.em.starts import EFFORTS
 from dgmm.em.strategies import STRATEGIES, given_mixture
 from dgmm.errors import UsageError
 from dgmm.kernels import choice
+from dgmm.model.arrays import Array
 from dgmm.model.choice import choose
 from dgmm.model.covariance import COVARIANCE_MODELS
-from dgmm.model.covariance_model import Array
 
 if TYPE_CHECKING:  # which imports this
     from dgmm.estimators.gaussian_mixture import GaussianMixture

@@ -28,7 +28,7 @@ from dgmm.estimators.parameters import random_of, threads_of
 from dgmm.estimators.session import STORED, Data, open_rows
 from dgmm.kernels.outputs import OUTPUTS, OutputKind, row_outputs
 from dgmm.kernels.sweep import Sweep
-from dgmm.model.covariance_model import Array
+from dgmm.model.arrays import Array
 from dgmm.model.mixture import Mixture
 
 if TYPE_CHECKING:  # which imports this

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from dgmm import engine
-from dgmm.em.collapse import Collapse, Seen, collapses, column_names, component_names
+from dgmm.em.causes import Collapse, column_names, component_names
+from dgmm.em.collapse import Seen, collapses
 from dgmm.em.degenerate import ALONE, Rivals, bare, singular
 from dgmm.em.model import Trial
 from dgmm.em.progress import Candidate, Progress
@@ -21,7 +22,7 @@ from dgmm.estimators.session import Session
 from dgmm.estimators.sufficient_statistics import SufficientStatistics
 from dgmm.kernels import choice
 from dgmm.kernels.outputs import row_outputs
-from dgmm.model.covariance_model import Array
+from dgmm.model.arrays import Array
 from dgmm.model.mixture import Mixture
 
 LOOKED_AT = 20_000

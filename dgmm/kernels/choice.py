@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Final
 
 from dgmm.errors import UsageError
-from dgmm.kernels import kernel, native, natural_parameters
-from dgmm.kernels.natural_parameters import Away, Given
+from dgmm.kernels import kernel, native
+from dgmm.kernels.natural_parameters import Given
+from dgmm.kernels.rounding import Away, rounding_error_bound
 from dgmm.kernels.sweep import Block
-from dgmm.model.covariance_model import Array
+from dgmm.model.arrays import Array
 from dgmm.model.mixture import Mixture
 from dgmm.model.statistics import Stacked, Statistics
 
@@ -43,7 +44,7 @@ class Kernel:
 
 
 KERNELS: Final = {
-    "numpy": Kernel(kernel.e_step, False, natural_parameters.rounding_error_bound),
+    "numpy": Kernel(kernel.e_step, False, rounding_error_bound),
     "native": Kernel(native.e_step, True, native.centred_noise),
 }
 

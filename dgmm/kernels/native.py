@@ -25,7 +25,8 @@ from scipy.linalg import solve_triangular
 
 from dgmm.errors import UsageError
 from dgmm.kernels import kernel, natural_parameters
-from dgmm.kernels.natural_parameters import Away, Given, NaturalParameters
+from dgmm.kernels.natural_parameters import Given, NaturalParameters
+from dgmm.kernels.rounding import Away
 from dgmm.kernels.sweep import Block, tree_sum
 from dgmm.model.arrays import Array
 from dgmm.model.features import Features, Length, Linear, Products, Squares

@@ -1,18 +1,9 @@
-"""Natural parameters: a mixture as kernels see it, and what products with it do to digits.
+"""Natural parameters: a mixture as kernels see it.
 
 With L = eta . T(x) and S = R . T(x)' as in kernel.py.
 
-**When the products are not exact enough.**  In L, terms of size (|x| + |mu|)^2 |P| cancel down to
-a log-density; in the M-step the same happens to S.  With unit round-off u the error is about
-sqrt(P) u (rho + |mu_k|)^2 |P_k|, with rho the root mean square of |x| in the frame (Higham,
-Accuracy and Stability of Numerical Algorithms, 2002, sections 3.1 and 2.8).  A component whose
-bound exceeds ``TOLERANCE`` is centred: its log-density is computed from x - mu_k, and its sums are
-taken about mu_k (``NaturalParameters.center``), which cancels nothing.  A component a thousand
-times narrower than the data is centred; ordinary ones never are.
-
-**In single precision** the same holds with a larger u, and half the time is saved.  So long as the
-bound stays under ``SINGLE_TOLERANCE`` it may be used (evaluate.py decides): the products of a tile
-are then single, what is added up over tiles never is.
+A component whose bound on rounding is too large is centred (rounding.py): its log-density is
+computed from x - mu_k, and its sums are taken about mu_k (``NaturalParameters.center``).
 
 **The penalty** is by how much the prior lowers a component's log-density (model/prior.py); the
 plain log-likelihood, without it, is summed beside the objective.
@@ -23,63 +14,16 @@ from typing import Final
 
 import numpy as np
 
+from dgmm.kernels.rounding import TOLERANCE, Away, rounding_error_bound
 from dgmm.model.arrays import Array
-from dgmm.model.covariance_model import Estimate
 from dgmm.model.features import Features
 from dgmm.model.mixture import Frame, Mixture
-from dgmm.model.statistics import Statistics
-
-TOLERANCE: Final = 1e-9
-
-SINGLE_TOLERANCE: Final = 1e-3
 
 LOWEST: Final = (-1e300, -1e30)
 """Log-densities that are as good as minus infinity, in double and single precision."""
 
 WIDE: Final = (600.0, 60.0)
 """Penalties further apart than this are beyond the range of exp, in double and single precision."""
-
-
-@dataclass(frozen=True)
-class Away:
-    """How a component's rows lie about its mean, in the mean square over its responsibilities.
-
-    Attributes
-    ----------
-    squares : (K, D)
-        Of d_j = x_j - mu_kj.
-    lengths : (K,)
-        Of |C_k'd|: D where the rows are as the component expects them.
-    """
-
-    squares: Array
-    lengths: Array
-
-    @classmethod
-    def expected(cls, mixture: Mixture) -> "Away":
-        """As the mixture's components expect them."""
-        return cls(mixture.variances, np.full(mixture.components, float(mixture.n_features)))
-
-    @classmethod
-    def measured(cls, mixture: Mixture, estimate: Estimate, offsets: Array) -> "Away":
-        """Of rows of such covariances about means (K, D) that are ``offsets`` from mu."""
-        squares = estimate.variances() + offsets**2
-        lengths = mixture.covariances.whitened_trace(estimate)
-        moved = np.sum(mixture.covariances.whitened(offsets) ** 2, axis=1)
-        return cls(np.maximum(squares, 0.0), np.maximum(lengths + moved, 0.0))
-
-
-def rounding_error_bound(mixture: Mixture, away: Away, unit: float, spread: float = 0.0) -> Array:
-    """The bound (K,) above on the error of log-densities by products; ``unit`` is u.
-
-    A component's own rows have |x| up to |mu| + |d|; ``spread`` is that of all rows, rho.
-    """
-    centre = np.linalg.norm(mixture.means, axis=1)
-    size = centre + np.maximum(centre + np.sqrt(away.squares.sum(axis=1)), spread)
-    width = mixture.covariance_model.features.width(mixture.n_features)
-    stiffest = mixture.covariances.max_eigenvalue_bound()
-    error: Array = np.sqrt(width) * unit * size**2 * stiffest
-    return error
 
 
 @dataclass(frozen=True)
@@ -196,51 +140,6 @@ class NaturalParameters:
 def nbytes(components: int, width: int) -> int:
     """What ``Given`` takes: factors of precisions, and eta, of K components; and as it arrives."""
     return 3 * 8 * components * width
-
-
-@dataclass(frozen=True)
-class StatisticsCorrection:
-    """Statistics to be added to those of some rows, as if there were more, or fewer, rows.
-
-    With c_k their sums, the objective grows by sum_k c_k . eta_k: linear in eta, so the M-step
-    from the joint statistics still raises it (the inequality that EM rests on holds for the rows'
-    own part, and with equality for a linear one).
-
-    Attributes
-    ----------
-    features : Features
-        Of the sums.
-    sums, center : (K, P), (K, D)
-        As in ``Statistics``.
-    total : (D, D) or None
-        The scatter about 0 of the rows that there would be more, where the covariance model needs
-        it.
-    """
-
-    features: Features
-    sums: Array
-    center: Array
-    total: Array | None = None
-
-    def linear(self, natural: NaturalParameters) -> float:
-        """sum_k c_k . eta_k under ``natural``."""
-        gain = natural.inner_product(self.sums, self.center)
-        if natural.includes_common and self.total is not None:
-            gain += natural.mixture.covariances.common_sum(self.total)
-        return gain
-
-    def join(self, statistics: Statistics, natural: NaturalParameters) -> Statistics:
-        """The joint statistics, with their objective under ``natural``; minus infinity: unknown."""
-        if natural.features != self.features:
-            return replace(statistics, objective=-np.inf, log_likelihood=-np.inf)
-        sums = self.features.shifted(self.sums, natural.center - self.center)
-        linear = self.linear(natural)
-        return replace(
-            statistics,
-            sums=statistics.sums + sums,
-            objective=statistics.objective + linear,
-            log_likelihood=statistics.log_likelihood + linear + float(sums[:, 0] @ natural.penalty),
-        )
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dgmm.kernels.choice import KERNELS
-from dgmm.kernels.natural_parameters import Away, Given
+from dgmm.kernels.natural_parameters import Given
+from dgmm.kernels.rounding import Away
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
 from dgmm.model.mixture import Mixture

@@ -11,7 +11,7 @@ from dgmm.errors import DataError
 from dgmm.kernels.kernel import describe_invalid_row, log_sum_exp, tile_rows, tiles
 from dgmm.kernels.natural_parameters import NaturalParameters
 from dgmm.kernels.sweep import Block
-from dgmm.model.covariance_model import Array
+from dgmm.model.arrays import Array
 from dgmm.model.mixture import Frame, Mixture
 
 

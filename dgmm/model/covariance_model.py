@@ -17,10 +17,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from dgmm.model.arrays import EXACT as EXACT
-from dgmm.model.arrays import FLOOR as FLOOR
-from dgmm.model.arrays import ROUNDING as ROUNDING
-from dgmm.model.arrays import Array as Array
+from dgmm.model.arrays import Array
 from dgmm.model.features import Features
 
 Mask = NDArray[np.bool_]

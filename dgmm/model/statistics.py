@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
-from dgmm.model.covariance_model import Array
+from dgmm.model.arrays import Array
 
 
 class Mergeable(Protocol):
