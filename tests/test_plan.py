@@ -14,6 +14,7 @@ from dgmm import GaussianMixture, open_dataset
 from dgmm.data.dataset import Dataset
 from dgmm.em import first_pass, sample
 from dgmm.em.first_pass import FirstPassSpec
+from dgmm.engine.threads import Threads
 from dgmm.kernels import choice, kernel, native
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.sweep import Block, PairwiseSum
@@ -131,6 +132,22 @@ def test_the_first_pass_takes_no_more_than_it_says(pairs: bool) -> None:
     taken = peak(lambda: first_pass.WAYS["numpy"].first_pass(block, spec))
     stated = first_pass.nbytes(40_000, 16)
     assert stated / 3 < taken < stated + (64 << 10)
+
+
+@pytest.mark.parametrize("largest", [np.inf, 0.06])
+def test_a_sweep_for_the_sample_takes_no_more_than_it_says(largest: float) -> None:
+    """As many of the smallest keys as there may be, or those below a bound: of 40 000 rows 2000."""
+    rows, threads = np.random.default_rng(0).normal(size=(40_000, 16)), 2
+    dataset = open_dataset(rows, block_bytes=250_000)
+    spec = FirstPassSpec(2000, 0, largest=largest)
+    sweep = Threads(dataset, threads)
+    levels = PairwiseSum.most(dataset.blocks)
+    samples = spec.samples_nbytes(40_000, 16, dataset.block_rows, levels, 3 * threads)
+    tiles = threads * first_pass.nbytes(dataset.block_rows, 16)
+    hashes = threads * dataset.block_rows * 8 * 8  # of a block's rows, and what is made of them
+    taken = peak(lambda: sweep(first_pass.first_pass, spec))
+    assert dataset.blocks == 21
+    assert sample.nbytes(2000, 16) < taken < samples + tiles + hashes
 
 
 def test_samples_and_statistics_are_as_large_as_they_say() -> None:
