@@ -19,6 +19,15 @@ multiprocessing.set_forkserver_preload(["distributed", "zarr", "dgmm.em.fit", "d
 QUIET = {"dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
 
 
+FIRST = ("test_memory.py", "test_pods.py", "test_chaos.py", "test_engine.py", "test_s3.py")
+"""Files with the longest tests: begun last, one would go on alone while all else is done."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files of the longest tests go first; what is long within one is not at its end."""
+    items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else 99)
+
+
 class Clusters(Mapping[int, Client]):
     """Clients of clusters of 1, 2 and 3 worker processes, one thread each, by that number.
 

@@ -49,6 +49,7 @@ import dgmm
 from dgmm.cli.commands import main
 from dgmm.data.patience import Patience
 from dgmm.data.transient import CONNECTIONS, is_transient
+from dgmm.io.output import write_outputs
 
 pytestmark = [
     pytest.mark.chaos,
@@ -58,7 +59,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
 ]
 
-STALL = 2.0
+STALL = 1.0
 """Seconds that an answer takes for which nobody waits."""
 
 CODES = {"500": "InternalError", "503": "SlowDown"}
@@ -66,6 +67,13 @@ DELAYS = {"slow": 0.1, "stall": STALL}
 
 Fault = str | None
 Choice = Callable[[str, str], Fault]
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two attempts are pauses of a tenth of what is usual."""
+    monkeypatch.setattr("dgmm.data.patience.FIRST_SECONDS", 0.01)
+    monkeypatch.setattr("dgmm.data.patience.MOST_SECONDS", 0.5)
 
 
 def never(method: str, path: str) -> Fault:
@@ -735,14 +743,14 @@ def test_a_worker_that_can_not_write_is_left_out(
     blind(1)
     sweep = dgmm.engine.over(dataset, clusters[3])
     url = "/proc/self/cwd/labels.zarr"
-    written = dgmm.io.output.write_answers(sweep, dataset, model.mixture_, "labels", url)
+    written = write_outputs(sweep, dataset, model.mixture_, "labels", url)
     assert written.rows == len(rows)
     found = zarr.open_array("labels.zarr", mode="r")[:]
     np.testing.assert_array_equal(found, model.predict(rows))
     assert sorted(os.listdir()) == ["labels.zarr"]
     blind(3)
     with pytest.raises(dgmm.DataError, match="can't be written"):
-        dgmm.io.output.write_answers(sweep, dataset, model.mixture_, "labels", url)
+        write_outputs(sweep, dataset, model.mixture_, "labels", url)
     assert sorted(os.listdir()) == ["labels.zarr"]
 
 

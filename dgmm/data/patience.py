@@ -23,6 +23,10 @@ from dgmm.data.transient import is_transient
 STORE_SECONDS: Final = 60
 """How long to ask again; see ``patience``."""
 
+FIRST_SECONDS: Final = 0.1
+MOST_SECONDS: Final = 5.0
+"""The first pause, and the longest."""
+
 WARNED_SECONDS: Final = 2
 """After how long of that to tell of it."""
 
@@ -56,8 +60,8 @@ class Patience:
     """
 
     seconds: float = STORE_SECONDS
-    first: float = 0.1
-    most: float = 5.0
+    first: float = FIRST_SECONDS
+    most: float = MOST_SECONDS
 
     def __call__(self, ask: Callable[[], R], pause: Callable[[float], Any] = time.sleep) -> R:
         """What ``ask`` gives, as soon as it does; ``pause`` may say that it is not wanted any more.
@@ -95,4 +99,5 @@ class Patience:
 
 def patience() -> Patience:
     """As Dask's configuration says, ``dgmm.store-seconds``."""
-    return Patience(float(dask.config.get("dgmm.store-seconds", STORE_SECONDS)))
+    seconds = float(dask.config.get("dgmm.store-seconds", STORE_SECONDS))
+    return Patience(seconds, FIRST_SECONDS, MOST_SECONDS)
