@@ -35,7 +35,7 @@ def groups(rows: int, seed: int = 0, components: int = 4) -> np.ndarray:
 
 
 def subsample(rows: np.ndarray, kind: str, weights: np.ndarray | None = None) -> Subsample:
-    """The rung of all ``rows``."""
+    """The subsample of all ``rows``."""
     covariance_model = COVARIANCE_MODELS[kind]
     first_pass_spec = FirstPassSpec.of(
         len(rows), rows.shape[1], 3, 0, weights is not None, covariance_model.needs_scatter
