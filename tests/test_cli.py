@@ -26,8 +26,9 @@ from dgmm.cli import tables
 from dgmm.cli.commands import main
 from dgmm.data.dataset import open_dataset
 from dgmm.io.output import Written, write_outputs
+from dgmm.kernels.outputs import OUTPUTS
 
-COMMANDS = ("fit", "select", "update", "predict", "score", "show", "plan", "demo")
+COMMANDS = ("fit", "select", "update", "predict", "impute", "score", "show", "plan", "demo")
 
 
 def run(*words: object, cwd: Path, **env: str) -> Result:
@@ -166,7 +167,10 @@ def test_counts_of_blocks_add_up(tmp_path: Path, blobs: np.ndarray) -> None:
     dataset = open_dataset(rows, block_bytes=8 * 3 * 300)
     assert dataset.blocks > 4
     written = write_outputs(
-        engine.over(dataset), dataset, fitted.mixture_, "labels", str(tmp_path / "l.zarr")
+        engine.over(dataset),
+        dataset,
+        fitted.row_outputs(OUTPUTS["labels"]),
+        str(tmp_path / "l.zarr"),
     )
     assert written == Written(3000, tuple(np.bincount(labels).tolist()))
 

@@ -30,6 +30,7 @@ def test_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "show",
         "score",
         "predict",
+        "impute",
         "select",
         "update",
     }

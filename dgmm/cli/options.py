@@ -17,6 +17,7 @@ from dgmm.em.evaluate import PRECISIONS
 from dgmm.em.init import METHODS
 from dgmm.em.starts import EFFORTS
 from dgmm.em.strategies import STRATEGIES
+from dgmm.kernels.observation import OBSERVATIONS
 from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.lazy import Late
 
@@ -153,7 +154,16 @@ n_init_option = click.option(
 )
 FITTING = (
     *("init_params", "effort", "strategy", "random_state", "tol", "resolution", "max_iter"),
-    *("max_seconds", "reg_covar", "precision", "checkpoint", "resume", "memory", "cache"),
+    *(
+        "max_seconds",
+        "reg_covar",
+        "missing",
+        "precision",
+        "checkpoint",
+        "resume",
+        "memory",
+        "cache",
+    ),
 )
 """Options that say how to fit, as ``GaussianMixture`` calls them."""
 
@@ -224,6 +234,14 @@ fitting_options = _as_one(
         type=click.FloatRange(min=0),
         help="A number to add to all variances, in the data's units squared.  [default: 1e-6 of "
         "each feature's variance]",
+    ),
+    click.option(
+        "--missing",
+        type=click.Choice(list(OBSERVATIONS)),
+        default="raise",
+        show_default=True,
+        help="What NaN means. marginalize: missing at random; rows count by what was observed. "
+        "drop: incomplete rows are left out.",
     ),
     click.option(
         "--precision",

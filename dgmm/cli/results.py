@@ -141,6 +141,10 @@ def tell_model(model: GaussianMixture, path: str, as_json: bool) -> None:
     }.items():
         if name in info:
             lines[name] = shown.format(info[name])
+    if info.get("incomplete"):
+        left = info["left_out"]
+        lines["rows"] += f", of which {info['incomplete']:,} are incomplete"
+        lines["rows"] += f", and {left:,} left out" * bool(left)
     if info.get("seconds_on_samples"):
         lines["seconds"] += f", of which {info['seconds_on_samples']:.1f} on samples"
     if "objective_before" in info:

@@ -1,10 +1,10 @@
-"""``dgmm predict``, ``score``, ``update`` and ``show``: commands that use a fitted model."""
+"""``dgmm predict``, ``impute``, ``score``, ``update`` and ``show``: they use a fitted model."""
 
 from __future__ import annotations
 
 import math
 from json import dumps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -31,8 +31,13 @@ from dgmm.cli.results import (
     tell_model,
 )
 from dgmm.data import urls
-from dgmm.kernels.outputs import OUTPUTS, OutputKind
+from dgmm.kernels.outputs import FILLED, OUTPUTS, OutputKind
 from dgmm.model.lazy import Late
+
+if TYPE_CHECKING:
+    from dgmm.data.dataset import Dataset
+    from dgmm.io.output import Written
+    from dgmm.kernels.outputs import RowOutputs
 
 # Loaded when a command needs them, not for a usage error.
 datasets, engine, outputs = Late("dgmm.data.dataset"), Late("dgmm.engine"), Late("dgmm.io.output")
@@ -74,19 +79,8 @@ def predict(
     """
     urls.check_writable(output)
     fitted, dataset = open_both(model, data, None, reading)
-    outputs.check_target(output, dataset, overwrite)
-    # A block's outputs may be larger than the block: smaller blocks, then.
-    output_bytes = 8 * math.prod(OUTPUTS[kind].columns(fitted.mixture_.components))
-    dataset = dataset.rechunk(
-        datasets.BLOCK_BYTES * dataset.row_bytes // max(dataset.row_bytes, output_bytes)
-    )
-    meter = engine.Meter()
-    with (
-        machines.client() as client,
-        progress.sweep_bar(meter, dataset.rows, "predict", quiet),
-    ):
-        sweep = engine.over(dataset, client, machines.threads, meter)
-        written = outputs.write_outputs(sweep, dataset, fitted.mixture_, kind, output)
+    wanted = fitted.row_outputs(OUTPUTS[kind])
+    written = _write(wanted, dataset, machines, output, overwrite, "predict", quiet)
     summary = {"output": output, "kind": kind, "rows": written.rows}
     if json:
         click.echo(dumps({**summary, "rows_of_components": list(written.counts) or None}))
@@ -94,6 +88,75 @@ def predict(
     tell(summary, as_json=False)
     if written.counts:
         show_counts(written)
+
+
+def _write(
+    wanted: RowOutputs,
+    dataset: Dataset,
+    machines: Machines,
+    output: str,
+    overwrite: bool,
+    label: str,
+    quiet: bool,
+) -> Written:
+    """Write an output of each row to a Zarr array."""
+    outputs.check_target(output, dataset, overwrite)
+    # A block's outputs may be larger than the block: smaller blocks, then.
+    output_bytes = 8 * math.prod(wanted.columns)
+    dataset = dataset.rechunk(
+        datasets.BLOCK_BYTES * dataset.row_bytes // max(dataset.row_bytes, output_bytes)
+    )
+    meter = engine.Meter()
+    with machines.client() as client, progress.sweep_bar(meter, dataset.rows, label, quiet):
+        sweep = engine.over(dataset, client, machines.threads, meter)
+        written: Written = outputs.write_outputs(sweep, dataset, wanted, output)
+    return written
+
+
+@click.command(cls=Command, epilog=EXIT_CODES)
+@data_argument
+@model_option
+@click.option("-o", "--output", required=True, metavar="PATH", help="Where the Zarr array goes.")
+@click.option(
+    "--sample",
+    is_flag=True,
+    help="Draw what is missing, given what was observed, instead of taking its mean.",
+)
+@click.option(
+    "--random-state",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="The seed of the draws; they don't depend on how the rows are cut into blocks.",
+)
+@machine_options
+@reading_options
+@overwrite_option
+@json_option
+@quiet_option
+def impute(
+    data: str,
+    model: str,
+    output: str,
+    sample: bool,
+    random_state: int,
+    machines: Machines,
+    reading: dict[str, Any],
+    overwrite: bool,
+    json: bool,
+    quiet: bool,
+) -> None:
+    """Fill in the missing values (NaN) of DATA, in a Zarr array.
+
+    A missing value becomes what the model expects of it, given what was observed of its row.
+
+    Example: dgmm impute rows.zarr -m model.dgmm -o filled.zarr
+    """
+    urls.check_writable(output)
+    fitted, dataset = open_both(model, data, None, reading)
+    wanted = fitted.row_outputs(FILLED, random_state if sample else None)
+    written = _write(wanted, dataset, machines, output, overwrite, "impute", quiet)
+    tell({"output": output, "rows": written.rows}, as_json=json)
 
 
 @click.command(cls=Command, epilog=EXIT_CODES)

@@ -23,10 +23,7 @@ from dgmm.data.amounts import Amount, check_room
 from dgmm.data.stored import refuse_undecoded
 from dgmm.errors import BlockError, ClusterError, DataError, DgmmError
 
-MASKED: Final = (
-    "masked arrays are not supported: fill or drop the masked rows "
-    "(numpy.ma.filled, dask.array.ma.filled)"
-)
+MASKED: Final = "fill what is masked (numpy.ma.filled), with NaN where it is missing"
 
 REAL: Final = "biuf"
 """The kinds of dtypes that are real numbers."""
@@ -77,6 +74,18 @@ def _data_array(data: Any, memory: Amount) -> Any:
     if data.chunks is None and not getattr(getattr(data, "variable", data), "_in_memory", False):
         check_room(name, data.nbytes, memory)
     return unwrapped(data.data, memory)
+
+
+def _masked_array(data: Any, memory: Amount) -> Any:
+    """Of NumPy: what is masked is missing, as NaN is.  Copied, if there is room for that."""
+    floating = _floating(data.dtype)
+    check_room("the masked array, filled,", data.size * floating.itemsize, memory)
+    return data.astype(floating).filled(np.nan)
+
+
+def _floating(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The type that holds such numbers and NaN."""
+    return dtype if dtype.kind == "f" else np.dtype(np.float64)
 
 
 def _dask_frame(data: Any, memory: Amount) -> da.Array:
@@ -131,7 +140,7 @@ def _refused(message: str) -> Callable[[Any, Amount], Any]:
 
 
 FORMS: Final[dict[str, Callable[[Any, Amount], Any]]] = {
-    "numpy.MaskedArray": _refused(MASKED),
+    "numpy.MaskedArray": _masked_array,
     "xarray.DataArray": _data_array,
     "xarray.Variable": _data_array,
     "xarray.Dataset": _refused(
@@ -154,7 +163,8 @@ FORMS: Final[dict[str, Callable[[Any, Amount], Any]]] = {
 }
 """What is not as simple as an array."""
 
-NEVER: Final = {name for name, open_ in FORMS.items() if open_ not in (_data_array, _dask_frame)}
+ARRAYS: Final = (_data_array, _dask_frame, _masked_array)
+NEVER: Final = {name for name, open_ in FORMS.items() if open_ not in ARRAYS}
 """What can't be a row, either."""
 
 
@@ -166,6 +176,8 @@ def _refuse_members(rows: Any) -> None:
                 continue
             if unfit := NEVER.intersection(_names(each)):
                 FORMS[unfit.pop()](each, None)
+            if "numpy.MaskedArray" in _names(each):
+                raise DataError(f"a list of masked rows or numbers: give one array; {MASKED}")
             if is_dask_collection(each):
                 raise DataError("a list of lazy arrays: give one, dask.array.stack(...)")
 
@@ -188,8 +200,8 @@ def declared(array: da.Array, name: str) -> da.Array:
 
     Where their sizes are unknown they are counted, in one pass, and must be so again.
     """
-    if isinstance(array._meta, np.ma.MaskedArray):
-        raise DataError(f"{name} is masked; {MASKED}")
+    if isinstance(array._meta, np.ma.MaskedArray) and array.dtype.kind in REAL:
+        array = da.ma.filled(array.astype(_floating(array.dtype)), np.nan)
     if not isinstance(array._meta, np.ndarray):
         kind = type(array._meta)
         raise DataError(
@@ -243,6 +255,8 @@ def _checked(
     """The chunk at ``place`` of an array as a plain one, if it is what was declared of it."""
     if isinstance(chunk, list | tuple):
         _refuse_members(chunk)
+    if isinstance(chunk, np.ma.MaskedArray) and chunk.dtype.kind == "f":
+        chunk = chunk.filled(np.nan)
     try:
         plain = np.asarray(chunk)
     except (TypeError, ValueError, RuntimeError):  # by which libraries refuse that

@@ -22,29 +22,45 @@ import numpy as np
 
 from dgmm.em.evaluate import State
 from dgmm.errors import DataError
-from dgmm.kernels.outputs import row_outputs
+from dgmm.kernels.observation import COMPLETE, Observation
+from dgmm.kernels.outputs import OUTPUTS, OutputKind, RowOutputs
 from dgmm.kernels.sweep import Block
+from dgmm.model.arrays import Array
 from dgmm.model.mixture import Mixture
 from dgmm.model.statistics import Stacked, WeightedSum
 
 
-def score_each(block: Block, mixtures: tuple[Mixture, ...]) -> Stacked[WeightedSum]:
-    """The weighted sum of a block's log-densities under each of ``mixtures`` (of the data)."""
-    return Stacked(
-        tuple(
-            _total(block, row_outputs(block.rows, each, "score", block.start)) for each in mixtures
-        )
-    )
+@dataclass(frozen=True)
+class Compared:
+    """Mixtures of the data, and what NaN means in its rows."""
+
+    mixtures: tuple[Mixture, ...]
+    observation: Observation = COMPLETE
 
 
-def entropy_each(block: Block, mixtures: tuple[Mixture, ...]) -> Stacked[WeightedSum]:
+def score_each(block: Block, compared: Compared) -> Stacked[WeightedSum]:
+    """The weighted sum of a block's log-densities under each mixture."""
+    return _each(block, compared, "score", np.asarray)
+
+
+def entropy_each(block: Block, compared: Compared) -> Stacked[WeightedSum]:
     """The weighted sum of the entropies of a block's responsibilities under each mixture."""
-    totals = []
-    for mixture in mixtures:
-        responsibilities = row_outputs(block.rows, mixture, "proba", block.start)
-        logs = np.log(np.where(responsibilities > 0, responsibilities, 1.0))
-        totals.append(_total(block, -np.sum(responsibilities * logs, axis=1)))
-    return Stacked(tuple(totals))
+    return _each(block, compared, "proba", _entropy)
+
+
+def _entropy(responsibilities: Array) -> Array:
+    logs = np.log(np.where(responsibilities > 0, responsibilities, 1.0))
+    entropy: Array = -np.sum(responsibilities * logs, axis=1)
+    return entropy
+
+
+def _each(
+    block: Block, compared: Compared, kind: OutputKind, of: Callable[[Array], Array]
+) -> Stacked[WeightedSum]:
+    """The weighted sum of what ``of`` makes of an output of the rows that count."""
+    block = compared.observation.counted(block).block
+    wanted = (RowOutputs(each, OUTPUTS[kind], compared.observation) for each in compared.mixtures)
+    return Stacked(tuple(_total(block, of(each(block))) for each in wanted))
 
 
 def _total(block: Block, values: Any) -> WeightedSum:
@@ -70,7 +86,7 @@ class Criterion:
     """
 
     penalty: Callable[[int, float], float]
-    measure: Callable[[Block, tuple[Mixture, ...]], Stacked[WeightedSum]] | None = None
+    measure: Callable[[Block, Compared], Stacked[WeightedSum]] | None = None
     holds_out: bool = False
 
     def value(self, state: State, weight: float, measured: WeightedSum | None) -> float:

@@ -19,7 +19,7 @@ from dgmm.em.model import MaximumLikelihood, Model, Trial
 from dgmm.errors import DataError
 from dgmm.kernels.correction import StatisticsCorrection
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
-from dgmm.kernels.observation import Complete
+from dgmm.kernels.observation import COMPLETE, Observation
 from dgmm.kernels.rounding import SINGLE_TOLERANCE, TOLERANCE, Away
 from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.arrays import Array
@@ -83,7 +83,7 @@ class FitContext:
         moments: DataMoments,
         covariance_model: CovarianceModel,
         reg_covar: float | None,
-        kernel: str = "numpy",
+        observation: Observation = COMPLETE,
         precision: str = "float64",
         frame: Frame | None = None,
     ) -> "FitContext":
@@ -99,13 +99,13 @@ class FitContext:
             total = total + moments.weight * offset[:, None] * offset
         size = float(np.sum(moments.variance / frame.scale / frame.scale + offset**2))
         return cls(
-            Model(covariance_model, Regularised(reg), Complete(kernel)),
+            Model(covariance_model, Regularised(reg), observation),
             frame,
             moments.weight,
             total,
             float(spread),
             precision,
-            moments=(offset, size),
+            moments=None if observation.holes else (offset, size),
             reg_covar=reg_covar,
         )
 
@@ -217,13 +217,14 @@ def evaluate(sweep: Sweep, contexts: Sequence[FitContext], trials: Sequence[Tria
     """
     pairs = list(zip(contexts, trials, strict=True))
     naturals = tuple(each.natural(trial.mixture, trial.bound < np.inf) for each, trial in pairs)
+    observation = contexts[0].model.observation
     frames = {id(each.frame): each.frame for each in contexts}
     places = [[i for i, each in enumerate(contexts) if id(each.frame) == key] for key in frames]
     givens = tuple(
-        Given(frame, tuple(naturals[i].bare for i in chosen))
+        Given(frame, tuple(observation.given(naturals[i]) for i in chosen))
         for frame, chosen in zip(frames.values(), places, strict=True)
     )
-    swept = sweep(_e_steps, (contexts[0].model.observation, givens))
+    swept = sweep(_e_steps, (observation, givens))
     found: dict[int, Statistics] = {}
     for chosen, own in zip(places, swept.parts, strict=True):
         found |= zip(chosen, own.parts, strict=True)
@@ -249,7 +250,7 @@ def evaluate(sweep: Sweep, contexts: Sequence[FitContext], trials: Sequence[Tria
 
 
 def _e_steps(
-    block: Block, given: tuple[Complete, tuple[Given, ...]]
+    block: Block, given: tuple[Observation, tuple[Given, ...]]
 ) -> Stacked[Stacked[Statistics]]:
     """The statistics of a block under the mixtures of each frame."""
     observation, givens = given

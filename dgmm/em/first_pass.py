@@ -18,6 +18,7 @@ from dgmm.em.sample import Sample, least_hash, numbers_drawn, smallest_keys, uni
 from dgmm.em.sample import nbytes as sample_nbytes
 from dgmm.kernels.kernel import REMEDY, first_invalid_row
 from dgmm.kernels.native import DRAWN, draw, moments, pieces
+from dgmm.kernels.observation import COMPLETE, Observation
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
 from dgmm.model.lazy import lazy
@@ -53,6 +54,8 @@ class FirstPassSpec:
         Whether the scatter is wanted for pairs of features (D, D), or for each alone (D,).
     kernel : str
         A key of ``WAYS``.
+    observation : Observation
+        What NaN means.
     """
 
     sample: int
@@ -60,6 +63,7 @@ class FirstPassSpec:
     largest: float = np.inf
     pairs: bool = False
     kernel: str = "numpy"
+    observation: Observation = COMPLETE
 
     @classmethod
     def of(
@@ -72,6 +76,7 @@ class FirstPassSpec:
         pairs: bool,
         wanted: int = 0,
         kernel: str = "numpy",
+        observation: Observation = COMPLETE,
     ) -> "FirstPassSpec":
         """The question for ``rows`` = N: a sample of 100 000 rows, or as many as are ``wanted``.
 
@@ -81,8 +86,9 @@ class FirstPassSpec:
         sample = max(min(max(100_000, wanted), most), 20 * components)
         # N keys are exponential variates: the n smallest lie below n/N, give or take ten sigma.
         expected = (sample + 10 * np.sqrt(sample) + 10) / max(rows, 1)
-        largest = -np.log1p(-expected) if expected < 1 and not weighted else np.inf
-        return cls(sample, seed, float(largest), pairs, kernel)
+        alike = not weighted and observation.refuses  # else some rows may have no weight
+        largest = -np.log1p(-expected) if expected < 1 and alike else np.inf
+        return cls(sample, seed, float(largest), pairs, kernel, observation)
 
     def sampled(self, rows: int) -> int:
         """How many of so many rows come into the sample."""
@@ -121,7 +127,11 @@ class DataMoments:
     invalid_row : (int, str) or None
         The first row that can't be used, and why.
     holes, misweighted : int
-        How many rows hold NaN or infinity, and how many have a weight that can't be.
+        How many rows can't be used as they hold NaN or infinity, or have a weight that can't be.
+    observed : (D,)
+        The sum of the weights of the rows that have a value of each feature.
+    incomplete, left_out : int
+        How many rows with a weight hold NaN, and how many of these count for nothing.
     """
 
     rows: int
@@ -133,16 +143,20 @@ class DataMoments:
     high: Array
     sample: Sample
     invalid_row: tuple[int, str] | None
+    observed: Array
     holes: int = 0
     misweighted: int = 0
+    incomplete: int = 0
+    left_out: int = 0
 
     @np.errstate(over="ignore", invalid="ignore")
     def __add__(self, other: "DataMoments") -> "DataMoments":
         """Merge means and scatters after Chan, Golub and LeVeque (1983)."""
-        weight = self.weight + other.weight
-        share = other.weight / weight if weight else 0.0
+        observed = self.observed + other.observed
+        share = other.observed / np.where(observed > 0, observed, 1.0)
         delta = other.mean - self.mean
-        between = self.weight * share * _products(delta[:, None], self.scatter.ndim == 2)
+        pairs = self.scatter.ndim == 2  # then all rows are complete
+        between = (self.observed * share)[0 if pairs else ...] * _products(delta[:, None], pairs)
         flaws = [
             invalid_row
             for invalid_row in (self.invalid_row, other.invalid_row)
@@ -151,15 +165,18 @@ class DataMoments:
         return DataMoments(
             self.rows + other.rows,
             self.weighted + other.weighted,
-            weight,
+            self.weight + other.weight,
             self.mean + share * delta,
             self.scatter + other.scatter + between,
             np.minimum(self.low, other.low),
             np.maximum(self.high, other.high),
             self.sample + other.sample,
             min(flaws, default=None),
+            observed,
             self.holes + other.holes,
             self.misweighted + other.misweighted,
+            self.incomplete + other.incomplete,
+            self.left_out + other.left_out,
         )
 
     @property
@@ -178,12 +195,15 @@ class DataMoments:
     def variance(self) -> Array:
         """Each feature's variance (D,); 0 exactly where all its values are equal."""
         scatter = np.diagonal(self.scatter) if self.scatter.ndim == 2 else self.scatter
-        return np.where(self.low < self.high, scatter / self.weight, 0.0)
+        observed = np.where(self.observed > 0, self.observed, 1.0)
+        return np.where(self.low < self.high, scatter / observed, 0.0)
 
     @lazy
     def _quantiles(self) -> Array:
         """The 10 %, 50 % and 90 % quantiles (3, D) of the sample."""
-        found: Array = np.quantile(self.sample.first(QUANTILE_ROWS).rows, (0.1, 0.5, 0.9), axis=0)
+        rows = self.sample.first(QUANTILE_ROWS).rows
+        of = np.nanquantile if np.isnan(rows).any() else np.quantile
+        found: Array = of(rows, (0.1, 0.5, 0.9), axis=0)
         return found
 
     @property
@@ -225,11 +245,15 @@ class DataMoments:
 def first_pass(block: Block, first_pass_spec: FirstPassSpec) -> DataMoments:
     """The moments of one block, with its share of the sample."""
     way = WAYS[first_pass_spec.kernel]
+    counted = first_pass_spec.observation.counted(block)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # told at the door
-        moments = way.first_pass(block, first_pass_spec)
+        moments = way.first_pass(counted.block, first_pass_spec)
         if moments.invalid_row is not None:
             return moments
-        return replace(moments, sample=_sample(block, first_pass_spec, way.draw))
+        sample = _sample(counted.block, first_pass_spec, way.draw)
+        return replace(
+            moments, sample=sample, incomplete=counted.incomplete, left_out=counted.left_out
+        )
 
 
 def nbytes(rows: int, n_features: int) -> int:
@@ -245,7 +269,8 @@ def _nothing(n_features: int, first_pass_spec: FirstPassSpec) -> DataMoments:
     )
     scatter = np.zeros((n_features, n_features) if first_pass_spec.pairs else n_features)
     low, high = np.full(n_features, np.inf), np.full(n_features, -np.inf)
-    return DataMoments(0, 0, 0.0, np.zeros(n_features), scatter, low, high, sample, None)
+    none = np.zeros(n_features)
+    return DataMoments(0, 0, 0.0, none, scatter, low, high, sample, None, none)
 
 
 def _first_pass(block: Block, first_pass_spec: FirstPassSpec) -> DataMoments:
@@ -268,14 +293,16 @@ def _compiled(block: Block, first_pass_spec: FirstPassSpec) -> DataMoments:
         found = moments(piece, first_pass_spec.pairs)
         if found is None:
             return _first_pass(block, first_pass_spec)
-        parts.append(replace(nothing, rows=len(piece.rows), **vars(found)))
+        observed = np.full(len(nothing.mean), found.weight)
+        parts.append(replace(nothing, rows=len(piece.rows), observed=observed, **vars(found)))
     return reduce(add, parts)
 
 
 def _first_pass_tile(tile: Block, first_pass_spec: FirstPassSpec) -> DataMoments:
     count = len(tile.rows)
     nothing = _nothing(tile.rows.shape[1], first_pass_spec)
-    holes, wrong = first_invalid_row(tile), invalid_weight(tile)
+    missing = first_pass_spec.observation.holes
+    holes, wrong = first_invalid_row(tile, missing), invalid_weight(tile)
     if invalid_row := holes or wrong:
         return replace(
             nothing,
@@ -290,6 +317,8 @@ def _first_pass_tile(tile: Block, first_pass_spec: FirstPassSpec) -> DataMoments
         rows, weights = rows[weights > 0], weights[weights > 0]
     if not len(rows):
         return replace(nothing, rows=count)
+    if missing and np.isnan(rows).any():
+        return replace(_of_holes(rows, weights, nothing), rows=count)
     weight = weights.sum()
     columns = np.ascontiguousarray(rows.T)  # sums along memory are several times as fast
     shares = weights / weight
@@ -308,6 +337,30 @@ def _first_pass_tile(tile: Block, first_pass_spec: FirstPassSpec) -> DataMoments
         scatter=_products(away, first_pass_spec.pairs),
         low=columns.min(axis=1),
         high=columns.max(axis=1),
+        observed=np.full(len(mean), weight),
+    )
+
+
+def _of_holes(rows: Array, weights: Array, nothing: DataMoments) -> DataMoments:
+    """The moments of ``rows`` (n, D) of which each feature has those that are not NaN."""
+    seen = ~np.isnan(rows)
+    shares = np.where(seen, weights[:, None], 0.0)
+    observed = shares.sum(axis=0)
+    shares /= np.where(observed > 0, observed, 1.0)
+    values = np.where(seen, rows, 0.0)
+    mean = np.sum(values * shares, axis=0)
+    away = np.where(seen, rows - mean, 0.0)
+    missed = np.sum(away * shares, axis=0)
+    away = np.where(seen, away - missed, 0.0)
+    return replace(
+        nothing,
+        weighted=len(rows),
+        weight=float(weights.sum()),
+        mean=mean + missed,
+        scatter=weights @ (away * away),
+        low=np.where(seen, rows, np.inf).min(axis=0),
+        high=np.where(seen, rows, -np.inf).max(axis=0),
+        observed=observed,
     )
 
 

@@ -134,7 +134,7 @@ def _entrants(moments: DataMoments, specs: Sequence[FitSpec]) -> list[Candidate]
                 moments,
                 each.covariance_model,
                 each.reg_covar,
-                each.kernel,
+                each.observation,
                 each.precision,
                 frames[frame.scale.tobytes()],
             ),
@@ -147,6 +147,11 @@ def check(moments: DataMoments, components: int) -> None:
     """Raise ``DataError`` unless so many components can be fitted to the rows."""
     if moments.complaint is not None:
         raise DataError(moments.complaint)
+    if moments.left_out and not moments.weight > 0:
+        raise DataError(
+            f"none of the {moments.rows:,} rows can count: {moments.left_out:,} are incomplete, "
+            "and are left out"
+        )
     if not moments.weight > 0:
         raise DataError("all weights are zero: there is nothing to fit")
     if not WEIGHTS[0] < moments.weight < WEIGHTS[1]:
@@ -157,6 +162,9 @@ def check(moments: DataMoments, components: int) -> None:
         raise DataError(
             f"{moments.weighted} rows have a weight above 0, fewer than the {components} components"
         )
+    if not moments.observed.all():
+        j = int(moments.observed.argmin())
+        raise DataError(f"column {j} has no value in any row: leave it out")
     if not np.isfinite(moments.variance).all():
         raise DataError("the rows are too large: their sums of squares overflow; rescale them")
     small = (moments.low < moments.high) & (moments.robust_variance < SMALLEST)

@@ -22,8 +22,12 @@ from threadpoolctl import threadpool_limits
 from dgmm.em.evaluate import FitContext
 from dgmm.em.first_pass import DataMoments
 from dgmm.em.sample import Sample
-from dgmm.kernels.kernel import tile_rows
+from dgmm.kernels import missing
+from dgmm.kernels.kernel import e_step, tile_rows
+from dgmm.kernels.natural_parameters import Given, NaturalParameters
+from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
+from dgmm.model.covariance import COVARIANCE_MODELS, CovarianceType
 from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.lazy import Late
 from dgmm.model.mixture import Frame, Mixture
@@ -36,6 +40,14 @@ Random = np.random.RandomState
 
 QUANTUM: Final = 2.0**36
 """What standardised rows are multiples of is one over it."""
+
+
+FILLED_FULL: Final = 100
+"""Up to so many features, values are filled in as others of the same row make them likely."""
+
+FILLED_ROWS: Final = 4000
+FILLED_SWEEPS: Final = 20
+"""Of EM, over so many rows, for the distribution that values are drawn from."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +71,35 @@ def sample_seed(random: Random) -> int:
 
 def representative(moments: DataMoments) -> Sample:
     """The first pass's sample, with weights that make it stand for all rows."""
-    sample = moments.sample
+    sample = _filled(moments)
     if len(sample.numbers) < moments.weighted:  # drawn in proportion to the weights
         return replace(sample, weights=np.ones_like(sample.weights))
     return sample
+
+
+def _filled(moments: DataMoments) -> Sample:
+    """The first pass's sample, with what rows lack drawn from one normal distribution.
+
+    For starts alone: whatever sweeps over the sample sees its rows as they were given.
+    """
+    sample = moments.sample
+    holes = np.isnan(sample.rows)
+    if not holes.any():
+        return sample
+    kind: CovarianceType = "full" if len(moments.mean) <= FILLED_FULL else "diag"
+    context = FitContext.of(moments, COVARIANCE_MODELS[kind], None)
+    mean = ((moments.mean - context.frame.shift) / context.frame.scale)[None]
+    variances = moments.variance / context.frame.scale**2 + context.model.prior.reg
+    mixture = Mixture(np.ones(1), mean, context.model.covariance_model.of_variances(variances, 1))
+    some = sample.first(FILLED_ROWS)
+    block = Block(0, some.rows, some.weights)
+    for _ in range(FILLED_SWEEPS):
+        natural = NaturalParameters.of(mixture, centre=True, per_component=True)
+        given = Given(context.frame, (natural,))
+        (found,) = missing.e_step(block, given, e_step, missing.incomplete).parts
+        mixture = context.m_step_of(found, mixture).mixture
+    rows = missing.fill(sample.rows, context.frame.leave(mixture), seed=0)
+    return replace(sample, rows=rows, filled=holes)
 
 
 def draw(sample: Sample, components: int, method: str, random: Random) -> Drawn:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.kernels.natural_parameters import NaturalParameters
-from dgmm.kernels.observation import Complete
+from dgmm.kernels.observation import Observation
 from dgmm.model.arrays import Array
 from dgmm.model.covariance_model import CovarianceModel, Estimate
 from dgmm.model.mixture import Mixture
@@ -64,12 +64,12 @@ class Model:
     ----------
     covariance_model : CovarianceModel
     prior : Regularised
-    observation : Complete
+    observation : Observation
     """
 
     covariance_model: CovarianceModel
     prior: Regularised
-    observation: Complete
+    observation: Observation
 
     @property
     def unregularised(self) -> "Model":
@@ -79,8 +79,10 @@ class Model:
     def natural(self, mixture: Mixture, spread: float, single: bool = False) -> NaturalParameters:
         """A ``mixture`` as its kernel sees it; ``spread`` and ``single`` as there."""
         penalties = self.prior.penalties(mixture)
-        centre = self.observation.centres
-        return NaturalParameters.of(mixture, penalties, spread, centre, single)
+        seen = self.observation
+        return NaturalParameters.of(
+            mixture, penalties, spread, seen.centres, single, per_component=seen.holes
+        )
 
     def maximum_likelihood(
         self, statistics: Statistics, total: Array | None, before: Mixture

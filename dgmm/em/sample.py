@@ -21,13 +21,28 @@ from dgmm.model.arrays import Array
 
 @dataclass(frozen=True)
 class Sample:
-    """At most ``size`` rows: their keys (n,), numbers (n,), values (n, D) and weights (n,)."""
+    """At most ``size`` rows.
+
+    Attributes
+    ----------
+    size : int
+    keys, numbers, weights : (n,)
+    rows : (n, D)
+    filled : (n, D) or None
+        Which of the values were missing, and are filled in.
+    """
 
     size: int
     keys: Array
     numbers: NDArray[np.int64]
     rows: Array
     weights: Array
+    filled: NDArray[np.bool_] | None = None
+
+    @property
+    def given(self) -> Array:
+        """The rows (n, D) as they were given: with NaN for what is filled in."""
+        return self.rows if self.filled is None else np.where(self.filled, np.nan, self.rows)
 
     def __add__(self, other: "Sample") -> "Sample":
         return Sample(
@@ -65,8 +80,14 @@ class Sample:
 
     def chosen(self, order: NDArray[np.int64]) -> "Sample":
         """The rows at these places, in that order."""
+        filled = None if self.filled is None else self.filled[order]
         return Sample(
-            self.size, self.keys[order], self.numbers[order], self.rows[order], self.weights[order]
+            self.size,
+            self.keys[order],
+            self.numbers[order],
+            self.rows[order],
+            self.weights[order],
+            filled,
         )
 
 

@@ -23,7 +23,7 @@ from typing import Final
 
 import numpy as np
 
-from dgmm.em.criteria import Criterion
+from dgmm.em.criteria import Compared, Criterion
 from dgmm.em.first_pass import DataMoments
 from dgmm.em.holdout import HELD, Counted
 from dgmm.em.progress import Candidate, comparable
@@ -190,7 +190,8 @@ def _valued(
     measured: list[WeightedSum | None] = [None] * len(alive)
     if criterion.measure is not None:
         mixtures = tuple(candidates[i].mixture for i in alive)
-        measured = list(sweep(criterion.measure, mixtures, held=True).parts)
+        compared = Compared(mixtures, candidates[0].context.model.observation)
+        measured = list(sweep(criterion.measure, compared, held=True).parts)
     valued = list(candidates)
     for i, own in zip(alive, measured, strict=True):
         value = criterion.value(candidates[i].run.best, weight, own)

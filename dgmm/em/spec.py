@@ -11,6 +11,7 @@ from dgmm.em.first_pass import DataMoments, FirstPassSpec
 from dgmm.em.solver import RunState, Solver
 from dgmm.em.starts import Budget
 from dgmm.em.subsamples import ABREAST, Samples
+from dgmm.kernels.observation import COMPLETE, Observation
 from dgmm.model.arrays import Array
 from dgmm.model.covariance_model import CovarianceModel
 
@@ -70,6 +71,8 @@ class FitSpec:
         Where to start, as far as given.
     before : float or None
         The objective at the start of the last iteration of the fit that gave the start, if one did.
+    observation : Observation
+        What NaN means.
     deadline : Deadline
         When it ends with what it has, once there is an objective; asked between sweeps.
     """
@@ -91,15 +94,17 @@ class FitSpec:
     means: Array | None = None
     precisions: Array | None = None
     before: float | None = None
+    observation: Observation = COMPLETE
     deadline: Deadline = NEVER
 
     def first_pass_spec(self, rows: int, n_features: int, weighted: bool) -> FirstPassSpec:
         """What the first sweep asks for."""
         seed = init.sample_seed(self.random)
-        pairs = self.covariance_model.needs_scatter
+        pairs = self.covariance_model.needs_scatter and not self.observation.holes
         wanted = self.strategy.sample_rows(self, rows, n_features)
         return FirstPassSpec.of(
-            rows, n_features, self.components, seed, weighted, pairs, wanted, self.kernel
+            *(rows, n_features, self.components, seed, weighted),
+            *(pairs, wanted, self.kernel, self.observation),
         )
 
     def parameters(self, n_features: int) -> int:

@@ -60,7 +60,7 @@ InMemorySweep = Callable[[Array, Array | None], Sweep]
 
 def over(sample: Sample, in_memory: InMemorySweep) -> Sweep:
     """The sweep over a ``sample``."""
-    return in_memory(sample.rows, None if (sample.weights == 1).all() else sample.weights)
+    return in_memory(sample.given, None if (sample.weights == 1).all() else sample.weights)
 
 
 def within(context: FitContext, sample: Sample) -> FitContext:

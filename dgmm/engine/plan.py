@@ -169,6 +169,8 @@ class Needs:
     ----------
     reading : int
         Blocks of rows, for each thread.
+    observing : int
+        What an observation model takes to look at a block, for each thread.
     tile : int
         The temporaries of the E-step, for each thread.
     parameters : int
@@ -184,6 +186,7 @@ class Needs:
     """
 
     reading: int
+    observing: int
     tile: int
     parameters: int
     first_pass: int
@@ -201,6 +204,9 @@ class Needs:
         width = spec.covariance_model.centred_features.width(n_features)
         return cls(
             reading=dataset.nbytes,
+            observing=spec.observation.nbytes(
+                dataset.block_rows, dataset.row_bytes, n_features, components
+            ),
             tile=kernel.nbytes(components, width),
             parameters=native.nbytes(components, width),
             first_pass=first_pass.nbytes(dataset.block_rows, n_features),
@@ -212,7 +218,7 @@ class Needs:
     @property
     def thread(self) -> int:
         """What each thread takes; an E-step and the first pass are not at once."""
-        return self.reading + self.parameters + max(self.tile, self.first_pass)
+        return self.reading + self.observing + self.parameters + max(self.tile, self.first_pass)
 
 
 def first_pass_spec_of(dataset: Dataset, spec: FitSpec) -> FirstPassSpec:

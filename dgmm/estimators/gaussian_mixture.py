@@ -24,7 +24,7 @@ from dgmm.em.strategies import StrategyName
 from dgmm.engine.kubernetes import Pods
 from dgmm.engine.plan import Plan
 from dgmm.errors import DataError, ModelFileError, UsageError
-from dgmm.estimators.parameters import check_weights, numbers, threads_of
+from dgmm.estimators.parameters import check_weights, numbers, observation_of, threads_of
 from dgmm.estimators.predictor import Predictor
 from dgmm.estimators.record import (
     become,
@@ -39,6 +39,8 @@ from dgmm.estimators.session import Data, Session, fitting, open_rows
 from dgmm.estimators.sufficient_statistics import SufficientStatistics
 from dgmm.io import models
 from dgmm.kernels import choice
+from dgmm.kernels.observation import Missing
+from dgmm.kernels.outputs import Output, RowOutputs
 from dgmm.kernels.sweep import Sweep
 from dgmm.model.arrays import Array
 from dgmm.model.choice import choose
@@ -109,6 +111,12 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         objective has the penalty that makes this an exact M-step (``dgmm.kernels.kernel``), so it
         never falls.  By default it is 1e-6 of each feature's variance (of the variance of most
         rows, where a few rows far away make up nearly all of it), so that units don't matter.
+    missing : {"raise", "marginalize", "drop"}, default="raise"
+        What NaN means, or a masked value. "raise": incomplete rows are an error. "marginalize":
+        the value is missing at random; a row is judged by what of it was observed, and counts as
+        what each component expects of the rest (Ghahramani and Jordan, 1994), exactly, for every
+        covariance type. Rows without any value count for nothing. "drop": incomplete rows are left
+        out, and counted.
     max_iter : int, default=100
         The most iterations.  0 gives the start itself, and its objective.
     max_seconds : float, optional
@@ -236,6 +244,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         tol: float | None = None,
         resolution: float = 0.1,
         reg_covar: float | None = None,
+        missing: Missing = "raise",
         max_iter: int = 100,
         max_seconds: float | None = None,
         n_init: int = 1,
@@ -260,6 +269,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         self.tol = tol
         self.resolution = resolution
         self.reg_covar = reg_covar
+        self.missing = missing
         self.max_iter = max_iter
         self.max_seconds = max_seconds
         self.n_init = n_init
@@ -277,6 +287,39 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         self.precision = precision
         self.checkpoint = checkpoint
         self.resume = resume
+
+    def row_outputs(self, output: Output, seed: int | None = None) -> RowOutputs:
+        """The function of a block of rows that gives an ``output`` of each, by this model.
+
+        Parameters
+        ----------
+        output : Output
+            A member of ``dgmm.kernels.outputs.OUTPUTS``, or ``FILLED``.
+        seed : int, optional
+            Of draws, for ``FILLED``; without one, what is missing becomes its mean.
+
+        Returns
+        -------
+        RowOutputs
+            A value that can be sent to other processes.
+
+        Raises
+        ------
+        NotFittedError
+            Before the fit.
+
+        Examples
+        --------
+        >>> from dgmm import GaussianMixture
+        >>> from dgmm.kernels.outputs import OUTPUTS
+        >>> model = GaussianMixture.from_parameters(
+        ...     [1.0], [[0.0, 0.0]], [1.0], covariance_type="spherical"
+        ... )
+        >>> model.row_outputs(OUTPUTS["labels"]).columns
+        ()
+        """
+        check_is_fitted(self)
+        return RowOutputs(self.mixture_, output, observation_of(self), seed)
 
     weights_ = _Parameter(lambda mixture: mixture.weights, "The components' weights, (K,).")
     means_ = _Parameter(lambda mixture: mixture.means, "The components' means, (K, D).")

@@ -17,6 +17,7 @@ from dgmm.em.starts import EFFORTS
 from dgmm.em.strategies import STRATEGIES, given_mixture
 from dgmm.errors import UsageError
 from dgmm.kernels import choice
+from dgmm.kernels.observation import OBSERVATIONS, Observation
 from dgmm.model.arrays import Array
 from dgmm.model.choice import choose
 from dgmm.model.covariance import COVARIANCE_MODELS
@@ -57,8 +58,15 @@ def request_of(model: "GaussianMixture") -> FitSpec:
         kernel=choice.chosen(),
         precision=choose("precision", model.precision, {name: name for name in PRECISIONS}),
         random=random_of(model),
+        observation=observation_of(model),
         deadline=Deadline.after(model.max_seconds),
     )
+
+
+def observation_of(model: "GaussianMixture") -> Observation:
+    """What NaN means to a model."""
+    made: Observation = choose("missing", model.missing, OBSERVATIONS)(choice.chosen())
+    return made
 
 
 def random_of(model: "GaussianMixture") -> Any:

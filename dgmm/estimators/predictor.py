@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from dgmm import engine
 from dgmm.data.dataset import Dataset
 from dgmm.data.sources import DaskSource
-from dgmm.em.criteria import score_each
+from dgmm.em.criteria import Compared, score_each
 from dgmm.errors import DataError, UsageError
-from dgmm.estimators.parameters import random_of, threads_of
+from dgmm.estimators.parameters import observation_of, random_of, threads_of
 from dgmm.estimators.session import STORED, Data, open_rows
-from dgmm.kernels.outputs import OUTPUTS, OutputKind, row_outputs
-from dgmm.kernels.sweep import Sweep
+from dgmm.kernels.outputs import FILLED, OUTPUTS, Output, RowOutputs
+from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.arrays import Array
 from dgmm.model.mixture import Mixture
 
@@ -128,7 +128,7 @@ class Predictor(ABC):
         >>> model.predict([[0.0, 0], [9, 8], [9, 9]]).tolist() in ([0, 1, 1], [1, 0, 0])
         True
         """
-        return _outputs(self._fitted, X, "labels")
+        return _outputs(self._fitted, X, OUTPUTS["labels"])
 
     @overload
     def predict_proba(self, X: Lazy) -> da.Array: ...
@@ -164,7 +164,7 @@ class Predictor(ABC):
         >>> model.predict_proba(rows).shape
         (200, 2)
         """
-        return _outputs(self._fitted, X, "proba")
+        return _outputs(self._fitted, X, OUTPUTS["proba"])
 
     @overload
     def score_samples(self, X: Lazy) -> da.Array: ...
@@ -200,7 +200,53 @@ class Predictor(ABC):
         >>> model.score_samples(rows).shape
         (200,)
         """
-        return _outputs(self._fitted, X, "score")
+        return _outputs(self._fitted, X, OUTPUTS["score"])
+
+    @overload
+    def impute(self, X: Lazy, sample: bool = False) -> da.Array: ...
+    @overload
+    def impute(self, X: InMemory, sample: bool = False) -> Array: ...
+    @overload
+    def impute(self, X: Data, sample: bool = False) -> AnyArray: ...
+    def impute(self, X: Data, sample: bool = False) -> Any:
+        """The rows of ``X`` with what they lack, (N, D).
+
+        Conditional means are the best guesses, and less spread out than what they stand for;
+        draws are as spread out.  They depend on ``random_state`` and on the number of the row, not
+        on how rows are cut into blocks (Little and Rubin, Statistical Analysis with Missing Data,
+        2002, chapter 4).
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame; NaN is what is
+            missing, whatever ``missing`` was in the fit.
+        sample : bool, default=False
+            Whether to draw from the conditional distribution, in place of taking its mean.
+
+        Returns
+        -------
+        array (N, D)
+            What was observed is as it was; a Dask array where the rows are lazy.
+
+        Raises
+        ------
+        DataError
+            For rows of other features than those of the fit, or that hold infinity.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> model = GaussianMixture.from_parameters(
+        ...     [1.0], [[0.0, 0.0]], [[[1.0, 0.5], [0.5, 1.0]]]
+        ... )
+        >>> model.impute([[4.0, np.nan], [np.nan, np.nan]]).tolist()
+        [[4.0, 2.0], [0.0, 0.0]]
+        """
+        model = self._fitted
+        seed = int(random_of(model).randint(np.iinfo(np.int32).max)) if sample else None
+        return _outputs(model, X, FILLED, seed)
 
     def score(self, X: Data, y: None = None, sample_weight: Data = None) -> float:
         """The mean log-likelihood of the rows of ``X``, in nats, weighted if asked.
@@ -341,7 +387,7 @@ class Predictor(ABC):
         model = self._fitted
         dataset = open_rows(model, X, sample_weight)
         sweep = sweep or engine.over(dataset, threads=threads_of(model))
-        (total,) = sweep(score_each, (model.mixture_,)).parts
+        (total,) = sweep(score_each, Compared((model.mixture_,), observation_of(model))).parts
         if not total.weight > 0:
             raise DataError("all weights are zero: there is nothing to score")
         parameters = model.mixture_.free_parameters
@@ -389,53 +435,48 @@ class Predictor(ABC):
         return mixture.sample(n_samples, random_of(model))
 
 
-def _outputs(model: GaussianMixture, X: Data, kind: OutputKind) -> Any:
+def _outputs(model: GaussianMixture, X: Data, output: Output, seed: int | None = None) -> Any:
     """What a fitted model says of each row: an array, or a lazy one."""
     dataset = open_rows(model, X)
+    wanted = model.row_outputs(output, seed)
     if dataset.lazy or (isinstance(X, STORED) and not isinstance(X, np.memmap)):
-        return _lazy_outputs(dataset, model.mixture_, kind)
-    mixture = model.mixture_
-    output = OUTPUTS[kind]
-    values = np.empty((dataset.rows, *output.columns(mixture.components)), dtype=output.dtype)
+        return _lazy_outputs(dataset, wanted)
+    values = np.empty((dataset.rows, *wanted.columns), dtype=output.dtype)
 
     def fill(index: int) -> None:
         block = dataset.block(index)
-        stop = block.start + len(block.rows)
-        values[block.start : stop] = row_outputs(block.rows, mixture, kind, block.start)
+        values[block.start : block.start + len(block.rows)] = wanted(block)
 
     with engine.one_blas_thread(), ThreadPoolExecutor(threads_of(model) or CPU_COUNT) as pool:
         list(pool.map(fill, range(dataset.blocks)))
     return values
 
 
-def _lazy_outputs(dataset: Dataset, mixture: Mixture, kind: OutputKind) -> Any:
+def _lazy_outputs(dataset: Dataset, wanted: RowOutputs) -> Any:
     """The same as a Dask array: of the rows' own chunks, or of the dataset's blocks."""
-    output = OUTPUTS[kind]
-    columns = output.columns(mixture.components)
+    columns = wanted.columns
     chunks = (tuple(np.diff(dataset.divisions).tolist()), *((n,) for n in columns))
-    meta = np.empty((0,) * (1 + len(columns)), dtype=output.dtype)
+    meta = np.empty((0,) * (1 + len(columns)), dtype=wanted.output.dtype)
     if not isinstance(dataset.source, DaskSource):
-        return da.map_blocks(_output_block, (dataset, mixture, kind), chunks=chunks, meta=meta)
+        return da.map_blocks(_output_block, (dataset, wanted), chunks=chunks, meta=meta)
     return da.map_blocks(
         _output_chunk,
-        *(dataset.source.array, mixture, kind),
+        *(dataset.source.array, wanted),
         chunks=chunks,
         drop_axis=None if columns else 1,
         meta=meta,
     )
 
 
-def _output_block(
-    given: tuple[Dataset, Mixture, OutputKind], block_info: dict[Any, Any]
-) -> NDArray[Any]:
-    dataset, mixture, kind = given
+def _output_block(given: tuple[Dataset, RowOutputs], block_info: dict[Any, Any]) -> NDArray[Any]:
+    dataset, wanted = given
     block = dataset.block(block_info[None]["chunk-location"][0])
     with engine.one_blas_thread():
-        return row_outputs(block.rows, mixture, kind, block.start)
+        return wanted(block)
 
 
 def _output_chunk(
-    rows: NDArray[Any], mixture: Mixture, kind: OutputKind, block_info: dict[Any, Any]
+    rows: NDArray[Any], wanted: RowOutputs, block_info: dict[Any, Any]
 ) -> NDArray[Any]:
     with engine.one_blas_thread():
-        return row_outputs(rows, mixture, kind, block_info[0]["array-location"][0][0])
+        return wanted(Block(block_info[0]["array-location"][0][0], rows))

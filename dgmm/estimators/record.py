@@ -95,6 +95,8 @@ def _fitted(progress: Progress, session: Session, seconds: float, cut: str) -> d
             "strategy": spec.strategy.name,
             "rows": moments.rows,
             "weight": moments.weight,
+            "incomplete": moments.incomplete,
+            "left_out": moments.left_out,
             "passes": progress.passes,
             "sample_passes": progress.densities / (moments.rows * best.mixture.components),
             "starts": run.starts,
@@ -148,6 +150,7 @@ def singular_of(
     seen = None
     if singular and sampled is not None:
         rows = sampled[0].first(LOOKED_AT).rows
+        rows = rows[~np.isnan(rows).any(axis=1)]
         seen = Seen(rows, row_outputs(rows, sampled[1], "labels"))
     why = collapses(bare.mixture, singular, counts, reg, ALONE, seen)
     return {"singular": singular, "singular_causes": [each.record() for each in why]}

@@ -38,7 +38,7 @@ from dgmm.errors import DataError, ModelFileError, UsageError
 from dgmm.io import models, storage
 from dgmm.kernels.kernel import describe_invalid_row
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
-from dgmm.kernels.observation import Complete
+from dgmm.kernels.observation import COMPLETE, OBSERVATIONS, Observation
 from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.arrays import Array
 from dgmm.model.covariance_model import CovarianceModel
@@ -81,6 +81,8 @@ class SufficientStatistics:
         The sum of the rows' weights.
     rows : int
         How many rows there are.
+    observation : Observation
+        What NaN means in them.
 
     References
     ----------
@@ -110,6 +112,7 @@ class SufficientStatistics:
     entropy: float
     weight: float
     rows: int
+    observation: Observation = COMPLETE
 
     def __repr__(self) -> str:
         count, n_features = self.center.shape
@@ -148,7 +151,8 @@ class SufficientStatistics:
         statistics = replace(_own(state.statistics, context), objective=objective)
         natural, mixture = _natural(state.mixture, context.model.prior), state.mixture
         told = hashlib.sha256(mixture.means.tobytes() + mixture.covariances.values.tobytes())
-        shared = (context.frame, context.model.prior.reg, context.reg_covar)
+        prior, observation = context.model.prior, context.model.observation
+        shared = (context.frame, prior.reg, context.reg_covar, observation)
         return cls._of(told.hexdigest()[:16], statistics, natural, *shared)
 
     @classmethod
@@ -160,10 +164,13 @@ class SufficientStatistics:
         frame: Frame,
         reg: Array,
         reg_covar: float | None,
+        observation: Observation,
     ) -> Self:
         """From ``statistics`` in the features of ``natural``."""
         entropy = statistics.objective - natural.inner_product(statistics.sums, statistics.center)
-        most = statistics.weight * np.log(len(statistics.sums))
+        if not observation.holes:  # else it is also that of what is missing, of either sign
+            most = statistics.weight * np.log(len(statistics.sums))
+            entropy = float(np.clip(entropy, 0.0, most))  # a difference of large numbers
         return cls(
             origin,
             natural.mixture.covariance_model,
@@ -172,9 +179,10 @@ class SufficientStatistics:
             reg_covar,
             statistics.sums,
             statistics.center,
-            float(np.clip(entropy, 0.0, most)),  # a difference of large numbers
+            entropy,
             statistics.weight,
             statistics.rows,
+            observation,
         )
 
     def __add__(self, other: "SufficientStatistics") -> "SufficientStatistics":
@@ -271,13 +279,15 @@ class SufficientStatistics:
         50
         """
         natural = _natural(self.frame.enter(mixture), Regularised(self.reg))
-        (found,) = sweep(
-            _e_step, _Asked(Complete(kernel), Given(self.frame, (natural.bare,)))
-        ).parts
+        observation = replace(self.observation, kernel=kernel)
+        given = Given(self.frame, (observation.given(natural),))
+        (found,) = sweep(_e_step, _Asked(observation, given)).parts
         if found.weight == 0:
             raise DataError("all weights are zero: there is nothing to learn from")
         _check_weight(found.weight)
-        return self._of(self.origin, found, natural, self.frame, self.reg, self.reg_covar)
+        return self._of(
+            *(self.origin, found, natural, self.frame, self.reg, self.reg_covar, self.observation)
+        )
 
     def bound(self, mixture: Mixture) -> float:
         """A lower bound of the objective of all rows, F in the module's docstring.
@@ -388,7 +398,7 @@ class SufficientStatistics:
 
     @property
     def _setting(self) -> FitContext:
-        model = Model(self.covariance_model, Regularised(self.reg), Complete())
+        model = Model(self.covariance_model, Regularised(self.reg), self.observation)
         return FitContext(model, self.frame, self.weight, None, 0.0)
 
     @property
@@ -506,6 +516,7 @@ class SufficientStatistics:
             "entropy": self.entropy,
             "weight": self.weight,
             "rows": self.rows,
+            "missing": self.observation.name,
         }
 
     @classmethod
@@ -560,11 +571,17 @@ class SufficientStatistics:
         reg_covar = record.get("reg_covar", "missing")
         if not (reg_covar is None or (type(reg_covar) is float and 0 <= reg_covar < np.inf)):
             raise ModelFileError(f"its statistics have reg_covar {reg_covar!r}")
+        missing = record.get("missing", "raise")
+        if missing not in OBSERVATIONS:
+            raise ModelFileError(f"its statistics have missing {missing!r}")
+        observation: Observation = OBSERVATIONS[missing]()
         weight, counts = record["weight"], arrays["sums"][:, 0]
+        most = np.inf if observation.holes else weight * np.log(components) * (1 + 1e-9)
         sound = (
             WEIGHTS[0] < weight < WEIGHTS[1]
             and record["rows"] > 0
-            and 0 <= record["entropy"] <= weight * np.log(components) * (1 + 1e-9)
+            and (-np.inf if observation.holes else 0) <= record["entropy"] <= most
+            and np.isfinite(record["entropy"])
             and counts.min() >= 0
             and abs(counts.sum() / weight - 1) < 1e-6
             and arrays["scale"].min() > 0
@@ -583,6 +600,7 @@ class SufficientStatistics:
             record["entropy"],
             weight,
             record["rows"],
+            observation,
         )
 
 
@@ -629,7 +647,7 @@ def _own(statistics: Statistics, context: FitContext) -> Statistics:
 class _Asked:
     """What a sweep for statistics is given."""
 
-    observation: Complete
+    observation: Observation
     given: Given
 
 
@@ -637,6 +655,6 @@ def _e_step(block: Block, asked: _Asked) -> Stacked[Statistics]:
     """The statistics of a block that no first pass has seen."""
     if wrong := invalid_weight(block):
         raise DataError(wrong[0])
-    if invalid_row := describe_invalid_row(block):
+    if invalid_row := describe_invalid_row(block, not asked.observation.refuses):
         raise DataError(invalid_row)
     return asked.observation.e_step(block, asked.given)

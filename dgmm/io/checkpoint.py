@@ -95,6 +95,7 @@ def fingerprint(dataset: Dataset, spec: FitSpec, seed: Any, **other: Any) -> Fin
         **plain,
         "random_state": int(seed) if isinstance(seed, int | np.integer) else None,
         **{f"{name}_init": _digest(array) for name, array in given.items()},
+        "missing": spec.observation.name,
         "kernel": choice.described(spec.kernel),
         "rows": [dataset.rows, dataset.n_features],
         "dtype": str(dataset.source.dtype),

@@ -27,9 +27,8 @@ from dgmm.data.dataset import Dataset
 from dgmm.data.patience import Patience, patience
 from dgmm.data.urls import exists, is_local, place, refuse_existing, zarr_store
 from dgmm.errors import DataError, DgmmError
-from dgmm.kernels.outputs import OUTPUTS, OutputKind, row_outputs
+from dgmm.kernels.outputs import RowOutputs
 from dgmm.kernels.sweep import Block, Sweep
-from dgmm.model.mixture import Mixture
 
 METADATA: Final = "zarr.json"
 """What makes an array of what is stored beside it."""
@@ -49,15 +48,12 @@ class Written:
         return Written(self.rows + other.rows, counts)
 
 
-def write_outputs(
-    sweep: Sweep, dataset: Dataset, mixture: Mixture, kind: OutputKind, url: str
-) -> Written:
-    """Write what ``mixture`` says of each row to a new Zarr array at ``url``; what was written.
+def write_outputs(sweep: Sweep, dataset: Dataset, wanted: RowOutputs, url: str) -> Written:
+    """Write what is ``wanted`` of each row to a new Zarr array at ``url``; what was written.
 
-    ``kind`` is a key of ``outputs.OUTPUTS``.  What was at ``url`` is replaced at the end.
+    What was at ``url`` is replaced at the end.
     """
-    output = OUTPUTS[kind]
-    columns = output.columns(mixture.components)
+    columns = wanted.columns
     partial = f"{url.rstrip('/')}.{uuid4().hex}.partial"
     ask = patience()
 
@@ -66,15 +62,15 @@ def write_outputs(
             zarr_store(partial),
             shape=(dataset.rows, *columns),
             chunks=(dataset.block_rows, *columns),
-            dtype=output.dtype,
-            attributes={"dgmm": {"kind": kind, "of": dataset.source.name}},
+            dtype=wanted.output.dtype,
+            attributes={"dgmm": {"kind": wanted.output.name, "of": dataset.source.name}},
             overwrite=True,
         )
 
     try:
         with _written(url):
             ask(make)
-        written = sweep(_write, _Job(partial, url, mixture, kind, ask))
+        written = sweep(_write, _Job(partial, url, wanted, ask))
         with _written(url):
             _rename(partial, url)
     except BaseException:
@@ -157,15 +153,14 @@ class _Job:
 
     partial: str
     url: str
-    mixture: Mixture
-    kind: OutputKind
+    wanted: RowOutputs
     patience: Patience
 
 
 def _write(block: Block, job: _Job) -> Written:
     """Write one block's outputs."""
     stop = block.start + len(block.rows)
-    outputs = row_outputs(block.rows, job.mixture, job.kind, block.start)
+    outputs = job.wanted(block)
 
     def write() -> None:
         array: Any = zarr.open_array(zarr_store(job.partial), mode="r+")
@@ -177,10 +172,11 @@ def _write(block: Block, job: _Job) -> Written:
         if not exists(f"{job.partial}/{METADATA}"):
             remove(job.partial)
             raise DataError(f"{job.partial} was removed")
-    labels = OUTPUTS[job.kind].labels
+    labels = job.wanted.output.labels
     if labels is None:
         return Written(len(block.rows), ())
-    counts = np.bincount(labels(outputs), minlength=job.mixture.components)
+    found = labels(outputs)
+    counts = np.bincount(found[found >= 0], minlength=job.wanted.mixture.components)
     return Written(len(block.rows), tuple(counts.tolist()))
 
 

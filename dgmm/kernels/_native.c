@@ -49,6 +49,23 @@ typedef struct {
     size_t space_bytes;
 } FirstPass;
 
+typedef struct {
+    ptrdiff_t n_features, components, patterns; /* components: a multiple of the lanes of any vector */
+    int single_rows, full;                   /* full: covariances, or variances alone */
+    const void *data;                        /* (rows, n_features), float or double, NaN where nothing was observed; */
+    const double *weights, *shift, *scale;   /* (rows) or NULL, (n_features), (n_features) */
+    const int64_t *ends;                     /* (patterns), one past its last row */
+    const void *means, *covariances;         /* (n_features, components), (n_features, n_features, components) or as means */
+    const void *constants, *boost;           /* (components) */
+    double most;                             /* the largest penalty */
+    void *sums;                              /* (width, components) */
+    double *objective, *plain;               /* (1) */
+    void *space;
+    size_t space_bytes;
+} Incomplete;
+
+#define MOST_LANES 8 /* doubles in the widest vector */
+
 static void *aligned(void *space) {
     return (void *)(((uintptr_t)space + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
 }
@@ -77,15 +94,18 @@ typedef struct {
     const char *name;
     ptrdiff_t (*e_step[2])(const Problem *); /* in double, in single precision */
     ptrdiff_t (*first_pass)(const FirstPass *);
+    ptrdiff_t (*incomplete)(const Incomplete *);
     ptrdiff_t (*draw)(int64_t, ptrdiff_t, uint64_t, uint64_t, int64_t *);
 } Variant;
 
 static const Variant variants[] = {
 #ifdef __x86_64__
-    {"avx512", {e_step_avx512_double, e_step_avx512_single}, first_pass_avx512_double, draw_avx512_double},
-    {"avx2", {e_step_avx2_double, e_step_avx2_single}, first_pass_avx2_double, draw_avx2_double},
+    {"avx512", {e_step_avx512_double, e_step_avx512_single}, first_pass_avx512_double, incomplete_avx512_double,
+     draw_avx512_double},
+    {"avx2", {e_step_avx2_double, e_step_avx2_single}, first_pass_avx2_double, incomplete_avx2_double, draw_avx2_double},
 #endif
-    {"plain", {e_step_plain_double, e_step_plain_single}, first_pass_plain_double, draw_plain_double},
+    {"plain", {e_step_plain_double, e_step_plain_single}, first_pass_plain_double, incomplete_plain_double,
+     draw_plain_double},
 };
 
 static int supported(const Variant *variant) {
@@ -260,6 +280,45 @@ static PyObject *first_pass(PyObject *module, PyObject *args) {
     return done(b, 8, fine, wanted);
 }
 
+static PyObject *incomplete(PyObject *module, PyObject *args) {
+    PyObject *given[13];
+    Py_buffer b[13] = {{0}};
+    int number, single_rows, full;
+    double most;
+    Py_ssize_t n = 0, D = 0, K = 0;
+    ptrdiff_t wanted = 0;
+    if (!PyArg_ParseTuple(args, "ippdOOOOOOOOOOOOO", &number, &single_rows, &full, &most, &given[0], &given[1], &given[2],
+                          &given[3], &given[4], &given[5], &given[6], &given[7], &given[8], &given[9], &given[10],
+                          &given[11], &given[12]))
+        return NULL;
+    const Variant *variant = variant_of(number);
+    if (!variant) return NULL;
+    int fine = TAKE(0, "rows", single_rows ? 'f' : 'd', READ, 2, ANY, ANY)
+            && TAKE(5, "means", 'd', READ, 2, b[0].shape[1], ANY);
+    if (fine) n = b[0].shape[0], D = b[0].shape[1], K = b[5].shape[1];
+    fine = fine && expect(D > 0, "rows must have columns") && expect(K % MOST_LANES == 0, "components must fill vectors")
+        && TAKE(1, "weights", 'd', OPTIONAL, 1, n) && TAKE(2, "shift", 'd', READ, 1, D) && TAKE(3, "scale", 'd', READ, 1, D)
+        && TAKE(4, "ends", 'q', READ, 1, ANY) && expect(is_partition(b[4].buf, b[4].shape[0], n), "ends must rise to the number of rows")
+        && (full ? TAKE(6, "covariances", 'd', READ, 3, D, D, K) : TAKE(6, "variances", 'd', READ, 2, D, K))
+        && TAKE(7, "constants", 'd', READ, 1, K) && TAKE(8, "boost", 'd', READ, 1, K)
+        && TAKE(9, "sums", 'd', WRITE, 2, 1 + D + (full ? D * (D + 1) / 2 : D), K)
+        && TAKE(10, "objective", 'd', WRITE, 1, 1) && TAKE(11, "plain", 'd', WRITE, 1, 1)
+        && TAKE(12, "space", 'B', WRITE, 1, ANY);
+    if (fine) {
+        const Incomplete p = {
+            .n_features = D, .components = K, .patterns = b[4].shape[0], .single_rows = single_rows, .full = full,
+            .data = b[0].buf, .weights = b[1].len ? b[1].buf : NULL, .shift = b[2].buf, .scale = b[3].buf,
+            .ends = b[4].buf, .means = b[5].buf, .covariances = b[6].buf, .constants = b[7].buf, .boost = b[8].buf,
+            .most = most, .sums = b[9].buf, .objective = b[10].buf, .plain = b[11].buf, .space = b[12].buf,
+            .space_bytes = (size_t)b[12].len,
+        };
+        Py_BEGIN_ALLOW_THREADS
+        wanted = variant->incomplete(&p);
+        Py_END_ALLOW_THREADS
+    }
+    return done(b, 13, fine, wanted);
+}
+
 static PyObject *draw(PyObject *module, PyObject *args) {
     PyObject *given[1];
     Py_buffer b[1] = {{0}};
@@ -292,6 +351,7 @@ static PyObject *names(PyObject *module, PyObject *ignored) {
 static PyMethodDef methods[] = {
     {"e_step", e_step, METH_VARARGS, "Add a block's statistics; see dgmm.native."},
     {"survey", first_pass, METH_VARARGS, "Take a block's moments and extremes; see dgmm.native."},
+    {"incomplete", incomplete, METH_VARARGS, "Add the statistics of rows with holes; see dgmm.native."},
     {"draw", draw, METH_VARARGS, "Row numbers by their hash; see dgmm.native."},
     {"variants", names, METH_NOARGS, "The vector instructions that can be used, the widest first."},
     {NULL, NULL, 0, NULL},

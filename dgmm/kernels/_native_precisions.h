@@ -8,6 +8,7 @@
 #define TERMS(single, double) (double)
 #define FN(name) WITH(name, SET, double)
 #include "_native_kernel.h"
+#include "_native_incomplete.h"
 #include "_native_first_pass.h"
 #undef REAL
 #undef WHOLE

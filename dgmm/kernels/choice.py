@@ -7,14 +7,15 @@ the fit chose.
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Final
 
 from dgmm.errors import UsageError
-from dgmm.kernels import kernel, native
+from dgmm.kernels import kernel, missing, native
+from dgmm.kernels.missing import Pattern
 from dgmm.kernels.natural_parameters import Given
 from dgmm.kernels.rounding import Away, rounding_error_bound
 from dgmm.kernels.sweep import Block
@@ -31,6 +32,8 @@ class Kernel:
     ----------
     e_step : callable
         What is swept.
+    incomplete : callable
+        The same of the rows of some patterns of holes.
     centres : bool
         Whether it wants all components centred.
     noise : callable
@@ -39,13 +42,14 @@ class Kernel:
     """
 
     e_step: Callable[[Block, Given], Stacked[Statistics]]
+    incomplete: Callable[[Block, Sequence[Pattern], Given], Stacked[Statistics]]
     centres: bool
     noise: Callable[[Mixture, Away, float], Array]
 
 
 KERNELS: Final = {
-    "numpy": Kernel(kernel.e_step, False, rounding_error_bound),
-    "native": Kernel(native.e_step, True, native.centred_noise),
+    "numpy": Kernel(kernel.e_step, missing.incomplete, False, rounding_error_bound),
+    "native": Kernel(native.e_step, native.incomplete, True, native.centred_noise),
 }
 
 

@@ -131,7 +131,7 @@ def _e_step_of(
         for i, (natural, segment) in enumerate(zip(naturals, segments, strict=True)):
             part = log_joint[segment]
             natural.correct(part, x)
-            log_norm, log_plain, responsibilities = _normalise(part, natural.penalty)
+            log_norm, log_plain, responsibilities = normalise(part, natural.penalty)
             if weights is not None:
                 responsibilities *= weights
                 log_norm, log_plain = log_norm * weights, log_plain * weights
@@ -154,7 +154,7 @@ def _e_step_of(
     ]
 
 
-def _normalise(log_joint: Array, penalty: Array) -> tuple[Array, Array, Array]:
+def normalise(log_joint: Array, penalty: Array) -> tuple[Array, Array, Array]:
     """log sum_k e^L_k (n,), the same without penalties (n,), and the softmax of L (K, n)."""
     most = penalty.max()
     if most - penalty.min() > WIDE[log_joint.dtype == np.float32]:
@@ -170,13 +170,21 @@ def _normalise(log_joint: Array, penalty: Array) -> tuple[Array, Array, Array]:
     )
 
 
-REMEDY: Final = "Leave such rows out, or fill in what they lack (as sklearn.impute does)"
+REMEDY: Final = (
+    'If NaN is a value that is missing, missing="marginalize" fits to what was observed, and '
+    'missing="drop" leaves incomplete rows out (--missing); infinity can\'t be used'
+)
 """What to do about NaN and infinity."""
 
 
-def first_invalid_row(block: Block) -> tuple[str, int] | None:
-    """Name the block's first row that holds NaN or infinity, and count such rows, if there are."""
+def first_invalid_row(block: Block, missing: bool = False) -> tuple[str, int] | None:
+    """Name the block's first row that holds NaN or infinity, and count such rows, if there are.
+
+    NaN may be ``missing``: then it is no reason.
+    """
     finite = np.isfinite(block.rows)
+    if missing:
+        finite |= np.isnan(block.rows)
     if finite.all():
         return None
     bad = ~finite.all(axis=1)
@@ -187,9 +195,9 @@ def first_invalid_row(block: Block) -> tuple[str, int] | None:
     return name, int(bad.sum())
 
 
-def describe_invalid_row(block: Block) -> str | None:
+def describe_invalid_row(block: Block, missing: bool = False) -> str | None:
     """What is wrong with a block that holds NaN or infinity, and what to do; None if it doesn't."""
-    if (invalid := first_invalid_row(block)) is None:
+    if (invalid := first_invalid_row(block, missing)) is None:
         return None
     name, count = invalid
     return f"{name}; such rows among these {len(block.rows):,}: {count:,}. {REMEDY}"

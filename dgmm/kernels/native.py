@@ -15,7 +15,7 @@ one that is not as it has to be.
 
 import importlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,7 +25,8 @@ from scipy.linalg import solve_triangular
 
 from dgmm.errors import UsageError
 from dgmm.kernels import kernel, natural_parameters
-from dgmm.kernels.natural_parameters import Given, NaturalParameters
+from dgmm.kernels.missing import Pattern
+from dgmm.kernels.natural_parameters import LOWEST, Given, NaturalParameters
 from dgmm.kernels.rounding import Away
 from dgmm.kernels.sweep import Block, tree_sum
 from dgmm.model.arrays import Array
@@ -178,14 +179,18 @@ def _whitened_under(
 
 @dataclass(frozen=True)
 class Layout:
-    """How compiled code is handed mixtures: the number of the features there, and by what."""
+    """How compiled code is handed mixtures: the number of the features there, and by what.
+
+    ``pairs`` says whether products of features are among them.
+    """
 
     code: int
     group: kernel.Group
+    pairs: bool = False
 
 
 LAYOUTS: Final[dict[Features, Layout]] = {
-    Products(): Layout(0, _each),
+    Products(): Layout(0, _each, pairs=True),
     Squares(): Layout(1, _each),
     Length(): Layout(2, _each),
     Linear(): Layout(3, _whitened),
@@ -249,6 +254,79 @@ def _call(
 def nbytes(components: int, width: int) -> int:
     """What the parameters (K, P) take as ``_call`` joins them, and the sums beside them."""
     return 2 * 8 * components * width
+
+
+def incomplete(block: Block, patterns: Sequence[Pattern], given: Given) -> Stacked[Statistics]:
+    """The statistics of the rows of some ``patterns`` of holes, under each form."""
+    return Stacked(
+        tuple(_of_incomplete(block, patterns, given.frame, each) for each in given.naturals)
+    )
+
+
+LANES: Final = 8
+"""The compiled code takes so many components at a time, or a part of them."""
+
+
+def _of_incomplete(
+    block: Block, patterns: Sequence[Pattern], frame: Frame, natural: NaturalParameters
+) -> Statistics:
+    """The statistics of the rows of some ``patterns``; see ``missing.e_step``."""
+    mixture, dims = natural.mixture, len(frame.shift)
+    count = mixture.components
+    full = LAYOUTS[natural.features].pairs
+    covariances = mixture.covariances.dense() if full else mixture.covariances.variances()
+    order = np.concatenate([each.rows for each in patterns])
+    weights = np.empty(0) if block.weights is None else np.take(block.weights, order)
+    rows = np.take(block.rows, order, axis=0)
+    rows = np.ascontiguousarray(rows, np.float32 if rows.dtype == np.float32 else np.float64)
+    lanes = count + -count % LANES
+    width = 1 + dims + (dims * (dims + 1) // 2 if full else dims)
+    sums, objective, plain = np.zeros((width, lanes)), np.zeros(1), np.zeros(1)
+    most = float(natural.penalty.max())
+    _run(
+        "incomplete",
+        rows.dtype == np.float32,
+        full,
+        most,
+        rows,
+        np.ascontiguousarray(weights, dtype=np.float64),
+        np.ascontiguousarray(frame.shift),
+        np.ascontiguousarray(frame.scale),
+        np.cumsum([len(each.rows) for each in patterns]),
+        _lanes(mixture.means, lanes, 0.0),
+        _lanes(covariances, lanes, np.eye(dims) if full else np.ones(dims)),
+        _lanes(mixture.log_weights - natural.penalty, lanes, LOWEST[0]),
+        _lanes(np.exp(natural.penalty - most), lanes, 0.0),
+        sums,
+        objective,
+        plain,
+    )
+    seen = np.array([len(each.rows) for each in patterns], dtype=np.float64)
+    if block.weights is not None:
+        ends = np.cumsum([0, *(len(each.rows) for each in patterns)])[:-1]
+        seen = np.add.reduceat(weights.astype(np.float64), ends)
+    lost = float(seen @ (~np.array([each.observed for each in patterns]) @ np.log(frame.scale)))
+    found = np.ascontiguousarray(sums[:, :count].T)
+    if natural.features.width(dims) < width:
+        found = np.concatenate(
+            [found[:, : 1 + dims], found[:, 1 + dims :].sum(axis=1, keepdims=True)], axis=1
+        )
+    return Statistics(
+        found,
+        natural.center,
+        float(objective[0]) + lost,
+        float(plain[0]) + lost,
+        float(seen.sum()),
+        len(order),
+    )
+
+
+def _lanes(values: Array, lanes: int, padding: Array | float) -> Array:
+    """``values`` (K, ...) with components last, and as many as ``lanes``, by ``padding``."""
+    whole = np.empty((lanes, *values.shape[1:]))
+    whole[: len(values)] = values
+    whole[len(values) :] = padding
+    return np.ascontiguousarray(np.moveaxis(whole, 0, -1))
 
 
 def pieces(block: Block) -> Iterator[Block]:

@@ -1,23 +1,144 @@
-"""What a mixture says of each row: its component, responsibilities, or log-density."""
+"""What a mixture says of each row: its component, responsibilities, log-density, or what it lacks.
+
+A row of which nothing was observed is of no component: its label is ``NOTHING``, and its other
+outputs are NaN.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.errors import DataError
+from dgmm.kernels import missing
 from dgmm.kernels.kernel import describe_invalid_row, log_sum_exp, tile_rows, tiles
 from dgmm.kernels.natural_parameters import NaturalParameters
+from dgmm.kernels.observation import COMPLETE, Marginal, Observation
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
 from dgmm.model.mixture import Frame, Mixture
 
+NOTHING: Final = -2
+"""The label of a row of which nothing was observed; noise has -1."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """One kind of output for each row.
+
+    Attributes
+    ----------
+    name : str
+    of : callable
+        From a block of n rows and a ``RowOutputs`` to an array of n.
+    dtype : type
+    columns : callable
+        From a mixture to the shape of one row's output.
+    labels : callable or None
+        What says of such an array which component each row belongs to, where it tells.
+    fills : bool
+        Whether it is there to fill in NaN.
+    """
+
+    name: str
+    of: Callable[[Block, "RowOutputs"], NDArray[Any]]
+    dtype: type[np.generic]
+    columns: Callable[[Mixture], tuple[int, ...]]
+    labels: Callable[[NDArray[Any]], NDArray[Any]] | None = None
+    fills: bool = False
+
+
+@dataclass(frozen=True)
+class RowOutputs:
+    """What is wanted of each row of a block: a function of the block.
+
+    Attributes
+    ----------
+    mixture : Mixture
+        Of the data.
+    output : Output
+    observation : Observation
+        Whether rows may hold NaN.
+    seed : int or None
+        Of draws, where what rows lack is drawn.
+    """
+
+    mixture: Mixture
+    output: Output
+    observation: Observation = COMPLETE
+    seed: int | None = None
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """The shape of one row's output."""
+        return self.output.columns(self.mixture)
+
+    def __call__(self, block: Block) -> NDArray[Any]:
+        """The outputs of a block's rows; raises ``DataError`` for one that can't be used."""
+        refuses = self.observation.refuses and not self.output.fills
+        if invalid_row := describe_invalid_row(block, not refuses):
+            raise DataError(invalid_row)
+        return self.output.of(block, self)
+
+
+def _judged(
+    of: Callable[[Array, Array | float], NDArray[Any]],
+    nothing: float,
+    block: Block,
+    wanted: RowOutputs,
+) -> NDArray[Any]:
+    """What ``of`` makes of log-densities (K, n), and ``nothing`` where nothing was observed."""
+    rows, mixture = block.rows, wanted.mixture
+    frame = Frame.of(*mixture.moments(), mixture.covariance_model)
+    inside = frame.enter(mixture)
+    outputs = np.full((len(rows), *wanted.columns), nothing, wanted.output.dtype)
+    holes = np.isnan(rows)
+    words = missing.packed(holes)
+    incomplete = words.any(axis=1)
+    if not incomplete.any():
+        _of_complete(of, block, inside, frame, outputs)
+        return outputs
+    chosen = np.flatnonzero(~incomplete)
+    part = outputs[chosen]
+    complete = Block(block.start, np.take(rows, chosen, axis=0))
+    _of_complete(of, complete, inside, frame, part)
+    outputs[chosen] = part
+    found = missing.patterns(holes, words, np.flatnonzero(incomplete))
+    for judged in missing.judge(rows, (p for p in found if p.observed.any()), frame, inside):
+        outputs[judged.rows] = of(judged.log_joint, 0.0)
+    return outputs
+
+
+def _of_complete(
+    of: Callable[[Array, Array | float], NDArray[Any]],
+    block: Block,
+    inside: Mixture,
+    frame: Frame,
+    outputs: NDArray[Any],
+) -> None:
+    """Write what ``of`` makes of complete rows to ``outputs``; ``inside`` is in the ``frame``."""
+    natural = NaturalParameters.of(inside)
+    width = natural.features.width(inside.n_features)
+    size = tile_rows(width + 2 * inside.components)
+    buffer = np.empty((width, size))
+    for chosen, x in tiles(block, frame, size):
+        with np.errstate(over="ignore", invalid="ignore"):  # told below
+            log_joint = natural.eta @ natural.features.of(x, buffer[:, : x.shape[1]])
+            natural.correct(log_joint, x)
+        if not np.isfinite(log_joint.max(axis=0)).all():
+            raise DataError("the rows are too far from the model: their log-densities overflow")
+        outputs[chosen] = of(log_joint, natural.common(x) - frame.log_volume)
+
+
+def _filled(block: Block, wanted: RowOutputs) -> NDArray[Any]:
+    return missing.fill(block.rows, wanted.mixture, wanted.seed, block.start)
+
 
 def _labels(log_joint: Array, common: Array | float) -> NDArray[Any]:
-    labels: NDArray[np.int64] = log_joint.argmax(axis=0)
-    return labels
+    return np.asarray(log_joint.argmax(axis=0))
 
 
 def _proba(log_joint: Array, common: Array | float) -> NDArray[Any]:
@@ -33,60 +154,41 @@ def _same(labels: NDArray[Any]) -> NDArray[Any]:
 
 
 def _likeliest(responsibilities: NDArray[Any]) -> NDArray[Any]:
-    return np.asarray(responsibilities.argmax(axis=1))
+    empty = np.isnan(responsibilities[:, 0])
+    return np.where(empty, NOTHING, responsibilities.argmax(axis=1))
 
 
-@dataclass(frozen=True)
-class Output:
-    """One kind of per-row output: from log-densities (K, n) to an array of n rows.
+def _one(mixture: Mixture) -> tuple[int, ...]:
+    return ()
 
-    ``labels`` says of such an array which component each row belongs to, where it tells.
-    """
 
-    of: Callable[[Array, Array | float], NDArray[Any]]
-    dtype: type[np.generic]
-    per_component: bool = False
-    labels: Callable[[NDArray[Any]], NDArray[Any]] | None = None
+def _each_component(mixture: Mixture) -> tuple[int, ...]:
+    return (mixture.components,)
 
-    def columns(self, components: int) -> tuple[int, ...]:
-        """The shape of one row's output."""
-        return (components,) if self.per_component else ()
+
+def _each_feature(mixture: Mixture) -> tuple[int, ...]:
+    return (mixture.n_features,)
 
 
 OutputKind = Literal["labels", "proba", "score"]
 """The names of ``OUTPUTS``."""
 
 OUTPUTS: Final[dict[OutputKind, Output]] = {
-    "labels": Output(_labels, np.int64, labels=_same),
-    "proba": Output(_proba, np.float64, per_component=True, labels=_likeliest),
-    "score": Output(_score, np.float64),
+    "labels": Output("labels", partial(_judged, _labels, NOTHING), np.int64, _one, labels=_same),
+    "proba": Output(
+        "proba", partial(_judged, _proba, np.nan), np.float64, _each_component, labels=_likeliest
+    ),
+    "score": Output("score", partial(_judged, _score, np.nan), np.float64, _one),
 }
 
+FILLED: Final = Output("filled", _filled, np.float64, _each_feature, fills=True)
+"""The rows, with what they lack."""
 
-def row_outputs(
-    rows: NDArray[Any], mixture: Mixture, kind: OutputKind, start: int = 0
-) -> NDArray[Any]:
-    """What ``mixture`` (of the data) says of each row of ``rows`` (n, D).
+
+def row_outputs(rows: NDArray[Any], mixture: Mixture, kind: OutputKind) -> NDArray[Any]:
+    """What ``mixture`` (of the data) says of each of ``rows`` (n, D), which may hold NaN.
 
     ``kind`` is a key of ``OUTPUTS``: the most probable component (n,), each component's
-    responsibility (n, K), or the log-density (n,).  ``start`` numbers the first row in errors.
-    Raises ``DataError`` on NaN or infinity.
+    responsibility (n, K), or the log-density (n,).
     """
-    block = Block(start, rows)
-    if invalid_row := describe_invalid_row(block):
-        raise DataError(invalid_row)
-    output = OUTPUTS[kind]
-    frame = Frame.of(*mixture.moments(), mixture.covariance_model)
-    natural = NaturalParameters.of(frame.enter(mixture))
-    width = natural.features.width(mixture.n_features)
-    size = tile_rows(width + 2 * mixture.components)
-    buffer = np.empty((width, size))
-    outputs = np.empty((len(rows), *output.columns(mixture.components)), dtype=output.dtype)
-    for chosen, x in tiles(block, frame, size):
-        with np.errstate(over="ignore", invalid="ignore"):  # told below
-            log_joint = natural.eta @ natural.features.of(x, buffer[:, : x.shape[1]])
-            natural.correct(log_joint, x)
-        if not np.isfinite(log_joint.max(axis=0)).all():
-            raise DataError("the rows are too far from the model: their log-densities overflow")
-        outputs[chosen] = output.of(log_joint, natural.common(x) - frame.log_volume)
-    return outputs
+    return RowOutputs(mixture, OUTPUTS[kind], Marginal())(Block(0, rows))

@@ -23,6 +23,25 @@ from dgmm.model.features import Features
 Mask = NDArray[np.bool_]
 
 
+@dataclass(frozen=True)
+class Expected:
+    """What components expect of rows with holes.
+
+    Attributes
+    ----------
+    log_density : (n, K)
+        Of what was observed, but for the constant.
+    away : (n, K, D)
+        How far the completed rows are from the means.
+    spread : (M, K, Q)
+        The quadratic part that the missing features have beyond that, for each pattern of holes.
+    """
+
+    log_density: Array
+    away: Array
+    spread: Array
+
+
 class Covariances(ABC):
     """The covariances of K components of D features, as one immutable value.
 
@@ -136,6 +155,25 @@ class Covariances(ABC):
     def alone(self, features: Sequence[int] | NDArray[np.intp]) -> "Covariances | None":
         """Those of some features alone, where no feature goes with another; else None."""
         return None
+
+    @abstractmethod
+    def among(self, features: NDArray[np.intp]) -> "Covariances":
+        """Those of these ``features``, whatever the others are."""
+
+    @abstractmethod
+    def completed(self, sums: Array, observed: Mask) -> Array:
+        """Sums (K, P) of all features as expected, from those of the ``observed`` (D,) ones.
+
+        Both are about the components' means, in the model's ``centred_features``.
+        """
+
+    @abstractmethod
+    def expected(self, away: Array, observed: Mask, of: NDArray[np.intp]) -> Expected:
+        """What components expect of rows with holes.
+
+        ``away`` (n, K, D) is how far the rows are from the means, 0 where nothing is observed;
+        ``observed`` (M, D) are patterns, and ``of`` (n,) says which each row has.
+        """
 
     @property
     @abstractmethod

@@ -12,6 +12,7 @@ from dgmm.model.covariance_model import (
     CovarianceModel,
     Covariances,
     Estimate,
+    Expected,
     Mask,
     finite,
     natural_form,
@@ -153,6 +154,23 @@ class DiagonalCovariances(Covariances):
 
     def alone(self, features: Sequence[int] | NDArray[np.intp]) -> "DiagonalCovariances":
         return DiagonalCovariances(self.values[:, features], self.precisions_cholesky[:, features])
+
+    def among(self, features: NDArray[np.intp]) -> "DiagonalCovariances":
+        return DiagonalCovariances(self.values[:, features], self.precisions_cholesky[:, features])
+
+    def completed(self, sums: Array, observed: Mask) -> Array:
+        n_features, count = len(observed), int(observed.sum())
+        whole = np.zeros((len(sums), 1 + 2 * n_features))
+        whole[:, 0] = sums[:, 0]
+        whole[:, 1 : 1 + n_features][:, observed] = sums[:, 1 : 1 + count]
+        whole[:, 1 + n_features :] = sums[:, :1] * self.values
+        whole[:, 1 + n_features :][:, observed] = sums[:, 1 + count :]
+        return whole
+
+    def expected(self, away: Array, observed: Mask, of: NDArray[np.intp]) -> Expected:
+        logs, squares = observed @ np.log(self.values).T, away * away / self.values
+        log_density = -0.5 * (logs[of] + squares.sum(axis=2))
+        return Expected(log_density, away, ~observed[:, None] * self.values)
 
     @property
     def bare(self) -> "DiagonalCovariances":

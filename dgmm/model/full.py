@@ -4,12 +4,15 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dgmm.model.arrays import Array
+from dgmm.model.conditional import completed, expected
 from dgmm.model.covariance_model import (
     CovarianceModel,
     Covariances,
     Estimate,
+    Expected,
     Mask,
     finite,
     natural_form,
@@ -167,6 +170,15 @@ class FullCovariances(Covariances):
         mean = np.tensordot(weights, self.values, 1)
         drawn = (seen * self.values + n_features * mean) / (seen + n_features)
         return FullEstimate(drawn).floored()[0]
+
+    def among(self, features: NDArray[np.intp]) -> "FullCovariances":
+        return FullEstimate(self.values[:, features[:, None], features]).floored()[0]
+
+    def completed(self, sums: Array, observed: Mask) -> Array:
+        return completed(self.values, sums, observed)
+
+    def expected(self, away: Array, observed: Mask, of: NDArray[np.intp]) -> Expected:
+        return expected(self.values, away, observed, of)
 
     @property
     def bare(self) -> "FullCovariances":

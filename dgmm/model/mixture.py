@@ -297,6 +297,31 @@ class Mixture:
         ]
         return np.concatenate(drawn), np.repeat(np.arange(self.components), counts)
 
+    def among(self, features: NDArray[np.intp]) -> "Mixture":
+        """The mixture of some features alone, with covariances of the same model.
+
+        Parameters
+        ----------
+        features : array (M,) of int
+            Their numbers, in the order they are to have.
+
+        Returns
+        -------
+        Mixture
+            Of so many features.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> model = GaussianMixture.from_parameters(
+        ...     [0.5, 0.5], [[0.0, 0], [8, 4]], [[1.0, 1], [1, 4]], covariance_type="diag"
+        ... )
+        >>> model.mixture_.among(np.array([1])).variances.tolist()
+        [[1.0], [4.0]]
+        """
+        return Mixture(self.weights, self.means[:, features], self.covariances.among(features))
+
     def marginal(self, features: Sequence[int]) -> "Mixture":
         """The mixture of some features alone.
 

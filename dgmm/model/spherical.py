@@ -12,6 +12,7 @@ from dgmm.model.covariance_model import (
     CovarianceModel,
     Covariances,
     Estimate,
+    Expected,
     Mask,
     finite,
     natural_form,
@@ -156,6 +157,24 @@ class SphericalCovariances(Covariances):
 
     def alone(self, features: Sequence[int] | NDArray[np.intp]) -> "SphericalCovariances":
         return SphericalCovariances(self.values, self.precisions_cholesky, len(features))
+
+    def among(self, features: NDArray[np.intp]) -> "SphericalCovariances":
+        return SphericalCovariances(self.values, self.precisions_cholesky, len(features))
+
+    def completed(self, sums: Array, observed: Mask) -> Array:
+        n_features, count = len(observed), int(observed.sum())
+        whole = np.zeros((len(sums), 2 + n_features))
+        whole[:, 0] = sums[:, 0]
+        whole[:, 1 : 1 + n_features][:, observed] = sums[:, 1 : 1 + count]
+        whole[:, -1] = sums[:, -1] + sums[:, 0] * (n_features - count) * self.values
+        return whole
+
+    def expected(self, away: Array, observed: Mask, of: NDArray[np.intp]) -> Expected:
+        counts = observed.sum(axis=1)[:, None]
+        log_density = -0.5 * (counts * np.log(self.values))[of]
+        log_density -= 0.5 * np.sum(away * away, axis=2) / self.values
+        spread = (observed.shape[1] - counts) * self.values
+        return Expected(log_density, away, spread[:, :, None])
 
     @property
     def bare(self) -> "SphericalCovariances":

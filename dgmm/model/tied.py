@@ -4,12 +4,15 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dgmm.model.arrays import Array
+from dgmm.model.conditional import completed, expected
 from dgmm.model.covariance_model import (
     CovarianceModel,
     Covariances,
     Estimate,
+    Expected,
     Mask,
     finite,
     natural_form,
@@ -169,6 +172,15 @@ class TiedCovariances(Covariances):
 
     def drawn_together(self, weights: Array, rows: int) -> "TiedCovariances":
         return self
+
+    def among(self, features: NDArray[np.intp]) -> "TiedCovariances":
+        return TiedEstimate(self.values[features[:, None], features], self.components).floored()[0]
+
+    def completed(self, sums: Array, observed: Mask) -> Array:
+        return completed(self.values[None], sums, observed)
+
+    def expected(self, away: Array, observed: Mask, of: NDArray[np.intp]) -> Expected:
+        return expected(self.values[None], away, observed, of)
 
     @property
     def bare(self) -> "TiedCovariances":

@@ -1,0 +1,329 @@
+"""The E-step of rows with holes: NaN is a value that is missing at random.
+
+A row is judged by what of it was observed, and counts as what its component expects of the rest
+(Ghahramani and Jordan, Supervised learning from incomplete data via an EM approach, 1994; Little
+and Rubin, Statistical Analysis with Missing Data, 2002, chapter 11).  With o the observed features
+of a row, m the missing ones, d = x - mu_k and S the covariance of component k,
+
+    log joint     log pi_k + log N(d_o | 0, S_oo) - penalty_k
+    d_m           S_mo S_oo^-1 d_o                                  expected
+    d_m d_m'      the expected d_m times itself, and C = S_mm - S_mo S_oo^-1 S_om
+
+so sums about a component's mean are completed without any cancellation.
+
+**Rows of one pattern** (those with the same holes) share S_oo and its factor.  Where many rows have
+a pattern, they are complete rows of fewer features: the kernel for complete rows takes them, and
+their sums are completed once.  The few rows of rare patterns are taken together, a batch of
+patterns at a time.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from dgmm.kernels.kernel import log_sum_exp, normalise
+from dgmm.kernels.natural_parameters import LOWEST, Given, NaturalParameters
+from dgmm.kernels.sweep import Block
+from dgmm.model.arrays import Array
+from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.statistics import Stacked, Statistics
+
+MANY: Final = 1024
+"""From so many rows on, a pattern's rows are taken as complete rows of fewer features."""
+
+ODD: Final = np.uint64(0x9E3779B97F4A7C15)
+EVEN: Final = np.uint64(0xBF58476D1CE4E5B8)
+"""What words are multiplied by, for a hash of them: odd numbers, one for each word."""
+
+NUMBERS: Final = 1 << 18
+"""How many numbers a batch of rare patterns has in an array."""
+
+
+def nbytes(rows: int, n_features: int, components: int) -> int:
+    """What ``e_step`` takes beside copies of rows, in bytes: patterns, batches, and factors."""
+    words = -(-n_features // 64)
+    patterns = rows * (n_features + 3 * 8 * words + 5 * 8)
+    return patterns + 8 * 8 * NUMBERS + 4 * 8 * (components + 8) * (n_features + 2) ** 2
+
+
+EStep = Callable[[Block, Given], Stacked[Statistics]]
+IncompleteStep = Callable[[Block, "Sequence[Pattern]", Given], Stacked[Statistics]]
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Rows of a block with the same holes.
+
+    Attributes
+    ----------
+    observed : (D,)
+        Which features they have.
+    rows : (n,)
+        Their places in the block.
+    """
+
+    observed: NDArray[np.bool_]
+    rows: NDArray[np.intp]
+
+
+def packed(holes: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """The rows of ``holes`` (n, D) as bits, in (n, D / 64) words."""
+    bits = np.packbits(holes, axis=1)
+    words = np.zeros((len(bits), -(-bits.shape[1] // 8) * 8), np.uint8)
+    words[:, : bits.shape[1]] = bits
+    return words.view(np.uint64)
+
+
+def patterns(
+    holes: NDArray[np.bool_], words: NDArray[np.uint64], chosen: NDArray[np.intp]
+) -> Iterator[Pattern]:
+    """The patterns among the ``chosen`` rows of ``holes`` (n, D), which are ``packed`` in words.
+
+    Rows are sorted by a short hash, which is fast: so rows of one pattern that meet another of the
+    same hash may make several, which costs time alone.
+    """
+    own = np.take(words, chosen, axis=0)
+    mixed = np.bitwise_xor.reduce(own * (np.arange(own.shape[1], dtype=np.uint64) * EVEN + ODD), 1)
+    order = np.argsort((mixed >> np.uint64(48)).astype(np.uint16), kind="stable")
+    own, chosen = np.take(own, order, axis=0), np.take(chosen, order)
+    starts = np.flatnonzero(np.any(own[1:] != own[:-1], axis=1)) + 1
+    for rows in np.split(chosen, starts) if len(chosen) else []:
+        yield Pattern(~holes[rows[0]], rows)
+
+
+def e_step(
+    block: Block, given: Given, complete: EStep, incomplete: IncompleteStep
+) -> Stacked[Statistics]:
+    """The statistics of a block some of whose rows have holes.
+
+    ``complete`` is the E-step of complete rows, ``incomplete`` that of others; the natural
+    parameters are those about each component's mean, with a quadratic part of each.  Rows without
+    any value count for nothing.
+    """
+    holes = np.isnan(block.rows)
+    words = packed(holes)
+    counted = words.any(axis=1)
+    if not counted.any():
+        return complete(block, given)
+    total = complete(_taken(block, np.flatnonzero(~counted)), given)
+    if block.weights is not None:
+        counted &= block.weights > 0
+    rare: list[Pattern] = []
+    for pattern in patterns(holes, words, np.flatnonzero(counted)):
+        if not pattern.observed.any():
+            continue
+        if len(pattern.rows) >= MANY:
+            total += _of_common(block, pattern, given, complete)
+        else:
+            rare.append(pattern)
+    return total + incomplete(block, rare, given) if rare else total
+
+
+def incomplete(block: Block, rare: Sequence[Pattern], given: Given) -> Stacked[Statistics]:
+    """The statistics of the rows of some patterns, by NumPy."""
+    return Stacked(tuple(_of_rare(block, rare, given.frame, each) for each in given.naturals))
+
+
+def _taken(block: Block, rows: NDArray[np.intp]) -> Block:
+    """The ``rows`` of a block, as a block."""
+    weights = None if block.weights is None else np.take(block.weights, rows)
+    return Block(block.start, np.take(block.rows, rows, axis=0), weights)  # [rows] is far slower
+
+
+def _of_common(
+    block: Block, pattern: Pattern, given: Given, complete: EStep
+) -> Stacked[Statistics]:
+    """The statistics of the rows of one pattern, as of complete rows of fewer features."""
+    seen = np.flatnonzero(pattern.observed)
+    frame = Frame(given.frame.shift[seen], given.frame.scale[seen])
+    part = _taken(block, pattern.rows)
+    part = replace(part, rows=part.rows[:, seen])
+    naturals = tuple(_marginal(each, pattern.observed) for each in given.naturals)
+    found = complete(part, Given(frame, naturals))
+    lost = float(np.log(given.frame.scale[~pattern.observed]).sum())
+    return Stacked(
+        tuple(
+            _completed(one, natural, pattern.observed, lost)
+            for one, natural in zip(found.parts, given.naturals, strict=True)
+        )
+    )
+
+
+def _marginal(natural: NaturalParameters, observed: NDArray[np.bool_]) -> NaturalParameters:
+    """The natural parameters of the ``observed`` (D,) features; the penalty is that of all."""
+    mixture = natural.mixture.among(np.flatnonzero(observed))
+    own = NaturalParameters.of(mixture, centre=True, single=natural.single, per_component=True)
+    lowest = LOWEST[natural.single]
+    constants = np.maximum(mixture.constants - natural.penalty, lowest)
+    return replace(own, constants=constants, penalty=natural.penalty)
+
+
+def _completed(
+    found: Statistics, natural: NaturalParameters, observed: NDArray[np.bool_], lost: float
+) -> Statistics:
+    """Statistics of rows of the ``observed`` features, as those of all features.
+
+    ``lost`` is log of the volume that the frame's unit has in the missing features.
+    """
+    mixture = natural.mixture
+    sums = mixture.covariances.completed(found.sums, observed)
+    volume = lost * found.weight
+    return Statistics(
+        sums,
+        natural.center,
+        found.objective + volume,
+        found.log_likelihood + volume,
+        found.weight,
+        found.rows,
+    )
+
+
+def _of_rare(
+    block: Block, rare: Sequence[Pattern], frame: Frame, natural: NaturalParameters
+) -> Statistics:
+    """The statistics of the rows of ``rare`` patterns."""
+    features, n_features = natural.features, len(frame.shift)
+    total = Statistics.zero(natural.center, features.width(n_features))
+    for judged in judge(block.rows, rare, frame, natural.mixture):
+        log_joint = judged.log_joint - natural.penalty[:, None] + frame.log_volume
+        log_norm, log_plain, responsibilities = normalise(log_joint, natural.penalty)
+        weights = np.ones(len(judged.of))
+        if block.weights is not None:
+            weights = block.weights[judged.rows].astype(np.float64)
+        responsibilities = responsibilities * weights
+        counts = np.zeros((len(judged.spread), len(responsibilities)))
+        np.add.at(counts, judged.of, responsibilities.T)
+        sums = np.empty_like(total.sums)
+        buffer = np.empty((sums.shape[1], len(weights)))
+        for k, own in enumerate(responsibilities):
+            sums[k] = features.of(judged.away[:, k].T, buffer) @ own
+        sums[:, 1 + n_features :] += np.einsum("mk,mkq->kq", counts, judged.spread)
+        objective, plain = float(log_norm @ weights), float(log_plain @ weights)
+        center, count = natural.center, len(weights)
+        total += Statistics(sums, center, objective, plain, float(weights.sum()), count)
+    return total
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the components of a mixture say of rows with holes.
+
+    Attributes
+    ----------
+    rows, of : (n,)
+        Their places, and which of the patterns each has.
+    log_joint : (K, n)
+        log pi_k and the log-density of what was observed, in the units of the data.
+    away : (n, K, D)
+        How far the completed rows are from the means, in the frame.
+    spread : (M, K, Q)
+        The quadratic part that the missing features have beyond that, for each pattern.
+    """
+
+    rows: NDArray[np.intp]
+    of: NDArray[np.intp]
+    log_joint: Array
+    away: Array
+    spread: Array
+
+
+def judge(
+    rows: NDArray[Any], chosen: Iterable[Pattern], frame: Frame, mixture: Mixture
+) -> Iterator[Judged]:
+    """What a ``mixture`` in the ``frame`` says of ``rows`` (n, D) of the ``chosen`` patterns."""
+    most = max(1, NUMBERS // (mixture.components * mixture.n_features**2))
+    for batch in _batches(chosen, most):
+        observed = np.array([each.observed for each in batch])
+        of = np.repeat(np.arange(len(batch)), [len(each.rows) for each in batch])
+        places = np.concatenate([each.rows for each in batch])
+        x = frame.rows(rows[places], np.empty((mixture.n_features, len(of)))).T
+        away = np.where(observed[of, None], x[:, None] - mixture.means, 0.0)
+        expected = mixture.covariances.expected(away, observed, of)
+        unit = observed @ (0.5 * np.log(2 * np.pi) + np.log(frame.scale))
+        log_joint = expected.log_density.T + mixture.log_weights[:, None] - unit[of]
+        yield Judged(places, of, log_joint, expected.away, expected.spread)
+
+
+def _batches(chosen: Iterable[Pattern], most: int) -> Iterator[list[Pattern]]:
+    """The patterns in batches of at most so many rows; those of more rows in parts."""
+    batch: list[Pattern] = []
+    for pattern in chosen:
+        for start in range(0, len(pattern.rows), most):
+            part = replace(pattern, rows=pattern.rows[start : start + most])
+            if sum(len(each.rows) for each in batch) + len(part.rows) > most:
+                yield batch
+                batch = []
+            batch.append(part)
+    if batch:
+        yield batch
+
+
+FILLED: Final = 4096
+"""Rows that are filled in at a time."""
+
+
+def fill(rows: NDArray[Any], mixture: Mixture, seed: int | None = None, start: int = 0) -> Array:
+    """``rows`` (n, D) with what they lack: conditional means, or draws.
+
+    Draws are those of a ``seed``, and of each row's number, from ``start`` on: they don't depend on
+    how rows are cut into blocks.  A row is of one component, drawn by how likely each is to have
+    made what was observed; what it lacks is drawn from there, given what was observed.
+    """
+    filled = rows.astype(np.float64)
+    frame = Frame.of(*mixture.moments(), mixture.covariance_model)
+    inside = frame.enter(mixture)
+    for first in range(0, len(rows), FILLED):
+        part = slice(first, first + FILLED)
+        holes = np.isnan(rows[part])
+        words = packed(holes)
+        uniforms = None if seed is None else _uniforms(seed, start + first, *holes.shape)
+        for judged in judge(
+            rows[part], patterns(holes, words, np.flatnonzero(words.any(axis=1))), frame, inside
+        ):
+            shares = log_sum_exp(judged.log_joint.copy())[1]
+            if uniforms is None:
+                values = np.einsum("kn,nkd->nd", shares, inside.means + judged.away)
+            else:
+                observed = ~holes[judged.rows]
+                values = _drawn(shares, judged, observed, inside, uniforms[judged.rows])
+            values = values * frame.scale + frame.shift
+            own = filled[part]
+            own[judged.rows] = np.where(holes[judged.rows], values, own[judged.rows])
+    return filled
+
+
+def _uniforms(seed: int, start: int, rows: int, n_features: int) -> Array:
+    """Uniform variates (n, D + 1) in (0, 1) for rows from number ``start`` on.
+
+    Philox is a function of a counter (Salmon and others, Parallel random numbers: as easy as 1, 2,
+    3, 2011), of which each row has a part of its own; there are four numbers for each count.
+    """
+    counts = -(-(n_features + 1) // 4)
+    stream = np.random.Philox(key=seed, counter=start * counts)
+    numbers = stream.random_raw(rows * counts * 4).reshape(rows, -1)[:, : n_features + 1]
+    return np.asarray((numbers >> np.uint64(11)) * 2.0**-53 + 2.0**-54, np.float64)
+
+
+def _drawn(
+    shares: Array, judged: Judged, observed: NDArray[np.bool_], mixture: Mixture, uniforms: Array
+) -> Array:
+    """Rows (n, D) in the frame: of one component each, as it may have been.
+
+    A draw z of all features is moved by what the difference to the observed ones makes one expect.
+    """
+    ends = np.cumsum(shares, axis=0)
+    of = (uniforms[:, 0] * ends[-1] > ends).sum(axis=0)
+    each = np.arange(len(of))
+    roots = np.linalg.cholesky(mixture.covariances.dense())
+    normals = ndtri(uniforms[:, 1:])
+    away = np.zeros(judged.away.shape)
+    for k in np.unique(of):
+        away[of == k, k] = normals[of == k] @ roots[k].T
+    seen = np.where(observed[:, None], away, 0.0)
+    expected = mixture.covariances.expected(seen, observed, each)
+    moved = judged.away + away - expected.away
+    return np.asarray((mixture.means + moved)[each, of])

@@ -1,0 +1,56 @@
+"""What covariance matrices make of rows that were observed in part; for many at once."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dgmm.model.arrays import Array
+from dgmm.model.covariance_model import Expected, Mask
+from dgmm.model.matrices import choleskys, triangle_inverses, unpack, upper_places
+
+
+def completed(covariances: Array, sums: Array, observed: Mask) -> Array:
+    """See ``Covariances.completed``; ``covariances`` are (K, D, D), or (1, D, D) for all.
+
+    With o the observed features and m the others, x_m is S_mo S_oo^-1 x_o in the mean, and
+    S_mm - S_mo S_oo^-1 S_om its covariance.
+    """
+    seen, lost = np.flatnonzero(observed), np.flatnonzero(~observed)
+    counts, n_features = sums[:, 0], len(observed)
+    inner = covariances[:, seen[:, None], seen]
+    outer = covariances[:, seen[:, None], lost]
+    gain = np.linalg.solve(inner, outer)  # (K, o, m)
+    expand = np.zeros((len(sums), len(seen), n_features))
+    expand[:, np.arange(len(seen)), seen] = 1.0
+    expand[:, :, lost] = gain
+    first = (sums[:, None, 1 : 1 + len(seen)] @ expand)[:, 0]
+    second = expand.swapaxes(1, 2) @ unpack(sums[:, 1 + len(seen) :], len(seen)) @ expand
+    rest = covariances[:, lost[:, None], lost] - outer.swapaxes(1, 2) @ gain
+    second[:, lost[:, None], lost] += counts[:, None, None] * rest
+    rows, columns = upper_places(n_features)
+    return np.concatenate([sums[:, :1], first, second[:, rows, columns]], axis=1)
+
+
+def expected(covariances: Array, away: Array, observed: Mask, of: NDArray[np.intp]) -> Expected:
+    """See ``Covariances.expected``; ``covariances`` are (K, D, D), or (1, D, D) for all.
+
+    Where nothing is observed, a covariance is taken for the identity: so all patterns are factored
+    alike, and what they have not observed is 0 in whatever follows.
+    """
+    n_features = observed.shape[1]
+    seen = observed[:, None].astype(np.float64)
+    masked = covariances * (seen[..., None] * seen[..., None, :])
+    places = np.arange(n_features)
+    masked[:, :, places, places] += 1.0 - seen
+    shape = masked.shape
+    white = triangle_inverses(choleskys(masked.reshape(-1, n_features, n_features))).reshape(shape)
+    half_log_det = np.log(np.diagonal(white, axis1=2, axis2=3)).sum(axis=2)
+    rows = (white[of] @ away[..., None])[..., 0]
+    log_density = half_log_det[of] - 0.5 * np.sum(rows * rows, axis=2)
+    solved = (rows[..., None, :] @ white[of])[..., 0, :]
+    filled = (solved[..., None, :] @ covariances)[..., 0, :]
+    part = (white * seen[..., None]) @ covariances
+    rest = covariances - part.swapaxes(2, 3) @ part
+    rest = rest * ((1.0 - seen)[..., None] * (1.0 - seen)[..., None, :])
+    upper = upper_places(n_features)
+    whole = np.where(observed[of, None], away, filled)
+    return Expected(log_density, whole, rest[:, :, upper[0], upper[1]])
