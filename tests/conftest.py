@@ -12,6 +12,7 @@ import pytest
 # commands in processes of their own are started as Dask does by default.
 dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
 
+import processes  # noqa: E402
 from distributed import Client, LocalCluster  # noqa: E402
 
 multiprocessing.set_forkserver_preload(["distributed", "zarr", "dgmm.em.fit", "dgmm.io.output"])
@@ -26,6 +27,10 @@ FIRST = ("test_memory.py", "test_pods.py", "test_chaos.py", "test_engine.py", "t
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files of the longest tests go first; what is long within one is not at its end."""
     items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else 99)
+
+
+def pytest_sessionfinish() -> None:
+    processes.close()
 
 
 class Clusters(Mapping[int, Client]):

@@ -9,7 +9,6 @@ still runs ``sys.executable``.
 Run as a program, this file is the nursery.
 """
 
-import atexit
 import gc
 import json
 import os
@@ -120,7 +119,6 @@ class Nursery:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
             )
-        atexit.register(self.close)
 
     def start(self, order: bytes, stdout: int, stderr: int) -> Process:
         assert len(order) < MESSAGE_BYTES
@@ -150,8 +148,15 @@ def _end(given: int) -> tuple[int, IO[str] | None]:
 
 @cache
 def nursery() -> Nursery:
-    """It lives as long as this process."""
+    """It lives until ``close``."""
     return Nursery()
+
+
+def close() -> None:
+    """End the nursery, if there is one."""
+    if nursery.cache_info().currsize:
+        nursery().close()
+        nursery.cache_clear()
 
 
 # ---------------------------------------------------------------- in the nursery
