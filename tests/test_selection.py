@@ -74,14 +74,22 @@ def criterion_of(name: str, model: GaussianMixture, rows: np.ndarray) -> float:
     }[name]
 
 
+@pytest.fixture(scope="module")
+def separate(rows: np.ndarray) -> dict[tuple[int, str], GaussianMixture]:
+    """A fit for each number of components and each kind of covariances."""
+    return {
+        (count, kind): GaussianMixture(count, covariance_type=kind, random_state=0).fit(rows)
+        for kind in ("full", "diag")
+        for count in COUNTS
+    }
+
+
 @pytest.mark.parametrize("criterion", ["bic", "aic", "icl"])
-def test_chooses_what_separate_fits_choose(criterion: str, rows: np.ndarray) -> None:
+def test_chooses_what_separate_fits_choose(
+    criterion: str, rows: np.ndarray, separate: dict[tuple[int, str], GaussianMixture]
+) -> None:
     search = select(rows, COUNTS, ["full", "diag"], criterion, random_state=0)
-    values = {}
-    for kind in ("full", "diag"):
-        for count in COUNTS:
-            alone = GaussianMixture(count, covariance_type=kind, random_state=0).fit(rows)
-            values[count, kind] = criterion_of(criterion, alone, rows)
+    values = {each: criterion_of(criterion, alone, rows) for each, alone in separate.items()}
     chosen = search.best_params_
     # Each fit ends within about a tenth of p / 2 nats of its end: twice that in a criterion.
     best, ours = min(values.values()), values[chosen["n_components"], chosen["covariance_type"]]
