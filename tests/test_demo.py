@@ -101,8 +101,8 @@ def test_another_process_finds_the_same_mixture(
     files = Files.of(PHOTOGRAPHS[1], finished[0])
     words = [sys.executable, "-W", "ignore", "-c", AGAIN, str(files.rows), "again.dgmm"]
     subprocess.run(words, cwd=tmp_path, check=True)
-    first, again = (dgmm.load(each).mixture_ for each in (files.model, tmp_path / "again.dgmm"))
-    for part in ("weights", "means", "covariances"):
+    first, again = (dgmm.load(each) for each in (files.model, tmp_path / "again.dgmm"))
+    for part in ("weights_", "means_", "covariances_"):
         np.testing.assert_array_equal(getattr(again, part), getattr(first, part))
 
 
