@@ -96,13 +96,26 @@ def start(
     stdout: int = subprocess.DEVNULL,
     stderr: int = subprocess.PIPE,
     start_new_session: bool = False,
-) -> Process:
+) -> Process | subprocess.Popen[str]:
     """Python running a ``script`` with these words in a process of its own.
 
-    All else is as ``subprocess.Popen`` has it; standard input is empty.
+    All else is as ``subprocess.Popen`` has it; standard input is empty.  Only Linux has what a
+    nursery needs: elsewhere each process imports all for itself.
     """
     if env is None:
         env = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    if not hasattr(os, "pidfd_open"):
+        return subprocess.Popen(
+            [sys.executable, "-P", "-c", script, *map(str, words)],
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            text=True,
+            start_new_session=start_new_session,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
     order = [script, list(map(str, words)), str(cwd), dict(env), start_new_session]
     return nursery().start(json.dumps(order).encode(), stdout, stderr)
 
