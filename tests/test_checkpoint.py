@@ -5,7 +5,8 @@ import os
 import shutil
 import tracemalloc
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,9 +19,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 
-from dgmm import CheckpointError, DataError, GaussianMixture, open_dataset
+from dgmm import CheckpointError, DataError, GaussianMixture, engine, open_dataset
+from dgmm.em.init import representative
+from dgmm.em.solver import RunState
+from dgmm.em.subsamples import Samples
 from dgmm.io import storage
 from dgmm.io.checkpoint import FORMAT, Checkpoint
+from dgmm.io.codec import Known, decode, encode
 from dgmm.model.covariance import COVARIANCE_MODELS
 
 FITS: dict[str, dict[str, Any]] = {
@@ -385,3 +390,52 @@ def test_headers_of_another_kind_are_errors(
     except DataError:
         return
     assert name in ("densities", "random")
+
+
+Encoded = tuple[Any, dict[str, np.ndarray], Known]
+
+
+@pytest.fixture(scope="module")
+def encoded() -> list[Encoded]:
+    """Runs as they are in files: by the quasi-Newton solver, SQUAREM, and EM."""
+    found = []
+    for rows, strategy in ((40_000, "auto"), (1000, "auto"), (1000, "em")):
+        *_, last = model(strategy=strategy, tol=1e-3).fit_passes(drawn(rows))
+        spec, moments, arrays = last.best.spec, last.moments, dict[str, np.ndarray]()
+        samples = Samples(representative(moments), moments.weighted, engine.in_memory_sweep)
+        known = Known(last.best.context, samples, spec.strategy.solvers)
+        found.append((encode(last.run, arrays), arrays, known))
+    return found
+
+
+def places(told: Any) -> Iterator[tuple[Any, ...]]:
+    """Where there is something in lists and dictionaries: the keys that lead there."""
+    keys = told if isinstance(told, dict) else range(len(told)) if isinstance(told, list) else ()
+    for key in keys:
+        yield (key,)
+        yield from ((key, *rest) for rest in places(told[key]))
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_wrong_values_anywhere_in_a_run_are_errors(
+    encoded: list[Encoded], data: st.DataObject
+) -> None:
+    """Something else in one place: refused, or a run."""
+    told, arrays, known = data.draw(st.sampled_from(encoded))
+    changed = json.loads(json.dumps(told))
+    *path, key = data.draw(st.sampled_from(list(places(told))))
+    inside = changed
+    for each in path:
+        inside = inside[each]
+    inside[key] = data.draw(values | st.sampled_from(["Squarem", "QuasiNewton", *arrays]))
+    with suppress(CheckpointError):
+        assert isinstance(decode(RunState, changed, arrays, known), RunState)
+
+
+def test_runs_are_read_as_they_were_written(encoded: list[Encoded]) -> None:
+    for told, arrays, known in encoded:
+        again = dict[str, np.ndarray]()
+        assert encode(decode(RunState, told, arrays, known), again) == told
+        assert arrays.keys() == again.keys()
+        assert all(arrays[name] is again[name] for name in arrays)
