@@ -206,7 +206,7 @@ def test_what_cannot_be_a_model_is_not_made(tmp_path: Path) -> None:
     means = model.means_.copy()
     with pytest.raises(DataError, match="the weights sum to"):
         model.partial_fit(drawn(1, 50), sample_weight=np.full(50, 1e300))
-    with pytest.raises(UsageError, match="wants SufficientStatistics, not str"):
+    with pytest.raises(UsageError, match="needs SufficientStatistics, not str"):
         model.update("one.sums")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="under the same"):
         model.set_params(reg_covar=0.5).partial_fit(drawn(1, 50))

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import replace
 from os import PathLike
 from typing import Any, Self, overload
 
@@ -23,28 +22,25 @@ from dgmm.em.starts import Effort
 from dgmm.em.strategies import StrategyName
 from dgmm.engine.kubernetes import Pods
 from dgmm.engine.plan import Plan
-from dgmm.errors import DataError, ModelFileError, UsageError
-from dgmm.estimators.parameters import check_weights, numbers, observation_of, threads_of
+from dgmm.errors import UsageError
+from dgmm.estimators import incremental, saved
+from dgmm.estimators.parameters import mixture_of, observation_of, threads_of
 from dgmm.estimators.predictor import Predictor
 from dgmm.estimators.record import (
     become,
-    check_record,
     fitted,
     read_only,
-    singular_of,
     warn_of,
     warn_of_degenerate,
 )
 from dgmm.estimators.session import Data, Session, fitting, open_rows
 from dgmm.estimators.sufficient_statistics import SufficientStatistics
-from dgmm.io import models
 from dgmm.kernels import choice
 from dgmm.kernels.observation import Missing
 from dgmm.kernels.outputs import Output, RowOutputs
 from dgmm.kernels.sweep import Sweep
 from dgmm.model.arrays import Array
-from dgmm.model.choice import choose
-from dgmm.model.covariance import COVARIANCE_MODELS, CovarianceType
+from dgmm.model.covariance import CovarianceType
 from dgmm.model.mixture import Mixture
 
 
@@ -380,25 +376,8 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         >>> model.predict([[1.0], [8.0]])
         array([0, 1])
         """
-        covariance_model = choose("covariance_type", covariance_type, COVARIANCE_MODELS)
-        if (covariances is None) == (precisions is None):
-            raise UsageError("give either covariances or precisions, one of the two")
-        shape = np.shape(means)
-        if len(shape) != 2 or 0 in shape:
-            raise UsageError(f"means must have shape (components, features), not {shape}")
-        of, given = (
-            ("covariances", covariances) if precisions is None else ("precisions", precisions)
-        )
-        matrices = numbers(of, given, covariance_model.shape(*shape))
-        own_weights = numbers("weights", weights, shape[:1])
-        check_weights("weights", own_weights)
-        try:
-            make = Mixture.of_covariances if precisions is None else Mixture.of
-            own_means = numbers("means", means, shape)
-            mixture = make(covariance_model, own_weights / own_weights.sum(), own_means, matrices)
-        except np.linalg.LinAlgError as error:
-            raise UsageError(f"{of} must be symmetric positive definite: {error}") from error
-        model = cls(shape[0], covariance_type=covariance_type, **params)
+        mixture = mixture_of(covariance_type, weights, means, covariances, precisions)
+        model = cls(mixture.components, covariance_type=covariance_type, **params)
         become(
             model,
             mixture_=mixture,
@@ -640,52 +619,11 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         200
         """
         check_is_fitted(self)
-        own = self._seen()
-        if not isinstance(statistics, SufficientStatistics):
-            raise UsageError(f"update wants SufficientStatistics, not {type(statistics).__name__}")
-        if why := own.differs(statistics):
-            raise UsageError(f"the statistics do not descend from this model: {why}")
-        settled = (self.n_components, self.covariance_type, self.reg_covar)
-        shared = (len(own.sums), own.covariance_model.name, own.reg_covar)
-        if settled != shared:
-            raise UsageError(
-                f"n_components, covariance_type and reg_covar were {shared} in the fit and are "
-                f"{settled} now; rows can only be added under the same"
-            )
-        with engine.one_blas_thread():
-            trial = statistics.improve(self.mixture_)
-            bare = statistics.bare(self.mixture_)
-            held = statistics.held(self.mixture_)
-            before, after = (statistics.bound(each) for each in (self.mixture_, trial.mixture))
-        if not np.isfinite(after):
-            raise DataError("these rows and those before have no finite likelihood; rescale them")
-        fit_info = {
-            "strategy": "incremental",
-            "rows": statistics.rows,
-            "weight": statistics.weight,
-            "objective_before": before if np.isfinite(before) else None,
-            "objective": after,
-            "kernel": choice.described(choice.chosen()),
-            "empty": list(trial.empty),
-            **singular_of(
-                sorted({*trial.singular, *held}),
-                replace(bare, mixture=statistics.frame.enter(bare.mixture)),
-                statistics.sums[:, 0] * (statistics.rows / statistics.weight),
-                statistics.reg,
-            ),
-        }
+        incremental.check_descends(self, self._seen(), statistics)
+        step = incremental.step(self.mixture_, statistics)
         names = getattr(self, "feature_names_in_", None)
-        warn_of_degenerate(fit_info, names, self.reg_covar, stacklevel=3)
-        become(
-            self,
-            mixture_=trial.mixture,
-            sufficient_statistics_=statistics,
-            lower_bounds_=[before],
-            lower_bound_=after,
-            n_iter_=self.n_iter_ + 1,
-            converged_=False,
-            fit_info_=fit_info,
-        )
+        warn_of_degenerate(step["fit_info_"], names, self.reg_covar, stacklevel=3)
+        become(self, **step, n_iter_=self.n_iter_ + 1)
         return self
 
     @property
@@ -838,32 +776,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         True
         """
         check_is_fitted(self)
-        plain = {
-            name: value.item() if isinstance(value, np.generic) else value
-            for name, value in self.get_params().items()
-            if name not in ("checkpoint", "max_seconds", "resume")  # of that fit alone
-        }
-        params = {
-            name: value
-            for name, value in plain.items()
-            if isinstance(value, str | int | float | bool) or value is None
-        }
-        record = {
-            "params": params,
-            "converged": bool(self.converged_),
-            "n_iter": self.n_iter_,
-            "lower_bound": self.lower_bound_,
-            "lower_bounds": self.lower_bounds_,
-            "fit_info": self.fit_info_,
-            "feature_names": list(getattr(self, "feature_names_in_", [])) or None,
-        }
-        header, arrays = {"record": record}, {}
-        if hasattr(self, "sufficient_statistics_"):
-            header["sufficient_statistics"], arrays = (
-                self.sufficient_statistics_.record(),
-                self.sufficient_statistics_.arrays(),
-            )
-        models.write_model(str(path), self.mixture_, header, arrays, overwrite)
+        saved.write(self, str(path), overwrite)
 
 
 def load(path: str | PathLike[str]) -> GaussianMixture:
@@ -897,37 +810,8 @@ def load(path: str | PathLike[str]) -> GaussianMixture:
     ...     dgmm.load(f"{place}/model.dgmm").n_components
     2
     """
-    mixture, header, arrays = models.read_model(str(path))
-    record = header["record"]
     model = GaussianMixture()
-    try:
-        statistics = (
-            SufficientStatistics.parse(arrays, header)
-            if "sufficient_statistics" in header
-            else None
-        )
-        model.set_params(**record["params"])
-        check_record(record, mixture, statistics)
-    except ModelFileError as error:
-        raise ModelFileError(f"{path} is no usable model file: {error}") from error
-    except KeyError as error:
-        raise ModelFileError(f"{path}: the record of the fit lacks {error}") from error
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ModelFileError(f"{path}: the record of the fit can't be used: {error}") from error
-    model.set_params(n_components=mixture.components, covariance_type=mixture.covariance_model.name)
-    names = record["feature_names"]
-    become(
-        model,
-        mixture_=mixture,
-        converged_=record["converged"],
-        n_iter_=record["n_iter"],
-        lower_bound_=record["lower_bound"],
-        lower_bounds_=record["lower_bounds"],
-        fit_info_=record["fit_info"],
-        n_features_in_=mixture.n_features,
-        feature_names_in_=np.array(names, dtype=object) if names else None,
-        **({} if statistics is None else {"sufficient_statistics_": statistics}),
-    )
+    saved.read_into(model, str(path))
     return model
 
 

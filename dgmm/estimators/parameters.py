@@ -21,6 +21,7 @@ from dgmm.kernels.observation import OBSERVATIONS, Observation
 from dgmm.model.arrays import Array
 from dgmm.model.choice import choose
 from dgmm.model.covariance import COVARIANCE_MODELS
+from dgmm.model.mixture import Mixture
 
 if TYPE_CHECKING:  # which imports this
     from dgmm.estimators.gaussian_mixture import GaussianMixture
@@ -121,6 +122,36 @@ def begun(spec: FitSpec, model: "GaussianMixture", n_features: int) -> FitSpec:
         uniform, zeros = np.full(components, 1 / components), np.zeros((components, n_features))
         given_mixture(spec.covariance_model, uniform, zeros, precisions)
     return replace(spec, weights=weights, means=means, precisions=precisions)
+
+
+def mixture_of(
+    covariance_type: str,
+    weights: ArrayLike,
+    means: ArrayLike,
+    covariances: ArrayLike | None,
+    precisions: ArrayLike | None,
+) -> Mixture:
+    """The mixture of given parameters, checked: ``covariances`` or ``precisions`` is None."""
+    covariance_model = choose("covariance_type", covariance_type, COVARIANCE_MODELS)
+    if (covariances is None) == (precisions is None):
+        raise UsageError("give either covariances or precisions, one of the two")
+    shape = np.shape(means)
+    if len(shape) != 2 or 0 in shape:
+        raise UsageError(f"means must have shape (components, features), not {shape}")
+    make, name, given = (
+        (Mixture.of_covariances, "covariances", covariances)
+        if precisions is None
+        else (Mixture.of, "precisions", precisions)
+    )
+    matrices = numbers(name, given, covariance_model.shape(*shape))
+    checked = numbers("weights", weights, shape[:1])
+    check_weights("weights", checked)
+    try:
+        return make(
+            covariance_model, checked / checked.sum(), numbers("means", means, shape), matrices
+        )
+    except np.linalg.LinAlgError as error:
+        raise UsageError(f"{name} must be symmetric positive definite: {error}") from error
 
 
 def check_weights(name: str, weights: Array) -> None:

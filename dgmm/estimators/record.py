@@ -1,8 +1,8 @@
-"""What a fitted model's record says and warns of, and whether a record that is read can be one."""
+"""What a fitted model has after a run: its attributes, the record of the fit, and warnings."""
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import sklearn.cluster
@@ -17,7 +17,7 @@ from dgmm.em.degenerate import ALONE, Rivals, bare, singular
 from dgmm.em.model import Trial
 from dgmm.em.progress import Candidate, Progress
 from dgmm.em.sample import Sample
-from dgmm.errors import DegenerateWarning, ModelFileError, ObjectiveFellWarning
+from dgmm.errors import DegenerateWarning, ObjectiveFellWarning
 from dgmm.estimators.session import Session
 from dgmm.estimators.sufficient_statistics import SufficientStatistics
 from dgmm.kernels import choice
@@ -27,40 +27,6 @@ from dgmm.model.mixture import Mixture
 
 LOOKED_AT = 20_000
 """How many rows of a sample are looked at to see why components are singular."""
-
-RECORD: Final[dict[str, tuple[type, ...]]] = {
-    "converged": (bool,),
-    "n_iter": (int,),
-    "lower_bound": (float, int),
-    "lower_bounds": (list,),
-    "fit_info": (dict,),
-}
-"""What a model file tells of the fit, and of what type that is."""
-
-
-def check_record(
-    record: dict[str, Any], mixture: Mixture, statistics: SufficientStatistics | None
-) -> None:
-    """Raise ``ModelFileError`` unless a record has the types and shapes that ``load`` uses."""
-    for name, kinds in RECORD.items():
-        if type(record[name]) not in kinds:
-            raise ModelFileError(
-                f"its record has {record[name]!r:.40} for {name}, which is no {kinds[0].__name__}"
-            )
-    if not {type(each) for each in record["lower_bounds"]} <= {float, int}:
-        raise ModelFileError("its record has lower_bounds that are no numbers")
-    names = record["feature_names"]
-    if names is not None and (
-        not isinstance(names, list)
-        or len(names) != mixture.n_features
-        or not all(isinstance(each, str) for each in names)
-    ):
-        raise ModelFileError(f"its record does not name each of the {mixture.n_features} features")
-    if statistics is not None and (
-        statistics.covariance_model != mixture.covariance_model
-        or statistics.center.shape != mixture.means.shape
-    ):
-        raise ModelFileError("its statistics are not of the model's covariance model and shape")
 
 
 def fitted(

@@ -1,0 +1,117 @@
+"""A fitted model in a file: its parameters, the record of its fit, and its statistics."""
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from dgmm.errors import ModelFileError
+from dgmm.estimators.record import become
+from dgmm.estimators.sufficient_statistics import SufficientStatistics
+from dgmm.io import models
+from dgmm.model.mixture import Mixture
+
+if TYPE_CHECKING:  # which imports this
+    from dgmm.estimators.gaussian_mixture import GaussianMixture
+
+OF_ONE_FIT: Final = ("checkpoint", "max_seconds", "resume")
+"""Parameters that are not saved: they belong to one fit, and not to the model."""
+
+RECORD: Final[dict[str, tuple[type, ...]]] = {
+    "converged": (bool,),
+    "n_iter": (int,),
+    "lower_bound": (float, int),
+    "lower_bounds": (list,),
+    "fit_info": (dict,),
+}
+"""What a model file records of the fit, by name, and of what types that may be."""
+
+
+def check_record(
+    record: dict[str, Any], mixture: Mixture, statistics: SufficientStatistics | None
+) -> None:
+    """Raise ``ModelFileError`` unless a record has the types and shapes that ``read_into`` uses."""
+    for name, kinds in RECORD.items():
+        if type(record[name]) not in kinds:
+            raise ModelFileError(
+                f"its record has {record[name]!r:.40} for {name}, which is no {kinds[0].__name__}"
+            )
+    if not {type(each) for each in record["lower_bounds"]} <= {float, int}:
+        raise ModelFileError("its record has lower_bounds that are no numbers")
+    names = record["feature_names"]
+    if names is not None and (
+        not isinstance(names, list)
+        or len(names) != mixture.n_features
+        or not all(isinstance(each, str) for each in names)
+    ):
+        raise ModelFileError(f"its record does not name each of the {mixture.n_features} features")
+    if statistics is not None and (
+        statistics.covariance_model != mixture.covariance_model
+        or statistics.center.shape != mixture.means.shape
+    ):
+        raise ModelFileError("its statistics are not of the model's covariance model and shape")
+
+
+def write(model: "GaussianMixture", path: str, overwrite: bool) -> None:
+    """Write a fitted model to a path or URL."""
+    record = {
+        "params": _plain_params(model),
+        "converged": bool(model.converged_),
+        "n_iter": model.n_iter_,
+        "lower_bound": model.lower_bound_,
+        "lower_bounds": model.lower_bounds_,
+        "fit_info": model.fit_info_,
+        "feature_names": list(getattr(model, "feature_names_in_", [])) or None,
+    }
+    header, arrays = {"record": record}, {}
+    if hasattr(model, "sufficient_statistics_"):
+        header["sufficient_statistics"] = model.sufficient_statistics_.record()
+        arrays = model.sufficient_statistics_.arrays()
+    models.write_model(path, model.mixture_, header, arrays, overwrite)
+
+
+def _plain_params(model: "GaussianMixture") -> dict[str, Any]:
+    """The parameters of a model that are numbers, texts or None."""
+    plain = {
+        name: value.item() if isinstance(value, np.generic) else value
+        for name, value in model.get_params().items()
+        if name not in OF_ONE_FIT
+    }
+    return {
+        name: value
+        for name, value in plain.items()
+        if isinstance(value, str | int | float | bool) or value is None
+    }
+
+
+def read_into(model: "GaussianMixture", path: str) -> None:
+    """Make of ``model`` the fitted model in a file; raises ``ModelFileError`` if it can't be."""
+    mixture, header, arrays = models.read_model(path)
+    record = header["record"]
+    try:
+        statistics = (
+            SufficientStatistics.parse(arrays, header)
+            if "sufficient_statistics" in header
+            else None
+        )
+        model.set_params(**record["params"])
+        check_record(record, mixture, statistics)
+    except ModelFileError as error:
+        raise ModelFileError(f"{path} is no usable model file: {error}") from error
+    except KeyError as error:
+        raise ModelFileError(f"{path}: the record of the fit lacks {error}") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ModelFileError(f"{path}: the record of the fit can't be used: {error}") from error
+    model.set_params(n_components=mixture.components, covariance_type=mixture.covariance_model.name)
+    names = record["feature_names"]
+    become(
+        model,
+        mixture_=mixture,
+        converged_=record["converged"],
+        n_iter_=record["n_iter"],
+        lower_bound_=record["lower_bound"],
+        lower_bounds_=record["lower_bounds"],
+        fit_info_=record["fit_info"],
+        n_features_in_=mixture.n_features,
+        feature_names_in_=np.array(names, dtype=object) if names else None,
+        **({} if statistics is None else {"sufficient_statistics_": statistics}),
+    )
