@@ -184,57 +184,59 @@ def ellipse_axes(covariance: Array) -> tuple[float, float, float]:
     return float(longer), float(shorter), float(np.degrees(np.arctan2(y, x)))
 
 
-def draw_criteria(axes: Axes, results: Sequence[dict[str, Any]], criterion: str) -> None:
-    """The criterion of each candidate of a search by its number of components, a line a structure.
+Results = Sequence[dict[str, Any]]
+"""The ``results_`` of a ``MixtureSearch``."""
 
-    ``results`` are those of a ``MixtureSearch``; shown is by how much each is above the best, on
-    a scale that shows small differences, too.  Candidates that were dropped are hollow: they would
-    have gone on to somewhat better values.  The best is ringed.
+RING: Final[dict[str, Any]] = {
+    "marker": "o",
+    "linestyle": "none",
+    "markerfacecolor": "none",
+    "markeredgecolor": INK,
+}
+
+
+def draw_criteria(axes: Axes, results: Results, criterion: str) -> None:
+    """Draw the criterion of each candidate of a search: a line for each covariance type.
+
+    A candidate stands at its number of components, as high as its criterion is above the best
+    one's, on a scale that also shows small differences.  Candidates that were dropped are hollow:
+    their criterion would have become somewhat better.  The best one has a ring.
     """
     best = min(results, key=lambda each: np.nan_to_num(float(each[criterion]), nan=np.inf))
     least = float(best[criterion])
-    above = sorted(float(each[criterion]) - least for each in results)
-    rounding = 1e-9 * max(1.0, abs(least))
     for kind in dict.fromkeys(each["covariance_type"] for each in results):
         of_kind = [each for each in results if each["covariance_type"] == kind]
-        of_kind.sort(key=lambda each: int(each["n_components"]))
-        places = [each["n_components"] for each in of_kind]
-        values = [each[criterion] - least for each in of_kind]
-        (line,) = axes.plot(places, values, linewidth=1, label=kind)
-        for dropped, face in ((False, line.get_color()), (True, PAPER)):
-            some = [each for each in of_kind if (each["dropped_after"] is not None) == dropped]
-            axes.plot(
-                [each["n_components"] for each in some],
-                [each[criterion] - least for each in some],
-                "o",
-                markersize=4,
-                markerfacecolor=face,
-                markeredgecolor=line.get_color(),
-            )
-    dot: dict[str, Any] = {
-        "marker": "o",
-        "linestyle": "none",
-        "markerfacecolor": "none",
-        "markeredgecolor": INK,
-    }
-    axes.plot([best["n_components"]], [0.0], markersize=11, **dot)
+        _draw_kind(axes, kind, of_kind, criterion, least)
+    axes.plot([best["n_components"]], [0.0], markersize=11, **RING)
     if any(each["dropped_after"] is not None for each in results):
-        axes.plot([], [], markersize=4, label="dropped on the way", **dot)
+        axes.plot([], [], markersize=4, label="dropped on the way", **RING)
+    above = sorted(float(each[criterion]) - least for each in results)
+    rounding = 1e-9 * max(1.0, abs(least))
     if (step := next((each for each in above if rounding < each < np.inf), None)) is not None:
         axes.set_yscale("symlog", linthresh=step)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.set_title(
-        f"{best['n_components']} components, {best['covariance_type']}: {criterion} {least:.8g}",
-        color=INK,
-        fontsize=8,
-        loc="left",
-    )
+    title = f"{best['n_components']} components, {best['covariance_type']}: {criterion} {least:.8g}"
+    axes.set_title(title, color=INK, fontsize=8, loc="left")
     axes.set_xlabel("components", color=INK, fontsize=7)
     axes.set_ylabel(f"{criterion} above the best", color=INK, fontsize=7)
     axes.legend(frameon=False, fontsize=7, labelcolor=INK)
 
 
-def criteria_figure(results: Sequence[dict[str, Any]], criterion: str) -> Figure:
+def _draw_kind(axes: Axes, kind: str, results: Results, criterion: str, least: float) -> None:
+    """The candidates of one covariance type, as a line with dots; those dropped are hollow."""
+
+    def points(some: Results) -> tuple[list[Any], list[Any]]:
+        return [each["n_components"] for each in some], [each[criterion] - least for each in some]
+
+    ordered = sorted(results, key=lambda each: int(each["n_components"]))
+    (line,) = axes.plot(*points(ordered), linewidth=1, label=kind)
+    color = line.get_color()
+    for dropped, face in ((False, color), (True, PAPER)):
+        some = [each for each in ordered if (each["dropped_after"] is not None) == dropped]
+        axes.plot(*points(some), "o", markersize=4, markerfacecolor=face, markeredgecolor=color)
+
+
+def criteria_figure(results: Results, criterion: str) -> Figure:
     """A picture of a search; see ``draw_criteria``."""
     figure = canvas(960, 600)
     draw_criteria(panel(figure, 130, 40, 790, 470), results, criterion)
