@@ -41,12 +41,8 @@ def fitted(
 
 
 def _fitted(progress: Progress, session: Session, seconds: float, cut: str) -> dict[str, Any]:
-    plan = session.plan
-    spec, run, moments = progress.best.spec, progress.run, progress.moments
+    run = progress.run
     best = run.best
-    alone = bare(best, run.context)
-    rivals = Rivals.of(best, run.context)
-    gain, resolution = run.starts_gain, best.mixture.free_parameters / (2 * moments.weighted)
     return {
         "mixture_": progress.mixture,
         "sufficient_statistics_": SufficientStatistics.of(best, run.context),
@@ -54,47 +50,67 @@ def _fitted(progress: Progress, session: Session, seconds: float, cut: str) -> d
         "n_iter_": len(run.trace),
         "lower_bounds_": list(run.trace),
         "lower_bound_": best.objective,
-        "plan_": plan,
+        "plan_": session.plan,
         "n_features_in_": best.mixture.n_features,
         "feature_names_in_": session.names,
         "fit_info_": {
-            "strategy": spec.strategy.name,
-            "rows": moments.rows,
-            "weight": moments.weight,
-            "incomplete": moments.incomplete,
-            "left_out": moments.left_out,
-            "passes": progress.passes,
-            "sample_passes": progress.densities / (moments.rows * best.mixture.components),
-            "starts": run.starts,
-            "optima": run.optima,
-            "starts_gain": gain if gain is None else gain / resolution,
-            "starts_seconds": progress.starts_seconds,
-            "rejected": run.rejected,
-            "stopped_by": run.reason if run.trial is None else cut,
-            "estimated_gap": run.gap_upper if np.isfinite(run.gap_upper) else None,
-            "resolution": resolution,
+            **_of_run(progress, cut),
             "seconds": seconds,
-            "seconds_on_samples": progress.seconds_on_samples,
-            "score": best.score,
-            "objective": best.objective,
-            "engine": plan.engine,
-            "cached": plan.cached,
-            "kernel": choice.described(run.context.model.observation.kernel),
-            "float32_passes": run.float32_passes,
-            "float32_bound": run.bound,
-            "empty": list(best.empty),
-            **singular_of(
-                singular(best, run.context),
-                alone,
-                best.statistics.sums[:, 0] * (moments.weighted / moments.weight),
-                run.context.model.prior.reg,
-                (moments.sample, progress.mixture),
-            ),
-            "rivalled": {
-                "components": list(rivals.components),
-                "features": list(rivals.features),
-            },
+            "engine": session.plan.engine,
+            "cached": session.plan.cached,
+            **_degenerate(progress),
             "reg_covar": (run.context.model.prior.reg * run.context.frame.scale**2).tolist(),
+        },
+    }
+
+
+def _of_run(progress: Progress, cut: str) -> dict[str, Any]:
+    """What ``fit_info_`` says of the work that was done, and what came of it."""
+    run, moments = progress.run, progress.moments
+    best = run.best
+    gain, resolution = run.starts_gain, best.mixture.free_parameters / (2 * moments.weighted)
+    return {
+        "strategy": progress.best.spec.strategy.name,
+        "rows": moments.rows,
+        "weight": moments.weight,
+        "incomplete": moments.incomplete,
+        "left_out": moments.left_out,
+        "passes": progress.passes,
+        "sample_passes": progress.densities / (moments.rows * best.mixture.components),
+        "starts": run.starts,
+        "optima": run.optima,
+        "starts_gain": gain if gain is None else gain / resolution,
+        "starts_seconds": progress.starts_seconds,
+        "rejected": run.rejected,
+        "stopped_by": run.reason if run.trial is None else cut,
+        "estimated_gap": run.gap_upper if np.isfinite(run.gap_upper) else None,
+        "resolution": resolution,
+        "seconds_on_samples": progress.seconds_on_samples,
+        "score": best.score,
+        "objective": best.objective,
+        "kernel": choice.described(run.context.model.observation.kernel),
+        "float32_passes": run.float32_passes,
+        "float32_bound": run.bound,
+    }
+
+
+def _degenerate(progress: Progress) -> dict[str, Any]:
+    """What ``fit_info_`` says of empty and singular components, and of where ``reg`` rivals one."""
+    run, moments = progress.run, progress.moments
+    best = run.best
+    rivals = Rivals.of(best, run.context)
+    return {
+        "empty": list(best.empty),
+        **singular_of(
+            singular(best, run.context),
+            bare(best, run.context),
+            best.statistics.sums[:, 0] * (moments.weighted / moments.weight),
+            run.context.model.prior.reg,
+            (moments.sample, progress.mixture),
+        ),
+        "rivalled": {
+            "components": list(rivals.components),
+            "features": list(rivals.features),
         },
     }
 
