@@ -10,6 +10,7 @@ from dgmm.em.evaluate import PRECISIONS, Precision
 from dgmm.em.init import METHODS, InitParams
 from dgmm.em.starts import EFFORTS, Effort
 from dgmm.em.strategies import STRATEGIES, StrategyName
+from dgmm.kernels.observation import OBSERVATIONS, Missing
 from dgmm.kernels.outputs import OUTPUTS, OutputKind
 from dgmm.model.covariance import COVARIANCE_MODELS, CovarianceType
 
@@ -21,6 +22,7 @@ from dgmm.model.covariance import COVARIANCE_MODELS, CovarianceType
         (CriterionName, CRITERIA),
         (Effort, EFFORTS),
         (InitParams, ["auto", *METHODS]),
+        (Missing, OBSERVATIONS),
         (MissingChunks, MISSING_CHUNKS),
         (OutputKind, OUTPUTS),
         (Precision, PRECISIONS),
