@@ -19,7 +19,7 @@ from dgmm.em.evaluate import FitContext, State, evaluate
 from dgmm.em.expectation_maximization import EM
 from dgmm.em.first_pass import FirstPassSpec, first_pass
 from dgmm.em.init import representative
-from dgmm.em.model import Trial
+from dgmm.em.model import Model, Trial
 from dgmm.em.solver import StopRule, run_all
 from dgmm.em.squarem import Squarem, extrapolate
 from dgmm.errors import DataError
@@ -33,6 +33,7 @@ from dgmm.kernels.outputs import row_outputs
 from dgmm.kernels.sweep import Block, tree_sum
 from dgmm.model.arrays import FLOOR
 from dgmm.model.covariance import COVARIANCE_MODELS
+from dgmm.model.covariance_model import Covariances
 from dgmm.model.features import Features, Length, Linear, Products, Squares
 from dgmm.model.mixture import Frame, Mixture
 from dgmm.model.prior import Regularised
@@ -674,6 +675,42 @@ def test_estimates_answer_as_dense_matrices_do(kind: str, d: int, k: int, seed: 
         near(raised.dense()[k], before.dense()[k])
     dense_before = raised.precisions()  # and its factors are its own
     near(model.of_precisions(dense_before, (k + 1, d)).dense(), raised.dense())
+
+
+@every_structure
+@laws(25)
+@given(d=st.integers(1, 4), k=st.integers(1, 4), seed=seeds)
+def test_the_prior_tells_what_its_m_step_maximises(kind: str, d: int, k: int, seed: int) -> None:
+    """The expected log-density of complete data, each row's lowered by its component's penalty.
+
+    No covariances of the model near those of the M-step have more of it.
+    """
+    rng = np.random.default_rng(seed)
+    rows, labels = some_rows(60, d, rng), rng.permutation(np.arange(60) % k)
+    model = COVARIANCE_MODELS[kind]
+    prior = Regularised(np.full(d, rng.uniform(0.1, 2.0)) if kind == "spherical" else rng.random(d))
+    own = model.centred_features
+    sums = np.zeros((k, own.width(d)))
+    means = np.stack([rows[labels == i].mean(axis=0) for i in range(k)])
+    for i in range(k):
+        x = (rows[labels == i] - means[i]).T
+        sums[i] = own.of(x, np.empty((own.width(d), x.shape[1]))).sum(axis=1)
+    before = Mixture(np.full(k, 1 / k), means, a_mixture(kind, k, d, rng).covariances)
+    found = Statistics(sums, means, 0.0, 0.0, 60.0, 60)
+    after = Model(model, prior, Complete()).m_step(found, rows.T @ rows, before).mixture
+
+    def expected(covariances: Covariances) -> float:
+        mixture = replace(after, covariances=covariances)
+        logs = sum(mixture.log_joint(i, rows[labels == i].T).sum() for i in range(k))
+        return float(logs - np.bincount(labels, minlength=k) @ prior.penalties(mixture))
+
+    best, every = expected(after.covariances), np.ones(k, bool)
+    np.testing.assert_allclose(after.means, means, atol=1e-12)
+    at_best = after.covariances.coordinates(after.covariances, np.ones(k)).ravel()
+    for size in (1e-3, 0.1, 1.0):
+        place = at_best + size * rng.normal(size=len(at_best))
+        estimate = after.covariances.at(place, np.ones(k), every, after.covariances)
+        assert expected(estimate.floored()[0]) <= best + 1e-9 * abs(best)
 
 
 @every_structure
