@@ -151,8 +151,8 @@ def line(limit: Limit, rows: int, timings: Timings) -> list[Cell]:
 
 @click.command()
 @click.option(
-    "--structure",
-    "structures",
+    "--covariance-type",
+    "covariance_models",
     multiple=True,
     type=click.Choice(NAMES),
     help="Only this one; may be given more than once.",
@@ -165,7 +165,7 @@ def kernel(covariance_models: tuple[str, ...], rounds: int, quick: bool) -> None
     On one thread. For each structure and shape D, K: nanoseconds per row of both kernels in both
     precisions, and the share that they reach of the limit that the machine sets.
 
-    Example: python -m benchmarks kernel --structure full
+    Example: python -m benchmarks kernel --covariance-type full
     """
     probes, seen = machine.arithmetic(), []
     each = [word for name in kernels() for word in (f"{name}, ns", "share")]
