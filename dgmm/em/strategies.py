@@ -21,9 +21,9 @@ from dgmm.em.evaluate import FitContext
 from dgmm.em.expectation_maximization import EM
 from dgmm.em.first_pass import DataMoments
 from dgmm.em.information import is_known
-from dgmm.em.init import representative
 from dgmm.em.model import Trial
 from dgmm.em.quasi_newton import QuasiNewton
+from dgmm.em.sample import Sample
 from dgmm.em.scouts import WORK, affordable, scouted
 from dgmm.em.solver import RunState, Solver, StopRule
 from dgmm.em.spec import FitSpec, Strategy
@@ -77,7 +77,7 @@ class Textbook(Strategy):
         self, moments: DataMoments, context: FitContext, spec: FitSpec, samples: Samples
     ) -> list[RunState]:
         stop = StopRule(spec.max_iter, tol=TOL if spec.tol is None else spec.tol)
-        starts = _starts(moments, context, spec, samples)
+        starts = _starts(context, spec, samples)
         return [replace(EM().init(context, start, stop), before=spec.before) for start in starts]
 
 
@@ -129,7 +129,7 @@ class Auto(Strategy):
         if cheap and not late:
             return _from_scouts(context, spec, samples, stop, max(spec.n_init, cheap))
         if spec.given or late or _direct(spec, *shape):
-            starts = _starts(moments, context, spec, samples, ours=True)
+            starts = _starts(context, spec, samples, ours=True)
             return [Squarem().init(context, start, stop) for start in starts]
         return _from_samples(context, spec, samples, stop, shape)
 
@@ -205,7 +205,6 @@ def _over_all(
 
 
 def _starts(
-    moments: DataMoments,
     context: FitContext,
     spec: FitSpec,
     samples: Samples,
@@ -215,11 +214,11 @@ def _starts(
     starts = list[Mixture]()
     while len(starts) < spec.n_init:
         with samples.cost.start(len(starts) + 1, spec.n_init):
-            starts.append(_start(moments, context, spec, ours))
+            starts.append(_start(samples.sample, context, spec, ours))
     return starts
 
 
-def _start(moments: DataMoments, context: FitContext, spec: FitSpec, ours: bool = False) -> Mixture:
+def _start(sample: Sample, context: FitContext, spec: FitSpec, ours: bool = False) -> Mixture:
     """One first mixture (in the frame): what is given of it, the rest by ``init_params``.
 
     A method that is named sees the rows as scikit-learn's would, in their own units, unless the
@@ -232,7 +231,7 @@ def _start(moments: DataMoments, context: FitContext, spec: FitSpec, ours: bool 
     method = "kmeans" if unnamed else spec.init_params
     theirs = init.seeded if ours or unnamed else init.seed
     make = race.seeded if ours and unnamed else theirs
-    seed = make(representative(moments), context, spec.components, method, spec.random)
+    seed = make(sample, context, spec.components, method, spec.random)
     seed = context.frame.leave(seed)
     weights = seed.weights if weights is None else weights
     means = seed.means if means is None else means

@@ -251,13 +251,15 @@ def judge(
 def _batches(chosen: Iterable[Pattern], most: int) -> Iterator[list[Pattern]]:
     """The patterns in batches of at most so many rows; those of more rows in parts."""
     batch: list[Pattern] = []
+    held = 0
     for pattern in chosen:
         for start in range(0, len(pattern.rows), most):
             part = replace(pattern, rows=pattern.rows[start : start + most])
-            if sum(len(each.rows) for each in batch) + len(part.rows) > most:
+            if held + len(part.rows) > most:
                 yield batch
-                batch = []
+                batch, held = [], 0
             batch.append(part)
+            held += len(part.rows)
     if batch:
         yield batch
 
