@@ -112,11 +112,6 @@ def test_a_mapped_file_stays_a_file(tmp_path: Path, blobs: np.ndarray) -> None:
     assert isinstance(model.predict(mapped), np.ndarray)
 
 
-def test_masked_rows_are_refused(blobs: np.ndarray) -> None:
-    with pytest.raises(DataError, match="masked"):
-        GaussianMixture(3).fit(np.ma.masked_greater(blobs, 3))
-
-
 def test_rows_too_far_to_judge_are_refused(blobs: np.ndarray) -> None:
     model = GaussianMixture(3, random_state=0).fit(blobs)
     with pytest.raises(DataError, match="too far from the model"):
