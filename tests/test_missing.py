@@ -155,6 +155,29 @@ def test_the_e_step_equals_that_of_one_row_after_another(
     np.testing.assert_allclose(rest, expected, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("name", ["numpy", "native"])
+@pytest.mark.parametrize("kind", ["full", "diag", "spherical"])
+def test_penalties_far_apart_leave_the_likelihood_what_it_is(kind: str, name: str) -> None:
+    """Where one component is so narrow that e^ of its penalty is beyond numbers."""
+    rng = np.random.default_rng(0)
+    made, rows = some_mixture(kind, 9, 3, rng), with_holes(40, 3, 0.4, rng)
+    values = np.array(made.covariances.values)
+    values[0] *= 1e-8
+    model = COVARIANCE_MODELS[kind]
+    mixture = Mixture.of_covariances(model, made.weights, made.means, values)
+    penalties = Regularised(np.full(3, 1e-4)).penalties(mixture)
+    assert np.ptp(penalties) > 1000
+    natural = NaturalParameters.of(mixture, penalties, centre=True, per_component=True)
+    own, given = KERNELS[name], Given(Frame(np.zeros(3), np.ones(3)), (natural,))
+    (found,) = missing.e_step(Block(0, rows), given, own.e_step, own.incomplete).parts
+    true = row_by_row(
+        *(rows, np.ones(40), mixture.weights, mixture.means, mixture.covariances.dense()),
+        natural.penalty,
+    )
+    assert found.objective == pytest.approx(true.objective, rel=1e-12)
+    assert found.log_likelihood == pytest.approx(true.log_likelihood, rel=1e-12)
+
+
 STEPS = 20
 
 
@@ -287,6 +310,24 @@ def test_drop_fits_to_the_complete_rows() -> None:
     assert dropped.fit_info_["left_out"] == int((~complete).sum())
     assert dropped.fit_info_["weight"] == complete.sum()
     assert dropped.score(rows) == pytest.approx(dropped.score(rows[complete]), rel=1e-12)
+
+
+@pytest.mark.parametrize("kernel", sorted(KERNELS))
+@pytest.mark.parametrize("missing", ["drop", "marginalize"])
+def test_incomplete_rows_may_have_no_weight(
+    missing: Any, kernel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them, too: the fit is that of the others."""
+    monkeypatch.setenv("DGMM_KERNEL", kernel)
+    rows, _ = clumps(2000, 0.1)
+    complete = ~np.isnan(rows).any(axis=1)
+    alone = GaussianMixture(3, random_state=0).fit(rows[complete])
+    model = GaussianMixture(3, missing=missing, random_state=0)
+    model.fit(rows, sample_weight=complete.astype(float))
+    assert model.lower_bound_ == pytest.approx(alone.lower_bound_, abs=1e-4)
+    assert model.fit_info_["left_out"] == 0
+    score = model.score(rows, sample_weight=complete.astype(float))
+    assert score == pytest.approx(model.score(rows[complete]), rel=1e-12)
 
 
 def test_units_do_not_matter() -> None:
@@ -472,6 +513,14 @@ def test_what_can_not_be_fitted_is_told_at_the_door(
     rows, _ = clumps(200, 0.1)
     with pytest.raises(DgmmError, match=message):
         GaussianMixture(2, missing=missing).fit(change(rows))
+
+
+@pytest.mark.parametrize("dtype", ["complex", "str", "datetime64[s]", "timedelta64[s]"])
+def test_masked_rows_must_be_real_numbers(dtype: str) -> None:
+    """As others must: none loses its imaginary part, or becomes a number of seconds."""
+    rows = np.ma.masked_array(np.ones((20, 2)).astype(dtype), np.arange(40).reshape(20, 2) == 3)
+    with pytest.raises(ValueError, match=r"real numbers|Complex|numeric"):
+        GaussianMixture(missing="marginalize").fit(rows)
 
 
 def test_apples() -> None:

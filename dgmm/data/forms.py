@@ -78,6 +78,8 @@ def _data_array(data: Any, memory: Amount) -> Any:
 
 def _masked_array(data: Any, memory: Amount) -> Any:
     """Of NumPy: what is masked is missing, as NaN is.  Copied, if there is room for that."""
+    if data.dtype.kind not in REAL + "O":
+        return np.ma.getdata(data)  # refused as one without a mask is
     floating = _floating(data.dtype)
     check_room("the masked array, filled,", data.size * floating.itemsize, memory)
     return data.astype(floating).filled(np.nan)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
 from dgmm.errors import UsageError
-from dgmm.kernels import kernel, natural_parameters
+from dgmm.kernels import kernel, missing, natural_parameters
 from dgmm.kernels.missing import Pattern
 from dgmm.kernels.natural_parameters import LOWEST, Given, NaturalParameters
 from dgmm.kernels.rounding import Away
@@ -83,12 +83,17 @@ def _run(name: str, *args: Any) -> int:
 
 def e_step(block: Block, given: Given) -> Stacked[Statistics]:
     """The statistics of a block under each mixture; all components are centred."""
-    if any(
-        np.ptp(natural.penalty) > natural_parameters.WIDE[natural.single]
-        for natural in given.naturals
-    ):
+    if _wide(given):
         return kernel.e_step(block, given)
     return tree_sum(kernel.by_features(_grouped, piece, given) for piece in pieces(block))
+
+
+def _wide(given: Given) -> bool:
+    """Whether penalties are so far apart that e^ of their differences would be nothing."""
+    return any(
+        np.ptp(natural.penalty) > natural_parameters.WIDE[natural.single]
+        for natural in given.naturals
+    )
 
 
 @dataclass(frozen=True)
@@ -258,6 +263,8 @@ def nbytes(components: int, width: int) -> int:
 
 def incomplete(block: Block, patterns: Sequence[Pattern], given: Given) -> Stacked[Statistics]:
     """The statistics of the rows of some ``patterns`` of holes, under each form."""
+    if _wide(given):
+        return missing.incomplete(block, patterns, given)
     return Stacked(
         tuple(_of_incomplete(block, patterns, given.frame, each) for each in given.naturals)
     )

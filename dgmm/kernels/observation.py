@@ -147,10 +147,11 @@ def _without(
     weights = np.ones(len(block.rows)) if block.weights is None else block.weights
     lost = left_out & (weights > 0)
     counts = int((incomplete & (weights > 0)).sum()), int(lost.sum())
-    if not lost.any():
-        return Counted(block, *counts)
-    rows = np.where(left_out[:, None], 0, block.rows) if zeroed else block.rows
-    return Counted(replace(block, rows=rows, weights=np.where(lost, 0, weights)), *counts)
+    if zeroed:  # those without a weight, too: 0 times NaN is NaN
+        block = replace(block, rows=np.where(left_out[:, None], 0, block.rows))
+    if lost.any():
+        block = replace(block, weights=np.where(lost, 0, weights))
+    return Counted(block, *counts)
 
 
 COMPLETE: Final = Complete()
