@@ -290,7 +290,7 @@ E_STEP = (
     *("penalties", "most", "ends", "sums", "objective", "plain", "space"),
 )
 MOMENTS = ("rows", "weights", "totals", "mean", "scatter", "low", "high", "space")
-CALLED = {"e_step": E_STEP, "survey": MOMENTS, "draw": ("numbers",)}
+CALLED = {"e_step": E_STEP, "first_pass": MOMENTS, "draw": ("numbers",)}
 """The arrays of each call, which come last, by name."""
 
 WRITTEN = {"sums", "objective", "plain", "totals", "mean", "scatter", "low", "high", "numbers"}

@@ -350,7 +350,7 @@ static PyObject *names(PyObject *module, PyObject *ignored) {
 
 static PyMethodDef methods[] = {
     {"e_step", e_step, METH_VARARGS, "Add a block's statistics; see dgmm.native."},
-    {"survey", first_pass, METH_VARARGS, "Take a block's moments and extremes; see dgmm.native."},
+    {"first_pass", first_pass, METH_VARARGS, "Take a block's moments and extremes; see dgmm.native."},
     {"incomplete", incomplete, METH_VARARGS, "Add the statistics of rows with holes; see dgmm.native."},
     {"draw", draw, METH_VARARGS, "Row numbers by their hash; see dgmm.native."},
     {"variants", names, METH_NOARGS, "The vector instructions that can be used, the widest first."},

@@ -122,7 +122,7 @@ def moments(block: Block, pairs: bool) -> Moments | None:
     low, high = np.full(n_features, np.inf), np.full(n_features, -np.inf)
     weights = np.empty(0) if block.weights is None else block.weights
     status = _run(
-        "survey",
+        "first_pass",
         block.rows.dtype == np.float32,
         pairs,
         block.rows,
