@@ -1,5 +1,6 @@
 """Rows with holes: against plain EM, a row at a time."""
 
+import json
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from click.testing import CliRunner
 from distributed import Client
 from scipy.stats import multivariate_normal
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import get_tags
 
 from dgmm import GaussianMixture, load, select
 from dgmm.cli.commands import main
@@ -24,6 +26,7 @@ from dgmm.errors import DgmmError
 from dgmm.kernels import missing
 from dgmm.kernels.choice import KERNELS
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
+from dgmm.kernels.observation import OBSERVATIONS
 from dgmm.kernels.sweep import Block
 from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.mixture import Frame, Mixture
@@ -579,3 +582,54 @@ def test_rows_of_all_different_patterns_stay_in_planned_memory(tmp_path: Path, k
     )
     peak, planned = map(int, done.stdout.split())
     assert peak < planned
+
+
+FAR = [[1e200, np.nan, np.nan], [1.0, 2.0, np.nan]]
+
+
+@pytest.mark.parametrize("kernel", sorted(KERNELS))
+@pytest.mark.parametrize("kind", sorted(COVARIANCE_MODELS))
+@pytest.mark.parametrize(
+    "use",
+    [
+        GaussianMixture.predict,
+        GaussianMixture.score_samples,
+        GaussianMixture.score,
+        GaussianMixture.impute,
+        GaussianMixture.summarize,
+    ],
+)
+def test_incomplete_rows_beyond_all_numbers_are_told(
+    kind: Any, kernel: str, use: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DGMM_KERNEL", kernel)
+    rows = np.random.default_rng(0).normal(size=(200, 3))
+    model = GaussianMixture(covariance_type=kind, missing="marginalize").fit(rows)
+    with pytest.raises(DgmmError, match="too far from the model"):
+        use(model, FAR)
+
+
+def test_masked_rows_in_memory_give_arrays_in_memory() -> None:
+    rows = np.ma.masked_array([[1.0, 2.0], [3.0, 4.0]], [[False, True], [False, False]])
+    model = GaussianMixture.from_parameters(
+        [1.0], [[0.0, 0.0]], [[[1.0, 0.5], [0.5, 1.0]]]
+    ).set_params(missing="marginalize")
+    assert type(model.predict(rows)) is np.ndarray
+    assert model.impute(rows).tolist() == [[1.0, 0.5], [3.0, 4.0]]
+
+
+def test_scikit_learn_is_told_whether_nan_is_allowed() -> None:
+    allowed = {
+        each: get_tags(GaussianMixture(missing=each)).input_tags.allow_nan for each in OBSERVATIONS
+    }
+    assert allowed == {"raise": False, "marginalize": True, "drop": True}
+
+
+def test_a_plan_says_what_incomplete_rows_take(tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", np.ones((1000, 4)))
+    peaks = {}
+    for each in OBSERVATIONS:
+        words = ["plan", str(tmp_path / "rows.npy"), "-k", "3", "--json", "--missing", each]
+        done = CliRunner().invoke(main, words, catch_exceptions=False)
+        peaks[each] = json.loads(done.stdout)["peak_bytes"]
+    assert peaks["raise"] < peaks["drop"] < peaks["marginalize"]

@@ -152,6 +152,14 @@ n_init_option = click.option(
     help="How many starts to try; the best one is kept. They share every pass over the data, or "
     "compete on samples.",
 )
+missing_option = click.option(
+    "--missing",
+    type=click.Choice(list(OBSERVATIONS)),
+    default="raise",
+    show_default=True,
+    help="What NaN means. marginalize: missing at random; rows count by what was observed. "
+    "drop: incomplete rows are left out.",
+)
 FITTING = (
     *("init_params", "effort", "strategy", "random_state", "tol", "resolution", "max_iter"),
     *(
@@ -235,14 +243,7 @@ fitting_options = _as_one(
         help="A number to add to all variances, in the data's units squared.  [default: 1e-6 of "
         "each feature's variance]",
     ),
-    click.option(
-        "--missing",
-        type=click.Choice(list(OBSERVATIONS)),
-        default="raise",
-        show_default=True,
-        help="What NaN means. marginalize: missing at random; rows count by what was observed. "
-        "drop: incomplete rows are left out.",
-    ),
+    missing_option,
     click.option(
         "--precision",
         type=click.Choice(PRECISIONS),

@@ -18,6 +18,7 @@ from dgmm.cli.options import (
     json_option,
     machine_options,
     memory_option,
+    missing_option,
     model_options,
     overwrite_option,
     reading_options,
@@ -26,6 +27,7 @@ from dgmm.cli.results import (
     show_plan,
     show_pods,
 )
+from dgmm.kernels.observation import Missing
 from dgmm.model.covariance import CovarianceType
 from dgmm.model.lazy import Late
 
@@ -38,6 +40,7 @@ demonstration = Late("dgmm.cli.demo")  # which draws pictures
 @machine_options
 @memory_option
 @cache_option
+@missing_option
 @reading_options
 @click.option(
     "--kubernetes",
@@ -55,6 +58,7 @@ def plan(
     machines: Machines,
     memory: str | None,
     cache: str,
+    missing: Missing,
     reading: dict[str, Any],
     kubernetes: bool,
     json: bool,
@@ -71,6 +75,7 @@ def plan(
         n_jobs=machines.threads,
         memory=memory,
         cache=cache,
+        missing=missing,
     )
     if kubernetes:
         if machines.scheduler:

@@ -36,7 +36,7 @@ from dgmm.estimators.record import (
 from dgmm.estimators.session import Data, Session, fitting, open_rows
 from dgmm.estimators.sufficient_statistics import SufficientStatistics
 from dgmm.kernels import choice
-from dgmm.kernels.observation import Missing
+from dgmm.kernels.observation import Complete, Missing
 from dgmm.kernels.outputs import Output, RowOutputs
 from dgmm.kernels.sweep import Sweep
 from dgmm.model.arrays import Array
@@ -625,6 +625,11 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         warn_of_degenerate(step["fit_info_"], names, self.reg_covar, stacklevel=3)
         become(self, **step, n_iter_=self.n_iter_ + 1)
         return self
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self.missing != Complete.name
+        return tags
 
     @property
     def _fitted(self) -> "GaussianMixture":

@@ -439,7 +439,7 @@ def _outputs(model: GaussianMixture, X: Data, output: Output, seed: int | None =
     """What a fitted model says of each row: an array, or a lazy one."""
     dataset = open_rows(model, X)
     wanted = model.row_outputs(output, seed)
-    if dataset.lazy or (isinstance(X, STORED) and not isinstance(X, np.memmap)):
+    if dataset.lazy or (isinstance(X, STORED) and not isinstance(X, np.ndarray)):
         return _lazy_outputs(dataset, wanted)
     values = np.empty((dataset.rows, *wanted.columns), dtype=output.dtype)
 

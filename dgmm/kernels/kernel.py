@@ -170,6 +170,8 @@ def normalise(log_joint: Array, penalty: Array) -> tuple[Array, Array, Array]:
     )
 
 
+TOO_FAR: Final = "the rows are too far from the model: their log-densities overflow"
+
 REMEDY: Final = (
     'If NaN is a value that is missing, missing="marginalize" fits to what was observed, and '
     'missing="drop" leaves incomplete rows out (--missing); infinity can\'t be used'

@@ -25,7 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from dgmm.kernels.kernel import log_sum_exp, normalise
+from dgmm.errors import DataError
+from dgmm.kernels.kernel import TOO_FAR, describe_invalid_row, log_sum_exp, normalise
 from dgmm.kernels.natural_parameters import LOWEST, Given, NaturalParameters
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
@@ -120,7 +121,12 @@ def e_step(
             total += _of_common(block, pattern, given, complete)
         else:
             rare.append(pattern)
-    return total + incomplete(block, rare, given) if rare else total
+    if not rare:
+        return total
+    found = incomplete(block, rare, given)
+    if not all(np.isfinite(each.objective) for each in found.parts):
+        raise DataError(describe_invalid_row(block, missing=True) or TOO_FAR)
+    return total + found
 
 
 def incomplete(block: Block, rare: Sequence[Pattern], given: Given) -> Stacked[Statistics]:
@@ -240,11 +246,14 @@ def judge(
         observed = np.array([each.observed for each in batch])
         of = np.repeat(np.arange(len(batch)), [len(each.rows) for each in batch])
         places = np.concatenate([each.rows for each in batch])
-        x = frame.rows(rows[places], np.empty((mixture.n_features, len(of)))).T
-        away = np.where(observed[of, None], x[:, None] - mixture.means, 0.0)
-        expected = mixture.covariances.expected(away, observed, of)
-        unit = observed @ (0.5 * np.log(2 * np.pi) + np.log(frame.scale))
-        log_joint = expected.log_density.T + mixture.log_weights[:, None] - unit[of]
+        with np.errstate(over="ignore", invalid="ignore"):  # told below
+            x = frame.rows(rows[places], np.empty((mixture.n_features, len(of)))).T
+            away = np.where(observed[of, None], x[:, None] - mixture.means, 0.0)
+            expected = mixture.covariances.expected(away, observed, of)
+            unit = observed @ (0.5 * np.log(2 * np.pi) + np.log(frame.scale))
+            log_joint = expected.log_density.T + mixture.log_weights[:, None] - unit[of]
+        if not np.isfinite(log_joint.max(axis=0)).all():
+            raise DataError(TOO_FAR)
         yield Judged(places, of, log_joint, expected.away, expected.spread)
 
 

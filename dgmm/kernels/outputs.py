@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dgmm.errors import DataError
 from dgmm.kernels import missing
-from dgmm.kernels.kernel import describe_invalid_row, log_sum_exp, tile_rows, tiles
+from dgmm.kernels.kernel import TOO_FAR, describe_invalid_row, log_sum_exp, tile_rows, tiles
 from dgmm.kernels.natural_parameters import NaturalParameters
 from dgmm.kernels.observation import COMPLETE, Marginal, Observation
 from dgmm.kernels.sweep import Block
@@ -129,7 +129,7 @@ def _of_complete(
             log_joint = natural.eta @ natural.features.of(x, buffer[:, : x.shape[1]])
             natural.correct(log_joint, x)
         if not np.isfinite(log_joint.max(axis=0)).all():
-            raise DataError("the rows are too far from the model: their log-densities overflow")
+            raise DataError(TOO_FAR)
         outputs[chosen] = of(log_joint, natural.common(x) - frame.log_volume)
 
 
