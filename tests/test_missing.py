@@ -633,3 +633,12 @@ def test_a_plan_says_what_incomplete_rows_take(tmp_path: Path) -> None:
         done = CliRunner().invoke(main, words, catch_exceptions=False)
         peaks[each] = json.loads(done.stdout)["peak_bytes"]
     assert peaks["raise"] < peaks["drop"] < peaks["marginalize"]
+
+
+def test_rows_none_of_which_counts_are_told_as_that() -> None:
+    """Not as weights of zero alone, where none were given."""
+    rows, _ = clumps(500, 0.2)
+    model = GaussianMixture(2, missing="marginalize", random_state=0).fit(rows)
+    for use in (model.score, model.bic, model.summarize, model.partial_fit):
+        with pytest.raises(DgmmError, match="too little was observed"):
+            use(np.full((3, 4), np.nan))

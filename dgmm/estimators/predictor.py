@@ -26,6 +26,7 @@ from dgmm.em.criteria import Compared, score_each
 from dgmm.errors import DataError, UsageError
 from dgmm.estimators.parameters import observation_of, random_of, threads_of
 from dgmm.estimators.session import STORED, Data, open_rows
+from dgmm.kernels.observation import NONE_COUNT
 from dgmm.kernels.outputs import FILLED, OUTPUTS, Output, RowOutputs
 from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.arrays import Array
@@ -111,7 +112,9 @@ class Predictor(ABC):
         Returns
         -------
         array (N,) of int
-            The number of a component, from 0; a Dask array where the rows are lazy.
+            The number of a component, from 0; a Dask array where the rows are lazy.  Unless
+            ``missing`` is "raise", incomplete rows are judged by what of them was observed: with
+            "drop", too; -2 is a row of which nothing was.
 
         Raises
         ------
@@ -147,7 +150,8 @@ class Predictor(ABC):
         Returns
         -------
         array (N, K)
-            Rows sum to 1; a Dask array where the rows are lazy.
+            Rows sum to 1, or are NaN where nothing was observed; a Dask array where the rows are
+            lazy.
 
         Raises
         ------
@@ -183,7 +187,8 @@ class Predictor(ABC):
         Returns
         -------
         array (N,)
-            In nats; a Dask array where the rows are lazy.
+            In nats, of what was observed, NaN where nothing was; a Dask array where the rows are
+            lazy.
 
         Raises
         ------
@@ -389,7 +394,7 @@ class Predictor(ABC):
         sweep = sweep or engine.over(dataset, threads=threads_of(model))
         (total,) = sweep(score_each, Compared((model.mixture_,), observation_of(model))).parts
         if not total.weight > 0:
-            raise DataError("all weights are zero: there is nothing to score")
+            raise DataError(NONE_COUNT.format("score"))
         parameters = model.mixture_.free_parameters
         return {
             "score": total.value / total.weight,

@@ -38,7 +38,7 @@ from dgmm.errors import DataError, ModelFileError, UsageError
 from dgmm.io import models, storage
 from dgmm.kernels.kernel import describe_invalid_row
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
-from dgmm.kernels.observation import COMPLETE, OBSERVATIONS, Observation
+from dgmm.kernels.observation import COMPLETE, NONE_COUNT, OBSERVATIONS, Observation
 from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.arrays import Array
 from dgmm.model.covariance_model import CovarianceModel
@@ -283,7 +283,7 @@ class SufficientStatistics:
         given = Given(self.frame, (observation.given(natural),))
         (found,) = sweep(_e_step, _Asked(observation, given)).parts
         if found.weight == 0:
-            raise DataError("all weights are zero: there is nothing to learn from")
+            raise DataError(NONE_COUNT.format("learn from"))
         _check_weight(found.weight)
         return self._of(
             *(self.origin, found, natural, self.frame, self.reg, self.reg_covar, self.observation)

@@ -156,6 +156,9 @@ def _without(
 
 COMPLETE: Final = Complete()
 
+NONE_COUNT: Final = "no row counts: all weights are zero, or too little was observed to {}"
+"""Said of rows to score, or to learn from."""
+
 Missing = Literal["raise", "marginalize", "drop"]
 """The names of ``OBSERVATIONS``."""
 
