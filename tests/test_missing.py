@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -26,7 +27,7 @@ from dgmm.errors import DgmmError
 from dgmm.kernels import missing
 from dgmm.kernels.choice import KERNELS
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
-from dgmm.kernels.observation import OBSERVATIONS
+from dgmm.kernels.observation import OBSERVATIONS, Marginal
 from dgmm.kernels.sweep import Block
 from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.mixture import Frame, Mixture
@@ -642,3 +643,21 @@ def test_rows_none_of_which_counts_are_told_as_that() -> None:
     for use in (model.score, model.bic, model.summarize, model.partial_fit):
         with pytest.raises(DgmmError, match="too little was observed"):
             use(np.full((3, 4), np.nan))
+
+
+def test_rows_of_all_different_patterns_take_what_is_said() -> None:
+    """Of numbers, too, that are made wider for the compiled code."""
+    rng = np.random.default_rng(0)
+    rows = with_holes(100_000, 24, 0.5, rng).astype("f2")
+    natural = NaturalParameters.of(
+        some_mixture("full", 2, 24, rng), centre=True, per_component=True
+    )
+    given = Given(Frame(np.zeros(24), np.ones(24)), (natural,))
+    seen = Marginal("native")
+    tracemalloc.start()
+    try:
+        seen.e_step(Block(0, rows), given)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < seen.nbytes(len(rows), rows[0].nbytes, 24, 2)

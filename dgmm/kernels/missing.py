@@ -43,11 +43,15 @@ EVEN: Final = np.uint64(0xBF58476D1CE4E5B8)
 NUMBERS: Final = 1 << 18
 """How many numbers a batch of rare patterns has in an array."""
 
+PATTERN_BYTES: Final = 640
+"""What a ``Pattern`` takes, with its arrays."""
+
 
 def nbytes(rows: int, n_features: int, components: int) -> int:
     """What ``e_step`` takes beside copies of rows, in bytes: patterns, batches, and factors."""
     words = -(-n_features // 64)
     patterns = rows * (n_features + 3 * 8 * words + 5 * 8)
+    patterns += PATTERN_BYTES * min(rows, 1 << n_features)
     return patterns + 8 * 8 * NUMBERS + 4 * 8 * (components + 8) * (n_features + 2) ** 2
 
 
