@@ -1,8 +1,10 @@
 """Checkpoints: at every pass a state to go on from, to the same bits; of one fit, by one driver."""
 
+import importlib
 import json
 import os
 import shutil
+import sys
 import tracemalloc
 import warnings
 from collections.abc import Callable, Iterator
@@ -439,3 +441,15 @@ def test_runs_are_read_as_they_were_written(encoded: list[Encoded]) -> None:
         assert encode(decode(RunState, told, arrays, known), again) == told
         assert arrays.keys() == again.keys()
         assert all(arrays[name] is again[name] for name in arrays)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="there are no such aliases before")
+def test_arrays_are_read_where_their_type_has_a_name() -> None:
+    """As NumPy's ``NDArray`` has from 2.5 on."""
+    typing: Any = importlib.import_module("typing")
+    parameter = typing.TypeVar("parameter", bound=np.generic)
+    alias = typing.TypeAliasType(
+        "alias", np.ndarray[Any, np.dtype[parameter]], type_params=(parameter,)
+    )
+    for kind in (alias[np.float64], typing.TypeAliasType("named", np.ndarray)):
+        np.testing.assert_array_equal(decode(kind, "array0", {"array0": np.ones(3)}), np.ones(3))

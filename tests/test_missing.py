@@ -579,8 +579,9 @@ def test_rows_of_all_different_patterns_stay_in_planned_memory(tmp_path: Path, k
         env={**os.environ, "DGMM_KERNEL": kernel},
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
+    assert done.returncode == 0, done.stderr
     peak, planned = map(int, done.stdout.split())
     assert peak < planned
 

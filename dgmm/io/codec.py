@@ -92,7 +92,7 @@ class _Reader:
             return told
         if kind in REFERRED:
             return REFERRED[kind](self, told)
-        origin, inner = get_origin(kind), get_args(kind)
+        origin, inner = _origin(kind), get_args(kind)
         if origin in (Union, UnionType):  # with None
             (one,) = (each for each in inner if each is not NoneType)
             return None if told is None else self.read(one, told)
@@ -153,6 +153,13 @@ REFERRED: Final[dict[Any, Callable[[_Reader, Any], Any]]] = {
     Solver: _Reader.solver,
 }
 """How values are read that a file names."""
+
+
+def _origin(kind: Any) -> Any:
+    """The generic type that ``kind`` is of; that of an alias, such as NumPy's ``NDArray``."""
+    origin = get_origin(kind)
+    stands_for = getattr(origin or kind, "__value__", None)
+    return origin if stands_for is None else get_origin(stands_for) or stands_for
 
 
 @cache
