@@ -577,6 +577,7 @@ def test_rows_of_all_different_patterns_stay_in_planned_memory(tmp_path: Path, k
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", PEAK, store],
         env={**os.environ, "DGMM_KERNEL": kernel},
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
