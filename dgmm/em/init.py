@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 from dgmm.em.evaluate import FitContext
 from dgmm.em.first_pass import DataMoments
 from dgmm.em.sample import Sample
-from dgmm.kernels import missing
+from dgmm.kernels import filling, missing
 from dgmm.kernels.kernel import e_step, tile_rows
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.sweep import Block
@@ -98,7 +98,7 @@ def _filled(moments: DataMoments) -> Sample:
         given = Given(context.frame, (natural,))
         (found,) = missing.e_step(block, given, e_step, missing.incomplete).parts
         mixture = context.m_step_of(found, mixture).mixture
-    rows = missing.fill(sample.rows, context.frame.leave(mixture), seed=0)
+    rows = filling.fill(sample.rows, context.frame.leave(mixture), seed=0)
     return replace(sample, rows=rows, filled=holes)
 
 

@@ -174,7 +174,7 @@ TOO_FAR: Final = "the rows are too far from the model: their log-densities overf
 
 REMEDY: Final = (
     'If NaN is a value that is missing, missing="marginalize" fits to what was observed, and '
-    'missing="drop" leaves incomplete rows out (--missing); infinity can\'t be used'
+    'missing="drop" leaves incomplete rows out (dgmm fit --missing); infinity can\'t be used'
 )
 """What to do about NaN and infinity."""
 

@@ -23,10 +23,9 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from dgmm.errors import DataError
-from dgmm.kernels.kernel import TOO_FAR, describe_invalid_row, log_sum_exp, normalise
+from dgmm.kernels.kernel import TOO_FAR, describe_invalid_row, normalise
 from dgmm.kernels.natural_parameters import LOWEST, Given, NaturalParameters
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
@@ -275,70 +274,3 @@ def _batches(chosen: Iterable[Pattern], most: int) -> Iterator[list[Pattern]]:
             held += len(part.rows)
     if batch:
         yield batch
-
-
-FILLED: Final = 4096
-"""Rows that are filled in at a time."""
-
-
-def fill(rows: NDArray[Any], mixture: Mixture, seed: int | None = None, start: int = 0) -> Array:
-    """``rows`` (n, D) with what they lack: conditional means, or draws.
-
-    Draws are those of a ``seed``, and of each row's number, from ``start`` on: they don't depend on
-    how rows are cut into blocks.  A row is of one component, drawn by how likely each is to have
-    made what was observed; what it lacks is drawn from there, given what was observed.
-    """
-    filled = rows.astype(np.float64)
-    frame = Frame.of(*mixture.moments(), mixture.covariance_model)
-    inside = frame.enter(mixture)
-    for first in range(0, len(rows), FILLED):
-        part = slice(first, first + FILLED)
-        holes = np.isnan(rows[part])
-        words = packed(holes)
-        uniforms = None if seed is None else _uniforms(seed, start + first, *holes.shape)
-        for judged in judge(
-            rows[part], patterns(holes, words, np.flatnonzero(words.any(axis=1))), frame, inside
-        ):
-            shares = log_sum_exp(judged.log_joint.copy())[1]
-            if uniforms is None:
-                values = np.einsum("kn,nkd->nd", shares, inside.means + judged.away)
-            else:
-                observed = ~holes[judged.rows]
-                values = _drawn(shares, judged, observed, inside, uniforms[judged.rows])
-            values = values * frame.scale + frame.shift
-            own = filled[part]
-            own[judged.rows] = np.where(holes[judged.rows], values, own[judged.rows])
-    return filled
-
-
-def _uniforms(seed: int, start: int, rows: int, n_features: int) -> Array:
-    """Uniform variates (n, D + 1) in (0, 1) for rows from number ``start`` on.
-
-    Philox is a function of a counter (Salmon and others, Parallel random numbers: as easy as 1, 2,
-    3, 2011), of which each row has a part of its own; there are four numbers for each count.
-    """
-    counts = -(-(n_features + 1) // 4)
-    stream = np.random.Philox(key=seed, counter=start * counts)
-    numbers = stream.random_raw(rows * counts * 4).reshape(rows, -1)[:, : n_features + 1]
-    return np.asarray((numbers >> np.uint64(11)) * 2.0**-53 + 2.0**-54, np.float64)
-
-
-def _drawn(
-    shares: Array, judged: Judged, observed: NDArray[np.bool_], mixture: Mixture, uniforms: Array
-) -> Array:
-    """Rows (n, D) in the frame: of one component each, as it may have been.
-
-    A draw z of all features is moved by what the difference to the observed ones makes one expect.
-    """
-    ends = np.cumsum(shares, axis=0)
-    of = (uniforms[:, 0] * ends[-1] > ends).sum(axis=0)
-    each = np.arange(len(of))
-    roots = np.linalg.cholesky(mixture.covariances.dense())
-    normals = ndtri(uniforms[:, 1:])
-    away = np.zeros(judged.away.shape)
-    for k in np.unique(of):
-        away[of == k, k] = normals[of == k] @ roots[k].T
-    seen = np.where(observed[:, None], away, 0.0)
-    expected = mixture.covariances.expected(seen, observed, each)
-    moved = judged.away + away - expected.away
-    return np.asarray((mixture.means + moved)[each, of])

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dgmm.kernels import missing
 from dgmm.kernels.choice import KERNELS
@@ -137,8 +138,8 @@ class Marginal(Observation):
 
 def _without(
     block: Block,
-    incomplete: np.ndarray[tuple[int], np.dtype[np.bool_]],
-    left_out: np.ndarray[tuple[int], np.dtype[np.bool_]],
+    incomplete: NDArray[np.bool_],
+    left_out: NDArray[np.bool_],
     zeroed: bool = False,
 ) -> Counted:
     """The block whose rows ``left_out`` (n,) have no weight, and no NaN if ``zeroed``."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.errors import DataError
-from dgmm.kernels import missing
+from dgmm.kernels import filling, missing
 from dgmm.kernels.kernel import TOO_FAR, describe_invalid_row, log_sum_exp, tile_rows, tiles
 from dgmm.kernels.natural_parameters import NaturalParameters
 from dgmm.kernels.observation import COMPLETE, Marginal, Observation
@@ -134,7 +134,7 @@ def _of_complete(
 
 
 def _filled(block: Block, wanted: RowOutputs) -> NDArray[Any]:
-    return missing.fill(block.rows, wanted.mixture, wanted.seed, block.start)
+    return filling.fill(block.rows, wanted.mixture, wanted.seed, block.start)
 
 
 def _labels(log_joint: Array, common: Array | float) -> NDArray[Any]:
