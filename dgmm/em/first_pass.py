@@ -78,7 +78,7 @@ class FirstPassSpec:
         kernel: str = "numpy",
         observation: Observation = COMPLETE,
     ) -> "FirstPassSpec":
-        """The question for ``rows`` = N: a sample of 100 000 rows, or as many as are ``wanted``.
+        """What to ask of ``rows`` = N: a sample of 100 000 rows, or as many as are ``wanted``.
 
         It has at most some 30 MB, or 130 MB if more are wanted, and never too few rows for K.
         """

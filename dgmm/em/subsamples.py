@@ -136,7 +136,7 @@ class Samples:
     sample : Sample
     rows : int
         How many rows it stands for.
-    in_memory : Nearby
+    in_memory : InMemorySweep
     cost : Cost
     """
 

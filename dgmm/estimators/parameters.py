@@ -87,7 +87,7 @@ def threads_of(model: "GaussianMixture") -> int | None:
 
 
 def begun(spec: FitSpec, model: "GaussianMixture", n_features: int) -> FitSpec:
-    """The request with the starting values that a model has for so many features, checked.
+    """The ``spec`` with the starting values that a model has for so many features, checked.
 
     They are given, or those of the last fit, if the next is to go on from there.
     """
