@@ -23,6 +23,7 @@ from sklearn.utils import get_tags
 
 from dgmm import GaussianMixture, load, select
 from dgmm.cli.commands import main
+from dgmm.em.first_pass import FirstPassSpec, first_pass
 from dgmm.errors import DgmmError
 from dgmm.kernels import missing
 from dgmm.kernels.choice import KERNELS
@@ -665,3 +666,25 @@ def test_rows_of_all_different_patterns_take_what_is_said() -> None:
     finally:
         tracemalloc.stop()
     assert peak < seen.nbytes(len(rows), rows[0].nbytes, 24, 2)
+
+
+def test_moments_are_those_of_what_was_observed() -> None:
+    """Each feature's, in blocks that are merged; of one that a block lacks, and far from 0."""
+    rows = with_holes(900, 4, 0.3, np.random.default_rng(2))
+    rows += np.array([0.0, 1e6, -5.0, 3.0])
+    rows[:300, 1] = np.nan
+    weights = np.random.default_rng(3).uniform(0.5, 2, 900)
+    spec = FirstPassSpec(50, 1, observation=OBSERVATIONS["marginalize"]())
+    parts = [
+        first_pass(Block(start, rows[start : start + 300], weights[start : start + 300]), spec)
+        for start in (0, 300, 600)
+    ]
+    moments = parts[0] + parts[1] + parts[2]
+    for j in range(4):
+        seen = ~np.isnan(rows[:, j])
+        x, w = rows[seen, j], weights[seen]
+        mean = np.average(x, weights=w)
+        assert moments.mean[j] == pytest.approx(mean, rel=1e-12)
+        assert moments.variance[j] == pytest.approx(np.average((x - mean) ** 2, weights=w))
+        assert (moments.low[j], moments.high[j]) == (x.min(), x.max())
+        assert moments.observed[j] == pytest.approx(w.sum(), rel=1e-12)

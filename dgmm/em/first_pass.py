@@ -343,23 +343,25 @@ def _first_pass_tile(tile: Block, first_pass_spec: FirstPassSpec) -> DataMoments
 
 def _of_holes(rows: Array, weights: Array, nothing: DataMoments) -> DataMoments:
     """The moments of ``rows`` (n, D) of which each feature has those that are not NaN."""
-    seen = ~np.isnan(rows)
-    shares = np.where(seen, weights[:, None], 0.0)
+    holes = np.isnan(rows)
+    shares = np.where(holes, 0.0, weights[:, None])
     observed = shares.sum(axis=0)
     shares /= np.where(observed > 0, observed, 1.0)
-    values = np.where(seen, rows, 0.0)
-    mean = np.sum(values * shares, axis=0)
-    away = np.where(seen, rows - mean, 0.0)
-    missed = np.sum(away * shares, axis=0)
-    away = np.where(seen, away - missed, 0.0)
+    away = np.where(holes, 0.0, rows)
+    mean = np.einsum("nd,nd->d", away, shares)
+    away -= mean
+    away[holes] = 0.0
+    missed = np.einsum("nd,nd->d", away, shares)  # the sum's rounding
+    away -= missed
+    away[holes] = 0.0
     return replace(
         nothing,
         weighted=len(rows),
         weight=float(weights.sum()),
         mean=mean + missed,
-        scatter=weights @ (away * away),
-        low=np.where(seen, rows, np.inf).min(axis=0),
-        high=np.where(seen, rows, -np.inf).max(axis=0),
+        scatter=np.einsum("n,nd,nd->d", weights, away, away),
+        low=np.where(observed > 0, np.fmin.reduce(rows, axis=0), np.inf),
+        high=np.where(observed > 0, np.fmax.reduce(rows, axis=0), -np.inf),
         observed=observed,
     )
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # which imports this
     from dgmm.estimators.gaussian_mixture import GaussianMixture
 
 
-def request_of(model: "GaussianMixture") -> FitSpec:
+def spec_of(model: "GaussianMixture") -> FitSpec:
     """What a model's parameters ask for, checked; its time runs from now."""
     covariance_model = choose("covariance_type", model.covariance_type, COVARIANCE_MODELS)
     choose("init_params", model.init_params, {"auto": None, **METHODS})

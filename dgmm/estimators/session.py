@@ -32,7 +32,7 @@ from dgmm.em.spec import FitSpec
 from dgmm.engine.kubernetes import Pods, pods
 from dgmm.engine.plan import Plan, plan
 from dgmm.errors import DataError
-from dgmm.estimators.parameters import begun, request_of, threads_of
+from dgmm.estimators.parameters import begun, spec_of, threads_of
 from dgmm.io.checkpoint import Checkpoint, fingerprint, writing_nbytes
 from dgmm.model.choice import choose
 from dgmm.model.lazy import lazy
@@ -216,7 +216,7 @@ def _asked(
     models: Sequence["GaussianMixture"], X: Data, sample_weight: Data
 ) -> tuple[Dataset, NDArray[Any] | None, tuple[FitSpec, ...]]:
     """The rows, what their features are called, and what the models ask to be fitted to them."""
-    specs = [request_of(model) for model in models]
+    specs = [spec_of(model) for model in models]
     seen = copy(models[0])  # which is told what the rows are like, as scikit-learn has it
     seen.__dict__.pop("feature_names_in_", None)
     dataset = open_rows(seen, X, sample_weight, reset=True)
