@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         PlanError,
         UsageError,
     )
+    from dgmm.estimators.alignment import Alignment, align
     from dgmm.estimators.gaussian_mixture import GaussianMixture, load
     from dgmm.estimators.search import MixtureSearch, select
     from dgmm.estimators.sufficient_statistics import SufficientStatistics
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Alignment",
     "BlockError",
     "CheckpointError",
     "ClusterError",
@@ -50,6 +52,7 @@ __all__ = [
     "PlanError",
     "SufficientStatistics",
     "UsageError",
+    "align",
     "load",
     "open_dataset",
     "select",
@@ -57,6 +60,7 @@ __all__ = [
 
 _MODULES = {
     "data.dataset": ("Dataset", "open_dataset"),
+    "estimators.alignment": ("Alignment", "align"),
     "estimators.gaussian_mixture": ("GaussianMixture", "load"),
     "model.mixture": ("Mixture",),
     "engine.plan": ("Plan",),

@@ -33,6 +33,7 @@ from dgmm.em.subsamples import Samples, Subsample, informed, refine
 from dgmm.errors import UsageError
 from dgmm.model.arrays import Array
 from dgmm.model.covariance_model import CovarianceModel
+from dgmm.model.divergence import matched
 from dgmm.model.mixture import Mixture
 
 TOL: Final = 1e-3
@@ -233,11 +234,22 @@ def _start(sample: Sample, context: FitContext, spec: FitSpec, ours: bool = Fals
     make = race.seeded if ours and unnamed else theirs
     seed = make(sample, context, spec.components, method, spec.random)
     seed = context.frame.leave(seed)
+    if means is not None and (ours or unnamed):
+        seed = _in_order_of(means, seed, context)
     weights = seed.weights if weights is None else weights
     means = seed.means if means is None else means
     if precisions is not None:
         return context.frame.enter(given_mixture(spec.covariance_model, weights, means, precisions))
     return context.frame.enter(replace(seed, weights=weights, means=means))
+
+
+def _in_order_of(means: Array, seed: Mixture, context: FitContext) -> Mixture:
+    """The ``seed`` with its components in the order of the nearest ``means`` (K, D).
+
+    So what is not given of a component comes of rows that are near its mean.
+    """
+    apart = [np.sum(((each - seed.means) / context.frame.scale) ** 2, axis=1) for each in means]
+    return seed.chosen(matched(np.stack(apart)))
 
 
 def given_mixture(

@@ -139,7 +139,8 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
     weights_init : array-like (K,), optional
         Weights to start from.
     means_init : array-like (K, D), optional
-        Means to start from.
+        Means to start from.  Component k of the fit is the one that began at mean k; what else is
+        needed of it, if nobody gives that, comes of rows near that mean.
     precisions_init : array-like, optional
         Inverse covariances to start from: (K, D, D) full, (D, D) tied, (K, D) diag, (K,) spherical.
     random_state : int, RandomState or None, default=None

@@ -161,6 +161,10 @@ class Covariances(ABC):
         """Those of these ``features``, whatever the others are."""
 
     @abstractmethod
+    def chosen(self, components: NDArray[np.intp]) -> "Covariances":
+        """Those of these ``components``, in that order."""
+
+    @abstractmethod
     def completed(self, sums: Array, observed: Mask) -> Array:
         """Sums (K, P) of all features as expected, from those of the ``observed`` (D,) ones.
 

@@ -158,6 +158,9 @@ class DiagonalCovariances(Covariances):
     def among(self, features: NDArray[np.intp]) -> "DiagonalCovariances":
         return DiagonalCovariances(self.values[:, features], self.precisions_cholesky[:, features])
 
+    def chosen(self, components: NDArray[np.intp]) -> "DiagonalCovariances":
+        return DiagonalCovariances(self.values[components], self.precisions_cholesky[components])
+
     def completed(self, sums: Array, observed: Mask) -> Array:
         n_features, count = len(observed), int(observed.sum())
         whole = np.zeros((len(sums), 1 + 2 * n_features))

@@ -174,6 +174,9 @@ class FullCovariances(Covariances):
     def among(self, features: NDArray[np.intp]) -> "FullCovariances":
         return FullEstimate(self.values[:, features[:, None], features]).floored()[0]
 
+    def chosen(self, components: NDArray[np.intp]) -> "FullCovariances":
+        return FullCovariances(self.values[components], self.precisions_cholesky[components])
+
     def completed(self, sums: Array, observed: Mask) -> Array:
         return completed(self.values, sums, observed)
 

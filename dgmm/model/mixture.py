@@ -322,6 +322,36 @@ class Mixture:
         """
         return Mixture(self.weights, self.means[:, features], self.covariances.among(features))
 
+    def chosen(self, components: Sequence[int] | NDArray[np.intp]) -> "Mixture":
+        """Some of the components, in the order given; their weights stay as they are.
+
+        Parameters
+        ----------
+        components : sequence of int
+            Their numbers, from 0.  All of them in another order make the same mixture.
+
+        Returns
+        -------
+        Mixture
+            Of these components.
+
+        Raises
+        ------
+        IndexError
+            If there is no such component.
+
+        Examples
+        --------
+        >>> from dgmm import GaussianMixture
+        >>> model = GaussianMixture.from_parameters(
+        ...     [0.25, 0.75], [[0.0, 0], [8, 4]], [[1.0, 1], [1, 4]], covariance_type="diag"
+        ... )
+        >>> model.mixture_.chosen([1, 0]).weights.tolist()
+        [0.75, 0.25]
+        """
+        places = np.arange(self.components)[list(components)]
+        return Mixture(self.weights[places], self.means[places], self.covariances.chosen(places))
+
     def marginal(self, features: Sequence[int]) -> "Mixture":
         """The mixture of some features alone.
 

@@ -161,6 +161,11 @@ class SphericalCovariances(Covariances):
     def among(self, features: NDArray[np.intp]) -> "SphericalCovariances":
         return SphericalCovariances(self.values, self.precisions_cholesky, len(features))
 
+    def chosen(self, components: NDArray[np.intp]) -> "SphericalCovariances":
+        return SphericalCovariances(
+            self.values[components], self.precisions_cholesky[components], self.n_features
+        )
+
     def completed(self, sums: Array, observed: Mask) -> Array:
         n_features, count = len(observed), int(observed.sum())
         whole = np.zeros((len(sums), 2 + n_features))

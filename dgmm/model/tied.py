@@ -176,6 +176,9 @@ class TiedCovariances(Covariances):
     def among(self, features: NDArray[np.intp]) -> "TiedCovariances":
         return TiedEstimate(self.values[features[:, None], features], self.components).floored()[0]
 
+    def chosen(self, components: NDArray[np.intp]) -> "TiedCovariances":
+        return TiedCovariances(self.values, self.precisions_cholesky, len(components))
+
     def completed(self, sums: Array, observed: Mask) -> Array:
         return completed(self.values[None], sums, observed)
 

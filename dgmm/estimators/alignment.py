@@ -1,0 +1,169 @@
+"""``align``: the components of two models, matched."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dgmm.em.causes import Collapse
+from dgmm.errors import UsageError
+from dgmm.estimators.gaussian_mixture import GaussianMixture
+from dgmm.estimators.predictor import Predictor
+from dgmm.estimators.record import become
+from dgmm.estimators.sufficient_statistics import SufficientStatistics
+from dgmm.model.arrays import Array
+from dgmm.model.divergence import divergences, matched
+from dgmm.model.mixture import Mixture
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """How the components of two models match; ``align`` finds it.
+
+    Parameters
+    ----------
+    order : array (K,) of int
+        Component ``order[k]`` of the other model is component k of the first.
+    divergences : array (K,)
+        How far the two components of each pair are from each other, in nats; 0 if they are equal.
+    model : GaussianMixture or Mixture
+        The other model with its components in the order of the first: what was component
+        ``order[k]`` is component k.
+
+    Examples
+    --------
+    >>> from dgmm import GaussianMixture, align
+    >>> first = GaussianMixture.from_parameters([0.5, 0.5], [[0.0], [9.0]], [[[1.0]], [[1.0]]])
+    >>> other = GaussianMixture.from_parameters([0.5, 0.5], [[9.1], [0.1]], [[[1.0]], [[1.0]]])
+    >>> found = align(first, other)
+    >>> found.order.tolist(), found.model.means_.tolist()
+    ([1, 0], [[0.1], [9.1]])
+    """
+
+    order: NDArray[np.intp]
+    divergences: Array
+    model: Any
+
+
+def align(
+    model: GaussianMixture | Predictor | Mixture, other: GaussianMixture | Predictor | Mixture
+) -> Alignment:
+    """Match the components of two models, so that labels keep their order from fit to fit.
+
+    The match is that of the least total divergence: for weights p and q and normal distributions
+    N, the Jeffreys divergence of p N_k and q N_l, which does not depend on units, summed over the
+    pairs.  That total is an upper bound of the Jeffreys divergence of the two mixtures.
+
+    Parameters
+    ----------
+    model : GaussianMixture, MixtureSearch or Mixture
+        The fitted model whose order counts.
+    other : GaussianMixture, MixtureSearch or Mixture
+        A model of as many components and features, of any covariance type.
+
+    Returns
+    -------
+    Alignment
+        The ``order`` of the other's components, the ``divergences`` of the pairs, and the other
+        ``model`` in that order; neither argument changes.
+
+    Raises
+    ------
+    UsageError
+        If the two have different numbers of components or features, or are no models.
+    NotFittedError
+        If one is not fitted yet.
+
+    References
+    ----------
+    Do, Fast approximation of Kullback-Leibler distance for dependence trees and hidden Markov
+    models, 2003; Kuhn, The Hungarian method for the assignment problem, 1955.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dgmm import GaussianMixture, align
+    >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+    >>> rows[100:] += 9
+    >>> monday = GaussianMixture(2, random_state=0).fit(rows)
+    >>> tuesday = align(monday, GaussianMixture(2, random_state=1).fit(rows + 0.1)).model
+    >>> bool((tuesday.predict(rows) == monday.predict(rows)).all())
+    True
+    """
+    (_, own), (second, theirs) = _model_of(model), _model_of(other)
+    if own.means.shape != theirs.means.shape:
+        raise UsageError(
+            "models can be aligned that have as many components and features: one has "
+            f"{own.components} components of {own.n_features} features, the other "
+            f"{theirs.components} of {theirs.n_features}"
+        )
+    costs = divergences(own, theirs)
+    order = matched(costs)
+    apart = costs[np.arange(len(order)), order]
+    inner = theirs.chosen(order)
+    return Alignment(order, apart, inner if second is None else _reordered(second, inner, order))
+
+
+def _model_of(model: Any) -> tuple[GaussianMixture | None, Mixture]:
+    """The fitted model, if there is one, and its mixture."""
+    if isinstance(model, Mixture):
+        return None, model
+    if not isinstance(model, Predictor):
+        raise UsageError(f"align needs fitted models or mixtures, not {type(model).__name__}")
+    fitted: GaussianMixture = model._fitted
+    return fitted, fitted.mixture_
+
+
+def _reordered(
+    model: GaussianMixture, mixture: Mixture, order: NDArray[np.intp]
+) -> GaussianMixture:
+    """A copy of ``model`` with its components in that ``order``, which those of ``mixture`` have.
+
+    Its parameters for starting values, if there are any, stay as they were given.
+    """
+    found = type(model)(**model.get_params(deep=False))
+    attributes = {
+        name: value
+        for name, value in vars(model).items()
+        if name.endswith("_") and not name.startswith("_")
+    }
+    attributes |= {"mixture_": mixture, "fit_info_": _info(model.fit_info_, order)}
+    if hasattr(model, "sufficient_statistics_"):
+        attributes["sufficient_statistics_"] = _statistics(model.sufficient_statistics_, order)
+    become(found, **attributes)
+    return found
+
+
+def _info(info: dict[str, Any], order: NDArray[np.intp]) -> dict[str, Any]:
+    """The record of a fit, where it names components."""
+    places = np.argsort(order).tolist()
+
+    def named(components: Any) -> list[int]:
+        return sorted(places[k] for k in components)
+
+    found = {**info}
+    found |= {name: named(info[name]) for name in ("empty", "singular") if name in info}
+    if "singular_causes" in info:
+        causes = [Collapse.of(each) for each in info["singular_causes"]]
+        found["singular_causes"] = [
+            replace(each, components=tuple(named(each.components))).record() for each in causes
+        ]
+    if "rivalled" in info:
+        rivalled = info["rivalled"]
+        found["rivalled"] = {**rivalled, "components": named(rivalled["components"])}
+    return found
+
+
+def _statistics(statistics: SufficientStatistics, order: NDArray[np.intp]) -> SufficientStatistics:
+    """The statistics in that order; those of the same fit in another order don't add to them."""
+    if (order == np.arange(len(order))).all():
+        return statistics
+    told = hashlib.sha256(statistics.origin.encode() + order.astype("<i8").tobytes())
+    return replace(
+        statistics,
+        origin=told.hexdigest()[:16],
+        sums=statistics.sums[order],
+        center=statistics.center[order],
+    )
