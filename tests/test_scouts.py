@@ -1,6 +1,7 @@
 """Starts where rows are few: hundreds side by side, in any units, with a sound end."""
 
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def subsample(rows: np.ndarray, kind: str, weights: np.ndarray | None = None) ->
     )
     found = first_pass(Block(0, rows, weights), first_pass_spec)
     context = FitContext.of(found, covariance_model, 1e-3)
-    in_memory_sweep = lambda rows, weights: engine.in_memory_sweep(rows, weights, 1)  # noqa: E731
+    in_memory_sweep = partial(engine.in_memory_sweep, threads=1)
     return Subsample.of(representative(found), context, in_memory_sweep, Cost())
 
 

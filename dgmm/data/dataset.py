@@ -1,4 +1,4 @@
-"""A dataset: rows, and perhaps their weights, cut into blocks.
+"""A dataset: rows, and what lies beside them, such as their weights, cut into blocks.
 
 A source (``sources``) knows where an array lies and reads any of its rows; a dataset says which
 rows belong together in a block.
@@ -8,8 +8,9 @@ about ``BLOCK_BYTES`` together, whole Dask chunks, or as many rows of a plain ar
 makes a result independent of the machines it was computed on.
 """
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from os import PathLike
@@ -31,7 +32,7 @@ from dgmm.data.sources import (
 )
 from dgmm.data.transient import is_transient
 from dgmm.errors import DataError, DgmmError, UsageError
-from dgmm.kernels.sweep import Block
+from dgmm.kernels.sweep import BESIDE, Block
 from dgmm.model.lazy import lazy
 
 BLOCK_BYTES: Final = 8 << 20
@@ -39,7 +40,7 @@ BLOCK_BYTES: Final = 8 << 20
 
 @dataclass(frozen=True)
 class Dataset:
-    """Rows (N, D) and perhaps weights (N,), cut into blocks; ``open_dataset`` makes one.
+    """Rows (N, D) and what lies beside them, cut into blocks; ``open_dataset`` makes one.
 
     Parameters
     ----------
@@ -51,6 +52,8 @@ class Dataset:
         The row numbers at which blocks start and end.
     patience : Patience
         How long a store that is away is asked again, here and on workers.
+    noise : Source or None
+        Where the variances (N, D) or covariances (N, D, D) of the rows' errors lie.
 
     Examples
     --------
@@ -65,6 +68,7 @@ class Dataset:
     weights: Source | None
     divisions: NDArray[np.int64]
     patience: Patience = field(default_factory=patience)
+    noise: Source | None = None
 
     @property
     def rows(self) -> int:
@@ -87,8 +91,20 @@ class Dataset:
         return int(np.diff(self.divisions).max())
 
     @property
+    def beside(self) -> dict[str, Source]:
+        """What lies beside the rows, by its name of ``BESIDE``."""
+        return {name: each for name in BESIDE if (each := getattr(self, name)) is not None}
+
+    @property
+    def layout(self) -> tuple[int, int, bool, int]:
+        """N, D, whether there are weights, and how many numbers else lie beside a row."""
+        others = [each for name, each in self.beside.items() if name != "weights"]
+        numbers = sum(math.prod(each.shape[1:]) for each in others)
+        return self.rows, self.n_features, self.weights is not None, numbers
+
+    @property
     def _sources(self) -> list[Source]:
-        return [self.source] if self.weights is None else [self.source, self.weights]
+        return [self.source, *self.beside.values()]
 
     @property
     def row_bytes(self) -> int:
@@ -171,7 +187,7 @@ class Dataset:
         Returns
         -------
         Dataset
-            The rows and weights, in these blocks.
+            The rows and what lies beside them, in these blocks.
 
         Examples
         --------
@@ -184,13 +200,7 @@ class Dataset:
         >>> dataset.blocks, dataset.rechunk(6_000).blocks
         (1, 4)
         """
-        divisions = self.source.divisions(block_bytes)
-        weights = self.weights
-        return Dataset(
-            self.source,
-            weights.rechunk(divisions) if isinstance(weights, DaskSource) else weights,
-            divisions,
-        )
+        return _cut(self.source, self.beside, block_bytes)
 
     def block(self, index: int, pause: Callable[[float], Any] = time.sleep) -> Block:
         """Read a block.
@@ -206,8 +216,8 @@ class Dataset:
         Returns
         -------
         Block
-            The number of the first row as ``start``, the ``rows`` (n, D), and their ``weights``
-            (n,) or None.
+            The number of the first row as ``start``, the ``rows`` (n, D), and what lies beside
+            them: their ``weights`` (n,), or None.
 
         Raises
         ------
@@ -228,8 +238,8 @@ class Dataset:
 
     def _read(self, index: int) -> Block:
         start, stop = self.row_range(index)
-        weights = None if self.weights is None else self.weights.read(start, stop)
-        return Block(start, self.source.read(start, stop), weights)
+        beside = {name: each.read(start, stop) for name, each in self.beside.items()}
+        return Block(start, self.source.read(start, stop), **beside)
 
 
 def open_dataset(
@@ -287,11 +297,29 @@ def open_dataset(
     >>> dataset.rows, dataset.n_features
     (1000, 3)
     """
+    beside = {"weights": sample_weight}
+    return opened(
+        data, beside, missing_chunks=missing_chunks, raw=raw, block_bytes=block_bytes, memory=memory
+    )
+
+
+def opened(
+    data: Any,
+    beside: Mapping[str, Any],
+    *,
+    missing_chunks: MissingChunks = "error",
+    raw: bool = False,
+    block_bytes: int = BLOCK_BYTES,
+    memory: Amount = None,
+) -> Dataset:
+    """The same, with what lies ``beside`` rows by names of ``BESIDE``, or None."""
+    beside = {name: each for name, each in beside.items() if each is not None}
     if isinstance(data, Dataset):
-        if sample_weight is not None:
-            raise UsageError("a Dataset brings its own weights: give them to open_dataset")
+        if beside:
+            (first, *_) = beside
+            raise UsageError(f"a Dataset brings its own {first}: give them to open_dataset")
         return data
-    asked = partial(_open_dataset, data, sample_weight, missing_chunks, block_bytes, raw, memory)
+    asked = partial(_opened, data, beside, missing_chunks, block_bytes, raw, memory)
     try:
         return patience()(asked)
     except DgmmError:
@@ -307,9 +335,9 @@ def _named(data: Any) -> str:
     return str(data) if isinstance(data, str | PathLike) else f"a {type(data).__name__}"
 
 
-def _open_dataset(
+def _opened(
     data: Any,
-    sample_weight: Any,
+    beside: Mapping[str, Any],
     missing_chunks: MissingChunks,
     block_bytes: int,
     raw: bool,
@@ -318,16 +346,26 @@ def _open_dataset(
     source = open_source(data, missing_chunks, raw, memory)
     _check_rows(source)
     patience()(source.check_whole)
-    divisions = source.divisions(block_bytes)
-    weights = (
-        None if sample_weight is None else open_source(sample_weight, missing_chunks, raw, memory)
-    )
-    if weights is not None:
-        _check_weights(weights, source)
-        patience()(weights.check_whole)
-    if isinstance(weights, DaskSource):
-        weights = weights.rechunk(divisions)
-    return Dataset(source, weights, divisions)
+    sources: dict[str, Source] = {}
+    for name, each in beside.items():
+        found = open_source(each, missing_chunks, raw, memory)
+        SHAPES[name](found, source)
+        _check_dtype(found, name)
+        patience()(found.check_whole)
+        sources[name] = found
+    return _cut(source, sources, block_bytes)
+
+
+def _cut(source: Source, beside: Mapping[str, Source], block_bytes: int) -> Dataset:
+    """Rows and what lies beside them, in blocks of about so many bytes: weights don't count."""
+    own = source.row_bytes
+    whole = own + sum(each.row_bytes for name, each in beside.items() if name != "weights")
+    divisions = source.divisions(block_bytes * own // whole)
+    cut: dict[str, Any] = {
+        name: each.rechunk(divisions) if isinstance(each, DaskSource) else each
+        for name, each in beside.items()
+    }
+    return Dataset(source, cut.pop("weights", None), divisions, **cut)
 
 
 def _check_rows(source: Source) -> None:
@@ -360,7 +398,23 @@ def _check_weights(weights: Source, source: Source) -> None:
             f"weights must be one number a row, shape {source.shape[:1]}; "
             f"{weights.name} has shape {weights.shape}"
         )
-    _check_dtype(weights, "weights")
+
+
+def _check_noise(noise: Source, source: Source) -> None:
+    rows, n_features = source.shape
+    variances, covariances = (rows, n_features), (rows, n_features, n_features)
+    if noise.shape not in (variances, covariances):
+        raise DataError(
+            f"noise must be the variances of each row's errors, shape {variances}, or their "
+            f"covariances, shape {covariances}; {noise.name} has shape {noise.shape}"
+        )
+
+
+SHAPES: Final[Mapping[str, Callable[[Source, Source], None]]] = {
+    "weights": _check_weights,
+    "noise": _check_noise,
+}
+"""By the names of ``BESIDE``: what raises ``DataError`` unless its shape fits that of the rows."""
 
 
 def _check_dtype(source: Source, role: str) -> None:

@@ -1,4 +1,4 @@
-"""What may be given as rows or weights: the array inside of it, or why there is none.
+"""What may be given as rows, or beside them: the array inside of it, or why there is none.
 
 Libraries that may not be installed are not imported here: a value is known by the names of its
 type, and of those that it comes from.
@@ -210,7 +210,7 @@ def declared(array: da.Array, name: str) -> da.Array:
             f"{name} has chunks of {kind.__module__}.{kind.__name__}, which are not supported; "
             "make NumPy arrays of them first, by map_blocks"
         )
-    if array.ndim not in (1, 2) or array.dtype.kind not in REAL:
+    if array.ndim not in (1, 2, 3) or array.dtype.kind not in REAL:
         return array  # for the door to refuse, uncounted
     if any(math.isnan(size) for sizes in array.chunks for size in sizes):
         array = _counted(array, name)
@@ -269,7 +269,7 @@ def _checked(
         return plain
     kind = type(chunk)
     shape, dtype = getattr(chunk, "shape", plain.shape), getattr(chunk, "dtype", plain.dtype)
-    axes = zip(("rows", "columns"), row_ranges, strict=False)
+    axes = zip(("rows", "columns", "columns"), row_ranges, strict=False)
     where = ", ".join(f"{name} {row_range.start} to {row_range.stop}" for name, row_range in axes)
     raise DataError(
         f"chunk {tuple(map(int, place))} of {of} ({where}) is a {kind.__module__}.{kind.__name__} "

@@ -207,6 +207,11 @@ class ZarrSource(Source):
     def divisions(self, block_bytes: int) -> NDArray[np.int64]:
         return self._even_cuts(self._chunks.unit[0], block_bytes)
 
+    def nbytes(self, rows: int) -> int:
+        # Blocks are cut by the rows' chunks; those of what lies beside them may be larger.
+        chunk = max(rows, min(self._array.chunks[0], self.shape[0]))
+        return (rows + (self.copies - 1) * chunk) * self.row_bytes
+
     def read(self, start: int, stop: int) -> NDArray[Any]:
         array = of_this_process(self._array)
         if array is not self._array:
@@ -228,8 +233,8 @@ class DaskSource(Source):
     copies = 3  # the result, and what its graph needs on the way: a guess
 
     def __init__(self, array: da.Array, name: str) -> None:
-        if array.ndim == 2 and array.numblocks[1] > 1:
-            array = array.rechunk({1: -1})
+        if max(array.numblocks[1:], default=1) > 1:
+            array = array.rechunk(dict.fromkeys(range(1, array.ndim), -1))
         self.name = name
         self.shape, self.dtype = array.shape, array.dtype
         self.array = array
@@ -264,7 +269,7 @@ class DaskSource(Source):
 def open_source(
     data: Any, missing_chunks: MissingChunks = "error", raw: bool = False, memory: Amount = None
 ) -> Source:
-    """Find out what ``data`` is: a source of rows or weights.
+    """Find out what ``data`` is: a source of rows, or of what lies beside them.
 
     The parameters are those of ``open_dataset``.
     """

@@ -9,15 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dgmm.em.sample import Sample, least_hash, numbers_drawn, smallest_keys, uniform
+from dgmm.em.sample import OTHERS, Sample, least_hash, numbers_drawn, smallest_keys, uniform
 from dgmm.em.sample import nbytes as sample_nbytes
 from dgmm.kernels.kernel import REMEDY, first_invalid_row
 from dgmm.kernels.native import DRAWN, draw, moments, pieces
+from dgmm.kernels.noise import first_invalid_noise
 from dgmm.kernels.observation import COMPLETE, Observation
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
@@ -56,6 +57,8 @@ class FirstPassSpec:
         A key of ``WAYS``.
     observation : Observation
         What NaN means.
+    beside : int
+        How many numbers a row has beside its own and its weight.
     """
 
     sample: int
@@ -64,6 +67,7 @@ class FirstPassSpec:
     pairs: bool = False
     kernel: str = "numpy"
     observation: Observation = COMPLETE
+    beside: int = 0
 
     @classmethod
     def of(
@@ -77,18 +81,19 @@ class FirstPassSpec:
         wanted: int = 0,
         kernel: str = "numpy",
         observation: Observation = COMPLETE,
+        beside: int = 0,
     ) -> "FirstPassSpec":
         """What to ask of ``rows`` = N: a sample of 100 000 rows, or as many as are ``wanted``.
 
         It has at most some 30 MB, or 130 MB if more are wanted, and never too few rows for K.
         """
-        most = (1 << (24 if wanted > 100_000 else 22)) // n_features
+        most = (1 << (24 if wanted > 100_000 else 22)) // (n_features + beside)
         sample = max(min(max(100_000, wanted), most), 20 * components)
         # N keys are exponential variates: the n smallest lie below n/N, give or take ten sigma.
         expected = (sample + 10 * np.sqrt(sample) + 10) / max(rows, 1)
         alike = not weighted and observation.refuses  # else some rows may have no weight
         largest = -np.log1p(-expected) if expected < 1 and alike else np.inf
-        return cls(sample, seed, float(largest), pairs, kernel, observation)
+        return cls(sample, seed, float(largest), pairs, kernel, observation, beside)
 
     def sampled(self, rows: int) -> int:
         """How many of so many rows come into the sample."""
@@ -104,9 +109,9 @@ class FirstPassSpec:
         """
         whole = self.sampled(rows)
         if self.largest < np.inf:  # each block brings home its share
-            return sample_nbytes(6 * whole, n_features)
+            return sample_nbytes(6 * whole, n_features, self.beside)
         of_blocks = waiting * self.sampled(block_rows)
-        return sample_nbytes((4 + min(4, levels)) * whole + of_blocks, n_features)
+        return sample_nbytes((4 + min(4, levels)) * whole + of_blocks, n_features, self.beside)
 
 
 @dataclass(frozen=True)
@@ -126,8 +131,9 @@ class DataMoments:
     sample : Sample
     invalid_row : (int, str) or None
         The first row that can't be used, and why.
-    holes, misweighted : int
-        How many rows can't be used as they hold NaN or infinity, or have a weight that can't be.
+    holes, misweighted, misjudged : int
+        How many rows can't be used as they hold NaN or infinity, or have a weight or noise that
+        can't be.
     observed : (D,)
         The sum of the weights of the rows that have a value of each feature.
     incomplete, left_out : int
@@ -146,6 +152,7 @@ class DataMoments:
     observed: Array
     holes: int = 0
     misweighted: int = 0
+    misjudged: int = 0
     incomplete: int = 0
     left_out: int = 0
 
@@ -175,6 +182,7 @@ class DataMoments:
             observed,
             self.holes + other.holes,
             self.misweighted + other.misweighted,
+            self.misjudged + other.misjudged,
             self.incomplete + other.incomplete,
             self.left_out + other.left_out,
         )
@@ -187,6 +195,8 @@ class DataMoments:
         told = self.invalid_row[1]
         if self.misweighted:
             told += f"; such weights: {self.misweighted:,} of {self.rows:,}"
+        if self.misjudged:
+            told += f"; rows with such noise: {self.misjudged:,} of {self.rows:,}"
         if self.holes:
             told += f"; rows with NaN or infinity: {self.holes:,} of {self.rows:,}. {REMEDY}"
         return told
@@ -277,11 +287,7 @@ def _first_pass(block: Block, first_pass_spec: FirstPassSpec) -> DataMoments:
     """The moments of a block, without a sample: by NumPy, a tile at a time."""
     result = _nothing(block.rows.shape[1], first_pass_spec)
     for start in range(0, len(block.rows), TILE):
-        chosen = slice(start, start + TILE)
-        weights = None if block.weights is None else block.weights[chosen]
-        result += _first_pass_tile(
-            Block(block.start + start, block.rows[chosen], weights), first_pass_spec
-        )
+        result += _first_pass_tile(block.part(slice(start, start + TILE)), first_pass_spec)
     return result
 
 
@@ -290,7 +296,7 @@ def _compiled(block: Block, first_pass_spec: FirstPassSpec) -> DataMoments:
     nothing = _nothing(block.rows.shape[1], first_pass_spec)
     parts = []
     for piece in pieces(block):
-        found = moments(piece, first_pass_spec.pairs)
+        found = None if first_invalid_noise(piece) else moments(piece, first_pass_spec.pairs)
         if found is None:
             return _first_pass(block, first_pass_spec)
         observed = np.full(len(nothing.mean), found.weight)
@@ -303,13 +309,15 @@ def _first_pass_tile(tile: Block, first_pass_spec: FirstPassSpec) -> DataMoments
     nothing = _nothing(tile.rows.shape[1], first_pass_spec)
     missing = first_pass_spec.observation.holes
     holes, wrong = first_invalid_row(tile, missing), invalid_weight(tile)
-    if invalid_row := holes or wrong:
+    noise = first_invalid_noise(tile)
+    if invalid_row := holes or wrong or noise:
         return replace(
             nothing,
             rows=count,
             invalid_row=(tile.start, invalid_row[0]),
             holes=holes[1] if holes else 0,
             misweighted=wrong[1] if wrong else 0,
+            misjudged=noise[1] if noise else 0,
         )
     rows = tile.rows.astype(np.float64, order="C")
     weights = np.ones(count) if tile.weights is None else tile.weights.astype(np.float64)
@@ -408,11 +416,11 @@ def _sample(block: Block, first_pass_spec: FirstPassSpec, draw: "Draw") -> Sampl
             keys, numbers = smallest_keys(keys, numbers, size)
             bound, held = float(keys[0].max()), size
     (key,), (number,) = smallest_keys(keys, numbers, size)
-    rows = block.rows[number - block.start].astype(np.float64, order="C")
-    weights = np.ones(len(number))
-    if block.weights is not None:
-        weights = block.weights[number - block.start].astype(np.float64)
-    return Sample(size, key, number, rows, weights)
+    taken = block.taken(number - block.start)
+    weights = np.ones(len(number)) if taken.weights is None else taken.weights
+    others: dict[str, Any] = {name: getattr(taken, name) for name in OTHERS}
+    rows = taken.rows.astype(np.float64, order="C")
+    return Sample(size, key, number, rows, weights.astype(np.float64), **others)
 
 
 Draw = Callable[[int, int, int, int], NDArray[np.int64]]

@@ -11,12 +11,16 @@ what this takes in NumPy, but twelve times what its compiled twin takes (kernels
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dgmm.kernels.sweep import BESIDE, Block
 from dgmm.model.arrays import Array
+
+OTHERS: Final = tuple(name for name in BESIDE if name != "weights")
+"""What may lie beside rows, but for weights, which those of a sample always have."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,8 @@ class Sample:
     rows : (n, D)
     filled : (n, D) or None
         Which of the values were missing, and are filled in.
+    noise : (n, D), (n, D, D) or None
+        As in ``Block``.
     """
 
     size: int
@@ -38,11 +44,21 @@ class Sample:
     rows: Array
     weights: Array
     filled: NDArray[np.bool_] | None = None
+    noise: NDArray[Any] | None = None
 
     @property
-    def given(self) -> Array:
-        """The rows (n, D) as they were given: with NaN for what is filled in."""
-        return self.rows if self.filled is None else np.where(self.filled, np.nan, self.rows)
+    def others(self) -> dict[str, NDArray[Any]]:
+        """What there is of ``OTHERS``, by name."""
+        return {name: each for name in OTHERS if (each := getattr(self, name)) is not None}
+
+    @property
+    def given(self) -> Block:
+        """The rows as they were given, with NaN for what is filled in, and what lies beside them.
+
+        Without weights, if all are 1.
+        """
+        rows = self.rows if self.filled is None else np.where(self.filled, np.nan, self.rows)
+        return Block(0, rows, None if (self.weights == 1).all() else self.weights, **self.others)
 
     def __add__(self, other: "Sample") -> "Sample":
         return Sample(
@@ -51,6 +67,7 @@ class Sample:
             np.concatenate([self.numbers, other.numbers]),
             np.concatenate([self.rows, other.rows]),
             np.concatenate([self.weights, other.weights]),
+            **_joined(self.others, other.others),
         ).smallest()
 
     def first(self, size: int) -> "Sample":
@@ -88,12 +105,22 @@ class Sample:
             self.rows[order],
             self.weights[order],
             filled,
+            **{name: each[order] for name, each in self.others.items()},
         )
 
 
-def nbytes(rows: int, n_features: int) -> int:
-    """The size of a ``Sample`` of so many rows."""
-    return 8 * rows * (n_features + 3)
+def _joined(
+    some: dict[str, NDArray[Any]], more: dict[str, NDArray[Any]]
+) -> dict[str, NDArray[Any]]:
+    """What lies beside the rows of two samples; one without rows may lack it."""
+    both = {**some, **more}
+    shared = some.keys() & more.keys()
+    return both | {name: np.concatenate([some[name], more[name]]) for name in shared}
+
+
+def nbytes(rows: int, n_features: int, beside: int = 0) -> int:
+    """The size of a ``Sample`` of so many rows, with so many numbers of ``OTHERS`` for each."""
+    return 8 * rows * (n_features + beside + 3)
 
 
 def smallest_keys(

@@ -97,14 +97,16 @@ class FitSpec:
     observation: Observation = COMPLETE
     deadline: Deadline = NEVER
 
-    def first_pass_spec(self, rows: int, n_features: int, weighted: bool) -> FirstPassSpec:
-        """What the first sweep asks for."""
+    def first_pass_spec(
+        self, rows: int, n_features: int, weighted: bool, beside: int = 0
+    ) -> FirstPassSpec:
+        """What the first sweep asks for; ``beside`` as in ``FirstPassSpec``."""
         seed = init.sample_seed(self.random)
         pairs = self.covariance_model.needs_scatter and not self.observation.holes
         wanted = self.strategy.sample_rows(self, rows, n_features)
         return FirstPassSpec.of(
             *(rows, n_features, self.components, seed, weighted),
-            *(pairs, wanted, self.kernel, self.observation),
+            *(pairs, wanted, self.kernel, self.observation, beside),
         )
 
     def parameters(self, n_features: int) -> int:

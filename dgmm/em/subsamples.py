@@ -54,13 +54,14 @@ ABREAST: Final = 3
 ALIKE_ROWS: Final = 20_000
 """How many rows tell two mixtures apart."""
 
-InMemorySweep = Callable[[Array, Array | None], Sweep]
-"""The sweep over rows (n, D) and their weights (n,), in the memory of this process."""
+InMemorySweep = Callable[..., Sweep]
+"""The sweep over rows (n, D) in the memory of this process, with what lies beside them by name."""
 
 
 def over(sample: Sample, in_memory: InMemorySweep) -> Sweep:
     """The sweep over a ``sample``."""
-    return in_memory(sample.given, None if (sample.weights == 1).all() else sample.weights)
+    block = sample.given
+    return in_memory(block.rows, **block.beside)
 
 
 def within(context: FitContext, sample: Sample) -> FitContext:

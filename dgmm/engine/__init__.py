@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 from dask.system import CPU_COUNT
 from distributed import Client
 
-from dgmm.data.dataset import Dataset, open_dataset
+from dgmm.data.dataset import Dataset, opened
 from dgmm.engine.blas import each_on_one_blas_thread, one_blas_thread
 from dgmm.engine.cache import Cache
 from dgmm.engine.cluster import Cluster
@@ -62,10 +62,10 @@ def over(
     return Threads(dataset, threads or CPU_COUNT, meter, Cache(cache_bytes))
 
 
-def in_memory_sweep(rows: Any, weights: Any = None, threads: int | None = None) -> Sweep:
-    """The sweep over ``rows`` (n, D) and ``weights`` (n,) in this process's memory.
+def in_memory_sweep(rows: Any, threads: int | None = None, **beside: Any) -> Sweep:
+    """The sweep over ``rows`` (n, D) in this process's memory, with what lies ``beside`` them.
 
     Their blocks are small, so that a sample of a few thousand rows is shared out, too.
     """
-    dataset = open_dataset(rows, weights, block_bytes=IN_MEMORY_BLOCK_BYTES)
+    dataset = opened(rows, beside, block_bytes=IN_MEMORY_BLOCK_BYTES)
     return Threads(dataset, threads or CPU_COUNT)

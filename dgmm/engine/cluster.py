@@ -285,21 +285,19 @@ class Cluster:
     def _through_graph(
         self, fn: Callable[[Block, G], T], given: G, workers: dict[str, int]
     ) -> T | ClusterLostError:
-        """The same for rows or weights that a Dask graph computes: a task a block.
+        """The same for rows, or what lies beside them, that a Dask graph computes: a task a block.
 
         Gives, not raises, the error of a cluster that is lost: no patience with a store helps.
         """
-        rows, weights = parts_of(self.dataset, self.dataset.source), None
-        if self.dataset.weights is not None:
-            weights = parts_of(self.dataset, self.dataset.weights)
+        sources = {"rows": self.dataset.source, **self.dataset.beside}
+        parts = {name: parts_of(self.dataset, each) for name, each in sources.items()}
         job = delayed((fn, given), name=f"dgmm-given-{uuid4().hex}", traverse=False)
         level = [
             delayed(run_graph, pure=False)(
                 job,
                 self.dataset.row_range(index)[0],
                 block_name(self.dataset, index),
-                rows[index],
-                None if weights is None else weights[index],
+                {name: each[index] for name, each in parts.items()},
             )
             for index in range(self.dataset.blocks)
         ]

@@ -223,7 +223,7 @@ class Needs:
 
 def first_pass_spec_of(dataset: Dataset, spec: FitSpec) -> FirstPassSpec:
     """What the first pass over ``dataset`` asks for."""
-    return spec.first_pass_spec(dataset.rows, dataset.n_features, dataset.weights is not None)
+    return spec.first_pass_spec(*dataset.layout)
 
 
 def plan(

@@ -110,23 +110,30 @@ def _wanted() -> Callable[[], bool]:
 
 
 def parts_of(dataset: Dataset, source: Source) -> list[Any]:
-    """Each block's rows or weights: a lazy array, or how to read it."""
+    """Each block's rows, or what lies beside them: a lazy array, or how to read it."""
     if isinstance(source, DaskSource):
         return list(source.array.to_delayed().ravel())
     return [partial(source.read, *dataset.row_range(index)) for index in range(dataset.blocks)]
 
 
 def _array(part: Any) -> Any:
-    return None if part is None else np.asarray(part() if callable(part) else part)
+    return np.asarray(part() if callable(part) else part)
 
 
 def run_graph(
-    job: tuple[Callable[[Block, G], T], G], start: int, place: str, rows: Any, weights: Any
+    job: tuple[Callable[[Block, G], T], G], start: int, place: str, parts: dict[str, Any]
 ) -> T:
-    """A task for one block of a Dask array, whose rows its own graph has computed."""
+    """A task for one block of a Dask array, whose rows its own graph has computed.
+
+    ``parts`` are by the names of the block's fields.
+    """
     fn, given = job
+
+    def read() -> Block:
+        return Block(start, **{name: _array(part) for name, part in parts.items()})
+
     with one_blas_thread():
-        result = apply(fn, given, lambda: Block(start, _array(rows), _array(weights)), place)
+        result = apply(fn, given, read, place)
     return _measured(result)
 
 

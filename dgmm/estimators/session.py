@@ -126,8 +126,7 @@ class Session:
     def _first_pass_spec(self, stopped: Stopped | None) -> FirstPassSpec:
         """What the first sweep asks for, enough for all requests; its seed is that of a sample."""
         dataset = self.dataset
-        shape = dataset.rows, dataset.n_features, dataset.weights is not None
-        questions = [each.first_pass_spec(*shape) for each in self.specs]
+        questions = [each.first_pass_spec(*dataset.layout) for each in self.specs]
         largest = max(questions, key=lambda each: each.sample)
         first_pass_spec = replace(largest, pairs=any(each.pairs for each in questions))
         if stopped is None:
@@ -266,7 +265,7 @@ def _together(specs: Sequence[FitSpec], dataset: Dataset) -> FitSpec:
     widest = max(specs, key=lambda each: each.covariance_model.centred_features.width(n_features))
     total = 0
     for each in specs:
-        first_pass_spec = each.first_pass_spec(rows, n_features, dataset.weights is not None)
+        first_pass_spec = each.first_pass_spec(*dataset.layout)
         solvers = each.abreast(rows, n_features, min(first_pass_spec.sample, rows), near=False)
         total += each.components * solvers
     return replace(widest, components=total, n_init=1, effort="low")

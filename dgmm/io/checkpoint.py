@@ -54,6 +54,7 @@ from dgmm.io import storage
 from dgmm.io.codec import Known, decode, encode
 from dgmm.io.storage import Arrays
 from dgmm.kernels import choice
+from dgmm.kernels.sweep import BESIDE
 
 FORMAT: Final = "dgmm-checkpoint"
 KEPT: Final = 3
@@ -101,11 +102,12 @@ def fingerprint(dataset: Dataset, spec: FitSpec, seed: Any, **other: Any) -> Fin
         "dtype": str(dataset.source.dtype),
         "blocks": _digest(dataset.divisions),
         "sample_weight": dataset.weights is not None,
+        **{name: list(each.shape[1:]) for name, each in dataset.beside.items() if each.shape[1:]},
         "content": [
             _digest(part)
             for index in blocks
             for block in [dataset.block(index)]
-            for part in (block.rows, block.weights)
+            for part in (block.rows, *(getattr(block, name) for name in BESIDE))
         ],
         **other,
     }
@@ -123,8 +125,8 @@ def writing_nbytes(dataset: Dataset, spec: FitSpec) -> int:
     It is its file in a buffer, as it is sent, and in parts of that.
     """
     rows, n_features = dataset.rows, dataset.n_features
-    first_pass_spec = spec.first_pass_spec(rows, n_features, dataset.weights is not None)
-    sample = sample_nbytes(first_pass_spec.sampled(rows), n_features)
+    first_pass_spec = spec.first_pass_spec(*dataset.layout)
+    sample = sample_nbytes(first_pass_spec.sampled(rows), n_features, first_pass_spec.beside)
     scatter = 8 * n_features * (n_features if first_pass_spec.pairs else 1)
     return 3 * (sample + scatter) * 9 // 8  # a buffer has room to grow
 

@@ -113,7 +113,7 @@ def e_step(
     counted = words.any(axis=1)
     if not counted.any():
         return complete(block, given)
-    total = complete(_taken(block, np.flatnonzero(~counted)), given)
+    total = complete(block.taken(np.flatnonzero(~counted)), given)
     if block.weights is not None:
         counted &= block.weights > 0
     rare: list[Pattern] = []
@@ -137,19 +137,13 @@ def incomplete(block: Block, rare: Sequence[Pattern], given: Given) -> Stacked[S
     return Stacked(tuple(_of_rare(block, rare, given.frame, each) for each in given.naturals))
 
 
-def _taken(block: Block, rows: NDArray[np.intp]) -> Block:
-    """The ``rows`` of a block, as a block."""
-    weights = None if block.weights is None else np.take(block.weights, rows)
-    return Block(block.start, np.take(block.rows, rows, axis=0), weights)  # [rows] is far slower
-
-
 def _of_common(
     block: Block, pattern: Pattern, given: Given, complete: EStep
 ) -> Stacked[Statistics]:
     """The statistics of the rows of one pattern, as of complete rows of fewer features."""
     seen = np.flatnonzero(pattern.observed)
     frame = Frame(given.frame.shift[seen], given.frame.scale[seen])
-    part = _taken(block, pattern.rows)
+    part = block.taken(pattern.rows)
     part = replace(part, rows=part.rows[:, seen])
     naturals = tuple(_marginal(each, pattern.observed) for each in given.naturals)
     found = complete(part, Given(frame, naturals))

@@ -16,7 +16,7 @@ one that is not as it has to be.
 import importlib
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -353,8 +353,7 @@ def pieces(block: Block) -> Iterator[Block]:
             _scratch.rows = np.empty(size, np.uint8)
         copy = _scratch.rows[:size].view(dtype).reshape(part.shape)
         np.copyto(copy, part, casting="unsafe")
-        weights = None if block.weights is None else block.weights[start : start + PIECE]
-        yield Block(block.start + start, copy, weights)
+        yield replace(block.part(slice(start, start + PIECE)), rows=copy)
 
 
 def _in_order(array: NDArray[Any], dtype: type[np.floating[Any]] = np.float64) -> NDArray[Any]:

@@ -13,9 +13,10 @@ is the same to the last bit.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final, Generic, Protocol, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.model.statistics import Mergeable
@@ -26,16 +27,50 @@ T = TypeVar("T", bound=Mergeable)
 
 @dataclass(frozen=True)
 class Block:
-    """Consecutive rows in memory: the first one's number, rows (n, D), row weights (n,) or None."""
+    """Consecutive rows in memory, and what lies beside them: arrays with an entry for each row.
+
+    Attributes
+    ----------
+    start : int
+        The first row's number.
+    rows : (n, D)
+    weights : (n,) or None
+    noise : (n, D), (n, D, D) or None
+        The variances of each row's errors, or their covariances.
+    """
 
     start: int
     rows: NDArray[Any]
     weights: NDArray[Any] | None = None
+    noise: NDArray[Any] | None = None
+
+    @property
+    def beside(self) -> dict[str, NDArray[Any]]:
+        """What there is beside the rows, by its name of ``BESIDE``."""
+        return {name: each for name in BESIDE if (each := getattr(self, name)) is not None}
 
     @property
     def nbytes(self) -> int:
         """The size of its arrays."""
-        return self.rows.nbytes + (0 if self.weights is None else self.weights.nbytes)
+        return self.rows.nbytes + sum(each.nbytes for each in self.beside.values())
+
+    def part(self, chosen: slice) -> "Block":
+        """Consecutive rows of it, with what lies beside them; nothing is copied."""
+        beside: dict[str, Any] = {name: each[chosen] for name, each in self.beside.items()}
+        start = self.start + chosen.indices(len(self.rows))[0]
+        return replace(self, start=start, rows=self.rows[chosen], **beside)
+
+    def taken(self, places: NDArray[np.intp]) -> "Block":
+        """A copy of some of its rows, with what lies beside them; ``start`` stays."""
+        # [places] is far slower
+        beside: dict[str, Any] = {
+            name: np.take(each, places, axis=0) for name, each in self.beside.items()
+        }
+        return replace(self, rows=np.take(self.rows, places, axis=0), **beside)
+
+
+BESIDE: Final = tuple(each.name for each in fields(Block))[2:]
+"""The names of what may lie beside rows: those of fields of ``Block`` and of ``Dataset``."""
 
 
 class Sweep(Protocol):
