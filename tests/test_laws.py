@@ -714,6 +714,25 @@ def test_the_prior_tells_what_its_m_step_maximises(kind: str, d: int, k: int, se
 
 
 @every_structure
+@laws(25)
+@given(d=st.integers(1, 4), k=st.integers(1, 4), seed=seeds)
+def test_an_estimate_about_other_means(kind: str, d: int, k: int, seed: int) -> None:
+    """The mean squares of rows about means that are not their own."""
+    rng = np.random.default_rng(seed)
+    model, counts = COVARIANCE_MODELS[kind], rng.uniform(1, 5, size=k)
+    roots, offsets = rng.normal(size=(k, d, d)), rng.normal(size=(k, d))
+    within = roots @ roots.swapaxes(1, 2)
+    own = model.centred_features
+    second = np.stack([own.of(x, np.empty((own.width(d), d))).sum(axis=1) for x in roots])
+    second = second[:, 1 + d :] * counts[:, None]
+    zero = np.zeros((k, d))
+    estimate = model.estimate(counts, zero, zero, second, None).about(counts, offsets)
+    about = within + offsets[:, :, None] * offsets[:, None, :]
+    pooled = np.broadcast_to(model.pooled(counts, about), (k, d, d))
+    np.testing.assert_allclose(estimate.floored()[0].dense(), pooled, rtol=1e-9, atol=1e-12)
+
+
+@every_structure
 def test_covariances_of_given_variances(kind: str) -> None:
     model, variances = COVARIANCE_MODELS[kind], np.full(3, 4.0)
     made = model.of_variances(variances, 2)

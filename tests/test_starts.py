@@ -177,14 +177,16 @@ def test_the_information_is_how_the_gradient_falls(kind: str) -> None:
     optimum = run.best.mixture
     known = Information.of(field.sample, field.context.frame, optimum)
     matrix = (known.vectors * known.values) @ known.vectors.T
-    live = np.ones(3, bool)
-    here = coordinates(optimum, optimum, live)
+    live, prior = np.ones(3, bool), field.context.model.prior
+    here = coordinates(optimum, optimum, live, prior)
 
     def gradient(place: np.ndarray) -> np.ndarray:
-        mixture = mixture_at(place, optimum, optimum, live, field.context.model.prior).mixture
+        mixture = mixture_at(place, optimum, optimum, live, prior).mixture
         (run,) = run_for(field, EM().init(field.context, mixture, StopRule(5)), 2)
         image = run.best.mixture
-        return coordinates(image, optimum, live) - coordinates(mixture, optimum, live)
+        ends = (coordinates(each, optimum, live, prior) for each in (mixture, image))
+        before, after = ends
+        return after - before
 
     step = 1e-4
     # Along weights only differences count: what adds to all of them changes nothing.

@@ -41,7 +41,7 @@ def fitted(rows: np.ndarray, kind: str = "full", **params: object) -> GaussianMi
 def responsibilities(model: GaussianMixture, rows: np.ndarray) -> np.ndarray:
     """By the definition, with the penalty that belongs to reg_covar."""
     dense = model.mixture_.covariances.dense()
-    added = model.sufficient_statistics_.reg * model.sufficient_statistics_.frame.scale**2
+    added = model.sufficient_statistics_.prior.reg * model.sufficient_statistics_.frame.scale**2
     joint = np.stack(
         [
             np.log(model.weights_[k])
@@ -108,7 +108,7 @@ def test_partial_fit_is_incremental_em(kind: str, shift: float) -> None:
         means = (r.T @ rows) / counts[:, None]
         away = rows[:, None, :] - means
         scatter = np.einsum("nk,nki,nkj->kij", r, away, away)
-        added = model.sufficient_statistics_.reg * model.sufficient_statistics_.frame.scale**2
+        added = model.sufficient_statistics_.prior.reg * model.sufficient_statistics_.frame.scale**2
         dense = model.mixture_.covariances.dense()
         expected = {
             "full": scatter / counts[:, None, None],

@@ -172,7 +172,10 @@ class ControlVariateEM(Solver):
         best, weight = inner.best, context.weight
         ends = [run.context.natural(each) for each in (found.mixture, best.mixture)]
         before, after = (held.linear(natural) + natural.common_sum(held.total) for natural in ends)
-        gain = max(0.0, best.objective - inner.trace[0] - (after - before) / weight)
+        prior = run.context.model.prior
+        priors = [prior.log_density(each) for each in (found.mixture, best.mixture)]
+        held_back = (after - before) / weight + self.damping * (priors[1] - priors[0])
+        gain = max(0.0, best.objective - inner.trace[0] - held_back)
         assert isinstance(inner.solver, Squarem)
         short = self.damping * max(inner.solver.lengths, default=1.0)
         left = gain * (1 + short) ** 2 / (1 + 2 * short)
@@ -196,7 +199,7 @@ class ControlVariateEM(Solver):
             more = total - context.total
         held = StatisticsCorrection(features, whole * self.damping, center, damped)
         correction = StatisticsCorrection(
-            features, whole - own.statistics.sums + held.sums, center, more
+            features, whole - own.statistics.sums + held.sums, center, more, self.damping
         )
         return held, replace(context, correction=correction, total=total, precision="float64")
 

@@ -36,8 +36,8 @@ def thin(
 
     That is, by the M-step from these ``statistics`` before ``reg`` is added.
     """
-    raw = context.maximum_likelihood(statistics, before)
-    least = raw.estimate.thinnest(context.model.prior.share(share))
+    raw, prior = context.maximum_likelihood(statistics, before), context.model.prior
+    least = prior.estimate(raw, prior.means(raw)).thinnest(prior.share(share))
     return numbers((least < 1.0) & ~raw.empty)
 
 
@@ -56,9 +56,10 @@ def unbounded(state: State, context: FitContext) -> tuple[int, ...]:
     """
     if not singular(state, context):
         return ()
-    raw = context.maximum_likelihood(state.statistics, state.mixture)
-    weights, amounts = raw.weights / raw.weights.sum(), context.model.prior.share(ALONE)
-    least = raw.estimate.thinnest_apart(weights, raw.means, amounts)
+    raw, prior = context.maximum_likelihood(state.statistics, state.mixture), context.model.prior
+    means = prior.means(raw)
+    estimate, amounts = prior.estimate(raw, means), prior.share(ALONE)
+    least = estimate.thinnest_apart(prior.weights(raw), means, amounts)
     return numbers(np.broadcast_to(least < 1.0, raw.empty.shape) & ~raw.empty)
 
 
@@ -83,8 +84,9 @@ class Rivals:
         rivals = {*thin(state.statistics, context, mixture, RIVAL)} - {*singular(state, context)}
         if not rivals:
             return cls((), ())
-        raw = context.maximum_likelihood(state.statistics, mixture)
-        loadings = raw.estimate.thinnest_loadings(context.model.prior.share(1.0))
+        raw, prior = context.maximum_likelihood(state.statistics, mixture), context.model.prior
+        estimate = prior.estimate(raw, prior.means(raw))
+        loadings = estimate.thinnest_loadings(prior.share(1.0))
         loadings = np.broadcast_to(loadings, mixture.means.shape)[sorted(rivals)]
         named = np.flatnonzero((loadings > LOADING).any(axis=0))
         return cls(tuple(sorted(rivals)), tuple(named.tolist()))

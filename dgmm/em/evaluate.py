@@ -15,7 +15,7 @@ from typing import Final, Literal
 import numpy as np
 
 from dgmm.em.first_pass import DataMoments
-from dgmm.em.model import MaximumLikelihood, Model, Trial
+from dgmm.em.model import Model, Trial
 from dgmm.errors import DataError
 from dgmm.kernels.correction import StatisticsCorrection
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
@@ -25,7 +25,7 @@ from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.arrays import Array
 from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.mixture import Frame, Mixture
-from dgmm.model.prior import Regularised
+from dgmm.model.prior import MaximumLikelihood, Regularised
 from dgmm.model.statistics import Stacked, Statistics
 
 Precision = Literal["auto", "float64"]
@@ -108,6 +108,11 @@ class FitContext:
             moments=None if observation.holes else (offset, size),
             reg_covar=reg_covar,
         )
+
+    @property
+    def share(self) -> float:
+        """Of all rows, which the prior goes with: how many a sweep is said to stand for."""
+        return 1.0 if self.correction is None else 1.0 + self.correction.share
 
     def maximum_likelihood(self, statistics: Statistics, before: Mixture) -> MaximumLikelihood:
         """What ``statistics`` of the rows under the mixture ``before`` say by themselves."""
@@ -238,6 +243,7 @@ def evaluate(sweep: Sweep, contexts: Sequence[FitContext], trials: Sequence[Tria
         common = natural.common_sum(context.total)
         volume = context.frame.log_volume
         objective = (statistics.objective + common) / context.weight - volume
+        objective += context.share * context.model.prior.log_density(trial.mixture)
         score = (statistics.log_likelihood + common) / context.weight - volume
         # Adding up costs the rounding of what is added up, too.
         bound = 0.0

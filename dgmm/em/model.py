@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from dgmm.kernels.natural_parameters import NaturalParameters
 from dgmm.kernels.observation import Observation
 from dgmm.model.arrays import Array
-from dgmm.model.covariance_model import CovarianceModel, Estimate
+from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.mixture import Mixture
-from dgmm.model.prior import Regularised
+from dgmm.model.prior import MaximumLikelihood, Prior
 from dgmm.model.statistics import Statistics
 
 
@@ -36,45 +36,24 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class MaximumLikelihood:
-    """What the statistics alone say, before the prior and the floor of variances.
-
-    Attributes
-    ----------
-    weights : (K,)
-        They sum to the weight of the rows.
-    means : (K, D)
-    estimate : Estimate
-        Of the covariances.
-    empty : (K,)
-        Which components have no weight left; their means are those they had.
-    """
-
-    weights: Array
-    means: Array
-    estimate: Estimate
-    empty: NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
 class Model:
     """What is fitted, whatever the rows.
 
     Attributes
     ----------
     covariance_model : CovarianceModel
-    prior : Regularised
+    prior : Prior
     observation : Observation
     """
 
     covariance_model: CovarianceModel
-    prior: Regularised
+    prior: Prior
     observation: Observation
 
     @property
     def unregularised(self) -> "Model":
-        """The same by maximum likelihood."""
-        return replace(self, prior=self.prior.none)
+        """The same without what ``reg_covar`` adds."""
+        return replace(self, prior=self.prior.unregularised)
 
     def natural(self, mixture: Mixture, spread: float, single: bool = False) -> NaturalParameters:
         """A ``mixture`` as its kernel sees it; ``spread`` and ``single`` as there."""
@@ -103,11 +82,11 @@ class Model:
 
     def m_step(self, statistics: Statistics, total: Array | None, before: Mixture) -> Trial:
         """The mixture that maximises the expected objective; arguments as above."""
-        raw = self.maximum_likelihood(statistics, total, before)
-        covariances, singular = self.prior.covariances(raw.estimate, raw.empty, before.covariances)
-        mixture = Mixture(raw.weights / raw.weights.sum(), raw.means, covariances)
-        every = np.broadcast_to(singular, len(raw.means))
-        return Trial(mixture, numbers(raw.empty), numbers(every))
+        found = self.maximum_likelihood(statistics, total, before)
+        weights, means = self.prior.weights(found), self.prior.means(found)
+        covariances, singular = self.prior.covariances(found, means, before.covariances)
+        every = np.broadcast_to(singular, len(means))
+        return Trial(Mixture(weights, means, covariances), numbers(found.empty), numbers(every))
 
 
 def numbers(flags: NDArray[np.bool_]) -> tuple[int, ...]:

@@ -149,10 +149,10 @@ class QuasiNewton(Solver):
     def _seen(self, run: RunState, state: State) -> "_Seen":
         """A state as coordinates see it, as far as rounding allows that."""
         assert self.origin is not None
-        image = run.context.m_step(state)
+        image, prior = run.context.m_step(state), run.context.model.prior
         try:
-            here = coordinates(state.mixture, self.origin, self._live(state))
-            there = coordinates(image.mixture, self.origin, self._live(state))
+            here = coordinates(state.mixture, self.origin, self._live(state), prior)
+            there = coordinates(image.mixture, self.origin, self._live(state), prior)
         except np.linalg.LinAlgError:
             return _Seen(image)
         if not (np.isfinite(state.objective) and np.isfinite(there).all()):

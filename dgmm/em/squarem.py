@@ -43,7 +43,7 @@ from dgmm.em.model import Trial, numbers
 from dgmm.em.solver import RunState, Solver, StopRule
 from dgmm.model.arrays import Array
 from dgmm.model.mixture import Mixture
-from dgmm.model.prior import Regularised
+from dgmm.model.prior import Prior
 
 MEMORY: Final = 6
 """How many cycles to remember the step lengths of."""
@@ -191,12 +191,14 @@ class Step:
 
 
 def extrapolate(
-    first: Mixture, second: Mixture, third: Mixture, longest: float, prior: Regularised
+    first: Mixture, second: Mixture, third: Mixture, longest: float, prior: Prior
 ) -> Step:
     """theta' from theta_0, theta_1 and theta_2, with |a| at most ``longest``."""
     live = (first.weights > 0) & (second.weights > 0) & (third.weights > 0)
     try:
-        start, middle, end = (coordinates(each, second, live) for each in (first, second, third))
+        start, middle, end = (
+            coordinates(each, second, live, prior) for each in (first, second, third)
+        )
         r, u = middle - start, (end - middle) - (middle - start)
         moved = float(np.linalg.norm(r))
         length = moved / max(float(np.linalg.norm(u)), 1e-9 * moved) if moved else 1.0
@@ -210,33 +212,32 @@ def extrapolate(
     return Step(trial, length)
 
 
-def coordinates(mixture: Mixture, seen_from: Mixture, live: Mask) -> Array:
-    """Coordinates (M,) of the ``live`` components and their covariances."""
-    root = np.sqrt(seen_from.weights)
+def coordinates(mixture: Mixture, seen_from: Mixture, live: Mask, prior: Prior) -> Array:
+    """Coordinates (M,) of the ``live`` components and their covariances, under a ``prior``."""
+    roots = prior.roots(seen_from)
     white = seen_from.covariances.whitened(mixture.means - seen_from.means)
-    shapes = seen_from.covariances.coordinates(mixture.covariances, root)
+    shapes = seen_from.covariances.coordinates(mixture.covariances, roots.covariances)
     logs = np.where(live, mixture.log_weights, 0.0)
-    return np.concatenate([logs * root, (white * root[:, None]).ravel(), shapes.ravel()])
+    parts = (logs * roots.weights, white * roots.means[:, None], shapes * roots.common)
+    return np.concatenate([each.ravel() for each in parts])
 
 
-def mixture_at(
-    place: Array, like: Mixture, seen_from: Mixture, live: Mask, prior: Regularised
-) -> Trial:
+def mixture_at(place: Array, like: Mixture, seen_from: Mixture, live: Mask, prior: Prior) -> Trial:
     """The mixture with these coordinates; components that are not ``live`` are as in ``like``.
 
     Raises ``LinAlgError`` where there is none, or where it is far thinner than ``like``, beside
     the ``prior``: such a mixture is worse, and kernels would be slow to find that.
     """
-    root, (count, n_features) = np.sqrt(seen_from.weights), like.means.shape
-    safe = np.where(root > 0, root, 1.0)
+    safe, (count, n_features) = prior.roots(seen_from).safe, like.means.shape
     logs, white, shapes = np.split(place, [count, count + count * n_features])
-    log_weights = like.log_weights + np.clip(logs / safe - like.log_weights, -JUMP, JUMP)
+    log_weights = like.log_weights + np.clip(logs / safe.weights - like.log_weights, -JUMP, JUMP)
     weights = np.where(live, np.exp(log_weights - log_weights.max()), 0.0)
-    away = seen_from.covariances.coloured(white.reshape(count, n_features) / safe[:, None])
+    away = seen_from.covariances.coloured(white.reshape(count, n_features) / safe.means[:, None])
     means = np.where(live[:, None], seen_from.means + away, like.means)
     if not np.isfinite(means).all():
         raise np.linalg.LinAlgError("a mean overflows")
-    estimate = seen_from.covariances.at(shapes, safe, live, like.covariances)
+    shapes = shapes / safe.common
+    estimate = seen_from.covariances.at(shapes, safe.covariances, live, like.covariances)
     covariances, singular = estimate.floored()
     mixture = Mixture(weights / weights.sum(), means, covariances)
     if prior.penalties(mixture).max() > prior.penalties(like).max() + THIN * n_features:

@@ -58,7 +58,7 @@ def step(mixture: Mixture, statistics: SufficientStatistics) -> dict[str, Any]:
             sorted({*trial.singular, *held}),
             replace(bare, mixture=statistics.frame.enter(bare.mixture)),
             statistics.sums[:, 0] * (statistics.rows / statistics.weight),
-            statistics.reg,
+            statistics.prior.reg,
         ),
     }
     return {

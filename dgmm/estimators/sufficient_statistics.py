@@ -43,7 +43,7 @@ from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.arrays import Array
 from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.mixture import Frame, Mixture
-from dgmm.model.prior import Regularised
+from dgmm.model.prior import Prior, Regularised
 from dgmm.model.statistics import Stacked, Statistics
 
 FORMAT: Final = "dgmm-sufficient-statistics"
@@ -65,10 +65,10 @@ class SufficientStatistics:
         What the components' covariances may be.
     frame : Frame
         The shift (D,) and the scale (D,) that rows are taken in.
-    reg : array (D,)
-        What is added to the diagonal of each covariance, in the frame.
+    prior : Prior
+        What the objective holds beside the likelihood, in the frame.
     reg_covar : float or None
-        The model's parameter that ``reg`` came from.
+        The model's parameter that the prior's ``reg`` came from.
     sums : array (K, P)
         For each component the weight of its rows, and the sums of their features and of products
         of these, all about ``center``; of tied covariances, too, each component has its own.
@@ -105,7 +105,7 @@ class SufficientStatistics:
     origin: str
     covariance_model: CovarianceModel
     frame: Frame
-    reg: Array
+    prior: Prior
     reg_covar: float | None
     sums: Array
     center: Array
@@ -130,7 +130,7 @@ class SufficientStatistics:
         state : State
             A mixture, and what the sweep found of the rows under it.
         context : FitContext
-            What the fit is made with: its frame, covariance model and ``reg``.
+            What the fit is made with: its frame, covariance model and prior.
 
         Returns
         -------
@@ -147,12 +147,13 @@ class SufficientStatistics:
         >>> SufficientStatistics.of(run.best, run.context).rows
         200
         """
-        objective = (state.objective + context.frame.log_volume) * context.weight
-        statistics = replace(_own(state.statistics, context), objective=objective)
-        natural, mixture = _natural(state.mixture, context.model.prior), state.mixture
-        told = hashlib.sha256(mixture.means.tobytes() + mixture.covariances.values.tobytes())
         prior, observation = context.model.prior, context.model.observation
-        shared = (context.frame, prior.reg, context.reg_covar, observation)
+        objective = state.objective + context.frame.log_volume - prior.log_density(state.mixture)
+        objective *= context.weight
+        statistics = replace(_own(state.statistics, context), objective=objective)
+        natural, mixture = _natural(state.mixture, prior), state.mixture
+        told = hashlib.sha256(mixture.means.tobytes() + mixture.covariances.values.tobytes())
+        shared = (context.frame, prior, context.reg_covar, observation)
         return cls._of(told.hexdigest()[:16], statistics, natural, *shared)
 
     @classmethod
@@ -162,7 +163,7 @@ class SufficientStatistics:
         statistics: Statistics,
         natural: NaturalParameters,
         frame: Frame,
-        reg: Array,
+        prior: Prior,
         reg_covar: float | None,
         observation: Observation,
     ) -> Self:
@@ -175,7 +176,7 @@ class SufficientStatistics:
             origin,
             natural.mixture.covariance_model,
             frame,
-            reg,
+            prior,
             reg_covar,
             statistics.sums,
             statistics.center,
@@ -239,7 +240,7 @@ class SufficientStatistics:
         pairs = (
             (self.frame.shift, other.frame.shift),
             (self.frame.scale, other.frame.scale),
-            (self.reg, other.reg),
+            (self.prior.reg, other.prior.reg),
         )
         if self.origin != other.origin or not all(np.array_equal(*pair) for pair in pairs):
             return "their models were fitted apart"
@@ -278,7 +279,7 @@ class SufficientStatistics:
         >>> model.sufficient_statistics_.summarize(sweep, model.mixture_, "numpy").rows
         50
         """
-        natural = _natural(self.frame.enter(mixture), Regularised(self.reg))
+        natural = _natural(self.frame.enter(mixture), self.prior)
         observation = replace(self.observation, kernel=kernel)
         given = Given(self.frame, (observation.given(natural),))
         (found,) = sweep(_e_step, _Asked(observation, given)).parts
@@ -286,7 +287,7 @@ class SufficientStatistics:
             raise DataError(NONE_COUNT.format("learn from"))
         _check_weight(found.weight)
         return self._of(
-            *(self.origin, found, natural, self.frame, self.reg, self.reg_covar, self.observation)
+            *(self.origin, found, natural, self.frame, self.prior, self.reg_covar, self.observation)
         )
 
     def bound(self, mixture: Mixture) -> float:
@@ -318,8 +319,9 @@ class SufficientStatistics:
         if np.any(self.sums[dead, 0] > np.finfo(np.float64).eps * self.weight):
             return -np.inf
         sums = np.where(dead[:, None], 0.0, self.sums)
-        linear = _natural(inside, Regularised(self.reg)).inner_product(sums, self.center)
-        return (self.entropy + linear) / self.weight - self.frame.log_volume
+        linear = _natural(inside, self.prior).inner_product(sums, self.center)
+        likelihood = (self.entropy + linear) / self.weight - self.frame.log_volume
+        return likelihood + self.prior.log_density(inside)
 
     def improve(self, mixture: Mixture) -> Trial:
         """The mixture of the data that maximises the bound: an M-step.
@@ -370,7 +372,7 @@ class SufficientStatistics:
         >>> bool(np.allclose(trial.mixture.covariances.dense()[0], np.cov(rows.T, bias=True)))
         True
         """
-        return replace(self, reg=np.zeros_like(self.reg)).improve(mixture)
+        return replace(self, prior=self.prior.unregularised).improve(mixture)
 
     def held(self, mixture: Mixture) -> tuple[int, ...]:
         """The components that nothing but ``reg`` keeps from being singular in the M-step.
@@ -398,7 +400,7 @@ class SufficientStatistics:
 
     @property
     def _setting(self) -> FitContext:
-        model = Model(self.covariance_model, Regularised(self.reg), self.observation)
+        model = Model(self.covariance_model, self.prior, self.observation)
         return FitContext(model, self.frame, self.weight, None, 0.0)
 
     @property
@@ -488,7 +490,7 @@ class SufficientStatistics:
         >>> model.sufficient_statistics_.arrays()["center"].shape
         (1, 2)
         """
-        own = (self.sums, self.center, self.frame.shift, self.frame.scale, self.reg)
+        own = (self.sums, self.center, self.frame.shift, self.frame.scale, self.prior.reg)
         return dict(zip(ARRAYS, own, strict=True))
 
     def record(self) -> dict[str, Any]:
@@ -593,7 +595,7 @@ class SufficientStatistics:
             record["origin"],
             covariance_model,
             Frame(arrays["shift"], arrays["scale"]),
-            arrays["reg"],
+            Regularised(arrays["reg"]),
             reg_covar,
             arrays["sums"],
             center,
@@ -620,7 +622,7 @@ def _check_weight(weight: float) -> None:
         raise DataError(f"the weights sum to {weight:.3g}; rescale them")
 
 
-def _natural(mixture: Mixture, prior: Regularised) -> NaturalParameters:
+def _natural(mixture: Mixture, prior: Prior) -> NaturalParameters:
     """All components centred: rows to come may lie anywhere."""
     penalties = prior.penalties(mixture)
     return NaturalParameters.of(mixture, penalties, centre=True, per_component=True)

@@ -27,12 +27,15 @@ class StatisticsCorrection:
     total : (D, D) or None
         The scatter about 0 of the rows that there would be more, where the covariance model needs
         it.
+    share : float
+        Of all rows: how many are added to those of a sweep, which stand for all.
     """
 
     features: Features
     sums: Array
     center: Array
     total: Array | None = None
+    share: float = 0.0
 
     def linear(self, natural: NaturalParameters) -> float:
         """sum_k c_k . eta_k under ``natural``."""

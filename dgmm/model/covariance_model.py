@@ -207,6 +207,13 @@ class Estimate(ABC):
         """The diagonals, (K, D)."""
 
     @abstractmethod
+    def about(self, counts: Array, offsets: Array) -> "Estimate":
+        """The mean squares about other means than the rows' own, ``offsets`` (K, D) away.
+
+        ``counts`` (K,) are the weights of the components' rows.
+        """
+
+    @abstractmethod
     def floored(self) -> tuple[Covariances, Mask]:
         """Covariances at or above FLOOR, and which had to be raised, (K,) or (1,)."""
 

@@ -192,6 +192,9 @@ class DiagonalEstimate(Estimate):
     def variances(self) -> Array:
         return self.values
 
+    def about(self, counts: Array, offsets: Array) -> "DiagonalEstimate":
+        return DiagonalEstimate(self.values + offsets * offsets)
+
     def floored(self) -> tuple[DiagonalCovariances, Mask]:
         raised, factors, lost = raise_variances(self.values)
         return DiagonalCovariances(raised, factors), lost

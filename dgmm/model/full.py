@@ -201,6 +201,9 @@ class FullEstimate(Estimate):
     def variances(self) -> Array:
         return np.diagonal(self.values, axis1=1, axis2=2)
 
+    def about(self, counts: Array, offsets: Array) -> "FullEstimate":
+        return FullEstimate(self.values + offsets[:, :, None] * offsets[:, None, :])
+
     def floored(self) -> tuple[FullCovariances, Mask]:
         raised, factors, lost = factor_matrices(self.values)
         return FullCovariances(raised, factors), lost

@@ -1,11 +1,16 @@
 """The prior: what the objective holds beside the likelihood of the rows.
 
-**Regularised maximum likelihood.**  Adding e to the diagonal of each covariance, as ``reg_covar``
-does, is the exact M-step not of the likelihood, but of the likelihood with each component's density
-multiplied by exp(-e tr(Sigma_k^-1) / 2).  So that is the objective, and it never falls; the plain
-log-likelihood is summed beside it.
+A ``Prior`` acts in two ways.  It lowers each component's log-density (``penalties``), which changes
+the E-step's constants, and it adds a term for the parameters themselves (``log_density``).  Its
+M-step comes in parts, from what maximum likelihood says: weights, means, and covariances given the
+means.  Whoever holds some of the parameters fixed replaces one part and leaves the others.
+
+**The unit** is one unit of the rows' weight, as in the objective: a prior knows the weight of all
+rows, and its M-step takes statistics of any part of them as if they were of all.  So a sample that
+stands for all rows has their prior, not one that counts for more beside fewer rows.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,14 +20,66 @@ from dgmm.model.covariance_model import Covariances, Estimate, Mask
 from dgmm.model.mixture import Mixture
 
 
-@dataclass(frozen=True, eq=False)
-class Regularised:
-    """Each component's log-density is lowered by reg . diag(Sigma_k^-1) / 2.
+@dataclass(frozen=True)
+class MaximumLikelihood:
+    """What the statistics alone say, before the prior and the floor of variances.
+
+    Attributes
+    ----------
+    weights : (K,)
+        They sum to the weight of the rows.
+    means : (K, D)
+    estimate : Estimate
+        Of the covariances.
+    empty : (K,)
+        Which components have no weight left; their means are those they had.
+    """
+
+    weights: Array
+    means: Array
+    estimate: Estimate
+    empty: Mask
+
+    def about(self, means: Array) -> Estimate:
+        """The mean squares about these ``means`` (K, D), which may be others than the rows'."""
+        if means is self.means:
+            return self.estimate
+        return self.estimate.about(self.weights, self.means - means)
+
+
+@dataclass(frozen=True)
+class Roots:
+    """By what coordinates are scaled, so that complete data have the identity for information.
+
+    Attributes
+    ----------
+    weights, means, covariances : (K,)
+        The roots of how much each component's parameters are known by, for a unit of weight.
+    common : float
+        The same for a covariance that all components share.
+    """
+
+    weights: Array
+    means: Array
+    covariances: Array
+    common: float = 1.0
+
+    @property
+    def safe(self) -> "Roots":
+        """The same, to divide by: 1 where there is nothing."""
+        weights, means, covariances = (
+            np.where(each > 0, each, 1.0) for each in (self.weights, self.means, self.covariances)
+        )
+        return Roots(weights, means, covariances, self.common)
+
+
+class Prior(ABC):
+    """What the objective holds beside the likelihood; all in the frame.
 
     Attributes
     ----------
     reg : (D,)
-        What that adds to the diagonal of each covariance, in the frame.
+        What is added to the diagonal of each covariance of the rows.
     """
 
     reg: Array
@@ -31,21 +88,80 @@ class Regularised:
         """By how much the objective lowers each component's log-density, (K,)."""
         return np.broadcast_to(0.5 * mixture.covariances.trace(self.reg), (mixture.components,))
 
-    def covariances(
-        self, estimate: Estimate, empty: Mask, before: Covariances
-    ) -> tuple[Covariances, Mask]:
-        """The M-step's covariances, and which had to be raised to FLOOR, (K,) or (1,).
+    @abstractmethod
+    def log_density(self, mixture: Mixture) -> float:
+        """What is added to the objective, once and not for each row, for a unit of weight."""
 
-        ``estimate`` is that of maximum likelihood; a component that is ``empty`` (K,) keeps what
-        covariance of its own it had ``before``.
+    @abstractmethod
+    def weights(self, found: MaximumLikelihood) -> Array:
+        """The M-step's weights (K,), which sum to 1."""
+
+    @abstractmethod
+    def means(self, found: MaximumLikelihood) -> Array:
+        """The M-step's means (K, D)."""
+
+    @abstractmethod
+    def estimate(self, found: MaximumLikelihood, means: Array) -> Estimate:
+        """The covariances for these ``means`` (K, D), before ``reg`` and the floor of variances."""
+
+    @abstractmethod
+    def covariances(
+        self, found: MaximumLikelihood, means: Array, before: Covariances
+    ) -> tuple[Covariances, Mask]:
+        """The M-step's covariances for these ``means``, and which were raised to FLOOR.
+
+        The latter is (K,) or (1,).  A component of which nothing is known keeps what covariance of
+        its own it had ``before``.
         """
-        return estimate.regularised(self.reg, empty, before)
+
+    @abstractmethod
+    def roots(self, mixture: Mixture) -> Roots:
+        """By what coordinates seen from a ``mixture`` are scaled."""
+
+    @property
+    @abstractmethod
+    def unregularised(self) -> "Prior":
+        """The same without ``reg``."""
 
     def share(self, share: float) -> Array:
         """The variances (D,) below which an estimate is less than a ``share`` of what is added."""
         return np.maximum(share * self.reg, FLOOR)
 
+
+@dataclass(frozen=True, eq=False)
+class Regularised(Prior):
+    """Maximum likelihood, but each component's log-density is lowered by reg . diag(P_k) / 2.
+
+    Adding e to the diagonal of each covariance, as ``reg_covar`` does, is the exact M-step not of
+    the likelihood, but of the likelihood with each component's density multiplied by exp(-e tr(P_k)
+    / 2), with P_k its precision.  So that is the objective, and it never falls; the plain
+    log-likelihood is summed beside it.
+    """
+
+    reg: Array
+
+    def log_density(self, mixture: Mixture) -> float:
+        return 0.0
+
+    def weights(self, found: MaximumLikelihood) -> Array:
+        weights: Array = found.weights / found.weights.sum()
+        return weights
+
+    def means(self, found: MaximumLikelihood) -> Array:
+        return found.means
+
+    def estimate(self, found: MaximumLikelihood, means: Array) -> Estimate:
+        return found.about(means)
+
+    def covariances(
+        self, found: MaximumLikelihood, means: Array, before: Covariances
+    ) -> tuple[Covariances, Mask]:
+        return found.about(means).regularised(self.reg, found.empty, before)
+
+    def roots(self, mixture: Mixture) -> Roots:
+        root = np.sqrt(mixture.weights)
+        return Roots(root, root, root)
+
     @property
-    def none(self) -> "Regularised":
-        """The prior of maximum likelihood, which adds nothing."""
+    def unregularised(self) -> "Regularised":
         return Regularised(np.zeros_like(self.reg))

@@ -199,6 +199,10 @@ class SphericalEstimate(Estimate):
     def variances(self) -> Array:
         return np.broadcast_to(self.values[:, None], (len(self.values), self.n_features))
 
+    def about(self, counts: Array, offsets: Array) -> "SphericalEstimate":
+        square = np.sum(offsets * offsets, axis=1) / self.n_features
+        return SphericalEstimate(self.values + square, self.n_features)
+
     def floored(self) -> tuple[SphericalCovariances, Mask]:
         raised, factors, lost = raise_variances(self.values)
         return SphericalCovariances(raised, factors, self.n_features), lost

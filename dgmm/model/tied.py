@@ -203,6 +203,10 @@ class TiedEstimate(Estimate):
     def variances(self) -> Array:
         return np.broadcast_to(np.diagonal(self.values), (self.components, len(self.values)))
 
+    def about(self, counts: Array, offsets: Array) -> "TiedEstimate":
+        square = (offsets.T * (counts / counts.sum())) @ offsets
+        return TiedEstimate(self.values + square, self.components)
+
     def floored(self) -> tuple[TiedCovariances, Mask]:
         raised, factors, lost = factor_matrices(self.values[None])
         return TiedCovariances(raised[0], factors[0], self.components), lost
