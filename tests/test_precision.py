@@ -87,7 +87,7 @@ def test_the_bound_holds(
         pytest.skip("single precision is never asked for here")
     (expected,) = e_step(block, Given(frame, (exact,))).parts
     (found,) = chosen.e_step(block, Given(frame, (single,))).parts
-    bound = float(chosen.noise(mixture, Away.expected(mixture), UNIT).max())
+    bound = float(chosen.error_bound(mixture, Away.expected(mixture), UNIT).max())
     # Adding up log-densities of some 10 to 100 costs their own rounding.
     size = abs(expected.objective) / expected.weight
     allowed = (bound + 4 * UNIT * size) * expected.weight

@@ -136,7 +136,7 @@ class FitContext:
         The M-step's error, relative to the smallest variance, is about the condition number times
         the unit round-off, and costs the square of that.
         """
-        if self.precision != "auto":
+        if self.precision != "auto" or self.model.observation.deconvolves:
             return np.inf
         unit, live = SINGLE / 2, mixture.weights > 0
         noise = self._noise(mixture, Away.expected(mixture))
@@ -156,7 +156,7 @@ class FitContext:
         """The bound (K,) on single precision's error in the log-densities of such rows."""
         unit = SINGLE / 2
         size = np.abs(mixture.constants - self.model.prior.penalties(mixture))
-        return self.model.observation.noise(mixture, away, unit) + unit * size
+        return self.model.observation.error_bound(mixture, away, unit) + unit * size
 
 
 def frame_of(moments: DataMoments, covariance_model: CovarianceModel) -> Frame:

@@ -18,7 +18,6 @@ from dgmm.em.sample import OTHERS, Sample, least_hash, numbers_drawn, smallest_k
 from dgmm.em.sample import nbytes as sample_nbytes
 from dgmm.kernels.kernel import REMEDY, first_invalid_row
 from dgmm.kernels.native import DRAWN, draw, moments, pieces
-from dgmm.kernels.noise import first_invalid_noise
 from dgmm.kernels.observation import COMPLETE, Observation
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
@@ -91,7 +90,7 @@ class FirstPassSpec:
         sample = max(min(max(100_000, wanted), most), 20 * components)
         # N keys are exponential variates: the n smallest lie below n/N, give or take ten sigma.
         expected = (sample + 10 * np.sqrt(sample) + 10) / max(rows, 1)
-        alike = not weighted and observation.refuses  # else some rows may have no weight
+        alike = not weighted and observation.all_count  # else some rows may have no weight
         largest = -np.log1p(-expected) if expected < 1 and alike else np.inf
         return cls(sample, seed, float(largest), pairs, kernel, observation, beside)
 
@@ -254,8 +253,17 @@ class DataMoments:
 
 def first_pass(block: Block, first_pass_spec: FirstPassSpec) -> DataMoments:
     """The moments of one block, with its share of the sample."""
-    way = WAYS[first_pass_spec.kernel]
-    counted = first_pass_spec.observation.counted(block)
+    way, observation = WAYS[first_pass_spec.kernel], first_pass_spec.observation
+    invalid = observation.invalid(block)
+    if invalid.first is not None:
+        return replace(
+            _nothing(block.rows.shape[1], first_pass_spec),
+            rows=len(block.rows),
+            invalid_row=(block.start, invalid.first),
+            holes=invalid.holes,
+            misjudged=invalid.misjudged,
+        )
+    counted = observation.counted(block)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # told at the door
         moments = way.first_pass(counted.block, first_pass_spec)
         if moments.invalid_row is not None:
@@ -296,7 +304,7 @@ def _compiled(block: Block, first_pass_spec: FirstPassSpec) -> DataMoments:
     nothing = _nothing(block.rows.shape[1], first_pass_spec)
     parts = []
     for piece in pieces(block):
-        found = None if first_invalid_noise(piece) else moments(piece, first_pass_spec.pairs)
+        found = moments(piece, first_pass_spec.pairs)
         if found is None:
             return _first_pass(block, first_pass_spec)
         observed = np.full(len(nothing.mean), found.weight)
@@ -309,15 +317,13 @@ def _first_pass_tile(tile: Block, first_pass_spec: FirstPassSpec) -> DataMoments
     nothing = _nothing(tile.rows.shape[1], first_pass_spec)
     missing = first_pass_spec.observation.holes
     holes, wrong = first_invalid_row(tile, missing), invalid_weight(tile)
-    noise = first_invalid_noise(tile)
-    if invalid_row := holes or wrong or noise:
+    if invalid_row := holes or wrong:
         return replace(
             nothing,
             rows=count,
             invalid_row=(tile.start, invalid_row[0]),
             holes=holes[1] if holes else 0,
             misweighted=wrong[1] if wrong else 0,
-            misjudged=noise[1] if noise else 0,
         )
     rows = tile.rows.astype(np.float64, order="C")
     weights = np.ones(count) if tile.weights is None else tile.weights.astype(np.float64)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from dgmm.errors import UsageError
-from dgmm.kernels import kernel, missing, native
+from dgmm.kernels import kernel, missing, native, noisy
 from dgmm.kernels.missing import Pattern
 from dgmm.kernels.natural_parameters import Given
 from dgmm.kernels.rounding import Away, rounding_error_bound
@@ -36,7 +36,9 @@ class Kernel:
         The same of the rows of some patterns of holes.
     centres : bool
         Whether it wants all components centred.
-    noise : callable
+    noisy : callable
+        The same of rows that all have noise.
+    error_bound : callable
         From a mixture, how each component's rows lie about its mean, and the unit round-off: a
         bound (K,) on the error of the log-densities of these rows, in the mean over them.
     """
@@ -44,12 +46,13 @@ class Kernel:
     e_step: Callable[[Block, Given], Stacked[Statistics]]
     incomplete: Callable[[Block, Sequence[Pattern], Given], Stacked[Statistics]]
     centres: bool
-    noise: Callable[[Mixture, Away, float], Array]
+    noisy: Callable[[Block, Given], Stacked[Statistics]]
+    error_bound: Callable[[Mixture, Away, float], Array]
 
 
 KERNELS: Final = {
-    "numpy": Kernel(kernel.e_step, missing.incomplete, False, rounding_error_bound),
-    "native": Kernel(native.e_step, native.incomplete, True, native.centred_noise),
+    "numpy": Kernel(kernel.e_step, missing.incomplete, False, noisy.noisy, rounding_error_bound),
+    "native": Kernel(native.e_step, native.incomplete, True, noisy.noisy, native.centred_error),
 }
 
 

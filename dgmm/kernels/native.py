@@ -140,8 +140,8 @@ def draw(start: int, count: int, seed: int, least: int) -> NDArray[np.int64]:
     return _scratch.numbers[:drawn].copy()
 
 
-def centred_noise(mixture: Mixture, away: Away, unit: float) -> Array:
-    """The bound (K,) on the error of log-densities by differences; see ``Kernel.noise``.
+def centred_error(mixture: Mixture, away: Away, unit: float) -> Array:
+    """The bound (K,) on the error of log-densities by differences; see ``Kernel.error_bound``.
 
     In each feature j, x, mu and d = x - mu are rounded: d is off by u (|x_j| + |mu_j| + |d_j|),
     with |x_j| at most |mu_j| + |d_j|, and C'd by C' times that, and by the rounding of its own

@@ -1,20 +1,23 @@
 """Observation models: how a block of rows becomes expected sums.
 
 Complete rows are all there.  Rows with holes, NaN, are refused, left out, or judged by what of them
-was observed (missing.py).  A new model is a new class, and its line in ``OBSERVATIONS``.
+was observed (missing.py).  A new model is a new class, and its line in ``OBSERVATIONS``.  Rows with
+known errors (noisy.py) may have holes, too: their model holds one of these.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dgmm.kernels import missing
+from dgmm.kernels import missing, noisy
 from dgmm.kernels.choice import KERNELS
+from dgmm.kernels.kernel import first_invalid_row
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
+from dgmm.kernels.noise import first_invalid_noise
 from dgmm.kernels.rounding import Away
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
@@ -42,6 +45,22 @@ class Counted:
 
 
 @dataclass(frozen=True)
+class Invalid:
+    """The first row of a block that can't be used, and why; how many there are, and of what.
+
+    Attributes
+    ----------
+    first : str or None
+    holes, misjudged : int
+        Rows that hold NaN or infinity, and rows with noise that can't be.
+    """
+
+    first: str | None = None
+    holes: int = 0
+    misjudged: int = 0
+
+
+@dataclass(frozen=True)
 class Observation(ABC):
     """How a block of rows becomes expected sums under given mixtures.
 
@@ -58,6 +77,15 @@ class Observation(ABC):
     """Whether rows that count may hold NaN."""
     refuses: ClassVar[bool] = False
     """Whether a row that holds NaN is an error."""
+    all_count: ClassVar[bool] = False
+    """Whether each row that has a weight counts."""
+    deconvolves: ClassVar[bool] = False
+    """Whether rows are seen with errors; then all is in double precision, and no information of
+    complete rows is asked for."""
+
+    def invalid(self, block: Block) -> Invalid:
+        """What of a block can't be used, so far as that is not seen by its moments."""
+        return Invalid()
 
     def counted(self, block: Block) -> Counted:
         """The block with the rows that count."""
@@ -73,9 +101,9 @@ class Observation(ABC):
         return self.holes or KERNELS[self.kernel].centres
 
     @property
-    def noise(self) -> Callable[[Mixture, Away, float], Array]:
+    def error_bound(self) -> Callable[[Mixture, Away, float], Array]:
         """The bound on the error of log-densities; see ``choice.Kernel``."""
-        return KERNELS[self.kernel].noise
+        return KERNELS[self.kernel].error_bound
 
     def nbytes(self, rows: int, row_bytes: int, n_features: int, components: int) -> int:
         """What telling which rows of a block count takes, and what they lack, in bytes."""
@@ -92,6 +120,7 @@ class Complete(Observation):
 
     name = "raise"
     refuses = True
+    all_count = True
 
     def e_step(self, block: Block, given: Given) -> Stacked[Statistics]:
         return KERNELS[self.kernel].e_step(block, given)
@@ -134,6 +163,52 @@ class Marginal(Observation):
     def e_step(self, block: Block, given: Given) -> Stacked[Statistics]:
         kernel = KERNELS[self.kernel]
         return missing.e_step(block, given, kernel.e_step, kernel.incomplete)
+
+
+@dataclass(frozen=True)
+class Noisy(Observation):
+    """Rows have errors whose covariances lie beside them; ``within`` says what NaN means."""
+
+    within: Observation = field(default_factory=Complete)
+
+    holes = True  # what has infinite noise is one
+    deconvolves = True
+
+    @property
+    def name(self) -> "Missing":  # type: ignore[override]
+        return self.within.name
+
+    @property
+    def refuses(self) -> bool:  # type: ignore[override]
+        return self.within.refuses
+
+    def nbytes(self, rows: int, row_bytes: int, n_features: int, components: int) -> int:
+        holes = Marginal(self.kernel).nbytes(rows, row_bytes, n_features, components)
+        return holes + noisy.nbytes(rows, row_bytes, n_features, components)
+
+    def given(self, natural: NaturalParameters) -> NaturalParameters:
+        return natural
+
+    def invalid(self, block: Block) -> Invalid:
+        rows = first_invalid_row(block, not self.within.refuses)
+        noise = first_invalid_noise(block)
+        first = rows or noise
+        if first is None:
+            return Invalid()
+        return Invalid(first[0], rows[1] if rows else 0, noise[1] if noise else 0)
+
+    def counted(self, block: Block) -> Counted:
+        own = self.within.counted(block)
+        seen = noisy.masked(own.block)
+        holes = np.isnan(seen.rows)
+        found = _without(seen, holes.any(axis=1), holes.all(axis=1))
+        left_out = own.left_out + found.left_out
+        return Counted(found.block, own.left_out + found.incomplete, left_out)
+
+    def e_step(self, block: Block, given: Given) -> Stacked[Statistics]:
+        block = self.within.counted(block).block
+        quiet = Marginal(self.kernel).e_step
+        return noisy.e_step(block, given, quiet, KERNELS[self.kernel].noisy)
 
 
 def _without(

@@ -1,4 +1,4 @@
-"""What covariance matrices make of rows that were observed in part; for many at once."""
+"""What covariance matrices make of rows that were observed in part, or with errors; at once."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,16 @@ def completed(covariances: Array, sums: Array, observed: Mask) -> Array:
     rest = covariances[:, lost[:, None], lost] - outer.swapaxes(1, 2) @ gain
     second[:, lost[:, None], lost] += counts[:, None, None] * rest
     rows, columns = upper_places(n_features)
+    return np.concatenate([sums[:, :1], first, second[:, rows, columns]], axis=1)
+
+
+def deconvolved(covariances: Array, sums: Array) -> Array:
+    """See ``Covariances.deconvolved``; ``covariances`` are (K, D, D), or (1, D, D) for all."""
+    n_features = covariances.shape[1]
+    rows, columns = upper_places(n_features)
+    first = (sums[:, None, 1 : 1 + n_features] @ covariances)[:, 0]
+    within = unpack(sums[:, 1 + n_features :], n_features)
+    second = sums[:, :1, None] * covariances + covariances @ within @ covariances
     return np.concatenate([sums[:, :1], first, second[:, rows, columns]], axis=1)
 
 

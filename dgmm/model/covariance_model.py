@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.model.arrays import Array
+from dgmm.model.convolved import Convolved
 from dgmm.model.features import Features
 
 Mask = NDArray[np.bool_]
@@ -177,6 +178,27 @@ class Covariances(ABC):
 
         ``away`` (n, K, D) is how far the rows are from the means, 0 where nothing is observed;
         ``observed`` (M, D) are patterns, and ``of`` (n,) says which each row has.
+        """
+
+    @abstractmethod
+    def convolved(self, noise: Array, observed: Mask) -> Convolved:
+        """The covariances of rows with errors.
+
+        ``noise`` are variances (M, D) or covariances (M, D, D) of errors, 0 where nothing is
+        ``observed`` (M, D).
+        """
+
+    @abstractmethod
+    def times(self, vectors: Array) -> Array:
+        """S_k times ``vectors`` (..., K, D)."""
+
+    @abstractmethod
+    def deconvolved(self, sums: Array) -> Array:
+        """Sums (K, P) of rows without errors as expected, about the components' means.
+
+        From those of u = (S + N)^-1 d, where the quadratic part of (S + N)^-1 has been taken off
+        that of u u', both in the model's ``centred_features``: so S u is what is expected of a row,
+        and S + S (u u' - (S + N)^-1) S of its square.
         """
 
     @property

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.model.arrays import Array
+from dgmm.model.convolved import Convolved, Matrices, Variances
 from dgmm.model.covariance_model import (
     CovarianceModel,
     Covariances,
@@ -174,6 +175,20 @@ class DiagonalCovariances(Covariances):
         logs, squares = observed @ np.log(self.values).T, away * away / self.values
         log_density = -0.5 * (logs[of] + squares.sum(axis=2))
         return Expected(log_density, away, ~observed[:, None] * self.values)
+
+    def convolved(self, noise: Array, observed: Mask) -> Convolved:
+        if noise.ndim == 2:
+            return Variances.of(self.values, noise, observed)
+        return Matrices.of(self.dense(), noise, observed)
+
+    def times(self, vectors: Array) -> Array:
+        return self.values * vectors
+
+    def deconvolved(self, sums: Array) -> Array:
+        n_features = self.values.shape[1]
+        first = self.values * sums[:, 1 : 1 + n_features]
+        second = self.values * (sums[:, :1] + self.values * sums[:, 1 + n_features :])
+        return np.concatenate([sums[:, :1], first, second], axis=1)
 
     @property
     def bare(self) -> "DiagonalCovariances":

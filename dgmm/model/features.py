@@ -32,6 +32,14 @@ class Features(ABC):
     def length(self, n_features: int) -> Array:
         """The coefficients (Q,) with which the quadratic part makes |x|^2; none if it can't."""
 
+    @abstractmethod
+    def of_matrices(self, second: Array) -> Array:
+        """The quadratic part (K, Q) of sums of x x', symmetric matrices ``second`` (K, D, D)."""
+
+    def of_variances(self, second: Array) -> Array:
+        """The same of diagonal matrices, by their diagonals (K, D)."""
+        return self.of_matrices(second[:, :, None] * np.eye(second.shape[1]))
+
     def width(self, n_features: int) -> int:
         """P, for ``n_features`` = D columns."""
         return 1 + n_features + self.quadratic_width(n_features)
@@ -76,6 +84,10 @@ class Products(Features):
         length: Array = (rows == columns).astype(np.float64)
         return length
 
+    def of_matrices(self, second: Array) -> Array:
+        rows, columns = upper_places(second.shape[1])
+        return second[:, rows, columns]
+
 
 @dataclass(frozen=True)
 class Squares(Features):
@@ -94,6 +106,12 @@ class Squares(Features):
 
     def length(self, n_features: int) -> Array:
         return np.ones(n_features)
+
+    def of_matrices(self, second: Array) -> Array:
+        return np.diagonal(second, axis1=1, axis2=2)
+
+    def of_variances(self, second: Array) -> Array:
+        return second
 
 
 @dataclass(frozen=True)
@@ -115,6 +133,14 @@ class Length(Features):
     def length(self, n_features: int) -> Array:
         return np.ones(1)
 
+    def of_matrices(self, second: Array) -> Array:
+        length: Array = np.trace(second, axis1=1, axis2=2)[:, None]
+        return length
+
+    def of_variances(self, second: Array) -> Array:
+        length: Array = second.sum(axis=1, keepdims=True)
+        return length
+
 
 @dataclass(frozen=True)
 class Linear(Features):
@@ -133,3 +159,6 @@ class Linear(Features):
 
     def length(self, n_features: int) -> Array:
         return np.empty(0)
+
+    def of_matrices(self, second: Array) -> Array:
+        return np.empty((len(second), 0))

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.model.arrays import Array
-from dgmm.model.conditional import completed, expected
+from dgmm.model.conditional import completed, deconvolved, expected
+from dgmm.model.convolved import Convolved, Matrices
 from dgmm.model.covariance_model import (
     CovarianceModel,
     Covariances,
@@ -182,6 +183,15 @@ class FullCovariances(Covariances):
 
     def expected(self, away: Array, observed: Mask, of: NDArray[np.intp]) -> Expected:
         return expected(self.values, away, observed, of)
+
+    def convolved(self, noise: Array, observed: Mask) -> Convolved:
+        return Matrices.of(self.values, noise, observed)
+
+    def times(self, vectors: Array) -> Array:
+        return (vectors[..., None, :] @ self.values)[..., 0, :]
+
+    def deconvolved(self, sums: Array) -> Array:
+        return deconvolved(self.values, sums)
 
     @property
     def bare(self) -> "FullCovariances":

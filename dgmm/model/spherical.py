@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.model.arrays import Array
+from dgmm.model.convolved import Convolved, Matrices, Variances
 from dgmm.model.covariance_model import (
     CovarianceModel,
     Covariances,
@@ -180,6 +181,20 @@ class SphericalCovariances(Covariances):
         log_density -= 0.5 * np.sum(away * away, axis=2) / self.values
         spread = (observed.shape[1] - counts) * self.values
         return Expected(log_density, away, spread[:, :, None])
+
+    def convolved(self, noise: Array, observed: Mask) -> Convolved:
+        if noise.ndim == 2:
+            return Variances.of(self.values[:, None], noise, observed)
+        return Matrices.of(self.dense(), noise, observed)
+
+    def times(self, vectors: Array) -> Array:
+        return self.values[:, None] * vectors
+
+    def deconvolved(self, sums: Array) -> Array:
+        n_features, variances = self.n_features, self.values[:, None]
+        first, within = variances * sums[:, 1 : 1 + n_features], sums[:, 1 + n_features :]
+        second = variances * (n_features * sums[:, :1] + variances * within)
+        return np.concatenate([sums[:, :1], first, second], axis=1)
 
     @property
     def bare(self) -> "SphericalCovariances":

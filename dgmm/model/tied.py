@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.model.arrays import Array
-from dgmm.model.conditional import completed, expected
+from dgmm.model.conditional import completed, deconvolved, expected
+from dgmm.model.convolved import Convolved, Matrices
 from dgmm.model.covariance_model import (
     CovarianceModel,
     Covariances,
@@ -184,6 +185,15 @@ class TiedCovariances(Covariances):
 
     def expected(self, away: Array, observed: Mask, of: NDArray[np.intp]) -> Expected:
         return expected(self.values[None], away, observed, of)
+
+    def convolved(self, noise: Array, observed: Mask) -> Convolved:
+        return Matrices.of(self.values[None], noise, observed)
+
+    def times(self, vectors: Array) -> Array:
+        return vectors @ self.values
+
+    def deconvolved(self, sums: Array) -> Array:
+        return deconvolved(self.values[None], sums)
 
     @property
     def bare(self) -> "TiedCovariances":

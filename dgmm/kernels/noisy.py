@@ -1,0 +1,192 @@
+"""The E-step of rows with known errors: extreme deconvolution.
+
+Bovy, Hogg and Roweis, Extreme deconvolution: inferring complete distribution functions from noisy,
+heterogeneous and incomplete observations, 2011.  With x a row as it was seen, N the covariance of
+its error, v the row without error, T = S_k + N and u = T^-1 (x - mu_k), as far as x was observed::
+
+    log joint     log pi_k + log N(x | mu_k, T) - penalty_k
+    v - mu_k      S u                                                  expected
+    its square    the expected v - mu_k times itself, and S - S T^-1 S
+
+What is summed are u and u u' - T^-1, which the component's covariance turns into the sums of v,
+once for all rows.  That is exact however small or large noise is; a value that is missing is one
+without a row and a column in T.
+
+**Rows with the same noise** share T and its factor.  Rows without any are rows as any others.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dgmm.errors import DataError
+from dgmm.kernels.kernel import TOO_FAR, describe_invalid_row, log_sum_exp, normalise
+from dgmm.kernels.natural_parameters import Given, NaturalParameters
+from dgmm.kernels.sweep import Block
+from dgmm.model.arrays import Array
+from dgmm.model.convolved import Convolved
+from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.statistics import Stacked, Statistics
+
+NUMBERS: Final = 1 << 18
+"""How many numbers a batch of rows has in an array."""
+
+EStep = Callable[[Block, Given], Stacked[Statistics]]
+
+
+def nbytes(rows: int, row_bytes: int, n_features: int, components: int) -> int:
+    """What ``e_step`` takes beside what rows with holes do, in bytes: copies, and a batch."""
+    copies = rows * (2 * row_bytes + 2 * n_features)
+    batch = max(NUMBERS, components * n_features**2)
+    return copies + 12 * 8 * batch + 4 * 8 * components * (n_features + 2) ** 2
+
+
+def variances_of(noise: NDArray[Any]) -> NDArray[Any]:
+    """The variances (n, D) of ``noise``, variances or covariances of errors."""
+    return noise if noise.ndim == 2 else np.diagonal(noise, axis1=1, axis2=2)
+
+
+def masked(block: Block) -> Block:
+    """The block with NaN for what has infinite noise: it is missing."""
+    assert block.noise is not None
+    unknown = np.isinf(variances_of(block.noise))
+    if not unknown.any():
+        return block
+    real = block.rows.dtype if block.rows.dtype.kind == "f" else np.dtype(np.float64)
+    return replace(block, rows=np.where(unknown, np.nan, block.rows.astype(real)))
+
+
+def e_step(block: Block, given: Given, quiet: EStep, noisy: EStep) -> Stacked[Statistics]:
+    """The statistics of a block of rows with noise.
+
+    ``quiet`` is the E-step of rows without noise, that may have holes; ``noisy`` that of others.
+    Rows without any value, or without weight, count for nothing.
+    """
+    block = masked(block)
+    assert block.noise is not None
+    observed = ~np.isnan(block.rows)
+    heard = np.where(observed, variances_of(block.noise), 0) != 0
+    loud = heard.any(axis=1)
+    if not loud.any():
+        return quiet(replace(block, noise=None), given)
+    total = quiet(replace(block.taken(np.flatnonzero(~loud)), noise=None), given)
+    if block.weights is not None:
+        loud &= block.weights > 0
+    if not loud.any():
+        return total
+    found = noisy(block.taken(np.flatnonzero(loud)), given)
+    if not all(np.isfinite(each.objective) for each in found.parts):
+        raise DataError(describe_invalid_row(block, missing=True) or TOO_FAR)
+    return total + found
+
+
+def noisy(block: Block, given: Given) -> Stacked[Statistics]:
+    """The statistics of rows that all have noise, a value each, and weight; by NumPy."""
+    return Stacked(tuple(_under(block, given.frame, each) for each in given.naturals))
+
+
+def _under(block: Block, frame: Frame, natural: NaturalParameters) -> Statistics:
+    """The same under one mixture."""
+    features, n_features = natural.features, len(frame.shift)
+    covariances = natural.mixture.covariances
+    total = Statistics.zero(natural.center, features.width(n_features))
+    for seen in judge(block, frame, natural.mixture):
+        log_joint = seen.log_joint - natural.penalty[:, None] + frame.log_volume
+        log_norm, log_plain, responsibilities = normalise(log_joint, natural.penalty)
+        weights = np.ones(len(seen.of))
+        if block.weights is not None:
+            weights = block.weights[seen.rows].astype(np.float64)
+        responsibilities = responsibilities * weights
+        sums = np.empty_like(total.sums)
+        buffer = np.empty((sums.shape[1], len(weights)))
+        counts = np.zeros((len(responsibilities), seen.kinds))
+        for k, own in enumerate(responsibilities):
+            sums[k] = features.of(seen.pull[:, k].T, buffer) @ own
+            np.add.at(counts[k], seen.of, own)
+        sums[:, 1 + n_features :] -= seen.convolved.inverse_sums(features, counts)
+        objective, plain = float(log_norm @ weights), float(log_plain @ weights)
+        center, count = natural.center, len(weights)
+        total += Statistics(sums, center, objective, plain, float(weights.sum()), count)
+    return replace(total, sums=covariances.deconvolved(total.sums))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the components of a mixture say of rows with noise.
+
+    Attributes
+    ----------
+    rows : slice
+        Their places.
+    of : (n,)
+        Which of the kinds of noise each has.
+    kinds : int
+        How many kinds there are.
+    log_joint : (K, n)
+        log pi_k and the log-density of what was observed, in the units of the data.
+    pull : (n, K, D)
+        u, in the frame.
+    convolved : Convolved
+        T of each kind.
+    """
+
+    rows: slice
+    of: NDArray[np.intp]
+    kinds: int
+    log_joint: Array
+    pull: Array
+    convolved: Convolved
+
+
+def judge(block: Block, frame: Frame, mixture: Mixture) -> Iterator[Seen]:
+    """What a ``mixture`` in the ``frame`` says of the rows of a block, a batch at a time."""
+    assert block.noise is not None
+    size = mixture.components * mixture.n_features**2
+    most = max(1, NUMBERS // size)
+    unit = 0.5 * np.log(2 * np.pi) + np.log(frame.scale)
+    for start in range(0, len(block.rows), most):
+        chosen = slice(start, min(start + most, len(block.rows)))
+        rows, noise = block.rows[chosen], block.noise[chosen].astype(np.float64)
+        observed = ~np.isnan(rows)
+        of, first = _kinds(observed, noise)
+        own = _in_frame(noise[first], observed[first], frame)
+        with np.errstate(over="ignore", invalid="ignore"):  # told below
+            x = frame.rows(rows, np.empty((mixture.n_features, len(rows)))).T
+            away = np.where(observed[:, None], x[:, None] - mixture.means, 0.0)
+            convolved = mixture.covariances.convolved(own, observed[first])
+            density, pull = convolved.solved(away, of)
+            log_joint = density.T + mixture.log_weights[:, None] - observed @ unit
+        if not np.isfinite(log_joint.max(axis=0)).all():
+            raise DataError(TOO_FAR)
+        yield Seen(chosen, of, len(first), log_joint, pull, convolved)
+
+
+def _kinds(observed: NDArray[np.bool_], noise: Array) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Which of the kinds of noise and holes each row has (n,), and a row of each kind (M,)."""
+    n = len(noise)
+    whole = np.concatenate([noise.reshape(n, -1), observed], axis=1)
+    keys = np.ascontiguousarray(whole).view(np.dtype((np.void, 8 * whole.shape[1]))).ravel()
+    _, first, of = np.unique(keys, return_index=True, return_inverse=True)
+    return of.reshape(-1), first
+
+
+def _in_frame(noise: Array, observed: NDArray[np.bool_], frame: Frame) -> Array:
+    """The noise of rows in the ``frame``, 0 where nothing is ``observed``."""
+    if noise.ndim == 2:
+        return np.where(observed, noise, 0.0) / frame.scale / frame.scale
+    both = observed[:, :, None] & observed[:, None, :]
+    return np.where(both, noise, 0.0) / frame.scale[:, None] / frame.scale
+
+
+def denoise(block: Block, mixture: Mixture, frame: Frame) -> Array:
+    """What is expected of the rows of a block (n, D) without errors; ``mixture`` in the data."""
+    inside = frame.enter(mixture)
+    found = np.empty(block.rows.shape)
+    for seen in judge(block, frame, inside):
+        shares = log_sum_exp(seen.log_joint.copy())[1]
+        means = inside.means + inside.covariances.times(seen.pull)
+        found[seen.rows] = np.einsum("kn,nkd->nd", shares, means)
+    return np.asarray(found * frame.scale + frame.shift)
