@@ -688,3 +688,23 @@ def test_moments_are_those_of_what_was_observed() -> None:
         assert moments.variance[j] == pytest.approx(np.average((x - mean) ** 2, weights=w))
         assert (moments.low[j], moments.high[j]) == (x.min(), x.max())
         assert moments.observed[j] == pytest.approx(w.sum(), rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", sorted(COVARIANCE_MODELS))
+def test_draws_have_the_conditional_distribution(kind: str) -> None:
+    """A draw is affine in normal variates z, b + A z: so b is its mean and A A' its covariance."""
+    rng = np.random.default_rng(4)
+    mixture, d = some_mixture(kind, 3, 5, rng), 5
+    seen = np.array([True, False, False, True, False])
+    o, m = np.flatnonzero(seen), np.flatnonzero(~seen)
+    for k, s in enumerate(mixture.covariances.dense()):
+        away = np.where(seen, rng.normal(size=d), 0.0)
+        every = np.broadcast_to(away, (d + 1, d)), np.broadcast_to(seen, (d + 1, d))
+        variates = np.vstack([np.zeros(d), np.eye(d)])
+        base, *moved = mixture.covariances.drawn(*every, np.full(d + 1, k), variates)
+        gain = s[np.ix_(m, o)] @ np.linalg.inv(s[np.ix_(o, o)])
+        slope = np.array([each - base for each in moved])
+        np.testing.assert_allclose(base[o], away[o])
+        np.testing.assert_allclose(base[m], gain @ away[o], atol=1e-12)
+        rest = s[np.ix_(m, m)] - gain @ s[np.ix_(o, m)]
+        np.testing.assert_allclose((slope.T @ slope)[np.ix_(m, m)], rest, atol=1e-12)

@@ -57,7 +57,8 @@ def fit(
     moments = counted(first_pass, first_pass_spec) if stopped is None else stopped.moments
     check(moments, max(spec.components for spec in specs))
     cost = Cost(deadline=specs[0].deadline, tell=tell)
-    samples = Samples(representative(moments), moments.weighted, in_memory_sweep, cost)
+    sample = representative(moments, specs[0].kernel)
+    samples = Samples(sample, moments.weighted, in_memory_sweep, cost)
     entrants = _entrants(moments, specs)
     at = _begun(moments, entrants) if stopped is None else _resumed(stopped, entrants, samples)
     counted.passes, cost.densities, before = at.passes, at.densities, at.rounds

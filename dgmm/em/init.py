@@ -22,9 +22,10 @@ from threadpoolctl import threadpool_limits
 from dgmm.em.evaluate import FitContext
 from dgmm.em.first_pass import DataMoments
 from dgmm.em.sample import Sample
-from dgmm.kernels import filling, missing
-from dgmm.kernels.kernel import e_step, tile_rows
-from dgmm.kernels.natural_parameters import Given, NaturalParameters
+from dgmm.kernels import filling
+from dgmm.kernels.kernel import tile_rows
+from dgmm.kernels.natural_parameters import Given
+from dgmm.kernels.observation import Marginal
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
 from dgmm.model.covariance import COVARIANCE_MODELS, CovarianceType
@@ -45,9 +46,12 @@ QUANTUM: Final = 2.0**36
 FILLED_FULL: Final = 100
 """Up to so many features, values are filled in as others of the same row make them likely."""
 
-FILLED_ROWS: Final = 4000
-FILLED_SWEEPS: Final = 20
+FILLED_ROWS: Final = 2000
+FILLED_SWEEPS: Final = 12
 """Of EM, over so many rows, for the distribution that values are drawn from."""
+
+FILLED_STEP: Final = 2.0**-20
+"""What is filled in is a multiple of, in standard deviations."""
 
 
 @dataclass(frozen=True)
@@ -69,15 +73,18 @@ def sample_seed(random: Random) -> int:
     return int(copy.deepcopy(random).randint(np.iinfo(np.int32).max))
 
 
-def representative(moments: DataMoments) -> Sample:
-    """The first pass's sample, with weights that make it stand for all rows."""
-    sample = _filled(moments)
+def representative(moments: DataMoments, kernel: str = "numpy") -> Sample:
+    """The first pass's sample, with weights that make it stand for all rows.
+
+    ``kernel`` is what fills in what they lack.
+    """
+    sample = _filled(moments, kernel)
     if len(sample.numbers) < moments.weighted:  # drawn in proportion to the weights
         return replace(sample, weights=np.ones_like(sample.weights))
     return sample
 
 
-def _filled(moments: DataMoments) -> Sample:
+def _filled(moments: DataMoments, kernel: str) -> Sample:
     """The first pass's sample, with what rows lack drawn from one normal distribution.
 
     For starts alone: whatever sweeps over the sample sees its rows as they were given.
@@ -87,18 +94,22 @@ def _filled(moments: DataMoments) -> Sample:
     if not holes.any():
         return sample
     kind: CovarianceType = "full" if len(moments.mean) <= FILLED_FULL else "diag"
-    context = FitContext.of(moments, COVARIANCE_MODELS[kind], None)
+    seen = Marginal(kernel)
+    context = FitContext.of(moments, COVARIANCE_MODELS[kind], None, seen)
     mean = ((moments.mean - context.frame.shift) / context.frame.scale)[None]
     variances = moments.variance / context.frame.scale**2 + context.model.prior.reg
     mixture = Mixture(np.ones(1), mean, context.model.covariance_model.of_variances(variances, 1))
     some = sample.first(FILLED_ROWS)
     block = Block(0, some.rows, some.weights)
     for _ in range(FILLED_SWEEPS):
-        natural = NaturalParameters.of(mixture, centre=True, per_component=True)
-        given = Given(context.frame, (natural,))
-        (found,) = missing.e_step(block, given, e_step, missing.incomplete).parts
+        given = Given(context.frame, (seen.given(context.natural(mixture)),))
+        (found,) = seen.e_step(block, given).parts
         mixture = context.m_step_of(found, mixture).mixture
-    rows = filling.fill(sample.rows, context.frame.leave(mixture), seed=0)
+    rows = filling.draw(sample.rows, context.frame, mixture.means[0], mixture.covariances, seed=0)
+    centre, spread = moments.robust_centre, np.sqrt(moments.robust_variance)
+    step = np.where(spread > 0, spread, 1.0) * FILLED_STEP
+    for j, own in enumerate(holes.T):  # so it is the same in all units
+        rows[own, j] = centre[j] + step[j] * np.round((rows[own, j] - centre[j]) / step[j])
     return replace(sample, rows=rows, filled=holes)
 
 

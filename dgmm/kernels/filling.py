@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from dgmm.kernels.kernel import log_sum_exp
-from dgmm.kernels.missing import Judged, judge, packed, patterns
+from dgmm.kernels.missing import NUMBERS, Judged, judge, packed, patterns
 from dgmm.model.arrays import Array
+from dgmm.model.covariance_model import Covariances
 from dgmm.model.mixture import Frame, Mixture
 
 FILLED: Final = 4096
@@ -63,19 +64,27 @@ def _uniforms(seed: int, start: int, rows: int, n_features: int) -> Array:
 def _drawn(
     shares: Array, judged: Judged, observed: NDArray[np.bool_], mixture: Mixture, uniforms: Array
 ) -> Array:
-    """Rows (n, D) in the frame: of one component each, as it may have been.
-
-    A draw z of all features is moved by what the difference to the observed ones makes one expect.
-    """
+    """Rows (n, D) in the frame: of one component each, as it may have been."""
     ends = np.cumsum(shares, axis=0)
     of = (uniforms[:, 0] * ends[-1] > ends).sum(axis=0)
-    each = np.arange(len(of))
-    roots = np.linalg.cholesky(mixture.covariances.dense())
-    normals = ndtri(uniforms[:, 1:])
-    away = np.zeros(judged.away.shape)
-    for k in np.unique(of):
-        away[of == k, k] = normals[of == k] @ roots[k].T
-    seen = np.where(observed[:, None], away, 0.0)
-    expected = mixture.covariances.expected(seen, observed, each)
-    moved = judged.away + away - expected.away
-    return np.asarray((mixture.means + moved)[each, of])
+    away = np.where(observed, judged.away[np.arange(len(of)), of], 0.0)
+    drawn = mixture.covariances.drawn(away, observed, of, ndtri(uniforms[:, 1:]))
+    return np.asarray(mixture.means[of] + drawn)
+
+
+def draw(
+    rows: NDArray[Any], frame: Frame, mean: Array, covariances: Covariances, seed: int
+) -> Array:
+    """``rows`` (n, D) with what they lack drawn from one normal distribution in the ``frame``."""
+    filled, n_features = rows.astype(np.float64), rows.shape[1]
+    size = max(1, NUMBERS // n_features**2)
+    for start in range(0, len(rows), size):
+        own = filled[start : start + size]
+        holes = np.isnan(own)
+        x = frame.rows(own, np.empty(own.shape[::-1])).T
+        normals = ndtri(_uniforms(seed, start, *own.shape)[:, 1:])
+        away = np.where(holes, 0.0, x - mean)
+        of = np.zeros(len(own), np.intp)
+        drawn = mean + covariances.drawn(away, ~holes, of, normals)
+        own[holes] = (drawn * frame.scale + frame.shift)[holes]
+    return filled

@@ -198,13 +198,14 @@ def _of_rare(
         if block.weights is not None:
             weights = block.weights[judged.rows].astype(np.float64)
         responsibilities = responsibilities * weights
-        counts = np.zeros((len(judged.spread), len(responsibilities)))
+        spread = judged.spread()
+        counts = np.zeros((len(spread), len(responsibilities)))
         np.add.at(counts, judged.of, responsibilities.T)
         sums = np.empty_like(total.sums)
         buffer = np.empty((sums.shape[1], len(weights)))
         for k, own in enumerate(responsibilities):
             sums[k] = features.of(judged.away[:, k].T, buffer) @ own
-        sums[:, 1 + n_features :] += np.einsum("mk,mkq->kq", counts, judged.spread)
+        sums[:, 1 + n_features :] += np.einsum("mk,mkq->kq", counts, spread)
         objective, plain = float(log_norm @ weights), float(log_plain @ weights)
         center, count = natural.center, len(weights)
         total += Statistics(sums, center, objective, plain, float(weights.sum()), count)
@@ -223,15 +224,15 @@ class Judged:
         log pi_k and the log-density of what was observed, in the units of the data.
     away : (n, K, D)
         How far the completed rows are from the means, in the frame.
-    spread : (M, K, Q)
-        The quadratic part that the missing features have beyond that, for each pattern.
+    spread : callable
+        The quadratic part (M, K, Q) that the missing features have beyond that, for each pattern.
     """
 
     rows: NDArray[np.intp]
     of: NDArray[np.intp]
     log_joint: Array
     away: Array
-    spread: Array
+    spread: Callable[[], Array]
 
 
 def judge(

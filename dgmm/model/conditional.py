@@ -58,9 +58,32 @@ def expected(covariances: Array, away: Array, observed: Mask, of: NDArray[np.int
     log_density = half_log_det[of] - 0.5 * np.sum(rows * rows, axis=2)
     solved = (rows[..., None, :] @ white[of])[..., 0, :]
     filled = (solved[..., None, :] @ covariances)[..., 0, :]
-    part = (white * seen[..., None]) @ covariances
-    rest = covariances - part.swapaxes(2, 3) @ part
-    rest = rest * ((1.0 - seen)[..., None] * (1.0 - seen)[..., None, :])
-    upper = upper_places(n_features)
     whole = np.where(observed[of, None], away, filled)
-    return Expected(log_density, whole, rest[:, :, upper[0], upper[1]])
+
+    def spread() -> Array:
+        part = (white * seen[..., None]) @ covariances
+        rest = covariances - part.swapaxes(2, 3) @ part
+        rest = rest * ((1.0 - seen)[..., None] * (1.0 - seen)[..., None, :])
+        upper = upper_places(n_features)
+        return np.asarray(rest[:, :, upper[0], upper[1]])
+
+    return Expected(log_density, whole, spread)
+
+
+def drawn(
+    covariances: Array, away: Array, observed: Mask, of: NDArray[np.intp], normals: Array
+) -> Array:
+    """See ``Covariances.drawn``; ``of`` are places among the ``covariances`` (K, D, D).
+
+    A draw z of all features is moved by what the difference to the observed ones makes one expect.
+    """
+    roots = np.linalg.cholesky(covariances)
+    whole = np.empty_like(away)
+    for k in np.unique(of):
+        whole[of == k] = normals[of == k] @ roots[k].T
+    seen, own = observed.astype(np.float64), covariances[of]
+    masked = own * (seen[:, :, None] * seen[:, None])
+    places = np.arange(len(roots[0]))
+    masked[:, places, places] += 1.0 - seen
+    solved = np.linalg.solve(masked, ((away - whole) * seen)[..., None])
+    return np.where(observed, away, whole + (own @ solved)[..., 0])

@@ -10,7 +10,7 @@ parameter of a model, such as a number of factors, is a field of its ``Covarianc
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -34,13 +34,14 @@ class Expected:
         Of what was observed, but for the constant.
     away : (n, K, D)
         How far the completed rows are from the means.
-    spread : (M, K, Q)
-        The quadratic part that the missing features have beyond that, for each pattern of holes.
+    spread : callable
+        The quadratic part (M, K, Q) that the missing features have beyond that, for each pattern of
+        holes; computed where it is wanted.
     """
 
     log_density: Array
     away: Array
-    spread: Array
+    spread: Callable[[], Array]
 
 
 class Covariances(ABC):
@@ -199,6 +200,14 @@ class Covariances(ABC):
         From those of u = (S + N)^-1 d, where the quadratic part of (S + N)^-1 has been taken off
         that of u u', both in the model's ``centred_features``: so S u is what is expected of a row,
         and S + S (u u' - (S + N)^-1) S of its square.
+        """
+
+    @abstractmethod
+    def drawn(self, away: Array, observed: Mask, of: NDArray[np.intp], normals: Array) -> Array:
+        """How far rows (n, D) are from their means once what they lack is drawn.
+
+        ``away`` (n, D) is how far they are before that, 0 where nothing is ``observed`` (n, D);
+        ``of`` (n,) are their components; ``normals`` (n, D) are standard normal variates.
         """
 
     @property

@@ -174,7 +174,10 @@ class DiagonalCovariances(Covariances):
     def expected(self, away: Array, observed: Mask, of: NDArray[np.intp]) -> Expected:
         logs, squares = observed @ np.log(self.values).T, away * away / self.values
         log_density = -0.5 * (logs[of] + squares.sum(axis=2))
-        return Expected(log_density, away, ~observed[:, None] * self.values)
+        return Expected(log_density, away, lambda: ~observed[:, None] * self.values)
+
+    def drawn(self, away: Array, observed: Mask, of: NDArray[np.intp], normals: Array) -> Array:
+        return np.where(observed, away, np.sqrt(self.values[of]) * normals)
 
     def convolved(self, noise: Array, observed: Mask) -> Convolved:
         if noise.ndim == 2:

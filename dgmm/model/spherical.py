@@ -179,8 +179,15 @@ class SphericalCovariances(Covariances):
         counts = observed.sum(axis=1)[:, None]
         log_density = -0.5 * (counts * np.log(self.values))[of]
         log_density -= 0.5 * np.sum(away * away, axis=2) / self.values
-        spread = (observed.shape[1] - counts) * self.values
-        return Expected(log_density, away, spread[:, :, None])
+
+        def spread() -> Array:
+            lost = (observed.shape[1] - counts) * self.values
+            return np.asarray(lost[:, :, None])
+
+        return Expected(log_density, away, spread)
+
+    def drawn(self, away: Array, observed: Mask, of: NDArray[np.intp], normals: Array) -> Array:
+        return np.where(observed, away, np.sqrt(self.values[of])[:, None] * normals)
 
     def convolved(self, noise: Array, observed: Mask) -> Convolved:
         if noise.ndim == 2:

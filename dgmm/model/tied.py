@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.model.arrays import Array
-from dgmm.model.conditional import completed, deconvolved, expected
+from dgmm.model.conditional import completed, deconvolved, drawn, expected
 from dgmm.model.convolved import Convolved, Matrices
 from dgmm.model.covariance_model import (
     CovarianceModel,
@@ -194,6 +194,9 @@ class TiedCovariances(Covariances):
 
     def deconvolved(self, sums: Array) -> Array:
         return deconvolved(self.values[None], sums)
+
+    def drawn(self, away: Array, observed: Mask, of: NDArray[np.intp], normals: Array) -> Array:
+        return drawn(self.values[None], away, observed, np.zeros_like(of), normals)
 
     @property
     def bare(self) -> "TiedCovariances":
