@@ -26,7 +26,7 @@ from benchmarks.table import Cell, percent, show
 from benchmarks.timing import say
 from dgmm import engine
 from dgmm.data.dataset import Dataset
-from dgmm.data.sources import Source
+from dgmm.data.source import Source
 from dgmm.engine import cluster, cuts
 from dgmm.engine.runs import Cut
 from dgmm.kernels import natural_parameters

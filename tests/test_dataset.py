@@ -551,8 +551,11 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no such array": (lambda p: group_of_three(p) + "/row", r"store\.zarr/row does not exist"),
     "no such memory": (always("memory://none/store.zarr"), r"memory://none/store\.zarr does not"),
     "no such protocol": (always("nope://bucket/store.zarr"), r"nope://bucket/store\.zarr.*nope"),
-    "plain directory": (empty_directory, r"plain is neither a Zarr array or group nor a \.npy"),
-    "text file": (text_file, r"rows\.txt is neither a Zarr array or group nor a \.npy"),
+    "plain directory": (
+        empty_directory,
+        r"plain is no Zarr array or group, and its name does not end",
+    ),
+    "text file": (text_file, r"rows\.txt is no Zarr array or group, and its name does not end"),
     "group": (group_of_three, r"3 arrays: \S+/deep/er/rows, \S+zarr/rows, \S+zarr/weights$"),
     "group object": (
         lambda p: zarr.open_group(group_of_three(p), mode="r"),

@@ -13,7 +13,7 @@ from dask.sizeof import sizeof
 from distributed import Client, get_worker
 
 from dgmm import Dataset, engine, open_dataset
-from dgmm.data.sources import Source
+from dgmm.data.source import Source
 from dgmm.em.first_pass import FirstPassSpec, first_pass
 from dgmm.engine.cuts import count_tasks, cut_for
 from dgmm.engine.runs import LARGE_BYTES, Cut, add, part_of

@@ -12,6 +12,8 @@ from typing import Any
 import fsspec
 import numpy as np
 import processes
+import pyarrow
+import pyarrow.parquet
 import pytest
 import zarr
 from click.testing import CliRunner
@@ -52,7 +54,7 @@ def bucket() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def stores(bucket: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, Path]]:
-    """The same rows in a plain and in a sharded store: on S3, and here."""
+    """The same rows in a plain and in a sharded store, and in a table: on S3, and here."""
     here = tmp_path_factory.mktemp("here")
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(6000, 3)) + 5 * rng.integers(0, 3, size=(6000, 1))
@@ -66,10 +68,17 @@ def stores(bucket: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, t
         for place in made[name]:
             array = zarr.create_array(place, shape=rows.shape, dtype="f8", **layout)
             array[:] = rows
+    made["table"] = (f"{bucket}/table.parquet", here / "table.parquet")
+    made["table"][1].mkdir()
+    table = pyarrow.table({name: rows[:, j] for j, name in enumerate("abc")})
+    for part in range(2):
+        path = made["table"][1] / f"part-{part}.parquet"
+        pyarrow.parquet.write_table(table.slice(3000 * part, 3000), path, row_group_size=500)
+    fsspec.filesystem("s3").put(str(made["table"][1]), made["table"][0], recursive=True)
     return made
 
 
-@pytest.mark.parametrize("name", ["plain", "sharded"])
+@pytest.mark.parametrize("name", ["plain", "sharded", "table"])
 def test_the_same_bits_from_s3(stores: dict[str, tuple[str, Path]], name: str) -> None:
     there, here = stores[name]
     expected = dgmm.GaussianMixture(3, random_state=0).fit(here)

@@ -6,13 +6,16 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import dgmm
-from dgmm.data import urls
+from dgmm.data import tables, urls
 from dgmm.errors import DataError, UsageError
 from dgmm.io import models, storage
+from dgmm.model.lazy import Late
 
 if TYPE_CHECKING:
     from dgmm.data.dataset import Dataset
     from dgmm.estimators.gaussian_mixture import GaussianMixture
+
+session = Late("dgmm.estimators.session")
 
 
 def check_model_target(output: str, overwrite: bool) -> None:
@@ -36,10 +39,12 @@ def open_both(
 ) -> tuple[GaussianMixture, Dataset]:
     """A model and rows that it can judge."""
     fitted = dgmm.load(model)
+    if tables.is_table(data) and reading.get("columns") is None:
+        reading = {**reading, "columns": vars(fitted).get("feature_names_in_")}
     dataset = dgmm.open_dataset(data, sample_weight, **reading)
     if dataset.n_features != fitted.n_features_in_:
         raise DataError(
             f"{data} has {dataset.n_features} features; {model} was fitted "
             f"to {fitted.n_features_in_}"
         )
-    return fitted, dataset
+    return fitted, session.open_rows(fitted, dataset)

@@ -18,7 +18,7 @@ HELP = """\
 Fit Gaussian mixtures to data that does not fit in memory.
 
 DATA is a path or URL: store.zarr, store.zarr/group/array, rows.npy,
-s3://bucket/store.zarr.
+s3://bucket/store.zarr; or a table: trips.parquet, 'trips/*.parquet', trips.feather.
 
 \b
 Start here:

@@ -76,7 +76,7 @@ overwrite_option = click.option("--overwrite", is_flag=True, help="Replace exist
 reading_options = _as_one(
     "reading",
     dict,
-    ["missing_chunks", "raw"],
+    ["missing_chunks", "raw", "columns"],
     click.option(
         "--missing-chunks",
         type=click.Choice(["error", "late", "fill"]),
@@ -91,6 +91,14 @@ reading_options = _as_one(
         is_flag=True,
         help="Take a Zarr array's numbers as they are stored, even if its attributes "
         "(scale_factor, _FillValue and the like) say that they stand for other values.",
+    ),
+    click.option(
+        "--columns",
+        metavar="NAMES",
+        callback=lambda context, parameter, names: names and names.split(","),
+        help="Which columns of a table (Parquet, Arrow) are the features, as a,b,c: names, "
+        "patterns (band_*), ranges of neighbours (red:nir); after a !, what to leave out.  "
+        "[default: all; those of the model]",
     ),
 )
 """The options of ``open_dataset``, by name."""

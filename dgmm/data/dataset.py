@@ -10,7 +10,7 @@ makes a result independent of the machines it was computed on.
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from os import PathLike
@@ -22,12 +22,11 @@ from numpy.typing import NDArray
 from dgmm.data.amounts import Amount
 from dgmm.data.forms import REAL
 from dgmm.data.patience import Patience, patience
+from dgmm.data.source import Source, even_divisions
 from dgmm.data.sources import (
     ArraySource,
     DaskSource,
     MissingChunks,
-    Source,
-    even_divisions,
     open_source,
 )
 from dgmm.data.transient import is_transient
@@ -79,6 +78,11 @@ class Dataset:
     def n_features(self) -> int:
         """D."""
         return self.source.shape[1]
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """What the features of a table are called, (D,)."""
+        return self.source.names
 
     @property
     def blocks(self) -> int:
@@ -248,6 +252,7 @@ def open_dataset(
     *,
     missing_chunks: MissingChunks = "error",
     raw: bool = False,
+    columns: Sequence[str] | None = None,
     block_bytes: int = BLOCK_BYTES,
     memory: Amount = None,
 ) -> Dataset:
@@ -258,9 +263,11 @@ def open_dataset(
     data : array-like, dask.array.Array, zarr.Array, path or URL, of shape (N, D)
         A path or URL ends in ``.npy`` or names a Zarr array: ``store.zarr``,
         ``store.zarr/group/array``, ``s3://bucket/store.zarr``.  Integers, float32 or float64.
+        Or a table: ``.parquet`` (a file, a directory, or a pattern, ``trips/*.parquet``),
+        ``.arrow`` or ``.feather``; nulls are NaN.
         Of a DataArray of xarray, and of a DataFrame of Dask, the Dask array inside.
     sample_weight : the same, of shape (N,)
-        Weights of the rows, not negative.
+        Weights of the rows, not negative.  A column of a table by ``table.parquet::name``.
     missing_chunks : {"error", "late", "fill"}, default="error"
         What a Zarr chunk that isn't stored means.  "error": it was lost, and a list of all chunks
         is made now to see that none is.  "late": it was lost, which is found when the chunk is
@@ -268,6 +275,9 @@ def open_dataset(
     raw : bool, default=False
         Whether to take a Zarr array's numbers as they are where its attributes (``scale_factor``,
         ``_FillValue`` and the like) say that they stand for other values; else that is refused.
+    columns : list of str, optional
+        Which columns of a table are the features, in this order: names, patterns (``band_*``),
+        ranges of neighbours (``red:nir``); after a ``!``, what to leave out.  By default all.
     block_bytes : int, default=8 MiB
         About how much of a plain or Zarr array makes a block.  The last digits of a result depend
         on it, as they do on the chunks.
@@ -285,7 +295,7 @@ def open_dataset(
     DataError
         If there is no array there, or its shape or dtype can't be rows of numbers.
     UsageError
-        If ``missing_chunks`` is none of the three.
+        If ``missing_chunks`` is none of the three, or ``columns`` are asked of what has none.
     PlanError
         If it would have to be loaded, and there is no room for it.
 
@@ -299,7 +309,13 @@ def open_dataset(
     """
     beside = {"weights": sample_weight}
     return opened(
-        data, beside, missing_chunks=missing_chunks, raw=raw, block_bytes=block_bytes, memory=memory
+        data,
+        beside,
+        missing_chunks=missing_chunks,
+        raw=raw,
+        columns=columns,
+        block_bytes=block_bytes,
+        memory=memory,
     )
 
 
@@ -309,6 +325,7 @@ def opened(
     *,
     missing_chunks: MissingChunks = "error",
     raw: bool = False,
+    columns: Sequence[str] | None = None,
     block_bytes: int = BLOCK_BYTES,
     memory: Amount = None,
 ) -> Dataset:
@@ -319,7 +336,7 @@ def opened(
             (first, *_) = beside
             raise UsageError(f"a Dataset brings its own {first}: give them to open_dataset")
         return data
-    asked = partial(_opened, data, beside, missing_chunks, block_bytes, raw, memory)
+    asked = partial(_opened, data, beside, missing_chunks, block_bytes, raw, memory, columns)
     try:
         return patience()(asked)
     except DgmmError:
@@ -342,8 +359,9 @@ def _opened(
     block_bytes: int,
     raw: bool,
     memory: Amount,
+    columns: Sequence[str] | None,
 ) -> Dataset:
-    source = open_source(data, missing_chunks, raw, memory)
+    source = open_source(data, missing_chunks, raw, memory, columns)
     _check_rows(source)
     patience()(source.check_whole)
     sources: dict[str, Source] = {}

@@ -5,8 +5,7 @@ of data ever rests in a task graph or travels between processes.  Any other ``da
 computed through its own graph.
 """
 
-import math
-from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any, Final, Literal
@@ -24,7 +23,9 @@ from dgmm.data.amounts import Amount
 from dgmm.data.direct import Direct
 from dgmm.data.forms import check_loadable, declared, unwrapped
 from dgmm.data.patience import patience
+from dgmm.data.source import Source
 from dgmm.data.stored import Chunks, check_decoded, of_this_process
+from dgmm.data.tables import open_table
 from dgmm.data.urls import exists, is_local, place, protocols, zarr_store
 from dgmm.errors import DataError, UsageError
 from dgmm.model.choice import choose
@@ -60,53 +61,6 @@ MISSING_CHUNKS: Final[dict[MissingChunks, Absence]] = {
     "late": Absence(listed=False, checked=True),
     "fill": Absence(listed=False, checked=False),
 }
-
-
-class Source(ABC):
-    """An array and where it lies.
-
-    Attributes
-    ----------
-    name : str
-        For messages: its address, or what it is.
-    shape, dtype
-        Of the array, rows first.
-    in_process : bool
-        Whether only this process can read it.
-    copies : int
-        How many buffers of a block's size a read takes, the result included.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    in_process: bool = False
-    copies: int = 1
-
-    @abstractmethod
-    def divisions(self, block_bytes: int) -> NDArray[np.int64]:
-        """Row numbers at which to cut the rows into blocks, from 0 to the number of rows."""
-
-    @abstractmethod
-    def read(self, start: int, stop: int) -> NDArray[Any]:
-        """Rows ``start`` to ``stop``."""
-
-    def check_whole(self) -> None:  # noqa: B027
-        """Raise ``DataError`` if a part of it isn't there, as far as that can be told."""
-
-    @property
-    def row_bytes(self) -> int:
-        """The size of one row."""
-        return math.prod(self.shape[1:]) * self.dtype.itemsize
-
-    def nbytes(self, rows: int) -> int:
-        """The memory that reading so many rows takes."""
-        return self.copies * rows * self.row_bytes
-
-    def _even_cuts(self, unit: int, block_bytes: int) -> NDArray[np.int64]:
-        """Cuts at multiples of ``unit`` rows, into blocks of about ``block_bytes``."""
-        units = max(1, block_bytes // max(1, unit * self.row_bytes))
-        return even_divisions(self.shape[0], unit * units)
 
 
 class ArraySource(Source):
@@ -267,13 +221,24 @@ class DaskSource(Source):
 
 
 def open_source(
-    data: Any, missing_chunks: MissingChunks = "error", raw: bool = False, memory: Amount = None
+    data: Any,
+    missing_chunks: MissingChunks = "error",
+    raw: bool = False,
+    memory: Amount = None,
+    columns: Sequence[str] | None = None,
 ) -> Source:
     """Find out what ``data`` is: a source of rows, or of what lies beside them.
 
     The parameters are those of ``open_dataset``.
     """
     absence = choose("missing_chunks", missing_chunks, MISSING_CHUNKS)
+    if isinstance(data, str | PathLike) and (table := open_table(str(data), columns)):
+        return table
+    if columns is not None:
+        raise UsageError(
+            f"columns {list(columns)} are of a table, a path or URL of Parquet or Arrow; "
+            f"{data if isinstance(data, str | PathLike) else f'a {type(data).__name__}'} is none"
+        )
     match unwrapped(data, memory):
         case Source() as opened:
             return opened
@@ -307,9 +272,9 @@ def _open_path(path: str, absence: Absence, raw: bool) -> Source:
         if not exists(path):
             raise DataError(f"{path} does not exist") from error
         raise DataError(
-            f"{path} is neither a Zarr array or group nor a .npy file; other formats can be made "
-            "one, such as by dask.dataframe: read_parquet(...).to_dask_array(lengths=True)"
-            ".to_zarr(...)"
+            f"{path} is no Zarr array or group, and its name does not end as that of a .npy file "
+            "or of a table does (.parquet, .arrow, .feather); a directory of Parquet files is "
+            f"read by a pattern, {path.rstrip('/')}/**/*.parquet"
         ) from error
     except Exception as error:  # each file system has errors of its own
         spoilt = local or isinstance(error, ValueError | KeyError | TypeError)
@@ -328,8 +293,3 @@ def _name_an_array(group: "zarr.Group", path: str) -> str:
         return f"{path} is a Zarr group without arrays, or in a store that does not list them"
     listed = ", ".join(f"{path.rstrip('/')}/{name}" for name in arrays[:10])
     return f"{path} is a Zarr group; name one of its {len(arrays)} arrays: {listed}"
-
-
-def even_divisions(rows: int, step: int) -> NDArray[np.int64]:
-    """Cuts of so many rows at multiples of ``step``."""
-    return np.append(np.arange(0, rows, step), rows)

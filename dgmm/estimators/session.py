@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
 from dgmm import engine
-from dgmm.data import forms
+from dgmm.data import forms, tables
 from dgmm.data.dataset import Dataset, open_dataset
 from dgmm.em.criteria import CRITERIA, Criterion
 from dgmm.em.first_pass import FirstPassSpec
@@ -185,7 +185,9 @@ def open_rows(
     model: "GaussianMixture", X: Data, sample_weight: Data = None, reset: bool = False
 ) -> Dataset:
     """Open ``X``, which must have the ``model``'s fitted width, unless to ``reset`` sets that."""
-    named = forms.columns(X)
+    named, columns = forms.columns(X), None
+    if not reset and tables.is_table(X):  # which may have others, and in another order
+        columns = vars(model).get("feature_names_in_")
     X = forms.unwrapped(X, model.memory)
     if named is not None:
         validate_data(model, named, reset=reset, skip_check_array=True)
@@ -202,7 +204,9 @@ def open_rows(
             ensure_min_samples=0,
             ensure_min_features=0,
         )
-    dataset = open_dataset(X, sample_weight, memory=model.memory)
+    dataset = open_dataset(X, sample_weight, columns=columns, memory=model.memory)
+    if dataset.names is not None:
+        validate_data(model, tables.header(dataset.names), reset=reset, skip_check_array=True)
     if not reset and dataset.n_features != model.n_features_in_:
         raise DataError(
             f"X has {dataset.n_features} features, but {type(model).__name__} is expecting "

@@ -1,0 +1,65 @@
+"""Which columns of a table are meant: names, patterns, ranges, and what to leave out."""
+
+import difflib
+import fnmatch
+from collections.abc import Sequence
+
+from dgmm.errors import DataError, UsageError
+
+
+def chosen(names: Sequence[str], wanted: Sequence[str] | None, table: str) -> tuple[str, ...]:
+    """Those of the ``names`` of a ``table``'s columns that are ``wanted``, in the order asked for.
+
+    Each of ``wanted`` is a name, a pattern (``band_*``), a range of neighbours (``red:nir``), or
+    one of these after a ``!``, which leaves out.  What only leaves out begins with all columns; so
+    does None.  A column that has a name as it was asked for is taken by it, whatever is in that.
+    Raises ``DataError`` if there is no such column.
+    """
+    if wanted is None:
+        return tuple(names)
+    if isinstance(wanted, str):
+        raise UsageError(f"columns must be a list of names, not the text {wanted!r}")
+    asked = [str(each) for each in wanted]
+    known = set(names)
+    kept: dict[str, None] = {}
+    if all(_leaves_out(each, known) for each in asked):
+        kept = dict.fromkeys(names)
+    for each in asked:
+        if _leaves_out(each, known):
+            for name in _meant(names, each[1:], table):
+                kept.pop(name, None)
+        else:
+            kept |= dict.fromkeys(_meant(names, each, table))
+    if not kept:
+        raise DataError(f"columns {asked} leave no column of {table}")
+    return tuple(kept)
+
+
+def _leaves_out(wanted: str, known: set[str]) -> bool:
+    return wanted.startswith("!") and wanted not in known
+
+
+def _meant(names: Sequence[str], wanted: str, table: str) -> list[str]:
+    """The ``names`` that one name, pattern or range means."""
+    if wanted in names:
+        return [wanted]
+    first, colon, last = wanted.partition(":")
+    if colon and (not first or first in names) and (not last or last in names):
+        places = list(names)
+        start = places.index(first) if first else 0
+        stop = places.index(last) + 1 if last else len(places)
+        if start < stop:
+            return places[start:stop]
+        raise DataError(f"{table} has {last!r} before {first!r}: ask for {last}:{first}")
+    if found := fnmatch.filter(names, wanted) if set(wanted) & set("*?[") else []:
+        return found
+    raise DataError(f"{table} has no column {wanted!r}; {_near(names, wanted)}")
+
+
+def _near(names: Sequence[str], wanted: str) -> str:
+    """What there is that looks like it; else what there is."""
+    near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.6)
+    if near:
+        return f"the nearest {'are' if len(near) > 1 else 'is'} {', '.join(near)}"
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return f"it has {', '.join(names[:10])}{more}"

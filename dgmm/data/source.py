@@ -1,0 +1,63 @@
+"""A source: an array, where it lies, and how any of its rows are read."""
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Source(ABC):
+    """An array and where it lies.
+
+    Attributes
+    ----------
+    name : str
+        For messages: its address, or what it is.
+    shape, dtype
+        Of the array, rows first.
+    in_process : bool
+        Whether only this process can read it.
+    names : tuple of str, or None
+        Of the columns of a table; other arrays have none.
+    copies : int
+        How many buffers of a block's size a read takes, the result included.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    names: tuple[str, ...] | None = None
+    in_process: bool = False
+    copies: int = 1
+
+    @abstractmethod
+    def divisions(self, block_bytes: int) -> NDArray[np.int64]:
+        """Row numbers at which to cut the rows into blocks, from 0 to the number of rows."""
+
+    @abstractmethod
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows ``start`` to ``stop``."""
+
+    def check_whole(self) -> None:  # noqa: B027
+        """Raise ``DataError`` if a part of it isn't there, as far as that can be told."""
+
+    @property
+    def row_bytes(self) -> int:
+        """The size of one row."""
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
+
+    def nbytes(self, rows: int) -> int:
+        """The memory that reading so many rows takes."""
+        return self.copies * rows * self.row_bytes
+
+    def _even_cuts(self, unit: int, block_bytes: int) -> NDArray[np.int64]:
+        """Cuts at multiples of ``unit`` rows, into blocks of about ``block_bytes``."""
+        units = max(1, block_bytes // max(1, unit * self.row_bytes))
+        return even_divisions(self.shape[0], unit * units)
+
+
+def even_divisions(rows: int, step: int) -> NDArray[np.int64]:
+    """Cuts of so many rows at multiples of ``step``."""
+    return np.append(np.arange(0, rows, step), rows)

@@ -1,0 +1,267 @@
+"""Tables: Parquet and Arrow files as rows and weights, by their columns' names."""
+
+import decimal
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import dask.array as da
+import numpy as np
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from distributed import Client
+from numpy.typing import NDArray
+
+import dgmm
+from dgmm.cli.commands import main
+from dgmm.data.columns import chosen
+from dgmm.data.tables import open_table
+
+NAMES = ("a", "b", "c")
+
+
+RANGES = [(0, 0), (0, 3000), (499, 501), (1250, 1251), (2999, 3000)]
+
+
+@pytest.fixture(scope="module")
+def rows() -> NDArray[np.float64]:
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(3000, 3)) + 6 * rng.integers(0, 2, size=(3000, 1))
+
+
+@pytest.fixture(scope="module")
+def weights() -> NDArray[np.float64]:
+    return np.random.default_rng(1).uniform(0.5, 2, 3000)
+
+
+@pytest.fixture(scope="module")
+def table(rows: NDArray[np.float64], weights: NDArray[np.float64]) -> pa.Table:
+    columns = {name: rows[:, j] for j, name in enumerate(NAMES)}
+    return pa.table({"id": [f"row {i}" for i in range(len(rows))], **columns, "w": weights})
+
+
+@pytest.fixture(scope="module")
+def parquet(table: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tables") / "rows.parquet"
+    pq.write_table(table, path, row_group_size=500)
+    return path
+
+
+def fitted(data: object, weights: object = None, **how: object) -> dgmm.GaussianMixture:
+    return dgmm.GaussianMixture(2, random_state=0, **how).fit(data, sample_weight=weights)  # type: ignore[arg-type]
+
+
+def same(one: dgmm.GaussianMixture, other: dgmm.GaussianMixture) -> bool:
+    return one.means_.tobytes() == other.means_.tobytes() and (
+        one.covariances_.tobytes() == other.covariances_.tobytes()
+    )
+
+
+@pytest.mark.parametrize("form", ["parquet", "directory", "pattern", "partitions", "arrow"])
+def test_a_table_gives_the_bits_of_an_array_in_the_same_blocks(
+    rows: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    table: pa.Table,
+    parquet: Path,
+    tmp_path: Path,
+    form: str,
+) -> None:
+    path = parquet
+    if form in ("directory", "pattern", "partitions"):
+        path = tmp_path / "rows.parquet"
+        for i in range(3):
+            part = path / (f"year={i}" if form == "partitions" else "") / f"part-{i}.parquet"
+            part.parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(table.slice(1000 * i, 1000), part, row_group_size=500)
+        (path / "_SUCCESS").write_text("")
+        (path / "_notes.parquet").write_text("no part of the table")
+    if form == "arrow":
+        path = tmp_path / "rows.arrow"
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table, max_chunksize=500)
+    named = str(path / "*.parquet") if form == "pattern" else str(path)
+    block_bytes = 500 * 3 * 8
+    columns = list(NAMES)
+    weight = (
+        str(path) + "::w" if form in ("parquet", "arrow", "directory", "partitions") else weights
+    )
+    ours = dgmm.open_dataset(named, weight, columns=columns, block_bytes=block_bytes)
+    assert (ours.rows, ours.n_features, ours.blocks, ours.names) == (3000, 3, 6, NAMES)
+    plain = dgmm.open_dataset(da.from_array(rows, chunks=(500, 3)), weights)
+    assert same(fitted(ours), fitted(plain))
+
+
+def test_clusters_give_the_same_bits(parquet: Path, clusters: Mapping[int, Client]) -> None:
+    dataset = dgmm.open_dataset(parquet, columns=["a:c"], block_bytes=500 * 3 * 8)
+    here = fitted(dataset)
+    with clusters[2].as_current():
+        there = fitted(dataset)
+    assert same(here, there)
+    assert there.feature_names_in_.tolist() == list(NAMES)
+
+
+@pytest.mark.parametrize(("start", "stop"), RANGES)
+def test_any_rows_can_be_read(
+    rows: NDArray[np.float64], parquet: Path, start: int, stop: int
+) -> None:
+    source = open_table(str(parquet), ["c", "a"])
+    assert source is not None
+    assert np.array_equal(source.read(start, stop), rows[start:stop, [2, 0]])
+
+
+def test_numbers_of_all_kinds_become_floats_and_nulls_nan(tmp_path: Path) -> None:
+    kinds = {
+        "int8": pa.array([1, None, -3], pa.int8()),
+        "uint64": pa.array([1, 2, None], pa.uint64()),
+        "single": pa.array([1.5, None, float("nan")], pa.float32()),
+        "decimal": pa.array(
+            [decimal.Decimal("1.25"), None, decimal.Decimal("-2")], pa.decimal128(9, 2)
+        ),
+    }
+    for ending, write in ((".parquet", pq.write_table), (".feather", pa.feather.write_feather)):
+        write(pa.table(kinds), tmp_path / f"kinds{ending}")
+        dataset = dgmm.open_dataset(tmp_path / f"kinds{ending}")
+        expected = [[1, 1, 1.5, 1.25], [np.nan, 2, np.nan, np.nan], [-3, np.nan, np.nan, -2]]
+        assert dataset.source.dtype == np.float64
+        assert np.array_equal(dataset.block(0).rows, expected, equal_nan=True)
+    single = dgmm.open_dataset(tmp_path / "kinds.parquet", columns=["single"])
+    assert single.source.dtype == np.float32
+
+
+def test_nulls_are_missing_values(rows: NDArray[np.float64], tmp_path: Path) -> None:
+    holes = np.random.default_rng(2).random(rows.shape) < 0.1
+    columns = {n: pa.array(rows[:, j], mask=holes[:, j]) for j, n in enumerate(NAMES)}
+    pq.write_table(pa.table(columns), tmp_path / "holes.parquet", row_group_size=500)
+    with pytest.raises(dgmm.DataError, match=r"rows with NaN or infinity: 8\d\d of 3,000"):
+        fitted(tmp_path / "holes.parquet")
+    ours = fitted(tmp_path / "holes.parquet", missing="marginalize")
+    expected = fitted(np.where(holes, np.nan, rows), missing="marginalize")
+    assert ours.fit_info_["incomplete"] == holes.any(axis=1).sum()
+    assert np.allclose(ours.means_, expected.means_, rtol=1e-9)
+
+
+def test_names_go_from_the_table_to_the_model_and_back(
+    rows: NDArray[np.float64], table: pa.Table, parquet: Path, tmp_path: Path
+) -> None:
+    dgmm_file = tmp_path / "model.dgmm"
+    fitted(dgmm.open_dataset(parquet, columns=list(NAMES))).save(dgmm_file)
+    model = dgmm.load(dgmm_file)
+    assert model.feature_names_in_.tolist() == list(NAMES)
+    # Other columns, in another order, and more of them: the model takes its own.
+    pq.write_table(table.select(["w", "c", "id", "b", "a"]), tmp_path / "other.parquet")
+    expected = model.mixture_
+    labels = model.predict(tmp_path / "other.parquet").compute()
+    assert np.array_equal(
+        labels,
+        dgmm.GaussianMixture.from_parameters(
+            expected.weights, expected.means, model.covariances_
+        ).predict(rows),
+    )
+    with pytest.raises(ValueError, match="feature names should match"):
+        model.predict(dgmm.open_dataset(parquet, columns=["c", "b", "a"]))
+    pq.write_table(table.select(["a", "b"]), tmp_path / "fewer.parquet")
+    with pytest.raises(dgmm.DataError, match="has no column 'c'; it has a, b"):
+        model.predict(tmp_path / "fewer.parquet")
+
+
+def test_the_command_line_takes_tables(parquet: Path, tmp_path: Path) -> None:
+    def run(*words: object) -> str:
+        done = CliRunner().invoke(main, [str(word) for word in words])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    model, labels = tmp_path / "model.dgmm", tmp_path / "labels.zarr"
+    how = ("--columns", "!id,!w", "--sample-weight", f"{parquet}::w", "--random-state", 0)
+    run("fit", parquet, "-k", 2, *how, "-o", model, "--quiet")
+    plan = json.loads(run("plan", parquet, "-k", 2, "--columns", "a:c", "--json"))
+    assert plan["rows"] == 3000
+    assert plan["n_features"] == 3
+    counted = json.loads(run("predict", parquet, "-m", model, "-o", labels, "--json", "--quiet"))
+    assert sum(counted["rows_of_components"]) == 3000
+    assert "score" in run("score", parquet, "-m", model, "--quiet")
+    refused = CliRunner().invoke(main, ["plan", str(parquet), "-k", "2"])
+    assert refused.exit_code != 0
+    assert "id (string)" in refused.output
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (["b", "a"], "b a"),
+        (["band_*"], "band_1 band_2 band_10"),
+        (["a:band_1"], "a b band_1"),
+        ([":b"], "id a b"),
+        (["band_2:"], "band_2 band_10 !odd"),
+        (["!id", "!!odd", "!band_*"], "a b"),
+        (["a:band_10", "!b"], "a band_1 band_2 band_10"),
+        (["!odd"], "!odd"),
+        (None, "id a b band_1 band_2 band_10 !odd"),
+    ],
+)
+def test_columns_are_named_in_many_ways(wanted: list[str] | None, expected: str) -> None:
+    names = ["id", "a", "b", "band_1", "band_2", "band_10", "!odd"]
+    assert chosen(names, wanted, "t") == tuple(expected.split())
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (["a", "lenght"], "no column 'lenght'; the nearest is length"),
+        (["zzz"], "no column 'zzz'; it has a, length, flag, when, kind"),
+        (["length:a"], "has 'a' before 'length': ask for a:length"),
+        (["!*"], "leave no column"),
+        (["a", "flag"], r"flag \(bool\).*numbers are in a, length"),
+        (["when"], r"when \(timestamp"),
+        (["kind"], r"kind \(dictionary"),
+    ],
+)
+def test_columns_that_cannot_be_read_are_told(
+    tmp_path: Path, columns: list[str], message: str
+) -> None:
+    table = pa.table(
+        {
+            "a": [1.0, 2.0],
+            "length": [1, 2],
+            "flag": [True, False],
+            "when": pa.array([0, 1], pa.timestamp("s")),
+            "kind": pa.array(["x", "y"]).dictionary_encode(),
+        }
+    )
+    pq.write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(dgmm.DataError, match=message):
+        dgmm.open_dataset(tmp_path / "t.parquet", columns=columns)
+
+
+def test_what_is_no_table_is_told(tmp_path: Path, table: pa.Table) -> None:
+    with pytest.raises(dgmm.DataError, match="does not exist"):
+        dgmm.open_dataset(tmp_path / "nothing.parquet")
+    (tmp_path / "empty.parquet").mkdir()
+    with pytest.raises(dgmm.DataError, match="has no file whose name ends in"):
+        dgmm.open_dataset(tmp_path / "empty.parquet")
+    (tmp_path / "text.parquet").write_text("no table")
+    with pytest.raises(dgmm.DataError, match="can't be read as Parquet"):
+        dgmm.open_dataset(tmp_path / "text.parquet")
+    (tmp_path / "text.arrow").write_text("no table")
+    with pytest.raises(dgmm.DataError, match="can't be read as an Arrow file"):
+        dgmm.open_dataset(tmp_path / "text.arrow")
+    with pytest.raises(dgmm.UsageError, match=r"columns .* are of a table"):
+        dgmm.open_dataset(np.zeros((3, 2)), columns=["a"])
+    pq.write_table(table.slice(0, 0), tmp_path / "none.parquet")
+    with pytest.raises(dgmm.DataError, match="has no rows"):
+        dgmm.open_dataset(tmp_path / "none.parquet", columns=["a"])
+    pq.write_table(table.select(["a"]), tmp_path / "1.parquet")
+    pq.write_table(pa.table({"a": [1, 2]}), tmp_path / "2.parquet")
+    with pytest.raises(dgmm.DataError, match=r"column 'a' is int64 in .*2.parquet, but double in"):
+        dgmm.open_dataset(tmp_path / "[12].parquet")
+
+
+def test_a_file_that_changed_is_told(tmp_path: Path, table: pa.Table) -> None:
+    path = tmp_path / "rows.parquet"
+    pq.write_table(table.select(NAMES), path, row_group_size=500)
+    dataset = dgmm.open_dataset(path)
+    pq.write_table(table.select(NAMES), path, row_group_size=400)
+    with pytest.raises(dgmm.DataError, match="has changed since it was opened"):
+        dataset.block(0)
