@@ -213,6 +213,8 @@ def declared(array: da.Array, name: str) -> da.Array:
     if array.ndim not in (1, 2, 3) or array.dtype.kind not in REAL:
         return array  # for the door to refuse, uncounted
     if any(math.isnan(size) for sizes in array.chunks for size in sizes):
+        if array.ndim == 3:
+            return array  # as much: rows are not, and covariances beside them have known sizes
         array = _counted(array, name)
     axes = tuple(range(array.ndim))
     # As map_blocks does it, but for what it tells of each chunk.

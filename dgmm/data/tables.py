@@ -14,6 +14,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.util import find_spec
 from os import PathLike
 from typing import Any, Final
 
@@ -26,6 +27,9 @@ from dgmm.data.source import Source
 from dgmm.data.transient import is_transient
 from dgmm.data.urls import exists, is_local, place
 from dgmm.errors import DataError, DgmmError, UsageError
+from dgmm.model.lazy import Late
+
+pyarrow, parquet = Late("pyarrow"), Late("pyarrow.parquet")
 
 COLUMNS_BYTES: Final = 8 << 20
 """How much of a part is decoded at once, in columns: so it takes little beside the rows."""
@@ -39,13 +43,11 @@ HIDDEN: Final = ("_", ".")
 
 def check_installed(url: str) -> None:
     """Raise ``UsageError`` if the library that reads tables is not installed."""
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError as error:
+    if find_spec("pyarrow") is None:
         raise UsageError(
             f"{url}: tables are read by pyarrow, which is not installed: "
             "pip install 'dgmm[parquet]' does that (in a clone: pip install '.[parquet]')"
-        ) from error
+        )
 
 
 @dataclass(frozen=True)
@@ -191,14 +193,12 @@ class ParquetSource(TableSource):
 
 def _parquet(url: str, path: str) -> Any:
     """The Parquet file at a ``path`` on the file system of ``url``."""
-    import pyarrow.parquet
-
     filesystem, _ = place(url)
     if is_local(filesystem):
-        return pyarrow.parquet.ParquetFile(path)
+        return parquet.ParquetFile(path)
     file = filesystem.open(path, "rb")
     try:
-        return pyarrow.parquet.ParquetFile(file, pre_buffer=True)
+        return parquet.ParquetFile(file, pre_buffer=True)
     except BaseException:
         file.close()
         raise
@@ -257,8 +257,6 @@ class ArrowSource(TableSource):
         return cls(url, parts, schema, names, vector)
 
     def _columns(self, part: Part, names: Sequence[str]) -> Any:
-        import pyarrow
-
         with _arrow(part.path, names) as file:
             return pyarrow.Table.from_batches([file.get_batch(part.index)])
 
@@ -268,8 +266,6 @@ class ArrowSource(TableSource):
 
 def _arrow(path: str, names: Sequence[str] | None = None) -> Any:
     """The Arrow file at a local ``path``, of which some columns are read."""
-    import pyarrow
-
     mapped = pyarrow.memory_map(path)
     if names is None:
         return pyarrow.ipc.open_file(mapped)
@@ -298,8 +294,6 @@ def is_table(data: object) -> bool:
 
 def header(names: Sequence[str]) -> Any:
     """A table of Arrow without rows that has columns of these ``names``."""
-    import pyarrow
-
     return pyarrow.table({name: pyarrow.array([], pyarrow.float64()) for name in names})
 
 
@@ -383,15 +377,12 @@ def _common(url: str, schema: Any, names: Sequence[str]) -> str:
 
 
 def _is_number(kind: Any) -> bool:
-    import pyarrow.types as of
-
-    return bool(of.is_integer(kind) or of.is_floating(kind) or of.is_decimal(kind))
+    of = pyarrow.types
+    return any(test(kind) for test in (of.is_integer, of.is_floating, of.is_decimal))
 
 
 def _numbers(column: Any) -> NDArray[Any]:
     """A column of Arrow, with NaN for nulls."""
-    import pyarrow
-
     if pyarrow.types.is_decimal(column.type):
         column = column.cast(pyarrow.float64())
     numbers: NDArray[Any] = column.to_numpy()
