@@ -28,7 +28,7 @@ from dgmm.kernels.choice import KERNELS
 from dgmm.kernels.correction import StatisticsCorrection
 from dgmm.kernels.kernel import e_step
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
-from dgmm.kernels.observation import Complete
+from dgmm.kernels.observation import COMPLETE, Complete
 from dgmm.kernels.outputs import row_outputs
 from dgmm.kernels.sweep import Block, tree_sum
 from dgmm.model.arrays import FLOOR
@@ -789,8 +789,9 @@ def test_an_extrapolation_is_a_mixture(kind: str, d: int, k: int, length: float,
     """However long the step; and a step of length 1 would lead to the third mixture."""
     rng = np.random.default_rng(seed)
     first, second, third = (a_mixture(kind, k, d, rng) for _ in range(3))
-    assert extrapolate(first, second, third, 1.0, Regularised(np.zeros(d))).mixture is None
-    trial = extrapolate(first, second, third, length, Regularised(np.zeros(d))).mixture
+    model = Model(first.covariance_model, Regularised(np.zeros(d)), COMPLETE)
+    assert extrapolate(first, second, third, 1.0, model).mixture is None
+    trial = extrapolate(first, second, third, length, model).mixture
     if trial is not None:
         mixture = trial.mixture
         assert mixture.weights.sum() == pytest.approx(1.0)

@@ -181,7 +181,7 @@ def test_the_information_is_how_the_gradient_falls(kind: str) -> None:
     here = coordinates(optimum, optimum, live, prior)
 
     def gradient(place: np.ndarray) -> np.ndarray:
-        mixture = mixture_at(place, optimum, optimum, live, prior).mixture
+        mixture = mixture_at(place, optimum, optimum, live, field.context.model).mixture
         (run,) = run_for(field, EM().init(field.context, mixture, StopRule(5)), 2)
         image = run.best.mixture
         ends = (coordinates(each, optimum, live, prior) for each in (mixture, image))

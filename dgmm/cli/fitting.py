@@ -33,10 +33,27 @@ from dgmm.cli.results import (
 from dgmm.em.criteria import CRITERIA, CriterionName
 from dgmm.errors import UsageError
 from dgmm.model.covariance import COVARIANCE_MODELS, CovarianceType
+from dgmm.model.fixed import PARTS
 from dgmm.model.lazy import Late
 
 # Loaded when a command needs them, not for a usage error.
 engine, report = Late("dgmm.engine"), Late("dgmm.report.pictures")
+
+
+def _fixed(
+    context: click.Context, option: click.Parameter, texts: tuple[str, ...]
+) -> dict[str, Any] | None:
+    """What is to be held: means, or means=0,2."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, given, numbers = text.partition("=")
+        listed = numbers.split(",")
+        if name not in PARTS or (given and not all(each.isdigit() for each in listed)):
+            raise click.BadParameter(
+                f"{text!r} is not like means or means=0,2; what can be held is {', '.join(PARTS)}"
+            )
+        found[name] = [int(each) for each in listed] if given else True
+    return found or None
 
 
 @click.command(cls=Command, epilog=EXIT_CODES)
@@ -48,6 +65,14 @@ engine, report = Late("dgmm.engine"), Late("dgmm.report.pictures")
     "--start",
     metavar="PATH",
     help="Begin at the parameters of this model instead of searching for a start.",
+)
+@click.option(
+    "--fixed",
+    multiple=True,
+    callback=_fixed,
+    metavar="PART[=LIST]",
+    help="Hold weights, means or covariances as --start has them: of all components, or of those "
+    "listed, as in means=0,2. May be given more than once.",
 )
 @fitting_options
 @machine_options
@@ -63,6 +88,7 @@ def fit(
     output: str,
     sample_weight: str | None,
     start: str | None,
+    fixed: dict[str, Any] | None,
     how: dict[str, Any],
     machines: Machines,
     reading: dict[str, Any],
@@ -77,16 +103,17 @@ def fit(
     check_model_target(output, overwrite)
     if start is not None and (how["init_params"] != "auto" or n_init > 1):
         raise click.UsageError("--start gives the only start: leave out --init-params and --n-init")
+    if fixed and start is None:
+        raise click.UsageError("--fixed holds what --start gives: give that, too")
     dataset = dgmm.open_dataset(data, sample_weight, **reading)
-    given = {} if start is None else _parameters(start, n_components, covariance_type)
-    model = dgmm.GaussianMixture(
-        n_components,
-        covariance_type=covariance_type,
-        n_init=n_init,
-        n_jobs=machines.threads,
-        **how,
-        **given,
-    )
+    model = dgmm.GaussianMixture(n_components, covariance_type=covariance_type, n_init=n_init)
+    if start is not None:
+        begin = _begin(start, n_components, covariance_type)
+        if fixed:  # the very numbers in the file
+            model = begin.set_params(warm_start=True, fixed=fixed)
+        else:
+            model.set_params(**_parameters(begin))
+    model.set_params(n_jobs=machines.threads, **how)
     meter = engine.Meter()
     with shown.watches() as watches, machines.client() as client:
         session = model.session(dataset, client=client)
@@ -97,8 +124,8 @@ def fit(
     tell_end(shown.log, model, output)
 
 
-def _parameters(path: str, n_components: int, covariance_type: str) -> dict[str, Any]:
-    """Of the model at ``path``, as starting values; it must be of this size and structure."""
+def _begin(path: str, n_components: int, covariance_type: str) -> dgmm.GaussianMixture:
+    """The model at ``path``, for a fit to begin at; it must be of this size and structure."""
     model = dgmm.load(path)
     size = (model.n_components, model.covariance_type)
     if size != (n_components, covariance_type):
@@ -106,6 +133,11 @@ def _parameters(path: str, n_components: int, covariance_type: str) -> dict[str,
             f"{path} has {size[0]} components and {size[1]} covariances; a fit that begins there "
             f"must have the same, not {n_components} components and {covariance_type} covariances"
         )
+    return model
+
+
+def _parameters(model: dgmm.GaussianMixture) -> dict[str, Any]:
+    """Of a model, as starting values."""
     return {
         "weights_init": model.weights_,
         "means_init": model.means_,

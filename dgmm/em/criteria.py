@@ -89,8 +89,10 @@ class Criterion:
     measure: Callable[[Block, Compared], Stacked[WeightedSum]] | None = None
     holds_out: bool = False
 
-    def value(self, state: State, weight: float, measured: WeightedSum | None) -> float:
-        """The criterion for a state, with what was ``measured`` of it."""
+    def value(
+        self, state: State, parameters: int, weight: float, measured: WeightedSum | None
+    ) -> float:
+        """The criterion for a state of so many ``parameters``, with what was ``measured`` of it."""
         if self.holds_out:
             if measured is not None and not measured.weight > 0:
                 raise DataError(
@@ -99,7 +101,7 @@ class Criterion:
             return np.inf if measured is None else -measured.value / measured.weight
         extra = 0.0 if measured is None else 2 * measured.value
         plain = -2 * weight * state.score
-        return plain + self.penalty(state.mixture.free_parameters, weight) + extra
+        return plain + self.penalty(parameters, weight) + extra
 
     def worth(self, gain: float, weight: float) -> float:
         """By how much it falls when s grows by ``gain``."""

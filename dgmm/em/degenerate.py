@@ -37,8 +37,9 @@ def thin(
     That is, by the M-step from these ``statistics`` before ``reg`` is added.
     """
     raw, prior = context.maximum_likelihood(statistics, before), context.model.prior
-    least = prior.estimate(raw, prior.means(raw)).thinnest(prior.share(share))
-    return numbers((least < 1.0) & ~raw.empty)
+    _, means = context.model.maximised(raw, before)
+    least = prior.estimate(raw, means).thinnest(prior.share(share))
+    return numbers((least < 1.0) & ~context.model.kept(raw.empty))
 
 
 def singular(state: State, context: FitContext) -> tuple[int, ...]:
@@ -56,11 +57,12 @@ def unbounded(state: State, context: FitContext) -> tuple[int, ...]:
     """
     if not singular(state, context):
         return ()
-    raw, prior = context.maximum_likelihood(state.statistics, state.mixture), context.model.prior
-    means = prior.means(raw)
+    model = context.model
+    raw, prior = context.maximum_likelihood(state.statistics, state.mixture), model.prior
+    weights, means = model.maximised(raw, state.mixture)
     estimate, amounts = prior.estimate(raw, means), prior.share(ALONE)
-    least = estimate.thinnest_apart(prior.weights(raw), means, amounts)
-    return numbers(np.broadcast_to(least < 1.0, raw.empty.shape) & ~raw.empty)
+    least = estimate.thinnest_apart(weights, means, amounts)
+    return numbers(np.broadcast_to(least < 1.0, raw.empty.shape) & ~model.kept(raw.empty))
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ class Rivals:
         if not rivals:
             return cls((), ())
         raw, prior = context.maximum_likelihood(state.statistics, mixture), context.model.prior
-        estimate = prior.estimate(raw, prior.means(raw))
+        _, means = context.model.maximised(raw, mixture)
+        estimate = prior.estimate(raw, means)
         loadings = estimate.thinnest_loadings(prior.share(1.0))
         loadings = np.broadcast_to(loadings, mixture.means.shape)[sorted(rivals)]
         named = np.flatnonzero((loadings > LOADING).any(axis=0))

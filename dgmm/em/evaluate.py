@@ -24,6 +24,7 @@ from dgmm.kernels.rounding import SINGLE_TOLERANCE, TOLERANCE, Away
 from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.arrays import Array
 from dgmm.model.covariance_model import CovarianceModel
+from dgmm.model.fixed import Fixed
 from dgmm.model.mixture import Frame, Mixture
 from dgmm.model.prior import MaximumLikelihood, Regularised
 from dgmm.model.statistics import Stacked, Statistics
@@ -86,6 +87,7 @@ class FitContext:
         observation: Observation = COMPLETE,
         precision: str = "float64",
         frame: Frame | None = None,
+        fixed: Fixed | None = None,
     ) -> "FitContext":
         """The context for the rows of the first pass; ``reg_covar`` as in ``regularisation``."""
         frame = frame or frame_of(moments, covariance_model)
@@ -99,7 +101,7 @@ class FitContext:
             total = total + moments.weight * offset[:, None] * offset
         size = float(np.sum(moments.variance / frame.scale / frame.scale + offset**2))
         return cls(
-            Model(covariance_model, Regularised(reg), observation),
+            Model(covariance_model, Regularised(reg), observation, fixed),
             frame,
             moments.weight,
             total,
@@ -155,7 +157,7 @@ class FitContext:
     def _noise(self, mixture: Mixture, away: Away) -> Array:
         """The bound (K,) on single precision's error in the log-densities of such rows."""
         unit = SINGLE / 2
-        size = np.abs(mixture.constants - self.model.prior.penalties(mixture))
+        size = np.abs(mixture.constants - self.model.penalties(mixture))
         return self.model.observation.error_bound(mixture, away, unit) + unit * size
 
 

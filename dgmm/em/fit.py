@@ -138,6 +138,7 @@ def _entrants(moments: DataMoments, specs: Sequence[FitSpec]) -> list[Candidate]
                 each.observation,
                 each.precision,
                 frames[frame.scale.tobytes()],
+                None if each.held is None else each.held.fixed,
             ),
         )
         for each, frame in zip(specs, own, strict=True)

@@ -17,6 +17,7 @@ from dgmm.kernels.natural_parameters import NaturalParameters
 from dgmm.kernels.observation import Observation
 from dgmm.model.arrays import Array
 from dgmm.model.covariance_model import CovarianceModel
+from dgmm.model.fixed import Fixed
 from dgmm.model.mixture import Mixture
 from dgmm.model.prior import MaximumLikelihood, Prior
 from dgmm.model.statistics import Statistics
@@ -44,11 +45,14 @@ class Model:
     covariance_model : CovarianceModel
     prior : Prior
     observation : Observation
+    fixed : Fixed or None
+        What every mixture has as the start had it.
     """
 
     covariance_model: CovarianceModel
     prior: Prior
     observation: Observation
+    fixed: Fixed | None = None
 
     @property
     def unregularised(self) -> "Model":
@@ -57,11 +61,29 @@ class Model:
 
     def natural(self, mixture: Mixture, spread: float, single: bool = False) -> NaturalParameters:
         """A ``mixture`` as its kernel sees it; ``spread`` and ``single`` as there."""
-        penalties = self.prior.penalties(mixture)
         seen = self.observation
         return NaturalParameters.of(
-            mixture, penalties, spread, seen.centres, single, per_component=seen.holes
+            mixture, self.penalties(mixture), spread, seen.centres, single, per_component=seen.holes
         )
+
+    def penalties(self, mixture: Mixture) -> Array:
+        """By how much the objective lowers each component's log-density, (K,).
+
+        Covariances that are held need nothing to hold them up.
+        """
+        penalties = self.prior.penalties(mixture)
+        return penalties if self.fixed is None else np.where(self.fixed.covariances, 0.0, penalties)
+
+    def hold(self, mixture: Mixture, at: Mixture) -> Mixture:
+        """The ``mixture`` with what is fixed as it is ``at`` another."""
+        return mixture if self.fixed is None else self.fixed.hold(mixture, at)
+
+    def free_parameters(self, mixture: Mixture) -> int:
+        """How many parameters of a ``mixture`` are free."""
+        count = mixture.free_parameters
+        if self.fixed is None:
+            return count
+        return count - self.fixed.parameters(self.covariance_model, mixture.n_features)
 
     def maximum_likelihood(
         self, statistics: Statistics, total: Array | None, before: Mixture
@@ -80,13 +102,30 @@ class Model:
         estimate = self.covariance_model.estimate(weights, means, offsets, second, total)
         return MaximumLikelihood(weights, means, estimate, empty)
 
+    def maximised(self, found: MaximumLikelihood, before: Mixture) -> tuple[Array, Array]:
+        """The M-step's weights (K,) and means (K, D), after the mixture ``before``."""
+        weights, means = self.prior.weights(found), self.prior.means(found)
+        if self.fixed is None:
+            return weights, means
+        held = np.where(self.fixed.means[:, None], before.means, means)
+        return self.fixed.shared(weights, before.weights), held
+
+    def kept(self, empty: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which components have the covariances they had: those ``empty`` (K,), or held there."""
+        return empty if self.fixed is None else empty | self.fixed.covariances
+
     def m_step(self, statistics: Statistics, total: Array | None, before: Mixture) -> Trial:
         """The mixture that maximises the expected objective; arguments as above."""
         found = self.maximum_likelihood(statistics, total, before)
-        weights, means = self.prior.weights(found), self.prior.means(found)
+        weights, means = self.maximised(found, before)
         covariances, singular = self.prior.covariances(found, means, before.covariances)
         every = np.broadcast_to(singular, len(means))
-        return Trial(Mixture(weights, means, covariances), numbers(found.empty), numbers(every))
+        mixture = Mixture(weights, means, covariances)
+        if self.fixed is None:
+            return Trial(mixture, numbers(found.empty), numbers(every))
+        empty = found.empty & ~self.fixed.weights
+        lost = every & ~self.fixed.covariances
+        return Trial(self.hold(mixture, before), numbers(empty), numbers(lost))
 
 
 def numbers(flags: NDArray[np.bool_]) -> tuple[int, ...]:

@@ -57,7 +57,8 @@ class Candidate:
     @property
     def mixture(self) -> Mixture:
         """Of the data."""
-        return self.context.frame.leave(self.run.best.mixture)
+        mixture = self.context.frame.leave(self.run.best.mixture)
+        return mixture if self.spec.held is None else self.spec.held.hold(mixture)
 
     def begun(
         self, spec: FitSpec, moments: DataMoments, samples: Samples, title: str

@@ -225,7 +225,7 @@ class QuasiNewton(Solver):
         like, live = self.image.mixture, self._live(run.best)
         try:
             place = self.here + share * step
-            trial = mixture_at(place, like, self.origin, live, run.context.model.prior)
+            trial = mixture_at(place, like, self.origin, live, run.context.model)
         except np.linalg.LinAlgError:
             return self._forgetful._plain(run)
         foreseen = 2 * decrement * share * (1 - share / 2)

@@ -194,7 +194,9 @@ def _valued(
         measured = list(sweep(criterion.measure, compared, held=True).parts)
     valued = list(candidates)
     for i, own in zip(alive, measured, strict=True):
-        value = criterion.value(candidates[i].run.best, weight, own)
+        best = candidates[i].run.best
+        parameters = candidates[i].context.model.free_parameters(best.mixture)
+        value = criterion.value(best, parameters, weight, own)
         valued[i] = replace(candidates[i], value=value)
     return tuple(valued)
 

@@ -14,6 +14,7 @@ from dgmm.em.subsamples import ABREAST, Samples
 from dgmm.kernels.observation import COMPLETE, Observation
 from dgmm.model.arrays import Array
 from dgmm.model.covariance_model import CovarianceModel
+from dgmm.model.fixed import Held
 
 
 class Strategy(ABC):
@@ -73,6 +74,8 @@ class FitSpec:
         The objective at the start of the last iteration of the fit that gave the start, if one did.
     observation : Observation
         What NaN means.
+    held : Held or None
+        Which of the starting values are held.
     deadline : Deadline
         When it ends with what it has, once there is an objective; asked between sweeps.
     """
@@ -95,6 +98,7 @@ class FitSpec:
     precisions: Array | None = None
     before: float | None = None
     observation: Observation = COMPLETE
+    held: Held | None = None
     deadline: Deadline = NEVER
 
     def first_pass_spec(
@@ -112,7 +116,10 @@ class FitSpec:
     def parameters(self, n_features: int) -> int:
         """The number of free parameters."""
         covariances = self.covariance_model.free_parameters(self.components, n_features)
-        return covariances + self.components * n_features + self.components - 1
+        count = covariances + self.components * n_features + self.components - 1
+        if self.held is None:
+            return count
+        return count - self.held.fixed.parameters(self.covariance_model, n_features)
 
     def budget(self, rows: int, n_features: int, sampled: int) -> Budget:
         """What finding a start on a sample may cost; nothing where none is looked for there."""

@@ -39,7 +39,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.em.evaluate import FitContext, State
-from dgmm.em.model import Trial, numbers
+from dgmm.em.model import Model, Trial, numbers
 from dgmm.em.solver import RunState, Solver, StopRule
 from dgmm.model.arrays import Array
 from dgmm.model.mixture import Mixture
@@ -142,7 +142,7 @@ class Squarem(Solver):
         """After the sweep of theta_1: stop, or put theta' on trial."""
         fallback = run.context.m_step(found)
         ends = base.mixture, found.mixture, fallback.mixture
-        step = extrapolate(*ends, self.longest, run.context.model.prior)
+        step = extrapolate(*ends, self.longest, run.context.model)
         gain, target = found.objective - base.objective, run.stop.target
         lengths = (*self.lengths, step.length)[-MEMORY:]
         unseen = 2 * max(base.bound, found.bound)  # what single precision may hide of it
@@ -191,13 +191,13 @@ class Step:
 
 
 def extrapolate(
-    first: Mixture, second: Mixture, third: Mixture, longest: float, prior: Prior
+    first: Mixture, second: Mixture, third: Mixture, longest: float, model: Model
 ) -> Step:
     """theta' from theta_0, theta_1 and theta_2, with |a| at most ``longest``."""
     live = (first.weights > 0) & (second.weights > 0) & (third.weights > 0)
     try:
         start, middle, end = (
-            coordinates(each, second, live, prior) for each in (first, second, third)
+            coordinates(each, second, live, model.prior) for each in (first, second, third)
         )
         r, u = middle - start, (end - middle) - (middle - start)
         moved = float(np.linalg.norm(r))
@@ -206,7 +206,7 @@ def extrapolate(
         if taken <= 1.0:
             return Step(None, max(length, 1.0))
         place = start + 2 * taken * r + taken**2 * u
-        trial = mixture_at(place, third, second, live, prior)
+        trial = mixture_at(place, third, second, live, model)
     except np.linalg.LinAlgError:
         return Step(None, 1.0)
     return Step(trial, length)
@@ -222,13 +222,13 @@ def coordinates(mixture: Mixture, seen_from: Mixture, live: Mask, prior: Prior) 
     return np.concatenate([each.ravel() for each in parts])
 
 
-def mixture_at(place: Array, like: Mixture, seen_from: Mixture, live: Mask, prior: Prior) -> Trial:
+def mixture_at(place: Array, like: Mixture, seen_from: Mixture, live: Mask, model: Model) -> Trial:
     """The mixture with these coordinates; components that are not ``live`` are as in ``like``.
 
     Raises ``LinAlgError`` where there is none, or where it is far thinner than ``like``, beside
-    the ``prior``: such a mixture is worse, and kernels would be slow to find that.
+    the prior of the ``model``: such a mixture is worse, and kernels would be slow to find that.
     """
-    safe, (count, n_features) = prior.roots(seen_from).safe, like.means.shape
+    safe, (count, n_features) = model.prior.roots(seen_from).safe, like.means.shape
     logs, white, shapes = np.split(place, [count, count + count * n_features])
     log_weights = like.log_weights + np.clip(logs / safe.weights - like.log_weights, -JUMP, JUMP)
     weights = np.where(live, np.exp(log_weights - log_weights.max()), 0.0)
@@ -239,8 +239,10 @@ def mixture_at(place: Array, like: Mixture, seen_from: Mixture, live: Mask, prio
     shapes = shapes / safe.common
     estimate = seen_from.covariances.at(shapes, safe.covariances, live, like.covariances)
     covariances, singular = estimate.floored()
-    mixture = Mixture(weights / weights.sum(), means, covariances)
-    if prior.penalties(mixture).max() > prior.penalties(like).max() + THIN * n_features:
+    mixture = model.hold(Mixture(weights / weights.sum(), means, covariances), like)
+    if model.penalties(mixture).max() > model.penalties(like).max() + THIN * n_features:
         raise np.linalg.LinAlgError("the extrapolation is thin")
     lost = np.broadcast_to(singular, live.shape) & live
+    if model.fixed is not None:
+        lost = lost & ~model.fixed.covariances
     return Trial(mixture, numbers(~live), numbers(lost))

@@ -215,7 +215,8 @@ def _starts(
     starts = list[Mixture]()
     while len(starts) < spec.n_init:
         with samples.cost.start(len(starts) + 1, spec.n_init):
-            starts.append(_start(samples.sample, context, spec, ours))
+            start = _start(samples.sample, context, spec, ours)
+        starts.append(start if spec.held is None else spec.held.within(context.frame, start))
     return starts
 
 

@@ -145,6 +145,8 @@ def _info(info: dict[str, Any], order: NDArray[np.intp]) -> dict[str, Any]:
 
     found = {**info}
     found |= {name: named(info[name]) for name in ("empty", "singular") if name in info}
+    if info.get("fixed"):
+        found["fixed"] = {name: named(own) for name, own in info["fixed"].items()}
     if "singular_causes" in info:
         causes = [Collapse.of(each) for each in info["singular_causes"]]
         found["singular_causes"] = [
@@ -161,8 +163,10 @@ def _statistics(statistics: SufficientStatistics, order: NDArray[np.intp]) -> Su
     if (order == np.arange(len(order))).all():
         return statistics
     told = hashlib.sha256(statistics.origin.encode() + order.astype("<i8").tobytes())
+    fixed = None if statistics.fixed is None else statistics.fixed.chosen(order)
     return replace(
         statistics,
+        fixed=fixed,
         origin=told.hexdigest()[:16],
         sums=statistics.sums[order],
         center=statistics.center[order],

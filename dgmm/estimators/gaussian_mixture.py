@@ -143,6 +143,14 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         needed of it, if nobody gives that, comes of rows near that mean.
     precisions_init : array-like, optional
         Inverse covariances to start from: (K, D, D) full, (D, D) tied, (K, D) diag, (K,) spherical.
+    fixed : str, list of str, or dict, optional
+        What is held at its starting values: "weights", "means", "covariances", or several of them.
+        A dict says of which components: ``{"means": [0, 2], "covariances": True}``.  Each part is
+        held by itself: a weight only if "weights" names it, and then free weights share the rest.
+        Values are those of ``weights_init``, ``means_init``, ``precisions_init`` or, with
+        ``warm_start``, of the last fit, exactly.  A tied covariance is held for all components or
+        none.  ``reg_covar`` adds nothing to what is held, and ``bic`` and ``aic`` count free
+        parameters alone.  "auto" is SQUAREM over all rows here.
     random_state : int, RandomState or None, default=None
         The seed of all random choices, or where to draw them from.
     warm_start : bool, default=False
@@ -218,6 +226,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         - ``empty``: the components without weight; ``singular``: those whose variance in some
           direction is ``reg_covar`` or rounding alone; ``singular_causes``: why, and which features
           have no spread there; ``rivalled``: where ``reg_covar`` is half or more of the variance.
+        - ``fixed``: the components whose weights, means and covariances were held; empty if none.
         - ``reg_covar``: what was added to each feature's variance, in the data's units squared.
 
     Examples
@@ -250,6 +259,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         weights_init: ArrayLike | None = None,
         means_init: ArrayLike | None = None,
         precisions_init: ArrayLike | None = None,
+        fixed: Any = None,
         random_state: Any = None,
         warm_start: bool = False,
         verbose: int = 0,
@@ -275,6 +285,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         self.weights_init = weights_init
         self.means_init = means_init
         self.precisions_init = precisions_init
+        self.fixed = fixed
         self.random_state = random_state
         self.warm_start = warm_start
         self.verbose = verbose

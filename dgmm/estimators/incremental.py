@@ -54,6 +54,7 @@ def step(mixture: Mixture, statistics: SufficientStatistics) -> dict[str, Any]:
         "objective": after,
         "kernel": choice.described(choice.chosen()),
         "empty": list(trial.empty),
+        "fixed": {} if statistics.fixed is None else statistics.fixed.record(),
         **singular_of(
             sorted({*trial.singular, *held}),
             replace(bare, mixture=statistics.frame.enter(bare.mixture)),

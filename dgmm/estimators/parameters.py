@@ -16,6 +16,7 @@ from dgmm.em.spec import FitSpec
 from dgmm.em.starts import EFFORTS
 from dgmm.em.strategies import STRATEGIES, given_mixture
 from dgmm.errors import UsageError
+from dgmm.estimators.fixed import holding
 from dgmm.kernels import choice
 from dgmm.kernels.observation import OBSERVATIONS, Observation
 from dgmm.model.arrays import Array
@@ -104,7 +105,7 @@ def begun(spec: FitSpec, model: "GaussianMixture", n_features: int) -> FitSpec:
                 f"warm_start goes on from {fitted.components} components of {fitted.n_features} "
                 f"features; n_components is {components} and X has {n_features} features"
             )
-        return replace(
+        begins = replace(
             spec,
             n_init=1,
             weights=fitted.weights,
@@ -112,6 +113,7 @@ def begun(spec: FitSpec, model: "GaussianMixture", n_features: int) -> FitSpec:
             precisions=fitted.covariances.precisions(),
             before=model.lower_bounds_[-1] if model.lower_bounds_ else None,
         )
+        return holding(begins, model.fixed, n_features, fitted)
     shape = spec.covariance_model.shape(components, n_features)
     weights = _given("weights_init", model.weights_init, (components,))
     means = _given("means_init", model.means_init, (components, n_features))
@@ -121,7 +123,8 @@ def begun(spec: FitSpec, model: "GaussianMixture", n_features: int) -> FitSpec:
     if precisions is not None:  # refused now, not after the first pass
         uniform, zeros = np.full(components, 1 / components), np.zeros((components, n_features))
         given_mixture(spec.covariance_model, uniform, zeros, precisions)
-    return replace(spec, weights=weights, means=means, precisions=precisions)
+    begins = replace(spec, weights=weights, means=means, precisions=precisions)
+    return holding(begins, model.fixed, n_features)
 
 
 def mixture_of(

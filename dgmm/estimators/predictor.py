@@ -30,6 +30,7 @@ from dgmm.kernels.observation import NONE_COUNT
 from dgmm.kernels.outputs import FILLED, OUTPUTS, Output, RowOutputs
 from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.arrays import Array
+from dgmm.model.fixed import free_parameters
 from dgmm.model.mixture import Mixture
 
 if TYPE_CHECKING:  # which imports this
@@ -395,7 +396,7 @@ class Predictor(ABC):
         (total,) = sweep(score_each, Compared((model.mixture_,), observation_of(model))).parts
         if not total.weight > 0:
             raise DataError(NONE_COUNT.format("score"))
-        parameters = model.mixture_.free_parameters
+        parameters = free_parameters(model.mixture_, model.fit_info_)
         return {
             "score": total.value / total.weight,
             "aic": -2 * total.value + 2 * parameters,

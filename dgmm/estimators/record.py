@@ -59,6 +59,7 @@ def _fitted(progress: Progress, session: Session, seconds: float, cut: str) -> d
             "engine": session.plan.engine,
             "cached": session.plan.cached,
             **_degenerate(progress),
+            "fixed": {} if run.context.model.fixed is None else run.context.model.fixed.record(),
             "reg_covar": (run.context.model.prior.reg * run.context.frame.scale**2).tolist(),
         },
     }
@@ -68,7 +69,10 @@ def _of_run(progress: Progress, cut: str) -> dict[str, Any]:
     """What ``fit_info_`` says of the work that was done, and what came of it."""
     run, moments = progress.run, progress.moments
     best = run.best
-    gain, resolution = run.starts_gain, best.mixture.free_parameters / (2 * moments.weighted)
+    gain, resolution = (
+        run.starts_gain,
+        run.context.model.free_parameters(best.mixture) / (2 * moments.weighted),
+    )
     return {
         "strategy": progress.best.spec.strategy.name,
         "rows": moments.rows,

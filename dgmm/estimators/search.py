@@ -411,7 +411,7 @@ def _record(candidate: Candidate, criterion: str) -> dict[str, Any]:
     return {
         "n_components": best.mixture.components,
         "covariance_type": best.mixture.covariance_model.name,
-        "parameters": best.mixture.free_parameters,
+        "parameters": candidate.context.model.free_parameters(best.mixture),
         "score": best.score,
         criterion: candidate.value,
         "iterations": len(candidate.run.trace),

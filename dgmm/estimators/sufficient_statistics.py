@@ -42,6 +42,7 @@ from dgmm.kernels.observation import COMPLETE, NONE_COUNT, OBSERVATIONS, Observa
 from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.arrays import Array
 from dgmm.model.covariance_model import CovarianceModel
+from dgmm.model.fixed import Fixed
 from dgmm.model.mixture import Frame, Mixture
 from dgmm.model.prior import Prior, Regularised
 from dgmm.model.statistics import Stacked, Statistics
@@ -83,6 +84,8 @@ class SufficientStatistics:
         How many rows there are.
     observation : Observation
         What NaN means in them.
+    fixed : Fixed or None
+        What the fit held, which M-steps from them hold, too.
 
     References
     ----------
@@ -113,6 +116,7 @@ class SufficientStatistics:
     weight: float
     rows: int
     observation: Observation = COMPLETE
+    fixed: Fixed | None = None
 
     def __repr__(self) -> str:
         count, n_features = self.center.shape
@@ -151,9 +155,9 @@ class SufficientStatistics:
         objective = state.objective + context.frame.log_volume - prior.log_density(state.mixture)
         objective *= context.weight
         statistics = replace(_own(state.statistics, context), objective=objective)
-        natural, mixture = _natural(state.mixture, prior), state.mixture
+        natural, mixture = _natural(state.mixture, context.model), state.mixture
         told = hashlib.sha256(mixture.means.tobytes() + mixture.covariances.values.tobytes())
-        shared = (context.frame, prior, context.reg_covar, observation)
+        shared = (context.frame, prior, context.reg_covar, observation, context.model.fixed)
         return cls._of(told.hexdigest()[:16], statistics, natural, *shared)
 
     @classmethod
@@ -166,6 +170,7 @@ class SufficientStatistics:
         prior: Prior,
         reg_covar: float | None,
         observation: Observation,
+        fixed: Fixed | None,
     ) -> Self:
         """From ``statistics`` in the features of ``natural``."""
         entropy = statistics.objective - natural.inner_product(statistics.sums, statistics.center)
@@ -184,6 +189,7 @@ class SufficientStatistics:
             statistics.weight,
             statistics.rows,
             observation,
+            fixed,
         )
 
     def __add__(self, other: "SufficientStatistics") -> "SufficientStatistics":
@@ -242,7 +248,9 @@ class SufficientStatistics:
             (self.frame.scale, other.frame.scale),
             (self.prior.reg, other.prior.reg),
         )
-        if self.origin != other.origin or not all(np.array_equal(*pair) for pair in pairs):
+        held = [None if each.fixed is None else each.fixed.record() for each in (self, other)]
+        same = self.origin == other.origin and held[0] == held[1]
+        if not same or not all(np.array_equal(*pair) for pair in pairs):
             return "their models were fitted apart"
         return None
 
@@ -279,7 +287,7 @@ class SufficientStatistics:
         >>> model.sufficient_statistics_.summarize(sweep, model.mixture_, "numpy").rows
         50
         """
-        natural = _natural(self.frame.enter(mixture), self.prior)
+        natural = _natural(self.frame.enter(mixture), self._model)
         observation = replace(self.observation, kernel=kernel)
         given = Given(self.frame, (observation.given(natural),))
         (found,) = sweep(_e_step, _Asked(observation, given)).parts
@@ -287,7 +295,8 @@ class SufficientStatistics:
             raise DataError(NONE_COUNT.format("learn from"))
         _check_weight(found.weight)
         return self._of(
-            *(self.origin, found, natural, self.frame, self.prior, self.reg_covar, self.observation)
+            *(self.origin, found, natural, self.frame, self.prior, self.reg_covar),
+            *(self.observation, self.fixed),
         )
 
     def bound(self, mixture: Mixture) -> float:
@@ -319,7 +328,7 @@ class SufficientStatistics:
         if np.any(self.sums[dead, 0] > np.finfo(np.float64).eps * self.weight):
             return -np.inf
         sums = np.where(dead[:, None], 0.0, self.sums)
-        linear = _natural(inside, self.prior).inner_product(sums, self.center)
+        linear = _natural(inside, self._model).inner_product(sums, self.center)
         likelihood = (self.entropy + linear) / self.weight - self.frame.log_volume
         return likelihood + self.prior.log_density(inside)
 
@@ -347,7 +356,8 @@ class SufficientStatistics:
         True
         """
         trial = self._setting.m_step_of(self._statistics, self.frame.enter(mixture))
-        return replace(trial, mixture=self.frame.leave(trial.mixture))
+        improved = self.frame.leave(trial.mixture)
+        return replace(trial, mixture=self._model.hold(improved, mixture))
 
     def bare(self, mixture: Mixture) -> Trial:
         """The M-step of ``improve`` without ``reg``.
@@ -399,9 +409,12 @@ class SufficientStatistics:
         return thin(self._statistics, self._setting, self.frame.enter(mixture), ALONE)
 
     @property
+    def _model(self) -> Model:
+        return Model(self.covariance_model, self.prior, self.observation, self.fixed)
+
+    @property
     def _setting(self) -> FitContext:
-        model = Model(self.covariance_model, self.prior, self.observation)
-        return FitContext(model, self.frame, self.weight, None, 0.0)
+        return FitContext(self._model, self.frame, self.weight, None, 0.0)
 
     @property
     def _statistics(self) -> Statistics:
@@ -519,6 +532,7 @@ class SufficientStatistics:
             "weight": self.weight,
             "rows": self.rows,
             "missing": self.observation.name,
+            "fixed": None if self.fixed is None else self.fixed.record(),
         }
 
     @classmethod
@@ -603,6 +617,7 @@ class SufficientStatistics:
             weight,
             record["rows"],
             observation,
+            _fixed(record.get("fixed"), components),
         )
 
 
@@ -622,9 +637,19 @@ def _check_weight(weight: float) -> None:
         raise DataError(f"the weights sum to {weight:.3g}; rescale them")
 
 
-def _natural(mixture: Mixture, prior: Prior) -> NaturalParameters:
+def _fixed(record: Any, components: int) -> Fixed | None:
+    """What a file says that is held of so many components."""
+    if record is None:
+        return None
+    try:
+        return Fixed.of(components, **record)
+    except (TypeError, IndexError, KeyError, ValueError) as error:
+        raise ModelFileError(f"its statistics have fixed {record!r:.80}") from error
+
+
+def _natural(mixture: Mixture, model: Model) -> NaturalParameters:
     """All components centred: rows to come may lie anywhere."""
-    penalties = prior.penalties(mixture)
+    penalties = model.penalties(mixture)
     return NaturalParameters.of(mixture, penalties, centre=True, per_component=True)
 
 

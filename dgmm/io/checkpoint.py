@@ -55,6 +55,7 @@ from dgmm.io.codec import Known, decode, encode
 from dgmm.io.storage import Arrays
 from dgmm.kernels import choice
 from dgmm.kernels.sweep import BESIDE
+from dgmm.model.fixed import Held
 
 FORMAT: Final = "dgmm-checkpoint"
 KEPT: Final = 3
@@ -96,6 +97,7 @@ def fingerprint(dataset: Dataset, spec: FitSpec, seed: Any, **other: Any) -> Fin
         **plain,
         "random_state": int(seed) if isinstance(seed, int | np.integer) else None,
         **{f"{name}_init": _digest(array) for name, array in given.items()},
+        "fixed": None if spec.held is None else _held(spec.held),
         "missing": spec.observation.name,
         "kernel": choice.described(spec.kernel),
         "rows": [dataset.rows, dataset.n_features],
@@ -320,6 +322,13 @@ def _candidate(entrant: Candidate, told: Any, arrays: Arrays, samples: Samples) 
         ):
             raise CheckpointError("a checkpoint holds candidates in another order")
     return replace(entrant, runs=runs, value=value, dropped=dropped, refits=refits)
+
+
+def _held(held: Held) -> dict[str, Any]:
+    """What is fixed, and at what values."""
+    at = held.at
+    values = (at.weights, at.means, at.covariances.values)
+    return {**held.fixed.record(), "values": [_digest(each) for each in values]}
 
 
 def _random(arrays: Arrays, header: dict[str, Any]) -> np.random.RandomState:

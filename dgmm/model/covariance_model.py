@@ -167,6 +167,13 @@ class Covariances(ABC):
         """Those of these ``components``, in that order."""
 
     @abstractmethod
+    def held(self, fixed: Mask, at: "Covariances") -> "Covariances":
+        """These, but for those of the components that are ``fixed`` (K,): they are as ``at``.
+
+        One for all components is held if all are fixed.
+        """
+
+    @abstractmethod
     def completed(self, sums: Array, observed: Mask) -> Array:
         """Sums (K, P) of all features as expected, from those of the ``observed`` (D,) ones.
 

@@ -162,6 +162,12 @@ class DiagonalCovariances(Covariances):
     def chosen(self, components: NDArray[np.intp]) -> "DiagonalCovariances":
         return DiagonalCovariances(self.values[components], self.precisions_cholesky[components])
 
+    def held(self, fixed: Mask, at: Covariances) -> "DiagonalCovariances":
+        kept = fixed.reshape(-1, 1)
+        values = np.where(kept, at.values, self.values)
+        factors = np.where(kept, at.precisions_cholesky, self.precisions_cholesky)
+        return DiagonalCovariances(values, factors)
+
     def completed(self, sums: Array, observed: Mask) -> Array:
         n_features, count = len(observed), int(observed.sum())
         whole = np.zeros((len(sums), 1 + 2 * n_features))

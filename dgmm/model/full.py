@@ -178,6 +178,12 @@ class FullCovariances(Covariances):
     def chosen(self, components: NDArray[np.intp]) -> "FullCovariances":
         return FullCovariances(self.values[components], self.precisions_cholesky[components])
 
+    def held(self, fixed: Mask, at: Covariances) -> "FullCovariances":
+        kept = fixed.reshape(-1, 1, 1)
+        values = np.where(kept, at.values, self.values)
+        factors = np.where(kept, at.precisions_cholesky, self.precisions_cholesky)
+        return FullCovariances(values, factors)
+
     def completed(self, sums: Array, observed: Mask) -> Array:
         return completed(self.values, sums, observed)
 

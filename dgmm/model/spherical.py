@@ -167,6 +167,12 @@ class SphericalCovariances(Covariances):
             self.values[components], self.precisions_cholesky[components], self.n_features
         )
 
+    def held(self, fixed: Mask, at: Covariances) -> "SphericalCovariances":
+        kept = fixed
+        values = np.where(kept, at.values, self.values)
+        factors = np.where(kept, at.precisions_cholesky, self.precisions_cholesky)
+        return SphericalCovariances(values, factors, self.n_features)
+
     def completed(self, sums: Array, observed: Mask) -> Array:
         n_features, count = len(observed), int(observed.sum())
         whole = np.zeros((len(sums), 2 + n_features))

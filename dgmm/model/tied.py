@@ -180,6 +180,11 @@ class TiedCovariances(Covariances):
     def chosen(self, components: NDArray[np.intp]) -> "TiedCovariances":
         return TiedCovariances(self.values, self.precisions_cholesky, len(components))
 
+    def held(self, fixed: Mask, at: Covariances) -> "TiedCovariances":
+        if not fixed.all():
+            return self
+        return TiedCovariances(at.values, at.precisions_cholesky, self.components)
+
     def completed(self, sums: Array, observed: Mask) -> Array:
         return completed(self.values[None], sums, observed)
 

@@ -1,0 +1,112 @@
+"""What is known of a mixture: parameters that are held at the values a fit begins with.
+
+Each of a component's weight, mean and covariance may be held by itself.  The M-step of the others
+is that of the likelihood with these as constants: the free weights share what the fixed ones leave,
+in proportion to their counts; and the covariance of a component whose mean is held is the scatter
+about that mean.  (So it is in extreme deconvolution: Bovy, Hogg and Roweis, 2011.)
+
+Whatever makes a mixture from another ``hold``s what is fixed, so the values go from mixture to
+mixture as they are, bit by bit.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dgmm.model.arrays import Array
+from dgmm.model.covariance_model import CovarianceModel
+from dgmm.model.mixture import Frame, Mixture
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Fixed:
+    """The components whose ``weights``, ``means`` and ``covariances`` are held, (K,) each.
+
+    Where all components have one covariance, that is held for all or for none.
+    """
+
+    weights: Mask
+    means: Mask
+    covariances: Mask
+
+    @classmethod
+    def of(cls, components: int, **numbers: Iterable[int]) -> "Fixed":
+        """Of so many components; those whose ``numbers`` are given for a part are held."""
+        masks = {name: np.zeros(components, bool) for name in PARTS}
+        for name, own in numbers.items():
+            masks[name][list(own)] = True
+        return cls(**masks)
+
+    @property
+    def any(self) -> bool:
+        """Whether anything is held."""
+        return bool((self.weights | self.means | self.covariances).any())
+
+    def hold(self, mixture: Mixture, at: Mixture) -> Mixture:
+        """The ``mixture`` with what is fixed as it is ``at`` another."""
+        means = np.where(self.means[:, None], at.means, mixture.means)
+        covariances = mixture.covariances.held(self.covariances, at.covariances)
+        return Mixture(self.shared(mixture.weights, at.weights), means, covariances)
+
+    def shared(self, weights: Array, at: Array) -> Array:
+        """The ``weights`` (K,) with those fixed as they are ``at`` (K,) others.
+
+        The free ones are what is left, in their proportions; where they are all 0, in those of the
+        others.
+        """
+        if not self.weights.any():
+            return weights
+        free = ~self.weights
+        left = max(0.0, 1.0 - float(at[self.weights].sum()))
+        shares = weights if weights[free].sum() > 0 else at
+        total = float(shares[free].sum())
+        return np.where(free, shares * (left / total if total > 0 else 0.0), at)
+
+    def parameters(self, covariance_model: CovarianceModel, n_features: int) -> int:
+        """How many of the parameters of such a mixture are not free."""
+        components = len(self.weights)
+        free = components - int(self.weights.sum())
+        count = components - 1 - max(0, free - 1) + n_features * int(self.means.sum())
+        count += covariance_model.own_parameters(n_features) * int(self.covariances.sum())
+        if self.covariances.all():
+            count += covariance_model.common_parameters(n_features)
+        return count
+
+    def chosen(self, components: NDArray[np.intp]) -> "Fixed":
+        """What is held of these components, in that order."""
+        return Fixed(*(getattr(self, name)[components] for name in PARTS))
+
+    def record(self) -> dict[str, list[int]]:
+        """The components of which something is held, by what that is, as JSON has it."""
+        return {name: np.flatnonzero(getattr(self, name)).tolist() for name in PARTS}
+
+
+def free_parameters(mixture: Mixture, info: dict[str, Any]) -> int:
+    """How many parameters of a ``mixture`` are free, by the record ``info`` of its fit."""
+    fixed = Fixed.of(mixture.components, **info.get("fixed", {}))
+    return mixture.free_parameters - fixed.parameters(mixture.covariance_model, mixture.n_features)
+
+
+PARTS: Final = tuple(each.name for each in fields(Fixed))
+"""What can be held: "weights", "means", "covariances"."""
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """What is ``fixed``, and at what values: those of a mixture ``at`` (of the data)."""
+
+    fixed: Fixed
+    at: Mixture
+
+    def hold(self, mixture: Mixture) -> Mixture:
+        """The ``mixture`` of the data with these values."""
+        return self.fixed.hold(mixture, self.at)
+
+    def within(self, frame: Frame, mixture: Mixture) -> Mixture:
+        """The ``mixture`` of rows in a ``frame`` with these values."""
+        return self.fixed.hold(mixture, frame.enter(self.at))
