@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dgmm.data.dataset import Dataset, open_dataset
+    from dgmm.em.priors import ConjugatePrior
     from dgmm.engine.plan import Plan
     from dgmm.errors import (
         BlockError,
@@ -38,6 +39,7 @@ __all__ = [
     "CheckpointError",
     "ClusterError",
     "ClusterLostError",
+    "ConjugatePrior",
     "DataError",
     "Dataset",
     "DegenerateWarning",
@@ -63,6 +65,7 @@ _MODULES = {
     "estimators.alignment": ("Alignment", "align"),
     "estimators.gaussian_mixture": ("GaussianMixture", "load"),
     "model.mixture": ("Mixture",),
+    "em.priors": ("ConjugatePrior",),
     "engine.plan": ("Plan",),
     "estimators.search": ("MixtureSearch", "select"),
     "estimators.sufficient_statistics": ("SufficientStatistics",),

@@ -15,6 +15,7 @@ from dgmm.cli.machines import Machines
 from dgmm.cli.progress import LOGS, Watch
 from dgmm.em.evaluate import PRECISIONS
 from dgmm.em.init import METHODS
+from dgmm.em.priors import PRIORS
 from dgmm.em.starts import EFFORTS
 from dgmm.em.strategies import STRATEGIES
 from dgmm.kernels.observation import OBSERVATIONS
@@ -168,11 +169,20 @@ missing_option = click.option(
     help="What NaN means. marginalize: missing at random; rows count by what was observed. "
     "drop: incomplete rows are left out.",
 )
+prior_option = click.option(
+    "--prior",
+    type=click.Choice(list(PRIORS)),
+    default="none",
+    show_default=True,
+    help="What the objective holds beside the likelihood. conjugate: Fraley and Raftery's prior, "
+    "made of the data, with which no component collapses; the fit is the most probable mixture.",
+)
 FITTING = (
     *("init_params", "effort", "strategy", "random_state", "tol", "resolution", "max_iter"),
     *(
         "max_seconds",
         "reg_covar",
+        "prior",
         "missing",
         "precision",
         "checkpoint",
@@ -251,6 +261,7 @@ fitting_options = _as_one(
         help="A number to add to all variances, in the data's units squared.  [default: 1e-6 of "
         "each feature's variance]",
     ),
+    prior_option,
     missing_option,
     click.option(
         "--precision",

@@ -21,12 +21,14 @@ from dgmm.cli.options import (
     missing_option,
     model_options,
     overwrite_option,
+    prior_option,
     reading_options,
 )
 from dgmm.cli.results import (
     show_plan,
     show_pods,
 )
+from dgmm.em.priors import PriorName
 from dgmm.kernels.observation import Missing
 from dgmm.model.covariance import CovarianceType
 from dgmm.model.lazy import Late
@@ -40,6 +42,7 @@ demonstration = Late("dgmm.cli.demo")  # which draws pictures
 @machine_options
 @memory_option
 @cache_option
+@prior_option
 @missing_option
 @reading_options
 @click.option(
@@ -58,6 +61,7 @@ def plan(
     machines: Machines,
     memory: str | None,
     cache: str,
+    prior: PriorName,
     missing: Missing,
     reading: dict[str, Any],
     kubernetes: bool,
@@ -75,6 +79,7 @@ def plan(
         n_jobs=machines.threads,
         memory=memory,
         cache=cache,
+        prior=prior,
         missing=missing,
     )
     if kubernetes:

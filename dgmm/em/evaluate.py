@@ -16,6 +16,7 @@ import numpy as np
 
 from dgmm.em.first_pass import DataMoments
 from dgmm.em.model import Model, Trial
+from dgmm.em.priors import NO_PRIOR, PriorSpec
 from dgmm.errors import DataError
 from dgmm.kernels.correction import StatisticsCorrection
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
@@ -26,7 +27,7 @@ from dgmm.model.arrays import Array
 from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.fixed import Fixed
 from dgmm.model.mixture import Frame, Mixture
-from dgmm.model.prior import MaximumLikelihood, Regularised
+from dgmm.model.prior import MaximumLikelihood
 from dgmm.model.statistics import Stacked, Statistics
 
 Precision = Literal["auto", "float64"]
@@ -88,20 +89,26 @@ class FitContext:
         precision: str = "float64",
         frame: Frame | None = None,
         fixed: Fixed | None = None,
+        prior: PriorSpec = NO_PRIOR,
+        components: int = 1,
     ) -> "FitContext":
-        """The context for the rows of the first pass; ``reg_covar`` as in ``regularisation``."""
+        """The context for the rows of the first pass; ``reg_covar`` as in ``regularisation``.
+
+        The ``prior`` may depend on the number of ``components``.
+        """
         frame = frame or frame_of(moments, covariance_model)
         reg = regularisation(moments, reg_covar) / frame.scale / frame.scale
+        resolved = prior.resolved(moments, frame, reg, covariance_model, components)
         variance = np.maximum(moments.variance, moments.robust_variance)
         spread = np.sqrt(np.sum(variance / frame.scale / frame.scale))
         total = None
         offset = (moments.mean - frame.shift) / frame.scale
-        if moments.scatter.ndim == 2:
+        if moments.scatter.ndim == 2 and covariance_model.needs_scatter:
             total = moments.scatter / frame.scale[:, None] / frame.scale
             total = total + moments.weight * offset[:, None] * offset
         size = float(np.sum(moments.variance / frame.scale / frame.scale + offset**2))
         return cls(
-            Model(covariance_model, Regularised(reg), observation, fixed),
+            Model(covariance_model, resolved, observation, fixed),
             frame,
             moments.weight,
             total,

@@ -139,6 +139,8 @@ def _entrants(moments: DataMoments, specs: Sequence[FitSpec]) -> list[Candidate]
                 each.precision,
                 frames[frame.scale.tobytes()],
                 None if each.held is None else each.held.fixed,
+                each.prior,
+                each.components,
             ),
         )
         for each, frame in zip(specs, own, strict=True)

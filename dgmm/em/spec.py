@@ -8,6 +8,7 @@ from dgmm.em import init
 from dgmm.em.deadline import NEVER, Deadline
 from dgmm.em.evaluate import FitContext
 from dgmm.em.first_pass import DataMoments, FirstPassSpec
+from dgmm.em.priors import NO_PRIOR, PriorSpec
 from dgmm.em.solver import RunState, Solver
 from dgmm.em.starts import Budget
 from dgmm.em.subsamples import ABREAST, Samples
@@ -78,6 +79,8 @@ class FitSpec:
         Which of the starting values are held.
     deadline : Deadline
         When it ends with what it has, once there is an objective; asked between sweeps.
+    prior : PriorSpec
+        What the objective holds beside the likelihood.
     """
 
     covariance_model: CovarianceModel
@@ -100,13 +103,16 @@ class FitSpec:
     observation: Observation = COMPLETE
     held: Held | None = None
     deadline: Deadline = NEVER
+    prior: PriorSpec = NO_PRIOR
 
     def first_pass_spec(
         self, rows: int, n_features: int, weighted: bool, beside: int = 0
     ) -> FirstPassSpec:
         """What the first sweep asks for; ``beside`` as in ``FirstPassSpec``."""
         seed = init.sample_seed(self.random)
-        pairs = self.covariance_model.needs_scatter and not self.observation.holes
+        model = self.covariance_model
+        pairs = model.needs_scatter or self.prior.needs_covariance(model)
+        pairs = pairs and not self.observation.holes
         wanted = self.strategy.sample_rows(self, rows, n_features)
         return FirstPassSpec.of(
             *(rows, n_features, self.components, seed, weighted),

@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from dgmm import engine
 from dgmm.em.evaluate import Precision
 from dgmm.em.init import InitParams
+from dgmm.em.priors import ConjugatePrior, PriorName
 from dgmm.em.progress import Progress
 from dgmm.em.starts import Effort
 from dgmm.em.strategies import StrategyName
@@ -107,6 +108,10 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         objective has the penalty that makes this an exact M-step (``dgmm.kernels.kernel``), so it
         never falls.  By default it is 1e-6 of each feature's variance (of the variance of most
         rows, where a few rows far away make up nearly all of it), so that units don't matter.
+    prior : ConjugatePrior or {"none", "conjugate"}, optional
+        What the objective holds beside the likelihood.  With a ``ConjugatePrior`` ("conjugate" is
+        one with its defaults) the fit is the most probable mixture (MAP), and no component
+        collapses; ``score``, ``bic`` and ``aic`` stay those of the likelihood.
     missing : {"raise", "marginalize", "drop"}, default="raise"
         What NaN means, or a masked value. "raise": incomplete rows are an error. "marginalize":
         the value is missing at random; a row is judged by what of it was observed, and counts as
@@ -227,6 +232,9 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
           direction is ``reg_covar`` or rounding alone; ``singular_causes``: why, and which features
           have no spread there; ``rivalled``: where ``reg_covar`` is half or more of the variance.
         - ``fixed``: the components whose weights, means and covariances were held; empty if none.
+        - ``prior``: the numbers of the prior: for a conjugate one the weight of the rows that it
+          stands beside, its ``concentration`` and ``mean_precision``, and as how many ``rows`` it
+          counts for a covariance.
         - ``reg_covar``: what was added to each feature's variance, in the data's units squared.
 
     Examples
@@ -250,6 +258,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         tol: float | None = None,
         resolution: float = 0.1,
         reg_covar: float | None = None,
+        prior: ConjugatePrior | PriorName | None = None,
         missing: Missing = "raise",
         max_iter: int = 100,
         max_seconds: float | None = None,
@@ -276,6 +285,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         self.tol = tol
         self.resolution = resolution
         self.reg_covar = reg_covar
+        self.prior = prior
         self.missing = missing
         self.max_iter = max_iter
         self.max_seconds = max_seconds

@@ -7,6 +7,7 @@ import numpy as np
 
 from dgmm import engine
 from dgmm.errors import DataError, UsageError
+from dgmm.estimators.parameters import prior_of
 from dgmm.estimators.record import singular_of
 from dgmm.estimators.sufficient_statistics import SufficientStatistics
 from dgmm.kernels import choice
@@ -24,12 +25,12 @@ def check_descends(
         raise UsageError(f"update needs SufficientStatistics, not {type(statistics).__name__}")
     if why := own.differs(statistics):
         raise UsageError(f"the statistics do not descend from this model: {why}")
-    now = (model.n_components, model.covariance_type, model.reg_covar)
-    then = (len(own.sums), own.covariance_model.name, own.reg_covar)
+    now = (model.n_components, model.covariance_type, model.reg_covar, prior_of(model).kind)
+    then = (len(own.sums), own.covariance_model.name, own.reg_covar, own.prior.name)
     if now != then:
         raise UsageError(
-            f"n_components, covariance_type and reg_covar were {then} in the fit and are {now} "
-            "now; rows can only be added under the same"
+            f"n_components, covariance_type, reg_covar and prior were {then} in the fit and are "
+            f"{now} now; rows can only be added under the same"
         )
 
 

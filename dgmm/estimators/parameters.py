@@ -12,6 +12,7 @@ from dgmm.data import forms
 from dgmm.em.deadline import Deadline
 from dgmm.em.evaluate import PRECISIONS
 from dgmm.em.init import METHODS
+from dgmm.em.priors import NO_PRIOR, PRIORS, PriorSpec
 from dgmm.em.spec import FitSpec
 from dgmm.em.starts import EFFORTS
 from dgmm.em.strategies import STRATEGIES, given_mixture
@@ -62,7 +63,23 @@ def spec_of(model: "GaussianMixture") -> FitSpec:
         random=random_of(model),
         observation=observation_of(model),
         deadline=Deadline.after(model.max_seconds),
+        prior=prior_of(model),
     )
+
+
+def prior_of(model: "GaussianMixture") -> PriorSpec:
+    """What a model's objective holds beside the likelihood."""
+    prior = model.prior
+    if prior is None:
+        return NO_PRIOR
+    if isinstance(prior, str):
+        made: PriorSpec = choose("prior", prior, PRIORS)()
+        return made
+    if not isinstance(prior, PriorSpec):
+        raise UsageError(
+            f"prior must be None, a ConjugatePrior or one of {', '.join(PRIORS)}, not {prior!r:.80}"
+        )
+    return prior
 
 
 def observation_of(model: "GaussianMixture") -> Observation:
@@ -93,6 +110,7 @@ def begun(spec: FitSpec, model: "GaussianMixture", n_features: int) -> FitSpec:
     They are given, or those of the last fit, if the next is to go on from there.
     """
     components = spec.components
+    spec.prior.check(spec.covariance_model, n_features)
     if model.warm_start and hasattr(model, "mixture_"):
         fitted = model.mixture_
         if fitted.covariance_model != spec.covariance_model:

@@ -60,6 +60,7 @@ def _fitted(progress: Progress, session: Session, seconds: float, cut: str) -> d
             "cached": session.plan.cached,
             **_degenerate(progress),
             "fixed": {} if run.context.model.fixed is None else run.context.model.fixed.record(),
+            "prior": run.context.model.prior.numbers(),
             "reg_covar": (run.context.model.prior.reg * run.context.frame.scale**2).tolist(),
         },
     }

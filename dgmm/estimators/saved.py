@@ -4,7 +4,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from dgmm.em.priors import PriorSpec
 from dgmm.errors import ModelFileError
+from dgmm.estimators.parameters import prior_of
 from dgmm.estimators.record import become
 from dgmm.estimators.sufficient_statistics import SufficientStatistics
 from dgmm.io import models
@@ -60,6 +62,7 @@ def write(model: "GaussianMixture", path: str, overwrite: bool) -> None:
         "lower_bound": model.lower_bound_,
         "lower_bounds": model.lower_bounds_,
         "fit_info": model.fit_info_,
+        "prior": prior_of(model).record(),
         "feature_names": list(getattr(model, "feature_names_in_", [])) or None,
     }
     header, arrays = {"record": record}, {}
@@ -94,6 +97,8 @@ def read_into(model: "GaussianMixture", path: str) -> None:
             else None
         )
         model.set_params(**record["params"])
+        if "prior" in record and "prior" not in record["params"]:  # a value, not a name
+            model.set_params(prior=PriorSpec.parse(record["prior"]))
         check_record(record, mixture, statistics)
     except ModelFileError as error:
         raise ModelFileError(f"{path} is no usable model file: {error}") from error

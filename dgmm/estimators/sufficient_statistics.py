@@ -41,6 +41,7 @@ from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.observation import COMPLETE, NONE_COUNT, OBSERVATIONS, Observation
 from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.arrays import Array
+from dgmm.model.conjugate import Conjugate
 from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.fixed import Fixed
 from dgmm.model.mixture import Frame, Mixture
@@ -246,10 +247,10 @@ class SufficientStatistics:
         pairs = (
             (self.frame.shift, other.frame.shift),
             (self.frame.scale, other.frame.scale),
-            (self.prior.reg, other.prior.reg),
         )
         held = [None if each.fixed is None else each.fixed.record() for each in (self, other)]
         same = self.origin == other.origin and held[0] == held[1]
+        same = same and self.prior.is_same(other.prior)
         if not same or not all(np.array_equal(*pair) for pair in pairs):
             return "their models were fitted apart"
         return None
@@ -323,14 +324,14 @@ class SufficientStatistics:
         >>> bool(np.isclose(bound, model.lower_bound_))
         True
         """
-        inside = self.frame.enter(mixture)
+        inside, prior = self.frame.enter(mixture), self.prior.of_weight(self.weight)
         dead = inside.weights <= 0
         if np.any(self.sums[dead, 0] > np.finfo(np.float64).eps * self.weight):
             return -np.inf
         sums = np.where(dead[:, None], 0.0, self.sums)
-        linear = _natural(inside, self._model).inner_product(sums, self.center)
+        linear = _natural(inside, self._setting.model).inner_product(sums, self.center)
         likelihood = (self.entropy + linear) / self.weight - self.frame.log_volume
-        return likelihood + self.prior.log_density(inside)
+        return likelihood + prior.log_density(inside)
 
     def improve(self, mixture: Mixture) -> Trial:
         """The mixture of the data that maximises the bound: an M-step.
@@ -414,7 +415,8 @@ class SufficientStatistics:
 
     @property
     def _setting(self) -> FitContext:
-        return FitContext(self._model, self.frame, self.weight, None, 0.0)
+        model = replace(self._model, prior=self.prior.of_weight(self.weight))
+        return FitContext(model, self.frame, self.weight, None, 0.0)
 
     @property
     def _statistics(self) -> Statistics:
@@ -492,7 +494,8 @@ class SufficientStatistics:
         Returns
         -------
         dict of str to array
-            ``sums`` (K, P), ``center`` (K, D), ``shift``, ``scale`` and ``reg`` (D,).
+            ``sums`` (K, P), ``center`` (K, D), ``shift``, ``scale`` and ``reg`` (D,), and those of
+            the prior.
 
         Examples
         --------
@@ -504,7 +507,7 @@ class SufficientStatistics:
         (1, 2)
         """
         own = (self.sums, self.center, self.frame.shift, self.frame.scale, self.prior.reg)
-        return dict(zip(ARRAYS, own, strict=True))
+        return {**dict(zip(ARRAYS, own, strict=True)), **self.prior.arrays()}
 
     def record(self) -> dict[str, Any]:
         """The numbers and texts that the header of a file of the statistics holds.
@@ -533,6 +536,7 @@ class SufficientStatistics:
             "rows": self.rows,
             "missing": self.observation.name,
             "fixed": None if self.fixed is None else self.fixed.record(),
+            "prior": self.prior.numbers(),
         }
 
     @classmethod
@@ -609,7 +613,7 @@ class SufficientStatistics:
             record["origin"],
             covariance_model,
             Frame(arrays["shift"], arrays["scale"]),
-            Regularised(arrays["reg"]),
+            _prior_of(record.get("prior", {}), arrays, covariance_model, n_features),
             reg_covar,
             arrays["sums"],
             center,
@@ -619,6 +623,21 @@ class SufficientStatistics:
             observation,
             _fixed(record.get("fixed"), components),
         )
+
+
+PRIORS: Final[dict[str, type[Prior]]] = {each.name: each for each in (Regularised, Conjugate)}
+"""What priors a file may hold, by name."""
+
+
+def _prior_of(
+    told: Any, arrays: storage.Arrays, covariance_model: CovarianceModel, n_features: int
+) -> Prior:
+    """The prior that a file holds; that of likelihood alone, where it says nothing of one."""
+    try:
+        kind = PRIORS[told.get("name", Regularised.name)]
+        return kind.parse(told, arrays, covariance_model, n_features)
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise ModelFileError(f"its statistics have no usable prior: {error!r}") from error
 
 
 def _possible(covariance_model: CovarianceModel, sums: Array, center: Array) -> bool:

@@ -99,6 +99,7 @@ def fingerprint(dataset: Dataset, spec: FitSpec, seed: Any, **other: Any) -> Fin
         **{f"{name}_init": _digest(array) for name, array in given.items()},
         "fixed": None if spec.held is None else _held(spec.held),
         "missing": spec.observation.name,
+        "prior": spec.prior.record(),
         "kernel": choice.described(spec.kernel),
         "rows": [dataset.rows, dataset.n_features],
         "dtype": str(dataset.source.dtype),

@@ -252,6 +252,25 @@ class Estimate(ABC):
         """
 
     @abstractmethod
+    def raised(self, amounts: Array) -> "Estimate":
+        """The same with diag(``amounts``), (D,), added to each, as far as the model has that."""
+
+    @abstractmethod
+    def rescaled(self, scale: Array) -> "Estimate":
+        """Those of ``scale * x``; ``scale`` is (D,)."""
+
+    @abstractmethod
+    def combined(
+        self, counts: Array, scatter: "Estimate", rows: float, weights: Array, away: Array
+    ) -> "Estimate":
+        """The estimates when more is known than these rows, of so many ``counts`` (K,).
+
+        (n_k S_k + scatter + w_k v_k v_k') / (n_k + rows), with ``weights`` w (K,) and ``away``
+        v (K, D); where one covariance serves all components, of the sums over these.  The
+        ``scatter`` is of one component.
+        """
+
+    @abstractmethod
     def floored(self) -> tuple[Covariances, Mask]:
         """Covariances at or above FLOOR, and which had to be raised, (K,) or (1,)."""
 
@@ -298,12 +317,15 @@ class CovarianceModel(ABC):
         The same for sums that are taken about a component's own mean.
     needs_scatter : bool
         Whether ``features`` don't tell the covariances without the ``total`` scatter of the rows.
+    correlates : bool
+        Whether features may be correlated within a component.
     """
 
     name: ClassVar[str]
     features: ClassVar[Features]
     centred_features: ClassVar[Features]
     needs_scatter: ClassVar[bool] = False
+    correlates: ClassVar[bool] = False
 
     @abstractmethod
     def own_parameters(self, n_features: int) -> int:
@@ -338,6 +360,30 @@ class CovarianceModel(ABC):
         (K, D) the means and ``second`` (K, Q) the sums of the quadratic part, both about the same
         points; ``total`` (D, D) where the model ``needs_scatter``, see ``common_sum``.
         """
+
+    @abstractmethod
+    def estimate_of(self, values: Array, shape: tuple[int, int]) -> Estimate:
+        """Estimates of these ``values``, for K components of D features, ``shape`` (K, D)."""
+
+    @abstractmethod
+    def single(self, moments: Array) -> Array:
+        """One covariance of the model, in ``shape(1, D)``, from that of rows, (D, D) or (D,).
+
+        The latter are variances of which no covariances are known.
+        """
+
+    @abstractmethod
+    def mode_rows(self, degrees_of_freedom: float, n_features: int) -> tuple[float, float]:
+        """What an inverse Wishart density of a covariance counts as, beside rows.
+
+        That is as many rows as the first, whose scatter is the density's scale over the second.
+        With independent variances each has an inverse gamma density of half these
+        ``degrees_of_freedom``.
+        """
+
+    def sharing(self, components: int) -> int:
+        """How many of so many components share each covariance."""
+        return 1
 
     @abstractmethod
     def pooled(self, counts: Array, covariances: Array) -> Array:

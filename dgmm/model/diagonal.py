@@ -50,6 +50,15 @@ class Diagonal(CovarianceModel):
     ) -> "DiagonalEstimate":
         return DiagonalEstimate(second / positive(counts)[:, None] - offsets * offsets)
 
+    def estimate_of(self, values: Array, shape: tuple[int, int]) -> "DiagonalEstimate":
+        return DiagonalEstimate(values)
+
+    def single(self, moments: Array) -> Array:
+        return (moments if moments.ndim == 1 else np.diagonal(moments))[None]
+
+    def mode_rows(self, degrees_of_freedom: float, n_features: int) -> tuple[float, float]:
+        return degrees_of_freedom + 2, 1.0
+
     def pooled(self, counts: Array, covariances: Array) -> Array:
         return covariances * np.eye(covariances.shape[-1])
 
@@ -218,6 +227,18 @@ class DiagonalEstimate(Estimate):
 
     def about(self, counts: Array, offsets: Array) -> "DiagonalEstimate":
         return DiagonalEstimate(self.values + offsets * offsets)
+
+    def raised(self, amounts: Array) -> "DiagonalEstimate":
+        return DiagonalEstimate(self.values + amounts)
+
+    def rescaled(self, scale: Array) -> "DiagonalEstimate":
+        return DiagonalEstimate(self.values * scale * scale)
+
+    def combined(
+        self, counts: Array, scatter: Estimate, rows: float, weights: Array, away: Array
+    ) -> "DiagonalEstimate":
+        own = counts[:, None] * self.values + scatter.values + weights[:, None] * away * away
+        return DiagonalEstimate(own / positive(counts + rows)[:, None])
 
     def floored(self) -> tuple[DiagonalCovariances, Mask]:
         raised, factors, lost = raise_variances(self.values)

@@ -44,6 +44,7 @@ class Full(CovarianceModel):
     name = "full"
     features = Products()
     centred_features = Products()
+    correlates = True
 
     def own_parameters(self, n_features: int) -> int:
         return n_features * (n_features + 1) // 2
@@ -59,6 +60,15 @@ class Full(CovarianceModel):
     ) -> "FullEstimate":
         mean_square = unpack(second / positive(counts)[:, None], offsets.shape[1])
         return FullEstimate(mean_square - offsets[:, :, None] * offsets[:, None, :])
+
+    def estimate_of(self, values: Array, shape: tuple[int, int]) -> "FullEstimate":
+        return FullEstimate(values)
+
+    def single(self, moments: Array) -> Array:
+        return (np.diag(moments) if moments.ndim == 1 else moments)[None]
+
+    def mode_rows(self, degrees_of_freedom: float, n_features: int) -> tuple[float, float]:
+        return degrees_of_freedom + n_features + 1, 1.0
 
     def pooled(self, counts: Array, covariances: Array) -> Array:
         return covariances
@@ -222,6 +232,19 @@ class FullEstimate(Estimate):
 
     def about(self, counts: Array, offsets: Array) -> "FullEstimate":
         return FullEstimate(self.values + offsets[:, :, None] * offsets[:, None, :])
+
+    def raised(self, amounts: Array) -> "FullEstimate":
+        return FullEstimate(self.values + np.diag(amounts))
+
+    def rescaled(self, scale: Array) -> "FullEstimate":
+        return FullEstimate(self.values * scale[:, None] * scale)
+
+    def combined(
+        self, counts: Array, scatter: Estimate, rows: float, weights: Array, away: Array
+    ) -> "FullEstimate":
+        own = counts[:, None, None] * self.values + scatter.values
+        own = own + weights[:, None, None] * away[:, :, None] * away[:, None, :]
+        return FullEstimate(own / positive(counts + rows)[:, None, None])
 
     def floored(self) -> tuple[FullCovariances, Mask]:
         raised, factors, lost = factor_matrices(self.values)

@@ -11,12 +11,14 @@ stands for all rows has their prior, not one that counts for more beside fewer r
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
 from dgmm.model.arrays import FLOOR, Array
-from dgmm.model.covariance_model import Covariances, Estimate, Mask
+from dgmm.model.covariance_model import CovarianceModel, Covariances, Estimate, Mask
 from dgmm.model.mixture import Mixture
 
 
@@ -82,6 +84,9 @@ class Prior(ABC):
         What is added to the diagonal of each covariance of the rows.
     """
 
+    name: ClassVar[str]
+    is_likelihood: ClassVar[bool] = False
+    """Whether the objective is a sum over rows, and nothing besides."""
     reg: Array
 
     def penalties(self, mixture: Mixture) -> Array:
@@ -123,6 +128,40 @@ class Prior(ABC):
     def unregularised(self) -> "Prior":
         """The same without ``reg``."""
 
+    @abstractmethod
+    def of_weight(self, weight: float) -> "Prior":
+        """The same beside rows of another ``weight`` in all."""
+
+    @abstractmethod
+    def numbers(self) -> dict[str, float | str]:
+        """What a file holds of it, beside its arrays."""
+
+    def arrays(self) -> dict[str, Array]:
+        """The arrays that a file holds of it, beside ``reg``."""
+        return {}
+
+    @classmethod
+    @abstractmethod
+    def parse(
+        cls,
+        numbers: dict[str, Any],
+        arrays: Mapping[str, Array],
+        covariance_model: CovarianceModel,
+        n_features: int,
+    ) -> "Prior":
+        """What a file holds of such a prior: ``numbers``, and ``arrays`` with ``reg``.
+
+        Raises ``KeyError`` or ``ValueError`` if that is none.
+        """
+
+    def is_same(self, other: "Prior") -> bool:
+        """Whether two priors are one, beside whatever rows."""
+        mine, theirs = self.of_weight(1.0), other.of_weight(1.0)
+        if mine.numbers() != theirs.numbers() or not np.array_equal(self.reg, other.reg):
+            return False
+        pairs = zip(self.arrays().values(), other.arrays().values(), strict=True)
+        return all(np.array_equal(*pair) for pair in pairs)
+
     def share(self, share: float) -> Array:
         """The variances (D,) below which an estimate is less than a ``share`` of what is added."""
         return np.maximum(share * self.reg, FLOOR)
@@ -137,6 +176,9 @@ class Regularised(Prior):
     / 2), with P_k its precision.  So that is the objective, and it never falls; the plain
     log-likelihood is summed beside it.
     """
+
+    name = "likelihood"
+    is_likelihood = True
 
     reg: Array
 
@@ -165,3 +207,36 @@ class Regularised(Prior):
     @property
     def unregularised(self) -> "Regularised":
         return Regularised(np.zeros_like(self.reg))
+
+    def of_weight(self, weight: float) -> "Regularised":
+        return self
+
+    def numbers(self) -> dict[str, float | str]:
+        return {"name": self.name}
+
+    @classmethod
+    def parse(
+        cls,
+        numbers: dict[str, Any],
+        arrays: Mapping[str, Array],
+        covariance_model: CovarianceModel,
+        n_features: int,
+    ) -> "Regularised":
+        return cls(arrays["reg"])
+
+
+def numbers_of(told: dict[str, Any], least: Mapping[str, float]) -> dict[str, float]:
+    """The numbers of these names, each at least so large; raises ``ValueError`` if one is none."""
+    for name, low in least.items():
+        value: Any = told.get(name)
+        if type(value) not in (float, int) or not low <= value < np.inf:
+            raise ValueError(f"{name} is {value!r:.40}")
+    return {name: float(told[name]) for name in least}
+
+
+def of_shape(arrays: Mapping[str, Array], name: str, shape: tuple[int, ...]) -> Array:
+    """The array of this name; raises ``ValueError`` if it has another shape, or NaN."""
+    array = arrays[name]
+    if array.shape != shape or not np.isfinite(array).all():
+        raise ValueError(f"{name} can't be that of a prior")
+    return array

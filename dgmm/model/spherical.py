@@ -55,6 +55,16 @@ class Spherical(CovarianceModel):
         mean_square = second[:, 0] / positive(counts) - np.sum(offsets * offsets, axis=1)
         return SphericalEstimate(mean_square / n_features, n_features)
 
+    def estimate_of(self, values: Array, shape: tuple[int, int]) -> "SphericalEstimate":
+        return SphericalEstimate(values, shape[1])
+
+    def single(self, moments: Array) -> Array:
+        variances = moments if moments.ndim == 1 else np.diagonal(moments)
+        return np.full(1, variances.mean())
+
+    def mode_rows(self, degrees_of_freedom: float, n_features: int) -> tuple[float, float]:
+        return (degrees_of_freedom + 2) / n_features, float(n_features)
+
     def pooled(self, counts: Array, covariances: Array) -> Array:
         means = np.diagonal(covariances, axis1=-2, axis2=-1).mean(axis=-1)
         pooled: Array = means[..., None, None] * np.eye(covariances.shape[-1])
@@ -230,6 +240,19 @@ class SphericalEstimate(Estimate):
     def about(self, counts: Array, offsets: Array) -> "SphericalEstimate":
         square = np.sum(offsets * offsets, axis=1) / self.n_features
         return SphericalEstimate(self.values + square, self.n_features)
+
+    def raised(self, amounts: Array) -> "SphericalEstimate":
+        return SphericalEstimate(self.values + amounts.mean(), self.n_features)
+
+    def rescaled(self, scale: Array) -> "SphericalEstimate":
+        return SphericalEstimate(self.values * scale[0] * scale[0], self.n_features)
+
+    def combined(
+        self, counts: Array, scatter: Estimate, rows: float, weights: Array, away: Array
+    ) -> "SphericalEstimate":
+        square = np.sum(away * away, axis=1) / self.n_features
+        own = counts * self.values + scatter.values + weights * square
+        return SphericalEstimate(own / positive(counts + rows), self.n_features)
 
     def floored(self) -> tuple[SphericalCovariances, Mask]:
         raised, factors, lost = raise_variances(self.values)

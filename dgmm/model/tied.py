@@ -44,6 +44,7 @@ class Tied(CovarianceModel):
     # The total scatter is of no use once a component is much narrower than the data.
     centred_features = Products()
     needs_scatter = True
+    correlates = True
 
     def own_parameters(self, n_features: int) -> int:
         return 0
@@ -61,6 +62,18 @@ class Tied(CovarianceModel):
             total, means = unpack(second.sum(axis=0, keepdims=True), offsets.shape[1])[0], offsets
         assert total is not None
         return TiedEstimate((total - (means.T * counts) @ means) / counts.sum(), len(counts))
+
+    def estimate_of(self, values: Array, shape: tuple[int, int]) -> "TiedEstimate":
+        return TiedEstimate(values, shape[0])
+
+    def single(self, moments: Array) -> Array:
+        return np.diag(moments) if moments.ndim == 1 else moments
+
+    def mode_rows(self, degrees_of_freedom: float, n_features: int) -> tuple[float, float]:
+        return degrees_of_freedom + n_features + 1, 1.0
+
+    def sharing(self, components: int) -> int:
+        return components
 
     def pooled(self, counts: Array, covariances: Array) -> Array:
         shares = counts / counts.sum(axis=-1, keepdims=True)
@@ -224,6 +237,19 @@ class TiedEstimate(Estimate):
     def about(self, counts: Array, offsets: Array) -> "TiedEstimate":
         square = (offsets.T * (counts / counts.sum())) @ offsets
         return TiedEstimate(self.values + square, self.components)
+
+    def raised(self, amounts: Array) -> "TiedEstimate":
+        return TiedEstimate(self.values + np.diag(amounts), self.components)
+
+    def rescaled(self, scale: Array) -> "TiedEstimate":
+        return TiedEstimate(self.values * scale[:, None] * scale, self.components)
+
+    def combined(
+        self, counts: Array, scatter: Estimate, rows: float, weights: Array, away: Array
+    ) -> "TiedEstimate":
+        total = float(counts.sum())
+        own = total * self.values + scatter.values + (away.T * weights) @ away
+        return TiedEstimate(own / (total + rows), self.components)
 
     def floored(self) -> tuple[TiedCovariances, Mask]:
         raised, factors, lost = factor_matrices(self.values[None])
