@@ -52,7 +52,7 @@ def made(place: Path, values: np.ndarray = VALUES, **options: Any) -> "zarr.Arra
 
 def check(array: "zarr.Array[Any]") -> None:
     """Any rows are those that Zarr reads."""
-    source = ZarrSource(array, "rows", MISSING_CHUNKS["error"], True)
+    source = ZarrSource(array, "rows", MISSING_CHUNKS["error"])
     for start, stop in (
         (0, 100),
         (0, 17),
@@ -125,14 +125,14 @@ def test_what_is_not_as_expected_is_left_to_zarr(name: str, tmp_path: Path) -> N
         assert direct.read(30, 60) is None
         if name != "blosc":  # of which Zarr reads what there is, and beyond its end
             with pytest.raises(Exception):  # noqa: B017  whatever Zarr makes of it
-                ZarrSource(array, "rows", MISSING_CHUNKS["error"], True).read(30, 60)
+                ZarrSource(array, "rows", MISSING_CHUNKS["error"]).read(30, 60)
         assert_array_equal(direct.read(0, 34), VALUES[:34].astype("f4"))
     chunk.unlink()
     assert direct.read(30, 60) is None
-    filled = ZarrSource(array, "rows", MISSING_CHUNKS["fill"], True)
+    filled = ZarrSource(array, "rows", MISSING_CHUNKS["fill"])
     assert_array_equal(filled.read(34, 51), np.zeros((17, 3)))
     with pytest.raises(DataError, match="has lost chunk 'c/2/0'"):
-        ZarrSource(array, "rows", MISSING_CHUNKS["error"], True).read(30, 60)
+        ZarrSource(array, "rows", MISSING_CHUNKS["error"]).read(30, 60)
 
 
 def test_memory_is_used_again_when_nothing_needs_it(tmp_path: Path) -> None:

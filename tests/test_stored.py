@@ -201,17 +201,27 @@ HARMLESS: list[dict[str, Any]] = [
     {"_FillValue": "NaN", "missing_value": ["NaN", "nan"]},
     {"units": "K", "scale": 2.0, "valid_range": [0, 1]},
 ]
-PACKED: list[tuple[str, dict[str, Any], str]] = [
-    ("f8", {"scale_factor": 0.01}, "scale_factor=0.01"),
-    ("f8", {"add_offset": 273.15}, "add_offset=273.15"),
-    ("f4", {"_FillValue": -9999.0}, "_FillValue=-9999.0"),
-    ("i2", {"_FillValue": -9999}, "_FillValue=-9999"),
-    ("i2", {"missing_value": [-1, -2]}, r"missing_value=\[-1, -2\]"),
-    ("i1", {"_Unsigned": "true"}, "_Unsigned='true'"),
-    ("u1", {"_Unsigned": "false"}, "_Unsigned='false'"),
-    ("f8", {"scale_factor": "0.1"}, "scale_factor='0.1'"),
-    ("f8", {"scale_factor": {"value": 1}}, "scale_factor="),
-    ("i2", {"_FillValue": 0, "scale_factor": 2, "add_offset": 0}, "_FillValue=0, scale_factor=2"),
+Values = Callable[[np.ndarray], Any]
+PACKED: list[tuple[str, dict[str, Any], Values]] = [
+    ("f8", {"scale_factor": 0.01}, lambda rows: 0.01 * rows),
+    ("f8", {"add_offset": [273.15]}, lambda rows: rows + 273.15),
+    ("f8", {"scale_factor": "0.1"}, lambda rows: 0.1 * rows),
+    ("f4", {"_FillValue": -2.0}, lambda rows: np.where(rows == -2, np.nan, rows)),
+    ("f4", {"_FillValue": "AAAAAAAAAMA="}, lambda rows: np.where(rows == -2, np.nan, rows)),
+    ("i2", {"_FillValue": -2}, lambda rows: np.where(rows == -2, np.nan, rows)),
+    ("i2", {"missing_value": [-1, -2]}, lambda r: np.where((r == -1) | (r == -2), np.nan, r)),
+    ("i1", {"_Unsigned": "true"}, lambda rows: rows % 256),
+    ("u1", {"_Unsigned": "false"}, lambda rows: (rows + 128.0) % 256 - 128),
+    (
+        "i1",
+        {"_Unsigned": "true", "_FillValue": -1},
+        lambda rows: np.where(rows == -1, np.nan, rows % 256),
+    ),
+    (
+        "i2",
+        {"_FillValue": 0, "scale_factor": 2, "add_offset": 1},
+        lambda rows: np.where(rows == 0, np.nan, 2.0 * rows + 1),
+    ),
 ]
 
 
@@ -225,35 +235,43 @@ def test_attributes_that_change_no_number_are_let_pass(
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
-@pytest.mark.parametrize(("dtype", "attributes", "told"), PACKED)
-def test_packed_numbers_are_refused_unless_asked_for(
-    tmp_path: Path, zarr_format: Any, dtype: str, attributes: dict[str, Any], told: str
+@pytest.mark.parametrize(("dtype", "attributes", "values"), PACKED)
+def test_packed_numbers_are_read_as_the_values_they_stand_for(
+    tmp_path: Path, zarr_format: Any, dtype: str, attributes: dict[str, Any], values: Values
 ) -> None:
-    rows = ROWS.astype(dtype)
+    rows = np.random.default_rng(0).integers(-3, 4, size=(103, 3)).astype(dtype)
     path = tmp_path / "rows.zarr"
     made = put(path, rows, attributes=attributes, zarr_format=zarr_format)
-    message = rf"rows\.zarr has the attributes {told}.*\({made.dtype}\).*raw=True \(--raw\)"
 
     for given in (path, made):
-        with pytest.raises(DataError, match=message):
-            GaussianMixture().fit(given)
+        expected = np.asarray(values(rows.astype(np.float64)), np.float64)
+        np.testing.assert_allclose(read(given), expected, rtol=1e-15)
+        assert open_dataset(given).source.dtype == ("f4" if dtype == "f4" else "f8")
         np.testing.assert_array_equal(read(given, raw=True), rows)
 
 
-def test_packed_weights_are_refused_unless_asked_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", [{"value": 1}, "much", None])
+def test_attributes_that_are_no_numbers_are_refused(tmp_path: Path, value: Any) -> None:
+    put(tmp_path / "rows.zarr", attributes={"scale_factor": value})
+
+    if value is not None:
+        with pytest.raises(DataError, match=r"attribute scale_factor=.* is no number.*raw=True"):
+            open_dataset(tmp_path / "rows.zarr")
+    np.testing.assert_array_equal(read(tmp_path / "rows.zarr", raw=True), ROWS)
+
+
+def test_packed_weights_are_decoded(tmp_path: Path) -> None:
     put(tmp_path / "weights.zarr", np.ones(103), attributes={"scale_factor": 0.5})
 
-    with pytest.raises(DataError, match=r"weights\.zarr has the attributes scale_factor=0\.5"):
-        open_dataset(ROWS, tmp_path / "weights.zarr")
+    packed = open_dataset(ROWS, tmp_path / "weights.zarr")
+    np.testing.assert_array_equal(packed.block(0).weights, np.full(103, 0.5))
     raw = open_dataset(ROWS, tmp_path / "weights.zarr", raw=True)
     np.testing.assert_array_equal(raw.block(0).weights, np.ones(103))
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.filterwarnings("ignore:Consolidated metadata is currently not part")
-def test_what_xarray_packs_is_refused_and_what_it_decodes_is_read(
-    tmp_path: Path, zarr_format: Any
-) -> None:
+def test_what_xarray_packs_is_read_as_it_decodes_it(tmp_path: Path, zarr_format: Any) -> None:
     """In format 2 its fill value is the array's own; in format 3, an attribute, encoded if NaN."""
     values = ROWS.round(1)
     values[5, 1] = np.nan
@@ -267,10 +285,11 @@ def test_what_xarray_packs_is_refused_and_what_it_decodes_is_read(
     )
 
     np.testing.assert_array_equal(read(path / "plain"), ROWS)
-    with pytest.raises(DataError, match=r"_FillValue=.*-9999.*, scale_factor=0\.1"):
-        GaussianMixture().fit(path / "packed")
-    with pytest.raises(DataError, match=r"_FillValue=.*-9999.*open_zarr does that"):
-        GaussianMixture().fit(path / "filled")
+    for name in ("packed", "filled"):
+        expected = xr.open_zarr(path)[name].values
+        np.testing.assert_allclose(read(path / name), expected, rtol=1e-6)
+        with pytest.raises(DataError, match=r"nan at row 5, column 1; .*: 1 of 103"):
+            GaussianMixture().fit(path / name)
     assert read(path / "packed", raw=True)[5, 1] == -9999
 
     decoded = xr.open_zarr(path)
@@ -287,14 +306,15 @@ def test_the_command_line_takes_raw_numbers_if_told(tmp_path: Path) -> None:
     put(tmp_path / "rows.zarr", attributes={"scale_factor": 0.5})
     words = ["fit", f"{tmp_path}/rows.zarr", "-k", "1", "-o", f"{tmp_path}/m.dgmm", "--quiet"]
 
-    refused = CliRunner().invoke(main, words)
-    assert refused.exit_code == 3
-    assert "scale_factor=0.5" in refused.output
-    assert CliRunner().invoke(main, [*words, "--raw"]).exit_code == 0
-    np.testing.assert_allclose(dgmm.load(tmp_path / "m.dgmm").means_[0], ROWS.mean(axis=0))
-    words = ["score", f"{tmp_path}/rows.zarr", "-m", f"{tmp_path}/m.dgmm", "--quiet"]
-    assert CliRunner().invoke(main, words).exit_code == 3
-    assert CliRunner().invoke(main, words, env={"DGMM_SCORE_RAW": "1"}).exit_code == 0
+    for raw, factor in (([], 0.5), (["--raw"], 1.0)):
+        assert CliRunner().invoke(main, [*words, *raw, "--overwrite"]).exit_code == 0
+        means = dgmm.load(tmp_path / "m.dgmm").means_[0]
+        np.testing.assert_allclose(means, factor * ROWS.mean(axis=0))
+    words = ["score", f"{tmp_path}/rows.zarr", "-m", f"{tmp_path}/m.dgmm", "--quiet", "--json"]
+    scores = [
+        CliRunner().invoke(main, words, env=env).stdout for env in ({}, {"DGMM_SCORE_RAW": "1"})
+    ]
+    assert scores[0] != scores[1]
 
 
 # What can't be rows is told before what isn't stored.

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import dgmm
-from dgmm.data import tables, urls
+from dgmm.data import urls
 from dgmm.errors import DataError, UsageError
 from dgmm.io import models, storage
 from dgmm.model.lazy import Late
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dgmm.data.dataset import Dataset
     from dgmm.estimators.gaussian_mixture import GaussianMixture
 
-session = Late("dgmm.estimators.session")
+session, sources = Late("dgmm.estimators.session"), Late("dgmm.data.sources")
 
 
 def check_model_target(output: str, overwrite: bool) -> None:
@@ -39,8 +39,9 @@ def open_both(
 ) -> tuple[GaussianMixture, Dataset]:
     """A model and rows that it can judge."""
     fitted = dgmm.load(model)
-    if tables.is_table(data) and reading.get("columns") is None:
-        reading = {**reading, "columns": vars(fitted).get("feature_names_in_")}
+    names = vars(fitted).get("feature_names_in_")
+    if reading.get("columns") is None and names is not None and sources.has_columns(data):
+        reading = {**reading, "columns": names}
     dataset = dgmm.open_dataset(data, sample_weight, **reading)
     if dataset.n_features != fitted.n_features_in_:
         raise DataError(

@@ -264,7 +264,8 @@ def open_dataset(
         A path or URL ends in ``.npy`` or names a Zarr array: ``store.zarr``,
         ``store.zarr/group/array``, ``s3://bucket/store.zarr``.  Integers, float32 or float64.
         Or a table: ``.parquet`` (a file, a directory, or a pattern, ``trips/*.parquet``),
-        ``.arrow`` or ``.feather``; nulls are NaN.
+        ``.arrow`` or ``.feather``; nulls are NaN.  Or a dataset of a file, ``file.h5::/path`` or
+        ``file.nc::name``.
         Of a DataArray of xarray, and of a DataFrame of Dask, the Dask array inside.
     sample_weight : the same, of shape (N,)
         Weights of the rows, not negative.  A column of a table by ``table.parquet::name``.
@@ -273,11 +274,13 @@ def open_dataset(
         is made now to see that none is.  "late": it was lost, which is found when the chunk is
         read; so a store of millions of chunks need not be listed.  "fill": it holds the fill value.
     raw : bool, default=False
-        Whether to take a Zarr array's numbers as they are where its attributes (``scale_factor``,
-        ``_FillValue`` and the like) say that they stand for other values; else that is refused.
+        Whether to take numbers as they are stored, even if attributes (``scale_factor``,
+        ``_FillValue`` and the like) say that they stand for other values; else those are read.
     columns : list of str, optional
         Which columns of a table are the features, in this order: names, patterns (``band_*``),
-        ranges of neighbours (``red:nir``); after a ``!``, what to leave out.  By default all.
+        ranges of neighbours (``red:nir``); after a ``!``, what to leave out.  By default all.  Or
+        which variables of a Zarr group or an HDF5 or NetCDF file, all of one shape: rows go along
+        their last axis first.
     block_bytes : int, default=8 MiB
         About how much of a plain or Zarr array makes a block.  The last digits of a result depend
         on it, as they do on the chunks.

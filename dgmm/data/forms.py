@@ -20,7 +20,7 @@ from distributed import Client, default_client
 from numpy.typing import NDArray
 
 from dgmm.data.amounts import Amount, check_room
-from dgmm.data.stored import refuse_undecoded
+from dgmm.data.packed import Packing
 from dgmm.errors import BlockError, ClusterError, DataError, DgmmError
 
 MASKED: Final = "fill what is masked (numpy.ma.filled), with NaN where it is missing"
@@ -69,8 +69,11 @@ def _names(data: Any) -> list[str]:
 def _data_array(data: Any, memory: Amount) -> Any:
     """Of xarray: lazy over Dask, or in memory, or in a file."""
     name = f"the {type(data).__name__} {getattr(data, 'name', None) or ''}".rstrip()
-    remedy = "decode it (xarray.decode_cf), or give its .data to have the numbers as they are"
-    refuse_undecoded(name, data.attrs, data.dtype, remedy)
+    if Packing.of(name, data.attrs, data.dtype) is not None:
+        raise DataError(
+            f"{name} has attributes that say that its numbers ({data.dtype}) stand for other "
+            "values: decode it (xarray.decode_cf), or give its .data to have them as they are"
+        )
     if data.chunks is None and not getattr(getattr(data, "variable", data), "_in_memory", False):
         check_room(name, data.nbytes, memory)
     return unwrapped(data.data, memory)

@@ -20,13 +20,17 @@ from dask.optimization import cull
 from numpy.typing import NDArray
 
 from dgmm.data.amounts import Amount
+from dgmm.data.columns import chosen
 from dgmm.data.direct import Direct
 from dgmm.data.forms import check_loadable, declared, unwrapped
+from dgmm.data.hdf import is_hdf, open_hdf
+from dgmm.data.packed import unpacked
 from dgmm.data.patience import patience
 from dgmm.data.source import Source
-from dgmm.data.stored import Chunks, check_decoded, of_this_process
-from dgmm.data.tables import open_table
+from dgmm.data.stored import Chunks, attributes, of_this_process
+from dgmm.data.tables import is_table, open_table
 from dgmm.data.urls import exists, is_local, place, protocols, zarr_store
+from dgmm.data.variables import VariablesSource
 from dgmm.errors import DataError, UsageError
 from dgmm.model.choice import choose
 from dgmm.model.lazy import lazy
@@ -141,10 +145,8 @@ class ZarrSource(Source):
 
     copies = 3  # the result, the compressed chunk and the decompressed one
 
-    def __init__(self, array: "zarr.Array[Any]", name: str, absence: Absence, raw: bool) -> None:
+    def __init__(self, array: "zarr.Array[Any]", name: str, absence: Absence) -> None:
         array = of_this_process(array)
-        if not raw:
-            check_decoded(array, name)
         self.name, self._array = name, array
         self.shape, self.dtype = array.shape, np.dtype(array.dtype)
         self._absence = absence
@@ -232,24 +234,19 @@ def open_source(
     The parameters are those of ``open_dataset``.
     """
     absence = choose("missing_chunks", missing_chunks, MISSING_CHUNKS)
-    if isinstance(data, str | PathLike) and (table := open_table(str(data), columns)):
-        return table
-    if columns is not None:
-        raise UsageError(
-            f"columns {list(columns)} are of a table, a path or URL of Parquet or Arrow; "
-            f"{data if isinstance(data, str | PathLike) else f'a {type(data).__name__}'} is none"
-        )
     match unwrapped(data, memory):
+        case str() | PathLike() as path:
+            return _open_path(str(path), absence, raw, columns)
+        case zarr.Group() as group:
+            return _of_group(group, str(group.store_path), absence, raw, columns)
+        case other if columns is not None:
+            raise _no_columns(f"a {type(other).__name__}", columns)
         case Source() as opened:
             return opened
-        case str() | PathLike() as path:
-            return _open_path(str(path), absence, raw)
         case da.Array() as array:
             return DaskSource.of(array)
         case zarr.Array() as array:
-            return ZarrSource(array, str(array.store_path), absence, raw)
-        case zarr.Group() as group:
-            raise DataError(_name_an_array(group, str(group.store_path)))
+            return _of_array(array, str(array.store_path), absence, raw)
         case np.memmap() as array if source := NpySource.behind(array):
             return source
         case other:
@@ -257,15 +254,74 @@ def open_source(
             return ArraySource.of(other)
 
 
-def _open_path(path: str, absence: Absence, raw: bool) -> Source:
-    filesystem, inner = place(path)
-    local = is_local(filesystem)
+def _no_columns(what: str, columns: Sequence[str]) -> UsageError:
+    return UsageError(
+        f"columns {list(columns)} are asked of {what}, which has no names of columns: they are of "
+        "a table (Parquet, Arrow), or variables of a Zarr group or an HDF5 or NetCDF file"
+    )
+
+
+def has_columns(data: object) -> bool:
+    """Whether ``data`` is an address at which columns are chosen by their names."""
+    if isinstance(data, zarr.Group):
+        return True
+    if not isinstance(data, str | PathLike):
+        return False
+    path = str(data)
+    if is_table(path) or is_hdf(path):
+        return True
     if path.endswith(".npy"):
-        if not exists(path):
-            raise DataError(f"{path} does not exist")
-        if not local:
-            raise UsageError(f"{path}: .npy files are read from local paths; remote data as Zarr")
-        return NpySource(inner)
+        return False
+    try:
+        return isinstance(zarr.open(zarr_store(path), mode="r"), zarr.Group)
+    except Exception:  # which is told when it is opened
+        return False
+
+
+def _of_array(array: "zarr.Array[Any]", name: str, absence: Absence, raw: bool) -> Source:
+    """The values of an array."""
+    return unpacked(ZarrSource(array, name, absence), attributes(array), raw)
+
+
+def _of_group(
+    group: "zarr.Group", path: str, absence: Absence, raw: bool, columns: Sequence[str] | None
+) -> Source:
+    """Arrays of a group as features, each of which has a value a row."""
+    arrays = {
+        name: node for name, node in group.members(max_depth=None) if isinstance(node, zarr.Array)
+    }
+    if columns is None or not arrays:
+        raise DataError(_name_an_array(sorted(arrays), path))
+    names = chosen(sorted(arrays), columns, path)
+    parts = [_of_array(arrays[each], f"{path.rstrip('/')}/{each}", absence, raw) for each in names]
+    return VariablesSource(path, names, parts)
+
+
+def _open_path(
+    path: str, absence: Absence, raw: bool, columns: Sequence[str] | None = None
+) -> Source:
+    if table := open_table(path, columns):
+        return table
+    if file := open_hdf(path, columns, raw):
+        return file
+    if path.endswith(".npy"):
+        return _open_npy(path, columns)
+    return _open_zarr(path, absence, raw, columns)
+
+
+def _open_npy(path: str, columns: Sequence[str] | None) -> Source:
+    filesystem, inner = place(path)
+    if not exists(path):
+        raise DataError(f"{path} does not exist")
+    if columns is not None:
+        raise _no_columns(path, columns)
+    if not is_local(filesystem):
+        raise UsageError(f"{path}: .npy files are read from local paths; remote data as Zarr")
+    return NpySource(inner)
+
+
+def _open_zarr(path: str, absence: Absence, raw: bool, columns: Sequence[str] | None) -> Source:
+    local = is_local(place(path)[0])
     try:  # before asking whether it exists: not every store can tell that of a directory
         opened = patience()(lambda: zarr.open(zarr_store(path), mode="r"))
     except FileNotFoundError as error:
@@ -281,15 +337,17 @@ def _open_path(path: str, absence: Absence, raw: bool) -> Source:
         attempt = "opened as Zarr" if spoilt else "reached"
         raise DataError(f"{path} can't be {attempt}: {error}") from error
     if isinstance(opened, zarr.Group):
-        raise DataError(_name_an_array(opened, path))
-    return ZarrSource(opened, path, absence, raw)
+        return _of_group(opened, path, absence, raw, columns)
+    if columns is not None:
+        raise _no_columns(path, columns)
+    return _of_array(opened, path, absence, raw)
 
 
-def _name_an_array(group: "zarr.Group", path: str) -> str:
-    arrays = sorted(
-        name for name, node in group.members(max_depth=None) if isinstance(node, zarr.Array)
-    )
+def _name_an_array(arrays: Sequence[str], path: str) -> str:
     if not arrays:
         return f"{path} is a Zarr group without arrays, or in a store that does not list them"
     listed = ", ".join(f"{path.rstrip('/')}/{name}" for name in arrays[:10])
-    return f"{path} is a Zarr group; name one of its {len(arrays)} arrays: {listed}"
+    return (
+        f"{path} is a Zarr group; name one of its {len(arrays)} arrays: {listed}; or say "
+        "which of them are the features, a value of each a row, by columns=[...] (--columns)"
+    )

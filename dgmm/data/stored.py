@@ -1,13 +1,11 @@
 """What a Zarr array says of itself: which of its chunks are stored, and what its numbers mean."""
 
 import asyncio
-import base64
 import math
 import os
 import pickle
 import re
-import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice, product
 from typing import Any, Final
@@ -44,52 +42,6 @@ EMPTY: Final = 2**64 - 1
 """The offset and length, in a shard's index, of a chunk that isn't stored."""
 
 
-def _is_nan(value: Any, dtype: np.dtype[Any]) -> bool:
-    """Whether only NaN is meant, as xarray writes it, too."""
-    if isinstance(value, str):
-        try:
-            (value,) = struct.unpack("<d", base64.b64decode(value, validate=True))
-        except (ValueError, struct.error):
-            value = {"nan": np.nan}.get(value.lower(), 0.0)
-    return dtype.kind == "f" and _all_numbers(value, lambda numbers: np.isnan(numbers))
-
-
-def _all_numbers(value: Any, test: Callable[[NDArray[np.float64]], Any]) -> bool:
-    try:
-        return bool(np.all(test(np.asarray(value, dtype=np.float64))))
-    except (TypeError, ValueError):
-        return False
-
-
-CONVENTIONS: Final[dict[str, Callable[[Any, np.dtype[Any]], bool]]] = {
-    "_FillValue": _is_nan,
-    "missing_value": _is_nan,
-    "scale_factor": lambda value, dtype: _all_numbers(value, lambda numbers: numbers == 1),
-    "add_offset": lambda value, dtype: _all_numbers(value, lambda numbers: numbers == 0),
-    "_Unsigned": lambda value, dtype: (
-        {"u": "true", "i": "false"}.get(dtype.kind) == str(value).lower()
-    ),
-}
-"""Attributes by which numbers mean others, or none (CF conventions 2.5.1 and 8.1; NetCDF users'
-guide, appendix A), each with a test of whether it changes nothing: NaN is refused anyway."""
-
-
-def refuse_undecoded(
-    name: str, attributes: Mapping[str, Any], dtype: np.dtype[Any], remedy: str
-) -> None:
-    """Raise ``DataError`` if attributes say that the numbers are not what they mean."""
-    encodings = [
-        f"{attribute}={attributes[attribute]!r:.40}"
-        for attribute, harmless in CONVENTIONS.items()
-        if attribute in attributes and not harmless(attributes[attribute], dtype)
-    ]
-    if encodings:
-        raise DataError(
-            f"{name} has the attributes {', '.join(encodings)}: its numbers ({dtype}) are not the "
-            f"values they stand for, and dgmm does not decode them; {remedy}"
-        )
-
-
 def of_this_process(array: "zarr.Array[Any]") -> "zarr.Array[Any]":
     """The array, opened again if its connections are of the process that this was forked from.
 
@@ -104,17 +56,13 @@ def of_this_process(array: "zarr.Array[Any]") -> "zarr.Array[Any]":
     return again
 
 
-def check_decoded(array: "zarr.Array[Any]", name: str) -> None:
-    """Raise ``DataError`` unless the numbers in an array are what they mean."""
-    attributes = dict(array.attrs)
-    if array.metadata.zarr_format == 2 and "_ARRAY_DIMENSIONS" in attributes:
+def attributes(array: "zarr.Array[Any]") -> dict[str, Any]:
+    """What is said of an array's numbers."""
+    said = dict(array.attrs)
+    if array.metadata.zarr_format == 2 and "_ARRAY_DIMENSIONS" in said:
         # In this format xarray has no attribute for it, and takes an array's own fill value.
-        attributes |= {} if array.fill_value is None else {"_FillValue": array.fill_value}
-    remedy = (
-        "store decoded values (xarray.open_zarr does that), or say raw=True (--raw) to have the "
-        "numbers as they are"
-    )
-    refuse_undecoded(name, attributes, np.dtype(array.dtype), remedy)
+        said |= {} if array.fill_value is None else {"_FillValue": array.fill_value}
+    return said
 
 
 class Chunks:

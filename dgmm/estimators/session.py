@@ -21,6 +21,7 @@ from sklearn.utils.validation import validate_data
 from dgmm import engine
 from dgmm.data import forms, tables
 from dgmm.data.dataset import Dataset, open_dataset
+from dgmm.data.sources import has_columns
 from dgmm.em.criteria import CRITERIA, Criterion
 from dgmm.em.first_pass import FirstPassSpec
 from dgmm.em.fit import fit
@@ -186,8 +187,9 @@ def open_rows(
 ) -> Dataset:
     """Open ``X``, which must have the ``model``'s fitted width, unless to ``reset`` sets that."""
     named, columns = forms.columns(X), None
-    if not reset and tables.is_table(X):  # which may have others, and in another order
-        columns = vars(model).get("feature_names_in_")
+    known = None if reset else vars(model).get("feature_names_in_")
+    if known is not None and has_columns(X):  # which may be more, and in another order
+        columns = known
     X = forms.unwrapped(X, model.memory)
     if named is not None:
         validate_data(model, named, reset=reset, skip_check_array=True)

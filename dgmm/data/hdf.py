@@ -1,0 +1,148 @@
+"""HDF5 and NetCDF-4 files: a dataset by ``file.h5::/group/name``, or several as features.
+
+A file is opened for each read: what h5py has open can't go to another process, or through a fork.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dgmm.data.columns import chosen
+from dgmm.data.packed import unpacked
+from dgmm.data.source import Source
+from dgmm.data.transient import is_transient
+from dgmm.data.urls import exists, is_local, place
+from dgmm.data.variables import VariablesSource
+from dgmm.errors import DataError, DgmmError, UsageError
+from dgmm.model.lazy import Late
+
+h5py = Late("h5py")
+
+ENDINGS: Final = (".h5", ".hdf5", ".he5", ".hdf", ".nc", ".nc4")
+
+SAID: Final = ("scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned")
+"""The attributes that are read: others may be of types that only HDF5 has."""
+
+
+class HdfSource(Source):
+    """A dataset in a file."""
+
+    copies = 3  # the result, a chunk and a compressed one
+
+    def __init__(self, url: str, path: str, dataset: Any) -> None:
+        self.name, self._url, self._path = f"{url}::{path}", url, path
+        self.shape, self.dtype = dataset.shape, dataset.dtype
+        self._unit = dataset.chunks[0] if dataset.chunks else 1
+
+    def divisions(self, block_bytes: int) -> NDArray[np.int64]:
+        return self._even_cuts(self._unit, block_bytes)
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        try:
+            with opened(self._url) as file:
+                dataset = file[self._path]
+                if dataset.shape != self.shape:
+                    raise DataError(
+                        f"{self.name} has changed since it was opened: its shape is "
+                        f"{dataset.shape}, not {self.shape}"
+                    )
+                rows: NDArray[Any] = dataset[start:stop]
+        except DgmmError:
+            raise
+        except (OSError, KeyError) as error:
+            if is_transient(error):
+                raise
+            raise DataError(f"{self.name} can't be read: {error}") from error
+        return rows
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Any]:
+    """The file at ``url``, while inside."""
+    filesystem, path = place(url)
+    if is_local(filesystem):
+        with h5py.File(path, "r", locking=False) as file:
+            yield file
+        return
+    with filesystem.open(path, "rb") as remote, h5py.File(remote, "r") as file:
+        yield file
+
+
+def is_hdf(url: str) -> bool:
+    """Whether a file is meant by ``url``, and no dataset in it."""
+    return url.endswith(ENDINGS)
+
+
+def open_hdf(url: str, columns: Sequence[str] | None, raw: bool) -> Source | None:
+    """The dataset that ``url`` names, or ``columns`` of its file; None if it is no such file."""
+    where, colons, path = url.partition("::") if "://" not in url else _parted(url)
+    if not where.endswith(ENDINGS):
+        return None
+    if find_spec("h5py") is None:
+        raise UsageError(
+            f"{url}: HDF5 and NetCDF files are read by h5py, which is not installed: "
+            "pip install 'dgmm[hdf5]' does that (in a clone: pip install '.[hdf5]')"
+        )
+    if not exists(where):
+        raise DataError(f"{where} does not exist")
+    try:
+        with opened(where) as file:
+            return _chosen(file, where, path if colons else None, columns, raw)
+    except DgmmError:
+        raise
+    except Exception as error:  # each file system has errors of its own
+        if is_transient(error):
+            raise
+        raise DataError(f"{where} can't be read as an HDF5 or NetCDF-4 file: {error}") from error
+
+
+def _parted(url: str) -> tuple[str, str, str]:
+    """The file and the dataset of a URL, in which fsspec's protocols may be chained."""
+    where, colons, path = url.rpartition("::")
+    return (where, colons, path) if where.endswith(ENDINGS) else (url, "", "")
+
+
+def _chosen(
+    file: Any, url: str, path: str | None, columns: Sequence[str] | None, raw: bool
+) -> Source:
+    datasets = _datasets(file)
+    if path is not None:
+        if columns is not None:
+            raise UsageError(f"{url}::{path} names its dataset: leave out columns={list(columns)}")
+        (name,) = chosen(list(datasets), [path.strip("/")], url)
+        return _values(datasets, url, name, raw)
+    if columns is None:
+        listed = ", ".join(f"{url}::{name}" for name in list(datasets)[:10])
+        raise DataError(
+            f"{url} has {len(datasets)} datasets; name one: {listed}; or say which of them are the "
+            "features, a value of each a row, by columns=[...] (--columns)"
+        )
+    names = chosen(list(datasets), columns, url)
+    return VariablesSource(url, names, [_values(datasets, url, name, raw) for name in names])
+
+
+def _datasets(file: Any) -> dict[str, Any]:
+    """All datasets of a file, by their paths in it."""
+    found: dict[str, Any] = {}
+
+    def note(name: str, node: Any) -> None:
+        if isinstance(node, h5py.Dataset):
+            found[name] = node
+
+    file.visititems(note)
+    return found
+
+
+def _values(datasets: dict[str, Any], url: str, name: str, raw: bool) -> Source:
+    dataset = datasets[name]
+    said = {each: dataset.attrs[each] for each in SAID if each in dataset.attrs}
+    said = {each: _text(value) for each, value in said.items()}
+    return unpacked(HdfSource(url, name, dataset), said, raw)
+
+
+def _text(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else value

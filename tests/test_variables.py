@@ -1,0 +1,135 @@
+"""HDF5 and NetCDF files; and variables of these and of Zarr groups, each a feature."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import h5py
+import numpy as np
+import pytest
+import zarr
+from click.testing import CliRunner
+from distributed import Client
+from numpy.typing import NDArray
+
+import dgmm
+from dgmm.cli.commands import main
+
+SHAPE = (40, 5, 6)
+"""Times, latitudes, longitudes."""
+
+
+@pytest.fixture(scope="module")
+def rows() -> NDArray[np.float64]:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(np.prod(SHAPE), 2)) + 6 * rng.integers(0, 2, size=(np.prod(SHAPE), 1))
+    return rows.round(2)
+
+
+@pytest.fixture(scope="module")
+def places(rows: NDArray[np.float64], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A NetCDF file and a Zarr group with two variables of three axes, and other things."""
+    place = tmp_path_factory.mktemp("variables")
+    packed = np.round(rows[:, 0] * 100).astype("i2").reshape(SHAPE)
+    with h5py.File(place / "climate.nc", "w") as file:
+        warm = file.create_dataset("t2m", data=packed, chunks=(10, 5, 6), compression="gzip")
+        warm.attrs["scale_factor"] = np.array([0.01])
+        warm.attrs["_FillValue"] = np.array([-32768], "i2")
+        file.create_dataset("deep/rain", data=rows[:, 1].reshape(SHAPE), chunks=(10, 5, 6))
+        file.create_dataset("lat", data=np.arange(5.0))
+        file.create_dataset("names", data=np.array([b"a", b"b"]))
+        file.create_dataset("table", data=rows, chunks=(300, 2))
+    group = zarr.create_group(place / "climate.zarr")
+    warm = group.create_array("t2m", data=packed, chunks=(10, 5, 6))
+    warm.attrs.update({"scale_factor": 0.01, "_FillValue": -32768})
+    group.create_array("deep/rain", data=rows[:, 1].reshape(SHAPE), chunks=(10, 5, 6))
+    group.create_array("lat", data=np.arange(5.0))
+    return {"nc": place / "climate.nc", "zarr": place / "climate.zarr"}
+
+
+def fitted(data: object) -> dgmm.GaussianMixture:
+    return dgmm.GaussianMixture(2, random_state=0).fit(data)
+
+
+@pytest.mark.parametrize("form", ["nc", "zarr"])
+def test_variables_of_many_axes_are_features(
+    rows: NDArray[np.float64],
+    places: dict[str, Path],
+    clusters: Mapping[int, Client],
+    tmp_path: Path,
+    form: str,
+) -> None:
+    names = ["t2m", "deep/rain"]
+    dataset = dgmm.open_dataset(places[form], columns=names, block_bytes=300 * 2 * 8)
+    assert (dataset.rows, dataset.blocks, dataset.names) == (1200, 4, tuple(names))
+    read = np.concatenate([dataset.block(i).rows for i in range(4)])
+    np.testing.assert_allclose(read, rows, rtol=1e-14)
+    for start, stop in ((0, 0), (29, 31), (0, 1200), (1199, 1200), (7, 100)):
+        np.testing.assert_array_equal(dataset.source.read(start, stop), read[start:stop])
+    model = fitted(dataset)
+    plain = fitted(da.from_array(read, chunks=(300, 2)))
+    assert model.means_.tobytes() == plain.means_.tobytes()
+    with clusters[2].as_current():
+        assert fitted(dataset).means_.tobytes() == plain.means_.tobytes()
+    # The model finds its features by their names.
+    assert model.feature_names_in_.tolist() == names
+    np.testing.assert_array_equal(model.predict(places[form]).compute(), plain.predict(read))
+    model.save(tmp_path / "m.dgmm")
+    words = ["score", places[form], "-m", tmp_path / "m.dgmm", "--json", "--quiet"]
+    done = CliRunner().invoke(main, list(map(str, words)))
+    assert json.loads(done.stdout)["score"] == pytest.approx(plain.score(read), rel=1e-12)
+
+
+def test_a_dataset_of_a_file_is_rows_or_weights(
+    rows: NDArray[np.float64], places: dict[str, Path]
+) -> None:
+    expected = fitted(da.from_array(rows, chunks=(300, 2)))
+    ours = fitted(dgmm.open_dataset(f"{places['nc']}::/table", block_bytes=300 * 2 * 8))
+    assert ours.means_.tobytes() == expected.means_.tobytes()
+    weights = dgmm.open_dataset(rows, np.ones(1200)).weights
+    assert weights is not None
+    with h5py.File(places["nc"].with_name("w.h5"), "w") as file:
+        file.create_dataset("w", data=np.arange(1200.0))
+    weighted = dgmm.open_dataset(rows, f"{places['nc'].with_name('w.h5')}::w")
+    np.testing.assert_array_equal(weighted.block(0).weights, np.arange(1200.0))
+
+
+def test_a_file_over_fsspec(rows: NDArray[np.float64], places: dict[str, Path]) -> None:
+    there = f"simplecache::file://{places['nc']}::table"
+    np.testing.assert_array_equal(dgmm.open_dataset(there).block(0).rows, rows)
+
+
+REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "file": ("nc", {}, r"has 5 datasets; name one: .*climate\.nc::deep/rain.*columns="),
+    "group": ("zarr", {}, r"name one of its 3 arrays.*columns="),
+    "shapes": ("nc", {"columns": ["t2m", "lat"]}, r"lat has shape \(5,\), but .*t2m \(40, 5, 6\)"),
+    "shapes, Zarr": ("zarr", {"columns": ["t2m", "lat"]}, r"lat has shape \(5,\)"),
+    "texts": ("nc", {"columns": ["names"]}, r"names has dtype .S1: it is no array of numbers"),
+    "name": ("nc", {"columns": ["tm2"]}, "no column 'tm2'; the nearest is t2m"),
+    "name, Zarr": ("zarr", {"columns": ["tm2"]}, "no column 'tm2'; the nearest is t2m"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_can_not_be_features_is_told(places: dict[str, Path], case: str) -> None:
+    form, how, message = REFUSED[case]
+    with pytest.raises(dgmm.DataError, match=message):
+        dgmm.open_dataset(places[form], **how)
+
+
+def test_what_is_no_file_of_variables_is_told(places: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(dgmm.DataError, match="does not exist"):
+        dgmm.open_dataset(tmp_path / "no.h5")
+    (tmp_path / "text.nc").write_text("no table")
+    with pytest.raises(dgmm.DataError, match="can't be read as an HDF5 or NetCDF-4 file"):
+        dgmm.open_dataset(tmp_path / "text.nc")
+    with pytest.raises(dgmm.DataError, match="no column 'tabel'; the nearest is table"):
+        dgmm.open_dataset(f"{places['nc']}::tabel")
+    with pytest.raises(dgmm.UsageError, match="names its dataset: leave out columns"):
+        dgmm.open_dataset(f"{places['nc']}::table", columns=["t2m"])
+    with pytest.raises(dgmm.DataError, match="rows must be 2-D"):
+        dgmm.open_dataset(f"{places['nc']}::t2m")
+    with pytest.raises(dgmm.UsageError, match="which has no names of columns"):
+        dgmm.open_dataset(places["zarr"] / "lat", columns=["a"])
