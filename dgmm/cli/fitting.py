@@ -113,6 +113,8 @@ def fit(
             model = begin.set_params(warm_start=True, fixed=fixed)
         else:
             model.set_params(**_parameters(begin))
+        if how["noise_component"] is True:
+            how["noise_component"] = begin.noise_weight_ or True
     model.set_params(n_jobs=machines.threads, **how)
     meter = engine.Meter()
     with shown.watches() as watches, machines.client() as client:
@@ -139,7 +141,7 @@ def _begin(path: str, n_components: int, covariance_type: str) -> dgmm.GaussianM
 def _parameters(model: dgmm.GaussianMixture) -> dict[str, Any]:
     """Of a model, as starting values."""
     return {
-        "weights_init": model.weights_,
+        "weights_init": model.mixture_.own_weights,
         "means_init": model.means_,
         "precisions_init": model.precisions_,
     }

@@ -176,6 +176,40 @@ prior_option = click.option(
     help="What the objective holds beside the likelihood. conjugate: Fraley and Raftery's prior, "
     "made of the data, with which no component collapses; the fit is the most probable mixture.",
 )
+
+
+def _noise(context: click.Context, option: click.Parameter, text: str | None) -> bool | float:
+    """Whether there is a noise component, or its first weight."""
+    if text is None:
+        return False
+    if text == "auto":
+        return True
+    try:
+        return float(text)
+    except ValueError as error:
+        raise click.BadParameter(
+            f"{text!r} is no weight. Put the option last, or write --noise-component=auto"
+        ) from error
+
+
+noise_options = _together(
+    click.option(
+        "--noise-component",
+        is_flag=False,
+        flag_value="auto",
+        callback=_noise,
+        metavar="[WEIGHT]",
+        help="One more component, of constant density, for rows that are of no cluster: their "
+        "label is -1. WEIGHT, between 0 and 1, is what it begins with; without it several compete.",
+    ),
+    click.option(
+        "--noise-volume",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="VOLUME",
+        help="One over the density of the noise component.  [default: the volume of the box of the "
+        "rows]",
+    ),
+)
 FITTING = (
     *("init_params", "effort", "strategy", "random_state", "tol", "resolution", "max_iter"),
     *(
@@ -183,6 +217,8 @@ FITTING = (
         "reg_covar",
         "prior",
         "missing",
+        "noise_component",
+        "noise_volume",
         "precision",
         "checkpoint",
         "resume",
@@ -262,6 +298,7 @@ fitting_options = _as_one(
     ),
     prior_option,
     missing_option,
+    noise_options,
     click.option(
         "--precision",
         type=click.Choice(PRECISIONS),

@@ -20,6 +20,7 @@ from dgmm.cli.options import (
     memory_option,
     missing_option,
     model_options,
+    noise_options,
     overwrite_option,
     prior_option,
     reading_options,
@@ -44,6 +45,7 @@ demonstration = Late("dgmm.cli.demo")  # which draws pictures
 @cache_option
 @prior_option
 @missing_option
+@noise_options
 @reading_options
 @click.option(
     "--kubernetes",
@@ -63,6 +65,8 @@ def plan(
     cache: str,
     prior: PriorName,
     missing: Missing,
+    noise_component: bool | float,
+    noise_volume: float | None,
     reading: dict[str, Any],
     kubernetes: bool,
     json: bool,
@@ -81,6 +85,8 @@ def plan(
         cache=cache,
         prior=prior,
         missing=missing,
+        noise_component=noise_component,
+        noise_volume=noise_volume,
     )
     if kubernetes:
         if machines.scheduler:

@@ -84,6 +84,9 @@ def show_components(model: GaussianMixture) -> None:
         pairs = zip(mixture.means[k, :shown], spread[k], strict=False)
         cells = [tables.mean_and_spread(float(mean), float(sd)) for mean, sd in pairs]
         rows.append((str(k), f"{mixture.weights[k]:.4f}", *cells))
+    if (noise := mixture.noise_component) is not None:
+        box = [f"{low:.4g} to {high:.4g}" for low, high in zip(noise.low, noise.high, strict=True)]
+        rows.append(("noise", f"{noise.weight:.4f}", *box[:shown]))
     heads = ("component", "weight", *(f"{name}: mean ± sd" for name in names[:shown]))
     tables.show(heads, rows, keep=2)
     if shown < mixture.n_features:
@@ -91,9 +94,11 @@ def show_components(model: GaussianMixture) -> None:
 
 
 def show_counts(written: Written) -> None:
-    """How many rows are in each component: a table, the largest first."""
+    """How many rows are in each component: a table, the largest first; noise is last."""
     order = np.argsort(-np.array(written.counts), kind="stable")
     counts = [(str(k), written.counts[k]) for k in order]
+    if written.noise is not None:
+        counts.append(("noise", written.noise))
     rows = [(k, f"{count:,}", f"{count / written.rows:.2%}") for k, count in counts]
     tables.show(("component", "rows", "share"), rows)
 

@@ -53,7 +53,7 @@ datasets, engine, outputs = Late("dgmm.data.dataset"), Late("dgmm.engine"), Late
     default="labels",
     show_default=True,
     help="What to write for each row. labels: its most probable component. proba: the probability "
-    "of each component. score: its log-density.",
+    "of each component, and of noise last, if there is any. score: its log-density.",
 )
 @machine_options
 @reading_options
@@ -83,7 +83,10 @@ def predict(
     written = _write(wanted, dataset, machines, output, overwrite, "predict", quiet)
     summary = {"output": output, "kind": kind, "rows": written.rows}
     if json:
-        click.echo(dumps({**summary, "rows_of_components": list(written.counts) or None}))
+        counts: dict[str, Any] = {"rows_of_components": list(written.counts) or None}
+        if written.noise is not None:
+            counts |= {"rows_of_noise": written.noise}
+        click.echo(dumps({**summary, **counts}))
         return
     tell(summary, as_json=False)
     if written.counts:
@@ -249,6 +252,10 @@ def show(model: str, json: bool) -> None:
             "means": mixture.means.tolist(),
             "covariances": mixture.covariances.values.tolist(),
         }
+        if (noise := mixture.noise_component) is not None:
+            box = {"low": noise.low.tolist(), "high": noise.high.tolist()}
+            own = {"weight": noise.weight, "log_density": noise.log_density, **box}
+            described["noise_component"] = own
         click.echo(dumps(described))
         return
     tell_model(fitted, model, as_json=False)

@@ -16,8 +16,9 @@ import numpy as np
 
 from dgmm.em.first_pass import DataMoments
 from dgmm.em.model import Model, Trial
+from dgmm.em.noise_spec import NoiseSpec
 from dgmm.em.priors import NO_PRIOR, PriorSpec
-from dgmm.errors import DataError
+from dgmm.errors import DataError, UsageError
 from dgmm.kernels.correction import StatisticsCorrection
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.observation import COMPLETE, Observation
@@ -44,6 +45,10 @@ SAME: Final = (1e-6, 1e-3)
 """How far moments may be off by rounding, in double and single precision, where 1 is the spread."""
 
 
+FAR: Final = 1e15
+"""Squares of rows so far from the origin of the frame are near what single precision can hold."""
+
+
 @dataclass(frozen=True)
 class FitContext:
     """What stays the same during a fit.
@@ -67,6 +72,8 @@ class FitContext:
         first pass.
     reg_covar : float or None
         The parameter of that name that the prior came from; see ``regularisation``.
+    noise_shares : tuple of float
+        What share of the rows may be noise where a fit begins; none without a noise component.
     """
 
     model: Model
@@ -78,6 +85,7 @@ class FitContext:
     correction: StatisticsCorrection | None = None
     moments: tuple[Array, float] | None = None
     reg_covar: float | None = None
+    noise_shares: tuple[float, ...] = ()
 
     @classmethod
     def of(
@@ -91,11 +99,14 @@ class FitContext:
         fixed: Fixed | None = None,
         prior: PriorSpec = NO_PRIOR,
         components: int = 1,
+        noise: NoiseSpec | None = None,
     ) -> "FitContext":
         """The context for the rows of the first pass; ``reg_covar`` as in ``regularisation``.
 
         The ``prior`` may depend on the number of ``components``.
         """
+        if noise is not None and observation.deconvolves:
+            raise UsageError("rows with known errors can't have a noise component: leave it out")
         frame = frame or frame_of(moments, covariance_model)
         reg = regularisation(moments, reg_covar) / frame.scale / frame.scale
         resolved = prior.resolved(moments, frame, reg, covariance_model, components)
@@ -108,7 +119,13 @@ class FitContext:
             total = total + moments.weight * offset[:, None] * offset
         size = float(np.sum(moments.variance / frame.scale / frame.scale + offset**2))
         return cls(
-            Model(covariance_model, resolved, observation, fixed),
+            Model(
+                covariance_model,
+                resolved,
+                observation,
+                fixed,
+                None if noise is None else noise.component(moments, frame),
+            ),
             frame,
             moments.weight,
             total,
@@ -116,6 +133,7 @@ class FitContext:
             precision,
             moments=None if observation.holes else (offset, size),
             reg_covar=reg_covar,
+            noise_shares=() if noise is None else noise.shares,
         )
 
     @property
@@ -145,7 +163,8 @@ class FitContext:
         The M-step's error, relative to the smallest variance, is about the condition number times
         the unit round-off, and costs the square of that.
         """
-        if self.precision != "auto" or self.model.observation.deconvolves:
+        observation = self.model.observation
+        if self.precision != "auto" or observation.deconvolves or _is_too_wide(mixture):
             return np.inf
         unit, live = SINGLE / 2, mixture.weights > 0
         noise = self._noise(mixture, Away.expected(mixture))
@@ -159,13 +178,22 @@ class FitContext:
         raw = self.maximum_likelihood(statistics, mixture)
         offsets = raw.means - mixture.means
         noise = self._noise(mixture, Away.measured(mixture, raw.estimate, offsets))
-        return float(raw.weights @ np.where(raw.empty, 0.0, noise) / raw.weights.sum())
+        own = float(raw.weights @ np.where(raw.empty, 0.0, noise))
+        even = mixture.noise_component
+        rounded = 0.0 if even is None else raw.noise * abs(even.log_joint) * SINGLE / 2
+        return float((own + rounded) / (raw.weights.sum() + raw.noise))
 
     def _noise(self, mixture: Mixture, away: Away) -> Array:
         """The bound (K,) on single precision's error in the log-densities of such rows."""
         unit = SINGLE / 2
         size = np.abs(mixture.constants - self.model.penalties(mixture))
         return self.model.observation.error_bound(mixture, away, unit) + unit * size
+
+
+def _is_too_wide(mixture: Mixture) -> bool:
+    """Whether rows that are noise are too far away for squares in single precision."""
+    noise = mixture.noise_component
+    return noise is not None and max(np.abs(noise.low).max(), np.abs(noise.high).max()) > FAR
 
 
 def frame_of(moments: DataMoments, covariance_model: CovarianceModel) -> Frame:

@@ -141,6 +141,7 @@ def _entrants(moments: DataMoments, specs: Sequence[FitSpec]) -> list[Candidate]
                 None if each.held is None else each.held.fixed,
                 each.prior,
                 each.components,
+                each.noise,
             ),
         )
         for each, frame in zip(specs, own, strict=True)

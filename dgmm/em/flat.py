@@ -79,10 +79,11 @@ def flat_in_all(mixture: Mixture, flats: Sequence[Flat]) -> Flat:
 
 def _between(mixture: Mixture) -> Array:
     """The covariance of the components' means, (D, D)."""
-    away = mixture.means - mixture.weights @ mixture.means
-    return (away.T * mixture.weights) @ away
+    weights = mixture.own_weights
+    away = mixture.means - weights @ mixture.means
+    return (away.T * weights) @ away
 
 
 def total_covariance(mixture: Mixture, dense: Array) -> Array:
     """The covariance of all rows, (D, D): within the components and between."""
-    return np.tensordot(mixture.weights, dense, 1) + _between(mixture)
+    return np.tensordot(mixture.own_weights, dense, 1) + _between(mixture)

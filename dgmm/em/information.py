@@ -48,27 +48,34 @@ class Information:
     def of(cls, sample: Sample, frame: Frame, mixture: Mixture) -> Self:
         """Of the rows of a ``sample`` at a ``mixture`` for whose covariances it ``is_known``."""
         covariances, (count, n_features) = mixture.covariances, mixture.means.shape
-        root = np.sqrt(mixture.weights)
-        safe = np.where(root > 0, root, 1.0)
+        roots = np.sqrt(mixture.all_weights)
+        safes = np.where(roots > 0, roots, 1.0)
+        root, safe = roots[:count], safes[:count]
         width = 1 + n_features + len(_scores(mixture, np.zeros((n_features, 1))))
-        whole, blocks = np.zeros((count * width,) * 2), np.zeros((count, width, width))
+        size = count * width + len(roots) - count  # noise has a weight, and no more
+        whole, blocks = np.zeros((size,) * 2), np.zeros((count, width, width))
         step = max(64, PART // (count * width))
         for start in range(0, len(sample.rows), step):
             rows, weights = sample.rows[start : start + step], sample.weights[start : start + step]
             x = frame.rows(rows, np.empty(rows.shape[::-1]))
-            scores, joint = np.empty((count, width, len(rows))), np.empty((count, len(rows)))
+            scores, joint = np.empty((count, width, len(rows))), np.empty((len(roots), len(rows)))
             for k in range(count):
                 white = covariances.whiten(k, x - mixture.means[k][:, None])
                 scores[k, 0] = 1.0
                 scores[k, 1 : 1 + n_features] = white
                 scores[k, 1 + n_features :] = _scores(mixture, white)
                 joint[k] = mixture.constants[k] - 0.5 * (white * white).sum(axis=0)
-            responsibilities = log_sum_exp(joint)[1]
+            if mixture.noise_component is not None:
+                joint[count] = mixture.noise_component.log_joint
+            every = log_sum_exp(joint)[1]
+            responsibilities = every[:count]
             own = responsibilities * weights
             blocks += (scores * own[:, None]) @ scores.swapaxes(1, 2)
             scores *= (responsibilities / safe[:, None])[:, None]
             scores[:, 0] -= root[:, None]
             flat = scores.reshape(count * width, -1)
+            if len(roots) > count:
+                flat = np.vstack([flat, every[count:] / safes[count] - roots[count]])
             whole += (flat * weights) @ flat.T
         total = sample.weights.sum()
         whole /= total
@@ -79,12 +86,14 @@ class Information:
         order = np.arange(count * width).reshape(count, width)
         parts = (
             order[:, 0],
+            np.arange(count * width, size),
             order[:, 1 : 1 + n_features].ravel(),
             order[:, 1 + n_features :].ravel(),
         )
         places = np.concatenate(parts)
         whole = whole[np.ix_(places, places)]
-        whole[:count, :count] += np.outer(root, root)  # only differences of log-weights count
+        # Only differences of log-weights count.
+        whole[: len(roots), : len(roots)] += np.outer(roots, roots)
         values, vectors = np.linalg.eigh(whole)
         return cls(mixture, values, vectors)
 

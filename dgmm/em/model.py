@@ -3,6 +3,9 @@
 The three are orthogonal.  The observation model says how a block of rows becomes expected sums, the
 covariance model what these say of the covariances, the prior what the objective holds besides.
 
+**Noise** (model/noise_component.py) is beside the components: it has a weight, and nothing else to
+be found.  So the weights of the components among themselves are what tied covariances go by.
+
 A component whose weight falls below rounding of the total becomes **empty**: its weight becomes 0,
 and its mean and covariance stay as they were.  A component whose covariance loses its rank is
 **singular**, at ``FLOOR``.  Neither lowers the objective; a trial and a state name them.
@@ -19,6 +22,7 @@ from dgmm.model.arrays import Array
 from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.fixed import Fixed
 from dgmm.model.mixture import Mixture
+from dgmm.model.noise_component import NoiseComponent
 from dgmm.model.prior import MaximumLikelihood, Prior
 from dgmm.model.statistics import Statistics
 
@@ -47,17 +51,29 @@ class Model:
     observation : Observation
     fixed : Fixed or None
         What every mixture has as the start had it.
+    noise_component : NoiseComponent or None
+        In the frame, with the weight that it begins with.
     """
 
     covariance_model: CovarianceModel
     prior: Prior
     observation: Observation
     fixed: Fixed | None = None
+    noise_component: NoiseComponent | None = None
 
     @property
     def unregularised(self) -> "Model":
         """The same without what ``reg_covar`` adds."""
         return replace(self, prior=self.prior.unregularised)
+
+    def with_noise(self, mixture: Mixture, weight: float | None = None) -> Mixture:
+        """A ``mixture`` of normal components alone, with noise of a first ``weight``, if any."""
+        noise = self.noise_component
+        if noise is None:
+            return mixture
+        noise = noise if weight is None else noise.weighing(weight)
+        weights = mixture.weights / mixture.weights.sum() * (1 - noise.weight)
+        return replace(mixture, weights=weights, noise_component=noise)
 
     def natural(self, mixture: Mixture, spread: float, single: bool = False) -> NaturalParameters:
         """A ``mixture`` as its kernel sees it; ``spread`` and ``single`` as there."""
@@ -92,15 +108,17 @@ class Model:
 
         ``total`` (D, D) is the scatter of all rows about 0, where the covariance model needs it.
         """
-        n_features, counts = before.n_features, statistics.sums[:, 0]
+        n_features, own = before.n_features, slice(before.components)
+        sums, noise = statistics.sums[own], float(statistics.sums[before.components :, 0].sum())
+        counts = sums[:, 0]
         empty = counts <= np.finfo(np.float64).eps * statistics.weight
         weights = np.where(empty, 0.0, counts)
         divisors = np.where(empty, 1.0, counts)
-        offsets = statistics.sums[:, 1 : 1 + n_features] / divisors[:, None]
-        means = np.where(empty[:, None], before.means, statistics.center + offsets)
-        second = statistics.sums[:, 1 + n_features :]
+        offsets = sums[:, 1 : 1 + n_features] / divisors[:, None]
+        means = np.where(empty[:, None], before.means, statistics.center[own] + offsets)
+        second = sums[:, 1 + n_features :]
         estimate = self.covariance_model.estimate(weights, means, offsets, second, total)
-        return MaximumLikelihood(weights, means, estimate, empty)
+        return MaximumLikelihood(weights, means, estimate, empty, noise)
 
     def maximised(self, found: MaximumLikelihood, before: Mixture) -> tuple[Array, Array]:
         """The M-step's weights (K,) and means (K, D), after the mixture ``before``."""
@@ -121,6 +139,11 @@ class Model:
         covariances, singular = self.prior.covariances(found, means, before.covariances)
         every = np.broadcast_to(singular, len(means))
         mixture = Mixture(weights, means, covariances)
+        if before.noise_component is not None:
+            whole = found.weights.sum() + found.noise
+            noise = before.noise_component.weighing(found.noise / whole)
+            weights = weights * (found.weights.sum() / whole)
+            mixture = replace(mixture, weights=weights, noise_component=noise)
         if self.fixed is None:
             return Trial(mixture, numbers(found.empty), numbers(every))
         empty = found.empty & ~self.fixed.weights

@@ -16,6 +16,7 @@ import numpy as np
 from dgmm.em.clustering import clusters
 from dgmm.em.evaluate import FitContext
 from dgmm.em.init import Random, cautious, labelled, mixture_of, standard, standardised
+from dgmm.em.isolation import views
 from dgmm.em.sample import Sample
 from dgmm.em.solver import RunState, StopRule
 from dgmm.em.squarem import Squarem
@@ -40,8 +41,13 @@ LEAST: Final = 4000
 
 def race(subsample: Subsample, components: int, random: Random) -> RunState:
     """The run of the likeliest mixture of so many components found on a ``subsample``."""
+    context = subsample.context
     starts = [
-        seeded(subsample.sample, subsample.context, components, kind, random) for kind in KINDS
+        context.model.with_noise(
+            seeded(view.sample, context, components, kind, random), view.weight
+        )
+        for view in views(subsample.sample, context, components)
+        for kind in KINDS
     ]
     runs = [Squarem().init(subsample.context, start, ROUGH) for start in starts]
     runs = sorted(subsample.refine(runs, SWEEPS_PER_ROUND), key=objective, reverse=True)

@@ -20,6 +20,9 @@ mixture models, 2000, section 3.10).  So an end is *full* only if its components
 rows as parameters of their own.  Either is worth ``WORTH`` in the objective: more than a few rows
 can bring, and less than a column that tells the clusters apart, with one value in each, does.
 
+**Noise.**  Where there is a noise component, each start leaves out the most isolated rows: one of
+the shares of them that noise may begin with (isolation.py).
+
 **Units.**  Starts see rows exactly standardised, and rounded far above rounding: the same numbers
 whatever the units of the features, and so the same start.
 """
@@ -37,6 +40,7 @@ from threadpoolctl import threadpool_limits
 
 from dgmm.em.degenerate import ALONE, unbounded
 from dgmm.em.init import Drawn, Random, mixture_of, standard, standardised
+from dgmm.em.isolation import isolated, isolation
 from dgmm.em.solver import RunState, StopRule
 from dgmm.em.squarem import Squarem
 from dgmm.em.subsamples import Subsample
@@ -124,7 +128,8 @@ def scouted(
         # Fewer clusters than asked for: told by the fit, which names the components.
         warnings.simplefilter("ignore", exceptions.ConvergenceWarning)
         field = _Field.of(subsample)
-        many = _labelled(field, _labels(field, components, count, random), components)
+        labels, shares = field.without_isolated(_labels(field, components, count, random))
+        many = _labelled(field, labels, components, shares)
         many = _run(field, many, CAUTION, field.rows.shape[1])
         many = _run(field, many, SWEEPS[0] - CAUTION)
         many = _run(field, _best(field, many, count // 4), SWEEPS[1])
@@ -180,6 +185,12 @@ class _Field:
         The context's.
     flat : (D, D)
         Projects on directions in which no rows have spread.
+    noise : float or None
+        The log-density of noise, if there is a noise component.
+    isolated : (m, n)
+        Which rows are left out for each share of them that may be noise.
+    shares : (m,)
+        The weights that noise has then.
     """
 
     subsample: Subsample
@@ -188,6 +199,9 @@ class _Field:
     features: Array
     reg: Array
     flat: Array
+    noise: float | None = None
+    isolated: NDArray[np.bool_] | None = None
+    shares: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, subsample: Subsample) -> Self:
@@ -200,7 +214,28 @@ class _Field:
         total = np.cov(rows.T, aweights=sample.weights, ddof=0).reshape(len(reg), len(reg))
         least = np.maximum(ALONE * reg, SINGULAR)
         flat = np.linalg.qr(flat_directions(context.model.covariance_model.kept(total), least))[0]
-        return cls(subsample, rows, sample.weights, features, reg, flat @ flat.T)
+        field = cls(subsample, rows, sample.weights, features, reg, flat @ flat.T)
+        if (noise := context.model.noise_component) is None:
+            return field
+        units = float(np.log(context.frame.scale / frame.scale).sum())
+        away = isolation(sample.rows, context.model.covariance_model)
+        gone = [isolated(away, sample.weights, each, 1) for each in context.noise_shares]
+        return replace(
+            field,
+            noise=noise.log_density - units,
+            isolated=np.array(gone),
+            shares=context.noise_shares,
+        )
+
+    def without_isolated(self, labels: Labels) -> tuple[Labels, Array]:
+        """The ``labels`` (S, n) without isolated rows, and the weights (S,) that noise begins with.
+
+        Starts have the shares of what may be noise by turns.
+        """
+        if self.isolated is None:
+            return labels, np.zeros(len(labels))
+        turn = np.arange(len(labels)) % len(self.shares)
+        return np.where(self.isolated[turn], -1, labels), np.array(self.shares)[turn]
 
     @property
     def covariance_model(self) -> CovarianceModel:
@@ -218,7 +253,8 @@ class _Field:
         """p / (2 n)."""
         rows, n_features = self.rows.shape
         covariances = self.covariance_model.free_parameters(components, n_features)
-        return float((covariances + components * (n_features + 1) - 1) / (2 * rows))
+        free = covariances + components * (n_features + 1) - 1 + (self.noise is not None)
+        return float(free / (2 * rows))
 
 
 @dataclass(frozen=True)
@@ -232,12 +268,15 @@ class _Many:
         Without ``reg``.
     objective : (S,)
         Of the mixtures that they came from.
+    noise : (S,)
+        The weights of noise; 0 if there is no noise component.
     """
 
     weights: Array
     means: Array
     covariances: Array
     objective: Array
+    noise: Array
 
     def at(self, places: NDArray[np.intp]) -> Self:
         """Those at ``places``."""
@@ -246,8 +285,8 @@ class _Many:
         )
 
 
-def _m_step(field: _Field, sums: Array, objective: Array) -> _Many:
-    """From ``sums`` (S, K, P).
+def _m_step(field: _Field, sums: Array, objective: Array, noise: Array) -> _Many:
+    """From ``sums`` (S, K, P), where the weight of ``noise`` (S,) was found, too.
 
     Not by ``Model.m_step``, nor E-steps by ``evaluate``: calls for each of so many starts would
     take most of the time.
@@ -264,7 +303,8 @@ def _m_step(field: _Field, sums: Array, objective: Array) -> _Many:
     pooled = field.covariance_model.pooled(
         counts, full.reshape(count, components, n_features, n_features)
     )
-    return _Many(counts / counts.sum(axis=1, keepdims=True), means, pooled, objective)
+    whole = counts.sum(axis=1, keepdims=True) + noise[:, None]
+    return _Many(counts / whole, means, pooled, objective, noise / whole[:, 0])
 
 
 def _groups(count: int, size: int) -> Iterator[slice]:
@@ -273,18 +313,23 @@ def _groups(count: int, size: int) -> Iterator[slice]:
     return (slice(start, min(start + some, count)) for start in range(0, count, some))
 
 
-def _labelled(field: _Field, labels: NDArray[np.int64], components: int) -> _Many:
-    """The mixtures where each row belongs to the component that its label (S, n) names."""
+def _labelled(field: _Field, labels: NDArray[np.int64], components: int, shares: Array) -> _Many:
+    """The mixtures where each row belongs to the component that its label (S, n) names.
+
+    Noise has ``shares`` (S,) of all.
+    """
     every = np.arange(components)[:, None]
     sums = [
         ((labels[some, None] == every) * field.weights) @ field.features.T
         for some in _groups(len(labels), components * len(field.rows))
     ]
-    return _m_step(field, np.concatenate(sums), np.full(len(labels), -np.inf))
+    found = np.concatenate(sums)
+    noise = found[:, :, 0].sum(axis=1) * shares / (1 - shares)
+    return _m_step(field, found, np.full(len(labels), -np.inf), noise)
 
 
 def _natural(field: _Field, many: _Many) -> Array:
-    """eta (S, K, P), less penalties: see ``Covariances.natural``."""
+    """eta (S, K, P), less penalties: see ``Covariances.natural``; that of noise is last."""
     (count, components), n_features = many.weights.shape, field.rows.shape[1]
     covariances = field.covariance_model.kept(many.covariances + np.diag(field.reg))
     values, vectors = np.linalg.eigh(covariances)
@@ -303,7 +348,11 @@ def _natural(field: _Field, many: _Many) -> Array:
     eta[:, :, 1 + n_features :] = precisions[..., rows, columns] * np.where(
         rows == columns, -0.5, -1.0
     )
-    return eta
+    if field.noise is None:
+        return eta
+    even = np.zeros((count, 1, eta.shape[2]))
+    even[:, 0, 0] = np.log(np.maximum(many.noise, np.finfo(np.float64).tiny)) + field.noise
+    return np.concatenate([eta, even], axis=1)
 
 
 def _shared(field: _Field, eta: Array) -> tuple[Array, Array]:
@@ -321,6 +370,8 @@ def _stepped(field: _Field, many: _Many, drawn: int = 0) -> _Many:
     """One EM step further; from covariances ``drawn`` towards their mean by so many rows."""
     if drawn:
         weights = many.weights[:, :, None, None]
+        if field.noise is not None:
+            weights = weights / weights.sum(axis=1, keepdims=True)
         mean = (weights * many.covariances).sum(axis=1, keepdims=True)
         seen = len(field.rows) * weights
         mixed = (seen * many.covariances + drawn * mean) / (seen + drawn)
@@ -331,18 +382,19 @@ def _stepped(field: _Field, many: _Many, drawn: int = 0) -> _Many:
         responsibilities, objective[some] = _shared(field, eta[some])
         responsibilities *= field.weights
         sums[some] = responsibilities @ field.features.T
-    return _m_step(field, sums, objective)
+    count = many.weights.shape[1]
+    return _m_step(field, sums[:, :count], objective, sums[:, count:, 0].sum(axis=1))
 
 
 def _next(field: _Field, many: _Many) -> list[Mixture]:
     """What comes after each of ``many``, in the context's frame."""
-    mixtures = []
+    mixtures, count, context = [], many.weights.shape[1], field.subsample.context
     for eta in _natural(field, many):
         (responsibilities,), _ = _shared(field, eta[None])
-        drawn = Drawn(iter([(slice(0, len(field.rows)), responsibilities)]))
-        mixtures.append(
-            mixture_of(field.subsample.sample, field.subsample.context, drawn, len(eta))
-        )
+        drawn = Drawn(iter([(slice(0, len(field.rows)), responsibilities[:count])]))
+        found = mixture_of(field.subsample.sample, context, drawn, count)
+        noise = responsibilities[count:].sum(axis=0) @ field.weights / field.weights.sum()
+        mixtures.append(context.model.with_noise(found, float(noise)))
     return mixtures
 
 

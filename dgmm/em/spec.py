@@ -8,6 +8,7 @@ from dgmm.em import init
 from dgmm.em.deadline import NEVER, Deadline
 from dgmm.em.evaluate import FitContext
 from dgmm.em.first_pass import DataMoments, FirstPassSpec
+from dgmm.em.noise_spec import NoiseSpec
 from dgmm.em.priors import NO_PRIOR, PriorSpec
 from dgmm.em.solver import RunState, Solver
 from dgmm.em.starts import Budget
@@ -77,6 +78,8 @@ class FitSpec:
         What NaN means.
     held : Held or None
         Which of the starting values are held.
+    noise : NoiseSpec or None
+        The noise component that is asked for.
     deadline : Deadline
         When it ends with what it has, once there is an objective; asked between sweeps.
     prior : PriorSpec
@@ -102,6 +105,7 @@ class FitSpec:
     before: float | None = None
     observation: Observation = COMPLETE
     held: Held | None = None
+    noise: NoiseSpec | None = None
     deadline: Deadline = NEVER
     prior: PriorSpec = NO_PRIOR
 
@@ -111,8 +115,9 @@ class FitSpec:
         """What the first sweep asks for; ``beside`` as in ``FirstPassSpec``."""
         seed = init.sample_seed(self.random)
         model = self.covariance_model
-        pairs = model.needs_scatter or self.prior.needs_covariance(model)
-        pairs = pairs and not self.observation.holes
+        common = not self.observation.holes
+        pairs = model.needs_scatter and self.noise is None
+        pairs = common and (pairs or self.prior.needs_covariance(model))
         wanted = self.strategy.sample_rows(self, rows, n_features)
         return FirstPassSpec.of(
             *(rows, n_features, self.components, seed, weighted),
@@ -122,10 +127,15 @@ class FitSpec:
     def parameters(self, n_features: int) -> int:
         """The number of free parameters."""
         covariances = self.covariance_model.free_parameters(self.components, n_features)
-        count = covariances + self.components * n_features + self.components - 1
+        count = covariances + self.components * n_features + self.all_components - 1
         if self.held is None:
             return count
         return count - self.held.fixed.parameters(self.covariance_model, n_features)
+
+    @property
+    def all_components(self) -> int:
+        """K, and one more if there is a noise component."""
+        return self.components + (self.noise is not None)
 
     def budget(self, rows: int, n_features: int, sampled: int) -> Budget:
         """What finding a start on a sample may cost; nothing where none is looked for there."""

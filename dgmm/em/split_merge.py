@@ -243,8 +243,9 @@ def _spread(mixture: Mixture, dense: Array) -> Array:
 
     1 where the covariance model has one unit.
     """
-    away = mixture.means - mixture.weights @ mixture.means
-    spread: Array = np.sqrt(mixture.weights @ (np.diagonal(dense, 0, 1, 2) + away**2))
+    weights = mixture.own_weights
+    away = mixture.means - weights @ mixture.means
+    spread: Array = np.sqrt(weights @ (np.diagonal(dense, 0, 1, 2) + away**2))
     return mixture.covariance_model.scales(spread, 1.0)
 
 
@@ -292,8 +293,7 @@ def _members(
     for chosen in pieces(len(sample.rows), count):
         part = sample.rows[chosen]
         x = subsample.context.frame.rows(part, np.empty(part.shape[::-1]))
-        joint = np.stack([mixture.log_joint(k, x) for k in range(count)])
-        own = log_sum_exp(joint)[1]
+        own = log_sum_exp(mixture.log_joints(x))[1]
         for k in np.flatnonzero(filled < most).tolist():
             some = np.flatnonzero(own[k] > SOME)[: most - filled[k]]
             put = slice(filled[k], filled[k] + len(some))
@@ -376,6 +376,9 @@ def moved_mixture(subsample: Subsample, mixture: Mixture, moves: list[Move]) -> 
         weights = mixture.weights[k] * each.halves.weights
         sums[[j, k]] = _expected(features, weights, each.halves.covariances)
         center[[j, k]] = each.halves.means
+    if mixture.noise_component is not None:  # it stays as it is
+        sums, center = (np.vstack([each, np.zeros_like(each[:1])]) for each in (sums, center))
+        sums[-1, 0] = mixture.noise_component.weight
     statistics = Statistics(sums, center, 0.0, 0.0, 1.0, len(subsample.sample.rows))
     return subsample.context.m_step_of(statistics, mixture).mixture
 

@@ -63,6 +63,9 @@ THIN: Final = 2.0
 JUMP: Final = 5.0
 """The most by which the logarithm of a weight may change in an extrapolation."""
 
+LEAST_LOG: Final = -700.0
+"""The least logarithm of the weight of noise, as coordinates have it."""
+
 
 Mask = NDArray[np.bool_]
 
@@ -217,9 +220,18 @@ def coordinates(mixture: Mixture, seen_from: Mixture, live: Mask, prior: Prior) 
     roots = prior.roots(seen_from)
     white = seen_from.covariances.whitened(mixture.means - seen_from.means)
     shapes = seen_from.covariances.coordinates(mixture.covariances, roots.covariances)
-    logs = np.where(live, mixture.log_weights, 0.0)
-    parts = (logs * roots.weights, white * roots.means[:, None], shapes * roots.common)
+    logs = np.where(live, mixture.log_weights, 0.0) * roots.weights
+    noise = _noise_coordinate(mixture, seen_from)
+    parts = (logs, noise, white * roots.means[:, None], shapes * roots.common)
     return np.concatenate([each.ravel() for each in parts])
+
+
+def _noise_coordinate(mixture: Mixture, seen_from: Mixture) -> Array:
+    """The logarithm of the weight of noise (1,), as those of components; (0,) without noise."""
+    noise, there = mixture.noise_component, seen_from.noise_component
+    if noise is None or there is None:
+        return np.empty(0)
+    return np.array([max(noise.log_weight, LEAST_LOG) * float(np.sqrt(there.weight))])
 
 
 def mixture_at(place: Array, like: Mixture, seen_from: Mixture, live: Mask, model: Model) -> Trial:
@@ -229,9 +241,19 @@ def mixture_at(place: Array, like: Mixture, seen_from: Mixture, live: Mask, mode
     the prior of the ``model``: such a mixture is worse, and kernels would be slow to find that.
     """
     safe, (count, n_features) = model.prior.roots(seen_from).safe, like.means.shape
-    logs, white, shapes = np.split(place, [count, count + count * n_features])
+    noise = like.noise_component
+    first = count + (noise is not None)
+    logs, own, white, shapes = np.split(place, [count, first, first + count * n_features])
     log_weights = like.log_weights + np.clip(logs / safe.weights - like.log_weights, -JUMP, JUMP)
-    weights = np.where(live, np.exp(log_weights - log_weights.max()), 0.0)
+    top = log_weights.max()
+    weights = np.where(live, np.exp(log_weights - top), 0.0)
+    whole = weights.sum()
+    if noise is not None and seen_from.noise_component is not None:
+        there = np.sqrt(max(seen_from.noise_component.weight, 1e-300))
+        moved = np.clip(own[0] / there - noise.log_weight, -JUMP, JUMP)
+        even = float(np.exp(noise.log_weight + moved - top))
+        whole += even
+        noise = noise.weighing(even / whole)
     away = seen_from.covariances.coloured(white.reshape(count, n_features) / safe.means[:, None])
     means = np.where(live[:, None], seen_from.means + away, like.means)
     if not np.isfinite(means).all():
@@ -239,7 +261,7 @@ def mixture_at(place: Array, like: Mixture, seen_from: Mixture, live: Mask, mode
     shapes = shapes / safe.common
     estimate = seen_from.covariances.at(shapes, safe.covariances, live, like.covariances)
     covariances, singular = estimate.floored()
-    mixture = model.hold(Mixture(weights / weights.sum(), means, covariances), like)
+    mixture = model.hold(Mixture(weights / whole, means, covariances, noise), like)
     if model.penalties(mixture).max() > model.penalties(like).max() + THIN * n_features:
         raise np.linalg.LinAlgError("the extrapolation is thin")
     lost = np.broadcast_to(singular, live.shape) & live

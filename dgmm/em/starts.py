@@ -12,7 +12,7 @@ passes: how many passes over all rows the same arithmetic would be.
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from dgmm.em import quasi_newton, race, split_merge
+from dgmm.em import isolation, quasi_newton, race, split_merge
 from dgmm.em.init import Random, seeded
 from dgmm.em.subsamples import MANY_SWEEPS, Subsample
 from dgmm.model.mixture import Mixture
@@ -144,8 +144,15 @@ def named(
     starts = list[Mixture]()
     while len(starts) < wanted:
         with subsample.cost.start(len(starts) + 1, wanted):
-            starts.append(seeded(subsample.sample, subsample.context, components, method, random))
+            starts.append(_named(subsample, components, method, random))
     return starts
+
+
+def _named(subsample: Subsample, components: int, method: str, random: Random) -> Mixture:
+    sample, context = subsample.sample, subsample.context
+    return isolation.start(
+        sample, context, components, lambda seen: seeded(seen, context, components, method, random)
+    )
 
 
 def rows_told(shape: tuple[int, int], parameters: int, top: int) -> int:

@@ -15,7 +15,7 @@ from typing import ClassVar, Final, Literal
 
 import numpy as np
 
-from dgmm.em import init, quasi_newton, race, split_merge
+from dgmm.em import init, isolation, quasi_newton, race, split_merge
 from dgmm.em.control_variate import ControlVariateEM
 from dgmm.em.evaluate import FitContext
 from dgmm.em.expectation_maximization import EM
@@ -228,20 +228,25 @@ def _start(sample: Sample, context: FitContext, spec: FitSpec, ours: bool = Fals
     """
     weights, means, precisions = spec.weights, spec.means, spec.precisions
     if weights is not None and means is not None and precisions is not None:
-        return context.frame.enter(given_mixture(spec.covariance_model, weights, means, precisions))
+        given = given_mixture(spec.covariance_model, weights, means, precisions)
+        return context.model.with_noise(context.frame.enter(given))
     unnamed = spec.init_params == "auto"
     method = "kmeans" if unnamed else spec.init_params
     theirs = init.seeded if ours or unnamed else init.seed
     make = race.seeded if ours and unnamed else theirs
-    seed = make(sample, context, spec.components, method, spec.random)
-    seed = context.frame.leave(seed)
-    if means is not None and (ours or unnamed):
-        seed = _in_order_of(means, seed, context)
-    weights = seed.weights if weights is None else weights
-    means = seed.means if means is None else means
-    if precisions is not None:
-        return context.frame.enter(given_mixture(spec.covariance_model, weights, means, precisions))
-    return context.frame.enter(replace(seed, weights=weights, means=means))
+
+    def one(seen: Sample) -> Mixture:
+        """Of these rows, but for what is given."""
+        seed = context.frame.leave(make(seen, context, spec.components, method, spec.random))
+        if means is not None and (ours or unnamed):
+            seed = _in_order_of(means, seed, context)
+        own = seed.weights if weights is None else weights
+        where = seed.means if means is None else means
+        if precisions is None:
+            return context.frame.enter(replace(seed, weights=own, means=where))
+        return context.frame.enter(given_mixture(spec.covariance_model, own, where, precisions))
+
+    return isolation.start(sample, context, spec.components, one)
 
 
 def _in_order_of(means: Array, seed: Mixture, context: FitContext) -> Mixture:

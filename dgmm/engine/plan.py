@@ -200,7 +200,7 @@ class Needs:
         rows, n_features = dataset.rows, dataset.n_features
         sampled = first_pass_spec_of(dataset, spec).sampled(rows)
         solvers = spec.abreast(rows, n_features, sampled, near)
-        components = solvers * spec.components
+        components = solvers * spec.all_components
         width = spec.covariance_model.centred_features.width(n_features)
         return cls(
             reading=dataset.nbytes,

@@ -164,6 +164,7 @@ def _statistics(statistics: SufficientStatistics, order: NDArray[np.intp]) -> Su
         return statistics
     told = hashlib.sha256(statistics.origin.encode() + order.astype("<i8").tobytes())
     fixed = None if statistics.fixed is None else statistics.fixed.chosen(order)
+    order = np.append(order, np.arange(len(order), len(statistics.sums)))  # noise stays last
     return replace(
         statistics,
         fixed=fixed,

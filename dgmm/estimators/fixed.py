@@ -80,6 +80,8 @@ def holding(spec: FitSpec, asked: Any, n_features: int, fitted: Mixture | None =
     fixed = fixed_of(asked, spec.components, spec.covariance_model)
     if fixed is None:
         return spec
+    if spec.noise is not None:
+        raise UsageError("fixed holds nothing beside a noise component: leave out one of the two")
     given = {"weights": spec.weights, "means": spec.means, "covariances": spec.precisions}
     for name, own in fixed.record().items():
         if own and given[name] is None:
@@ -88,7 +90,7 @@ def holding(spec: FitSpec, asked: Any, n_features: int, fitted: Mixture | None =
                 f"fixed holds {name}, and there are none to hold: give {begin}, or begin at a "
                 "fitted model (warm_start=True)"
             )
-    at = _values(spec, n_features) if fitted is None else fitted
+    at = _values(spec, n_features) if fitted is None else fitted.without_noise
     _check_weights(fixed, at)
     if fixed.parameters(spec.covariance_model, at.n_features) >= at.free_parameters:
         raise UsageError("fixed holds all there is: nothing is left to fit")

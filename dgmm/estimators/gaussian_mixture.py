@@ -118,6 +118,15 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         what each component expects of the rest (Ghahramani and Jordan, 1994), exactly, for every
         covariance type. Rows without any value count for nothing. "drop": incomplete rows are left
         out, and counted.
+    noise_component : bool or float, default=False
+        Whether there is one more component, of constant density, for rows that are of no cluster
+        (``dgmm.model.noise_component``).  A number between 0 and 1 is the weight that it begins
+        with; with True several compete.  Such rows have the label -1, and the last column of
+        ``predict_proba``, number K, is of noise.
+    noise_volume : float, optional
+        One over that density, in the data's units; by default the volume of the box between the
+        least and the largest value of each feature.  The density does not end at the box: rows far
+        away are noise.
     max_iter : int, default=100
         The most iterations.  0 gives the start itself, and its objective.
     max_seconds : float, optional
@@ -185,13 +194,16 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
     Attributes
     ----------
     weights_ : array (K,)
-        The components' weights, which sum to 1.
+        The components' weights, which sum to 1, with ``noise_weight_`` if there is noise.
     means_ : array (K, D)
         The components' means.
     covariances_, precisions_, precisions_cholesky_ : array
         The covariances, their inverses, and upper triangular C with precision C C': (K, D, D) full,
         (D, D) tied, (K, D) diag, (K,) spherical.  These, ``weights_`` and ``means_`` are read-only
         parts of ``mixture_``; ``from_parameters`` makes a model of given parameters.
+    noise_weight_, noise_log_density_ : float
+        The weight of the noise component, and the logarithm of its density; 0 and minus infinity
+        if there is none.  ``mixture_.noise_component`` has the box.
     mixture_ : Mixture
         The parameters as one value, with ``marginal`` and ``conditional``.
     converged_ : bool
@@ -260,6 +272,8 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         reg_covar: float | None = None,
         prior: ConjugatePrior | PriorName | None = None,
         missing: Missing = "raise",
+        noise_component: bool | float = False,
+        noise_volume: float | None = None,
         max_iter: int = 100,
         max_seconds: float | None = None,
         n_init: int = 1,
@@ -287,6 +301,8 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         self.reg_covar = reg_covar
         self.prior = prior
         self.missing = missing
+        self.noise_component = noise_component
+        self.noise_volume = noise_volume
         self.max_iter = max_iter
         self.max_seconds = max_seconds
         self.n_init = n_init
@@ -338,6 +354,20 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         """
         check_is_fitted(self)
         return RowOutputs(self.mixture_, output, observation_of(self), seed)
+
+    @property
+    def noise_weight_(self) -> float:
+        """The weight of the noise component; 0 if there is none."""
+        check_is_fitted(self)
+        noise = self.mixture_.noise_component
+        return 0.0 if noise is None else noise.weight
+
+    @property
+    def noise_log_density_(self) -> float:
+        """The logarithm of the noise component's density; minus infinity if there is none."""
+        check_is_fitted(self)
+        noise = self.mixture_.noise_component
+        return -np.inf if noise is None else noise.log_density
 
     weights_ = _Parameter(lambda mixture: mixture.weights, "The components' weights, (K,).")
     means_ = _Parameter(lambda mixture: mixture.means, "The components' means, (K, D).")

@@ -25,8 +25,10 @@ def check_descends(
         raise UsageError(f"update needs SufficientStatistics, not {type(statistics).__name__}")
     if why := own.differs(statistics):
         raise UsageError(f"the statistics do not descend from this model: {why}")
-    now = (model.n_components, model.covariance_type, model.reg_covar, prior_of(model).kind)
-    then = (len(own.sums), own.covariance_model.name, own.reg_covar, own.prior.name)
+    noisy = model.mixture_.noise_component is not None
+    count, kind = len(own.sums) - noisy, prior_of(model).kind
+    now = (model.n_components, model.covariance_type, model.reg_covar, kind)
+    then = (count, own.covariance_model.name, own.reg_covar, own.prior.name)
     if now != then:
         raise UsageError(
             f"n_components, covariance_type, reg_covar and prior were {then} in the fit and are "
@@ -59,7 +61,7 @@ def step(mixture: Mixture, statistics: SufficientStatistics) -> dict[str, Any]:
         **singular_of(
             sorted({*trial.singular, *held}),
             replace(bare, mixture=statistics.frame.enter(bare.mixture)),
-            statistics.sums[:, 0] * (statistics.rows / statistics.weight),
+            statistics.sums[: mixture.components, 0] * (statistics.rows / statistics.weight),
             statistics.prior.reg,
         ),
     }

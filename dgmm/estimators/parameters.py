@@ -12,6 +12,7 @@ from dgmm.data import forms
 from dgmm.em.deadline import Deadline
 from dgmm.em.evaluate import PRECISIONS
 from dgmm.em.init import METHODS
+from dgmm.em.noise_spec import NoiseSpec
 from dgmm.em.priors import NO_PRIOR, PRIORS, PriorSpec
 from dgmm.em.spec import FitSpec
 from dgmm.em.starts import EFFORTS
@@ -62,6 +63,7 @@ def spec_of(model: "GaussianMixture") -> FitSpec:
         precision=choose("precision", model.precision, {name: name for name in PRECISIONS}),
         random=random_of(model),
         observation=observation_of(model),
+        noise=_noise_with(noise_of(model), prior_of(model)),
         deadline=Deadline.after(model.max_seconds),
         prior=prior_of(model),
     )
@@ -86,6 +88,32 @@ def observation_of(model: "GaussianMixture") -> Observation:
     """What NaN means to a model."""
     made: Observation = choose("missing", model.missing, OBSERVATIONS)(choice.chosen())
     return made
+
+
+def noise_of(model: "GaussianMixture") -> NoiseSpec | None:
+    """The noise component that a model asks for, checked; None if it asks for none."""
+    asked, volume = model.noise_component, model.noise_volume
+    flag = isinstance(asked, bool | np.bool_)
+    if not flag and not (isinstance(asked, int | float | np.number) and 0 < asked < 1):
+        raise UsageError(
+            "noise_component must be True, False, or the weight to begin with, between 0 and 1, "
+            f"not {asked!r}"
+        )
+    if volume is None:
+        return NoiseSpec(None if flag else float(asked)) if asked else None
+    if flag and not asked:
+        raise UsageError(f"noise_volume={volume!r} is of no use without noise_component=True")
+    known = isinstance(volume, int | float | np.number) and not isinstance(volume, bool)
+    if not known or not 0 < volume < np.inf:
+        raise UsageError(f"noise_volume must be a number above 0, not {volume!r}")
+    return NoiseSpec(None if flag else float(asked), float(volume))
+
+
+def _noise_with(noise: NoiseSpec | None, prior: PriorSpec) -> NoiseSpec | None:
+    """The ``noise`` component, if it goes with the ``prior``."""
+    if noise is not None and prior.kind != NO_PRIOR.kind:
+        raise UsageError(f"prior={prior.kind!r} has no noise component: leave out one of the two")
+    return noise
 
 
 def random_of(model: "GaussianMixture") -> Any:
@@ -123,10 +151,14 @@ def begun(spec: FitSpec, model: "GaussianMixture", n_features: int) -> FitSpec:
                 f"warm_start goes on from {fitted.components} components of {fitted.n_features} "
                 f"features; n_components is {components} and X has {n_features} features"
             )
+        noise = spec.noise
+        if noise is not None and fitted.noise_component is not None:
+            noise = replace(noise, weight=fitted.noise_component.weight)
         begins = replace(
             spec,
             n_init=1,
-            weights=fitted.weights,
+            noise=noise,
+            weights=fitted.own_weights,
             means=fitted.means,
             precisions=fitted.covariances.precisions(),
             before=model.lower_bounds_[-1] if model.lower_bounds_ else None,

@@ -113,9 +113,9 @@ class Predictor(ABC):
         Returns
         -------
         array (N,) of int
-            The number of a component, from 0; a Dask array where the rows are lazy.  Unless
-            ``missing`` is "raise", incomplete rows are judged by what of them was observed: with
-            "drop", too; -2 is a row of which nothing was.
+            The number of a component, from 0, or -1 for noise; a Dask array where the rows are
+            lazy.  Unless ``missing`` is "raise", incomplete rows are judged by what of them was
+            observed: with "drop", too; -2 is a row of which nothing was.
 
         Raises
         ------
@@ -141,7 +141,7 @@ class Predictor(ABC):
     @overload
     def predict_proba(self, X: object) -> AnyArray: ...
     def predict_proba(self, X: Data) -> Any:
-        """The probability of each component for each row of ``X``, (N, K).
+        """The probability of each component for each row of ``X``, (N, K) or (N, K + 1).
 
         Parameters
         ----------
@@ -150,9 +150,9 @@ class Predictor(ABC):
 
         Returns
         -------
-        array (N, K)
-            Rows sum to 1, or are NaN where nothing was observed; a Dask array where the rows are
-            lazy.
+        array (N, K) or (N, K + 1)
+            With a noise component, the last column is that of noise.  Rows sum to 1, or are NaN
+            where nothing was observed; a Dask array where the rows are lazy.
 
         Raises
         ------
@@ -416,7 +416,7 @@ class Predictor(ABC):
         rows : array (n_samples, D)
             In the units of the rows fitted to.
         components : array (n_samples,) of int
-            The component that each row is drawn from.
+            The component that each row is drawn from; -1 is noise, drawn from its box.
 
         Raises
         ------

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -109,7 +110,8 @@ def _degenerate(progress: Progress) -> dict[str, Any]:
         **singular_of(
             singular(best, run.context),
             bare(best, run.context),
-            best.statistics.sums[:, 0] * (moments.weighted / moments.weight),
+            best.statistics.sums[: best.mixture.components, 0]
+            * (moments.weighted / moments.weight),
             run.context.model.prior.reg,
             (moments.sample, progress.mixture),
         ),
@@ -226,7 +228,10 @@ def _frozen(mixture: Mixture) -> Mixture:
     own = mixture.covariances
     values, factors = read_only(own.values), read_only(own.precisions_cholesky)
     covariances = own.model.of_factors(values, factors, mixture.means.shape)
-    return Mixture(read_only(mixture.weights), read_only(mixture.means), covariances)
+    noise = mixture.noise_component
+    if noise is not None:
+        noise = replace(noise, low=read_only(noise.low), extent=read_only(noise.extent))
+    return Mixture(read_only(mixture.weights), read_only(mixture.means), covariances, noise)
 
 
 def read_only(array: Array) -> Array:

@@ -48,7 +48,7 @@ def check_record(
         raise ModelFileError(f"its record does not name each of the {mixture.n_features} features")
     if statistics is not None and (
         statistics.covariance_model != mixture.covariance_model
-        or statistics.center.shape != mixture.means.shape
+        or statistics.center.shape != (len(mixture.all_weights), mixture.n_features)
     ):
         raise ModelFileError("its statistics are not of the model's covariance model and shape")
 

@@ -325,7 +325,7 @@ class SufficientStatistics:
         True
         """
         inside, prior = self.frame.enter(mixture), self.prior.of_weight(self.weight)
-        dead = inside.weights <= 0
+        dead = inside.all_weights <= 0
         if np.any(self.sums[dead, 0] > np.finfo(np.float64).eps * self.weight):
             return -np.inf
         sums = np.where(dead[:, None], 0.0, self.sums)

@@ -21,6 +21,7 @@ from dgmm.em.subsamples import Samples, Subsample
 from dgmm.errors import CheckpointError
 from dgmm.io.storage import Arrays
 from dgmm.model.mixture import Mixture
+from dgmm.model.noise_component import NoiseComponent
 
 PLAIN: Final[dict[Any, tuple[type, ...]]] = {
     bool: (bool,),
@@ -30,6 +31,10 @@ PLAIN: Final[dict[Any, tuple[type, ...]]] = {
     NoneType: (NoneType,),
 }
 """What JSON holds for a field of such a type."""
+
+
+WITH_NOISE: Final = 5
+"""How many parts a mixture has that has a noise component."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,9 @@ def encode(value: Any, arrays: Arrays) -> Any:
     if isinstance(value, Mixture):
         covariances = value.covariances
         numbers = covariances.values, covariances.precisions_cholesky
-        return [covariances.model.name, *encode((value.weights, value.means, *numbers), arrays)]
+        own = encode((value.weights, value.means, *numbers), arrays)
+        noise = value.noise_component
+        return [covariances.model.name, *own, *([] if noise is None else [encode(noise, arrays)])]
     if isinstance(value, FitContext):
         return None
     if isinstance(value, Subsample):
@@ -124,11 +131,12 @@ class _Reader:
     def mixture(self, told: Any) -> Mixture:
         """The mixture of these parameters, of the covariance model that is fitted."""
         name, *places = told
+        noise = self.read(NoiseComponent, places.pop()) if len(places) == WITH_NOISE else None
         model = self.about.context.model.covariance_model
         if name != model.name:
             raise ValueError(f"these are {name!r:.40} covariances")
         weights, means, values, factors = (self.arrays[each] for each in places)
-        made = Mixture(weights, means, model.of_factors(values, factors, means.shape))
+        made = Mixture(weights, means, model.of_factors(values, factors, means.shape), noise)
         made.check()
         return made
 

@@ -2,15 +2,21 @@
 
 from typing import Any, Final
 
+import numpy as np
+
 from dgmm.errors import ModelFileError
 from dgmm.io.storage import Arrays, expect, matrix, read, write
 from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.mixture import Mixture
+from dgmm.model.noise_component import NoiseComponent
 
 MODEL: Final = "dgmm-model"
 
 PARAMETERS: Final = ("weights", "means", "covariances", "precisions_cholesky")
+
+NOISE: Final = ("noise_weight", "noise_low", "noise_extent")
+"""Of the noise component, if there is one."""
 
 
 def write_model(
@@ -20,6 +26,9 @@ def write_model(
     covariances = mixture.covariances
     values = mixture.weights, mixture.means, covariances.values, covariances.precisions_cholesky
     parameters = dict(zip(PARAMETERS, values, strict=True))
+    if (noise := mixture.noise_component) is not None:
+        own = np.array([noise.weight]), noise.low, noise.extent
+        parameters |= dict(zip(NOISE, own, strict=True))
     header = {"covariance_type": mixture.covariance_model.name, **header}
     _mixture(header, parameters)  # what could not be read again must not be written
     write(url, MODEL, {**parameters, **arrays}, header, overwrite)
@@ -53,7 +62,12 @@ def _mixture(header: dict[str, Any], arrays: Arrays) -> Mixture:
     expect(arrays, dict(zip(PARAMETERS, shapes, strict=True)))
     covariances, factors = arrays["covariances"], arrays["precisions_cholesky"]
     own = covariance_model.of_factors(covariances, factors, means.shape)
-    mixture = Mixture(arrays["weights"], means, own)
+    noise = None
+    if NOISE[0] in arrays:
+        expect(arrays, dict(zip(NOISE, ((1,), (n_features,), (n_features,)), strict=True)))
+        weight, low, extent = (arrays[name] for name in NOISE)
+        noise = NoiseComponent(float(weight[0]), low, extent)
+    mixture = Mixture(arrays["weights"], means, own, noise)
     try:
         mixture.check()
     except ValueError as error:

@@ -29,6 +29,7 @@ from dgmm.data.urls import exists, is_local, place, refuse_existing, zarr_store
 from dgmm.errors import DataError, DgmmError
 from dgmm.kernels.outputs import RowOutputs
 from dgmm.kernels.sweep import Block, Sweep
+from dgmm.model.mixture import NOISE
 
 METADATA: Final = "zarr.json"
 """What makes an array of what is stored beside it."""
@@ -38,14 +39,19 @@ log = logging.getLogger("dgmm")
 
 @dataclass(frozen=True)
 class Written:
-    """The rows written, and how many belong to each component (K,); none where that isn't told."""
+    """The rows written, and how many belong to each component (K,); none where that isn't told.
+
+    And how many are ``noise``, where there is a noise component.
+    """
 
     rows: int
     counts: tuple[int, ...]
+    noise: int | None = None
 
     def __add__(self, other: "Written") -> "Written":
         counts = tuple(a + b for a, b in zip(self.counts, other.counts, strict=True))
-        return Written(self.rows + other.rows, counts)
+        noise = None if self.noise is None else self.noise + (other.noise or 0)
+        return Written(self.rows + other.rows, counts, noise)
 
 
 def write_outputs(sweep: Sweep, dataset: Dataset, wanted: RowOutputs, url: str) -> Written:
@@ -175,9 +181,12 @@ def _write(block: Block, job: _Job) -> Written:
     labels = job.wanted.output.labels
     if labels is None:
         return Written(len(block.rows), ())
-    found = labels(outputs)
+    found = labels(outputs, job.wanted.mixture)
     counts = np.bincount(found[found >= 0], minlength=job.wanted.mixture.components)
-    return Written(len(block.rows), tuple(counts.tolist()))
+    noise = None
+    if job.wanted.mixture.noise_component is not None:
+        noise = int(np.count_nonzero(found == NOISE))
+    return Written(len(block.rows), tuple(counts.tolist()), noise)
 
 
 def _rename(partial: str, url: str) -> None:

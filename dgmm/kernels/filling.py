@@ -27,7 +27,7 @@ def fill(rows: NDArray[Any], mixture: Mixture, seed: int | None = None, start: i
     made what was observed; what it lacks is drawn from there, given what was observed.
     """
     filled = rows.astype(np.float64)
-    frame = Frame.of(*mixture.moments(), mixture.covariance_model)
+    frame = Frame.of(*mixture.moments_of_components(), mixture.covariance_model)
     inside = frame.enter(mixture)
     for first in range(0, len(rows), FILLED):
         part = slice(first, first + FILLED)
@@ -39,13 +39,16 @@ def fill(rows: NDArray[Any], mixture: Mixture, seed: int | None = None, start: i
         ):
             shares = log_sum_exp(judged.log_joint.copy())[1]
             if uniforms is None:
-                values = np.einsum("kn,nkd->nd", shares, inside.means + judged.away)
+                own = shares[: inside.components]
+                values = np.einsum("kn,nkd->nd", own, inside.means + judged.away)
+                if (noise := inside.noise_component) is not None:
+                    values += shares[-1][:, None] * (noise.low + noise.extent / 2)
             else:
                 observed = ~holes[judged.rows]
                 values = _drawn(shares, judged, observed, inside, uniforms[judged.rows])
             values = values * frame.scale + frame.shift
-            own = filled[part]
-            own[judged.rows] = np.where(holes[judged.rows], values, own[judged.rows])
+            here = filled[part]
+            here[judged.rows] = np.where(holes[judged.rows], values, here[judged.rows])
     return filled
 
 
@@ -67,9 +70,14 @@ def _drawn(
     """Rows (n, D) in the frame: of one component each, as it may have been."""
     ends = np.cumsum(shares, axis=0)
     of = (uniforms[:, 0] * ends[-1] > ends).sum(axis=0)
+    even, noise = of == mixture.components, mixture.noise_component
+    of = np.where(even, 0, of)
     away = np.where(observed, judged.away[np.arange(len(of)), of], 0.0)
     drawn = mixture.covariances.drawn(away, observed, of, ndtri(uniforms[:, 1:]))
-    return np.asarray(mixture.means[of] + drawn)
+    values = np.asarray(mixture.means[of] + drawn)
+    if noise is None:
+        return values
+    return np.where(even[:, None], noise.low + noise.extent * uniforms[:, 1:], values)
 
 
 def draw(

@@ -160,8 +160,7 @@ def _marginal(natural: NaturalParameters, observed: NDArray[np.bool_]) -> Natura
     """The natural parameters of the ``observed`` (D,) features; the penalty is that of all."""
     mixture = natural.mixture.among(np.flatnonzero(observed))
     own = NaturalParameters.of(mixture, centre=True, single=natural.single, per_component=True)
-    lowest = LOWEST[natural.single]
-    constants = np.maximum(mixture.constants - natural.penalty, lowest)
+    constants = np.maximum(own.constants - natural.penalty, LOWEST[natural.single])
     return replace(own, constants=constants, penalty=natural.penalty)
 
 
@@ -173,7 +172,11 @@ def _completed(
     ``lost`` is log of the volume that the frame's unit has in the missing features.
     """
     mixture = natural.mixture
-    sums = mixture.covariances.completed(found.sums, observed)
+    sums = mixture.covariances.completed(found.sums[: mixture.components], observed)
+    if mixture.noise_component is not None:  # of its sums nothing is of use but the count
+        noise = np.zeros((1, sums.shape[1]))
+        noise[0, 0] = found.sums[-1, 0]
+        sums = np.concatenate([sums, noise])
     volume = lost * found.weight
     return Statistics(
         sums,
@@ -201,14 +204,17 @@ def _of_rare(
         spread = judged.spread()
         counts = np.zeros((len(spread), len(responsibilities)))
         np.add.at(counts, judged.of, responsibilities.T)
-        sums = np.empty_like(total.sums)
+        sums = np.zeros_like(total.sums)
+        sums[:, 0] = responsibilities.sum(axis=1)  # all there is of noise
         buffer = np.empty((sums.shape[1], len(weights)))
-        for k, own in enumerate(responsibilities):
+        count = natural.mixture.components
+        for k, own in enumerate(responsibilities[:count]):
             sums[k] = features.of(judged.away[:, k].T, buffer) @ own
-        sums[:, 1 + n_features :] += np.einsum("mk,mkq->kq", counts, spread)
+        more = np.einsum("mk,mkq->kq", counts[:, :count], spread)
+        sums[:count, 1 + n_features :] += more
         objective, plain = float(log_norm @ weights), float(log_plain @ weights)
-        center, count = natural.center, len(weights)
-        total += Statistics(sums, center, objective, plain, float(weights.sum()), count)
+        weight, own_rows = float(weights.sum()), len(weights)
+        total += Statistics(sums, natural.center, objective, plain, weight, own_rows)
     return total
 
 
@@ -220,8 +226,8 @@ class Judged:
     ----------
     rows, of : (n,)
         Their places, and which of the patterns each has.
-    log_joint : (K, n)
-        log pi_k and the log-density of what was observed, in the units of the data.
+    log_joint : (K, n) or (K + 1, n)
+        log pi_k and the log-density of what was observed, in the units of the data; of noise last.
     away : (n, K, D)
         How far the completed rows are from the means, in the frame.
     spread : callable
@@ -250,6 +256,10 @@ def judge(
             expected = mixture.covariances.expected(away, observed, of)
             unit = observed @ (0.5 * np.log(2 * np.pi) + np.log(frame.scale))
             log_joint = expected.log_density.T + mixture.log_weights[:, None] - unit[of]
+            if (noise := mixture.noise_component) is not None:
+                even = noise.log_joint_of(observed) - observed @ np.log(frame.scale)
+                log_joint[~np.isfinite(log_joint)] = -np.inf  # a row too far from them is noise
+                log_joint = np.concatenate([log_joint, even[None, of]])
         if not np.isfinite(log_joint.max(axis=0)).all():
             raise DataError(TOO_FAR)
         yield Judged(places, of, log_joint, expected.away, expected.spread)

@@ -160,9 +160,17 @@ def _each(
     block: Block, frame: Frame, features: Features, naturals: list[NaturalParameters]
 ) -> list[Statistics]:
     """The statistics under mixtures whose components have each a factor of their own."""
-    factors = [natural.mixture.covariances.factors() for natural in naturals]
+    factors = [_factors(natural.mixture) for natural in naturals]
     means = [natural.center for natural in naturals]
     return _call(block, frame, features, naturals, means, factors, np.empty(0))
+
+
+def _factors(mixture: Mixture) -> Array:
+    """Each component's factor (K, ...); that of noise, which is as likely everywhere, is 0."""
+    factors = mixture.covariances.factors()
+    if mixture.noise_component is None:
+        return factors
+    return np.concatenate([factors, np.zeros_like(factors[:1])])
 
 
 def _whitened(
@@ -263,7 +271,8 @@ def nbytes(components: int, width: int) -> int:
 
 def incomplete(block: Block, patterns: Sequence[Pattern], given: Given) -> Stacked[Statistics]:
     """The statistics of the rows of some ``patterns`` of holes, under each form."""
-    if _wide(given):
+    noise = any(each.mixture.noise_component is not None for each in given.naturals)
+    if noise or _wide(given):
         return missing.incomplete(block, patterns, given)
     return Stacked(
         tuple(_of_incomplete(block, patterns, given.frame, each) for each in given.naturals)

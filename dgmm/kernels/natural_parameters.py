@@ -5,6 +5,10 @@ With L = eta . T(x) and S = R . T(x)' as in kernel.py.
 A component whose bound on rounding is too large is centred (rounding.py): its log-density is
 computed from x - mu_k, and its sums are taken about mu_k (``NaturalParameters.center``).
 
+**A noise component** is one more row of it: without a linear or quadratic part, with the constant
+log pi - log V, no penalty, and sums about 0, of which the M-step needs the count alone.  What tied
+components have in common it has not: so then each has its own quadratic part.
+
 **The penalty** is by how much the prior lowers a component's log-density (model/prior.py); the
 plain log-likelihood, without it, is summed beside the objective.
 """
@@ -35,7 +39,8 @@ class NaturalParameters:
     features : Features
         T, of width P: of the mixture's covariance model, or its centred ones.
     eta : (K, P)
-        The natural parameters; the rows of centred components are not used.
+        The natural parameters; the rows of centred components are not used.  With noise, here and
+        below it is (K + 1).
     constants : (K,)
         Log-densities at the means, less penalties; without weight, as low as can be borne.
     centred : tuple of int
@@ -83,9 +88,10 @@ class NaturalParameters:
         unit = float(np.finfo(np.float64).eps)
         bound = rounding_error_bound(mixture, Away.expected(mixture), unit, spread)
         unfit = (bound > TOLERANCE) & (mixture.weights > 0)
+        noise = mixture.noise_component
         features = (
             covariance_model.centred_features
-            if per_component or unfit.any()
+            if per_component or noise is not None or unfit.any()
             else covariance_model.features
         )
         includes_common = centre or features != covariance_model.features
@@ -96,6 +102,10 @@ class NaturalParameters:
             eta = mixture.covariances.natural(mixture.means, constants)
         center = np.where(unfit[:, None], mixture.means, 0.0)
         centred = tuple(np.flatnonzero(unfit).tolist())
+        if noise is not None:
+            constants = np.append(constants, max(noise.log_joint, LOWEST[single]))
+            eta, center, penalty = (_with_zeros(each) for each in (eta, center, penalty))
+            eta[-1, 0] = constants[-1]
         return cls(
             *(mixture, features, eta, constants, centred, center, penalty, includes_common, single)
         )
@@ -110,19 +120,30 @@ class NaturalParameters:
 
     def inner_product(self, sums: Array, center: Array) -> float:
         """sum_k sums_k . eta_k, for ``sums`` (K, P) of T(x - about_k)."""
+        mixture = self.mixture
+        constants, noisy = self.constants, 0.0
+        if mixture.noise_component is not None:
+            noisy = float(constants[-1] * sums[-1, 0])
+            constants, sums, center = constants[:-1], sums[:-1], center[:-1]
+        return self._of_components(constants, sums, center) + noisy
+
+    def _of_components(self, constants: Array, sums: Array, center: Array) -> float:
+        """The same of the normal components."""
         mixture, n_features = self.mixture, self.mixture.n_features
         if self.features != mixture.covariance_model.centred_features:
-            eta = mixture.covariances.natural(mixture.means, self.constants)
+            eta = mixture.covariances.natural(mixture.means, constants)
             return float(np.sum(eta * self.features.shifted(sums, -center)))
         eta = np.zeros_like(sums)  # about its mean, a log-density has no linear part
-        eta[:, 0] = self.constants
+        eta[:, 0] = constants
         eta[:, 1 + n_features :] = mixture.covariances.quadratic()
         return float(np.sum(eta * self.features.shifted(sums, mixture.means - center)))
 
     def correct(self, log_joint: Array, x: Array) -> None:
-        """Overwrite the centred rows of ``log_joint`` (K, n), for rows ``x`` (D, n)."""
+        """Overwrite the centred rows of ``log_joint`` (K, n), and noise, for rows ``x`` (D, n)."""
         for k in self.centred:
             log_joint[k] = self.mixture.log_joint(k, x) - self.penalty[k]
+        if self.mixture.noise_component is not None:
+            log_joint[-1] = self.constants[-1]
 
     def common(self, x: Array) -> Array | float:
         """What the log-densities of all components hold beyond ``eta . T(x)``."""
@@ -135,6 +156,11 @@ class NaturalParameters:
         if self.includes_common:
             return 0.0
         return self.mixture.covariances.common_sum(total)
+
+
+def _with_zeros(values: Array) -> Array:
+    """``values`` (K, ...) and a row of zeros."""
+    return np.concatenate([values, np.zeros_like(values[:1])])
 
 
 def nbytes(components: int, width: int) -> int:

@@ -1,7 +1,7 @@
 """What a mixture says of each row: its component, responsibilities, log-density, or what it lacks.
 
 A row of which nothing was observed is of no component: its label is ``NOTHING``, and its other
-outputs are NaN.
+outputs are NaN.  A row that is noise has the label ``NOISE``; the probability of that is the last.
 """
 
 from collections.abc import Callable
@@ -19,10 +19,10 @@ from dgmm.kernels.natural_parameters import NaturalParameters
 from dgmm.kernels.observation import COMPLETE, Marginal, Observation
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.mixture import NOISE, Frame, Mixture
 
 NOTHING: Final = -2
-"""The label of a row of which nothing was observed; noise has -1."""
+"""The label of a row of which nothing was observed; ``NOISE`` is -1."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class Output:
     columns : callable
         From a mixture to the shape of one row's output.
     labels : callable or None
-        What says of such an array which component each row belongs to, where it tells.
+        What says of such an array, given the mixture, which component each row belongs to, where it
+        tells.
     fills : bool
         Whether it is there to fill in NaN.
     """
@@ -47,7 +48,7 @@ class Output:
     of: Callable[[Block, "RowOutputs"], NDArray[Any]]
     dtype: type[np.generic]
     columns: Callable[[Mixture], tuple[int, ...]]
-    labels: Callable[[NDArray[Any]], NDArray[Any]] | None = None
+    labels: Callable[[NDArray[Any], Mixture], NDArray[Any]] | None = None
     fills: bool = False
 
 
@@ -84,15 +85,19 @@ class RowOutputs:
         return self.output.of(block, self)
 
 
+Judge = Callable[[Array, Array | float, Mixture], NDArray[Any]]
+"""From log-densities (K, n) or (K + 1, n), what they all lack, and the mixture."""
+
+
 def _judged(
-    of: Callable[[Array, Array | float], NDArray[Any]],
+    of: Judge,
     nothing: float,
     block: Block,
     wanted: RowOutputs,
 ) -> NDArray[Any]:
     """What ``of`` makes of log-densities (K, n), and ``nothing`` where nothing was observed."""
     rows, mixture = block.rows, wanted.mixture
-    frame = Frame.of(*mixture.moments(), mixture.covariance_model)
+    frame = Frame.of(*mixture.moments_of_components(), mixture.covariance_model)
     inside = frame.enter(mixture)
     outputs = np.full((len(rows), *wanted.columns), nothing, wanted.output.dtype)
     holes = np.isnan(rows)
@@ -108,12 +113,12 @@ def _judged(
     outputs[chosen] = part
     found = missing.patterns(holes, words, np.flatnonzero(incomplete))
     for judged in missing.judge(rows, (p for p in found if p.observed.any()), frame, inside):
-        outputs[judged.rows] = of(judged.log_joint, 0.0)
+        outputs[judged.rows] = of(judged.log_joint, 0.0, mixture)
     return outputs
 
 
 def _of_complete(
-    of: Callable[[Array, Array | float], NDArray[Any]],
+    of: Judge,
     block: Block,
     inside: Mixture,
     frame: Frame,
@@ -122,40 +127,47 @@ def _of_complete(
     """Write what ``of`` makes of complete rows to ``outputs``; ``inside`` is in the ``frame``."""
     natural = NaturalParameters.of(inside)
     width = natural.features.width(inside.n_features)
-    size = tile_rows(width + 2 * inside.components)
+    size = tile_rows(width + 2 * len(natural.eta))
     buffer = np.empty((width, size))
     for chosen, x in tiles(block, frame, size):
         with np.errstate(over="ignore", invalid="ignore"):  # told below
             log_joint = natural.eta @ natural.features.of(x, buffer[:, : x.shape[1]])
             natural.correct(log_joint, x)
+        if inside.noise_component is not None:  # a row too far from the others is noise
+            log_joint[~np.isfinite(log_joint)] = -np.inf
         if not np.isfinite(log_joint.max(axis=0)).all():
             raise DataError(TOO_FAR)
-        outputs[chosen] = of(log_joint, natural.common(x) - frame.log_volume)
+        outputs[chosen] = of(log_joint, natural.common(x) - frame.log_volume, inside)
 
 
 def _filled(block: Block, wanted: RowOutputs) -> NDArray[Any]:
     return filling.fill(block.rows, wanted.mixture, wanted.seed, block.start)
 
 
-def _labels(log_joint: Array, common: Array | float) -> NDArray[Any]:
-    return np.asarray(log_joint.argmax(axis=0))
+def _named(places: NDArray[Any], mixture: Mixture) -> NDArray[Any]:
+    """Labels, from places among the components: after the last is noise."""
+    return np.where(places == mixture.components, NOISE, places)
 
 
-def _proba(log_joint: Array, common: Array | float) -> NDArray[Any]:
+def _labels(log_joint: Array, common: Array | float, mixture: Mixture) -> NDArray[Any]:
+    return _named(log_joint.argmax(axis=0), mixture)
+
+
+def _proba(log_joint: Array, common: Array | float, mixture: Mixture) -> NDArray[Any]:
     return log_sum_exp(log_joint)[1].T
 
 
-def _score(log_joint: Array, common: Array | float) -> NDArray[Any]:
+def _score(log_joint: Array, common: Array | float, mixture: Mixture) -> NDArray[Any]:
     return log_sum_exp(log_joint)[0] + common
 
 
-def _same(labels: NDArray[Any]) -> NDArray[Any]:
+def _same(labels: NDArray[Any], mixture: Mixture) -> NDArray[Any]:
     return labels
 
 
-def _likeliest(responsibilities: NDArray[Any]) -> NDArray[Any]:
+def _likeliest(responsibilities: NDArray[Any], mixture: Mixture) -> NDArray[Any]:
     empty = np.isnan(responsibilities[:, 0])
-    return np.where(empty, NOTHING, responsibilities.argmax(axis=1))
+    return np.where(empty, NOTHING, _named(responsibilities.argmax(axis=1), mixture))
 
 
 def _one(mixture: Mixture) -> tuple[int, ...]:
@@ -163,7 +175,7 @@ def _one(mixture: Mixture) -> tuple[int, ...]:
 
 
 def _each_component(mixture: Mixture) -> tuple[int, ...]:
-    return (mixture.components,)
+    return mixture.all_weights.shape
 
 
 def _each_feature(mixture: Mixture) -> tuple[int, ...]:
@@ -189,6 +201,6 @@ def row_outputs(rows: NDArray[Any], mixture: Mixture, kind: OutputKind) -> NDArr
     """What ``mixture`` (of the data) says of each of ``rows`` (n, D), which may hold NaN.
 
     ``kind`` is a key of ``OUTPUTS``: the most probable component (n,), each component's
-    responsibility (n, K), or the log-density (n,).
+    responsibility (n, K), with noise (n, K + 1), or the log-density (n,).
     """
     return RowOutputs(mixture, OUTPUTS[kind], Marginal())(Block(0, rows))

@@ -17,23 +17,28 @@ from dgmm.errors import UsageError
 from dgmm.model.arrays import Array
 from dgmm.model.covariance_model import CovarianceModel, Covariances
 from dgmm.model.full import FULL, FullEstimate
+from dgmm.model.noise_component import LOG_ZERO, NoiseComponent
 
-LOG_ZERO = -1e300
-"""The logarithm of a weight of 0: exp of it is 0, and unlike -inf it survives a matrix product."""
+NOISE = -1
+"""The label of rows of the noise component."""
 
 
 @dataclass(frozen=True)
 class Mixture:
     """A mixture of K normal distributions of D features: all parameters, as one value.
 
+    There may be noise beside these (noise_component.py).
+
     Parameters
     ----------
     weights : array (K,)
-        The components' weights, which sum to 1.
+        The components' weights; with that of the noise component, if there is one, they sum to 1.
     means : array (K, D)
         The components' means.
     covariances : Covariances
         The covariances of all components, as one value.
+    noise_component : NoiseComponent, optional
+        One more component, of constant density.
 
     Examples
     --------
@@ -50,6 +55,7 @@ class Mixture:
     weights: Array
     means: Array
     covariances: Covariances
+    noise_component: NoiseComponent | None = None
 
     @classmethod
     def of(
@@ -153,11 +159,13 @@ class Mixture:
         >>> spherical = COVARIANCE_MODELS["spherical"]
         >>> Mixture.of(spherical, weights, means, np.array([1.0, 0.25])).check()
         """
-        weights = self.weights
+        if self.noise_component is not None:
+            self.noise_component.check()
+        weights = self.all_weights
         if weights.min() < 0 or abs(weights.sum() - 1) > 1e-9:
             raise ValueError("its weights are not a distribution")
         with np.errstate(all="ignore"):  # what overflows is refused, too
-            spread = np.sqrt(self.moments()[1])
+            spread = np.sqrt(self.moments_of_components()[1])
             try:
                 self.covariances.check(spread)
             except np.linalg.LinAlgError as error:
@@ -182,7 +190,30 @@ class Mixture:
     def free_parameters(self) -> int:
         """The number of free parameters, for information criteria."""
         covariances = self.covariance_model.free_parameters(self.components, self.n_features)
-        return covariances + self.components * self.n_features + self.components - 1
+        means = self.components * self.n_features
+        return covariances + means + len(self.all_weights) - 1
+
+    @property
+    def all_weights(self) -> Array:
+        """The weights, (K,), and that of the noise component, if there is one, (K + 1,)."""
+        if self.noise_component is None:
+            return self.weights
+        return np.append(self.weights, self.noise_component.weight)
+
+    @property
+    def own_weights(self) -> Array:
+        """The weights (K,) of the components among themselves, which sum to 1."""
+        if self.noise_component is None:
+            return self.weights
+        total = self.weights.sum()
+        return self.weights / (total if total > 0 else 1.0)
+
+    @property
+    def without_noise(self) -> "Mixture":
+        """The components among themselves."""
+        if self.noise_component is None:
+            return self
+        return Mixture(self.own_weights, self.means, self.covariances)
 
     @property
     def log_weights(self) -> Array:
@@ -236,6 +267,34 @@ class Mixture:
         log_joint: Array = self.constants[k] - 0.5 * np.sum(white * white, axis=0)
         return log_joint
 
+    def log_joints(self, x: Array) -> Array:
+        """The log-density of rows in each component, with the component's weight.
+
+        Parameters
+        ----------
+        x : array (D, n)
+            The rows, as columns.
+
+        Returns
+        -------
+        array (K, n) or (K + 1, n)
+            In nats; the noise component, if there is one, is the last.
+
+        Examples
+        --------
+        >>> from dgmm import GaussianMixture
+        >>> model = GaussianMixture.from_parameters(
+        ...     [0.5, 0.5], [[0.0, 0], [8, 4]], [[1.0, 1], [1, 4]], covariance_type="diag"
+        ... )
+        >>> import numpy as np
+        >>> model.mixture_.log_joints(np.array([[0.0], [0.0]])).shape
+        (2, 1)
+        """
+        own = [self.log_joint(k, x) for k in range(self.components)]
+        if self.noise_component is not None:
+            own.append(np.full(x.shape[1], self.noise_component.log_joint))
+        return np.stack(own)
+
     def moments(self) -> tuple[Array, Array]:
         """The mean (D,) and the variance of each feature (D,) of the mixture as a whole.
 
@@ -257,8 +316,38 @@ class Mixture:
         >>> mean.tolist(), variance.tolist()
         ([4.0, 2.0], [17.0, 6.5])
         """
-        mean = self.weights @ self.means
-        return mean, self.weights @ (self.variances + (self.means - mean) ** 2)
+        mean, variance = self.moments_of_components()
+        noise = self.noise_component
+        if noise is None:
+            return mean, variance
+        share = self.weights.sum()
+        whole = share * mean + noise.weight * (noise.low + noise.extent / 2)
+        apart = (mean - whole) ** 2, (noise.low + noise.extent / 2 - whole) ** 2
+        own, noisy = variance + apart[0], noise.extent**2 / 12 + apart[1]
+        return whole, share * own + noise.weight * noisy
+
+    def moments_of_components(self) -> tuple[Array, Array]:
+        """The same without the noise component: where the components are.
+
+        Returns
+        -------
+        mean : (D,)
+            In the units of the rows.
+        variance : (D,)
+            In these units squared.
+
+        Examples
+        --------
+        >>> from dgmm import GaussianMixture
+        >>> model = GaussianMixture.from_parameters(
+        ...     [0.5, 0.5], [[0.0, 0], [8, 4]], [[1.0, 1], [1, 4]], covariance_type="diag"
+        ... )
+        >>> model.mixture_.moments_of_components()[0].tolist()
+        [4.0, 2.0]
+        """
+        weights = self.own_weights
+        mean = weights @ self.means
+        return mean, weights @ (self.variances + (self.means - mean) ** 2)
 
     def sample(self, rows: int, rng: Any) -> tuple[Array, NDArray[np.int64]]:
         """Draw rows, grouped by component.
@@ -275,7 +364,7 @@ class Mixture:
         rows : array (rows, D)
             In the units of the mixture.
         components : array (rows,) of int
-            The component that each row is drawn from.
+            The component that each row is drawn from; -1 is noise.
 
         Examples
         --------
@@ -289,13 +378,17 @@ class Mixture:
         >>> drawn.shape, components.shape
         ((5, 2), (5,))
         """
-        counts = rng.multinomial(rows, self.weights / self.weights.sum())
+        weights, labels = self.all_weights, np.arange(self.components)
+        counts = rng.multinomial(rows, weights / weights.sum())
         dense = self.covariances.dense()
         drawn = [
             mean + rng.standard_normal((count, self.n_features)) @ np.linalg.cholesky(covariance).T
-            for mean, covariance, count in zip(self.means, dense, counts, strict=True)
+            for mean, covariance, count in zip(self.means, dense, counts, strict=False)
         ]
-        return np.concatenate(drawn), np.repeat(np.arange(self.components), counts)
+        if self.noise_component is not None:
+            drawn.append(self.noise_component.sample(int(counts[-1]), rng))
+            labels = np.append(labels, NOISE)
+        return np.concatenate(drawn), np.repeat(labels, counts)
 
     def among(self, features: NDArray[np.intp]) -> "Mixture":
         """The mixture of some features alone, with covariances of the same model.
@@ -320,7 +413,9 @@ class Mixture:
         >>> model.mixture_.among(np.array([1])).variances.tolist()
         [[1.0], [4.0]]
         """
-        return Mixture(self.weights, self.means[:, features], self.covariances.among(features))
+        own = self.covariances.among(features)
+        noise = self.noise_component and self.noise_component.among(features)
+        return Mixture(self.weights, self.means[:, features], own, noise)
 
     def chosen(self, components: Sequence[int] | NDArray[np.intp]) -> "Mixture":
         """Some of the components, in the order given; their weights stay as they are.
@@ -350,7 +445,8 @@ class Mixture:
         [0.75, 0.25]
         """
         places = np.arange(self.components)[list(components)]
-        return Mixture(self.weights[places], self.means[places], self.covariances.chosen(places))
+        own = self.covariances.chosen(places)
+        return Mixture(self.weights[places], self.means[places], own, self.noise_component)
 
     def marginal(self, features: Sequence[int]) -> "Mixture":
         """The mixture of some features alone.
@@ -382,7 +478,8 @@ class Mixture:
         """
         chosen = np.arange(self.n_features)[list(features)]
         dense = self.covariances.dense()
-        return _full(self.weights, self.means[:, chosen], dense[:, chosen[:, None], chosen])
+        noise = self.noise_component and self.noise_component.among(chosen)
+        return _full(self.weights, self.means[:, chosen], dense[:, chosen[:, None], chosen], noise)
 
     def conditional(self, features: Sequence[int], values: Array) -> "Mixture":
         """The mixture of the other features, given that ``features`` have ``values``.
@@ -425,24 +522,28 @@ class Mixture:
         point = np.asarray(values, dtype=np.float64)
         if np.ma.isMaskedArray(values) or point.shape != given.shape or np.isnan(point).any():
             raise UsageError(f"features {list(features)} want a number each, not {values!r}")
-        log_joint = np.array(
-            [known.log_joint(k, point[:, None])[0] for k in range(self.components)]
-        )
+        log_joint = known.log_joints(point[:, None])[:, 0]
         weights = np.exp(log_joint - log_joint.max())
+        weights /= weights.sum()
         dense = self.covariances.dense()
         cross = dense[:, free[:, None], given]
         gain = np.linalg.solve(known.covariances.dense(), cross.swapaxes(1, 2)).swapaxes(1, 2)
         means = self.means[:, free] + (gain @ (point - known.means)[:, :, None])[:, :, 0]
         covariances = dense[:, free[:, None], free] - gain @ cross.swapaxes(1, 2)
-        return _full(weights / weights.sum(), means, covariances)
+        noise = self.noise_component
+        if noise is not None:
+            noise, weights = noise.among(free).weighing(weights[-1]), weights[:-1]
+        return _full(weights, means, covariances, noise)
 
 
-def _full(weights: Array, means: Array, covariances: Array) -> Mixture:
+def _full(
+    weights: Array, means: Array, covariances: Array, noise: NoiseComponent | None
+) -> Mixture:
     """A full mixture; its covariances are factored where a feature's spread is about 1."""
     within = np.diagonal(covariances, axis1=1, axis2=2)
     scale = Frame.of(means[0], within.mean(axis=0), FULL).scale
     raised, _ = FullEstimate(covariances / scale[:, None] / scale).floored()
-    return Mixture(weights, means, raised.rescale(scale))
+    return Mixture(weights, means, raised.rescale(scale), noise)
 
 
 @dataclass(frozen=True)
@@ -473,9 +574,12 @@ class Frame:
     def enter(self, mixture: Mixture) -> Mixture:
         """The mixture of the data, as a mixture of rows in the frame."""
         means = (mixture.means - self.shift) / self.scale
-        return Mixture(mixture.weights, means, mixture.covariances.rescale(1.0 / self.scale))
+        noise = mixture.noise_component
+        noise = noise and noise.moved(-self.shift / self.scale, 1.0 / self.scale)
+        return Mixture(mixture.weights, means, mixture.covariances.rescale(1.0 / self.scale), noise)
 
     def leave(self, mixture: Mixture) -> Mixture:
         """The mixture of rows in the frame, as a mixture of the data."""
         means = mixture.means * self.scale + self.shift
-        return Mixture(mixture.weights, means, mixture.covariances.rescale(self.scale))
+        noise = mixture.noise_component and mixture.noise_component.moved(self.shift, self.scale)
+        return Mixture(mixture.weights, means, mixture.covariances.rescale(self.scale), noise)

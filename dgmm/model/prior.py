@@ -29,18 +29,21 @@ class MaximumLikelihood:
     Attributes
     ----------
     weights : (K,)
-        They sum to the weight of the rows.
+        With that of noise they sum to the weight of the rows.
     means : (K, D)
     estimate : Estimate
         Of the covariances.
     empty : (K,)
         Which components have no weight left; their means are those they had.
+    noise : float
+        The weight of the rows that are noise.
     """
 
     weights: Array
     means: Array
     estimate: Estimate
     empty: Mask
+    noise: float = 0.0
 
     def about(self, means: Array) -> Estimate:
         """The mean squares about these ``means`` (K, D), which may be others than the rows'."""
@@ -99,7 +102,7 @@ class Prior(ABC):
 
     @abstractmethod
     def weights(self, found: MaximumLikelihood) -> Array:
-        """The M-step's weights (K,), which sum to 1."""
+        """The M-step's weights (K,), which sum to 1: those of the components among themselves."""
 
     @abstractmethod
     def means(self, found: MaximumLikelihood) -> Array:
@@ -186,7 +189,7 @@ class Regularised(Prior):
         return 0.0
 
     def weights(self, found: MaximumLikelihood) -> Array:
-        weights: Array = found.weights / found.weights.sum()
+        weights: Array = found.weights / (found.weights.sum() or 1.0)  # all rows may be noise
         return weights
 
     def means(self, found: MaximumLikelihood) -> Array:

@@ -61,7 +61,8 @@ class Tied(CovarianceModel):
         if second.shape[1]:  # summed about the means, in the features of a full covariance
             total, means = unpack(second.sum(axis=0, keepdims=True), offsets.shape[1])[0], offsets
         assert total is not None
-        return TiedEstimate((total - (means.T * counts) @ means) / counts.sum(), len(counts))
+        whole = counts.sum() or 1.0  # all rows may be noise
+        return TiedEstimate((total - (means.T * counts) @ means) / whole, len(counts))
 
     def estimate_of(self, values: Array, shape: tuple[int, int]) -> "TiedEstimate":
         return TiedEstimate(values, shape[0])

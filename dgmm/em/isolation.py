@@ -1,0 +1,95 @@
+"""Where a noise component begins: its box, its first weight, and which rows it may be of.
+
+Starts are found on a sample without the rows that are most isolated: those whose distance to the
+``NEIGHBOUR``-th nearest of the sample's rows is largest, in ``standardised`` features (after Byers
+and Raftery, Nearest-neighbor clutter removal for estimating features in spatial point processes,
+1998).  How many are noise nobody knows.  So there are starts without a few of them, and without
+many; they compete by their likelihood, as all starts do.  Where a first weight is given, so many
+are left out.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dgmm.em.evaluate import FitContext
+from dgmm.em.init import standard, standardised
+from dgmm.em.sample import Sample
+from dgmm.kernels.natural_parameters import Given
+from dgmm.model.arrays import Array
+from dgmm.model.covariance_model import CovarianceModel
+from dgmm.model.lazy import Late
+from dgmm.model.mixture import Mixture
+
+neighbors = Late("sklearn.neighbors")
+
+NEIGHBOUR: Final = 10
+"""How far this one is says how isolated a row is."""
+
+MOST: Final = 8000
+"""Among so many rows at most."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A sample without the rows that may be noise, and the weight that noise has then."""
+
+    sample: Sample
+    weight: float | None = None
+
+
+def views(sample: Sample, context: FitContext, components: int) -> list[View]:
+    """The ``sample``, as it is, or without isolated rows: for each of the context's shares."""
+    if not context.noise_shares:
+        return [View(sample)]
+    sample = sample.first(min(max(MOST, 4 * components), len(sample.keys)))
+    away = isolation(sample.rows, context.model.covariance_model)
+    found = []
+    for share in context.noise_shares:
+        kept = np.flatnonzero(~isolated(away, sample.weights, share, components))
+        found.append(View(replace(sample.chosen(kept), size=len(kept)), share))
+    return found
+
+
+def start(
+    sample: Sample, context: FitContext, components: int, make: Callable[[Sample], Mixture]
+) -> Mixture:
+    """What ``make`` makes of the ``sample``: the likeliest of the ``views``, with noise."""
+    found = [
+        context.model.with_noise(make(view.sample), view.weight)
+        for view in views(sample, context, components)
+    ]
+    if len(found) == 1:
+        return found[0]
+    seen = sample.first(min(MOST, len(sample.keys)))
+    block, observation = seen.given, context.model.observation
+    naturals = tuple(observation.given(context.natural(each)) for each in found)
+    swept = observation.e_step(block, Given(context.frame, naturals))
+    return found[int(np.argmax([each.objective for each in swept.parts]))]
+
+
+def isolation(rows: Array, covariance_model: CovarianceModel) -> Array:
+    """How far each of ``rows`` (n, D) is from its neighbours, (n,)."""
+    seen = standardised(rows, standard(rows, covariance_model))
+    count = min(NEIGHBOUR, len(rows) - 1)
+    if count < 1:
+        return np.zeros(len(rows))
+    found = neighbors.NearestNeighbors(n_neighbors=count, n_jobs=1).fit(seen)
+    away: Array = found.kneighbors()[0][:, -1]
+    return away
+
+
+def isolated(away: Array, weights: Array, share: float, components: int) -> NDArray[np.bool_]:
+    """The most isolated rows (n,), of this ``share`` of all weight; not so many that few are left.
+
+    ``away`` (n,) says how isolated each is.
+    """
+    order = np.argsort(-away, kind="stable")
+    gone = np.cumsum(weights[order]) <= share * weights.sum()
+    gone[max(0, len(away) - 2 * components) :] = False
+    found = np.zeros(len(away), np.bool_)
+    found[order[gone]] = True
+    return found

@@ -1,0 +1,49 @@
+"""What is asked of a noise component, and what the first pass makes of that."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from dgmm.em.first_pass import DataMoments
+from dgmm.errors import DataError
+from dgmm.model.mixture import Frame
+from dgmm.model.noise_component import NoiseComponent
+
+SHARES: Final = (0.02, 0.1, 0.3)
+"""What share of the rows may be noise where a fit begins, unless that is given."""
+
+
+@dataclass(frozen=True)
+class NoiseSpec:
+    """What is asked of a noise component.
+
+    Attributes
+    ----------
+    weight : float or None
+        Its first weight.
+    volume : float or None
+        Of its box, in the data's units; by default the box of the rows.
+    """
+
+    weight: float | None = None
+    volume: float | None = None
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """What share of the rows may be noise where a fit begins."""
+        return SHARES if self.weight is None else (self.weight,)
+
+    def component(self, moments: DataMoments, frame: Frame) -> NoiseComponent:
+        """The noise component for the rows of the first pass, in the ``frame``."""
+        narrow = ~(moments.low < moments.high)
+        if narrow.any():
+            j = int(narrow.argmax())
+            raise DataError(
+                f"column {j} has one value in all rows, so the box of the rows has no volume that "
+                "a noise component could fill: leave the column out"
+            )
+        weight = self.shares[len(self.shares) // 2]
+        try:
+            made = NoiseComponent.of(weight, moments.low, moments.high, self.volume)
+        except ValueError as error:
+            raise DataError(f"there can be no noise component for these rows: {error}") from error
+        return made.moved(-frame.shift / frame.scale, 1 / frame.scale)
