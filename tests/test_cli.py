@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import json
+import math
 import os
 import pty
 import re
@@ -24,6 +25,7 @@ import dgmm
 from dgmm import engine
 from dgmm.cli import tables
 from dgmm.cli.commands import main
+from dgmm.cli.records import dumps
 from dgmm.data.dataset import open_dataset
 from dgmm.io.output import Written, write_outputs
 from dgmm.kernels.outputs import OUTPUTS
@@ -315,6 +317,21 @@ def test_plan(store: Path) -> None:
         "peak memory per worker",
     ):
         assert word in shown.stdout
+    starts = {}
+    zarr.create_array(store / "many.zarr", shape=(1 << 26, 3), chunks=(1 << 20, 3), dtype="f4")
+    many = ("many.zarr", "--missing-chunks", "fill", "-k", 16, "--json")
+    for words in (("--effort", "low"), ("--effort", "high"), ("--strategy", "em")):
+        done = run("plan", *many, *words, cwd=store)
+        starts[words[1]] = json.loads(done.stdout)["starts"]
+    assert starts["em"] == 0
+    assert starts["low"] < starts["high"]
+
+
+def test_records_are_json_whatever_the_numbers() -> None:
+    """Of criteria that no candidate has, too: RFC 8259 has no NaN and no Infinity."""
+    record = {"a": [math.inf, {"b": np.float64("nan")}, (1.5, -math.inf)], "c": "inf", "d": True}
+    told = json.loads(dumps(record), parse_constant=pytest.fail)
+    assert told == {"a": [None, {"b": None}, [1.5, None]], "c": "inf", "d": True}
 
 
 def _group(path: Path) -> None:
@@ -572,10 +589,11 @@ def test_ctrl_c(store: Path) -> None:
 def test_only_arrays_are_replaced(store: Path, model: Path) -> None:
     (store / "folder").mkdir()
     (store / "folder" / "precious.txt").write_text("mine")
+    (store / "plain").write_text("mine")
     predict = ("predict", "rows.zarr", "-m", "model.dgmm", "--overwrite", "-o")
     for target, message in (
         ("folder", "no Zarr array"),
-        ("rows.npy", "no Zarr array"),
+        ("plain", "no Zarr array"),
         ("rows.zarr", "holds the rows themselves"),
     ):
         done = run(*predict, target, cwd=store)

@@ -21,7 +21,7 @@ from scipy.stats import multivariate_normal
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import get_tags
 
-from dgmm import GaussianMixture, load, select
+from dgmm import GaussianMixture, SufficientStatistics, load, select
 from dgmm.cli.commands import main
 from dgmm.em.first_pass import FirstPassSpec, first_pass
 from dgmm.errors import DgmmError
@@ -708,3 +708,93 @@ def test_draws_have_the_conditional_distribution(kind: str) -> None:
         np.testing.assert_allclose(base[m], gain @ away[o], atol=1e-12)
         rest = s[np.ix_(m, m)] - gain @ s[np.ix_(o, m)]
         np.testing.assert_allclose((slope.T @ slope)[np.ix_(m, m)], rest, atol=1e-12)
+
+
+# Once a model is fitted, ``missing`` may change.
+
+
+def test_statistics_of_rows_follow_what_missing_is_now(tmp_path: Path) -> None:
+    """A model fitted to complete rows learns from incomplete ones, once it is told to.
+
+    As one does that was fitted with holes allowed, by the same start.
+    """
+    _, whole = clumps(3000, 0.0)
+    more, _ = clumps(500, 0.3, seed=1)
+    asked: dict[str, Any] = {"random_state": 0, "reg_covar": 1e-3}
+    plain = GaussianMixture(3, **asked).fit(whole)
+    with pytest.raises(DgmmError, match=r"set_params\(missing=...\)"):
+        plain.partial_fit(more)
+    found = plain.set_params(missing="marginalize").summarize(more)
+    both = plain.sufficient_statistics_ + found
+    assert both.observation.holes
+    assert (found + plain.sufficient_statistics_).observation.holes
+    both.save(tmp_path / "both.sums")
+    assert SufficientStatistics.load(tmp_path / "both.sums").observation.holes
+    true = row_by_row(
+        *(more, np.ones(500), plain.weights_, plain.means_, plain.covariances_),
+        0.5e-3 * np.trace(np.linalg.inv(plain.covariances_), axis1=1, axis2=2),
+    )
+    seen, was = np.isfinite(more).any(axis=1), plain.sufficient_statistics_.sums[:, 0]
+    plain.partial_fit(more)
+    np.testing.assert_allclose(plain.weights_, (was + true.counts) / (3000 + seen.sum()), rtol=1e-9)
+    with pytest.raises(DgmmError, match="NaN"):
+        plain.set_params(missing="raise").partial_fit(more)
+    before = plain.sufficient_statistics_.weight
+    plain.set_params(missing="drop").partial_fit(more)
+    complete = np.isfinite(more).all(axis=1).sum()
+    assert plain.sufficient_statistics_.weight == pytest.approx(before + complete)
+
+
+@pytest.mark.parametrize("kernel", sorted(KERNELS))
+def test_infinity_in_a_row_that_is_dropped_is_told(
+    kernel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DGMM_KERNEL", kernel)
+    rows, whole = clumps(200, 0.0)
+    rows[7, :2] = [np.nan, np.inf]
+    model = GaussianMixture(2, missing="drop", random_state=0).fit(whole)
+    for use in (model.fit, model.partial_fit, model.predict, model.score):
+        with pytest.raises(DgmmError, match="inf at row 7, column 1"):
+            use(rows)
+
+
+def test_draws_are_those_of_the_seed_on_the_command_line_too(tmp_path: Path) -> None:
+    rows, _ = clumps(300, 0.3)
+    np.save(tmp_path / "rows.npy", rows)
+    model = GaussianMixture(2, missing="marginalize", random_state=5).fit(rows)
+    model.save(tmp_path / "m.dgmm")
+    data, fitted, filled = (str(tmp_path / each) for each in ("rows.npy", "m.dgmm", "filled.zarr"))
+    words = ["impute", data, "-m", fitted, "-o", filled, "--sample", "--random-state", "5"]
+    assert CliRunner().invoke(main, [*words, "--quiet"]).exit_code == 0
+    array: Any = zarr.open_array(filled)
+    np.testing.assert_allclose(array[:], model.impute(rows, sample=True), rtol=1e-12)
+
+
+def test_the_command_line_tells_how_many_rows_were_judged(tmp_path: Path) -> None:
+    rows, whole = clumps(300, 0.3)
+    rows[:7] = np.nan
+    np.save(tmp_path / "rows.npy", rows)
+    GaussianMixture(2, random_state=5).fit(whole).save(tmp_path / "m.dgmm")
+    run, nothing = CliRunner(), int(np.isnan(rows).all(axis=1).sum())
+    both = [str(tmp_path / "rows.npy"), "-m", str(tmp_path / "m.dgmm"), "--quiet"]
+    refused = run.invoke(main, ["score", *both])
+    assert refused.exit_code == 3
+    assert "--missing" in refused.output
+    for each, count in (
+        ("marginalize", 300 - nothing),
+        ("drop", int(np.isfinite(rows).all(axis=1).sum())),
+    ):
+        done = run.invoke(main, ["score", *both, "--missing", each, "--json"])
+        told = json.loads(done.stdout)
+        assert (told["rows"], told["judged"]) == (300, count)
+    predict = ["predict", *both, "--missing", "marginalize", "-o"]
+    done = run.invoke(main, [*predict, str(tmp_path / "labels.zarr"), "--json"])
+    told = json.loads(done.stdout)
+    assert told["rows_of_nothing"] == nothing
+    assert sum(told["rows_of_components"]) == 300 - nothing
+    done = run.invoke(main, [*predict, str(tmp_path / "labels.zarr"), "--overwrite"])
+    assert "nothing observed" in done.stdout
+    refused = run.invoke(main, [*predict, str(tmp_path / "labels.npy")])
+    assert refused.exit_code == 2
+    assert "labels.zarr" in refused.output
+    assert not (tmp_path / "labels.npy").exists()

@@ -14,6 +14,7 @@ from dgmm.model.lazy import Late
 if TYPE_CHECKING:
     from dgmm.data.dataset import Dataset
     from dgmm.estimators.gaussian_mixture import GaussianMixture
+    from dgmm.kernels.observation import Missing
 
 session, sources = Late("dgmm.estimators.session"), Late("dgmm.data.sources")
 
@@ -35,10 +36,15 @@ def check_pictures() -> None:
 
 
 def open_both(
-    model: str, data: str, sample_weight: str | None, reading: dict[str, Any]
+    model: str,
+    data: str,
+    sample_weight: str | None,
+    reading: dict[str, Any],
+    missing: Missing | None = None,
 ) -> tuple[GaussianMixture, Dataset]:
-    """A model and rows that it can judge."""
+    """A model and rows that it can judge; ``missing`` is what NaN means, if not as in the fit."""
     fitted = dgmm.load(model)
+    fitted.set_params(missing=missing or fitted.missing)
     names = vars(fitted).get("feature_names_in_")
     if reading.get("columns") is None and names is not None and sources.has_columns(data):
         reading = {**reading, "columns": names}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import click
 
 import dgmm
-from dgmm.cli.command import ENVIRONMENT, EXIT_CODES
+from dgmm.cli.base import ENVIRONMENT, EXIT_CODES
 from dgmm.cli.fitting import fit, select
 from dgmm.cli.planning import demo, plan
 from dgmm.cli.using import impute, predict, score, show, update

@@ -9,8 +9,8 @@ import click
 
 import dgmm
 from dgmm.cli import passes, progress
+from dgmm.cli.base import EXIT_CODES, Command
 from dgmm.cli.checks import check_model_target, check_pictures
-from dgmm.cli.command import EXIT_CODES, Command
 from dgmm.cli.machines import Machines
 from dgmm.cli.options import (
     Shown,

@@ -210,6 +210,27 @@ noise_options = _together(
         "rows]",
     ),
 )
+judged_option = click.option(
+    "--missing",
+    type=click.Choice(list(OBSERVATIONS)),
+    help="What NaN means.  [default: what it meant in the fit]",
+)
+effort_option = click.option(
+    "--effort",
+    type=click.Choice(list(EFFORTS)),
+    default="auto",
+    show_default=True,
+    help="How much work on samples the search for a start may take. low: one start. auto, "
+    "high: about as much as 12 or 60 passes over the data, where other starts may lead to a "
+    "better optimum.",
+)
+strategy_option = click.option(
+    "--strategy",
+    type=click.Choice(list(STRATEGIES)),
+    default="auto",
+    show_default=True,
+    help="auto: as few passes as possible, with a start fitted to a sample. em: textbook EM.",
+)
 FITTING = (
     *("init_params", "effort", "strategy", "random_state", "tol", "resolution", "max_iter"),
     *(
@@ -239,22 +260,8 @@ fitting_options = _as_one(
         show_default=True,
         help="How to find a start, on a sample of the rows. auto: several methods compete.",
     ),
-    click.option(
-        "--effort",
-        type=click.Choice(list(EFFORTS)),
-        default="auto",
-        show_default=True,
-        help="How much work on samples the search for a start may take. low: one start. auto, "
-        "high: about as much as 12 or 60 passes over the data, where other starts may lead to a "
-        "better optimum.",
-    ),
-    click.option(
-        "--strategy",
-        type=click.Choice(list(STRATEGIES)),
-        default="auto",
-        show_default=True,
-        help="auto: as few passes as possible, with a start fitted to a sample. em: textbook EM.",
-    ),
+    effort_option,
+    strategy_option,
     click.option(
         "--random-state",
         type=click.IntRange(0, 2**32 - 1),

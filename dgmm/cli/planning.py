@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from json import dumps
 from pathlib import Path
 from typing import Any
 
 import click
 
 import dgmm
+from dgmm.cli.base import EXIT_CODES, Command
 from dgmm.cli.checks import check_pictures
-from dgmm.cli.command import EXIT_CODES, Command
 from dgmm.cli.machines import Machines
 from dgmm.cli.options import (
     cache_option,
     data_argument,
+    effort_option,
     json_option,
     machine_options,
     memory_option,
@@ -24,12 +24,16 @@ from dgmm.cli.options import (
     overwrite_option,
     prior_option,
     reading_options,
+    strategy_option,
 )
+from dgmm.cli.records import dumps
 from dgmm.cli.results import (
     show_plan,
     show_pods,
 )
 from dgmm.em.priors import PriorName
+from dgmm.em.starts import Effort
+from dgmm.em.strategies import StrategyName
 from dgmm.kernels.observation import Missing
 from dgmm.model.covariance import CovarianceType
 from dgmm.model.lazy import Late
@@ -40,6 +44,8 @@ demonstration = Late("dgmm.cli.demo")  # which draws pictures
 @click.command(cls=Command, epilog=EXIT_CODES)
 @data_argument
 @model_options
+@effort_option
+@strategy_option
 @machine_options
 @memory_option
 @cache_option
@@ -60,6 +66,8 @@ def plan(
     n_components: int,
     covariance_type: CovarianceType,
     n_init: int,
+    effort: Effort,
+    strategy: StrategyName,
     machines: Machines,
     memory: str | None,
     cache: str,
@@ -80,6 +88,8 @@ def plan(
         n_components,
         covariance_type=covariance_type,
         n_init=n_init,
+        effort=effort,
+        strategy=strategy,
         n_jobs=machines.threads,
         memory=memory,
         cache=cache,

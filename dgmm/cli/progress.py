@@ -9,7 +9,6 @@ to use a formatter of ``logging`` each event would first have to become a messag
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import time
@@ -27,6 +26,7 @@ from rich.progress import Progress as Bar
 from rich.text import Text
 
 from dgmm.cli.passes import Pass, line_of
+from dgmm.cli.records import dumps
 
 if TYPE_CHECKING:  # not to be loaded for a usage error
     from dgmm.engine import Meter
@@ -138,7 +138,7 @@ def _say_text(event: str, message: str = "", /, **more: Any) -> None:
 def _say_json(event: str, message: str = "", /, **more: Any) -> None:
     when = datetime.now(UTC).isoformat(timespec="milliseconds")
     record = {"event": event, "time": when, **({"message": message} if message else {}), **more}
-    click.echo(json.dumps(record, allow_nan=False), err=True)
+    click.echo(dumps(record), err=True)
 
 
 @dataclass(frozen=True)

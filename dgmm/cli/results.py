@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from json import dumps
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +11,7 @@ from dask.utils import format_bytes
 
 from dgmm.cli import tables
 from dgmm.cli.progress import LOGS
+from dgmm.cli.records import dumps
 from dgmm.kernels import choice
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ def show_counts(written: Written) -> None:
     counts = [(str(k), written.counts[k]) for k in order]
     if written.noise is not None:
         counts.append(("noise", written.noise))
+    counts += [("none: nothing observed", written.nothing)] * bool(written.nothing)
     rows = [(k, f"{count:,}", f"{count / written.rows:.2%}") for k, count in counts]
     tables.show(("component", "rows", "share"), rows)
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from json import dumps
 from typing import TYPE_CHECKING, Any
 
 import click
 
 import dgmm
 from dgmm.cli import progress
+from dgmm.cli.base import EXIT_CODES, Command
 from dgmm.cli.checks import check_model_target, open_both
-from dgmm.cli.command import EXIT_CODES, Command
 from dgmm.cli.machines import Machines
 from dgmm.cli.options import (
     data_argument,
     json_option,
+    judged_option,
     machine_options,
     model_option,
     overwrite_option,
@@ -23,6 +23,7 @@ from dgmm.cli.options import (
     reading_options,
     sample_weight_option,
 )
+from dgmm.cli.records import dumps
 from dgmm.cli.results import (
     fit_record,
     show_components,
@@ -31,6 +32,7 @@ from dgmm.cli.results import (
     tell_model,
 )
 from dgmm.data import urls
+from dgmm.kernels.observation import Missing
 from dgmm.kernels.outputs import FILLED, OUTPUTS, OutputKind
 from dgmm.model.lazy import Late
 
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
 # Loaded when a command needs them, not for a usage error.
 datasets, engine, outputs = Late("dgmm.data.dataset"), Late("dgmm.engine"), Late("dgmm.io.output")
+parameters = Late("dgmm.estimators.parameters")
 
 
 @click.command(cls=Command, epilog=EXIT_CODES)
@@ -55,6 +58,7 @@ datasets, engine, outputs = Late("dgmm.data.dataset"), Late("dgmm.engine"), Late
     help="What to write for each row. labels: its most probable component. proba: the probability "
     "of each component, and of noise last, if there is any. score: its log-density.",
 )
+@judged_option
 @machine_options
 @reading_options
 @overwrite_option
@@ -65,6 +69,7 @@ def predict(
     model: str,
     output: str,
     kind: OutputKind,
+    missing: Missing | None,
     machines: Machines,
     reading: dict[str, Any],
     overwrite: bool,
@@ -77,8 +82,9 @@ def predict(
 
     Example: dgmm predict rows.zarr -m model.dgmm -o labels.zarr
     """
+    outputs.check_name(output)
     urls.check_writable(output)
-    fitted, dataset = open_both(model, data, None, reading)
+    fitted, dataset = open_both(model, data, None, reading, missing)
     wanted = fitted.row_outputs(OUTPUTS[kind])
     written = _write(wanted, dataset, machines, output, overwrite, "predict", quiet)
     summary = {"output": output, "kind": kind, "rows": written.rows}
@@ -86,6 +92,8 @@ def predict(
         counts: dict[str, Any] = {"rows_of_components": list(written.counts) or None}
         if written.noise is not None:
             counts |= {"rows_of_noise": written.noise}
+        if written.counts:
+            counts |= {"rows_of_nothing": written.nothing}
         click.echo(dumps({**summary, **counts}))
         return
     tell(summary, as_json=False)
@@ -155,9 +163,11 @@ def impute(
 
     Example: dgmm impute rows.zarr -m model.dgmm -o filled.zarr
     """
+    outputs.check_name(output)
     urls.check_writable(output)
     fitted, dataset = open_both(model, data, None, reading)
-    wanted = fitted.row_outputs(FILLED, random_state if sample else None)
+    fitted.set_params(random_state=random_state)
+    wanted = fitted.row_outputs(FILLED, parameters.draws_of(fitted) if sample else None)
     written = _write(wanted, dataset, machines, output, overwrite, "impute", quiet)
     tell({"output": output, "rows": written.rows}, as_json=json)
 
@@ -166,6 +176,7 @@ def impute(
 @data_argument
 @model_option
 @sample_weight_option
+@judged_option
 @machine_options
 @reading_options
 @json_option
@@ -174,6 +185,7 @@ def score(
     data: str,
     model: str,
     sample_weight: str | None,
+    missing: Missing | None,
     machines: Machines,
     reading: dict[str, Any],
     json: bool,
@@ -183,7 +195,7 @@ def score(
 
     Example: dgmm score held-out.zarr -m model.dgmm
     """
-    fitted, dataset = open_both(model, data, sample_weight, reading)
+    fitted, dataset = open_both(model, data, sample_weight, reading, missing)
     meter = engine.Meter()
     with (
         machines.client() as client,
@@ -200,6 +212,7 @@ def score(
 @model_option
 @click.option("-o", "--output", required=True, metavar="PATH", help="Where the new model goes.")
 @sample_weight_option
+@judged_option
 @machine_options
 @reading_options
 @overwrite_option
@@ -210,6 +223,7 @@ def update(
     model: str,
     output: str,
     sample_weight: str | None,
+    missing: Missing | None,
     machines: Machines,
     reading: dict[str, Any],
     overwrite: bool,
@@ -224,7 +238,7 @@ def update(
     Example: dgmm update tonight.zarr -m model.dgmm -o model.dgmm --overwrite
     """
     check_model_target(output, overwrite)
-    fitted, dataset = open_both(model, data, sample_weight, reading)
+    fitted, dataset = open_both(model, data, sample_weight, reading, missing)
     meter = engine.Meter()
     with (
         machines.client() as client,

@@ -65,10 +65,11 @@ def _each(
 
 def _total(block: Block, values: Any) -> WeightedSum:
     if block.weights is None:
-        return WeightedSum(float(values.sum()), float(len(values)))
+        return WeightedSum(float(values.sum()), float(len(values)), len(values))
     weights = block.weights.astype(np.float64)
     used = weights > 0
-    return WeightedSum(float(values[used] @ weights[used]), float(weights.sum()))
+    value, weight = float(values[used] @ weights[used]), float(weights.sum())
+    return WeightedSum(value, weight, int(used.sum()))
 
 
 @dataclass(frozen=True)

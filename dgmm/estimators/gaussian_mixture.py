@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
+from dataclasses import replace
 from os import PathLike
 from typing import Any, Self, overload
 
@@ -636,7 +637,8 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         check_is_fitted(self)
         dataset = open_rows(self, X, sample_weight)
         sweep = sweep or engine.over(dataset, threads=threads_of(self))
-        return self._seen().summarize(sweep, self.mixture_, choice.chosen())
+        seen = replace(self._seen(), observation=observation_of(self))
+        return seen.summarize(sweep, self.mixture_, choice.chosen())
 
     def update(self, statistics: SufficientStatistics) -> Self:
         """Take the M-step from ``statistics``, which become ``sufficient_statistics_``.

@@ -127,6 +127,11 @@ def random_of(model: "GaussianMixture") -> Any:
         ) from error
 
 
+def draws_of(model: "GaussianMixture") -> int:
+    """The seed of what a model draws for rows, by its ``random_state``."""
+    return int(random_of(model).randint(np.iinfo(np.int32).max))
+
+
 def threads_of(model: "GaussianMixture") -> int | None:
     """How many threads of this process; None for as many as there are processors."""
     return CPU_COUNT if model.n_jobs == -1 else model.n_jobs

@@ -24,7 +24,7 @@ from dgmm.data.dataset import Dataset
 from dgmm.data.sources import DaskSource
 from dgmm.em.criteria import Compared, score_each
 from dgmm.errors import DataError, UsageError
-from dgmm.estimators.parameters import observation_of, random_of, threads_of
+from dgmm.estimators.parameters import draws_of, observation_of, random_of, threads_of
 from dgmm.estimators.session import STORED, Data, open_rows
 from dgmm.kernels.observation import NONE_COUNT
 from dgmm.kernels.outputs import FILLED, OUTPUTS, Output, RowOutputs
@@ -251,8 +251,7 @@ class Predictor(ABC):
         [[4.0, 2.0], [0.0, 0.0]]
         """
         model = self._fitted
-        seed = int(random_of(model).randint(np.iinfo(np.int32).max)) if sample else None
-        return _outputs(model, X, FILLED, seed)
+        return _outputs(model, X, FILLED, draws_of(model) if sample else None)
 
     def score(self, X: Data, y: None = None, sample_weight: Data = None) -> float:
         """The mean log-likelihood of the rows of ``X``, in nats, weighted if asked.
@@ -357,7 +356,7 @@ class Predictor(ABC):
     def criteria(
         self, X: Data, sample_weight: Data = None, sweep: Sweep | None = None
     ) -> dict[str, float]:
-        """``score``, ``aic`` and ``bic`` of ``X`` in one pass.
+        """``score``, ``aic`` and ``bic`` of ``X`` in one pass, and of how many rows.
 
         The weights count as numbers of rows.
 
@@ -373,7 +372,7 @@ class Predictor(ABC):
         Returns
         -------
         dict
-            The three by name.
+            The three by name; and ``judged``, how many rows have a weight and a value.
 
         Raises
         ------
@@ -388,7 +387,7 @@ class Predictor(ABC):
         >>> rows[100:] += 9
         >>> model = GaussianMixture(2, random_state=0).fit(rows)
         >>> sorted(model.criteria(rows))
-        ['aic', 'bic', 'score']
+        ['aic', 'bic', 'judged', 'score']
         """
         model = self._fitted
         dataset = open_rows(model, X, sample_weight)
@@ -401,6 +400,7 @@ class Predictor(ABC):
             "score": total.value / total.weight,
             "aic": -2 * total.value + 2 * parameters,
             "bic": -2 * total.value + parameters * float(np.log(total.weight)),
+            "judged": total.rows,
         }
 
     def sample(self, n_samples: int = 1) -> tuple[Array, NDArray[np.int64]]:

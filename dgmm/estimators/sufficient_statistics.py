@@ -209,6 +209,7 @@ class SufficientStatistics:
             entropy=self.entropy + other.entropy,
             weight=weight,
             rows=self.rows + other.rows,
+            observation=max(self.observation, other.observation, key=lambda each: each.holes),
         )
 
     def __radd__(self, other: int) -> "SufficientStatistics":

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any, Final
 from uuid import uuid4
 
@@ -26,13 +27,16 @@ import zarr
 from dgmm.data.dataset import Dataset
 from dgmm.data.patience import Patience, patience
 from dgmm.data.urls import exists, is_local, place, refuse_existing, zarr_store
-from dgmm.errors import DataError, DgmmError
-from dgmm.kernels.outputs import RowOutputs
+from dgmm.errors import DataError, DgmmError, UsageError
+from dgmm.kernels.outputs import NOTHING, RowOutputs
 from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.mixture import NOISE
 
 METADATA: Final = "zarr.json"
 """What makes an array of what is stored beside it."""
+
+OTHERS: Final = (".npy", ".npz", ".csv", ".parquet", ".h5", ".hdf5", ".nc", ".zip")
+"""How the names of files end that are no Zarr arrays."""
 
 log = logging.getLogger("dgmm")
 
@@ -41,17 +45,19 @@ log = logging.getLogger("dgmm")
 class Written:
     """The rows written, and how many belong to each component (K,); none where that isn't told.
 
-    And how many are ``noise``, where there is a noise component.
+    And how many are ``noise``, where there is a noise component; ``nothing`` is how many belong to
+    none, as nothing of them was observed.
     """
 
     rows: int
     counts: tuple[int, ...]
     noise: int | None = None
+    nothing: int = 0
 
     def __add__(self, other: "Written") -> "Written":
         counts = tuple(a + b for a, b in zip(self.counts, other.counts, strict=True))
         noise = None if self.noise is None else self.noise + (other.noise or 0)
-        return Written(self.rows + other.rows, counts, noise)
+        return Written(self.rows + other.rows, counts, noise, self.nothing + other.nothing)
 
 
 def write_outputs(sweep: Sweep, dataset: Dataset, wanted: RowOutputs, url: str) -> Written:
@@ -102,6 +108,16 @@ def _abandon(partial: str) -> None:
         remove(partial)
     except Exception as error:
         log.warning("%s can't be removed, delete it: %s", partial, error)
+
+
+def check_name(url: str) -> None:
+    """Raise ``UsageError`` for the name of a file of another kind than what is written."""
+    suffix = PurePosixPath(url.rstrip("/")).suffix.lower()
+    if suffix in OTHERS:
+        raise UsageError(
+            f"{url} reads like a {suffix} file, and what is written is a Zarr array: call it "
+            f"{url.rstrip('/')[: -len(suffix)]}.zarr, say"
+        )
 
 
 def check_target(url: str, dataset: Dataset, overwrite: bool) -> None:
@@ -186,7 +202,8 @@ def _write(block: Block, job: _Job) -> Written:
     noise = None
     if job.wanted.mixture.noise_component is not None:
         noise = int(np.count_nonzero(found == NOISE))
-    return Written(len(block.rows), tuple(counts.tolist()), noise)
+    nothing = int(np.count_nonzero(found == NOTHING))
+    return Written(len(block.rows), tuple(counts.tolist()), noise, nothing)
 
 
 def _rename(partial: str, url: str) -> None:

@@ -173,8 +173,9 @@ def normalise(log_joint: Array, penalty: Array) -> tuple[Array, Array, Array]:
 TOO_FAR: Final = "the rows are too far from the model: their log-densities overflow"
 
 REMEDY: Final = (
-    'If NaN is a value that is missing, missing="marginalize" fits to what was observed, and '
-    'missing="drop" leaves incomplete rows out (dgmm fit --missing); infinity can\'t be used'
+    'If NaN is a value that is missing, missing="marginalize" judges rows by what was observed, '
+    'and missing="drop" leaves incomplete rows out (--missing; for a fitted model, '
+    "set_params(missing=...)); infinity can't be used"
 )
 """What to do about NaN and infinity."""
 

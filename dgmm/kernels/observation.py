@@ -223,8 +223,10 @@ def _without(
     weights = np.ones(len(block.rows)) if block.weights is None else block.weights
     lost = left_out & (weights > 0)
     counts = int((incomplete & (weights > 0)).sum()), int(lost.sum())
-    if zeroed:  # those without a weight, too: 0 times NaN is NaN
-        block = replace(block, rows=np.where(left_out[:, None], 0, block.rows))
+    if zeroed:  # those without a weight, too: 0 times NaN is NaN; infinity is told, as ever
+        rows = block.rows.copy()
+        rows[left_out] = np.where(np.isinf(rows[left_out]), rows[left_out], 0)
+        block = replace(block, rows=rows)
     if lost.any():
         block = replace(block, weights=np.where(lost, 0, weights))
     return Counted(block, *counts)

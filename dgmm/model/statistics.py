@@ -81,13 +81,15 @@ class Statistics:
 
 @dataclass(frozen=True)
 class WeightedSum:
-    """A weighted sum over rows, and the sum of the weights."""
+    """A weighted sum over rows, the sum of the weights, and how many rows have one."""
 
     value: float
     weight: float
+    rows: int = 0
 
     def __add__(self, other: "WeightedSum") -> "WeightedSum":
-        return WeightedSum(self.value + other.value, self.weight + other.weight)
+        weight, rows = self.weight + other.weight, self.rows + other.rows
+        return WeightedSum(self.value + other.value, weight, rows)
 
 
 def nbytes(components: int, width: int, n_features: int) -> int:
