@@ -55,7 +55,8 @@ def test_a_step_of_many_is_an_em_step_of_each(kind: str, weighted: bool) -> None
     rows = groups(200) * [1.0, 100.0] + [0.0, 1e4]
     place = subsample(rows, kind, rng.gamma(1.0, size=200) if weighted else None)
     field = scouts._Field.of(place)
-    begun = scouts._stepped(field, scouts._labelled(field, rng.integers(3, size=(5, 200)), 3))
+    labels = rng.integers(3, size=(5, 200))
+    begun = scouts._stepped(field, scouts._labelled(field, labels, 3, np.zeros(5)))
     before, many = scouts._next(field, begun), scouts._stepped(field, begun)
     after, found = scouts._next(field, many), scouts._stepped(field, many)
     states = evaluate(place.sweep, [place.context] * 5, [Trial(each) for each in before])
