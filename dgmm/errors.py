@@ -14,6 +14,7 @@
 
     DgmmWarning
       DegenerateWarning           components are empty, singular, or as narrow as reg_covar
+      MissingNoiseWarning         rows are judged without the noise that a model was fitted with
       ObjectiveFellWarning        an iteration lowered the objective by more than rounding explains
 
 Where a store that can't be reached is the cause, or a cluster, waiting may help:
@@ -88,6 +89,10 @@ class DgmmWarning(UserWarning):
 
 class DegenerateWarning(DgmmWarning):
     """Components are empty, singular, or as narrow as reg_covar; the message names them."""
+
+
+class MissingNoiseWarning(DgmmWarning):
+    """A model was fitted to rows with known errors, and rows are judged as if they had none."""
 
 
 class ObjectiveFellWarning(DgmmWarning):

@@ -30,7 +30,10 @@ from dgmm.data.dataset import open_dataset
 from dgmm.io.output import Written, write_outputs
 from dgmm.kernels.outputs import OUTPUTS
 
-COMMANDS = ("fit", "select", "update", "predict", "impute", "score", "show", "plan", "demo")
+COMMANDS = (
+    *("fit", "select", "update", "predict", "impute", "denoise", "score"),
+    *("show", "plan", "demo"),
+)
 
 
 def run(*words: object, cwd: Path, **env: str) -> Result:

@@ -1,5 +1,7 @@
 """Rows with known errors: what lies beside rows, and extreme deconvolution a row at a time."""
 
+import json
+import warnings
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -11,12 +13,16 @@ import dask.array as da
 import numpy as np
 import pytest
 import zarr
+from click.testing import CliRunner
 from distributed import Client
+from scipy.stats import multivariate_normal
+from sklearn.exceptions import ConvergenceWarning
 
-from dgmm import engine
+from dgmm import GaussianMixture, MissingNoiseWarning, engine, load, open_dataset, select
+from dgmm.cli.commands import main
 from dgmm.data.dataset import Dataset, opened
 from dgmm.em.first_pass import DataMoments, FirstPassSpec, first_pass
-from dgmm.errors import DataError, UsageError
+from dgmm.errors import CheckpointError, DataError, UsageError
 from dgmm.kernels.choice import KERNELS
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.observation import Marginal, Noisy
@@ -367,3 +373,325 @@ def test_the_e_step_equals_that_of_one_row_after_another(
     np.testing.assert_allclose(
         about[:, 1 + d :], natural.features.of_matrices(second), rtol=1e-10, atol=1e-9
     )
+
+
+def of_two(n: int, d: int, noise: str, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Rows of two clusters with holes and errors, and their noise."""
+    own = errors(noise, n, d, rng)
+    known = np.where(np.isfinite(covariances_of(own)), covariances_of(own), 0.0)
+    values, vectors = np.linalg.eigh(known)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))[:, None]
+    true = rng.normal(size=(n, d)) * [1.0, 0.4, 2.0] + 3.0 * rng.integers(0, 2, (n, 1)) + 50.0
+    rows = true + (root @ rng.normal(size=(n, d, 1)))[:, :, 0]
+    rows[rng.random((n, d)) < 0.15] = np.nan
+    return rows, own
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("noise", ["unknown", "full unknown"])
+@pytest.mark.parametrize("kind", sorted(COVARIANCE_MODELS))
+def test_twenty_iterations_equal_those_of_one_row_after_another(
+    kind: str, noise: str, weighted: bool
+) -> None:
+    """Variances and covariances of errors, both with values that are missing in either way."""
+    rng = np.random.default_rng(5)
+    n, d, reg = 150, 3, 0.01
+    rows, own = of_two(n, d, noise, rng)
+    weights = rng.uniform(0.5, 2, n) if weighted else np.ones(n)
+    start = some_mixture(kind, 2, d, rng)
+    start = replace(start, means=start.means + 50.0)
+    trace, pi, means, dense = deconvolved(kind, rows, own, weights, start, reg, 20)
+    model = GaussianMixture(
+        2,
+        covariance_type=kind,
+        strategy="em",
+        missing="marginalize",
+        reg_covar=reg,
+        tol=0,
+        max_iter=20,
+        weights_init=start.weights,
+        means_init=start.means,
+        precisions_init=start.covariances.precisions(),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(rows, sample_weight=weights if weighted else None, noise=own)
+    found = [*model.lower_bounds_, model.lower_bound_]
+    np.testing.assert_allclose(found, trace, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(model.weights_, pi, rtol=1e-10)
+    np.testing.assert_allclose(model.means_, means, rtol=1e-10)
+    np.testing.assert_allclose(model.mixture_.covariances.dense(), dense, rtol=1e-8, atol=1e-10)
+    assert np.diff(found).min() > -1e-12
+
+
+@pytest.mark.parametrize("kind", sorted(COVARIANCE_MODELS))
+def test_no_noise_is_none_and_infinite_noise_is_a_hole(kind: str) -> None:
+    rng = np.random.default_rng(3)
+    rows, own = of_two(600, 3, "unknown", rng)
+    holes = np.isnan(rows) | np.isinf(own)
+    how = {"covariance_type": kind, "missing": "marginalize", "random_state": 0, "max_iter": 30}
+    plain = GaussianMixture(2, **how).fit(np.where(holes, np.nan, rows))
+    unknown = np.where(holes, np.inf, 0.0)
+    for noise in (unknown, covariances_of(unknown)):
+        model = GaussianMixture(2, **how).fit(np.nan_to_num(rows, nan=7.0), noise=noise)
+        assert model.lower_bound_ == pytest.approx(plain.lower_bound_, abs=1e-7)
+        np.testing.assert_allclose(model.means_, plain.means_, rtol=1e-4)
+    tiny = GaussianMixture(2, **how).fit(np.nan_to_num(rows, nan=7.0), noise=unknown + 1e-13)
+    assert tiny.lower_bound_ == pytest.approx(plain.lower_bound_, abs=1e-7)
+
+
+@pytest.mark.parametrize("strategy", ["auto", "em"])
+@pytest.mark.parametrize("kind", sorted(COVARIANCE_MODELS))
+def test_what_is_fitted_is_the_distribution_without_errors(kind: str, strategy: str) -> None:
+    """In blocks, from a start of its own; and better than what is fitted to the rows as seen."""
+    rng = np.random.default_rng(1)
+    n, truth = 4000, some_mixture(kind, 2, 2, rng)
+    truth = replace(truth, means=np.array([[0.0, 0.0], [6.0, 2.0]]))
+    true, _ = truth.sample(n, rng)
+    noise = rng.gamma(1.0, 1.0, size=(n, 2))
+    rows = true + np.sqrt(noise) * rng.normal(size=(n, 2))
+    model = GaussianMixture(2, covariance_type=kind, strategy=strategy, random_state=0)
+    model.fit(da.from_array(rows, chunks=(700, 2)), noise=noise)
+    order = np.argsort(model.means_[:, 0])
+    np.testing.assert_allclose(model.means_[order], truth.means, atol=0.15)
+    dense = model.mixture_.covariances.dense()[order]
+    np.testing.assert_allclose(dense, truth.covariances.dense(), atol=0.2)
+    assert model.score(rows, noise=noise) == pytest.approx(model.fit_info_["score"], rel=1e-9)
+    assert model.score(rows, noise=noise) > model.fit(rows).score(rows, noise=noise)
+
+
+def test_the_strategies_reach_one_optimum_and_the_same_bits_anywhere(
+    clusters: Mapping[int, Client], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(2)
+    rows, noise = of_two(3000, 3, "full", rng)
+    rows = np.nan_to_num(rows, nan=51.0)
+    np.save(tmp_path / "rows.npy", rows)
+    np.save(tmp_path / "noise.npy", noise)
+    dataset = open_dataset(tmp_path / "rows.npy", noise=tmp_path / "noise.npy", block_bytes=40_000)
+    assert dataset.blocks > 4
+    how = {"random_state": 0, "tol": 1e-9, "max_iter": 1000}
+    model = GaussianMixture(2, **how).fit(dataset)
+    textbook = GaussianMixture(
+        2,
+        strategy="em",
+        means_init=model.means_,
+        precisions_init=model.precisions_,
+        weights_init=model.weights_,
+        **how,
+    ).fit(rows, noise=noise)
+    assert textbook.lower_bound_ == pytest.approx(model.lower_bound_, abs=1e-6)
+    *_, last = GaussianMixture(2, **how).fit_passes(dataset, client=clusters[2])
+    found = last.best.run.best
+    assert found.objective == model.lower_bound_
+    np.testing.assert_array_equal(last.mixture.means, model.means_)
+
+
+def test_outputs_are_those_of_the_components_with_the_noise_of_each_row() -> None:
+    """Against normal densities; lazily, too, with noise in any form."""
+    rng = np.random.default_rng(4)
+    rows, noise = of_two(300, 3, "full unknown", rng)
+    model = GaussianMixture.from_parameters(
+        [0.4, 0.6],
+        [[50.0, 50, 50], [53, 53, 53]],
+        [np.eye(3), np.diag([1.0, 0.2, 2.0])],
+        missing="marginalize",
+    )
+    joint, denoised = np.full((300, 2), np.nan), np.empty((300, 2, 3))
+    for i, (row, own) in enumerate(zip(rows, noise, strict=True)):
+        o = np.flatnonzero(~np.isnan(row) & np.isfinite(np.diagonal(own)))
+        for k in range(2):
+            v, mean = model.covariances_[k], model.means_[k]
+            t = v[np.ix_(o, o)] + own[np.ix_(o, o)]
+            density = multivariate_normal(mean[o], t).logpdf(row[o]) if len(o) else 0.0
+            joint[i, k] = np.log(model.weights_[k]) + density
+            denoised[i, k] = mean + v[:, o] @ np.linalg.solve(t, row[o] - mean[o])
+    seen = (~np.isnan(rows) & np.isfinite(np.diagonal(noise, 0, 1, 2))).any(axis=1)
+    assert not seen.all()
+    score = np.where(seen, np.logaddexp.reduce(joint, axis=1), np.nan)
+    proba = np.exp(joint - np.logaddexp.reduce(joint, axis=1)[:, None])
+    means = np.einsum("nk,nkd->nd", proba, denoised)
+    proba[~seen] = np.nan
+    labels = np.where(seen, joint.argmax(axis=1), -2)
+    lazy = da.from_array(rows, chunks=(70, 3)), da.from_array(noise, chunks=(90, 2, 3))
+    for x, own in ((rows, noise), (lazy[0], noise), lazy, (rows, lazy[1])):
+        for method, expected in (
+            (model.score_samples, score),
+            (model.predict_proba, proba),
+            (model.predict, labels),
+            (model.denoise, means),
+        ):
+            found = method(x, noise=own)
+            assert isinstance(found, np.ndarray if x is rows and own is noise else da.Array)
+            np.testing.assert_allclose(found, expected, rtol=1e-9)
+    whole = score[seen].mean()
+    assert model.score(rows, noise=noise) == pytest.approx(whole, rel=1e-12)
+
+
+def test_values_without_errors_stay_and_lost_ones_become_means() -> None:
+    model = GaussianMixture.from_parameters([1.0], [[1.0, 2.0]], [[[1.0, 0.5], [0.5, 1.0]]])
+    noise = np.array([[0.0, 0.0], [0.0, np.inf], [np.inf, np.inf]])
+    found = model.denoise([[4.0, 0.0], [4.0, 0.0], [4.0, 0.0]], noise)
+    np.testing.assert_allclose(found, [[4.0, 0.0], [4.0, 3.5], [1.0, 2.0]], rtol=1e-13)
+
+
+def test_a_model_that_knew_of_errors_says_so_when_none_are_given(tmp_path: Path) -> None:
+    """After it was saved and loaded, too."""
+    rng = np.random.default_rng(6)
+    rows, noise = rng.normal(size=(200, 2)), np.full((200, 2), 0.1)
+    model = GaussianMixture(1).fit(rows, noise=noise)
+    model.save(tmp_path / "model.dgmm")
+    for each in (model, load(tmp_path / "model.dgmm")):
+        assert each.fit_info_["noise"] is True
+        each.predict(rows, noise=noise)
+        for method in (each.predict, each.predict_proba, each.score_samples, each.score):
+            with pytest.warns(MissingNoiseWarning, match="zeros say that there are none"):
+                method(rows)
+    assert GaussianMixture(1).fit(rows).fit_info_["noise"] is False
+
+
+def test_nan_is_refused_unless_it_is_missing() -> None:
+    rows, noise = np.ones((50, 2)), np.full((50, 2), 0.1)
+    rows[7, 1] = np.nan
+    model = GaussianMixture(1)
+    with pytest.raises(DataError, match="nan at row 7, column 1"):
+        model.fit(rows, noise=noise)
+    noise[20:] = -1.0
+    with pytest.raises(DataError, match=r"-1.0 at row 20.*; rows with such noise: 30 of 50"):
+        model.fit(np.ones((50, 2)), noise=noise)
+    given = GaussianMixture.from_parameters([1.0], [[0.0, 0.0]], [np.eye(2)])
+    for method in (given.predict, given.denoise, given.score):
+        with pytest.raises(DataError, match=r"-1.0 at row 20"):
+            method(np.ones((50, 2)), noise=noise)
+    with pytest.raises(UsageError, match="denoise needs"):
+        given.denoise(np.ones((50, 2)), None)
+
+
+def test_rows_that_are_dropped_are_those_with_nan() -> None:
+    """A value of infinite variance is missing, and its row counts."""
+    rng = np.random.default_rng(7)
+    rows, noise = rng.normal(size=(400, 2)), rng.gamma(1.0, 0.2, size=(400, 2))
+    rows[::5, 0], noise[1::5, 1] = np.nan, np.inf
+    dropped = GaussianMixture(1, missing="drop").fit(rows, noise=noise)
+    kept = ~np.isnan(rows).any(axis=1)
+    alone = GaussianMixture(1).fit(rows[kept], noise=noise[kept])
+    assert dropped.fit_info_["left_out"] == 80
+    assert dropped.fit_info_["incomplete"] == 160
+    np.testing.assert_allclose(dropped.means_, alone.means_, rtol=1e-6)
+
+
+def test_batches_add_up_to_the_statistics_of_all(tmp_path: Path) -> None:
+    rng = np.random.default_rng(8)
+    rows, noise = of_two(600, 3, "diagonal", rng)
+    rows = np.nan_to_num(rows, nan=51.0)
+    model = GaussianMixture(2, random_state=0).fit(rows, noise=noise)
+    parts = [slice(0, 200), slice(200, 600)]
+    some, more = (model.summarize(rows[each], noise=noise[each]) for each in parts)
+    whole = model.summarize(rows, noise=noise)
+    np.testing.assert_allclose((some + more).sums, whole.sums, rtol=1e-10)
+    assert whole.bound(model.mixture_) == pytest.approx(model.lower_bound_, rel=1e-9)
+    model.partial_fit(rows[:100], noise=noise[:100])
+    assert model.fit_info_["noise"] is True
+    model.save(tmp_path / "model.dgmm")
+    assert load(tmp_path / "model.dgmm").sufficient_statistics_.observation.deconvolves
+
+
+def test_a_choice_counts_the_noise() -> None:
+    """With the criterion on rows held out, too."""
+    rng = np.random.default_rng(9)
+    true = rng.normal(size=(1500, 1)) * 0.3 + 4.0 * rng.integers(0, 2, (1500, 1))
+    noise = np.where(rng.random((1500, 1)) < 0.5, 0.1, 2.0)
+    rows = true + np.sqrt(noise) * rng.normal(size=true.shape)
+    best = {"bic": {2}, "icl": {2}, "heldout": {2, 3}}  # chance decides between the last two
+    for criterion, counts in best.items():
+        search = select(
+            rows, [1, 2, 3], criterion=criterion, noise=noise, random_state=0, max_iter=50
+        )
+        assert search.best_params_["n_components"] in counts
+        assert search.score(rows, noise=noise) > -2.3
+
+
+def test_a_fit_with_noise_goes_on_where_it_was_and_only_with_that_noise(tmp_path: Path) -> None:
+    rng = np.random.default_rng(10)
+    rows, noise = of_two(800, 3, "diagonal", rng)
+    rows = np.nan_to_num(rows, nan=51.0)
+    how = {"random_state": 0, "strategy": "em", "tol": 1e-7, "max_iter": 200}
+    whole = GaussianMixture(2, **how).fit(rows, noise=noise)
+    model = GaussianMixture(2, checkpoint=tmp_path / "there", **how)
+    with closing(model.fit_passes(rows, noise=noise)) as passes:
+        for each in passes:
+            if each.passes == 4:
+                break
+    for other in (None, 2 * noise, covariances_of(noise)):
+        with pytest.raises(CheckpointError, match="another fit"):
+            model.fit(rows, noise=other)
+    np.testing.assert_array_equal(model.fit(rows, noise=noise).means_, whole.means_)
+
+
+def test_the_plan_counts_the_noise() -> None:
+    rows = np.zeros((50_000, 8))
+    alone = GaussianMixture(4).plan(rows)
+    both = GaussianMixture(4).plan(rows, noise=np.zeros((50_000, 8, 8)))
+    assert both.pass_bytes == 9 * alone.pass_bytes
+    assert both.thread_bytes > alone.thread_bytes
+    assert both.shared_bytes > alone.shared_bytes
+
+
+def test_the_commands_take_noise(tmp_path: Path) -> None:
+    rng = np.random.default_rng(11)
+    true = rng.normal(size=(500, 2)) * 0.5 + 4.0 * rng.integers(0, 2, (500, 1))
+    noise = rng.gamma(1.0, 1.0, size=(500, 2))
+    rows = true + np.sqrt(noise) * rng.normal(size=true.shape)
+    noise[:5, 0] = np.inf
+    names = {name: str(tmp_path / name) for name in ("rows.npy", "noise.npy", "model", "labels")}
+    np.save(names["rows.npy"], rows)
+    np.save(names["noise.npy"], noise)
+
+    def dgmm(*words: str, code: int = 0) -> str:
+        done = CliRunner().invoke(main, [str(names.get(each, each)) for each in words])
+        assert done.exit_code == code, done.output
+        return done.output
+
+    quiet, given = ("--quiet", "--json"), ("--noise", "noise.npy")
+    planned = json.loads(dgmm("plan", "rows.npy", "-k", "2", *given, "--json"))
+    assert planned["pass_bytes"] == rows.nbytes + noise.nbytes
+    dgmm("fit", "rows.npy", "-k", "2", "-o", "model", *given, *quiet)
+    model = load(names["model"])
+    assert model.fit_info_["noise"] is True
+    expected = GaussianMixture(2, random_state=0).fit(rows, noise=noise)
+    np.testing.assert_allclose(model.means_, expected.means_, rtol=1e-6)
+    told = json.loads(dgmm("score", "rows.npy", "-m", "model", *given, *quiet))
+    assert told["score"] == pytest.approx(model.score(rows, noise=noise), rel=1e-12)
+    dgmm("predict", "rows.npy", "-m", "model", "-o", "labels", *given, *quiet)
+    np.testing.assert_array_equal(zarr.open(names["labels"])[:], model.predict(rows, noise=noise))
+    dgmm("denoise", "rows.npy", "-m", "model", "-o", "labels", "--overwrite", *given, *quiet)
+    np.testing.assert_allclose(zarr.open(names["labels"])[:], model.denoise(rows, noise))
+    dgmm("denoise", "rows.npy", "-m", "model", "-o", "labels", "--overwrite", code=2)
+    best = ("select", "rows.npy", "-k", "1,2", "-o", "model", "--overwrite")
+    dgmm(*best, *given, *quiet)
+    assert load(names["model"]).n_components == 2
+    dgmm("update", "rows.npy", "-m", "model", "-o", "model", "--overwrite", *given, *quiet)
+    assert load(names["model"]).sufficient_statistics_.rows == 1000
+
+
+def test_a_noise_component_knows_no_errors() -> None:
+    """It is not fitted together with known errors, but judges rows that have them."""
+    rng = np.random.default_rng(12)
+    rows = rng.normal(size=(400, 2))
+    rows[300:] = rng.uniform(-20, 20, size=(100, 2))
+    model = GaussianMixture(1, noise_component=True, random_state=0).fit(rows)
+    noise = np.full((400, 2), 0.5)
+    with pytest.raises(UsageError, match="not fitted with a noise component"):
+        model.fit(rows, noise=noise)
+    even = model.mixture_.noise_component
+    assert even is not None
+    log_normal = multivariate_normal(model.means_[0], model.covariances_[0] + 0.5 * np.eye(2))
+    normal = np.log(model.weights_[0]) + log_normal.logpdf(rows)
+    same = np.log(even.weight) - np.log(even.extent).sum()
+    joint = np.stack([normal, np.full(400, same)], axis=1)
+    total = np.logaddexp.reduce(joint, axis=1)
+    np.testing.assert_allclose(model.score_samples(rows, noise=noise), total, rtol=1e-10)
+    proba = model.predict_proba(rows, noise=noise)
+    np.testing.assert_allclose(proba, np.exp(joint - total[:, None]), rtol=1e-9, atol=1e-300)
+    assert model.predict([[100.0, 0.0]], noise=[[0.1, 0.1]]).tolist() == [-1]
+    np.testing.assert_allclose(model.denoise([[100.0, 0.0]], [[0.1, 0.1]]), [[100.0, 0.0]])

@@ -31,6 +31,7 @@ def test_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "score",
         "predict",
         "impute",
+        "denoise",
         "select",
         "update",
     }

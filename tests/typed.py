@@ -18,12 +18,15 @@ def numpy_gives_numpy(model: GaussianMixture, rows: Numbers) -> None:
     assert_type(model.predict(rows), Labels)
     assert_type(model.predict_proba(rows), Numbers)
     assert_type(model.score_samples([[0.0, 1.0]]), Numbers)
+    assert_type(model.predict(rows, noise=rows), Labels)
+    assert_type(model.denoise(rows, noise=rows), Numbers)
     assert_type(model.fit_predict(rows, sample_weight=rows[:, 0]), Labels)
 
 
 def what_is_lazy_gives_dask(model: GaussianMixture, rows: da.Array, path: Path) -> None:
     assert_type(model.predict(rows), da.Array)
     assert_type(model.score_samples("rows.zarr"), da.Array)
+    assert_type(model.denoise(rows, noise=path), da.Array)
     assert_type(model.fit_predict(path), da.Array)
     assert_type(model.predict(dgmm.open_dataset(path)), da.Array)
 

@@ -1,4 +1,4 @@
-"""The command line: ``dgmm fit | select | update | predict | impute | score | show | plan | demo``.
+"""``dgmm fit | select | update | predict | impute | denoise | score | show | plan | demo``.
 
 Results go to standard output, progress and warnings to standard error.
 """
@@ -11,7 +11,7 @@ import dgmm
 from dgmm.cli.base import ENVIRONMENT, EXIT_CODES
 from dgmm.cli.fitting import fit, select
 from dgmm.cli.planning import demo, plan
-from dgmm.cli.using import impute, predict, score, show, update
+from dgmm.cli.using import denoise, impute, predict, score, show, update
 from dgmm.kernels import choice
 
 HELP = """\
@@ -45,5 +45,5 @@ def main() -> None:
     """``dgmm``."""
 
 
-for command in (fit, select, predict, impute, score, update, show, plan, demo):
+for command in (fit, select, predict, impute, denoise, score, update, show, plan, demo):
     main.add_command(command)

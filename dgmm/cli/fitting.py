@@ -20,6 +20,7 @@ from dgmm.cli.options import (
     machine_options,
     model_options,
     n_init_option,
+    noise_option,
     overwrite_option,
     reading_options,
     sample_weight_option,
@@ -61,6 +62,7 @@ def _fixed(
 @model_options
 @click.option("-o", "--output", required=True, metavar="PATH", help="Where the model file goes.")
 @sample_weight_option
+@noise_option
 @click.option(
     "--start",
     metavar="PATH",
@@ -87,6 +89,7 @@ def fit(
     n_init: int,
     output: str,
     sample_weight: str | None,
+    noise: str | None,
     start: str | None,
     fixed: dict[str, Any] | None,
     how: dict[str, Any],
@@ -105,7 +108,7 @@ def fit(
         raise click.UsageError("--start gives the only start: leave out --init-params and --n-init")
     if fixed and start is None:
         raise click.UsageError("--fixed holds what --start gives: give that, too")
-    dataset = dgmm.open_dataset(data, sample_weight, **reading)
+    dataset = dgmm.open_dataset(data, sample_weight, noise=noise, **reading)
     model = dgmm.GaussianMixture(n_components, covariance_type=covariance_type, n_init=n_init)
     if start is not None:
         begin = _begin(start, n_components, covariance_type)
@@ -203,6 +206,7 @@ def _covariance_types(context: click.Context, option: click.Parameter, text: str
     help="Also draw the criterion of all candidates, as a PNG file.",
 )
 @sample_weight_option
+@noise_option
 @n_init_option
 @fitting_options
 @machine_options
@@ -218,6 +222,7 @@ def select(
     output: str,
     plot: Path | None,
     sample_weight: str | None,
+    noise: str | None,
     n_init: int,
     how: dict[str, Any],
     machines: Machines,
@@ -237,7 +242,7 @@ def select(
     check_model_target(output, overwrite)
     if plot is not None:
         check_pictures()
-    dataset = dgmm.open_dataset(data, sample_weight, **reading)
+    dataset = dgmm.open_dataset(data, sample_weight, noise=noise, **reading)
     template = dgmm.GaussianMixture(n_init=n_init, n_jobs=machines.threads, **how)
     search = dgmm.MixtureSearch(
         template,

@@ -108,6 +108,11 @@ sample_weight_option = click.option(
     metavar="DATA",
     help="Weights of the rows: a path or URL, as for DATA, of an array with one number a row.",
 )
+NOISE_HELP = (
+    "Known errors of the rows: a path or URL, as for DATA, of their variances, of DATA's shape, or "
+    "of their covariances, a matrix a row."
+)
+noise_option = click.option("--noise", metavar="DATA", help=NOISE_HELP)
 model_option = click.option(
     "-m", "--model", required=True, metavar="PATH", help="A model file: a path or URL."
 )

@@ -20,6 +20,7 @@ from dgmm.cli.options import (
     memory_option,
     missing_option,
     model_options,
+    noise_option,
     noise_options,
     overwrite_option,
     prior_option,
@@ -52,6 +53,7 @@ demonstration = Late("dgmm.cli.demo")  # which draws pictures
 @prior_option
 @missing_option
 @noise_options
+@noise_option
 @reading_options
 @click.option(
     "--kubernetes",
@@ -75,6 +77,7 @@ def plan(
     missing: Missing,
     noise_component: bool | float,
     noise_volume: float | None,
+    noise: str | None,
     reading: dict[str, Any],
     kubernetes: bool,
     json: bool,
@@ -83,7 +86,7 @@ def plan(
 
     Nothing is fitted. The exit code is 3 if the fit would be refused.
     """
-    dataset = dgmm.open_dataset(data, **reading)
+    dataset = dgmm.open_dataset(data, noise=noise, **reading)
     model = dgmm.GaussianMixture(
         n_components,
         covariance_type=covariance_type,

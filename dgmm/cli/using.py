@@ -1,4 +1,4 @@
-"""``dgmm predict``, ``impute``, ``score``, ``update`` and ``show``: they use a fitted model."""
+"""``dgmm predict``, ``impute``, ``denoise``, ``score``, ``update``, ``show``: they use a model."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from dgmm.cli.base import EXIT_CODES, Command
 from dgmm.cli.checks import check_model_target, open_both
 from dgmm.cli.machines import Machines
 from dgmm.cli.options import (
+    NOISE_HELP,
     data_argument,
     json_option,
     judged_option,
     machine_options,
     model_option,
+    noise_option,
     overwrite_option,
     quiet_option,
     reading_options,
@@ -32,8 +34,9 @@ from dgmm.cli.results import (
     tell_model,
 )
 from dgmm.data import urls
+from dgmm.estimators.predictor import warn_without_noise
 from dgmm.kernels.observation import Missing
-from dgmm.kernels.outputs import FILLED, OUTPUTS, OutputKind
+from dgmm.kernels.outputs import DENOISED, FILLED, OUTPUTS, OutputKind
 from dgmm.model.lazy import Late
 
 if TYPE_CHECKING:
@@ -59,6 +62,7 @@ parameters = Late("dgmm.estimators.parameters")
     "of each component, and of noise last, if there is any. score: its log-density.",
 )
 @judged_option
+@noise_option
 @machine_options
 @reading_options
 @overwrite_option
@@ -70,6 +74,7 @@ def predict(
     output: str,
     kind: OutputKind,
     missing: Missing | None,
+    noise: str | None,
     machines: Machines,
     reading: dict[str, Any],
     overwrite: bool,
@@ -84,8 +89,9 @@ def predict(
     """
     outputs.check_name(output)
     urls.check_writable(output)
-    fitted, dataset = open_both(model, data, None, reading, missing)
-    wanted = fitted.row_outputs(OUTPUTS[kind])
+    fitted, dataset = open_both(model, data, None, reading, missing, noise)
+    warn_without_noise(fitted, dataset)
+    wanted = fitted.row_outputs(OUTPUTS[kind], noise=dataset.noise is not None)
     written = _write(wanted, dataset, machines, output, overwrite, "predict", quiet)
     summary = {"output": output, "kind": kind, "rows": written.rows}
     if json:
@@ -175,8 +181,44 @@ def impute(
 @click.command(cls=Command, epilog=EXIT_CODES)
 @data_argument
 @model_option
+@click.option("--noise", required=True, metavar="DATA", help=NOISE_HELP)
+@click.option("-o", "--output", required=True, metavar="PATH", help="Where the Zarr array goes.")
+@machine_options
+@reading_options
+@overwrite_option
+@json_option
+@quiet_option
+def denoise(
+    data: str,
+    model: str,
+    noise: str,
+    output: str,
+    machines: Machines,
+    reading: dict[str, Any],
+    overwrite: bool,
+    json: bool,
+    quiet: bool,
+) -> None:
+    """Write what DATA are expected to be without their known errors to a Zarr array.
+
+    A missing value (NaN), or one of infinite variance, becomes what the model expects of it.
+
+    Example: dgmm denoise rows.zarr -m model.dgmm --noise noise.zarr -o true.zarr
+    """
+    outputs.check_name(output)
+    urls.check_writable(output)
+    fitted, dataset = open_both(model, data, None, reading, noise=noise)
+    wanted = fitted.row_outputs(DENOISED, noise=True)
+    written = _write(wanted, dataset, machines, output, overwrite, "denoise", quiet)
+    tell({"output": output, "rows": written.rows}, as_json=json)
+
+
+@click.command(cls=Command, epilog=EXIT_CODES)
+@data_argument
+@model_option
 @sample_weight_option
 @judged_option
+@noise_option
 @machine_options
 @reading_options
 @json_option
@@ -186,6 +228,7 @@ def score(
     model: str,
     sample_weight: str | None,
     missing: Missing | None,
+    noise: str | None,
     machines: Machines,
     reading: dict[str, Any],
     json: bool,
@@ -195,7 +238,7 @@ def score(
 
     Example: dgmm score held-out.zarr -m model.dgmm
     """
-    fitted, dataset = open_both(model, data, sample_weight, reading, missing)
+    fitted, dataset = open_both(model, data, sample_weight, reading, missing, noise)
     meter = engine.Meter()
     with (
         machines.client() as client,
@@ -213,6 +256,7 @@ def score(
 @click.option("-o", "--output", required=True, metavar="PATH", help="Where the new model goes.")
 @sample_weight_option
 @judged_option
+@noise_option
 @machine_options
 @reading_options
 @overwrite_option
@@ -224,6 +268,7 @@ def update(
     output: str,
     sample_weight: str | None,
     missing: Missing | None,
+    noise: str | None,
     machines: Machines,
     reading: dict[str, Any],
     overwrite: bool,
@@ -238,7 +283,7 @@ def update(
     Example: dgmm update tonight.zarr -m model.dgmm -o model.dgmm --overwrite
     """
     check_model_target(output, overwrite)
-    fitted, dataset = open_both(model, data, sample_weight, reading, missing)
+    fitted, dataset = open_both(model, data, sample_weight, reading, missing, noise)
     meter = engine.Meter()
     with (
         machines.client() as client,

@@ -255,8 +255,9 @@ def open_dataset(
     columns: Sequence[str] | None = None,
     block_bytes: int = BLOCK_BYTES,
     memory: Amount = None,
+    noise: Any = None,
 ) -> Dataset:
-    """Open rows, and perhaps their weights, for a fit.
+    """Open rows, and perhaps what lies beside them, for a fit.
 
     Parameters
     ----------
@@ -287,6 +288,9 @@ def open_dataset(
     memory : str or int, optional
         How much memory this process may use for rows that must be loaded whole, as in
         ``GaussianMixture``.
+    noise : the same, of shape (N, D) or (N, D, D)
+        Known errors of the rows: their variances, or their covariances.  A value of infinite
+        variance is missing.
 
     Returns
     -------
@@ -310,7 +314,7 @@ def open_dataset(
     >>> dataset.rows, dataset.n_features
     (1000, 3)
     """
-    beside = {"weights": sample_weight}
+    beside = {"weights": sample_weight, "noise": noise}
     return opened(
         data,
         beside,

@@ -22,8 +22,8 @@ import numpy as np
 
 from dgmm.em.evaluate import State
 from dgmm.errors import DataError
-from dgmm.kernels.observation import COMPLETE, Observation
-from dgmm.kernels.outputs import OUTPUTS, OutputKind, RowOutputs
+from dgmm.kernels.observation import COMPLETE, Marginal, Observation
+from dgmm.kernels.outputs import OUTPUTS, OutputKind, RowOutputs, check_rows
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
 from dgmm.model.mixture import Mixture
@@ -58,8 +58,12 @@ def _each(
     block: Block, compared: Compared, kind: OutputKind, of: Callable[[Array], Array]
 ) -> Stacked[WeightedSum]:
     """The weighted sum of what ``of`` makes of an output of the rows that count."""
-    block = compared.observation.counted(block).block
-    wanted = (RowOutputs(each, OUTPUTS[kind], compared.observation) for each in compared.mixtures)
+    observation = compared.observation
+    if observation.deconvolves:
+        check_rows(block, observation.refuses)
+    block = observation.counted(block).block
+    seen = Marginal() if observation.holes else observation  # what can't be used has been told
+    wanted = (RowOutputs(each, OUTPUTS[kind], seen) for each in compared.mixtures)
     return Stacked(tuple(_total(block, of(each(block))) for each in wanted))
 
 

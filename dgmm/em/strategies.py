@@ -196,7 +196,8 @@ def _over_all(
         solver = ControlVariateEM(subsample, rows)
         return [solver.init(context, end, stop) for end in ends]
     covariance_model, told = context.model.covariance_model, rows_told(shape, parameters, top)
-    if told and context.model.prior.is_likelihood and is_known(covariance_model, shape[1]):
+    plain = context.model.prior.is_likelihood and not context.model.observation.deconvolves
+    if told and plain and is_known(covariance_model, shape[1]):
         near = [informed(subsample, end, told) for end in ends]
         return [
             QuasiNewton(information=known, floor=floor).init(context, end, stop)

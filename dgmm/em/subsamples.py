@@ -240,7 +240,7 @@ def _different(subsample: Subsample, runs: Sequence[RunState]) -> list[RunState]
     kept: list[tuple[RunState, Array]] = []
     for run in sorted(runs, key=lambda run: run.best.objective, reverse=True):
         mixture = subsample.context.frame.leave(run.best.mixture)
-        logs = row_outputs(sample.rows, mixture, "score")
+        logs = row_outputs(sample.rows, mixture, "score", sample.noise)
         apart = (np.average((logs - each) ** 2, weights=sample.weights) for _, each in kept)
         if all(each > 4 * subsample.resolution(mixture) for each in apart):
             kept.append((run, logs))

@@ -27,7 +27,7 @@ from dgmm.engine.plan import Plan
 from dgmm.errors import UsageError
 from dgmm.estimators import incremental, saved
 from dgmm.estimators.parameters import mixture_of, observation_of, threads_of
-from dgmm.estimators.predictor import Predictor
+from dgmm.estimators.predictor import Predictor, warn_without_noise
 from dgmm.estimators.record import (
     become,
     fitted,
@@ -248,6 +248,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         - ``prior``: the numbers of the prior: for a conjugate one the weight of the rows that it
           stands beside, its ``concentration`` and ``mean_precision``, and as how many ``rows`` it
           counts for a covariance.
+        - ``noise``: whether the rows had known errors.
         - ``reg_covar``: what was added to each feature's variance, in the data's units squared.
 
     Examples
@@ -323,15 +324,19 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         self.checkpoint = checkpoint
         self.resume = resume
 
-    def row_outputs(self, output: Output, seed: int | None = None) -> RowOutputs:
+    def row_outputs(
+        self, output: Output, seed: int | None = None, noise: bool = False
+    ) -> RowOutputs:
         """The function of a block of rows that gives an ``output`` of each, by this model.
 
         Parameters
         ----------
         output : Output
-            A member of ``dgmm.kernels.outputs.OUTPUTS``, or ``FILLED``.
+            A member of ``dgmm.kernels.outputs.OUTPUTS``, ``FILLED`` or ``DENOISED``.
         seed : int, optional
             Of draws, for ``FILLED``; without one, what is missing becomes its mean.
+        noise : bool, default=False
+            Whether the blocks have noise.
 
         Returns
         -------
@@ -354,7 +359,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         ()
         """
         check_is_fitted(self)
-        return RowOutputs(self.mixture_, output, observation_of(self), seed)
+        return RowOutputs(self.mixture_, output, observation_of(self, noise), seed)
 
     @property
     def noise_weight_(self) -> float:
@@ -443,7 +448,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         )
         return model
 
-    def fit(self, X: Data, y: None = None, sample_weight: Data = None) -> Self:
+    def fit(self, X: Data, y: None = None, sample_weight: Data = None, noise: Data = None) -> Self:
         """Fit to rows.
 
         If an error is raised, the model is as it was before; see ``KeyboardInterrupt`` for the one
@@ -457,6 +462,9 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
             Not used; scikit-learn's tools pass it.
         sample_weight : (N,), optional
             Weights of the rows, in the same forms; by default each row counts as one.
+        noise : (N, D) or (N, D, D), optional
+            Known errors of the rows, in the same forms: their variances, or their covariances.  A
+            value of infinite variance is missing.
 
         Returns
         -------
@@ -483,7 +491,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         >>> sorted(abs(model.means_[:, 0].round(0)).tolist())
         [0.0, 9.0]
         """
-        session = self.session(X, sample_weight)
+        session = self.session(X, sample_weight, noise=noise)
         last, began = None, time.perf_counter()
         try:
             with closing(self.fit_passes(session)) as passes:
@@ -503,6 +511,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         sample_weight: Data = None,
         client: Client | None = None,
         meter: engine.Meter | None = None,
+        noise: Data = None,
     ) -> Generator[Progress, None, None]:
         """Fit, a pass at a time.
 
@@ -519,6 +528,9 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
             The cluster to use; by default the active one, else this process.
         meter : Meter, optional
             Counts the rows that are read, also within a pass.
+        noise : (N, D) or (N, D, D), optional
+            Known errors of the rows, in the same forms: their variances, or their covariances.  A
+            value of infinite variance is missing.
 
         Yields
         ------
@@ -543,7 +555,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         >>> model.converged_
         True
         """
-        session = X if isinstance(X, Session) else self.session(X, sample_weight, client)
+        session = X if isinstance(X, Session) else self.session(X, sample_weight, client, noise)
         session.plan.check()
         began = time.perf_counter()
         with closing(session.passes(meter)) as passes:
@@ -553,7 +565,9 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         warn_of(found, last.best)
         become(self, **found)
 
-    def partial_fit(self, X: Data, y: None = None, sample_weight: Data = None) -> Self:
+    def partial_fit(
+        self, X: Data, y: None = None, sample_weight: Data = None, noise: Data = None
+    ) -> Self:
         """Learn from more rows: a step of incremental EM, in one pass over them.
 
         The statistics of the new rows are added to ``sufficient_statistics_``, those of all rows
@@ -571,6 +585,9 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
             Not used; scikit-learn's tools pass it.
         sample_weight : (N,), optional
             Weights of the rows, in the same forms; by default each row counts as one.
+        noise : (N, D) or (N, D, D), optional
+            Known errors of the rows, in the same forms: their variances, or their covariances.  A
+            value of infinite variance is missing.
 
         Returns
         -------
@@ -593,11 +610,15 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         202
         """
         if not hasattr(self, "mixture_"):
-            return self.fit(X, sample_weight=sample_weight)
-        return self.update(self._seen() + self.summarize(X, sample_weight))
+            return self.fit(X, sample_weight=sample_weight, noise=noise)
+        return self.update(self._seen() + self.summarize(X, sample_weight, noise=noise))
 
     def summarize(
-        self, X: Data, sample_weight: Data = None, sweep: Sweep | None = None
+        self,
+        X: Data,
+        sample_weight: Data = None,
+        sweep: Sweep | None = None,
+        noise: Data = None,
     ) -> SufficientStatistics:
         """Compute the statistics of ``X`` under the fitted mixture, in one pass; nothing is fitted.
 
@@ -612,6 +633,9 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
             Weights of the rows, in the same forms; by default each row counts as one.
         sweep : callable, optional
             The engine to use; by default the one that ``fit`` would use.
+        noise : (N, D) or (N, D, D), optional
+            Known errors of the rows, in the same forms: their variances, or their covariances.  A
+            value of infinite variance is missing.
 
         Returns
         -------
@@ -635,10 +659,14 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         200
         """
         check_is_fitted(self)
-        dataset = open_rows(self, X, sample_weight)
+        dataset = open_rows(self, X, {"weights": sample_weight, "noise": noise})
+        warn_without_noise(self, dataset)
         sweep = sweep or engine.over(dataset, threads=threads_of(self))
-        seen = replace(self._seen(), observation=observation_of(self))
-        return seen.summarize(sweep, self.mixture_, choice.chosen())
+        seen, noisy = (
+            replace(self._seen(), observation=observation_of(self)),
+            dataset.noise is not None,
+        )
+        return seen.summarize(sweep, self.mixture_, choice.chosen(), noisy)
 
     def update(self, statistics: SufficientStatistics) -> Self:
         """Take the M-step from ``statistics``, which become ``sufficient_statistics_``.
@@ -700,7 +728,13 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         seen: SufficientStatistics = self.sufficient_statistics_
         return seen
 
-    def plan(self, X: Data, sample_weight: Data = None, client: Client | None = None) -> Plan:
+    def plan(
+        self,
+        X: Data,
+        sample_weight: Data = None,
+        client: Client | None = None,
+        noise: Data = None,
+    ) -> Plan:
         """Work out what ``fit`` would need for ``X``, without fitting.
 
         Parameters
@@ -711,6 +745,9 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
             Weights of the rows, in the same forms; by default each row counts as one.
         client : distributed.Client, optional
             The cluster to use; by default the active one, else this process.
+        noise : (N, D) or (N, D, D), optional
+            Known errors of the rows, in the same forms: their variances, or their covariances.  A
+            value of infinite variance is missing.
 
         Returns
         -------
@@ -731,9 +768,15 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         >>> GaussianMixture(2).plan(rows).rows
         200
         """
-        return self.session(X, sample_weight, client).plan
+        return self.session(X, sample_weight, client, noise).plan
 
-    def session(self, X: Data, sample_weight: Data = None, client: Client | None = None) -> Session:
+    def session(
+        self,
+        X: Data,
+        sample_weight: Data = None,
+        client: Client | None = None,
+        noise: Data = None,
+    ) -> Session:
         """Check what a fit to ``X`` needs, and plan it; ``fit_passes`` runs the session.
 
         Parameters
@@ -744,6 +787,9 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
             Weights of the rows, in the same forms; by default each row counts as one.
         client : distributed.Client, optional
             The cluster to use; by default the active one, else this process.
+        noise : (N, D) or (N, D, D), optional
+            Known errors of the rows, in the same forms: their variances, or their covariances.  A
+            value of infinite variance is missing.
 
         Returns
         -------
@@ -767,9 +813,16 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         200
         >>> passes = list(model.fit_passes(session))
         """
-        return fitting(self, X, sample_weight, client)
+        return fitting(self, X, sample_weight, client, noise)
 
-    def pods(self, X: Data, workers: int, threads: int, sample_weight: Data = None) -> Pods:
+    def pods(
+        self,
+        X: Data,
+        workers: int,
+        threads: int,
+        sample_weight: Data = None,
+        noise: Data = None,
+    ) -> Pods:
         """What to ask of Kubernetes for a fit to rows on a cluster of its own.
 
         The model's ``memory`` is the size of a worker's container; without it, as much as it needs.
@@ -784,6 +837,9 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
             How many threads each worker has.
         sample_weight : (N,), optional
             Weights of the rows, in the same forms; by default each row counts as one.
+        noise : (N, D) or (N, D, D), optional
+            Known errors of the rows, in the same forms: their variances, or their covariances.  A
+            value of infinite variance is missing.
 
         Returns
         -------
@@ -803,7 +859,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         >>> GaussianMixture(2).pods(rows, workers=4, threads=2).plan.workers
         4
         """
-        return self.session(X, sample_weight).pods(workers, threads)
+        return self.session(X, sample_weight, noise=noise).pods(workers, threads)
 
     def save(self, path: str | PathLike[str], overwrite: bool = False) -> None:
         """Write the fitted model to a path or URL; see ``dgmm.io.storage`` for the format.

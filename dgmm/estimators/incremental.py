@@ -53,6 +53,7 @@ def step(mixture: Mixture, statistics: SufficientStatistics) -> dict[str, Any]:
         "strategy": "incremental",
         "rows": statistics.rows,
         "weight": statistics.weight,
+        "noise": statistics.observation.deconvolves,
         "objective_before": before if np.isfinite(before) else None,
         "objective": after,
         "kernel": choice.described(choice.chosen()),

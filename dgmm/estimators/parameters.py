@@ -20,7 +20,7 @@ from dgmm.em.strategies import STRATEGIES, given_mixture
 from dgmm.errors import UsageError
 from dgmm.estimators.fixed import holding
 from dgmm.kernels import choice
-from dgmm.kernels.observation import OBSERVATIONS, Observation
+from dgmm.kernels.observation import OBSERVATIONS, Noisy, Observation
 from dgmm.model.arrays import Array
 from dgmm.model.choice import choose
 from dgmm.model.covariance import COVARIANCE_MODELS
@@ -84,10 +84,11 @@ def prior_of(model: "GaussianMixture") -> PriorSpec:
     return prior
 
 
-def observation_of(model: "GaussianMixture") -> Observation:
-    """What NaN means to a model."""
-    made: Observation = choose("missing", model.missing, OBSERVATIONS)(choice.chosen())
-    return made
+def observation_of(model: "GaussianMixture", noise: bool = False) -> Observation:
+    """What NaN means to a model, where rows have ``noise`` or not."""
+    kernel = choice.chosen()
+    made: Observation = choose("missing", model.missing, OBSERVATIONS)(kernel)
+    return Noisy(kernel, made) if noise else made
 
 
 def noise_of(model: "GaussianMixture") -> NoiseSpec | None:

@@ -7,6 +7,7 @@ blocks.
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,13 +22,14 @@ from numpy.typing import NDArray
 
 from dgmm import engine
 from dgmm.data.dataset import Dataset
+from dgmm.data.source import Source
 from dgmm.data.sources import DaskSource
 from dgmm.em.criteria import Compared, score_each
-from dgmm.errors import DataError, UsageError
+from dgmm.errors import DataError, MissingNoiseWarning, UsageError
 from dgmm.estimators.parameters import draws_of, observation_of, random_of, threads_of
 from dgmm.estimators.session import STORED, Data, open_rows
 from dgmm.kernels.observation import NONE_COUNT
-from dgmm.kernels.outputs import FILLED, OUTPUTS, Output, RowOutputs
+from dgmm.kernels.outputs import DENOISED, FILLED, OUTPUTS, Output, RowOutputs
 from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.arrays import Array
 from dgmm.model.fixed import free_parameters
@@ -53,7 +55,7 @@ class Predictor(ABC):
     """The methods that need a fitted mixture and rows."""
 
     @abstractmethod
-    def fit(self, X: Data, y: None = None, sample_weight: Data = None) -> Self:
+    def fit(self, X: Data, y: None = None, sample_weight: Data = None, noise: Data = None) -> Self:
         """Fit to rows."""
 
     @property
@@ -62,12 +64,20 @@ class Predictor(ABC):
         """The fitted model that is asked; raises ``NotFittedError`` if there is none."""
 
     @overload
-    def fit_predict(self, X: Lazy, y: None = None, sample_weight: Data = None) -> da.Array: ...
+    def fit_predict(
+        self, X: Lazy, y: None = None, sample_weight: Data = None, noise: Data = None
+    ) -> da.Array: ...
     @overload
-    def fit_predict(self, X: InMemory, y: None = None, sample_weight: Data = None) -> Labels: ...
+    def fit_predict(
+        self, X: InMemory, y: None = None, sample_weight: Data = None, noise: Data = None
+    ) -> Labels: ...
     @overload
-    def fit_predict(self, X: object, y: None = None, sample_weight: Data = None) -> AnyLabels: ...
-    def fit_predict(self, X: Data, y: None = None, sample_weight: Data = None) -> Any:
+    def fit_predict(
+        self, X: object, y: None = None, sample_weight: Data = None, noise: Data = None
+    ) -> AnyLabels: ...
+    def fit_predict(
+        self, X: Data, y: None = None, sample_weight: Data = None, noise: Data = None
+    ) -> Any:
         """Fit to ``X`` and give the component of each row, (N,).
 
         Parameters
@@ -78,6 +88,9 @@ class Predictor(ABC):
             Not used; scikit-learn's tools pass it.
         sample_weight : (N,), optional
             Weights of the rows, in the same forms; by default each row counts as one.
+        noise : (N, D) or (N, D, D), optional
+            Known errors of the rows, in the same forms: their variances, or their covariances.  A
+            value of infinite variance is missing.
 
         Returns
         -------
@@ -94,21 +107,24 @@ class Predictor(ABC):
         >>> len(set(labels[:100])), len(set(labels[100:]))
         (1, 1)
         """
-        return self.fit(X, sample_weight=sample_weight).predict(X)
+        return self.fit(X, sample_weight=sample_weight, noise=noise).predict(X, noise=noise)
 
     @overload
-    def predict(self, X: Lazy) -> da.Array: ...
+    def predict(self, X: Lazy, noise: Data = None) -> da.Array: ...
     @overload
-    def predict(self, X: InMemory) -> Labels: ...
+    def predict(self, X: InMemory, noise: Data = None) -> Labels: ...
     @overload
-    def predict(self, X: object) -> AnyLabels: ...
-    def predict(self, X: Data) -> Any:
+    def predict(self, X: object, noise: Data = None) -> AnyLabels: ...
+    def predict(self, X: Data, noise: Data = None) -> Any:
         """The most probable component of each row of ``X``, (N,).
 
         Parameters
         ----------
         X : rows (N, D)
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+        noise : (N, D) or (N, D, D), optional
+            Known errors of the rows, in the same forms: their variances, or their covariances.  A
+            value of infinite variance is missing.
 
         Returns
         -------
@@ -132,21 +148,24 @@ class Predictor(ABC):
         >>> model.predict([[0.0, 0], [9, 8], [9, 9]]).tolist() in ([0, 1, 1], [1, 0, 0])
         True
         """
-        return _outputs(self._fitted, X, OUTPUTS["labels"])
+        return _outputs(self._fitted, X, OUTPUTS["labels"], noise=noise)
 
     @overload
-    def predict_proba(self, X: Lazy) -> da.Array: ...
+    def predict_proba(self, X: Lazy, noise: Data = None) -> da.Array: ...
     @overload
-    def predict_proba(self, X: InMemory) -> Array: ...
+    def predict_proba(self, X: InMemory, noise: Data = None) -> Array: ...
     @overload
-    def predict_proba(self, X: object) -> AnyArray: ...
-    def predict_proba(self, X: Data) -> Any:
+    def predict_proba(self, X: object, noise: Data = None) -> AnyArray: ...
+    def predict_proba(self, X: Data, noise: Data = None) -> Any:
         """The probability of each component for each row of ``X``, (N, K) or (N, K + 1).
 
         Parameters
         ----------
         X : rows (N, D)
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+        noise : (N, D) or (N, D, D), optional
+            Known errors of the rows, in the same forms: their variances, or their covariances.  A
+            value of infinite variance is missing.
 
         Returns
         -------
@@ -169,21 +188,24 @@ class Predictor(ABC):
         >>> model.predict_proba(rows).shape
         (200, 2)
         """
-        return _outputs(self._fitted, X, OUTPUTS["proba"])
+        return _outputs(self._fitted, X, OUTPUTS["proba"], noise=noise)
 
     @overload
-    def score_samples(self, X: Lazy) -> da.Array: ...
+    def score_samples(self, X: Lazy, noise: Data = None) -> da.Array: ...
     @overload
-    def score_samples(self, X: InMemory) -> Array: ...
+    def score_samples(self, X: InMemory, noise: Data = None) -> Array: ...
     @overload
-    def score_samples(self, X: object) -> AnyArray: ...
-    def score_samples(self, X: Data) -> Any:
+    def score_samples(self, X: object, noise: Data = None) -> AnyArray: ...
+    def score_samples(self, X: Data, noise: Data = None) -> Any:
         """The log-density of each row of ``X``, (N,), in nats.
 
         Parameters
         ----------
         X : rows (N, D)
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+        noise : (N, D) or (N, D, D), optional
+            Known errors of the rows, in the same forms: their variances, or their covariances.  A
+            value of infinite variance is missing.
 
         Returns
         -------
@@ -206,7 +228,7 @@ class Predictor(ABC):
         >>> model.score_samples(rows).shape
         (200,)
         """
-        return _outputs(self._fitted, X, OUTPUTS["score"])
+        return _outputs(self._fitted, X, OUTPUTS["score"], noise=noise)
 
     @overload
     def impute(self, X: Lazy, sample: bool = False) -> da.Array: ...
@@ -253,7 +275,54 @@ class Predictor(ABC):
         model = self._fitted
         return _outputs(model, X, FILLED, draws_of(model) if sample else None)
 
-    def score(self, X: Data, y: None = None, sample_weight: Data = None) -> float:
+    @overload
+    def denoise(self, X: Lazy, noise: Data) -> da.Array: ...
+    @overload
+    def denoise(self, X: InMemory, noise: Data) -> Array: ...
+    @overload
+    def denoise(self, X: object, noise: Data) -> AnyArray: ...
+    def denoise(self, X: Data, noise: Data) -> Any:
+        """The rows of ``X`` as they are expected to be without their errors, (N, D).
+
+        These are the means of the true rows, given what was seen of them (Bovy, Hogg and Roweis,
+        Extreme deconvolution, 2011, equation 11).  They are less spread out than the true rows.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame; NaN is what is
+            missing, whatever ``missing`` was in the fit.
+        noise : (N, D) or (N, D, D)
+            Known errors of the rows, in the same forms: their variances, or their covariances.  A
+            value of infinite variance is missing.
+
+        Returns
+        -------
+        array (N, D)
+            Values without errors are as they were, what is missing is filled in; a Dask array where
+            the rows or their noise are lazy.
+
+        Raises
+        ------
+        DataError
+            For rows of other features than those of the fit, or that hold infinity, or noise that
+            no errors can have.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> model = GaussianMixture.from_parameters(
+        ...     [1.0], [[0.0, 0.0]], [[[1.0, 0.5], [0.5, 1.0]]]
+        ... )
+        >>> model.denoise([[4.0, 0.0], [4.0, 0.0]], noise=[[0.0, np.inf], [1.0, np.inf]]).tolist()
+        [[4.0, 2.0], [2.0, 1.0]]
+        """
+        return _outputs(self._fitted, X, DENOISED, noise=noise)
+
+    def score(
+        self, X: Data, y: None = None, sample_weight: Data = None, noise: Data = None
+    ) -> float:
         """The mean log-likelihood of the rows of ``X``, in nats, weighted if asked.
 
         Parameters
@@ -264,6 +333,9 @@ class Predictor(ABC):
             Not used; scikit-learn's tools pass it.
         sample_weight : (N,), optional
             Weights of the rows, in the same forms; by default each row counts as one.
+        noise : (N, D) or (N, D, D), optional
+            Known errors of the rows, in the same forms: their variances, or their covariances.  A
+            value of infinite variance is missing.
 
         Returns
         -------
@@ -285,9 +357,9 @@ class Predictor(ABC):
         >>> bool(np.isclose(model.score(rows), model.score_samples(rows).mean()))
         True
         """
-        return self.criteria(X, sample_weight)["score"]
+        return self.criteria(X, sample_weight, noise=noise)["score"]
 
-    def bic(self, X: Data, sample_weight: Data = None) -> float:
+    def bic(self, X: Data, sample_weight: Data = None, noise: Data = None) -> float:
         """The Bayesian information criterion of the model for ``X``; lower is better.
 
         Parameters
@@ -296,6 +368,9 @@ class Predictor(ABC):
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
         sample_weight : (N,), optional
             Weights of the rows, in the same forms; by default each row counts as one.
+        noise : (N, D) or (N, D, D), optional
+            Known errors of the rows, in the same forms: their variances, or their covariances.  A
+            value of infinite variance is missing.
 
         Returns
         -------
@@ -318,9 +393,9 @@ class Predictor(ABC):
         >>> bool(np.isclose(model.bic(rows) - model.aic(rows), p * (np.log(200) - 2)))
         True
         """
-        return self.criteria(X, sample_weight)["bic"]
+        return self.criteria(X, sample_weight, noise=noise)["bic"]
 
-    def aic(self, X: Data, sample_weight: Data = None) -> float:
+    def aic(self, X: Data, sample_weight: Data = None, noise: Data = None) -> float:
         """Akaike's information criterion of the model for ``X``; lower is better.
 
         Parameters
@@ -329,6 +404,9 @@ class Predictor(ABC):
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
         sample_weight : (N,), optional
             Weights of the rows, in the same forms; by default each row counts as one.
+        noise : (N, D) or (N, D, D), optional
+            Known errors of the rows, in the same forms: their variances, or their covariances.  A
+            value of infinite variance is missing.
 
         Returns
         -------
@@ -351,10 +429,14 @@ class Predictor(ABC):
         >>> bool(np.isclose(model.aic(rows), 2 * model.mixture_.free_parameters - two_l))
         True
         """
-        return self.criteria(X, sample_weight)["aic"]
+        return self.criteria(X, sample_weight, noise=noise)["aic"]
 
     def criteria(
-        self, X: Data, sample_weight: Data = None, sweep: Sweep | None = None
+        self,
+        X: Data,
+        sample_weight: Data = None,
+        sweep: Sweep | None = None,
+        noise: Data = None,
     ) -> dict[str, float]:
         """``score``, ``aic`` and ``bic`` of ``X`` in one pass, and of how many rows.
 
@@ -368,6 +450,9 @@ class Predictor(ABC):
             Weights of the rows, in the same forms; by default each row counts as one.
         sweep : callable, optional
             The engine to use; by default the one that ``fit`` would use.
+        noise : (N, D) or (N, D, D), optional
+            Known errors of the rows, in the same forms: their variances, or their covariances.  A
+            value of infinite variance is missing.
 
         Returns
         -------
@@ -390,9 +475,11 @@ class Predictor(ABC):
         ['aic', 'bic', 'judged', 'score']
         """
         model = self._fitted
-        dataset = open_rows(model, X, sample_weight)
+        dataset = open_rows(model, X, {"weights": sample_weight, "noise": noise})
+        warn_without_noise(model, dataset)
         sweep = sweep or engine.over(dataset, threads=threads_of(model))
-        (total,) = sweep(score_each, Compared((model.mixture_,), observation_of(model))).parts
+        observation = observation_of(model, dataset.noise is not None)
+        (total,) = sweep(score_each, Compared((model.mixture_,), observation)).parts
         if not total.weight > 0:
             raise DataError(NONE_COUNT.format("score"))
         parameters = free_parameters(model.mixture_, model.fit_info_)
@@ -441,10 +528,31 @@ class Predictor(ABC):
         return mixture.sample(n_samples, random_of(model))
 
 
-def _outputs(model: GaussianMixture, X: Data, output: Output, seed: int | None = None) -> Any:
+def warn_without_noise(model: GaussianMixture, dataset: Dataset, stacklevel: int = 3) -> None:
+    """Say that a model knew of errors of rows, if none are given for those of ``dataset``."""
+    if dataset.noise is None and model.fit_info_.get("noise"):
+        warnings.warn(
+            "the model was fitted to rows with known errors, and none are given for these: they "
+            "are judged as if they had none. Give noise= (--noise); zeros say that there are none",
+            MissingNoiseWarning,
+            stacklevel=stacklevel,
+        )
+
+
+def _outputs(
+    model: GaussianMixture,
+    X: Data,
+    output: Output,
+    seed: int | None = None,
+    noise: Data = None,
+) -> Any:
     """What a fitted model says of each row: an array, or a lazy one."""
-    dataset = open_rows(model, X)
-    wanted = model.row_outputs(output, seed)
+    dataset = open_rows(model, X, {"noise": noise})
+    if output is DENOISED and dataset.noise is None:
+        raise UsageError("denoise needs the noise of the rows")
+    if not output.fills:
+        warn_without_noise(model, dataset, stacklevel=4)
+    wanted = model.row_outputs(output, seed, dataset.noise is not None)
     if dataset.lazy or (isinstance(X, STORED) and not isinstance(X, np.ndarray)):
         return _lazy_outputs(dataset, wanted)
     values = np.empty((dataset.rows, *wanted.columns), dtype=output.dtype)
@@ -465,6 +573,8 @@ def _lazy_outputs(dataset: Dataset, wanted: RowOutputs) -> Any:
     meta = np.empty((0,) * (1 + len(columns)), dtype=wanted.output.dtype)
     if not isinstance(dataset.source, DaskSource):
         return da.map_blocks(_output_block, (dataset, wanted), chunks=chunks, meta=meta)
+    if dataset.noise is not None:
+        return _noisy_outputs(dataset.source.array, dataset, wanted, meta)
     return da.map_blocks(
         _output_chunk,
         *(dataset.source.array, wanted),
@@ -472,6 +582,40 @@ def _lazy_outputs(dataset: Dataset, wanted: RowOutputs) -> Any:
         drop_axis=None if columns else 1,
         meta=meta,
     )
+
+
+def _noisy_outputs(rows: da.Array, dataset: Dataset, wanted: RowOutputs, meta: NDArray[Any]) -> Any:
+    """The same of the chunks of ``rows`` with their noise."""
+    source = dataset.noise
+    assert source is not None
+    if isinstance(source, DaskSource):
+        noise = source.array
+    else:
+        chunks = (rows.chunks[0], *((n,) for n in source.shape[1:]))
+        noise = da.map_blocks(_noise_chunk, source, chunks=chunks, dtype=source.dtype)
+    starts = da.from_array(dataset.divisions[:-1], chunks=1)
+    columns = dict(zip("uv", wanted.columns, strict=False))
+    return da.blockwise(
+        _noisy_output,
+        ("n", *columns),
+        *(rows, "nd", noise, "nab"[: noise.ndim], starts, "n", wanted, None),
+        new_axes=columns,
+        concatenate=True,
+        align_arrays=False,
+        meta=meta,
+    )
+
+
+def _noise_chunk(source: Source, block_info: dict[Any, Any]) -> NDArray[Any]:
+    start, stop = block_info[None]["array-location"][0]
+    return source.read(start, stop)
+
+
+def _noisy_output(
+    rows: NDArray[Any], noise: NDArray[Any], starts: NDArray[Any], wanted: RowOutputs
+) -> NDArray[Any]:
+    with engine.one_blas_thread():
+        return wanted(Block(int(starts[0]) if len(starts) else 0, rows, noise=noise))
 
 
 def _output_block(given: tuple[Dataset, RowOutputs], block_info: dict[Any, Any]) -> NDArray[Any]:

@@ -81,6 +81,7 @@ def _of_run(progress: Progress, cut: str) -> dict[str, Any]:
         "weight": moments.weight,
         "incomplete": moments.incomplete,
         "left_out": moments.left_out,
+        "noise": progress.best.spec.observation.deconvolves,
         "passes": progress.passes,
         "sample_passes": progress.densities / (moments.rows * best.mixture.components),
         "starts": run.starts,

@@ -97,7 +97,7 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
         self.covariance_type = covariance_type
         self.criterion = criterion
 
-    def fit(self, X: Data, y: None = None, sample_weight: Data = None) -> Self:
+    def fit(self, X: Data, y: None = None, sample_weight: Data = None, noise: Data = None) -> Self:
         """Choose a mixture for rows.
 
         Parameters
@@ -108,6 +108,9 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
             Not used; scikit-learn's tools pass it.
         sample_weight : (N,), optional
             Weights of the rows, in the same forms; by default each row counts as one.
+        noise : (N, D) or (N, D, D), optional
+            Known errors of the rows, in the same forms: their variances, or their covariances.  A
+            value of infinite variance is missing.
 
         Returns
         -------
@@ -132,7 +135,7 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
         >>> search.best_params_
         {'n_components': 2, 'covariance_type': 'full'}
         """
-        for _ in self.fit_passes(X, sample_weight):
+        for _ in self.fit_passes(X, sample_weight, noise=noise):
             pass
         return self
 
@@ -142,6 +145,7 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
         sample_weight: Data = None,
         client: Client | None = None,
         meter: engine.Meter | None = None,
+        noise: Data = None,
     ) -> Generator[Progress, None, None]:
         """Choose, a pass at a time.
 
@@ -158,6 +162,9 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
             The cluster to use; by default the active one, else this process.
         meter : Meter, optional
             Counts the rows that are read, also within a pass.
+        noise : (N, D) or (N, D, D), optional
+            Known errors of the rows, in the same forms: their variances, or their covariances.  A
+            value of infinite variance is missing.
 
         Yields
         ------
@@ -182,7 +189,7 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
         >>> search.passes_ > 1
         True
         """
-        session = X if isinstance(X, Session) else self.session(X, sample_weight, client)
+        session = X if isinstance(X, Session) else self.session(X, sample_weight, client, noise)
         session.plan.check()
         began = time.perf_counter()
         with closing(session.passes(meter)) as passes:
@@ -190,7 +197,13 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
                 yield last
         self._keep(last, session, time.perf_counter() - began)
 
-    def plan(self, X: Data, sample_weight: Data = None, client: Client | None = None) -> Plan:
+    def plan(
+        self,
+        X: Data,
+        sample_weight: Data = None,
+        client: Client | None = None,
+        noise: Data = None,
+    ) -> Plan:
         """Work out what ``fit`` would need for ``X``, without fitting.
 
         Parameters
@@ -201,6 +214,9 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
             Weights of the rows, in the same forms; by default each row counts as one.
         client : distributed.Client, optional
             The cluster to use; by default the active one, else this process.
+        noise : (N, D) or (N, D, D), optional
+            Known errors of the rows, in the same forms: their variances, or their covariances.  A
+            value of infinite variance is missing.
 
         Returns
         -------
@@ -222,9 +238,15 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
         >>> search.plan(rows).n_components
         3
         """
-        return self.session(X, sample_weight, client).plan
+        return self.session(X, sample_weight, client, noise).plan
 
-    def session(self, X: Data, sample_weight: Data = None, client: Client | None = None) -> Session:
+    def session(
+        self,
+        X: Data,
+        sample_weight: Data = None,
+        client: Client | None = None,
+        noise: Data = None,
+    ) -> Session:
         """Check what a search on ``X`` needs, and plan it; ``fit_passes`` runs the session.
 
         Parameters
@@ -235,6 +257,9 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
             Weights of the rows, in the same forms; by default each row counts as one.
         client : distributed.Client, optional
             The cluster to use; by default the active one, else this process.
+        noise : (N, D) or (N, D, D), optional
+            Known errors of the rows, in the same forms: their variances, or their covariances.  A
+            value of infinite variance is missing.
 
         Returns
         -------
@@ -258,7 +283,7 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
         200
         >>> passes = list(model.fit_passes(session))
         """
-        return selecting(self._models(), self.criterion, X, sample_weight, client)
+        return selecting(self._models(), self.criterion, X, sample_weight, client, noise)
 
     @property
     def _template(self) -> GaussianMixture:
@@ -322,6 +347,7 @@ def select(
     covariance_type: CovarianceType | Iterable[CovarianceType] = "full",
     criterion: CriterionName = "bic",
     sample_weight: Data = None,
+    noise: Data = None,
     **parameters: Any,
 ) -> MixtureSearch:
     """Choose a number of components and a covariance type, all candidates side by side.
@@ -338,6 +364,9 @@ def select(
         The criterion to minimise.
     sample_weight : (N,), optional
         Weights of the rows, in the same forms; by default each row counts as one.
+    noise : (N, D) or (N, D, D), optional
+        Known errors of the rows, in the same forms: their variances, or their covariances.  A
+        value of infinite variance is missing.
     **parameters
         Other parameters of ``GaussianMixture``, the same for all candidates.
 
@@ -367,7 +396,7 @@ def select(
         covariance_type=_several(covariance_type),
         criterion=criterion,
     )
-    return search.fit(X, sample_weight=sample_weight)
+    return search.fit(X, sample_weight=sample_weight, noise=noise)
 
 
 def _each(name: str, given: Any) -> list[Any]:

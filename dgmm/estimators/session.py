@@ -3,7 +3,7 @@
 ``GaussianMixture``, ``MixtureSearch`` and the command line are faces on it.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -20,7 +20,7 @@ from sklearn.utils.validation import validate_data
 
 from dgmm import engine
 from dgmm.data import forms, tables
-from dgmm.data.dataset import Dataset, open_dataset
+from dgmm.data.dataset import Dataset, opened
 from dgmm.data.sources import has_columns
 from dgmm.em.criteria import CRITERIA, Criterion
 from dgmm.em.first_pass import FirstPassSpec
@@ -32,8 +32,8 @@ from dgmm.em.selection import Choice, Selection, Single
 from dgmm.em.spec import FitSpec
 from dgmm.engine.kubernetes import Pods, pods
 from dgmm.engine.plan import Plan, plan
-from dgmm.errors import DataError
-from dgmm.estimators.parameters import begun, spec_of, threads_of
+from dgmm.errors import DataError, UsageError
+from dgmm.estimators.parameters import begun, observation_of, spec_of, threads_of
 from dgmm.io.checkpoint import Checkpoint, fingerprint, writing_nbytes
 from dgmm.model.choice import choose
 from dgmm.model.lazy import lazy
@@ -50,6 +50,9 @@ STORED: Final = (
     *(np.memmap, np.ma.MaskedArray, Dataset),
 )
 """Rows that are not looked at before they are opened."""
+
+NOTHING: Final[Mapping[str, Data]] = {}
+"""What lies beside rows, where nothing does."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,10 +151,14 @@ class Session:
 
 
 def fitting(
-    model: "GaussianMixture", X: Data, sample_weight: Data = None, client: Client | None = None
+    model: "GaussianMixture",
+    X: Data,
+    sample_weight: Data = None,
+    client: Client | None = None,
+    noise: Data = None,
 ) -> Session:
     """The session of a fit of ``model``; nothing of that changes."""
-    dataset, names, (spec,) = _asked([model], X, sample_weight)
+    dataset, names, (spec,) = _asked([model], X, {"weights": sample_weight, "noise": noise})
     return Session(dataset, names, (spec,), spec, lambda seed: Single(), *_means(model, client))
 
 
@@ -161,13 +168,14 @@ def selecting(
     X: Data,
     sample_weight: Data = None,
     client: Client | None = None,
+    noise: Data = None,
 ) -> Session:
     """The session of a choice among ``models`` by ``criterion``; nothing of these changes.
 
     They differ in size and covariance type only.
     """
     chosen: Criterion = choose("criterion", criterion, CRITERIA)
-    dataset, names, specs = _asked(models, X, sample_weight)
+    dataset, names, specs = _asked(models, X, {"weights": sample_weight, "noise": noise})
 
     def choose_by(seed: int) -> Choice:
         share = _share(dataset, specs, seed) if chosen.holds_out else HELD
@@ -183,9 +191,12 @@ def selecting(
 
 
 def open_rows(
-    model: "GaussianMixture", X: Data, sample_weight: Data = None, reset: bool = False
+    model: "GaussianMixture", X: Data, beside: Mapping[str, Data] = NOTHING, reset: bool = False
 ) -> Dataset:
-    """Open ``X``, which must have the ``model``'s fitted width, unless to ``reset`` sets that."""
+    """Open ``X``, which must have the ``model``'s fitted width, unless to ``reset`` sets that.
+
+    ``beside`` has what lies beside its rows, by name, or None.
+    """
     named, columns = forms.columns(X), None
     known = None if reset else vars(model).get("feature_names_in_")
     if known is not None and has_columns(X):  # which may be more, and in another order
@@ -206,7 +217,7 @@ def open_rows(
             ensure_min_samples=0,
             ensure_min_features=0,
         )
-    dataset = open_dataset(X, sample_weight, columns=columns, memory=model.memory)
+    dataset = opened(X, beside, columns=columns, memory=model.memory)
     if dataset.names is not None:
         validate_data(model, tables.header(dataset.names), reset=reset, skip_check_array=True)
     if not reset and dataset.n_features != model.n_features_in_:
@@ -218,13 +229,20 @@ def open_rows(
 
 
 def _asked(
-    models: Sequence["GaussianMixture"], X: Data, sample_weight: Data
+    models: Sequence["GaussianMixture"], X: Data, beside: Mapping[str, Data]
 ) -> tuple[Dataset, NDArray[Any] | None, tuple[FitSpec, ...]]:
     """The rows, what their features are called, and what the models ask to be fitted to them."""
     specs = [spec_of(model) for model in models]
     seen = copy(models[0])  # which is told what the rows are like, as scikit-learn has it
     seen.__dict__.pop("feature_names_in_", None)
-    dataset = open_rows(seen, X, sample_weight, reset=True)
+    dataset = open_rows(seen, X, beside, reset=True)
+    noisy = dataset.noise is not None
+    if noisy and any(spec.noise is not None for spec in specs):
+        raise UsageError(
+            "rows with known errors (noise=) are not fitted with a noise component: leave out one"
+        )
+    both = zip(specs, models, strict=True)
+    specs = [replace(spec, observation=observation_of(model, noisy)) for spec, model in both]
     for spec in specs:
         if dataset.rows < spec.components:
             raise DataError(

@@ -38,7 +38,7 @@ from dgmm.errors import DataError, ModelFileError, UsageError
 from dgmm.io import models, storage
 from dgmm.kernels.kernel import describe_invalid_row
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
-from dgmm.kernels.observation import COMPLETE, NONE_COUNT, OBSERVATIONS, Observation
+from dgmm.kernels.observation import COMPLETE, NONE_COUNT, OBSERVATIONS, Noisy, Observation
 from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.arrays import Array
 from dgmm.model.conjugate import Conjugate
@@ -209,7 +209,10 @@ class SufficientStatistics:
             entropy=self.entropy + other.entropy,
             weight=weight,
             rows=self.rows + other.rows,
-            observation=max(self.observation, other.observation, key=lambda each: each.holes),
+            observation=max(
+                *(self.observation, other.observation),
+                key=lambda each: (each.deconvolves, each.holes),
+            ),
         )
 
     def __radd__(self, other: int) -> "SufficientStatistics":
@@ -256,7 +259,9 @@ class SufficientStatistics:
             return "their models were fitted apart"
         return None
 
-    def summarize(self, sweep: Sweep, mixture: Mixture, kernel: str) -> "SufficientStatistics":
+    def summarize(
+        self, sweep: Sweep, mixture: Mixture, kernel: str, noise: bool = False
+    ) -> "SufficientStatistics":
         """The statistics of other rows, which can be added to these: an E-step.
 
         Parameters
@@ -267,6 +272,8 @@ class SufficientStatistics:
             The mixture of the data that gives the responsibilities.
         kernel : {"native", "numpy"}
             Which kernel computes.
+        noise : bool, default=False
+            Whether the other rows have known errors.
 
         Returns
         -------
@@ -290,15 +297,17 @@ class SufficientStatistics:
         50
         """
         natural = _natural(self.frame.enter(mixture), self._model)
-        observation = replace(self.observation, kernel=kernel)
+        plain = OBSERVATIONS[self.observation.name](kernel)
+        observation = Noisy(kernel, plain) if noise else plain
         given = Given(self.frame, (observation.given(natural),))
         (found,) = sweep(_e_step, _Asked(observation, given)).parts
         if found.weight == 0:
             raise DataError(NONE_COUNT.format("learn from"))
         _check_weight(found.weight)
+        told = observation if noise else self.observation
         return self._of(
             *(self.origin, found, natural, self.frame, self.prior, self.reg_covar),
-            *(self.observation, self.fixed),
+            *(told, self.fixed),
         )
 
     def bound(self, mixture: Mixture) -> float:
@@ -538,6 +547,7 @@ class SufficientStatistics:
             "missing": self.observation.name,
             "fixed": None if self.fixed is None else self.fixed.record(),
             "prior": self.prior.numbers(),
+            "noise": self.observation.deconvolves,
         }
 
     @classmethod
@@ -595,7 +605,11 @@ class SufficientStatistics:
         missing = record.get("missing", "raise")
         if missing not in OBSERVATIONS:
             raise ModelFileError(f"its statistics have missing {missing!r}")
-        observation: Observation = OBSERVATIONS[missing]()
+        noise = record.get("noise", False)
+        if not isinstance(noise, bool):
+            raise ModelFileError(f"its statistics have noise {noise!r}")
+        plain = OBSERVATIONS[missing]()
+        observation: Observation = Noisy(within=plain) if noise else plain
         weight, counts = record["weight"], arrays["sums"][:, 0]
         most = np.inf if observation.holes else weight * np.log(components) * (1 + 1e-9)
         sound = (
@@ -704,4 +718,6 @@ def _e_step(block: Block, asked: _Asked) -> Stacked[Statistics]:
         raise DataError(wrong[0])
     if invalid_row := describe_invalid_row(block, not asked.observation.refuses):
         raise DataError(invalid_row)
+    if (unfit := asked.observation.invalid(block).first) is not None:
+        raise DataError(unfit)
     return asked.observation.e_step(block, asked.given)

@@ -130,9 +130,11 @@ def check_target(url: str, dataset: Dataset, overwrite: bool) -> None:
         zarr.open_array(zarr_store(url), mode="r")
     except (OSError, ValueError) as error:
         raise DataError(f"{url} is no Zarr array; it is not overwritten") from error
-    mine, rows = (place(name.rstrip("/"))[1] for name in (url, dataset.source.name))
-    if f"{rows}/".startswith(f"{mine}/"):
-        raise DataError(f"{url} holds the rows themselves; choose another name")
+    mine = place(url.rstrip("/"))[1]
+    for source in (dataset.source, *dataset.beside.values()):
+        if f"{place(source.name.rstrip('/'))[1]}/".startswith(f"{mine}/"):
+            held = "the rows themselves" if source is dataset.source else "what lies beside them"
+            raise DataError(f"{url} holds {held}; choose another name")
 
 
 def remove(url: str) -> None:

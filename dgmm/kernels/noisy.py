@@ -125,8 +125,9 @@ class Seen:
         Which of the kinds of noise each has.
     kinds : int
         How many kinds there are.
-    log_joint : (K, n)
-        log pi_k and the log-density of what was observed, in the units of the data.
+    log_joint : (K, n) or (K + 1, n)
+        log pi_k and the log-density of what was observed, in the units of the data; of a noise
+        component, which knows no errors, last.
     pull : (n, K, D)
         u, in the frame.
     convolved : Convolved
@@ -159,6 +160,10 @@ def judge(block: Block, frame: Frame, mixture: Mixture) -> Iterator[Seen]:
             convolved = mixture.covariances.convolved(own, observed[first])
             density, pull = convolved.solved(away, of)
             log_joint = density.T + mixture.log_weights[:, None] - observed @ unit
+        if (even := mixture.noise_component) is not None:
+            same = even.log_joint_of(observed) - observed @ np.log(frame.scale)
+            log_joint[~np.isfinite(log_joint)] = -np.inf  # a row too far from them is noise
+            log_joint = np.concatenate([log_joint, same[None]])
         if not np.isfinite(log_joint.max(axis=0)).all():
             raise DataError(TOO_FAR)
         yield Seen(chosen, of, len(first), log_joint, pull, convolved)
@@ -183,10 +188,16 @@ def _in_frame(noise: Array, observed: NDArray[np.bool_], frame: Frame) -> Array:
 
 def denoise(block: Block, mixture: Mixture, frame: Frame) -> Array:
     """What is expected of the rows of a block (n, D) without errors; ``mixture`` in the data."""
-    inside = frame.enter(mixture)
+    inside, noise = frame.enter(mixture), block.noise
+    assert noise is not None
     found = np.empty(block.rows.shape)
     for seen in judge(block, frame, inside):
         shares = log_sum_exp(seen.log_joint.copy())[1]
         means = inside.means + inside.covariances.times(seen.pull)
-        found[seen.rows] = np.einsum("kn,nkd->nd", shares, means)
-    return np.asarray(found * frame.scale + frame.shift)
+        found[seen.rows] = np.einsum("kn,nkd->nd", shares[: inside.components], means)
+        if (even := inside.noise_component) is not None:  # then it is as it was seen
+            rows = frame.rows(block.rows[seen.rows], np.empty(means.shape[::2][::-1])).T
+            as_seen = np.where(np.isnan(rows), even.low + even.extent / 2, rows)
+            found[seen.rows] += shares[-1][:, None] * as_seen
+    known = ~np.isnan(block.rows) & (variances_of(noise) == 0)
+    return np.where(known, block.rows, found * frame.scale + frame.shift)

@@ -1,4 +1,4 @@
-"""What a mixture says of each row: its component, responsibilities, log-density, or what it lacks.
+"""What a mixture says of each row: its component, log-density, what it lacks, and the like.
 
 A row of which nothing was observed is of no component: its label is ``NOTHING``, and its other
 outputs are NaN.  A row that is noise has the label ``NOISE``; the probability of that is the last.
@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.errors import DataError
-from dgmm.kernels import filling, missing
+from dgmm.kernels import filling, missing, noisy
 from dgmm.kernels.kernel import TOO_FAR, describe_invalid_row, log_sum_exp, tile_rows, tiles
 from dgmm.kernels.natural_parameters import NaturalParameters
+from dgmm.kernels.noise import first_invalid_noise
 from dgmm.kernels.observation import COMPLETE, Marginal, Observation
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
@@ -79,10 +80,16 @@ class RowOutputs:
 
     def __call__(self, block: Block) -> NDArray[Any]:
         """The outputs of a block's rows; raises ``DataError`` for one that can't be used."""
-        refuses = self.observation.refuses and not self.output.fills
-        if invalid_row := describe_invalid_row(block, not refuses):
-            raise DataError(invalid_row)
+        check_rows(block, self.observation.refuses and not self.output.fills)
         return self.output.of(block, self)
+
+
+def check_rows(block: Block, refuses: bool) -> None:
+    """Raise ``DataError`` if a row or its noise can't be used; NaN can't where that ``refuses``."""
+    if invalid_row := describe_invalid_row(block, not refuses):
+        raise DataError(invalid_row)
+    if invalid_noise := first_invalid_noise(block):
+        raise DataError(invalid_noise[0])
 
 
 Judge = Callable[[Array, Array | float, Mixture], NDArray[Any]]
@@ -100,6 +107,9 @@ def _judged(
     frame = Frame.of(*mixture.moments_of_components(), mixture.covariance_model)
     inside = frame.enter(mixture)
     outputs = np.full((len(rows), *wanted.columns), nothing, wanted.output.dtype)
+    if block.noise is not None:
+        _of_noisy(of, block, mixture, frame, outputs)
+        return outputs
     holes = np.isnan(rows)
     words = missing.packed(holes)
     incomplete = words.any(axis=1)
@@ -138,6 +148,28 @@ def _of_complete(
         if not np.isfinite(log_joint.max(axis=0)).all():
             raise DataError(TOO_FAR)
         outputs[chosen] = of(log_joint, natural.common(x) - frame.log_volume, inside)
+
+
+def _of_noisy(
+    of: Judge,
+    block: Block,
+    mixture: Mixture,
+    frame: Frame,
+    outputs: NDArray[Any],
+) -> None:
+    """The same of rows with noise that have any value."""
+    block = noisy.masked(block)
+    observed = np.flatnonzero(~np.isnan(block.rows).all(axis=1))
+    for seen in noisy.judge(block.taken(observed), frame, frame.enter(mixture)):
+        outputs[observed[seen.rows]] = of(seen.log_joint, 0.0, mixture)
+
+
+def _denoised(block: Block, wanted: RowOutputs) -> NDArray[Any]:
+    if block.noise is None:
+        raise DataError("to denoise rows, their noise must be given")
+    mixture = wanted.mixture
+    frame = Frame.of(*mixture.moments_of_components(), mixture.covariance_model)
+    return noisy.denoise(noisy.masked(block), mixture, frame)
 
 
 def _filled(block: Block, wanted: RowOutputs) -> NDArray[Any]:
@@ -196,11 +228,18 @@ OUTPUTS: Final[dict[OutputKind, Output]] = {
 FILLED: Final = Output("filled", _filled, np.float64, _each_feature, fills=True)
 """The rows, with what they lack."""
 
+DENOISED: Final = Output("denoised", _denoised, np.float64, _each_feature, fills=True)
+"""The rows as they are expected to be without their errors."""
 
-def row_outputs(rows: NDArray[Any], mixture: Mixture, kind: OutputKind) -> NDArray[Any]:
+
+def row_outputs(
+    rows: NDArray[Any], mixture: Mixture, kind: OutputKind, noise: NDArray[Any] | None = None
+) -> NDArray[Any]:
     """What ``mixture`` (of the data) says of each of ``rows`` (n, D), which may hold NaN.
+
+    Their ``noise`` is as in ``Block``.
 
     ``kind`` is a key of ``OUTPUTS``: the most probable component (n,), each component's
     responsibility (n, K), with noise (n, K + 1), or the log-density (n,).
     """
-    return RowOutputs(mixture, OUTPUTS[kind], Marginal())(Block(0, rows))
+    return RowOutputs(mixture, OUTPUTS[kind], Marginal())(Block(0, rows, noise=noise))
