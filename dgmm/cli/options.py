@@ -21,6 +21,7 @@ from dgmm.em.strategies import STRATEGIES
 from dgmm.kernels.observation import OBSERVATIONS
 from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.lazy import Late
+from dgmm.model.tails import TAILS
 
 metrics = Late("dgmm.cli.metrics")
 
@@ -236,6 +237,34 @@ strategy_option = click.option(
     show_default=True,
     help="auto: as few passes as possible, with a start fitted to a sample. em: textbook EM.",
 )
+
+
+def _dof(context: click.Context, option: click.Parameter, text: str | None) -> float | str | None:
+    """Degrees of freedom, or that all components have the same."""
+    if text is None or text == "common":
+        return text
+    try:
+        return float(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is no number, and not 'common'") from error
+
+
+tails_options = _together(
+    click.option(
+        "--tails",
+        type=click.Choice(list(TAILS)),
+        default="normal",
+        show_default=True,
+        help="student: components are t distributions, in which rows far away count for little.",
+    ),
+    click.option(
+        "--dof",
+        callback=_dof,
+        metavar="NU",
+        help="Their degrees of freedom, or common: one is estimated for all.  [default: one is "
+        "estimated for each component]",
+    ),
+)
 FITTING = (
     *("init_params", "effort", "strategy", "random_state", "tol", "resolution", "max_iter"),
     *(
@@ -245,6 +274,8 @@ FITTING = (
         "missing",
         "noise_component",
         "noise_volume",
+        "tails",
+        "dof",
         "precision",
         "checkpoint",
         "resume",
@@ -311,6 +342,7 @@ fitting_options = _as_one(
     prior_option,
     missing_option,
     noise_options,
+    tails_options,
     click.option(
         "--precision",
         type=click.Choice(PRECISIONS),

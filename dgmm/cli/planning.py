@@ -26,6 +26,7 @@ from dgmm.cli.options import (
     prior_option,
     reading_options,
     strategy_option,
+    tails_options,
 )
 from dgmm.cli.records import dumps
 from dgmm.cli.results import (
@@ -38,6 +39,7 @@ from dgmm.em.strategies import StrategyName
 from dgmm.kernels.observation import Missing
 from dgmm.model.covariance import CovarianceType
 from dgmm.model.lazy import Late
+from dgmm.model.tails import Tails
 
 demonstration = Late("dgmm.cli.demo")  # which draws pictures
 
@@ -54,6 +56,7 @@ demonstration = Late("dgmm.cli.demo")  # which draws pictures
 @missing_option
 @noise_options
 @noise_option
+@tails_options
 @reading_options
 @click.option(
     "--kubernetes",
@@ -78,6 +81,8 @@ def plan(
     noise_component: bool | float,
     noise_volume: float | None,
     noise: str | None,
+    tails: Tails,
+    dof: Any,
     reading: dict[str, Any],
     kubernetes: bool,
     json: bool,
@@ -100,6 +105,8 @@ def plan(
         missing=missing,
         noise_component=noise_component,
         noise_volume=noise_volume,
+        tails=tails,
+        dof=dof,
     )
     if kubernetes:
         if machines.scheduler:

@@ -83,11 +83,14 @@ def show_components(model: GaussianMixture) -> None:
     for k in np.argsort(-mixture.weights):
         pairs = zip(mixture.means[k, :shown], spread[k], strict=False)
         cells = [tables.mean_and_spread(float(mean), float(sd)) for mean, sd in pairs]
-        rows.append((str(k), f"{mixture.weights[k]:.4f}", *cells))
+        own = [] if mixture.tails is None else [f"{mixture.dof[k]:.3g}"]
+        rows.append((str(k), f"{mixture.weights[k]:.4f}", *own, *cells))
     if (noise := mixture.noise_component) is not None:
         box = [f"{low:.4g} to {high:.4g}" for low, high in zip(noise.low, noise.high, strict=True)]
         rows.append(("noise", f"{noise.weight:.4f}", *box[:shown]))
-    heads = ("component", "weight", *(f"{name}: mean ± sd" for name in names[:shown]))
+    student = mixture.tails is not None
+    means = "location ± scale" if student else "mean ± sd"
+    heads = ("component", "weight", *["dof"] * student, *(f"{e}: {means}" for e in names[:shown]))
     tables.show(heads, rows, keep=2)
     if shown < mixture.n_features:
         click.echo(f"and {mixture.n_features - shown} more features: --json shows all")

@@ -311,6 +311,8 @@ def show(model: str, json: bool) -> None:
             "means": mixture.means.tolist(),
             "covariances": mixture.covariances.values.tolist(),
         }
+        if mixture.tails is not None:
+            described["dof"] = mixture.dof.tolist()
         if (noise := mixture.noise_component) is not None:
             box = {"low": noise.low.tolist(), "high": noise.high.tolist()}
             own = {"weight": noise.weight, "log_density": noise.log_density, **box}

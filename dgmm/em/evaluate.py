@@ -18,7 +18,7 @@ from dgmm.em.first_pass import DataMoments
 from dgmm.em.model import Model, Trial
 from dgmm.em.noise_spec import NoiseSpec
 from dgmm.em.priors import NO_PRIOR, PriorSpec
-from dgmm.errors import DataError, UsageError
+from dgmm.errors import DataError
 from dgmm.kernels.correction import StatisticsCorrection
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.observation import COMPLETE, Observation
@@ -30,6 +30,7 @@ from dgmm.model.fixed import Fixed
 from dgmm.model.mixture import Frame, Mixture
 from dgmm.model.prior import MaximumLikelihood
 from dgmm.model.statistics import Stacked, Statistics
+from dgmm.model.tails import TailsSpec
 
 Precision = Literal["auto", "float64"]
 """The members of ``PRECISIONS``."""
@@ -44,6 +45,9 @@ RELATIVE: Final = 1e-6
 SAME: Final = (1e-6, 1e-3)
 """How far moments may be off by rounding, in double and single precision, where 1 is the spread."""
 
+
+LEFT_OUT: Final = (0.01, 0.1)
+"""What shares of the rows, the most isolated, starts of heavy tails leave out."""
 
 FAR: Final = 1e15
 """Squares of rows so far from the origin of the frame are near what single precision can hold."""
@@ -72,8 +76,9 @@ class FitContext:
         first pass.
     reg_covar : float or None
         The parameter of that name that the prior came from; see ``regularisation``.
-    noise_shares : tuple of float
-        What share of the rows may be noise where a fit begins; none without a noise component.
+    left_out : tuple of float
+        What shares of the rows, the most isolated, starts leave out: those that may be noise, or
+        far in the tails; nothing where components are normal and all there is.
     """
 
     model: Model
@@ -85,7 +90,7 @@ class FitContext:
     correction: StatisticsCorrection | None = None
     moments: tuple[Array, float] | None = None
     reg_covar: float | None = None
-    noise_shares: tuple[float, ...] = ()
+    left_out: tuple[float, ...] = ()
 
     @classmethod
     def of(
@@ -100,13 +105,12 @@ class FitContext:
         prior: PriorSpec = NO_PRIOR,
         components: int = 1,
         noise: NoiseSpec | None = None,
+        tails: TailsSpec | None = None,
     ) -> "FitContext":
         """The context for the rows of the first pass; ``reg_covar`` as in ``regularisation``.
 
         The ``prior`` may depend on the number of ``components``.
         """
-        if noise is not None and observation.deconvolves:
-            raise UsageError("rows with known errors can't have a noise component: leave it out")
         frame = frame or frame_of(moments, covariance_model)
         reg = regularisation(moments, reg_covar) / frame.scale / frame.scale
         resolved = prior.resolved(moments, frame, reg, covariance_model, components)
@@ -125,15 +129,16 @@ class FitContext:
                 observation,
                 fixed,
                 None if noise is None else noise.component(moments, frame),
+                tails,
             ),
             frame,
             moments.weight,
             total,
             float(spread),
             precision,
-            moments=None if observation.holes else (offset, size),
+            moments=None if observation.holes or tails is not None else (offset, size),
             reg_covar=reg_covar,
-            noise_shares=() if noise is None else noise.shares,
+            left_out=LEFT_OUT if tails is not None else noise.shares if noise is not None else (),
         )
 
     @property
@@ -191,8 +196,10 @@ class FitContext:
 
 
 def _is_too_wide(mixture: Mixture) -> bool:
-    """Whether rows that are noise are too far away for squares in single precision."""
+    """Whether rows that are noise, or in tails, may be too far for squares in single precision."""
     noise = mixture.noise_component
+    if mixture.tails is not None:
+        return True
     return noise is not None and max(np.abs(noise.low).max(), np.abs(noise.high).max()) > FAR
 
 

@@ -142,6 +142,7 @@ def _entrants(moments: DataMoments, specs: Sequence[FitSpec]) -> list[Candidate]
                 each.prior,
                 each.components,
                 each.noise,
+                each.tails,
             ),
         )
         for each, frame in zip(specs, own, strict=True)

@@ -43,12 +43,12 @@ class View:
 
 def views(sample: Sample, context: FitContext, components: int) -> list[View]:
     """The ``sample``, as it is, or without isolated rows: for each of the context's shares."""
-    if not context.noise_shares:
+    if not context.left_out:
         return [View(sample)]
     sample = sample.first(min(max(MOST, 4 * components), len(sample.keys)))
     away = isolation(sample.rows, context.model.covariance_model)
     found = []
-    for share in context.noise_shares:
+    for share in context.left_out:
         kept = np.flatnonzero(~isolated(away, sample.weights, share, components))
         found.append(View(replace(sample.chosen(kept), size=len(kept)), share))
     return found
@@ -59,7 +59,7 @@ def start(
 ) -> Mixture:
     """What ``make`` makes of the ``sample``: the likeliest of the ``views``, with noise."""
     found = [
-        context.model.with_noise(make(view.sample), view.weight)
+        context.model.begun(make(view.sample), view.weight)
         for view in views(sample, context, components)
     ]
     if len(found) == 1:

@@ -25,6 +25,7 @@ from dgmm.model.mixture import Mixture
 from dgmm.model.noise_component import NoiseComponent
 from dgmm.model.prior import MaximumLikelihood, Prior
 from dgmm.model.statistics import Statistics
+from dgmm.model.tails import TailsSpec
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class Model:
         What every mixture has as the start had it.
     noise_component : NoiseComponent or None
         In the frame, with the weight that it begins with.
+    tails : TailsSpec or None
+        Where components are t distributions.
     """
 
     covariance_model: CovarianceModel
@@ -60,14 +63,20 @@ class Model:
     observation: Observation
     fixed: Fixed | None = None
     noise_component: NoiseComponent | None = None
+    tails: TailsSpec | None = None
 
     @property
     def unregularised(self) -> "Model":
         """The same without what ``reg_covar`` adds."""
         return replace(self, prior=self.prior.unregularised)
 
-    def with_noise(self, mixture: Mixture, weight: float | None = None) -> Mixture:
-        """A ``mixture`` of normal components alone, with noise of a first ``weight``, if any."""
+    def begun(self, mixture: Mixture, weight: float | None = None) -> Mixture:
+        """A ``mixture`` of normal components alone, with noise of a first ``weight``, if any.
+
+        Or with heavy tails.
+        """
+        if self.tails is not None:
+            return replace(mixture, tails=self.tails.begun(mixture.components))
         noise = self.noise_component
         if noise is None:
             return mixture
@@ -113,12 +122,27 @@ class Model:
         counts = sums[:, 0]
         empty = counts <= np.finfo(np.float64).eps * statistics.weight
         weights = np.where(empty, 0.0, counts)
+        if statistics.tails is not None:
+            return self._of_tails(statistics, statistics.tails, before, weights)
         divisors = np.where(empty, 1.0, counts)
         offsets = sums[:, 1 : 1 + n_features] / divisors[:, None]
         means = np.where(empty[:, None], before.means, statistics.center[own] + offsets)
         second = sums[:, 1 + n_features :]
         estimate = self.covariance_model.estimate(weights, means, offsets, second, total)
         return MaximumLikelihood(weights, means, estimate, empty, noise)
+
+    def _of_tails(
+        self, statistics: Statistics, tails: Array, before: Mixture, weights: Array
+    ) -> MaximumLikelihood:
+        """The same where components are t distributions: sums are weighted by E[u]."""
+        n_features, empty = before.n_features, weights == 0
+        moved = np.concatenate([tails[:, :1], statistics.sums[:, 1:]], axis=1)
+        offsets = moved[:, 1 : 1 + n_features] / np.where(empty, 1.0, tails[:, 0])[:, None]
+        means = np.where(empty[:, None], before.means, statistics.center + offsets)
+        about = self.covariance_model.centred_features.shifted(moved, offsets)
+        second, none = about[:, 1 + n_features :], np.zeros_like(offsets)
+        estimate = self.covariance_model.estimate(weights, means, none, second, None)
+        return MaximumLikelihood(weights, means, estimate, empty)
 
     def maximised(self, found: MaximumLikelihood, before: Mixture) -> tuple[Array, Array]:
         """The M-step's weights (K,) and means (K, D), after the mixture ``before``."""
@@ -144,6 +168,9 @@ class Model:
             noise = before.noise_component.weighing(found.noise / whole)
             weights = weights * (found.weights.sum() / whole)
             mixture = replace(mixture, weights=weights, noise_component=noise)
+        if before.tails is not None and statistics.tails is not None:
+            tails = before.tails.updated(found.weights, statistics.tails[:, 1])
+            mixture = replace(mixture, tails=tails)
         if self.fixed is None:
             return Trial(mixture, numbers(found.empty), numbers(every))
         empty = found.empty & ~self.fixed.weights

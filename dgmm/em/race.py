@@ -43,9 +43,7 @@ def race(subsample: Subsample, components: int, random: Random) -> RunState:
     """The run of the likeliest mixture of so many components found on a ``subsample``."""
     context = subsample.context
     starts = [
-        context.model.with_noise(
-            seeded(view.sample, context, components, kind, random), view.weight
-        )
+        context.model.begun(seeded(view.sample, context, components, kind, random), view.weight)
         for view in views(subsample.sample, context, components)
         for kind in KINDS
     ]

@@ -219,12 +219,12 @@ class _Field:
             return field
         units = float(np.log(context.frame.scale / frame.scale).sum())
         away = isolation(sample.rows, context.model.covariance_model)
-        gone = [isolated(away, sample.weights, each, 1) for each in context.noise_shares]
+        gone = [isolated(away, sample.weights, each, 1) for each in context.left_out]
         return replace(
             field,
             noise=noise.log_density - units,
             isolated=np.array(gone),
-            shares=context.noise_shares,
+            shares=context.left_out,
         )
 
     def without_isolated(self, labels: Labels) -> tuple[Labels, Array]:
@@ -394,7 +394,7 @@ def _next(field: _Field, many: _Many) -> list[Mixture]:
         drawn = Drawn(iter([(slice(0, len(field.rows)), responsibilities[:count])]))
         found = mixture_of(field.subsample.sample, context, drawn, count)
         noise = responsibilities[count:].sum(axis=0) @ field.weights / field.weights.sum()
-        mixtures.append(context.model.with_noise(found, float(noise)))
+        mixtures.append(context.model.begun(found, float(noise)))
     return mixtures
 
 

@@ -17,6 +17,7 @@ from dgmm.kernels.observation import COMPLETE, Observation
 from dgmm.model.arrays import Array
 from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.fixed import Held
+from dgmm.model.tails import TailsSpec
 
 
 class Strategy(ABC):
@@ -80,6 +81,8 @@ class FitSpec:
         Which of the starting values are held.
     noise : NoiseSpec or None
         The noise component that is asked for.
+    tails : TailsSpec or None
+        What is asked of the tails, where components are t distributions.
     deadline : Deadline
         When it ends with what it has, once there is an objective; asked between sweeps.
     prior : PriorSpec
@@ -106,6 +109,7 @@ class FitSpec:
     observation: Observation = COMPLETE
     held: Held | None = None
     noise: NoiseSpec | None = None
+    tails: TailsSpec | None = None
     deadline: Deadline = NEVER
     prior: PriorSpec = NO_PRIOR
 
@@ -116,7 +120,7 @@ class FitSpec:
         seed = init.sample_seed(self.random)
         model = self.covariance_model
         common = not self.observation.holes
-        pairs = model.needs_scatter and self.noise is None
+        pairs = model.needs_scatter and self.noise is None and self.tails is None
         pairs = common and (pairs or self.prior.needs_covariance(model))
         wanted = self.strategy.sample_rows(self, rows, n_features)
         return FirstPassSpec.of(
@@ -128,6 +132,7 @@ class FitSpec:
         """The number of free parameters."""
         covariances = self.covariance_model.free_parameters(self.components, n_features)
         count = covariances + self.components * n_features + self.all_components - 1
+        count += 0 if self.tails is None else self.tails.rule.free(self.components)
         if self.held is None:
             return count
         return count - self.held.fixed.parameters(self.covariance_model, n_features)

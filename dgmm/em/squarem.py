@@ -222,7 +222,10 @@ def coordinates(mixture: Mixture, seen_from: Mixture, live: Mask, prior: Prior) 
     shapes = seen_from.covariances.coordinates(mixture.covariances, roots.covariances)
     logs = np.where(live, mixture.log_weights, 0.0) * roots.weights
     noise = _noise_coordinate(mixture, seen_from)
-    parts = (logs, noise, white * roots.means[:, None], shapes * roots.common)
+    tails = np.empty(0)
+    if mixture.tails is not None and seen_from.tails is not None:
+        tails = mixture.tails.coordinates(seen_from.tails, seen_from.weights)
+    parts = (logs, noise, tails, white * roots.means[:, None], shapes * roots.common)
     return np.concatenate([each.ravel() for each in parts])
 
 
@@ -242,8 +245,10 @@ def mixture_at(place: Array, like: Mixture, seen_from: Mixture, live: Mask, mode
     """
     safe, (count, n_features) = model.prior.roots(seen_from).safe, like.means.shape
     noise = like.noise_component
-    first = count + (noise is not None)
-    logs, own, white, shapes = np.split(place, [count, first, first + count * n_features])
+    second = count + (noise is not None)
+    third = second + (0 if like.tails is None else like.tails.rule.free(count))
+    ends = [count, second, third, third + count * n_features]
+    logs, own, freedom, white, shapes = np.split(place, ends)
     log_weights = like.log_weights + np.clip(logs / safe.weights - like.log_weights, -JUMP, JUMP)
     top = log_weights.max()
     weights = np.where(live, np.exp(log_weights - top), 0.0)
@@ -261,7 +266,10 @@ def mixture_at(place: Array, like: Mixture, seen_from: Mixture, live: Mask, mode
     shapes = shapes / safe.common
     estimate = seen_from.covariances.at(shapes, safe.covariances, live, like.covariances)
     covariances, singular = estimate.floored()
-    mixture = model.hold(Mixture(weights / whole, means, covariances, noise), like)
+    tails = like.tails
+    if tails is not None and seen_from.tails is not None:
+        tails = tails.at(freedom, seen_from.tails, seen_from.weights)
+    mixture = model.hold(Mixture(weights / whole, means, covariances, noise, tails), like)
     if model.penalties(mixture).max() > model.penalties(like).max() + THIN * n_features:
         raise np.linalg.LinAlgError("the extrapolation is thin")
     lost = np.broadcast_to(singular, live.shape) & live

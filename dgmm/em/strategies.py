@@ -142,7 +142,7 @@ def _direct(spec: FitSpec, rows: int, n_features: int) -> bool:
 
 def _cheap(spec: FitSpec, shape: tuple[int, int], sampled: int) -> int:
     """How many starts may run over all rows, if these are few and no start is named; else 0."""
-    if spec.given or spec.init_params != "auto" or sampled < shape[0]:
+    if spec.given or spec.init_params != "auto" or sampled < shape[0] or spec.tails is not None:
         return 0
     return affordable(spec.components, *shape)
 
@@ -192,11 +192,13 @@ def _over_all(
 ) -> list[RunState]:
     """The runs over all rows from where a ``subsample``, of ``top`` rows, leads."""
     parameters, rows = ends[0].free_parameters, shape[0]
-    if top * FAR_BELOW < rows and top > SURROGATE * parameters:
+    student = context.model.tails is not None  # whose statistics are no sums of natural features
+    if top * FAR_BELOW < rows and top > SURROGATE * parameters and not student:
         solver = ControlVariateEM(subsample, rows)
         return [solver.init(context, end, stop) for end in ends]
     covariance_model, told = context.model.covariance_model, rows_told(shape, parameters, top)
-    plain = context.model.prior.is_likelihood and not context.model.observation.deconvolves
+    seen = context.model.observation
+    plain = context.model.prior.is_likelihood and not seen.deconvolves and not student
     if told and plain and is_known(covariance_model, shape[1]):
         near = [informed(subsample, end, told) for end in ends]
         return [
@@ -230,7 +232,7 @@ def _start(sample: Sample, context: FitContext, spec: FitSpec, ours: bool = Fals
     weights, means, precisions = spec.weights, spec.means, spec.precisions
     if weights is not None and means is not None and precisions is not None:
         given = given_mixture(spec.covariance_model, weights, means, precisions)
-        return context.model.with_noise(context.frame.enter(given))
+        return context.model.begun(context.frame.enter(given))
     unnamed = spec.init_params == "auto"
     method = "kmeans" if unnamed else spec.init_params
     theirs = init.seeded if ours or unnamed else init.seed

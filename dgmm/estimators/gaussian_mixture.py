@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import replace
 from os import PathLike
-from typing import Any, Self, overload
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 import sklearn.cluster
@@ -44,6 +44,7 @@ from dgmm.kernels.sweep import Sweep
 from dgmm.model.arrays import Array
 from dgmm.model.covariance import CovarianceType
 from dgmm.model.mixture import Mixture
+from dgmm.model.tails import Tails
 
 
 class _Parameter:
@@ -128,6 +129,14 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         One over that density, in the data's units; by default the volume of the box between the
         least and the largest value of each feature.  The density does not end at the box: rows far
         away are noise.
+    tails : {"normal", "student"}, default="normal"
+        "student": components are multivariate t distributions, in which rows far away count for
+        little (``dgmm.model.tails``; Peel and McLachlan, Robust mixture modelling using the t
+        distribution, 2000).
+    dof : None, "common" or float, default=None
+        The degrees of freedom of these: estimated for each component, one for all, or given; the
+        fewer, the heavier the tails.  Estimates are between 0.1 and 200, which is as good as
+        normal; a component at a limit is told (``fit_info_["dof_at_limit"]``).
     max_iter : int, default=100
         The most iterations.  0 gives the start itself, and its objective.
     max_seconds : float, optional
@@ -205,6 +214,11 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
     noise_weight_, noise_log_density_ : float
         The weight of the noise component, and the logarithm of its density; 0 and minus infinity
         if there is none.  ``mixture_.noise_component`` has the box.
+    dof_ : array (K,)
+        The components' degrees of freedom: infinity where they are normal.
+    component_covariances_ : array (K, D, D)
+        The components' own covariances.  With ``tails="student"`` ``covariances_`` are the scale
+        matrices, and these are nu / (nu - 2) times them: infinite for nu up to 2.
     mixture_ : Mixture
         The parameters as one value, with ``marginal`` and ``conditional``.
     converged_ : bool
@@ -221,7 +235,8 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
     feature_names_in_ : array (D,) of str
         The names of the features, if the rows had names for all of them.
     sufficient_statistics_ : SufficientStatistics
-        The statistics of all rows seen, for ``partial_fit``.  A model of given parameters has none.
+        The statistics of all rows seen, for ``partial_fit``.  A model of given parameters has none,
+        nor has one of heavy tails.
     plan_ : Plan
         What the fit was planned to need.
     fit_info_ : dict
@@ -249,6 +264,8 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
           stands beside, its ``concentration`` and ``mean_precision``, and as how many ``rows`` it
           counts for a covariance.
         - ``noise``: whether the rows had known errors.
+        - ``dof_at_limit``: with ``tails="student"``, the components whose degrees of freedom are at
+          the least or the most there are.
         - ``reg_covar``: what was added to each feature's variance, in the data's units squared.
 
     Examples
@@ -276,6 +293,8 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         missing: Missing = "raise",
         noise_component: bool | float = False,
         noise_volume: float | None = None,
+        tails: Tails = "normal",
+        dof: float | Literal["common"] | None = None,
         max_iter: int = 100,
         max_seconds: float | None = None,
         n_init: int = 1,
@@ -305,6 +324,8 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         self.missing = missing
         self.noise_component = noise_component
         self.noise_volume = noise_volume
+        self.tails = tails
+        self.dof = dof
         self.max_iter = max_iter
         self.max_seconds = max_seconds
         self.n_init = n_init
@@ -375,6 +396,13 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         noise = self.mixture_.noise_component
         return -np.inf if noise is None else noise.log_density
 
+    dof_ = _Parameter(
+        lambda mixture: mixture.dof, "The components' degrees of freedom, (K,); infinity if normal."
+    )
+    component_covariances_ = _Parameter(
+        lambda mixture: mixture.component_covariances,
+        "The components' own covariances, (K, D, D), whatever their tails.",
+    )
     weights_ = _Parameter(lambda mixture: mixture.weights, "The components' weights, (K,).")
     means_ = _Parameter(lambda mixture: mixture.means, "The components' means, (K, D).")
     covariances_ = _Parameter(
@@ -722,7 +750,9 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         """``sufficient_statistics_``, which there must be."""
         if not hasattr(self, "sufficient_statistics_"):
             raise UsageError(
-                "this model was saved without the statistics of its rows, or made of given "
+                'tails="student" has no statistics that add up: fit to all rows together'
+                if self.mixture_.tails is not None
+                else "this model was saved without the statistics of its rows, or made of given "
                 "parameters; fit it first (with warm_start=True the fit begins here)"
             )
         seen: SufficientStatistics = self.sufficient_statistics_

@@ -25,6 +25,7 @@ from dgmm.model.arrays import Array
 from dgmm.model.choice import choose
 from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.mixture import Mixture
+from dgmm.model.tails import RULES, TailsSpec
 
 if TYPE_CHECKING:  # which imports this
     from dgmm.estimators.gaussian_mixture import GaussianMixture
@@ -64,6 +65,7 @@ def spec_of(model: "GaussianMixture") -> FitSpec:
         random=random_of(model),
         observation=observation_of(model),
         noise=_noise_with(noise_of(model), prior_of(model)),
+        tails=tails_of(model),
         deadline=Deadline.after(model.max_seconds),
         prior=prior_of(model),
     )
@@ -88,6 +90,11 @@ def observation_of(model: "GaussianMixture", noise: bool = False) -> Observation
     """What NaN means to a model, where rows have ``noise`` or not."""
     kernel = choice.chosen()
     made: Observation = choose("missing", model.missing, OBSERVATIONS)(kernel)
+    fitted = getattr(model, "mixture_", None)
+    if noise and (model.tails != "normal" or (fitted is not None and fitted.tails is not None)):
+        raise UsageError(
+            'rows with known errors (noise=) do not go with tails="student": leave out one'
+        )
     return Noisy(kernel, made) if noise else made
 
 
@@ -115,6 +122,29 @@ def _noise_with(noise: NoiseSpec | None, prior: PriorSpec) -> NoiseSpec | None:
     if noise is not None and prior.kind != NO_PRIOR.kind:
         raise UsageError(f"prior={prior.kind!r} has no noise component: leave out one of the two")
     return noise
+
+
+def tails_of(model: "GaussianMixture") -> TailsSpec | None:
+    """What a model asks of the tails, checked; None where components are normal."""
+    asked, dof = model.tails, model.dof
+    if choose("tails", asked, {"normal": False, "student": True}) is False:
+        if dof is not None:
+            raise UsageError(f'dof={dof!r} is of no use without tails="student"')
+        return None
+    if model.noise_component is not False:
+        raise UsageError('tails="student" has no noise component: leave out one of the two')
+    if (kind := prior_of(model).kind) != NO_PRIOR.kind:
+        raise UsageError(f'prior={kind!r} has no tails="student": leave out one of the two')
+    if model.fixed is not None:
+        raise UsageError('fixed holds nothing of tails="student": leave out one of the two')
+    if dof is None:
+        return TailsSpec(RULES["each"])
+    if dof == "common":
+        return TailsSpec(RULES["common"])
+    known = isinstance(dof, int | float | np.number) and not isinstance(dof, bool)
+    if not known or not dof > 0:
+        raise UsageError(f'dof must be None, "common" or a number above 0, not {dof!r}')
+    return None if dof == np.inf else TailsSpec(RULES["given"], float(dof))
 
 
 def random_of(model: "GaussianMixture") -> Any:
@@ -157,13 +187,18 @@ def begun(spec: FitSpec, model: "GaussianMixture", n_features: int) -> FitSpec:
                 f"warm_start goes on from {fitted.components} components of {fitted.n_features} "
                 f"features; n_components is {components} and X has {n_features} features"
             )
-        noise = spec.noise
+        noise, tails = spec.noise, spec.tails
+        if (tails is None) != (fitted.tails is None):
+            raise UsageError("warm_start goes on from a model of the same tails")
+        if tails is not None and fitted.tails is not None:
+            tails = tails.going_on(fitted.tails)
         if noise is not None and fitted.noise_component is not None:
             noise = replace(noise, weight=fitted.noise_component.weight)
         begins = replace(
             spec,
             n_init=1,
             noise=noise,
+            tails=tails,
             weights=fitted.own_weights,
             means=fitted.means,
             precisions=fitted.covariances.precisions(),

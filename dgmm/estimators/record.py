@@ -15,6 +15,7 @@ from dgmm import engine
 from dgmm.em.causes import Collapse, column_names, component_names
 from dgmm.em.collapse import Seen, collapses
 from dgmm.em.degenerate import ALONE, Rivals, bare, singular
+from dgmm.em.evaluate import FitContext, State
 from dgmm.em.model import Trial
 from dgmm.em.progress import Candidate, Progress
 from dgmm.em.sample import Sample
@@ -25,6 +26,7 @@ from dgmm.kernels import choice
 from dgmm.kernels.outputs import row_outputs
 from dgmm.model.arrays import Array
 from dgmm.model.mixture import Mixture
+from dgmm.model.tails import LEAST, MOST
 
 LOOKED_AT = 20_000
 """How many rows of a sample are looked at to see why components are singular."""
@@ -46,7 +48,7 @@ def _fitted(progress: Progress, session: Session, seconds: float, cut: str) -> d
     best = run.best
     return {
         "mixture_": progress.mixture,
-        "sufficient_statistics_": SufficientStatistics.of(best, run.context),
+        "sufficient_statistics_": _statistics(best, run.context),
         "converged_": run.converged,
         "n_iter_": len(run.trace),
         "lower_bounds_": list(run.trace),
@@ -65,6 +67,11 @@ def _fitted(progress: Progress, session: Session, seconds: float, cut: str) -> d
             "reg_covar": (run.context.model.prior.reg * run.context.frame.scale**2).tolist(),
         },
     }
+
+
+def _statistics(best: State, context: FitContext) -> SufficientStatistics | None:
+    """The statistics of all rows, where they add up; those of heavy tails do not."""
+    return None if context.model.tails is not None else SufficientStatistics.of(best, context)
 
 
 def _of_run(progress: Progress, cut: str) -> dict[str, Any]:
@@ -120,6 +127,7 @@ def _degenerate(progress: Progress) -> dict[str, Any]:
             "components": list(rivals.components),
             "features": list(rivals.features),
         },
+        **({} if best.mixture.tails is None else {"dof_at_limit": best.mixture.tails.limits}),
     }
 
 
@@ -182,8 +190,26 @@ def warn_of_degenerate(
             f"{component_names(rivals['components'])}: these are narrower than it is good for. "
             "Give a smaller reg_covar"
         )
+    said += _of_limits(fit_info.get("dof_at_limit", {"least": [], "most": []}))
     for each in said:
         warnings.warn(each, DegenerateWarning, stacklevel=stacklevel)
+
+
+def _of_limits(limits: dict[str, list[int]]) -> list[str]:
+    """What to say of components whose degrees of freedom are at a limit."""
+    said = []
+    if heavy := limits["least"]:
+        said.append(
+            f"{component_names(heavy)} came to {LEAST:g} degrees of freedom, the least there are: "
+            "its tails are heavier than those of any data. Look for rows that are all equal, fit "
+            "more components, or give dof"
+        )
+    if light := limits["most"]:
+        said.append(
+            f"{component_names(light)} came to {MOST:g} degrees of freedom, the most there are: as "
+            'good as normal. tails="normal" fits the same there'
+        )
+    return said
 
 
 def warn_of(fitted: dict[str, Any], candidate: Candidate, stacklevel: int = 4) -> None:
@@ -212,15 +238,16 @@ def warn_of(fitted: dict[str, Any], candidate: Candidate, stacklevel: int = 4) -
 
 
 def become(model: Any, **fitted: Any) -> None:
-    """Have a model take on these attributes; ``feature_names_in_`` of None is none.
+    """Have a model take on these attributes; those that may not be there are not, if None.
 
     It is one step, so whatever interrupts it finds the old model whole, or the new one.
     """
     if "mixture_" in fitted:
         fitted["mixture_"] = _frozen(fitted["mixture_"])
     state = {**vars(model), **fitted}
-    if state.get("feature_names_in_") is None:
-        state.pop("feature_names_in_", None)
+    for name in ("feature_names_in_", "sufficient_statistics_"):
+        if state.get(name) is None:
+            state.pop(name, None)
     model.__dict__ = state
 
 
@@ -232,7 +259,10 @@ def _frozen(mixture: Mixture) -> Mixture:
     noise = mixture.noise_component
     if noise is not None:
         noise = replace(noise, low=read_only(noise.low), extent=read_only(noise.extent))
-    return Mixture(read_only(mixture.weights), read_only(mixture.means), covariances, noise)
+    tails = mixture.tails
+    if tails is not None:
+        tails = replace(tails, dof=read_only(tails.dof))
+    return Mixture(read_only(mixture.weights), read_only(mixture.means), covariances, noise, tails)
 
 
 def read_only(array: Array) -> Array:

@@ -100,6 +100,7 @@ def fingerprint(dataset: Dataset, spec: FitSpec, seed: Any, **other: Any) -> Fin
         "fixed": None if spec.held is None else _held(spec.held),
         "missing": spec.observation.name,
         "prior": spec.prior.record(),
+        "tails": spec.tails and [spec.tails.rule.name, spec.tails.dof],
         "noise_component": spec.noise and [spec.noise.weight, spec.noise.volume],
         "kernel": choice.described(spec.kernel),
         "rows": [dataset.rows, dataset.n_features],

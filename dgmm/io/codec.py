@@ -22,6 +22,7 @@ from dgmm.errors import CheckpointError
 from dgmm.io.storage import Arrays
 from dgmm.model.mixture import Mixture
 from dgmm.model.noise_component import NoiseComponent
+from dgmm.model.tails import StudentTails
 
 PLAIN: Final[dict[Any, tuple[type, ...]]] = {
     bool: (bool,),
@@ -33,8 +34,8 @@ PLAIN: Final[dict[Any, tuple[type, ...]]] = {
 """What JSON holds for a field of such a type."""
 
 
-WITH_NOISE: Final = 5
-"""How many parts a mixture has that has a noise component."""
+WITH_MORE: Final = 6
+"""How many parts a mixture has that has a noise component, or heavy tails."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,9 @@ def encode(value: Any, arrays: Arrays) -> Any:
         covariances = value.covariances
         numbers = covariances.values, covariances.precisions_cholesky
         own = encode((value.weights, value.means, *numbers), arrays)
-        noise = value.noise_component
-        return [covariances.model.name, *own, *([] if noise is None else [encode(noise, arrays)])]
+        dof = None if value.tails is None else value.tails.dof
+        more = [encode(value.noise_component, arrays), encode(dof, arrays)]
+        return [covariances.model.name, *own, *([] if more == [None, None] else more)]
     if isinstance(value, FitContext):
         return None
     if isinstance(value, Subsample):
@@ -131,14 +133,25 @@ class _Reader:
     def mixture(self, told: Any) -> Mixture:
         """The mixture of these parameters, of the covariance model that is fitted."""
         name, *places = told
-        noise = self.read(NoiseComponent, places.pop()) if len(places) == WITH_NOISE else None
+        noise = tails = None
+        if len(places) == WITH_MORE:
+            tails = self.tails(places.pop())
+            noise = self.read(NoiseComponent | None, places.pop())
         model = self.about.context.model.covariance_model
         if name != model.name:
             raise ValueError(f"these are {name!r:.40} covariances")
         weights, means, values, factors = (self.arrays[each] for each in places)
-        made = Mixture(weights, means, model.of_factors(values, factors, means.shape), noise)
+        own = model.of_factors(values, factors, means.shape)
+        made = Mixture(weights, means, own, noise, tails)
         made.check()
         return made
+
+    def tails(self, place: Any) -> StudentTails | None:
+        """The tails of such degrees of freedom, by the rule of what is fitted."""
+        spec = self.about.context.model.tails
+        if place is None or spec is None:
+            return None
+        return StudentTails(self.arrays[place], spec.rule)
 
     def subsample(self, size: Any) -> Subsample:
         """The part of the sample that has so many rows."""

@@ -10,6 +10,7 @@ from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.mixture import Mixture
 from dgmm.model.noise_component import NoiseComponent
+from dgmm.model.tails import RULES, StudentTails
 
 MODEL: Final = "dgmm-model"
 
@@ -29,6 +30,9 @@ def write_model(
     if (noise := mixture.noise_component) is not None:
         own = np.array([noise.weight]), noise.low, noise.extent
         parameters |= dict(zip(NOISE, own, strict=True))
+    if (tails := mixture.tails) is not None:
+        parameters["dof"] = tails.dof
+        header = {"dof_rule": tails.rule.name, **header}
     header = {"covariance_type": mixture.covariance_model.name, **header}
     _mixture(header, parameters)  # what could not be read again must not be written
     write(url, MODEL, {**parameters, **arrays}, header, overwrite)
@@ -67,7 +71,13 @@ def _mixture(header: dict[str, Any], arrays: Arrays) -> Mixture:
         expect(arrays, dict(zip(NOISE, ((1,), (n_features,), (n_features,)), strict=True)))
         weight, low, extent = (arrays[name] for name in NOISE)
         noise = NoiseComponent(float(weight[0]), low, extent)
-    mixture = Mixture(arrays["weights"], means, own, noise)
+    tails = None
+    if (rule := header.get("dof_rule")) is not None:
+        if rule not in RULES:
+            raise ModelFileError(f"it has an unknown rule of degrees of freedom {rule!r}")
+        expect(arrays, {"dof": (components,)})
+        tails = StudentTails(arrays["dof"], RULES[rule])
+    mixture = Mixture(arrays["weights"], means, own, noise, tails)
     try:
         mixture.check()
     except ValueError as error:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
+from scipy.special import gammaincinv, ndtri
 
 from dgmm.kernels.kernel import log_sum_exp
 from dgmm.kernels.missing import NUMBERS, Judged, judge, packed, patterns
@@ -33,7 +33,10 @@ def fill(rows: NDArray[Any], mixture: Mixture, seed: int | None = None, start: i
         part = slice(first, first + FILLED)
         holes = np.isnan(rows[part])
         words = packed(holes)
-        uniforms = None if seed is None else _uniforms(seed, start + first, *holes.shape)
+        uniforms = None
+        if seed is not None:  # of t distributions one more: the row's own precision
+            width = holes.shape[1] + (mixture.tails is not None)
+            uniforms = _uniforms(seed, start + first, len(holes), width)
         for judged in judge(
             rows[part], patterns(holes, words, np.flatnonzero(words.any(axis=1))), frame, inside
         ):
@@ -73,7 +76,12 @@ def _drawn(
     even, noise = of == mixture.components, mixture.noise_component
     of = np.where(even, 0, of)
     away = np.where(observed, judged.away[np.arange(len(of)), of], 0.0)
-    drawn = mixture.covariances.drawn(away, observed, of, ndtri(uniforms[:, 1:]))
+    normals = ndtri(uniforms[:, 1 : 1 + mixture.n_features])
+    if mixture.tails is not None and judged.latent is not None:
+        count = mixture.tails.dof[of] + observed.sum(axis=1)
+        own = 2 * gammaincinv(count / 2, uniforms[:, -1])  # chi squared
+        normals /= np.sqrt(own * judged.latent.scale[of, np.arange(len(of))] / count)[:, None]
+    drawn = mixture.covariances.drawn(away, observed, of, normals)
     values = np.asarray(mixture.means[of] + drawn)
     if noise is None:
         return values

@@ -69,7 +69,7 @@ Group = Callable[[Block, Frame, Features, list[NaturalParameters]], list[Statist
 
 def e_step(block: Block, given: Given) -> Stacked[Statistics]:
     """The statistics of a block under each mixture."""
-    return by_features(_e_step_of, block, given)
+    return by_features(_of_either, block, given)
 
 
 def by_features(group: Group, block: Block, given: Given) -> Stacked[Statistics]:
@@ -97,6 +97,44 @@ def _narrowed(block: Block) -> tuple[Block, float]:
         return block, 1.0
     scale = float(np.exp2(np.ceil(np.log2(top))))  # a power of two: no digit is lost
     return replace(block, weights=block.weights / scale), scale
+
+
+def _of_either(
+    block: Block, frame: Frame, features: Features, naturals: list[NaturalParameters]
+) -> list[Statistics]:
+    """The statistics of a block under mixtures of the same features, of normal components or t."""
+    if any(natural.mixture.tails is not None for natural in naturals):
+        return [_of_tails(block, frame, features, natural) for natural in naturals]
+    return _e_step_of(block, frame, features, naturals)
+
+
+def _of_tails(
+    block: Block, frame: Frame, features: Features, natural: NaturalParameters
+) -> Statistics:
+    """The statistics where components are t distributions (model/tails.py), all centred."""
+    count, width = len(natural.eta), features.width(block.rows.shape[1])
+    size = tile_rows(width + 4 * count)
+    total = Statistics.zero(natural.center, width, tails=True)
+    for chosen, x in tiles(block, frame, size):
+        n = x.shape[1]
+        weights = np.ones(n)
+        if block.weights is not None:
+            weights = block.weights[chosen].astype(np.float64)
+            x[:, weights == 0] = 0.0
+        log_joint = np.empty((count, n))
+        natural.correct(log_joint, x)
+        latent = natural.latent(log_joint)
+        assert latent is not None
+        log_norm, log_plain, responsibilities = normalise(log_joint, natural.penalty)
+        responsibilities *= weights
+        sums, buffer = np.empty((count, width)), np.empty((width, n))
+        for k, own in enumerate(responsibilities * latent.scale):
+            sums[k] = features.of(x - natural.center[k][:, None], buffer) @ own
+        sums[:, 0] = responsibilities.sum(axis=1)
+        level = float(log_norm @ weights), float(log_plain @ weights)
+        tails = latent.sums(responsibilities)
+        total += Statistics(sums, natural.center, *level, float(weights.sum()), n, tails)
+    return total
 
 
 def _e_step_of(

@@ -31,6 +31,7 @@ from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
 from dgmm.model.mixture import Frame, Mixture
 from dgmm.model.statistics import Stacked, Statistics
+from dgmm.model.tails import Latent
 
 MANY: Final = 1024
 """From so many rows on, a pattern's rows are taken as complete rows of fewer features."""
@@ -185,6 +186,7 @@ def _completed(
         found.log_likelihood + volume,
         found.weight,
         found.rows,
+        found.tails,
     )
 
 
@@ -193,7 +195,8 @@ def _of_rare(
 ) -> Statistics:
     """The statistics of the rows of ``rare`` patterns."""
     features, n_features = natural.features, len(frame.shift)
-    total = Statistics.zero(natural.center, features.width(n_features))
+    student = natural.mixture.tails is not None
+    total = Statistics.zero(natural.center, features.width(n_features), student)
     for judged in judge(block.rows, rare, frame, natural.mixture):
         log_joint = judged.log_joint - natural.penalty[:, None] + frame.log_volume
         log_norm, log_plain, responsibilities = normalise(log_joint, natural.penalty)
@@ -207,14 +210,16 @@ def _of_rare(
         sums = np.zeros_like(total.sums)
         sums[:, 0] = responsibilities.sum(axis=1)  # all there is of noise
         buffer = np.empty((sums.shape[1], len(weights)))
-        count = natural.mixture.components
-        for k, own in enumerate(responsibilities[:count]):
-            sums[k] = features.of(judged.away[:, k].T, buffer) @ own
+        count, by, tails = natural.mixture.components, responsibilities, None
+        if judged.latent is not None:
+            by, tails = by * judged.latent.scale, judged.latent.sums(by)
+        for k, own in enumerate(by[:count]):
+            sums[k, 1:] = (features.of(judged.away[:, k].T, buffer) @ own)[1:]
         more = np.einsum("mk,mkq->kq", counts[:, :count], spread)
         sums[:count, 1 + n_features :] += more
         objective, plain = float(log_norm @ weights), float(log_plain @ weights)
         weight, own_rows = float(weights.sum()), len(weights)
-        total += Statistics(sums, natural.center, objective, plain, weight, own_rows)
+        total += Statistics(sums, natural.center, objective, plain, weight, own_rows, tails)
     return total
 
 
@@ -232,6 +237,8 @@ class Judged:
         How far the completed rows are from the means, in the frame.
     spread : callable
         The quadratic part (M, K, Q) that the missing features have beyond that, for each pattern.
+    latent : Latent or None
+        What is expected of the rows' own precisions, where components are t distributions.
     """
 
     rows: NDArray[np.intp]
@@ -239,6 +246,7 @@ class Judged:
     log_joint: Array
     away: Array
     spread: Callable[[], Array]
+    latent: Latent | None = None
 
 
 def judge(
@@ -256,13 +264,22 @@ def judge(
             expected = mixture.covariances.expected(away, observed, of)
             unit = observed @ (0.5 * np.log(2 * np.pi) + np.log(frame.scale))
             log_joint = expected.log_density.T + mixture.log_weights[:, None] - unit[of]
+            latent = None
+            if (tails := mixture.tails) is not None:
+                counts = observed.sum(axis=1)[:, None]
+                own = tails.log_density(expected.squares, counts[of])
+                latent = tails.latent(own, counts[of])
+                unit = unit - 0.5 * np.log(2 * np.pi) * counts[:, 0]
+                log_joint = (expected.log_density + 0.5 * expected.squares + own).T
+                log_joint += mixture.log_weights[:, None] - unit[of]
+                log_joint += tails.log_constant(counts)[of].T
             if (noise := mixture.noise_component) is not None:
                 even = noise.log_joint_of(observed) - observed @ np.log(frame.scale)
                 log_joint[~np.isfinite(log_joint)] = -np.inf  # a row too far from them is noise
                 log_joint = np.concatenate([log_joint, even[None, of]])
         if not np.isfinite(log_joint.max(axis=0)).all():
             raise DataError(TOO_FAR)
-        yield Judged(places, of, log_joint, expected.away, expected.spread)
+        yield Judged(places, of, log_joint, expected.away, expected.spread, latent)
 
 
 def _batches(chosen: Iterable[Pattern], most: int) -> Iterator[list[Pattern]]:

@@ -83,7 +83,7 @@ def _run(name: str, *args: Any) -> int:
 
 def e_step(block: Block, given: Given) -> Stacked[Statistics]:
     """The statistics of a block under each mixture; all components are centred."""
-    if _wide(given):
+    if _wide(given) or any(each.mixture.tails is not None for each in given.naturals):
         return kernel.e_step(block, given)
     return tree_sum(kernel.by_features(_grouped, piece, given) for piece in pieces(block))
 
@@ -271,8 +271,9 @@ def nbytes(components: int, width: int) -> int:
 
 def incomplete(block: Block, patterns: Sequence[Pattern], given: Given) -> Stacked[Statistics]:
     """The statistics of the rows of some ``patterns`` of holes, under each form."""
-    noise = any(each.mixture.noise_component is not None for each in given.naturals)
-    if noise or _wide(given):
+    mixtures = [each.mixture for each in given.naturals]
+    special = any(each.noise_component or each.tails for each in mixtures)
+    if special or _wide(given):
         return missing.incomplete(block, patterns, given)
     return Stacked(
         tuple(_of_incomplete(block, patterns, given.frame, each) for each in given.naturals)

@@ -22,6 +22,7 @@ from dgmm.kernels.rounding import TOLERANCE, Away, rounding_error_bound
 from dgmm.model.arrays import Array
 from dgmm.model.features import Features
 from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.tails import Latent
 
 LOWEST: Final = (-1e300, -1e30)
 """Log-densities that are as good as minus infinity, in double and single precision."""
@@ -88,13 +89,13 @@ class NaturalParameters:
         unit = float(np.finfo(np.float64).eps)
         bound = rounding_error_bound(mixture, Away.expected(mixture), unit, spread)
         unfit = (bound > TOLERANCE) & (mixture.weights > 0)
-        noise = mixture.noise_component
+        noise, student = mixture.noise_component, mixture.tails is not None
         features = (
             covariance_model.centred_features
-            if per_component or noise is not None or unfit.any()
+            if per_component or student or noise is not None or unfit.any()
             else covariance_model.features
         )
-        includes_common = centre or features != covariance_model.features
+        includes_common = centre or student or features != covariance_model.features
         if includes_common:
             unfit = np.ones_like(unfit)
             eta = np.zeros((mixture.components, features.width(n_features)))
@@ -144,6 +145,13 @@ class NaturalParameters:
             log_joint[k] = self.mixture.log_joint(k, x) - self.penalty[k]
         if self.mixture.noise_component is not None:
             log_joint[-1] = self.constants[-1]
+
+    def latent(self, log_joint: Array) -> Latent | None:
+        """What rows' own precisions are by ``log_joint`` (K, n); None where all are normal."""
+        if (tails := self.mixture.tails) is None:
+            return None
+        density = (log_joint - self.constants[:, None]).T
+        return tails.latent(density, self.mixture.n_features)
 
     def common(self, x: Array) -> Array | float:
         """What the log-densities of all components hold beyond ``eta . T(x)``."""

@@ -55,7 +55,8 @@ def expected(covariances: Array, away: Array, observed: Mask, of: NDArray[np.int
     white = triangle_inverses(choleskys(masked.reshape(-1, n_features, n_features))).reshape(shape)
     half_log_det = np.log(np.diagonal(white, axis1=2, axis2=3)).sum(axis=2)
     rows = (white[of] @ away[..., None])[..., 0]
-    log_density = half_log_det[of] - 0.5 * np.sum(rows * rows, axis=2)
+    squares = np.sum(rows * rows, axis=2)
+    log_density = half_log_det[of] - 0.5 * squares
     solved = (rows[..., None, :] @ white[of])[..., 0, :]
     filled = (solved[..., None, :] @ covariances)[..., 0, :]
     whole = np.where(observed[of, None], away, filled)
@@ -67,7 +68,7 @@ def expected(covariances: Array, away: Array, observed: Mask, of: NDArray[np.int
         upper = upper_places(n_features)
         return np.asarray(rest[:, :, upper[0], upper[1]])
 
-    return Expected(log_density, whole, spread)
+    return Expected(log_density, squares, whole, spread)
 
 
 def drawn(

@@ -32,6 +32,8 @@ class Expected:
     ----------
     log_density : (n, K)
         Of what was observed, but for the constant.
+    squares : (n, K)
+        The squared distance that is in that.
     away : (n, K, D)
         How far the completed rows are from the means.
     spread : callable
@@ -40,6 +42,7 @@ class Expected:
     """
 
     log_density: Array
+    squares: Array
     away: Array
     spread: Callable[[], Array]
 

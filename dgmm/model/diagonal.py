@@ -189,7 +189,8 @@ class DiagonalCovariances(Covariances):
     def expected(self, away: Array, observed: Mask, of: NDArray[np.intp]) -> Expected:
         logs, squares = observed @ np.log(self.values).T, away * away / self.values
         log_density = -0.5 * (logs[of] + squares.sum(axis=2))
-        return Expected(log_density, away, lambda: ~observed[:, None] * self.values)
+        square = squares.sum(axis=2)
+        return Expected(log_density, square, away, lambda: ~observed[:, None] * self.values)
 
     def drawn(self, away: Array, observed: Mask, of: NDArray[np.intp], normals: Array) -> Array:
         return np.where(observed, away, np.sqrt(self.values[of]) * normals)

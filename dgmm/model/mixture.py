@@ -7,7 +7,7 @@ taking a mixture into the frame and out again, rounds nothing but the means.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from dgmm.model.arrays import Array
 from dgmm.model.covariance_model import CovarianceModel, Covariances
 from dgmm.model.full import FULL, FullEstimate
 from dgmm.model.noise_component import LOG_ZERO, NoiseComponent
+from dgmm.model.tails import StudentTails
 
 NOISE = -1
 """The label of rows of the noise component."""
@@ -27,7 +28,7 @@ NOISE = -1
 class Mixture:
     """A mixture of K normal distributions of D features: all parameters, as one value.
 
-    There may be noise beside these (noise_component.py).
+    There may be noise beside these (noise_component.py), or they may be t distributions (tails.py).
 
     Parameters
     ----------
@@ -39,6 +40,9 @@ class Mixture:
         The covariances of all components, as one value.
     noise_component : NoiseComponent, optional
         One more component, of constant density.
+    tails : StudentTails, optional
+        The degrees of freedom, where components are t distributions.  Then the ``covariances`` are
+        their scale matrices, nu / (nu - 2) times less than what their covariances are.
 
     Examples
     --------
@@ -56,6 +60,7 @@ class Mixture:
     means: Array
     covariances: Covariances
     noise_component: NoiseComponent | None = None
+    tails: StudentTails | None = None
 
     @classmethod
     def of(
@@ -161,6 +166,8 @@ class Mixture:
         """
         if self.noise_component is not None:
             self.noise_component.check()
+        if self.tails is not None:
+            self.tails.check()
         weights = self.all_weights
         if weights.min() < 0 or abs(weights.sum() - 1) > 1e-9:
             raise ValueError("its weights are not a distribution")
@@ -191,7 +198,8 @@ class Mixture:
         """The number of free parameters, for information criteria."""
         covariances = self.covariance_model.free_parameters(self.components, self.n_features)
         means = self.components * self.n_features
-        return covariances + means + len(self.all_weights) - 1
+        tails = 0 if self.tails is None else self.tails.rule.free(self.components)
+        return covariances + means + len(self.all_weights) - 1 + tails
 
     @property
     def all_weights(self) -> Array:
@@ -213,7 +221,7 @@ class Mixture:
         """The components among themselves."""
         if self.noise_component is None:
             return self
-        return Mixture(self.own_weights, self.means, self.covariances)
+        return replace(self, weights=self.own_weights, noise_component=None)
 
     @property
     def log_weights(self) -> Array:
@@ -225,6 +233,9 @@ class Mixture:
     def constants(self) -> Array:
         """log pi_k + log N(mu_k | k), (K,): each component's weighted log-density at its mean."""
         half_log_det = self.covariances.half_log_det()
+        if self.tails is not None:
+            unit = self.tails.log_constant(self.n_features)
+            return np.asarray(self.log_weights + half_log_det + unit)
         constants: Array = (
             self.log_weights + half_log_det - 0.5 * self.n_features * np.log(2 * np.pi)
         )
@@ -234,6 +245,21 @@ class Mixture:
     def variances(self) -> Array:
         """Each feature's variance in each component, (K, D)."""
         return self.covariances.variances()
+
+    @property
+    def dof(self) -> Array:
+        """The degrees of freedom (K,): infinity where components are normal."""
+        return np.full(self.components, np.inf) if self.tails is None else self.tails.dof
+
+    @property
+    def component_covariances(self) -> Array:
+        """The components' own covariances (K, D, D), infinite for up to 2 degrees of freedom."""
+        dense = self.covariances.dense()
+        if self.tails is None:
+            return dense
+        spreads = self.tails.spreads[:, None, None]
+        finite = np.isfinite(spreads)
+        return np.where(finite, np.where(finite, spreads, 1.0) * dense, np.inf)
 
     def log_joint(self, k: int, x: Array) -> Array:
         """The log-density of rows in one component, with the component's weight.
@@ -264,6 +290,10 @@ class Mixture:
         [-2.531]
         """
         white = self.covariances.whiten(k, x - self.means[k][:, None])
+        if self.tails is not None:
+            squares = np.sum(white * white, axis=0)[:, None]
+            own = self.tails.chosen([k]).log_density(squares, self.n_features)
+            return np.asarray(self.constants[k] + own[:, 0])
         log_joint: Array = self.constants[k] - 0.5 * np.sum(white * white, axis=0)
         return log_joint
 
@@ -318,6 +348,9 @@ class Mixture:
         """
         mean, variance = self.moments_of_components()
         noise = self.noise_component
+        if self.tails is not None:
+            within = self.weights @ (self.tails.spreads[:, None] * self.variances)
+            return mean, within + self.weights @ (self.means - mean) ** 2
         if noise is None:
             return mean, variance
         share = self.weights.sum()
@@ -327,7 +360,7 @@ class Mixture:
         return whole, share * own + noise.weight * noisy
 
     def moments_of_components(self) -> tuple[Array, Array]:
-        """The same without the noise component: where the components are.
+        """The same without noise, and of scale matrices as covariances: where the components are.
 
         Returns
         -------
@@ -385,6 +418,12 @@ class Mixture:
             mean + rng.standard_normal((count, self.n_features)) @ np.linalg.cholesky(covariance).T
             for mean, covariance, count in zip(self.means, dense, counts, strict=False)
         ]
+        if self.tails is not None:  # each row has a precision of its own
+            own = zip(drawn, self.means, self.tails.dof, strict=True)
+            drawn = [
+                mean + (rows - mean) / np.sqrt(rng.chisquare(dof, len(rows)) / dof)[:, None]
+                for rows, mean, dof in own
+            ]
         if self.noise_component is not None:
             drawn.append(self.noise_component.sample(int(counts[-1]), rng))
             labels = np.append(labels, NOISE)
@@ -415,7 +454,7 @@ class Mixture:
         """
         own = self.covariances.among(features)
         noise = self.noise_component and self.noise_component.among(features)
-        return Mixture(self.weights, self.means[:, features], own, noise)
+        return Mixture(self.weights, self.means[:, features], own, noise, self.tails)
 
     def chosen(self, components: Sequence[int] | NDArray[np.intp]) -> "Mixture":
         """Some of the components, in the order given; their weights stay as they are.
@@ -446,7 +485,8 @@ class Mixture:
         """
         places = np.arange(self.components)[list(components)]
         own = self.covariances.chosen(places)
-        return Mixture(self.weights[places], self.means[places], own, self.noise_component)
+        tails = None if self.tails is None else self.tails.chosen(places)
+        return Mixture(self.weights[places], self.means[places], own, self.noise_component, tails)
 
     def marginal(self, features: Sequence[int]) -> "Mixture":
         """The mixture of some features alone.
@@ -479,7 +519,8 @@ class Mixture:
         chosen = np.arange(self.n_features)[list(features)]
         dense = self.covariances.dense()
         noise = self.noise_component and self.noise_component.among(chosen)
-        return _full(self.weights, self.means[:, chosen], dense[:, chosen[:, None], chosen], noise)
+        own = dense[:, chosen[:, None], chosen]
+        return replace(_full(self.weights, self.means[:, chosen], own, noise), tails=self.tails)
 
     def conditional(self, features: Sequence[int], values: Array) -> "Mixture":
         """The mixture of the other features, given that ``features`` have ``values``.
@@ -530,10 +571,18 @@ class Mixture:
         gain = np.linalg.solve(known.covariances.dense(), cross.swapaxes(1, 2)).swapaxes(1, 2)
         means = self.means[:, free] + (gain @ (point - known.means)[:, :, None])[:, :, 0]
         covariances = dense[:, free[:, None], free] - gain @ cross.swapaxes(1, 2)
+        tails = self.tails
+        if tails is not None:
+            # What is known tells of the row's own precision, too: a t distribution again.
+            away = point - known.means
+            solved = np.linalg.solve(known.covariances.dense(), away[:, :, None])[:, :, 0]
+            count = tails.dof + len(given)
+            covariances *= ((tails.dof + np.sum(away * solved, axis=1)) / count)[:, None, None]
+            tails = replace(tails, dof=count)
         noise = self.noise_component
         if noise is not None:
             noise, weights = noise.among(free).weighing(weights[-1]), weights[:-1]
-        return _full(weights, means, covariances, noise)
+        return replace(_full(weights, means, covariances, noise), tails=tails)
 
 
 def _full(
@@ -576,10 +625,12 @@ class Frame:
         means = (mixture.means - self.shift) / self.scale
         noise = mixture.noise_component
         noise = noise and noise.moved(-self.shift / self.scale, 1.0 / self.scale)
-        return Mixture(mixture.weights, means, mixture.covariances.rescale(1.0 / self.scale), noise)
+        own = mixture.covariances.rescale(1.0 / self.scale)
+        return Mixture(mixture.weights, means, own, noise, mixture.tails)
 
     def leave(self, mixture: Mixture) -> Mixture:
         """The mixture of rows in the frame, as a mixture of the data."""
         means = mixture.means * self.scale + self.shift
         noise = mixture.noise_component and mixture.noise_component.moved(self.shift, self.scale)
-        return Mixture(mixture.weights, means, mixture.covariances.rescale(self.scale), noise)
+        own = mixture.covariances.rescale(self.scale)
+        return Mixture(mixture.weights, means, own, noise, mixture.tails)

@@ -194,13 +194,14 @@ class SphericalCovariances(Covariances):
     def expected(self, away: Array, observed: Mask, of: NDArray[np.intp]) -> Expected:
         counts = observed.sum(axis=1)[:, None]
         log_density = -0.5 * (counts * np.log(self.values))[of]
-        log_density -= 0.5 * np.sum(away * away, axis=2) / self.values
+        square = np.sum(away * away, axis=2)
+        log_density -= 0.5 * square / self.values
 
         def spread() -> Array:
             lost = (observed.shape[1] - counts) * self.values
             return np.asarray(lost[:, :, None])
 
-        return Expected(log_density, away, spread)
+        return Expected(log_density, square / self.values, away, spread)
 
     def drawn(self, away: Array, observed: Mask, of: NDArray[np.intp], normals: Array) -> Array:
         return np.where(observed, away, np.sqrt(self.values[of])[:, None] * normals)

@@ -39,6 +39,9 @@ class Statistics:
         w.
     rows : int
         1.
+    tails : (K, 2) or None
+        Where components are t distributions: w r_k E[u], and w r_k (E[log u] - E[u]).  Then the
+        ``sums`` are by w r_k E[u], but for the counts.
     """
 
     sums: Array
@@ -47,11 +50,13 @@ class Statistics:
     log_likelihood: float
     weight: float
     rows: int
+    tails: Array | None = None
 
     @classmethod
-    def zero(cls, center: Array, width: int) -> "Statistics":
+    def zero(cls, center: Array, width: int, tails: bool = False) -> "Statistics":
         """The statistics of no rows."""
-        return cls(np.zeros((len(center), width)), center, 0.0, 0.0, 0.0, 0)
+        none = np.zeros((len(center), 2)) if tails else None
+        return cls(np.zeros((len(center), width)), center, 0.0, 0.0, 0.0, 0, none)
 
     def scaled(self, factor: float) -> "Statistics":
         """The statistics of the same rows with weights ``factor`` times as large."""
@@ -64,11 +69,15 @@ class Statistics:
             factor * self.log_likelihood,
             factor * self.weight,
             self.rows,
+            None if self.tails is None else factor * self.tails,
         )
 
     def __add__(self, other: "Statistics") -> "Statistics":
         if not np.array_equal(self.center, other.center):
             raise ValueError("statistics about different points can't be added")
+        tails = None
+        if self.tails is not None and other.tails is not None:
+            tails = self.tails + other.tails
         return Statistics(
             self.sums + other.sums,
             self.center,
@@ -76,6 +85,7 @@ class Statistics:
             self.log_likelihood + other.log_likelihood,
             self.weight + other.weight,
             self.rows + other.rows,
+            tails,
         )
 
 
