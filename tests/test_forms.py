@@ -329,6 +329,13 @@ def data_array(names: list[str] = NAMES) -> Any:
     return xr.DataArray(ROWS_LAZY, dims=("row", "feature"), coords={"feature": names})
 
 
+def dask_array(answer: Any) -> da.Array:
+    """What is said of the rows of a lazy frame: of xarray for xarray."""
+    array = answer.data if isinstance(answer, xr.DataArray) else answer
+    assert isinstance(array, da.Array)
+    return array
+
+
 LAZY_FRAMES = {"dask.dataframe": dask_frame, "xarray": data_array}
 
 
@@ -342,8 +349,7 @@ def test_a_lazy_frame_is_fitted_lazily_and_its_names_are_kept(form: str, tmp_pat
     )
     assert model.feature_names_in_.tolist() == NAMES
     for answer in ("predict", "predict_proba", "score_samples"):
-        lazy = getattr(model, answer)(frame)
-        assert isinstance(lazy, da.Array)
+        lazy = dask_array(getattr(model, answer)(frame))
         assert lazy.chunks[0] == (20, 20, 20)
         np.testing.assert_array_equal(
             lazy, getattr(model, answer)(pd.DataFrame(ROWS, columns=NAMES))
@@ -363,7 +369,7 @@ def test_a_search_keeps_the_names_of_a_lazy_frame(form: str) -> None:
     search.fit(LAZY_FRAMES[form]())
 
     assert search.best_estimator_.feature_names_in_.tolist() == NAMES
-    assert isinstance(search.predict(LAZY_FRAMES[form]()), da.Array)
+    assert dask_array(search.predict(LAZY_FRAMES[form]())).shape == (60,)
 
 
 def test_weights_come_in_lazy_frames_too() -> None:
@@ -386,7 +392,7 @@ def test_frames_in_memory_answer_in_memory() -> None:
     model = GaussianMixture(2, random_state=0).fit(frame)
 
     assert model.feature_names_in_.tolist() == NAMES
-    assert isinstance(model.predict(frame), np.ndarray)
+    assert isinstance(model.predict(frame).data, np.ndarray)
     np.testing.assert_array_equal(read(frame), ROWS)
 
 
@@ -447,19 +453,17 @@ def test_what_is_read_block_by_block_or_is_in_memory_may_have_any_size(tmp_path:
             GaussianMixture().plan(open_dataset(given, missing_chunks="fill")).rows, int
         )
     lazy = xr.DataArray(da.zeros((10**9, 3), chunks=(10**8, 3)))
-    assert isinstance(MODEL.predict(lazy), da.Array)
+    assert dask_array(MODEL.predict(lazy)).shape == (10**9,)
     for given in (ROWS, pd.DataFrame(ROWS), xr.DataArray(ROWS), ROWS.tolist()):
         np.testing.assert_array_equal(read(open_dataset(given, memory="1MB")), ROWS)
 
 
 def test_files_of_other_libraries_are_loaded_within_the_memory_allowed(tmp_path: Path) -> None:
-    xr.Dataset({"rows": (("row", "feature"), ROWS)}).to_zarr(tmp_path / "rows.zarr", zarr_format=2)
     with h5py.File(tmp_path / "rows.h5", "w") as file:
         file["rows"] = ROWS
     with h5py.File(tmp_path / "rows.h5") as file:
         for given in (
             file["rows"],
-            xr.open_zarr(tmp_path / "rows.zarr", chunks=None)["rows"],
             pd.DataFrame({0: ROWS[:, 0], 1: ROWS[:, 1].astype("f4"), 2: ROWS[:, 2]}),
         ):
             # More than nothing is taken already: whatever is to be loaded is too much.
@@ -482,7 +486,10 @@ NO_ROWS: dict[str, tuple[Any, str]] = {
     "Bag": (dask.bag.from_sequence([1, 2]), r"a Dask Bag is no array of rows"),
     "list of Dask arrays": ([*ROWS_LAZY[:2]], r"a list of lazy arrays.*dask\.array\.stack"),
     "list of Delayed": ([dask.delayed(ROWS[0])] * 5, r"a Delayed is no array of rows"),
-    "xarray Dataset": (xr.Dataset({"a": ("n", [1.0])}), r"a Dataset of xarray is no.*to_dataarray"),
+    "xarray Dataset": (
+        xr.Dataset({"a": ("n", ["x"])}),
+        r"DataArray a has dtype .*no array of real",
+    ),
     "generator": ((row for row in ROWS), r"a generator is no array of numbers"),
     "dict": ({"a": [1.0, 2.0]}, r"a dict is no array of numbers"),
     "0-D": (np.array(3.0), r"2-D, \(rows, features\).*has shape \(\)"),

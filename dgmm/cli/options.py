@@ -97,6 +97,7 @@ reading_options = _as_one(
     click.option(
         "--columns",
         metavar="NAMES",
+        callback=lambda context, parameter, names: names and names.split(","),
         help="Which columns of a table (Parquet, Arrow), or variables of a Zarr group or an HDF5 "
         "or NetCDF file, are the features, as a,b,c: names, patterns (band_*), ranges of "
         "neighbours (red:nir); after a !, what to leave out.  [default: all; those of the model]",

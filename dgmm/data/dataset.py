@@ -11,7 +11,7 @@ makes a result independent of the machines it was computed on.
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from os import PathLike
 from typing import Any, Final
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from dgmm.data.amounts import Amount
 from dgmm.data.forms import REAL
+from dgmm.data.labelled import Labelled, is_labelled, labelled
 from dgmm.data.patience import Patience, patience
 from dgmm.data.source import Source, even_divisions
 from dgmm.data.sources import (
@@ -53,6 +54,8 @@ class Dataset:
         How long a store that is away is asked again, here and on workers.
     noise : Source or None
         Where the variances (N, D) or covariances (N, D, D) of the rows' errors lie.
+    labelled : Labelled or None
+        The axes that the rows of an array of xarray come from.
 
     Examples
     --------
@@ -68,6 +71,7 @@ class Dataset:
     divisions: NDArray[np.int64]
     patience: Patience = field(default_factory=patience)
     noise: Source | None = None
+    labelled: Labelled | None = None
 
     @property
     def rows(self) -> int:
@@ -81,8 +85,8 @@ class Dataset:
 
     @property
     def names(self) -> tuple[str, ...] | None:
-        """What the features of a table are called, (D,)."""
-        return self.source.names
+        """What the features are called, (D,), if they have names."""
+        return self.source.names if self.labelled is None else self.labelled.names
 
     @property
     def blocks(self) -> int:
@@ -141,10 +145,14 @@ class Dataset:
         return any(isinstance(source, DaskSource) for source in self._sources)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Even cuts travel as a rule: there may be a million, and each sweep sends them."""
+        """Even cuts travel as a rule: there may be a million, and each sweep sends them.
+
+        The axes that rows come from stay here.
+        """
         rows, step = self.divisions[-1], self.divisions[1] - self.divisions[0]
         even = np.array_equal(self.divisions, even_divisions(rows, step)) if step else False
-        return {**vars(self), "divisions": (int(rows), int(step)) if even else self.divisions}
+        cut = (int(rows), int(step)) if even else self.divisions
+        return {**vars(self), "divisions": cut, "labelled": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         divisions = state["divisions"]
@@ -204,7 +212,7 @@ class Dataset:
         >>> dataset.blocks, dataset.rechunk(6_000).blocks
         (1, 4)
         """
-        return _cut(self.source, self.beside, block_bytes)
+        return replace(_cut(self.source, self.beside, block_bytes), labelled=self.labelled)
 
     def block(self, index: int, pause: Callable[[float], Any] = time.sleep) -> Block:
         """Read a block.
@@ -253,6 +261,7 @@ def open_dataset(
     missing_chunks: MissingChunks = "error",
     raw: bool = False,
     columns: Sequence[str] | None = None,
+    features_dim: str | None = None,
     block_bytes: int = BLOCK_BYTES,
     memory: Amount = None,
     noise: Any = None,
@@ -267,7 +276,7 @@ def open_dataset(
         Or a table: ``.parquet`` (a file, a directory, or a pattern, ``trips/*.parquet``),
         ``.arrow`` or ``.feather``; nulls are NaN.  Or a dataset of a file, ``file.h5::/path`` or
         ``file.nc::name``.
-        Of a DataArray of xarray, and of a DataFrame of Dask, the Dask array inside.
+        Of a DataFrame of Dask, the Dask array inside.  A DataArray or Dataset of xarray.
     sample_weight : the same, of shape (N,)
         Weights of the rows, not negative.  A column of a table by ``table.parquet::name``.
     missing_chunks : {"error", "late", "fill"}, default="error"
@@ -282,6 +291,10 @@ def open_dataset(
         ranges of neighbours (``red:nir``); after a ``!``, what to leave out.  By default all.  Or
         which variables of a Zarr group or an HDF5 or NetCDF file, all of one shape: rows go along
         their last axis first.
+    features_dim : str, optional
+        Which axis of a DataArray of xarray holds the features; the others, however many, hold the
+        rows.  By default the one called feature, band, variable or channel, or the last of two.
+        The variables of a Dataset of xarray are features.
     block_bytes : int, default=8 MiB
         About how much of a plain or Zarr array makes a block.  The last digits of a result depend
         on it, as they do on the chunks.
@@ -321,6 +334,7 @@ def open_dataset(
         missing_chunks=missing_chunks,
         raw=raw,
         columns=columns,
+        features_dim=features_dim,
         block_bytes=block_bytes,
         memory=memory,
     )
@@ -333,6 +347,7 @@ def opened(
     missing_chunks: MissingChunks = "error",
     raw: bool = False,
     columns: Sequence[str] | None = None,
+    features_dim: str | None = None,
     block_bytes: int = BLOCK_BYTES,
     memory: Amount = None,
 ) -> Dataset:
@@ -343,7 +358,9 @@ def opened(
             (first, *_) = beside
             raise UsageError(f"a Dataset brings its own {first}: give them to open_dataset")
         return data
-    asked = partial(_opened, data, beside, missing_chunks, block_bytes, raw, memory, columns)
+    asked = partial(
+        _opened, data, beside, missing_chunks, block_bytes, raw, memory, columns, features_dim
+    )
     try:
         return patience()(asked)
     except DgmmError:
@@ -367,7 +384,27 @@ def _opened(
     raw: bool,
     memory: Amount,
     columns: Sequence[str] | None,
+    features_dim: str | None,
 ) -> Dataset:
+    if is_labelled(data):
+        axes = labelled(data, features_dim, columns)
+        own = {name: axes.beside(each) for name, each in beside.items()}
+        opened = _opened(
+            axes.rows,
+            own,
+            missing_chunks,
+            block_bytes,
+            raw,
+            memory,
+            columns=None,
+            features_dim=None,
+        )
+        return replace(opened, labelled=axes)
+    if features_dim is not None:
+        raise UsageError(
+            f"features_dim={features_dim!r} is an axis of an array of xarray, and "
+            f"{_named(data)} is none"
+        )
     source = open_source(data, missing_chunks, raw, memory, columns)
     _check_rows(source)
     patience()(source.check_whole)

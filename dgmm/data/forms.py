@@ -7,7 +7,6 @@ What is lazy stays so.  What must be loaded whole is refused first, if there is 
 """
 
 import math
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
@@ -20,7 +19,7 @@ from distributed import Client, default_client
 from numpy.typing import NDArray
 
 from dgmm.data.amounts import Amount, check_room
-from dgmm.data.packed import Packing
+from dgmm.data.labelled import array_of
 from dgmm.errors import BlockError, ClusterError, DataError, DgmmError
 
 MASKED: Final = "fill what is masked (numpy.ma.filled), with NaN where it is missing"
@@ -55,9 +54,6 @@ def columns(data: Any) -> Any:
         and data.ndim == 2
     ):
         return data._meta
-    if "xarray.DataArray" in names and data.ndim == 2:
-        named = data.indexes.get(data.dims[1], range(data.shape[1]))
-        return sys.modules["pandas"].DataFrame(columns=named)
     return None
 
 
@@ -67,16 +63,8 @@ def _names(data: Any) -> list[str]:
 
 
 def _data_array(data: Any, memory: Amount) -> Any:
-    """Of xarray: lazy over Dask, or in memory, or in a file."""
-    name = f"the {type(data).__name__} {getattr(data, 'name', None) or ''}".rstrip()
-    if Packing.of(name, data.attrs, data.dtype) is not None:
-        raise DataError(
-            f"{name} has attributes that say that its numbers ({data.dtype}) stand for other "
-            "values: decode it (xarray.decode_cf), or give its .data to have them as they are"
-        )
-    if data.chunks is None and not getattr(getattr(data, "variable", data), "_in_memory", False):
-        check_room(name, data.nbytes, memory)
-    return unwrapped(data.data, memory)
+    """Of xarray: lazy over Dask, or in memory; what is in a file, in chunks of Dask."""
+    return unwrapped(array_of(data), memory)
 
 
 def _masked_array(data: Any, memory: Amount) -> Any:
@@ -148,10 +136,7 @@ FORMS: Final[dict[str, Callable[[Any, Amount], Any]]] = {
     "numpy.MaskedArray": _masked_array,
     "xarray.DataArray": _data_array,
     "xarray.Variable": _data_array,
-    "xarray.Dataset": _refused(
-        "a Dataset of xarray is no array of rows: give one of its variables, or all as features, "
-        "dataset.to_dataarray('feature').transpose(..., 'feature')"
-    ),
+    "xarray.Dataset": _refused("a Dataset of xarray holds rows, and nothing beside them"),
     "dask.FrameBase": _dask_frame,
     "dask_expr.FrameBase": _dask_frame,
     "dask.Delayed": _refused(

@@ -292,11 +292,6 @@ def is_table(data: object) -> bool:
     return isinstance(data, str | PathLike) and _format(str(data)) is not None
 
 
-def header(names: Sequence[str]) -> Any:
-    """A table of Arrow without rows that has columns of these ``names``."""
-    return pyarrow.table({name: pyarrow.array([], pyarrow.float64()) for name in names})
-
-
 def open_table(url: str, wanted: Sequence[str] | None = None) -> TableSource | None:
     """The table at ``url``, of which the columns ``wanted`` are read; None if it is none."""
     table, column = named_column(url)

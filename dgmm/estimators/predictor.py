@@ -1,7 +1,7 @@
 """What a fitted mixture says of rows, the same for a model and for the best one of a search.
 
-NumPy in, NumPy out; Dask in, lazy Dask out, in the same row chunks, also for what is lazy by way of
-Dask (DataArray, dask.dataframe); for a path, a URL or a Zarr array, lazy Dask out, in the dataset's
+NumPy in, NumPy out; Dask in, lazy Dask out, in the same row chunks, also for a dask.dataframe; xarray
+in, xarray out, on the axes of rows; for a path, a URL or a Zarr array, lazy Dask out, in the dataset's
 blocks.
 """
 
@@ -553,9 +553,18 @@ def _outputs(
     if not output.fills:
         warn_without_noise(model, dataset, stacklevel=4)
     wanted = model.row_outputs(output, seed, dataset.noise is not None)
+    values = _of_dataset(model, X, dataset, wanted)
+    if dataset.labelled is None:
+        return values
+    of_features = output in (FILLED, DENOISED)
+    return dataset.labelled.put_back(values, output.name, of_features)
+
+
+def _of_dataset(model: GaussianMixture, X: Data, dataset: Dataset, wanted: RowOutputs) -> Any:
+    """The same for opened rows."""
     if dataset.lazy or (isinstance(X, STORED) and not isinstance(X, np.ndarray)):
         return _lazy_outputs(dataset, wanted)
-    values = np.empty((dataset.rows, *wanted.columns), dtype=output.dtype)
+    values = np.empty((dataset.rows, *wanted.columns), dtype=wanted.output.dtype)
 
     def fill(index: int) -> None:
         block = dataset.block(index)

@@ -3,6 +3,7 @@
 ``GaussianMixture``, ``MixtureSearch`` and the command line are faces on it.
 """
 
+import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from copy import copy
@@ -19,8 +20,9 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
 from dgmm import engine
-from dgmm.data import forms, tables
+from dgmm.data import forms
 from dgmm.data.dataset import Dataset, opened
+from dgmm.data.labelled import is_labelled
 from dgmm.data.sources import has_columns
 from dgmm.em.criteria import CRITERIA, Criterion
 from dgmm.em.first_pass import FirstPassSpec
@@ -201,10 +203,11 @@ def open_rows(
     known = None if reset else vars(model).get("feature_names_in_")
     if known is not None and has_columns(X):  # which may be more, and in another order
         columns = known
-    X = forms.unwrapped(X, model.memory)
+    if not is_labelled(X):
+        X = forms.unwrapped(X, model.memory)
     if named is not None:
         validate_data(model, named, reset=reset, skip_check_array=True)
-    elif not isinstance(X, STORED):
+    elif not (isinstance(X, STORED) or is_labelled(X)):
         forms.check_loadable(X, model.memory)
         X = validate_data(
             model,
@@ -219,13 +222,31 @@ def open_rows(
         )
     dataset = opened(X, beside, columns=columns, memory=model.memory)
     if dataset.names is not None:
-        validate_data(model, tables.header(dataset.names), reset=reset, skip_check_array=True)
+        _take_names(model, dataset.names, reset)
     if not reset and dataset.n_features != model.n_features_in_:
         raise DataError(
             f"X has {dataset.n_features} features, but {type(model).__name__} is expecting "
             f"{model.n_features_in_} features as input"
         )
     return dataset
+
+
+def _take_names(model: "GaussianMixture", names: tuple[str, ...], reset: bool) -> None:
+    """Have the ``model`` know features by ``names``, or compare, as scikit-learn does."""
+    if reset:
+        model.feature_names_in_ = np.asarray(names, dtype=object)
+        return
+    known = vars(model).get("feature_names_in_")
+    called = type(model).__name__
+    if known is None:
+        warnings.warn(
+            f"X has feature names, but {called} was fitted without feature names", stacklevel=4
+        )
+    elif list(known) != list(names):
+        raise ValueError(
+            "The feature names should match those that were passed during fit: "
+            f"{', '.join(map(str, known))}; X has {', '.join(names)}"
+        )
 
 
 def _asked(

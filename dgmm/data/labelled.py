@@ -1,0 +1,201 @@
+"""Arrays with named axes, of xarray: one axis holds the features, the others hold the rows.
+
+What is lazy stays so.  The rows of an array over Dask go chunk by chunk, not along its last axis
+first: so nothing is moved, and what is said of rows goes back to where they were.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import dask.array as da
+import numpy as np
+
+from dgmm.data.columns import chosen
+from dgmm.data.packed import Packing
+from dgmm.errors import DataError, UsageError
+
+FEATURES: Final = ("feature", "features", "band", "bands", "variable", "channel")
+"""What an axis of features is called, where nobody says and there are more than two."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Rows with the axes that they come from.
+
+    Attributes
+    ----------
+    rows : array (N, D)
+        Of NumPy or Dask.
+    names : tuple of str, or None
+        Of the features.
+    template : DataArray
+        The first feature: its axes are those of rows.
+    axis : str
+        What the axis of features is called.
+    features : DataArray or None
+        The coordinate of the features.
+    """
+
+    rows: Any
+    names: tuple[str, ...] | None
+    template: Any
+    axis: str
+    features: Any
+
+    def put_back(self, outputs: Any, name: str, of_features: bool) -> Any:
+        """An array of xarray of what is said of rows, (N,) or (N, M), on the axes of rows."""
+        dims, coords = list(self.template.dims), dict(self.template.coords)
+        shape, tail = self.template.shape, outputs.shape[1:]
+        if tail:
+            dims.append(self.axis if of_features else "component")
+            if of_features and self.features is not None:
+                coords[self.axis] = self.features
+        if isinstance(outputs, da.Array) and len(shape) > 1:
+            chunks = (*self.template.chunks, *((size,) for size in tail))
+            outputs = da.reshape_blockwise(outputs, (*shape, *tail), chunks=chunks)
+        else:
+            outputs = outputs.reshape(*shape, *tail)
+        array = type(self.template)
+        return array(outputs, dims=dims, coords=coords, name=name)
+
+    def beside(self, values: Any) -> Any:
+        """Values on the axes of rows, such as weights, in the order of the rows."""
+        if not is_labelled(values) or values.ndim < 2:
+            return values
+        dims = self.template.dims
+        tail = (self.axis,) if self.axis in values.dims else ()
+        if hasattr(values, "data_vars") or set(values.dims) != {*dims, *tail}:
+            raise DataError(
+                f"what lies beside rows on the axes {', '.join(map(str, dims))} must be a "
+                f"DataArray on the same axes, not on {', '.join(map(str, values.dims))}"
+            )
+        values = values.transpose(*dims, *tail)
+        if values.shape[: len(dims)] != self.template.shape:
+            raise DataError(
+                f"what lies beside rows must have their shape, {self.template.shape}; the "
+                f"DataArray has shape {values.shape}"
+            )
+        if self.template.chunks is not None:
+            chunks = dict(zip(dims, self.template.chunks, strict=True))
+            values = values.chunk({**chunks, **dict.fromkeys(tail, -1)})
+        return _flat(array_of(values), (-1, *values.shape[len(dims) :]))
+
+
+def is_labelled(data: Any) -> bool:
+    """Whether ``data`` is a DataArray or a Dataset of xarray, known by its type's name."""
+    kinds = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(data).__mro__}
+    return bool(kinds & {"xarray.DataArray", "xarray.Dataset"})
+
+
+def labelled(data: Any, features_dim: str | None, columns: Sequence[str] | None) -> Labelled:
+    """The rows of a DataArray or a Dataset of xarray; the parameters are ``open_dataset``'s.
+
+    The variables of a Dataset are features.  Raises ``DataError`` if it can't be told which axis
+    holds the features.
+    """
+    if hasattr(data, "data_vars"):
+        return _labelled(*_of_variables(data, features_dim, columns), None)
+    axis = features_dim if features_dim is not None else _axis(data)
+    if axis not in data.dims:
+        raise UsageError(
+            f"features_dim={axis!r} is no axis of {_called(data)}: it has "
+            f"{', '.join(map(str, data.dims))}"
+        )
+    return _labelled(data, axis, columns)
+
+
+def _labelled(data: Any, axis: str, columns: Sequence[str] | None) -> Labelled:
+    index = data.indexes.get(axis)
+    names = None if index is None else tuple(index)
+    if names is not None and not all(isinstance(name, str) for name in names):
+        names = None
+    if columns is not None:
+        if names is None:
+            raise UsageError(
+                f"columns {list(columns)}: the axis {axis} of {_called(data)} has no names"
+            )
+        names = chosen(names, columns, _called(data))
+        data = data.sel({axis: list(names)})
+    data = data.transpose(..., axis)
+    values = array_of(data)
+    template = data.isel({axis: 0}, drop=True)
+    if isinstance(values, da.Array):
+        values = values.rechunk({values.ndim - 1: -1})
+        template = template.copy(data=values[..., 0])
+    features = data.coords.get(axis)
+    rows = _flat(values, (-1, data.sizes[axis]))
+    return Labelled(rows, names, template, axis, features)
+
+
+def _of_variables(
+    data: Any, features_dim: str | None, columns: Sequence[str] | None
+) -> tuple[Any, str]:
+    """The variables of a Dataset along an axis of features."""
+    axis = features_dim or FEATURES[0]
+    if axis in data.dims:
+        raise UsageError(
+            f"{axis!r} is an axis of the Dataset already, and its variables are to be features: "
+            "say another name for that, features_dim=..., or give one of its variables"
+        )
+    names = chosen([str(name) for name in data.data_vars], columns, "the Dataset")
+    for name in names:
+        _check_numbers(data[name])
+    return data[list(names)].map(_unloaded).to_dataarray(axis), axis
+
+
+def _axis(data: Any) -> str:
+    """The axis of features, where nobody says which."""
+    known = [dim for dim in data.dims if dim in FEATURES]
+    if len(known) == 1:
+        return str(known[0])
+    if data.ndim == 2:
+        return str(data.dims[1])
+    if data.ndim < 2:
+        raise DataError(
+            f"rows must be 2-D, (rows, features); {_called(data)} has shape {data.shape}"
+        )
+    dims = ", ".join(map(str, data.dims))
+    raise DataError(
+        f"{_called(data)} has the axes {dims}: say which of them holds the features, "
+        f"open_dataset(data, features_dim={str(data.dims[-1])!r})"
+    )
+
+
+def _called(data: Any) -> str:
+    return f"the {type(data).__name__} {getattr(data, 'name', None) or ''}".rstrip()
+
+
+def _check_numbers(data: Any) -> None:
+    """Raise ``DataError`` if its attributes say that its numbers are not the values."""
+    if data.dtype.kind not in "biuf":
+        raise DataError(f"{_called(data)} has dtype {data.dtype}: it is no array of real numbers")
+    if Packing.of(_called(data), data.attrs, data.dtype) is not None:
+        raise DataError(
+            f"{_called(data)} has attributes that say that its numbers ({data.dtype}) stand for "
+            "other values: decode it (xarray.decode_cf), or give its .data to have them as they are"
+        )
+
+
+def array_of(data: Any) -> Any:
+    """The array in a DataArray: of Dask, or in memory; what is in a file, in chunks of Dask."""
+    _check_numbers(data)
+    return _unloaded(data).data
+
+
+def _unloaded(data: Any) -> Any:
+    """The same; what is in a file, and would be loaded whole, in chunks of Dask."""
+    variable = getattr(data, "variable", data)
+    if data.chunks is not None or getattr(variable, "_in_memory", False):
+        return data
+    return data.chunk(data.encoding.get("preferred_chunks", "auto"))
+
+
+def _flat(values: Any, shape: tuple[int, ...]) -> Any:
+    """Values of which the axes of rows are one."""
+    if not isinstance(values, da.Array):
+        return np.asarray(values).reshape(shape)
+    rows = math.prod(values.shape[: values.ndim - len(shape) + 1])
+    whole = (rows, *values.shape[values.ndim - len(shape) + 1 :])
+    return values if values.shape == whole else da.reshape_blockwise(values, whole)
