@@ -19,6 +19,7 @@ import pytest
 import scipy.sparse
 import xarray as xr
 import zarr
+from conftest import QUIET
 from distributed import Client
 from sklearn.exceptions import ConvergenceWarning
 
@@ -575,7 +576,7 @@ def test_an_asynchronous_client_and_futures_are_refused_by_name(tmp_path: Path) 
     path = str(tmp_path / "rows.zarr")
     made = zarr.create_array(path, shape=ROWS.shape, chunks=(20, 3), dtype="f8")
     made[:] = ROWS
-    options = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None}
+    options: dict[str, Any] = {"n_workers": 1, "threads_per_worker": 1, **QUIET}
 
     async def main() -> None:
         async with Client(processes=False, asynchronous=True, **options) as client:

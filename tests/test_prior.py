@@ -8,6 +8,7 @@ import dask.array as da
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from conftest import QUIET
 from distributed import Client, LocalCluster
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -477,9 +478,7 @@ def test_checkpoint_and_clusters_and_select(tmp_path: Path) -> None:
     with pytest.raises(DgmmError, match="prior is"):
         GaussianMixture(3, random_state=0, checkpoint=path).fit(rows)
     with (
-        LocalCluster(
-            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
-        ) as cluster,
+        LocalCluster(n_workers=1, threads_per_worker=2, processes=False, **QUIET) as cluster,
         Client(cluster),
     ):
         lazily = GaussianMixture(3, **how).fit(da.from_array(rows, chunks=(100, 2)))

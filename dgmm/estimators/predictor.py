@@ -1,8 +1,8 @@
 """What a fitted mixture says of rows, the same for a model and for the best one of a search.
 
-NumPy in, NumPy out; Dask in, lazy Dask out, in the same row chunks, also for a dask.dataframe; xarray
-in, xarray out, on the axes of rows; for a path, a URL or a Zarr array, lazy Dask out, in the dataset's
-blocks.
+NumPy in, NumPy out; Dask in, lazy Dask out, in the same row chunks, also for a dask.dataframe;
+xarray in, xarray out, on the axes of rows; for a path, a URL or a Zarr array, lazy Dask out, in the
+dataset's blocks.
 """
 
 from __future__ import annotations
