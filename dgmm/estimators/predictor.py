@@ -556,8 +556,7 @@ def _outputs(
     values = _of_dataset(model, X, dataset, wanted)
     if dataset.labelled is None:
         return values
-    of_features = output in (FILLED, DENOISED)
-    return dataset.labelled.put_back(values, output.name, of_features)
+    return dataset.labelled.put_back(values, output.name, of_features=output.fills)
 
 
 def _of_dataset(model: GaussianMixture, X: Data, dataset: Dataset, wanted: RowOutputs) -> Any:
