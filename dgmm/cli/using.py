@@ -34,7 +34,6 @@ from dgmm.cli.results import (
     tell_model,
 )
 from dgmm.data import urls
-from dgmm.estimators.predictor import warn_without_noise
 from dgmm.kernels.observation import Missing
 from dgmm.kernels.outputs import DENOISED, FILLED, OUTPUTS, OutputKind
 from dgmm.model.lazy import Late
@@ -46,7 +45,7 @@ if TYPE_CHECKING:
 
 # Loaded when a command needs them, not for a usage error.
 datasets, engine, outputs = Late("dgmm.data.dataset"), Late("dgmm.engine"), Late("dgmm.io.output")
-parameters = Late("dgmm.estimators.parameters")
+parameters, predictor = Late("dgmm.estimators.parameters"), Late("dgmm.estimators.predictor")
 
 
 @click.command(cls=Command, epilog=EXIT_CODES)
@@ -90,7 +89,7 @@ def predict(
     outputs.check_name(output)
     urls.check_writable(output)
     fitted, dataset = open_both(model, data, None, reading, missing, noise)
-    warn_without_noise(fitted, dataset)
+    predictor.warn_without_noise(fitted, dataset)
     wanted = fitted.row_outputs(OUTPUTS[kind], noise=dataset.noise is not None)
     written = _write(wanted, dataset, machines, output, overwrite, "predict", quiet)
     summary = {"output": output, "kind": kind, "rows": written.rows}
