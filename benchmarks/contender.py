@@ -70,6 +70,13 @@ PEERS = {
     )
 }
 
+HOLED = {
+    "astroml": (Program("astroml", "astroml", "pip install astroML"), "full"),
+    "stepmix": (Program("stepmix", "stepmix", "pip install stepmix"), "diag"),
+    "pomegranate": (PEERS["pomegranate"], "diag"),
+}
+"""Peers that take rows with missing values, and the covariances that they know there."""
+
 
 class Unavailable(Exception):
     """A program is not installed, or can't do what is asked."""
@@ -164,7 +171,7 @@ def contender(
 
 def interpreters(given: tuple[str, ...]) -> dict[str, str]:
     """The Python of each program, from words NAME=PATH; this one, where none is named."""
-    named = dict.fromkeys([OURS.name, *PEERS], sys.executable)
+    named = dict.fromkeys([OURS.name, *PEERS, *HOLED], sys.executable)
     for word in given:
         name, sign, path = word.partition("=")
         if not sign or name not in named:

@@ -10,6 +10,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.peers.harness import Case, Outcome, Parameters, Ready, dense, precisions, serve
 
 
@@ -23,6 +25,7 @@ def prepare(case: Case) -> Ready:
 
     if root and Path(root) not in Path(dgmm.__file__).parents:
         raise RuntimeError(f"not the dgmm in {root} was imported, but {dgmm.__file__}")
+    holed = {"missing": "marginalize"} if np.isnan(case.rows).any() else {}
     precision = {"float64": "float64", "float32": "auto"}[case.rows.dtype.name]
 
     def run(iterations: int) -> Outcome:
@@ -38,6 +41,7 @@ def prepare(case: Case) -> Ready:
             max_iter=iterations,
             n_jobs=case.threads,
             precision=precision,
+            **holed,
         )
         began = time.perf_counter()
         model.fit(case.rows)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.harness import Case, Outcome, Parameters, Ready, serve
+from benchmarks.peers.harness import Case, Outcome, Parameters, Ready, dense, serve
 
 
 def prepare(case: Case) -> Ready:
@@ -16,15 +16,20 @@ def prepare(case: Case) -> Ready:
     from pomegranate.gmm import GeneralMixtureModel
 
     torch.set_num_threads(case.threads)
-    rows = torch.from_numpy(case.rows)
+    rows, kind = torch.from_numpy(case.rows), case.covariance_model
+    if np.isnan(case.rows).any():
+        rows = torch.masked.MaskedTensor(rows, mask=~torch.isnan(rows))
+    starts = case.covariances
+    if kind == "diag":
+        starts = np.diagonal(starts, axis1=1, axis2=2)
 
     def tensor(array: Any) -> Any:
         return torch.from_numpy(array.copy())
 
     def run(iterations: int) -> Outcome:
-        pairs = zip(case.means, case.covariances, strict=True)
+        pairs = zip(case.means, starts, strict=True)
         model = GeneralMixtureModel(
-            [Normal(tensor(m), tensor(c), covariance_type="full") for m, c in pairs],
+            [Normal(tensor(m), tensor(c), covariance_type=kind) for m, c in pairs],
             priors=tensor(case.weights),
             max_iter=iterations,
             tol=-float("inf"),
@@ -47,7 +52,7 @@ def prepare(case: Case) -> Ready:
             parts = model.distributions
             means = np.stack([part.means.detach().numpy() for part in parts])
             covariances = np.stack([part.covs.detach().numpy() for part in parts])
-            return model.priors.detach().numpy(), means, covariances
+            return model.priors.detach().numpy(), means, dense(kind, covariances, *means.shape)
 
         return Outcome(seconds, len(done), parameters)
 
