@@ -39,7 +39,9 @@ SHARE = 0.3
 
 PATTERNS = {"8 patterns": 8, "1,000 patterns": 1000, "all distinct": None}
 PEERS_CASE = (20_000, 8, 16)
-ITERATIONS = 10
+SECONDS, MOST = 4.0, 100
+"""How long the iterations of one measurement should take, about, and how many there are at most."""
+
 MEMORY_FEATURES, MEMORY_COMPONENTS = 24, 8
 
 NOTE = """\
@@ -113,14 +115,16 @@ def against(
         contender(OURS, pythons[OURS.name], *how) as ours,
         contender(peer, pythons[peer.name], *how) as theirs,
     ):
-        named = {each.program.name: partial(_seconds, each) for each in (ours, theirs)}
+        named = {each.program.name: _timed(each) for each in (ours, theirs)}
         timings = alternate(named, rounds, f"incomplete {peer.name}")
         both = [timings.seconds(each) for each in named]
         return [peer.name, theirs.version, kind, *both, timings.ratio(peer.name, OURS.name)]
 
 
-def _seconds(each: Contender) -> Seconds:
-    return Seconds(each.each(ITERATIONS)[0])
+def _timed(each: Contender) -> Callable[[], Seconds]:
+    """One iteration's time by as many as take some seconds, as a first trial tells."""
+    iterations = int(np.clip(SECONDS / max(each.each(1)[0], 1e-3), 1, MOST))
+    return lambda: Seconds(each.each(iterations)[0])
 
 
 def peak(rows: int) -> list[Cell]:
