@@ -27,7 +27,8 @@ if TYPE_CHECKING:
         UsageError,
     )
     from dgmm.estimators.alignment import Alignment, align
-    from dgmm.estimators.gaussian_mixture import GaussianMixture, load
+    from dgmm.estimators.bayesian_mixture import BayesianGaussianMixture, load
+    from dgmm.estimators.gaussian_mixture import GaussianMixture
     from dgmm.estimators.search import MixtureSearch, select
     from dgmm.estimators.sufficient_statistics import SufficientStatistics
     from dgmm.model.mixture import Mixture
@@ -36,6 +37,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Alignment",
+    "BayesianGaussianMixture",
     "BlockError",
     "CheckpointError",
     "ClusterError",
@@ -65,7 +67,8 @@ __all__ = [
 _MODULES = {
     "data.dataset": ("Dataset", "open_dataset"),
     "estimators.alignment": ("Alignment", "align"),
-    "estimators.gaussian_mixture": ("GaussianMixture", "load"),
+    "estimators.bayesian_mixture": ("BayesianGaussianMixture", "load"),
+    "estimators.gaussian_mixture": ("GaussianMixture",),
     "model.mixture": ("Mixture",),
     "em.priors": ("ConjugatePrior",),
     "engine.plan": ("Plan",),

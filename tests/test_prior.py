@@ -495,7 +495,7 @@ def test_checkpoint_and_clusters_and_select(tmp_path: Path) -> None:
     ("prior", "told"),
     [
         ("wishart", "prior must be one of"),
-        (3, "prior must be None, a ConjugatePrior or one of none, conjugate, not 3"),
+        (3, "prior must be None, a ConjugatePrior or one of none, conjugate, variational, not 3"),
         (ConjugatePrior(weight_concentration=0.5), "weight_concentration of a ConjugatePrior"),
         (ConjugatePrior(mean_precision=-1), "mean_precision of a ConjugatePrior must be"),
         (ConjugatePrior(mean=[1.0]), "mean of a prior must have shape \\(2,\\)"),

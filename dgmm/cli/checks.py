@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dgmm.estimators.gaussian_mixture import GaussianMixture
     from dgmm.kernels.observation import Missing
 
+mixtures = Late("dgmm.estimators.gaussian_mixture")
 session, sources = Late("dgmm.estimators.session"), Late("dgmm.data.sources")
 
 
@@ -44,7 +45,7 @@ def open_both(
     noise: str | None = None,
 ) -> tuple[GaussianMixture, Dataset]:
     """A model and rows that it can judge; ``missing`` is what NaN means, if not as in the fit."""
-    fitted = dgmm.load(model)
+    fitted = mixtures.load(model)
     fitted.set_params(missing=missing or fitted.missing)
     names = vars(fitted).get("feature_names_in_")
     if reading.get("columns") is None and names is not None and sources.has_columns(data):

@@ -38,6 +38,7 @@ from dgmm.model.fixed import PARTS
 from dgmm.model.lazy import Late
 
 # Loaded when a command needs them, not for a usage error.
+mixtures = Late("dgmm.estimators.gaussian_mixture")
 engine, report = Late("dgmm.engine"), Late("dgmm.report.pictures")
 
 
@@ -131,7 +132,7 @@ def fit(
 
 def _begin(path: str, n_components: int, covariance_type: str) -> dgmm.GaussianMixture:
     """The model at ``path``, for a fit to begin at; it must be of this size and structure."""
-    model = dgmm.load(path)
+    model: dgmm.GaussianMixture = mixtures.load(path)
     size = (model.n_components, model.covariance_type)
     if size != (n_components, covariance_type):
         raise UsageError(

@@ -15,10 +15,11 @@ from dgmm.cli.machines import Machines
 from dgmm.cli.progress import LOGS, Watch
 from dgmm.em.evaluate import PRECISIONS
 from dgmm.em.init import METHODS
-from dgmm.em.priors import PRIORS
+from dgmm.em.priors import PRIORS, PriorName, VariationalPrior
 from dgmm.em.starts import EFFORTS
 from dgmm.em.strategies import STRATEGIES
 from dgmm.kernels.observation import OBSERVATIONS
+from dgmm.model.concentration import CONCENTRATIONS, ConcentrationType
 from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.lazy import Late
 from dgmm.model.tails import TAILS
@@ -181,7 +182,42 @@ prior_option = click.option(
     default="none",
     show_default=True,
     help="What the objective holds beside the likelihood. conjugate: Fraley and Raftery's prior, "
-    "made of the data, with which no component collapses; the fit is the most probable mixture.",
+    "made of the data, with which no component collapses; the fit is the most probable mixture. "
+    "variational: variational Bayes, with a posterior of all parameters; of -k components those "
+    "that the rows don't need lose them.",
+)
+
+
+def _prior_of(
+    prior: PriorName,
+    weight_concentration_prior_type: ConcentrationType | None,
+    weight_concentration_prior: float | None,
+) -> PriorName | VariationalPrior:
+    """The prior of these options."""
+    if prior == VariationalPrior.name:
+        kind = weight_concentration_prior_type or "dirichlet_process"
+        return VariationalPrior(kind, weight_concentration_prior)
+    if weight_concentration_prior_type is not None or weight_concentration_prior is not None:
+        raise click.UsageError("--weight-concentration-... goes with --prior variational")
+    return prior
+
+
+prior_options = _as_one(
+    "prior",
+    _prior_of,
+    ["prior", "weight_concentration_prior_type", "weight_concentration_prior"],
+    prior_option,
+    click.option(
+        "--weight-concentration-prior-type",
+        type=click.Choice(list(CONCENTRATIONS)),
+        help="How weights are made, with --prior variational.  [default: dirichlet_process]",
+    ),
+    click.option(
+        "--weight-concentration-prior",
+        type=click.FloatRange(min=0, min_open=True),
+        help="The concentration of the weights, with --prior variational; with less, fewer "
+        "components are used.  [default: 1 / K]",
+    ),
 )
 
 
@@ -340,7 +376,7 @@ fitting_options = _as_one(
         help="A number to add to all variances, in the data's units squared.  [default: 1e-6 of "
         "each feature's variance]",
     ),
-    prior_option,
+    prior_options,
     missing_option,
     noise_options,
     tails_options,

@@ -164,7 +164,7 @@ def tell_model(model: GaussianMixture, path: str, as_json: bool) -> None:
     if "passes" in info:
         lines["converged"] = _end(model)
     lines |= _starts(info)
-    for name in ("empty", "singular"):
+    for name in ("empty", "unused", "singular"):
         if info.get(name):
             lines[name] = ", ".join(map(str, info[name]))
     tell(lines, as_json=False)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-import dgmm
 from dgmm.cli import progress
 from dgmm.cli.base import EXIT_CODES, Command
 from dgmm.cli.checks import check_model_target, open_both
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from dgmm.kernels.outputs import RowOutputs
 
 # Loaded when a command needs them, not for a usage error.
+mixtures = Late("dgmm.estimators.gaussian_mixture")
 datasets, engine, outputs = Late("dgmm.data.dataset"), Late("dgmm.engine"), Late("dgmm.io.output")
 parameters, predictor = Late("dgmm.estimators.parameters"), Late("dgmm.estimators.predictor")
 
@@ -301,7 +301,7 @@ def update(
 @json_option
 def show(model: str, json: bool) -> None:
     """Show the components of a model file, and how it was fitted."""
-    fitted = dgmm.load(model)
+    fitted = mixtures.load(model)
     if json:
         mixture = fitted.mixture_
         described = {

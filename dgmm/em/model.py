@@ -171,9 +171,10 @@ class Model:
         if before.tails is not None and statistics.tails is not None:
             tails = before.tails.updated(found.weights, statistics.tails[:, 1])
             mixture = replace(mixture, tails=tails)
+        lacking = found.empty & (not self.prior.prunes)
         if self.fixed is None:
-            return Trial(mixture, numbers(found.empty), numbers(every))
-        empty = found.empty & ~self.fixed.weights
+            return Trial(mixture, numbers(lacking), numbers(every))
+        empty = lacking & ~self.fixed.weights
         lost = every & ~self.fixed.covariances
         return Trial(self.hold(mixture, before), numbers(empty), numbers(lost))
 

@@ -42,6 +42,12 @@ TOL: Final = 1e-3
 RACEABLE: Final = 5
 """With fewer rows for each free parameter there is no race, and no larger part of the sample."""
 
+POSTERIOR: Final = 0.1
+"""How much nearer its end a variational posterior is to be: components lose their rows slowly."""
+
+POSTERIOR_SWEEPS: Final = 300
+"""Sweeps of a sample at most, on the way to a variational posterior."""
+
 FAR_BELOW: Final = 16
 """Where the sample is a smaller part of all rows, it goes on serving between passes over them."""
 
@@ -77,7 +83,8 @@ class Textbook(Strategy):
     def begin(
         self, moments: DataMoments, context: FitContext, spec: FitSpec, samples: Samples
     ) -> list[RunState]:
-        stop = StopRule(spec.max_iter, tol=TOL if spec.tol is None else spec.tol)
+        tol = (TOL if spec.tol is None else spec.tol) * spec.prior.unit(moments.weight)
+        stop = StopRule(spec.max_iter, tol=tol)
         starts = _starts(context, spec, samples)
         return [replace(EM().init(context, start, stop), before=spec.before) for start in starts]
 
@@ -124,11 +131,16 @@ class Auto(Strategy):
             (moments.weighted, len(moments.mean)),
         )
         target = spec.resolution * (parameters / (2 * moments.weighted))
-        stop = StopRule(spec.max_iter, spec.tol or 0.0, target if spec.tol is None else 0.0)
+        tol = (spec.tol or 0.0) * spec.prior.unit(moments.weight)
+        stop = StopRule(spec.max_iter, tol, target if spec.tol is None else 0.0)
         late = spec.deadline.passed  # to look around
         cheap = _cheap(spec, shape, len(moments.sample.keys))
         if cheap and not late:
             return _from_scouts(context, spec, samples, stop, max(spec.n_init, cheap))
+        if not (spec.given or late or spec.prior.is_density):
+            return _from_posteriors(context, spec, samples, stop)
+        if not spec.prior.is_density:
+            stop = replace(stop, target=POSTERIOR * stop.target)
         if spec.given or late or _direct(spec, *shape):
             starts = _starts(context, spec, samples, ours=True)
             return [Squarem().init(context, start, stop) for start in starts]
@@ -136,13 +148,18 @@ class Auto(Strategy):
 
 
 def _direct(spec: FitSpec, rows: int, n_features: int) -> bool:
-    """Whether "auto" goes on over all rows from any start: there are few, or one optimum."""
-    return rows < RACEABLE * spec.parameters(n_features) or spec.components == 1
+    """Whether "auto" goes on over all rows from any start.
+
+    There are few, or one optimum; or what tells optima apart is not the likelihood.
+    """
+    few = rows < RACEABLE * spec.parameters(n_features)
+    return few or spec.components == 1 or not spec.prior.is_density
 
 
 def _cheap(spec: FitSpec, shape: tuple[int, int], sampled: int) -> int:
     """How many starts may run over all rows, if these are few and no start is named; else 0."""
-    if spec.given or spec.init_params != "auto" or sampled < shape[0] or spec.tails is not None:
+    named = spec.given or spec.init_params != "auto" or sampled < shape[0]
+    if named or spec.tails is not None or not spec.prior.is_density:
         return 0
     return affordable(spec.components, *shape)
 
@@ -159,6 +176,27 @@ def _from_scouts(
     run = Squarem(lengths=best.solver.lengths).init(context, end, stop)
     # In double precision from the first sweep: it begins where it is to end.
     return [replace(run, trial=Trial(end), starts=count, optima=optima)]
+
+
+def _from_posteriors(
+    context: FitContext, spec: FitSpec, samples: Samples, stop: StopRule
+) -> list[RunState]:
+    """The run from the best of starts whose posteriors a sample led to.
+
+    Its components are in the order of their weights: where these are broken off a stick, the bound
+    is higher with the large ones first.
+    """
+    starts = _starts(context, spec, samples, ours=True)
+    subsample = samples.subsample(len(samples.sample.keys), context)
+    stop = replace(stop, target=POSTERIOR * stop.target)
+    near = replace(stop, max_iter=POSTERIOR_SWEEPS)
+    with subsample.stage():
+        runs = subsample.refine(
+            [Squarem().init(subsample.context, start, near) for start in starts]
+        )
+    best = max(runs, key=lambda run: run.best.objective).best.mixture
+    order = np.argsort(-best.weights, kind="stable")
+    return [Squarem().init(context, best.chosen(order), stop)]
 
 
 def _from_samples(

@@ -82,6 +82,11 @@ def holding(spec: FitSpec, asked: Any, n_features: int, fitted: Mixture | None =
         return spec
     if spec.noise is not None:
         raise UsageError("fixed holds nothing beside a noise component: leave out one of the two")
+    if not spec.prior.is_density:
+        raise UsageError(
+            "fixed holds parameters, and a variational fit has a posterior of them instead: leave "
+            "out fixed, or use a ConjugatePrior"
+        )
     given = {"weights": spec.weights, "means": spec.means, "covariances": spec.precisions}
     for name, own in fixed.record().items():
         if own and given[name] is None:

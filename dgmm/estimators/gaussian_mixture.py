@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from dgmm import engine
 from dgmm.em.evaluate import Precision
 from dgmm.em.init import InitParams
-from dgmm.em.priors import ConjugatePrior, PriorName
+from dgmm.em.priors import PriorName, PriorSpec
 from dgmm.em.progress import Progress
 from dgmm.em.starts import Effort
 from dgmm.em.strategies import StrategyName
@@ -110,10 +110,11 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         objective has the penalty that makes this an exact M-step (``dgmm.kernels.kernel``), so it
         never falls.  By default it is 1e-6 of each feature's variance (of the variance of most
         rows, where a few rows far away make up nearly all of it), so that units don't matter.
-    prior : ConjugatePrior or {"none", "conjugate"}, optional
+    prior : ConjugatePrior or {"none", "conjugate", "variational"}, optional
         What the objective holds beside the likelihood.  With a ``ConjugatePrior`` ("conjugate" is
         one with its defaults) the fit is the most probable mixture (MAP), and no component
-        collapses; ``score``, ``bic`` and ``aic`` stay those of the likelihood.
+        collapses; ``score``, ``bic`` and ``aic`` stay those of the likelihood.  "variational" is
+        the fit of a ``BayesianGaussianMixture``, which has more to say of it.
     missing : {"raise", "marginalize", "drop"}, default="raise"
         What NaN means, or a masked value. "raise": incomplete rows are an error. "marginalize":
         the value is missing at random; a row is judged by what of it was observed, and counts as
@@ -260,6 +261,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
           direction is ``reg_covar`` or rounding alone; ``singular_causes``: why, and which features
           have no spread there; ``rivalled``: where ``reg_covar`` is half or more of the variance.
         - ``fixed``: the components whose weights, means and covariances were held; empty if none.
+        - ``unused``: components of a variational posterior with less than half a row.
         - ``prior``: the numbers of the prior: for a conjugate one the weight of the rows that it
           stands beside, its ``concentration`` and ``mean_precision``, and as how many ``rows`` it
           counts for a covariance.
@@ -289,7 +291,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         tol: float | None = None,
         resolution: float = 0.1,
         reg_covar: float | None = None,
-        prior: ConjugatePrior | PriorName | None = None,
+        prior: PriorSpec | PriorName | None = None,
         missing: Missing = "raise",
         noise_component: bool | float = False,
         noise_volume: float | None = None,
@@ -380,7 +382,35 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         ()
         """
         check_is_fitted(self)
-        return RowOutputs(self.mixture_, output, observation_of(self, noise), seed)
+        mixture, offset = self.judged()
+        return RowOutputs(mixture, output, observation_of(self, noise), seed, offset)
+
+    def judged(self) -> tuple[Mixture, float]:
+        """By what rows are judged: the mixture, and what is added to log-densities.
+
+        That is ``mixture_`` and 0, but for a variational posterior: there the weights have what its
+        spread takes from each component, and those that no rows need are 0.
+
+        Returns
+        -------
+        mixture : Mixture
+            Of the data.
+        offset : float
+            In nats.
+
+        Examples
+        --------
+        >>> from dgmm import GaussianMixture
+        >>> GaussianMixture.from_parameters([1.0], [[0.0]], [[[1.0]]]).judged()
+        (<Mixture: 1 full components of 1 features>, 0.0)
+        """
+        check_is_fitted(self)
+        seen = vars(self).get("sufficient_statistics_")
+        if seen is None:
+            return self.mixture_, 0.0
+        prior = seen.prior.of_weight(seen.weight)
+        found: tuple[Mixture, float] = prior.judged(self.mixture_, seen.weight / seen.rows)
+        return found
 
     @property
     def noise_weight_(self) -> float:

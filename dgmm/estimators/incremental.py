@@ -58,6 +58,7 @@ def step(mixture: Mixture, statistics: SufficientStatistics) -> dict[str, Any]:
         "objective": after,
         "kernel": choice.described(choice.chosen()),
         "empty": list(trial.empty),
+        "prior": statistics.prior.of_weight(statistics.weight).numbers(),
         "fixed": {} if statistics.fixed is None else statistics.fixed.record(),
         **singular_of(
             sorted({*trial.singular, *held}),

@@ -11,6 +11,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Self, overload
 
@@ -479,9 +480,11 @@ class Predictor(ABC):
         warn_without_noise(model, dataset)
         sweep = sweep or engine.over(dataset, threads=threads_of(model))
         observation = observation_of(model, dataset.noise is not None)
-        (total,) = sweep(score_each, Compared((model.mixture_,), observation)).parts
+        mixture, offset = model.judged()
+        (total,) = sweep(score_each, Compared((mixture,), observation)).parts
         if not total.weight > 0:
             raise DataError(NONE_COUNT.format("score"))
+        total = replace(total, value=total.value + offset * total.weight)
         parameters = free_parameters(model.mixture_, model.fit_info_)
         return {
             "score": total.value / total.weight,

@@ -64,6 +64,7 @@ def _fitted(progress: Progress, session: Session, seconds: float, cut: str) -> d
             **_degenerate(progress),
             "fixed": {} if run.context.model.fixed is None else run.context.model.fixed.record(),
             "prior": run.context.model.prior.numbers(),
+            "unused": _unused(progress),
             "reg_covar": (run.context.model.prior.reg * run.context.frame.scale**2).tolist(),
         },
     }
@@ -72,6 +73,13 @@ def _fitted(progress: Progress, session: Session, seconds: float, cut: str) -> d
 def _statistics(best: State, context: FitContext) -> SufficientStatistics | None:
     """The statistics of all rows, where they add up; those of heavy tails do not."""
     return None if context.model.tails is not None else SufficientStatistics.of(best, context)
+
+
+def _unused(progress: Progress) -> list[int]:
+    """The components that no rows are judged by, though nothing is wrong with them."""
+    run, moments = progress.run, progress.moments
+    found = run.context.model.prior.unused(run.best.mixture, moments.weight / moments.rows)
+    return np.flatnonzero(found).tolist()
 
 
 def _of_run(progress: Progress, cut: str) -> dict[str, Any]:

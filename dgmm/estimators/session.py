@@ -35,7 +35,7 @@ from dgmm.em.spec import FitSpec
 from dgmm.engine.kubernetes import Pods, pods
 from dgmm.engine.plan import Plan, plan
 from dgmm.errors import DataError, UsageError
-from dgmm.estimators.parameters import begun, observation_of, spec_of, threads_of
+from dgmm.estimators.parameters import begun, observation_of, prior_of, spec_of, threads_of
 from dgmm.io.checkpoint import Checkpoint, fingerprint, writing_nbytes
 from dgmm.model.choice import choose
 from dgmm.model.lazy import lazy
@@ -177,6 +177,11 @@ def selecting(
     They differ in size and covariance type only.
     """
     chosen: Criterion = choose("criterion", criterion, CRITERIA)
+    if not all(prior_of(model).is_density for model in models):
+        raise UsageError(
+            "a variational fit chooses the number of components by itself: fit one "
+            "BayesianGaussianMixture, with the most components that there may be"
+        )
     dataset, names, specs = _asked(models, X, {"weights": sample_weight, "noise": noise})
 
     def choose_by(seed: int) -> Choice:

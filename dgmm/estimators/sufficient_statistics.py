@@ -47,6 +47,7 @@ from dgmm.model.fixed import Fixed
 from dgmm.model.mixture import Frame, Mixture
 from dgmm.model.prior import Prior, Regularised
 from dgmm.model.statistics import Stacked, Statistics
+from dgmm.model.variational import Variational
 
 FORMAT: Final = "dgmm-sufficient-statistics"
 ARRAYS: Final = ("sums", "center", "shift", "scale", "reg")
@@ -640,7 +641,7 @@ class SufficientStatistics:
         )
 
 
-PRIORS: Final[dict[str, type[Prior]]] = {each.name: each for each in (Regularised, Conjugate)}
+PRIORS: Final = {each.name: each for each in (Regularised, Conjugate, Variational)}
 """What priors a file may hold, by name."""
 
 
@@ -649,7 +650,7 @@ def _prior_of(
 ) -> Prior:
     """The prior that a file holds; that of likelihood alone, where it says nothing of one."""
     try:
-        kind = PRIORS[told.get("name", Regularised.name)]
+        kind: type[Prior] = PRIORS[told.get("name", Regularised.name)]
         return kind.parse(told, arrays, covariance_model, n_features)
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise ModelFileError(f"its statistics have no usable prior: {error!r}") from error

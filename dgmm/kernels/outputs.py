@@ -66,12 +66,15 @@ class RowOutputs:
         Whether rows may hold NaN.
     seed : int or None
         Of draws, where what rows lack is drawn.
+    offset : float
+        What is added to log-densities.
     """
 
     mixture: Mixture
     output: Output
     observation: Observation = COMPLETE
     seed: int | None = None
+    offset: float = 0.0
 
     @property
     def columns(self) -> tuple[int, ...]:
@@ -114,16 +117,16 @@ def _judged(
     words = missing.packed(holes)
     incomplete = words.any(axis=1)
     if not incomplete.any():
-        _of_complete(of, block, inside, frame, outputs)
+        _of_complete(of, block, inside, frame, wanted.offset, outputs)
         return outputs
     chosen = np.flatnonzero(~incomplete)
     part = outputs[chosen]
     complete = Block(block.start, np.take(rows, chosen, axis=0))
-    _of_complete(of, complete, inside, frame, part)
+    _of_complete(of, complete, inside, frame, wanted.offset, part)
     outputs[chosen] = part
     found = missing.patterns(holes, words, np.flatnonzero(incomplete))
     for judged in missing.judge(rows, (p for p in found if p.observed.any()), frame, inside):
-        outputs[judged.rows] = of(judged.log_joint, 0.0, mixture)
+        outputs[judged.rows] = of(judged.log_joint, wanted.offset, mixture)
     return outputs
 
 
@@ -132,6 +135,7 @@ def _of_complete(
     block: Block,
     inside: Mixture,
     frame: Frame,
+    offset: float,
     outputs: NDArray[Any],
 ) -> None:
     """Write what ``of`` makes of complete rows to ``outputs``; ``inside`` is in the ``frame``."""
@@ -147,7 +151,7 @@ def _of_complete(
             log_joint[~np.isfinite(log_joint)] = -np.inf
         if not np.isfinite(log_joint.max(axis=0)).all():
             raise DataError(TOO_FAR)
-        outputs[chosen] = of(log_joint, natural.common(x) - frame.log_volume, inside)
+        outputs[chosen] = of(log_joint, natural.common(x) - (frame.log_volume - offset), inside)
 
 
 def _of_noisy(

@@ -90,6 +90,8 @@ class Prior(ABC):
     name: ClassVar[str]
     is_likelihood: ClassVar[bool] = False
     """Whether the objective is a sum over rows, and nothing besides."""
+    prunes: ClassVar[bool] = False
+    """Whether components without rows are as they should be, and nothing to warn of."""
     reg: Array
 
     def penalties(self, mixture: Mixture) -> Array:
@@ -164,6 +166,17 @@ class Prior(ABC):
             return False
         pairs = zip(self.arrays().values(), other.arrays().values(), strict=True)
         return all(np.array_equal(*pair) for pair in pairs)
+
+    def judged(self, mixture: Mixture, row: float) -> tuple[Mixture, float]:
+        """By what rows are judged: a mixture, and what is added to log-densities.
+
+        The ``mixture`` is fitted, and ``row`` is the weight of one of its rows.
+        """
+        return mixture, 0.0
+
+    def unused(self, mixture: Mixture, row: float) -> Mask:
+        """Which components (K,) no rows are judged by."""
+        return np.zeros(mixture.components, bool)
 
     def share(self, share: float) -> Array:
         """The variances (D,) below which an estimate is less than a ``share`` of what is added."""
