@@ -16,12 +16,16 @@ from scipy.special import psi
 from dgmm import GaussianMixture, MixtureSearch, load
 from dgmm.cli.commands import main
 from dgmm.errors import DegenerateWarning, DgmmError
+from dgmm.kernels import kernel, native
+from dgmm.kernels.natural_parameters import Given, NaturalParameters
+from dgmm.kernels.sweep import Block
 from dgmm.model.covariance import COVARIANCE_MODELS
-from dgmm.model.mixture import Mixture
+from dgmm.model.mixture import Frame, Mixture
 from dgmm.model.tails import LEAST, MOST, RULES, StudentTails, root
 
 Array = np.ndarray
 KINDS = list(COVARIANCE_MODELS)
+VARIANTS = range(len(native.compiled.variants()) if native.compiled else 0)
 
 
 def drawn(rng: Any, count: int, dof: float, mean: Any, scale: Array) -> Array:
@@ -152,6 +156,38 @@ def test_equals_textbook(
     np.testing.assert_allclose(model.dof_, dof, rtol=1e-9)
     np.testing.assert_allclose(model.lower_bound_, total, rtol=1e-10)
     assert model.score(rows, sample_weight=weights) == pytest.approx(total, rel=1e-10)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_compiled_code_adds_up_the_same(
+    kind: str, variant: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the vectors, as NumPy does: in several mixtures, with weights, and far away."""
+    monkeypatch.setattr(native, "VARIANT", variant)
+    rng, model = np.random.default_rng(0), COVARIANCE_MODELS[kind]
+    rows = rng.normal(size=(1001, 5))
+    rows[::50] *= 1e6
+    weights = rng.uniform(0, 2, 1001) * (rng.uniform(size=1001) > 0.1)
+    naturals = []
+    for k in (1, 4):
+        dense = np.stack([each @ each.T + np.eye(5) for each in rng.normal(size=(k, 5, 5))])
+        variances = rng.uniform(1, 2, (k, 5))
+        values = {"full": dense, "tied": dense[0], "diag": variances, "spherical": variances[:, 0]}
+        own = model.of_covariances(values[kind], (k, 5))
+        tails = StudentTails(rng.uniform(0.2, 20, k), RULES["each"])
+        mixture = Mixture(rng.dirichlet(np.ones(k)), rng.normal(size=(k, 5)), own, tails=tails)
+        naturals.append(NaturalParameters.of(mixture, rng.uniform(0, 1, k)))
+    given = Given(Frame(rng.normal(size=5), np.full(5, 2.0)), tuple(naturals))
+    block = Block(0, rows, weights)
+    for one, other in zip(
+        native.e_step(block, given).parts, kernel.e_step(block, given).parts, strict=True
+    ):
+        for name in ("sums", "tails", "center"):
+            mine, theirs = getattr(one, name), getattr(other, name)
+            np.testing.assert_allclose(mine, theirs, rtol=1e-11, atol=1e-9 * np.abs(theirs).max())
+        assert one.objective == pytest.approx(other.objective, rel=1e-12)
+        assert one.log_likelihood == pytest.approx(other.log_likelihood, rel=1e-12)
 
 
 @pytest.mark.parametrize("d", [1, 4])

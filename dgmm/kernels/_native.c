@@ -34,6 +34,8 @@ typedef struct {
     const double *penalties, *most;                          /* (all), (mixtures): the largest of each */
     const int64_t *ends;                                     /* (mixtures), one past its last component */
     double *sums, *objective, *plain;                        /* (all, width), (mixtures), (mixtures) */
+    const double *tails;                                     /* (all, TAILS) where components are t distributions, or NULL */
+    double *latent;                                          /* (all, 2) then */
     void *space;                                             /* for tiles, and how much of it there is */
     size_t space_bytes;
 } Problem;
@@ -63,6 +65,9 @@ typedef struct {
     void *space;
     size_t space_bytes;
 } Incomplete;
+
+enum { INVERSE, UNIT, HALF, LOG_SCALE, OFFSET, TAILS }; /* 1 / nu, log C and all that a component's density holds at its
+   location, (nu + D) / 2, log((nu + D) / nu), psi((nu + D) / 2) - log((nu + D) / 2): see model/tails.py */
 
 #define MOST_LANES 8 /* doubles in the widest vector */
 
@@ -203,18 +208,31 @@ static int is_partition(const int64_t *ends, Py_ssize_t count, Py_ssize_t all) {
     return count > 0 && last == all;
 }
 
-enum { ROWS, WEIGHTS, SHIFT, SCALE, WHITEN, MEANS, FACTORS, CONSTANTS, PENALTIES, MOST, ENDS, SUMS, OBJECTIVE, PLAIN, SPACE, ARRAYS };
+enum { ROWS, WEIGHTS, SHIFT, SCALE, WHITEN, MEANS, FACTORS, CONSTANTS, PENALTIES, MOST, ENDS, SUMS, OBJECTIVE, PLAIN, SPACE, ARRAYS,
+       OF_TAILS = ARRAYS, LATENT, MORE_ARRAYS };
 
-static PyObject *e_step(PyObject *module, PyObject *args) {
-    PyObject *given[ARRAYS];
-    Py_buffer b[ARRAYS] = {{0}};
+static PyObject *stepped(PyObject *args, int tails) {
+    PyObject *given[MORE_ARRAYS];
+    Py_buffer b[MORE_ARRAYS] = {{0}};
+    PyObject *rest = NULL;
     int number, structure, single_rows, single;
     Py_ssize_t width, factor_size, n = 0, D = 0, K = 0, mixtures = 0;
     ptrdiff_t wanted = 0;
-    if (!PyArg_ParseTuple(args, "iippnnOOOOOOOOOOOOOOO", &number, &structure, &single_rows, &single, &width, &factor_size,
+    if (tails) { /* two arrays stand before the space */
+        const Py_ssize_t count = PyTuple_Size(args);
+        if (!expect(count == 6 + MORE_ARRAYS, "e_step_tails takes two arrays more than e_step")) return NULL;
+        given[OF_TAILS] = PyTuple_GetItem(args, count - 3), given[LATENT] = PyTuple_GetItem(args, count - 2);
+        PyObject *first = PyTuple_GetSlice(args, 0, count - 3), *last = PyTuple_GetSlice(args, count - 1, count);
+        rest = first && last ? PySequence_Concat(first, last) : NULL;
+        Py_XDECREF(first), Py_XDECREF(last);
+        if (!rest) return NULL;
+        args = rest;
+    }
+    const int parsed = PyArg_ParseTuple(args, "iippnnOOOOOOOOOOOOOOO", &number, &structure, &single_rows, &single, &width, &factor_size,
                           &given[0], &given[1], &given[2], &given[3], &given[4], &given[5], &given[6], &given[7],
-                          &given[8], &given[9], &given[10], &given[11], &given[12], &given[13], &given[14]))
-        return NULL;
+                          &given[8], &given[9], &given[10], &given[11], &given[12], &given[13], &given[14]);
+    Py_XDECREF(rest); /* what it holds, the caller holds, too */
+    if (!parsed) return NULL;
     const Variant *variant = variant_of(number);
     if (!variant || !expect(structure >= FULL && structure <= TIED, "there is no such structure")) return NULL;
     const char real = single ? 'f' : 'd';
@@ -233,6 +251,9 @@ static PyObject *e_step(PyObject *module, PyObject *args) {
         && TAKE(PENALTIES, "penalties", 'd', READ, 1, K) && TAKE(MOST, "most", 'd', READ, 1, mixtures)
         && TAKE(SUMS, "sums", 'd', WRITE, 2, K, width) && TAKE(OBJECTIVE, "objective", 'd', WRITE, 1, mixtures)
         && TAKE(PLAIN, "plain", 'd', WRITE, 1, mixtures) && TAKE(SPACE, "space", 'B', WRITE, 1, ANY);
+    if (tails)
+        fine = fine && expect(structure != TIED && !single, "tails are in double precision, and have a factor for each component")
+            && TAKE(OF_TAILS, "tails", 'd', READ, 2, K, TAILS) && TAKE(LATENT, "latent", 'd', WRITE, 2, K, 2);
     if (fine) {
         const Problem p = {
             .rows = n, .n_features = D, .mixtures = mixtures, .width = width, .factor_size = factor_size,
@@ -242,13 +263,18 @@ static PyObject *e_step(PyObject *module, PyObject *args) {
             .precisions_cholesky = b[FACTORS].buf, .constants = b[CONSTANTS].buf, .penalties = b[PENALTIES].buf,
             .most = b[MOST].buf, .ends = b[ENDS].buf, .sums = b[SUMS].buf, .objective = b[OBJECTIVE].buf,
             .plain = b[PLAIN].buf, .space = b[SPACE].buf, .space_bytes = (size_t)b[SPACE].len,
+            .tails = tails ? b[OF_TAILS].buf : NULL, .latent = tails ? b[LATENT].buf : NULL,
         };
         Py_BEGIN_ALLOW_THREADS
         wanted = variant->e_step[single](&p);
         Py_END_ALLOW_THREADS
     }
-    return done(b, ARRAYS, fine, wanted);
+    return done(b, MORE_ARRAYS, fine, wanted);
 }
+
+static PyObject *e_step(PyObject *module, PyObject *args) { return stepped(args, 0); }
+
+static PyObject *e_step_tails(PyObject *module, PyObject *args) { return stepped(args, 1); }
 
 static PyObject *first_pass(PyObject *module, PyObject *args) {
     PyObject *given[8];
@@ -350,6 +376,7 @@ static PyObject *names(PyObject *module, PyObject *ignored) {
 
 static PyMethodDef methods[] = {
     {"e_step", e_step, METH_VARARGS, "Add a block's statistics; see dgmm.native."},
+    {"e_step_tails", e_step_tails, METH_VARARGS, "The same where components are t distributions; see dgmm.native."},
     {"first_pass", first_pass, METH_VARARGS, "Take a block's moments and extremes; see dgmm.native."},
     {"incomplete", incomplete, METH_VARARGS, "Add the statistics of rows with holes; see dgmm.native."},
     {"draw", draw, METH_VARARGS, "Row numbers by their hash; see dgmm.native."},

@@ -154,6 +154,35 @@ TARGET static void FN(normalise)(ptrdiff_t components, ptrdiff_t rows, REAL *L, 
     *plain += here + lifted + most * weights;
 }
 
+/* For components that are t distributions, L = -d / 2 becomes the log-density, and U = log(1 + d / nu). */
+TARGET static void FN(lengthen)(ptrdiff_t components, ptrdiff_t rows, const double *tails, REAL *L, REAL *U) {
+    for (ptrdiff_t k = 0; k < components; k++, tails += TAILS) {
+        const REAL twice = (REAL)(2 * tails[INVERSE]), unit = (REAL)tails[UNIT], half = (REAL)tails[HALF];
+        for (ptrdiff_t row = 0; row < rows; row += LANES) {
+            ptrdiff_t at = k * rows + row;
+            Vector away = FN(logarithm)(1 - twice * AT(L, at));
+            AT(U, at) = away;
+            AT(L, at) = unit - half * away;
+        }
+    }
+}
+
+/* Responsibilities in L become times E[u]; latent += sum r, sum r (E[log u] - E[u]). */
+TARGET static void FN(weigh)(ptrdiff_t components, ptrdiff_t rows, const double *tails, REAL *L, const REAL *U, double *latent) {
+    for (ptrdiff_t k = 0; k < components; k++, tails += TAILS, latent += 2) {
+        const REAL log_scale = (REAL)tails[LOG_SCALE], scale = (REAL)exp(tails[LOG_SCALE]), offset = (REAL)tails[OFFSET];
+        Vector count = FN(fill)(0), evidence = FN(fill)(0);
+        for (ptrdiff_t row = 0; row < rows; row += LANES) {
+            ptrdiff_t at = k * rows + row;
+            Vector r = AT(L, at), away = AT(U, at), u = scale * FN(exponential)(-away);
+            count += r;
+            evidence += r * (log_scale - away + offset - u);
+            AT(L, at) = r * u;
+        }
+        latent[0] += FN(total)(count), latent[1] += FN(total)(evidence);
+    }
+}
+
 /* sums[p + q of a ROWS x COLUMNS piece of the upper triangle] += sum over rows of a_i b_j. */
 #define ROWS 4
 #define COLUMNS 2
@@ -266,17 +295,18 @@ INLINE void FN(all_sums)(int structure, const Problem *p, ptrdiff_t all, ptrdiff
 /* The whole block, a tile at a time; returns 0, or what memory it wants if it has less. */
 TARGET static ptrdiff_t FN(e_step)(const Problem *p) {
     ptrdiff_t n_features = p->n_features, all = p->ends[p->mixtures - 1];
-    ptrdiff_t tile = TILE_BYTES / (ptrdiff_t)sizeof(REAL) / (3 * n_features + all) / GRAIN * GRAIN;
+    ptrdiff_t more = p->tails ? all : 0; /* a number for each component and row */
+    ptrdiff_t tile = TILE_BYTES / (ptrdiff_t)sizeof(REAL) / (3 * n_features + all + more) / GRAIN * GRAIN;
     if (tile < SMALLEST_TILE) tile = SMALLEST_TILE;
     if (tile > LARGEST_TILE) tile = LARGEST_TILE;
     if (tile * sizeof(REAL) % 1024 == 0) tile -= GRAIN; /* or features would share cache lines' places */
-    size_t needed = ALIGNMENT + (size_t)(2 * n_features * LANES + (3 * n_features + all + 1) * tile + all) * sizeof(REAL);
+    size_t needed = ALIGNMENT + (size_t)(2 * n_features * LANES + (3 * n_features + all + more + 1) * tile + all) * sizeof(REAL);
     if (p->space_bytes < needed) return (ptrdiff_t)needed;
     REAL *scratch = aligned(p->space);
     /* Vectors first: each array starts on a vector. */
     Vector(*d)[2] = (Vector(*)[2])scratch;
     REAL *x = scratch + 2 * n_features * LANES, *a = x + n_features * tile, *b = a + n_features * tile, *L = b + n_features * tile;
-    REAL *w = L + all * tile, *boost = w + tile;
+    REAL *U = L + all * tile, *w = U + more * tile, *boost = w + tile;
     for (ptrdiff_t mixture = 0, k = 0; mixture < p->mixtures; mixture++)
         for (; k < p->ends[mixture]; k++) boost[k] = (REAL)exp(p->penalties[k] - p->most[mixture]);
     for (ptrdiff_t start = 0; start < p->rows; start += tile) {
@@ -291,9 +321,11 @@ TARGET static ptrdiff_t FN(e_step)(const Problem *p) {
                     for (ptrdiff_t i = 0; i < n_features; i++) x[i * padded + row] = 0;
         if (p->whiten) FN(whiten)(n_features, padded, p->whiten, x);
         EACH_STRUCTURE(LOG_JOINT)
+        if (p->tails) FN(lengthen)(all, padded, p->tails, L, U);
         for (ptrdiff_t mixture = 0, k = 0; mixture < p->mixtures; k = p->ends[mixture++])
             FN(normalise)(p->ends[mixture] - k, padded, L + k * padded, w, boost + k, p->most[mixture],
                           p->objective + mixture, p->plain + mixture);
+        if (p->tails) FN(weigh)(all, padded, p->tails, L, U, p->latent);
         EACH_STRUCTURE(SUMS)
     }
     return 0;

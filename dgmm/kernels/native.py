@@ -22,6 +22,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
+from scipy.special import psi
 
 from dgmm.errors import UsageError
 from dgmm.kernels import kernel, missing, natural_parameters
@@ -83,7 +84,8 @@ def _run(name: str, *args: Any) -> int:
 
 def e_step(block: Block, given: Given) -> Stacked[Statistics]:
     """The statistics of a block under each mixture; all components are centred."""
-    if _wide(given) or any(each.mixture.tails is not None for each in given.naturals):
+    heavy = {natural.mixture.tails is not None for natural in given.naturals}
+    if _wide(given) or len(heavy) > 1:
         return kernel.e_step(block, given)
     return tree_sum(kernel.by_features(_grouped, piece, given) for piece in pieces(block))
 
@@ -234,8 +236,12 @@ def _call(
     sums = np.zeros((int(ends[-1]), width))
     objective, plain = np.zeros(len(naturals)), np.zeros(len(naturals))
     real = np.float32 if naturals[0].single else np.float64
+    tails = [_tails(natural) for natural in naturals]
+    student = all(each is not None for each in tails)
+    latent = np.zeros((len(sums), 2))
+    constants = [natural.constants * (not student) for natural in naturals]
     _run(
-        "e_step",
+        "e_step_tails" if student else "e_step",
         LAYOUTS[features].code,
         rows.dtype == np.float32,
         naturals[0].single,
@@ -248,20 +254,36 @@ def _call(
         _in_order(whiten, real),
         _joined(means, real),
         _joined(factors, real),
-        _joined([natural.constants for natural in naturals], real),
+        _joined(constants, real),
         _joined([natural.penalty for natural in naturals]),
         np.array([natural.penalty.max() for natural in naturals]),
         ends,
         sums,
         objective,
         plain,
+        *((_joined([each for each in tails if each is not None]), latent) if student else ()),
     )
     count = len(rows)
     weight = float(count if weights is None else weights.sum(dtype=np.float64))
+    if student:  # counts are by responsibilities alone
+        latent[:, 0], sums[:, 0] = sums[:, 0].copy(), latent[:, 0].copy()
+    parts = zip(np.split(sums, ends[:-1]), np.split(latent, ends[:-1]), naturals, strict=True)
     return [
-        Statistics(part, natural.center, float(objective[i]), float(plain[i]), weight, count)
-        for i, (part, natural) in enumerate(zip(np.split(sums, ends[:-1]), naturals, strict=True))
+        Statistics(
+            *(part, natural.center, float(objective[i]), float(plain[i]), weight, count),
+            tails=own if student else None,
+        )
+        for i, (part, own, natural) in enumerate(parts)
     ]
+
+
+def _tails(natural: NaturalParameters) -> Array | None:
+    """What compiled code is told of t distributions, (K, 5); None where components are normal."""
+    if (tails := natural.mixture.tails) is None:
+        return None
+    count = (tails.dof + natural.mixture.n_features) / 2
+    scale = np.log(2 * count / tails.dof)
+    return np.stack([1 / tails.dof, natural.constants, count, scale, psi(count) - np.log(count)], 1)
 
 
 def nbytes(components: int, width: int) -> int:
