@@ -17,7 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from sklearn.exceptions import ConvergenceWarning
 
-from dgmm import GaussianMixture, MixtureSearch, SufficientStatistics, align, load, select
+from dgmm import (
+    ConjugatePrior,
+    GaussianMixture,
+    MixtureSearch,
+    SufficientStatistics,
+    align,
+    load,
+    select,
+)
 from dgmm.cli.commands import main
 from dgmm.errors import CheckpointError, UsageError
 from dgmm.model.covariance import COVARIANCE_MODELS
@@ -206,10 +214,11 @@ def test_criteria_count_free_parameters_alone(kind: Any, tmp_path: Path) -> None
         {name: some.lists(some.integers(0, 2), max_size=2, unique=True) for name in PARTS}
     ),
     strategy=some.sampled_from(["auto", "em"]),
+    prior=some.sampled_from([None, ConjugatePrior(2.0, 5.0)]),
     seed=some.integers(0, 1000),
 )
 def test_the_objective_never_falls_and_what_is_held_stays(
-    kind: Any, held: dict[str, list[int]], strategy: Any, seed: int
+    kind: Any, held: dict[str, list[int]], strategy: Any, prior: Any, seed: int
 ) -> None:
     held = held | {"covariances": []} if kind == "tied" else held
     rows, start = clumps(150, seed), start_of(kind, np.random.default_rng(seed))
@@ -218,6 +227,7 @@ def test_the_objective_never_falls_and_what_is_held_stays(
         covariance_type=kind,
         strategy=strategy,
         fixed=held,
+        prior=prior,
         max_iter=15,
         precision="float64",
         **start,

@@ -17,6 +17,7 @@ from dgmm.cli.options import (
     data_argument,
     fitting_options,
     json_option,
+    labels_option,
     machine_options,
     model_options,
     n_init_option,
@@ -64,6 +65,7 @@ def _fixed(
 @click.option("-o", "--output", required=True, metavar="PATH", help="Where the model file goes.")
 @sample_weight_option
 @noise_option
+@labels_option
 @click.option(
     "--start",
     metavar="PATH",
@@ -91,6 +93,7 @@ def fit(
     output: str,
     sample_weight: str | None,
     noise: str | None,
+    labels: str | None,
     start: str | None,
     fixed: dict[str, Any] | None,
     how: dict[str, Any],
@@ -109,7 +112,7 @@ def fit(
         raise click.UsageError("--start gives the only start: leave out --init-params and --n-init")
     if fixed and start is None:
         raise click.UsageError("--fixed holds what --start gives: give that, too")
-    dataset = dgmm.open_dataset(data, sample_weight, noise=noise, **reading)
+    dataset = dgmm.open_dataset(data, sample_weight, noise=noise, labels=labels, **reading)
     model = dgmm.GaussianMixture(n_components, covariance_type=covariance_type, n_init=n_init)
     if start is not None:
         begin = _begin(start, n_components, covariance_type)
@@ -208,6 +211,7 @@ def _covariance_types(context: click.Context, option: click.Parameter, text: str
 )
 @sample_weight_option
 @noise_option
+@labels_option
 @n_init_option
 @fitting_options
 @machine_options
@@ -224,6 +228,7 @@ def select(
     plot: Path | None,
     sample_weight: str | None,
     noise: str | None,
+    labels: str | None,
     n_init: int,
     how: dict[str, Any],
     machines: Machines,
@@ -243,7 +248,7 @@ def select(
     check_model_target(output, overwrite)
     if plot is not None:
         check_pictures()
-    dataset = dgmm.open_dataset(data, sample_weight, noise=noise, **reading)
+    dataset = dgmm.open_dataset(data, sample_weight, noise=noise, labels=labels, **reading)
     template = dgmm.GaussianMixture(n_init=n_init, n_jobs=machines.threads, **how)
     search = dgmm.MixtureSearch(
         template,

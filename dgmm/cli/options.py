@@ -116,6 +116,12 @@ NOISE_HELP = (
     "of their covariances, a matrix a row."
 )
 noise_option = click.option("--noise", metavar="DATA", help=NOISE_HELP)
+labels_option = click.option(
+    "--labels",
+    metavar="DATA",
+    help="What components rows may be of: a path or URL, as for DATA, of the number of one for "
+    "each row, -1 where that isn't known; or of which of the K components each may be of.",
+)
 model_option = click.option(
     "-m", "--model", required=True, metavar="PATH", help="A model file: a path or URL."
 )

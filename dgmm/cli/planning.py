@@ -16,6 +16,7 @@ from dgmm.cli.options import (
     data_argument,
     effort_option,
     json_option,
+    labels_option,
     machine_options,
     memory_option,
     missing_option,
@@ -57,6 +58,7 @@ demonstration = Late("dgmm.cli.demo")  # which draws pictures
 @noise_options
 @noise_option
 @tails_options
+@labels_option
 @reading_options
 @click.option(
     "--kubernetes",
@@ -83,6 +85,7 @@ def plan(
     noise: str | None,
     tails: Tails,
     dof: Any,
+    labels: str | None,
     reading: dict[str, Any],
     kubernetes: bool,
     json: bool,
@@ -91,7 +94,7 @@ def plan(
 
     Nothing is fitted. The exit code is 3 if the fit would be refused.
     """
-    dataset = dgmm.open_dataset(data, noise=noise, **reading)
+    dataset = dgmm.open_dataset(data, noise=noise, labels=labels, **reading)
     model = dgmm.GaussianMixture(
         n_components,
         covariance_type=covariance_type,

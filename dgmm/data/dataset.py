@@ -54,6 +54,8 @@ class Dataset:
         How long a store that is away is asked again, here and on workers.
     noise : Source or None
         Where the variances (N, D) or covariances (N, D, D) of the rows' errors lie.
+    labels : Source or None
+        Where it lies what components rows may be of, (N,) or (N, K).
     labelled : Labelled or None
         The axes that the rows of an array of xarray come from.
 
@@ -71,6 +73,7 @@ class Dataset:
     divisions: NDArray[np.int64]
     patience: Patience = field(default_factory=patience)
     noise: Source | None = None
+    labels: Source | None = None
     labelled: Labelled | None = None
 
     @property
@@ -265,6 +268,7 @@ def open_dataset(
     block_bytes: int = BLOCK_BYTES,
     memory: Amount = None,
     noise: Any = None,
+    labels: Any = None,
 ) -> Dataset:
     """Open rows, and perhaps what lies beside them, for a fit.
 
@@ -304,6 +308,9 @@ def open_dataset(
     noise : the same, of shape (N, D) or (N, D, D)
         Known errors of the rows: their variances, or their covariances.  A value of infinite
         variance is missing.
+    labels : the same, of shape (N,) or (N, K)
+        What components rows may be of: the number of one, or -1 (or NaN) where that isn't known; or
+        which of K components each may be of.
 
     Returns
     -------
@@ -327,7 +334,7 @@ def open_dataset(
     >>> dataset.rows, dataset.n_features
     (1000, 3)
     """
-    beside = {"weights": sample_weight, "noise": noise}
+    beside = {"weights": sample_weight, "noise": noise, "labels": labels}
     return opened(
         data,
         beside,
@@ -419,9 +426,9 @@ def _opened(
 
 
 def _cut(source: Source, beside: Mapping[str, Source], block_bytes: int) -> Dataset:
-    """Rows and what lies beside them, in blocks of about so many bytes: weights don't count."""
+    """Rows and what lies beside them, in blocks of about so many bytes: only noise counts."""
     own = source.row_bytes
-    whole = own + sum(each.row_bytes for name, each in beside.items() if name != "weights")
+    whole = own + sum(each.row_bytes for name, each in beside.items() if name == "noise")
     divisions = source.divisions(block_bytes * own // whole)
     cut: dict[str, Any] = {
         name: each.rechunk(divisions) if isinstance(each, DaskSource) else each
@@ -472,9 +479,19 @@ def _check_noise(noise: Source, source: Source) -> None:
         )
 
 
+def _check_labels(labels: Source, source: Source) -> None:
+    if labels.shape[:1] != source.shape[:1] or len(labels.shape) > 2 or 0 in labels.shape:
+        raise DataError(
+            f"labels must be one component a row, shape {source.shape[:1]}, or say which of K "
+            f"components each row may be of, shape ({source.shape[0]}, K); {labels.name} has shape "
+            f"{labels.shape}"
+        )
+
+
 SHAPES: Final[Mapping[str, Callable[[Source, Source], None]]] = {
     "weights": _check_weights,
     "noise": _check_noise,
+    "labels": _check_labels,
 }
 """By the names of ``BESIDE``: what raises ``DataError`` unless its shape fits that of the rows."""
 

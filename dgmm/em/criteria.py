@@ -22,6 +22,7 @@ import numpy as np
 
 from dgmm.em.evaluate import State
 from dgmm.errors import DataError
+from dgmm.kernels.labels import allowed
 from dgmm.kernels.observation import COMPLETE, Marginal, Observation
 from dgmm.kernels.outputs import OUTPUTS, OutputKind, RowOutputs, check_rows
 from dgmm.kernels.sweep import Block
@@ -44,8 +45,20 @@ def score_each(block: Block, compared: Compared) -> Stacked[WeightedSum]:
 
 
 def entropy_each(block: Block, compared: Compared) -> Stacked[WeightedSum]:
-    """The weighted sum of the entropies of a block's responsibilities under each mixture."""
-    return _each(block, compared, "proba", _entropy)
+    """The weighted sum of the entropies of a block's responsibilities under each mixture.
+
+    A row with a label has none in the components that it can't be of.
+    """
+
+    def entropy(responsibilities: Array) -> Array:
+        if block.labels is not None:
+            may = allowed(block.labels, responsibilities.shape[1])
+            responsibilities = np.where(may, responsibilities, 0.0)
+            total = responsibilities.sum(axis=1, keepdims=True)
+            responsibilities /= np.where(total > 0, total, 1.0)
+        return _entropy(responsibilities)
+
+    return _each(block, compared, "proba", entropy)
 
 
 def _entropy(responsibilities: Array) -> Array:

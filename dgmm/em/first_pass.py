@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from dgmm.em.sample import OTHERS, Sample, least_hash, numbers_drawn, smallest_keys, uniform
 from dgmm.em.sample import nbytes as sample_nbytes
 from dgmm.kernels.kernel import REMEDY, first_invalid_row
+from dgmm.kernels.labels import FREE, sole
 from dgmm.kernels.native import DRAWN, draw, moments, pieces
 from dgmm.kernels.observation import COMPLETE, Observation
 from dgmm.kernels.sweep import Block
@@ -33,6 +34,9 @@ QUANTILE_ROWS: Final = 10_000
 
 NORMAL_WIDTH: Final = 2.5631031310892007
 """From the 10 % to the 90 % quantile of a normal distribution, in standard deviations."""
+
+KNOWN_ROWS: Final = 64
+"""How many rows of each component are kept that are known to be of it."""
 
 NARROWEST: Final = 1e-14
 """The least variance of weighted rows, over that of the same rows without weights."""
@@ -58,6 +62,8 @@ class FirstPassSpec:
         What NaN means.
     beside : int
         How many numbers a row has beside its own and its weight.
+    components : int
+        How many components are to be fitted.
     """
 
     sample: int
@@ -67,6 +73,7 @@ class FirstPassSpec:
     kernel: str = "numpy"
     observation: Observation = COMPLETE
     beside: int = 0
+    components: int = 1
 
     @classmethod
     def of(
@@ -92,7 +99,8 @@ class FirstPassSpec:
         expected = (sample + 10 * np.sqrt(sample) + 10) / max(rows, 1)
         alike = not weighted and observation.all_count  # else some rows may have no weight
         largest = -np.log1p(-expected) if expected < 1 and alike else np.inf
-        return cls(sample, seed, float(largest), pairs, kernel, observation, beside)
+        how = pairs, kernel, observation, beside, components
+        return cls(sample, seed, float(largest), *how)
 
     def sampled(self, rows: int) -> int:
         """How many of so many rows come into the sample."""
@@ -106,10 +114,11 @@ class FirstPassSpec:
         Of N ``rows``, in blocks of ``block_rows`` at most: ``waiting`` are of a block, ``levels``
         are sums of several.
         """
-        whole = self.sampled(rows)
+        known = KNOWN_ROWS * self.components if self.observation.labelled else 0
+        whole = self.sampled(rows) + min(known, rows)
         if self.largest < np.inf:  # each block brings home its share
             return sample_nbytes(6 * whole, n_features, self.beside)
-        of_blocks = waiting * self.sampled(block_rows)
+        of_blocks = waiting * (self.sampled(block_rows) + min(known, block_rows))
         return sample_nbytes((4 + min(4, levels)) * whole + of_blocks, n_features, self.beside)
 
 
@@ -130,13 +139,18 @@ class DataMoments:
     sample : Sample
     invalid_row : (int, str) or None
         The first row that can't be used, and why.
-    holes, misweighted, misjudged : int
-        How many rows can't be used as they hold NaN or infinity, or have a weight or noise that
-        can't be.
+    holes, misweighted, misjudged, mislabelled : int
+        How many rows can't be used as they hold NaN or infinity, or have a weight, noise or a label
+        that can't be.
     observed : (D,)
         The sum of the weights of the rows that have a value of each feature.
     incomplete, left_out : int
         How many rows with a weight hold NaN, and how many of these count for nothing.
+    allowed : (2, K) or None
+        How many rows with a weight may be of each component, and are known to be, where there are
+        labels.
+    known : tuple of Sample
+        Some rows that are known to be of each component, where there are labels.
     """
 
     rows: int
@@ -154,6 +168,9 @@ class DataMoments:
     misjudged: int = 0
     incomplete: int = 0
     left_out: int = 0
+    mislabelled: int = 0
+    allowed: Array | None = None
+    known: tuple[Sample, ...] = ()
 
     @np.errstate(over="ignore", invalid="ignore")
     def __add__(self, other: "DataMoments") -> "DataMoments":
@@ -184,6 +201,9 @@ class DataMoments:
             self.misjudged + other.misjudged,
             self.incomplete + other.incomplete,
             self.left_out + other.left_out,
+            self.mislabelled + other.mislabelled,
+            _either(self.allowed, other.allowed),
+            _side_by_side(self.known, other.known),
         )
 
     @property
@@ -196,6 +216,8 @@ class DataMoments:
             told += f"; such weights: {self.misweighted:,} of {self.rows:,}"
         if self.misjudged:
             told += f"; rows with such noise: {self.misjudged:,} of {self.rows:,}"
+        if self.mislabelled:
+            told += f"; rows with such labels: {self.mislabelled:,} of {self.rows:,}"
         if self.holes:
             told += f"; rows with NaN or infinity: {self.holes:,} of {self.rows:,}. {REMEDY}"
         return told
@@ -262,6 +284,7 @@ def first_pass(block: Block, first_pass_spec: FirstPassSpec) -> DataMoments:
             invalid_row=(block.start, invalid.first),
             holes=invalid.holes,
             misjudged=invalid.misjudged,
+            mislabelled=invalid.mislabelled,
         )
     counted = observation.counted(block)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # told at the door
@@ -270,8 +293,49 @@ def first_pass(block: Block, first_pass_spec: FirstPassSpec) -> DataMoments:
             return moments
         sample = _sample(counted.block, first_pass_spec, way.draw)
         return replace(
-            moments, sample=sample, incomplete=counted.incomplete, left_out=counted.left_out
+            moments,
+            sample=sample,
+            incomplete=counted.incomplete,
+            left_out=counted.left_out,
+            allowed=observation.allowed(counted.block),
+            known=_known(counted.block, first_pass_spec),
         )
+
+
+def _known(block: Block, first_pass_spec: FirstPassSpec) -> tuple[Sample, ...]:
+    """Some rows of a block that are known to be of each component: those with the smallest keys."""
+    if block.labels is None:
+        return ()
+    own = sole(block.labels)
+    if block.weights is not None:
+        own = np.where(block.weights > 0, own, FREE)
+    found = []
+    for k in range(first_pass_spec.components):
+        places = np.flatnonzero(own == k)
+        numbers = block.start + places
+        keys = -np.log(uniform(numbers, first_pass_spec.seed))
+        if block.weights is not None:
+            keys /= block.weights[places]
+        taken = block.taken(places)
+        rows, weights = taken.rows.astype(np.float64, order="C"), np.ones(len(places))
+        others: dict[str, Any] = {name: getattr(taken, name) for name in OTHERS}
+        sample = Sample(KNOWN_ROWS, keys, numbers, rows, weights, **others)
+        found.append(sample.smallest())
+    return tuple(found)
+
+
+def _either(one: Array | None, other: Array | None) -> Array | None:
+    """The sum of what there is."""
+    if one is None or other is None:
+        return other if one is None else one
+    return one + other
+
+
+def _side_by_side(one: tuple[Sample, ...], other: tuple[Sample, ...]) -> tuple[Sample, ...]:
+    """The sums of what there is."""
+    if not one or not other:
+        return one or other
+    return tuple(mine + theirs for mine, theirs in zip(one, other, strict=True))
 
 
 def nbytes(rows: int, n_features: int) -> int:

@@ -28,6 +28,7 @@ from dgmm.em.spec import FitSpec
 from dgmm.em.subsamples import InMemorySweep, Samples
 from dgmm.errors import DataError
 from dgmm.kernels.sweep import Sweep
+from dgmm.model.arrays import Array
 
 WEIGHTS: Final = (1e-200, 1e200)
 """Between which the sum of all weights must be, so that sums of squares don't overflow."""
@@ -168,6 +169,8 @@ def check(moments: DataMoments, components: int) -> None:
         raise DataError(
             f"{moments.weighted} rows have a weight above 0, fewer than the {components} components"
         )
+    if moments.allowed is not None:
+        _check_labels(moments.allowed[0], moments.allowed[1], components)
     if not moments.observed.all():
         j = int(moments.observed.argmin())
         raise DataError(f"column {j} has no value in any row: leave it out")
@@ -179,4 +182,19 @@ def check(moments: DataMoments, components: int) -> None:
         raise DataError(
             f"the rows are too small: column {j} ranges from {moments.low[j]:.3g} to "
             f"{moments.high[j]:.3g}, and squares of that underflow; rescale it, or leave it out"
+        )
+
+
+def _check_labels(may: Array, known: Array, components: int) -> None:
+    """Raise ``DataError`` if there is a component that no row may be of.
+
+    ``may`` and ``known`` are how many rows may be of each component, and are known to be.
+    """
+    none = np.flatnonzero(may == 0).tolist()
+    if not none and components > len(may) and not (may - known).any():
+        none = list(range(len(may), components))
+    if none:
+        raise DataError(
+            f"no row may be of component {none[0]}: none that has a weight has that label, and "
+            "none is free. Fit fewer components, or give -1 to rows that may be of it"
         )

@@ -17,6 +17,7 @@ import numpy as np
 
 from dgmm.em.sample import Sample
 from dgmm.kernels.kernel import log_sum_exp
+from dgmm.kernels.labels import allowed
 from dgmm.model.arrays import Array
 from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.mixture import Frame, Mixture
@@ -67,6 +68,9 @@ class Information:
                 joint[k] = mixture.constants[k] - 0.5 * (white * white).sum(axis=0)
             if mixture.noise_component is not None:
                 joint[count] = mixture.noise_component.log_joint
+            if sample.labels is not None:
+                may = allowed(sample.labels[start : start + step], len(roots))
+                joint[~may.T] = -np.inf
             every = log_sum_exp(joint)[1]
             responsibilities = every[:count]
             own = responsibilities * weights

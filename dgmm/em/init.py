@@ -11,7 +11,7 @@ large spread first.  Starts of our own see ``standardised`` rows, whatever the u
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
@@ -78,10 +78,26 @@ def representative(moments: DataMoments, kernel: str = "numpy") -> Sample:
 
     ``kernel`` is what fills in what they lack.
     """
+    if moments.known:
+        moments = replace(moments, sample=_with_known(moments.sample, moments.known))
     sample = _filled(moments, kernel)
     if len(sample.numbers) < moments.weighted:  # drawn in proportion to the weights
         return replace(sample, weights=np.ones_like(sample.weights))
     return sample
+
+
+def _with_known(sample: Sample, known: Sequence[Sample]) -> Sample:
+    """A ``sample`` with the rows that are ``known`` to be of each component.
+
+    They come before all others, so that each part of the sample has them.
+    """
+    numbers = np.concatenate([each.numbers for each in known])
+    rest = sample.chosen(np.flatnonzero(~np.isin(sample.numbers, numbers)))
+    most = len(rest.numbers) + len(numbers)
+    for each in (each for each in known if len(each.numbers)):
+        first = replace(each, size=most, keys=-1 / (1 + each.keys))
+        rest = replace(rest, size=most) + first
+    return replace(rest, size=max(sample.size, most))
 
 
 def _filled(moments: DataMoments, kernel: str) -> Sample:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from dgmm.em.evaluate import FitContext
 from dgmm.em.init import standard, standardised
 from dgmm.em.sample import Sample
+from dgmm.kernels.labels import FREE, sole
 from dgmm.kernels.natural_parameters import Given
 from dgmm.model.arrays import Array
 from dgmm.model.covariance_model import CovarianceModel
@@ -47,6 +48,8 @@ def views(sample: Sample, context: FitContext, components: int) -> list[View]:
         return [View(sample)]
     sample = sample.first(min(max(MOST, 4 * components), len(sample.keys)))
     away = isolation(sample.rows, context.model.covariance_model)
+    if sample.labels is not None:  # what is known to be of a component is no noise
+        away = np.where(sole(sample.labels) == FREE, away, 0.0)
     found = []
     for share in context.left_out:
         kept = np.flatnonzero(~isolated(away, sample.weights, share, components))

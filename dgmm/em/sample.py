@@ -35,6 +35,7 @@ class Sample:
     filled : (n, D) or None
         Which of the values were missing, and are filled in.
     noise : (n, D), (n, D, D) or None
+    labels : (n,), (n, K) or None
         As in ``Block``.
     """
 
@@ -45,6 +46,7 @@ class Sample:
     weights: Array
     filled: NDArray[np.bool_] | None = None
     noise: NDArray[Any] | None = None
+    labels: NDArray[Any] | None = None
 
     @property
     def others(self) -> dict[str, NDArray[Any]]:

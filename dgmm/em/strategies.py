@@ -15,7 +15,7 @@ from typing import ClassVar, Final, Literal
 
 import numpy as np
 
-from dgmm.em import init, isolation, quasi_newton, race, split_merge
+from dgmm.em import init, isolation, labelled, quasi_newton, race, split_merge
 from dgmm.em.control_variate import ControlVariateEM
 from dgmm.em.evaluate import FitContext
 from dgmm.em.expectation_maximization import EM
@@ -31,6 +31,7 @@ from dgmm.em.squarem import Squarem
 from dgmm.em.starts import TOP, Budget, named, rows_told, several
 from dgmm.em.subsamples import Samples, Subsample, informed, refine
 from dgmm.errors import UsageError
+from dgmm.kernels.observation import COMPLETE
 from dgmm.model.arrays import Array
 from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.divergence import matched
@@ -105,7 +106,8 @@ class Auto(Strategy):
     def budget(self, spec: FitSpec, rows: int, n_features: int, sampled: int) -> Budget:
         if cheap := _cheap(spec, (rows, n_features), sampled):
             return Budget(rows, max(spec.n_init, cheap), (), WORK / (rows * spec.components))
-        if spec.given or _direct(spec, rows, n_features):
+        few = _cheap(replace(spec, observation=COMPLETE), (rows, n_features), sampled)
+        if spec.given or few or _direct(spec, rows, n_features):
             return Budget(0, 0, (), 0.0)
         return Budget.of(
             (rows, n_features),
@@ -114,7 +116,7 @@ class Auto(Strategy):
             sampled,
             spec.effort,
             spec.n_init,
-            spec.init_params != "auto",
+            spec.init_params != "auto" or spec.observation.labelled,
         )
 
     def nbytes(self, spec: FitSpec, rows: int, n_features: int, runs: int) -> int:
@@ -141,8 +143,13 @@ class Auto(Strategy):
             return _from_posteriors(context, spec, samples, stop)
         if not spec.prior.is_density:
             stop = replace(stop, target=POSTERIOR * stop.target)
-        if spec.given or late or _direct(spec, *shape):
-            starts = _starts(context, spec, samples, ours=True)
+        few = _cheap(replace(spec, observation=COMPLETE), shape, len(moments.sample.keys))
+        if spec.given or late or few or _direct(spec, *shape):
+            if spec.observation.labelled and not (spec.given or late):
+                whole = samples.subsample(len(samples.sample.keys), context)
+                starts = labelled.several(whole, spec.components, spec.n_init, spec.random)
+            else:
+                starts = _starts(context, spec, samples, ours=True)
             return [Squarem().init(context, start, stop) for start in starts]
         return _from_samples(context, spec, samples, stop, shape)
 
@@ -158,8 +165,9 @@ def _direct(spec: FitSpec, rows: int, n_features: int) -> bool:
 
 def _cheap(spec: FitSpec, shape: tuple[int, int], sampled: int) -> int:
     """How many starts may run over all rows, if these are few and no start is named; else 0."""
-    named = spec.given or spec.init_params != "auto" or sampled < shape[0]
-    if named or spec.tails is not None or not spec.prior.is_density:
+    named = spec.given or spec.init_params != "auto" or spec.observation.labelled
+    other = spec.tails is not None or not spec.prior.is_density
+    if named or other or sampled < shape[0]:
         return 0
     return affordable(spec.components, *shape)
 
@@ -206,7 +214,9 @@ def _from_samples(
     parameters, wanted, random = spec.parameters(shape[1]), spec.n_init, spec.random
     budget = spec.budget(*shape, len(samples.sample.keys))
     raced = samples.part(budget.rows, context)
-    if spec.init_params == "auto":
+    if spec.observation.labelled:
+        starts = labelled.several(raced, spec.components, wanted, random)
+    elif spec.init_params == "auto":
         starts = several(raced, budget, spec.components, parameters, wanted, random)
     else:
         starts = named(raced, spec.components, spec.init_params, wanted, random)
@@ -275,11 +285,12 @@ def _start(sample: Sample, context: FitContext, spec: FitSpec, ours: bool = Fals
     method = "kmeans" if unnamed else spec.init_params
     theirs = init.seeded if ours or unnamed else init.seed
     make = race.seeded if ours and unnamed else theirs
+    make = _labelled_start if sample.labels is not None else make
 
     def one(seen: Sample) -> Mixture:
         """Of these rows, but for what is given."""
         seed = context.frame.leave(make(seen, context, spec.components, method, spec.random))
-        if means is not None and (ours or unnamed):
+        if means is not None and (ours or unnamed) and sample.labels is None:
             seed = _in_order_of(means, seed, context)
         own = seed.weights if weights is None else weights
         where = seed.means if means is None else means
@@ -288,6 +299,13 @@ def _start(sample: Sample, context: FitContext, spec: FitSpec, ours: bool = Fals
         return context.frame.enter(given_mixture(spec.covariance_model, own, where, precisions))
 
     return isolation.start(sample, context, spec.components, one)
+
+
+def _labelled_start(
+    sample: Sample, context: FitContext, components: int, method: str, random: init.Random
+) -> Mixture:
+    """By labels, whatever the ``method``."""
+    return labelled.seeded(sample, context, components, random)
 
 
 def _in_order_of(means: Array, seed: Mixture, context: FitContext) -> Mixture:

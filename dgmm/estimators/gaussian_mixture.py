@@ -265,7 +265,8 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         - ``prior``: the numbers of the prior: for a conjugate one the weight of the rows that it
           stands beside, its ``concentration`` and ``mean_precision``, and as how many ``rows`` it
           counts for a covariance.
-        - ``noise``: whether the rows had known errors.
+        - ``noise``: whether the rows had known errors; ``labelled``: of how many rows it was known
+          what component they are of.
         - ``dof_at_limit``: with ``tails="student"``, the components whose degrees of freedom are at
           the least or the most there are.
         - ``reg_covar``: what was added to each feature's variance, in the data's units squared.
@@ -506,7 +507,14 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         )
         return model
 
-    def fit(self, X: Data, y: None = None, sample_weight: Data = None, noise: Data = None) -> Self:
+    def fit(
+        self,
+        X: Data,
+        y: None = None,
+        sample_weight: Data = None,
+        noise: Data = None,
+        labels: Data = None,
+    ) -> Self:
         """Fit to rows.
 
         If an error is raised, the model is as it was before; see ``KeyboardInterrupt`` for the one
@@ -523,6 +531,9 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         noise : (N, D) or (N, D, D), optional
             Known errors of the rows, in the same forms: their variances, or their covariances.  A
             value of infinite variance is missing.
+        labels : (N,) or (N, K), optional
+            What components rows may be of, in the same forms: the number of one, or -1 (or NaN)
+            where that isn't known; or which of the K components each may be of.
 
         Returns
         -------
@@ -549,7 +560,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         >>> sorted(abs(model.means_[:, 0].round(0)).tolist())
         [0.0, 9.0]
         """
-        session = self.session(X, sample_weight, noise=noise)
+        session = self.session(X, sample_weight, noise=noise, labels=labels)
         last, began = None, time.perf_counter()
         try:
             with closing(self.fit_passes(session)) as passes:
@@ -570,6 +581,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         client: Client | None = None,
         meter: engine.Meter | None = None,
         noise: Data = None,
+        labels: Data = None,
     ) -> Generator[Progress, None, None]:
         """Fit, a pass at a time.
 
@@ -589,6 +601,9 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         noise : (N, D) or (N, D, D), optional
             Known errors of the rows, in the same forms: their variances, or their covariances.  A
             value of infinite variance is missing.
+        labels : (N,) or (N, K), optional
+            What components rows may be of, in the same forms: the number of one, or -1 (or NaN)
+            where that isn't known; or which of the K components each may be of.
 
         Yields
         ------
@@ -613,7 +628,9 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         >>> model.converged_
         True
         """
-        session = X if isinstance(X, Session) else self.session(X, sample_weight, client, noise)
+        session = (
+            X if isinstance(X, Session) else self.session(X, sample_weight, client, noise, labels)
+        )
         session.plan.check()
         began = time.perf_counter()
         with closing(session.passes(meter)) as passes:
@@ -624,7 +641,12 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         become(self, **found)
 
     def partial_fit(
-        self, X: Data, y: None = None, sample_weight: Data = None, noise: Data = None
+        self,
+        X: Data,
+        y: None = None,
+        sample_weight: Data = None,
+        noise: Data = None,
+        labels: Data = None,
     ) -> Self:
         """Learn from more rows: a step of incremental EM, in one pass over them.
 
@@ -646,6 +668,9 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         noise : (N, D) or (N, D, D), optional
             Known errors of the rows, in the same forms: their variances, or their covariances.  A
             value of infinite variance is missing.
+        labels : (N,) or (N, K), optional
+            What components rows may be of, in the same forms: the number of one, or -1 (or NaN)
+            where that isn't known; or which of the K components each may be of.
 
         Returns
         -------
@@ -668,8 +693,10 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         202
         """
         if not hasattr(self, "mixture_"):
-            return self.fit(X, sample_weight=sample_weight, noise=noise)
-        return self.update(self._seen() + self.summarize(X, sample_weight, noise=noise))
+            return self.fit(X, sample_weight=sample_weight, noise=noise, labels=labels)
+        return self.update(
+            self._seen() + self.summarize(X, sample_weight, noise=noise, labels=labels)
+        )
 
     def summarize(
         self,
@@ -677,6 +704,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         sample_weight: Data = None,
         sweep: Sweep | None = None,
         noise: Data = None,
+        labels: Data = None,
     ) -> SufficientStatistics:
         """Compute the statistics of ``X`` under the fitted mixture, in one pass; nothing is fitted.
 
@@ -694,6 +722,9 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         noise : (N, D) or (N, D, D), optional
             Known errors of the rows, in the same forms: their variances, or their covariances.  A
             value of infinite variance is missing.
+        labels : (N,) or (N, K), optional
+            What components rows may be of, in the same forms: the number of one, or -1 (or NaN)
+            where that isn't known; or which of the K components each may be of.
 
         Returns
         -------
@@ -717,14 +748,16 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         200
         """
         check_is_fitted(self)
-        dataset = open_rows(self, X, {"weights": sample_weight, "noise": noise})
+        dataset = open_rows(self, X, {"weights": sample_weight, "noise": noise, "labels": labels})
         warn_without_noise(self, dataset)
         sweep = sweep or engine.over(dataset, threads=threads_of(self))
         seen, noisy = (
             replace(self._seen(), observation=observation_of(self)),
             dataset.noise is not None,
         )
-        return seen.summarize(sweep, self.mixture_, choice.chosen(), noisy)
+        return seen.summarize(
+            sweep, self.mixture_, choice.chosen(), noisy, dataset.labels is not None
+        )
 
     def update(self, statistics: SufficientStatistics) -> Self:
         """Take the M-step from ``statistics``, which become ``sufficient_statistics_``.
@@ -794,6 +827,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         sample_weight: Data = None,
         client: Client | None = None,
         noise: Data = None,
+        labels: Data = None,
     ) -> Plan:
         """Work out what ``fit`` would need for ``X``, without fitting.
 
@@ -808,6 +842,9 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         noise : (N, D) or (N, D, D), optional
             Known errors of the rows, in the same forms: their variances, or their covariances.  A
             value of infinite variance is missing.
+        labels : (N,) or (N, K), optional
+            What components rows may be of, in the same forms: the number of one, or -1 (or NaN)
+            where that isn't known; or which of the K components each may be of.
 
         Returns
         -------
@@ -828,7 +865,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         >>> GaussianMixture(2).plan(rows).rows
         200
         """
-        return self.session(X, sample_weight, client, noise).plan
+        return self.session(X, sample_weight, client, noise, labels).plan
 
     def session(
         self,
@@ -836,6 +873,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         sample_weight: Data = None,
         client: Client | None = None,
         noise: Data = None,
+        labels: Data = None,
     ) -> Session:
         """Check what a fit to ``X`` needs, and plan it; ``fit_passes`` runs the session.
 
@@ -850,6 +888,9 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         noise : (N, D) or (N, D, D), optional
             Known errors of the rows, in the same forms: their variances, or their covariances.  A
             value of infinite variance is missing.
+        labels : (N,) or (N, K), optional
+            What components rows may be of, in the same forms: the number of one, or -1 (or NaN)
+            where that isn't known; or which of the K components each may be of.
 
         Returns
         -------
@@ -873,7 +914,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         200
         >>> passes = list(model.fit_passes(session))
         """
-        return fitting(self, X, sample_weight, client, noise)
+        return fitting(self, X, sample_weight, client, noise, labels)
 
     def pods(
         self,
@@ -882,6 +923,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         threads: int,
         sample_weight: Data = None,
         noise: Data = None,
+        labels: Data = None,
     ) -> Pods:
         """What to ask of Kubernetes for a fit to rows on a cluster of its own.
 
@@ -900,6 +942,9 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         noise : (N, D) or (N, D, D), optional
             Known errors of the rows, in the same forms: their variances, or their covariances.  A
             value of infinite variance is missing.
+        labels : (N,) or (N, K), optional
+            What components rows may be of, in the same forms: the number of one, or -1 (or NaN)
+            where that isn't known; or which of the K components each may be of.
 
         Returns
         -------
@@ -919,7 +964,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         >>> GaussianMixture(2).pods(rows, workers=4, threads=2).plan.workers
         4
         """
-        return self.session(X, sample_weight, noise=noise).pods(workers, threads)
+        return self.session(X, sample_weight, noise=noise, labels=labels).pods(workers, threads)
 
     def save(self, path: str | PathLike[str], overwrite: bool = False) -> None:
         """Write the fitted model to a path or URL; see ``dgmm.io.storage`` for the format.

@@ -96,6 +96,7 @@ def _of_run(progress: Progress, cut: str) -> dict[str, Any]:
         "weight": moments.weight,
         "incomplete": moments.incomplete,
         "left_out": moments.left_out,
+        "labelled": 0 if moments.allowed is None else int(moments.allowed[1].sum()),
         "noise": progress.best.spec.observation.deconvolves,
         "passes": progress.passes,
         "sample_passes": progress.densities / (moments.rows * best.mixture.components),

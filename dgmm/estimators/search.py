@@ -97,7 +97,14 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
         self.covariance_type = covariance_type
         self.criterion = criterion
 
-    def fit(self, X: Data, y: None = None, sample_weight: Data = None, noise: Data = None) -> Self:
+    def fit(
+        self,
+        X: Data,
+        y: None = None,
+        sample_weight: Data = None,
+        noise: Data = None,
+        labels: Data = None,
+    ) -> Self:
         """Choose a mixture for rows.
 
         Parameters
@@ -111,6 +118,9 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
         noise : (N, D) or (N, D, D), optional
             Known errors of the rows, in the same forms: their variances, or their covariances.  A
             value of infinite variance is missing.
+        labels : (N,) or (N, K), optional
+            What components rows may be of, in the same forms: the number of one, or -1 (or NaN)
+            where that isn't known; or which of the K components each may be of.
 
         Returns
         -------
@@ -135,7 +145,7 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
         >>> search.best_params_
         {'n_components': 2, 'covariance_type': 'full'}
         """
-        for _ in self.fit_passes(X, sample_weight, noise=noise):
+        for _ in self.fit_passes(X, sample_weight, noise=noise, labels=labels):
             pass
         return self
 
@@ -146,6 +156,7 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
         client: Client | None = None,
         meter: engine.Meter | None = None,
         noise: Data = None,
+        labels: Data = None,
     ) -> Generator[Progress, None, None]:
         """Choose, a pass at a time.
 
@@ -165,6 +176,9 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
         noise : (N, D) or (N, D, D), optional
             Known errors of the rows, in the same forms: their variances, or their covariances.  A
             value of infinite variance is missing.
+        labels : (N,) or (N, K), optional
+            What components rows may be of, in the same forms: the number of one, or -1 (or NaN)
+            where that isn't known; or which of the K components each may be of.
 
         Yields
         ------
@@ -189,7 +203,9 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
         >>> search.passes_ > 1
         True
         """
-        session = X if isinstance(X, Session) else self.session(X, sample_weight, client, noise)
+        session = (
+            X if isinstance(X, Session) else self.session(X, sample_weight, client, noise, labels)
+        )
         session.plan.check()
         began = time.perf_counter()
         with closing(session.passes(meter)) as passes:
@@ -203,6 +219,7 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
         sample_weight: Data = None,
         client: Client | None = None,
         noise: Data = None,
+        labels: Data = None,
     ) -> Plan:
         """Work out what ``fit`` would need for ``X``, without fitting.
 
@@ -217,6 +234,9 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
         noise : (N, D) or (N, D, D), optional
             Known errors of the rows, in the same forms: their variances, or their covariances.  A
             value of infinite variance is missing.
+        labels : (N,) or (N, K), optional
+            What components rows may be of, in the same forms: the number of one, or -1 (or NaN)
+            where that isn't known; or which of the K components each may be of.
 
         Returns
         -------
@@ -238,7 +258,7 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
         >>> search.plan(rows).n_components
         3
         """
-        return self.session(X, sample_weight, client, noise).plan
+        return self.session(X, sample_weight, client, noise, labels).plan
 
     def session(
         self,
@@ -246,6 +266,7 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
         sample_weight: Data = None,
         client: Client | None = None,
         noise: Data = None,
+        labels: Data = None,
     ) -> Session:
         """Check what a search on ``X`` needs, and plan it; ``fit_passes`` runs the session.
 
@@ -260,6 +281,9 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
         noise : (N, D) or (N, D, D), optional
             Known errors of the rows, in the same forms: their variances, or their covariances.  A
             value of infinite variance is missing.
+        labels : (N,) or (N, K), optional
+            What components rows may be of, in the same forms: the number of one, or -1 (or NaN)
+            where that isn't known; or which of the K components each may be of.
 
         Returns
         -------
@@ -283,7 +307,7 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
         200
         >>> passes = list(model.fit_passes(session))
         """
-        return selecting(self._models(), self.criterion, X, sample_weight, client, noise)
+        return selecting(self._models(), self.criterion, X, sample_weight, client, noise, labels)
 
     @property
     def _template(self) -> GaussianMixture:
@@ -348,6 +372,7 @@ def select(
     criterion: CriterionName = "bic",
     sample_weight: Data = None,
     noise: Data = None,
+    labels: Data = None,
     **parameters: Any,
 ) -> MixtureSearch:
     """Choose a number of components and a covariance type, all candidates side by side.
@@ -367,6 +392,9 @@ def select(
     noise : (N, D) or (N, D, D), optional
         Known errors of the rows, in the same forms: their variances, or their covariances.  A
         value of infinite variance is missing.
+    labels : (N,) or (N, K), optional
+        What components rows may be of, in the same forms: the number of one, or -1 (or NaN) where
+        that isn't known; or which of the K components each may be of.
     **parameters
         Other parameters of ``GaussianMixture``, the same for all candidates.
 
@@ -396,7 +424,7 @@ def select(
         covariance_type=_several(covariance_type),
         criterion=criterion,
     )
-    return search.fit(X, sample_weight=sample_weight, noise=noise)
+    return search.fit(X, sample_weight=sample_weight, noise=noise, labels=labels)
 
 
 def _each(name: str, given: Any) -> list[Any]:

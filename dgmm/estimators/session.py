@@ -35,6 +35,7 @@ from dgmm.em.spec import FitSpec
 from dgmm.engine.kubernetes import Pods, pods
 from dgmm.engine.plan import Plan, plan
 from dgmm.errors import DataError, UsageError
+from dgmm.estimators.labelled import labelled
 from dgmm.estimators.parameters import begun, observation_of, prior_of, spec_of, threads_of
 from dgmm.io.checkpoint import Checkpoint, fingerprint, writing_nbytes
 from dgmm.model.choice import choose
@@ -158,9 +159,11 @@ def fitting(
     sample_weight: Data = None,
     client: Client | None = None,
     noise: Data = None,
+    labels: Data = None,
 ) -> Session:
     """The session of a fit of ``model``; nothing of that changes."""
-    dataset, names, (spec,) = _asked([model], X, {"weights": sample_weight, "noise": noise})
+    beside = {"weights": sample_weight, "noise": noise, "labels": labels}
+    dataset, names, (spec,) = _asked([model], X, beside)
     return Session(dataset, names, (spec,), spec, lambda seed: Single(), *_means(model, client))
 
 
@@ -171,6 +174,7 @@ def selecting(
     sample_weight: Data = None,
     client: Client | None = None,
     noise: Data = None,
+    labels: Data = None,
 ) -> Session:
     """The session of a choice among ``models`` by ``criterion``; nothing of these changes.
 
@@ -182,7 +186,8 @@ def selecting(
             "a variational fit chooses the number of components by itself: fit one "
             "BayesianGaussianMixture, with the most components that there may be"
         )
-    dataset, names, specs = _asked(models, X, {"weights": sample_weight, "noise": noise})
+    beside = {"weights": sample_weight, "noise": noise, "labels": labels}
+    dataset, names, specs = _asked(models, X, beside)
 
     def choose_by(seed: int) -> Choice:
         share = _share(dataset, specs, seed) if chosen.holds_out else HELD
@@ -275,6 +280,8 @@ def _asked(
                 f"Expected n_samples >= n_components but got n_components = "
                 f"{spec.components}, n_samples = {dataset.rows}"
             )
+    if dataset.labels is not None:
+        specs = labelled(specs, dataset.labels)
     both = zip(specs, models, strict=True)
     begins = tuple(begun(spec, model, dataset.n_features) for spec, model in both)
     return dataset, vars(seen).get("feature_names_in_"), begins

@@ -37,6 +37,7 @@ from dgmm.em.model import Model, Trial
 from dgmm.errors import DataError, ModelFileError, UsageError
 from dgmm.io import models, storage
 from dgmm.kernels.kernel import describe_invalid_row
+from dgmm.kernels.labelled import Labelled
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.observation import COMPLETE, NONE_COUNT, OBSERVATIONS, Noisy, Observation
 from dgmm.kernels.sweep import Block, Sweep
@@ -153,7 +154,7 @@ class SufficientStatistics:
         >>> SufficientStatistics.of(run.best, run.context).rows
         200
         """
-        prior, observation = context.model.prior, context.model.observation
+        prior, observation = context.model.prior, context.model.observation.plain
         objective = state.objective + context.frame.log_volume - prior.log_density(state.mixture)
         objective *= context.weight
         statistics = replace(_own(state.statistics, context), objective=objective)
@@ -261,7 +262,12 @@ class SufficientStatistics:
         return None
 
     def summarize(
-        self, sweep: Sweep, mixture: Mixture, kernel: str, noise: bool = False
+        self,
+        sweep: Sweep,
+        mixture: Mixture,
+        kernel: str,
+        noise: bool = False,
+        labels: bool = False,
     ) -> "SufficientStatistics":
         """The statistics of other rows, which can be added to these: an E-step.
 
@@ -275,6 +281,8 @@ class SufficientStatistics:
             Which kernel computes.
         noise : bool, default=False
             Whether the other rows have known errors.
+        labels : bool, default=False
+            Whether it is known of some what components they may be of.
 
         Returns
         -------
@@ -301,7 +309,8 @@ class SufficientStatistics:
         plain = OBSERVATIONS[self.observation.name](kernel)
         observation = Noisy(kernel, plain) if noise else plain
         given = Given(self.frame, (observation.given(natural),))
-        (found,) = sweep(_e_step, _Asked(observation, given)).parts
+        seen = Labelled(kernel, observation, mixture.components) if labels else observation
+        (found,) = sweep(_e_step, _Asked(seen, given)).parts
         if found.weight == 0:
             raise DataError(NONE_COUNT.format("learn from"))
         _check_weight(found.weight)

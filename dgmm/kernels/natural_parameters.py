@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dgmm.kernels.rounding import TOLERANCE, Away, rounding_error_bound
 from dgmm.model.arrays import Array
@@ -117,6 +118,20 @@ class NaturalParameters:
         mixture = replace(self.mixture, covariances=self.mixture.covariances.bare)
         return replace(
             self, mixture=mixture, eta=self.eta[:, :0] if self.includes_common else self.eta
+        )
+
+    def chosen(self, components: NDArray[np.intp]) -> "NaturalParameters":
+        """Those of some components, without noise; log-densities and centers stay what they are."""
+        centred = np.isin(components, self.centred)
+        mixture = replace(self.mixture.chosen(components), noise_component=None)
+        return replace(
+            self,
+            mixture=mixture,
+            eta=self.eta[components],
+            constants=self.constants[components],
+            centred=tuple(np.flatnonzero(centred).tolist()),
+            center=self.center[components],
+            penalty=self.penalty[components],
         )
 
     def inner_product(self, sums: Array, center: Array) -> float:

@@ -51,13 +51,14 @@ class Invalid:
     Attributes
     ----------
     first : str or None
-    holes, misjudged : int
-        Rows that hold NaN or infinity, and rows with noise that can't be.
+    holes, misjudged, mislabelled : int
+        Rows that hold NaN or infinity, and rows with noise or labels that can't be.
     """
 
     first: str | None = None
     holes: int = 0
     misjudged: int = 0
+    mislabelled: int = 0
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,14 @@ class Observation(ABC):
     """Whether rows are seen with errors; then all is in double precision, and no information of
     complete rows is asked for."""
 
+    labelled: ClassVar[bool] = False
+    """Whether of some rows it is known what components they may be of."""
+
+    @property
+    def plain(self) -> "Observation":
+        """The same for rows without labels."""
+        return self
+
     def invalid(self, block: Block) -> Invalid:
         """What of a block can't be used, so far as that is not seen by its moments."""
         return Invalid()
@@ -90,6 +99,10 @@ class Observation(ABC):
     def counted(self, block: Block) -> Counted:
         """The block with the rows that count."""
         return Counted(block)
+
+    def allowed(self, block: Block) -> Array | None:
+        """How many rows may be of each component, and are known to be: (2, K); None if any may."""
+        return None
 
     def given(self, natural: NaturalParameters) -> NaturalParameters:
         """What an E-step needs of natural parameters."""

@@ -37,12 +37,15 @@ class Block:
     weights : (n,) or None
     noise : (n, D), (n, D, D) or None
         The variances of each row's errors, or their covariances.
+    labels : (n,), (n, K) or None
+        What components each row may be of: one by its number, -1 for any; or as a mask.
     """
 
     start: int
     rows: NDArray[Any]
     weights: NDArray[Any] | None = None
     noise: NDArray[Any] | None = None
+    labels: NDArray[Any] | None = None
 
     @property
     def beside(self) -> dict[str, NDArray[Any]]:

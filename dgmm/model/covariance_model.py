@@ -445,6 +445,11 @@ def natural_form(constants: Array, means: Array, linear: Array, quadratic: Array
     return eta
 
 
+def picked(array: Array, components: NDArray[np.intp]) -> Array:
+    """Those of some components; nothing of what ``bare`` leaves empty."""
+    return array[components] if len(array) else array
+
+
 def finite(values: Array) -> Array:
     """The ``values``; raises ``LinAlgError`` if one overflows."""
     if not np.isfinite(values).all():

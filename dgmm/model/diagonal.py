@@ -17,6 +17,7 @@ from dgmm.model.covariance_model import (
     Mask,
     finite,
     natural_form,
+    picked,
     positive,
 )
 from dgmm.model.features import Squares
@@ -169,7 +170,9 @@ class DiagonalCovariances(Covariances):
         return DiagonalCovariances(self.values[:, features], self.precisions_cholesky[:, features])
 
     def chosen(self, components: NDArray[np.intp]) -> "DiagonalCovariances":
-        return DiagonalCovariances(self.values[components], self.precisions_cholesky[components])
+        return DiagonalCovariances(
+            picked(self.values, components), self.precisions_cholesky[components]
+        )
 
     def held(self, fixed: Mask, at: Covariances) -> "DiagonalCovariances":
         kept = fixed.reshape(-1, 1)

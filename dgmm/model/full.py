@@ -17,6 +17,7 @@ from dgmm.model.covariance_model import (
     Mask,
     finite,
     natural_form,
+    picked,
     positive,
 )
 from dgmm.model.features import Products
@@ -186,7 +187,9 @@ class FullCovariances(Covariances):
         return FullEstimate(self.values[:, features[:, None], features]).floored()[0]
 
     def chosen(self, components: NDArray[np.intp]) -> "FullCovariances":
-        return FullCovariances(self.values[components], self.precisions_cholesky[components])
+        return FullCovariances(
+            picked(self.values, components), self.precisions_cholesky[components]
+        )
 
     def held(self, fixed: Mask, at: Covariances) -> "FullCovariances":
         kept = fixed.reshape(-1, 1, 1)

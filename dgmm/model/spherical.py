@@ -17,6 +17,7 @@ from dgmm.model.covariance_model import (
     Mask,
     finite,
     natural_form,
+    picked,
     positive,
 )
 from dgmm.model.features import Length
@@ -174,7 +175,7 @@ class SphericalCovariances(Covariances):
 
     def chosen(self, components: NDArray[np.intp]) -> "SphericalCovariances":
         return SphericalCovariances(
-            self.values[components], self.precisions_cholesky[components], self.n_features
+            picked(self.values, components), self.precisions_cholesky[components], self.n_features
         )
 
     def held(self, fixed: Mask, at: Covariances) -> "SphericalCovariances":
