@@ -427,7 +427,7 @@ ERRORS = {
         _plain_directory,
         ("fit", "folder", "-k", 3, "-o", "out.dgmm"),
         3,
-        "neither a Zarr array or group nor a .npy file",
+        "no Zarr array or group, and its name does not end",
     ),
     "a group": (
         _group,

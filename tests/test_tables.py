@@ -265,3 +265,73 @@ def test_a_file_that_changed_is_told(tmp_path: Path, table: pa.Table) -> None:
     pq.write_table(table.select(NAMES), path, row_group_size=400)
     with pytest.raises(dgmm.DataError, match="has changed since it was opened"):
         dataset.block(0)
+
+
+@pytest.mark.parametrize("kind", ["labels", "proba", "score"])
+def test_outputs_are_tables_with_columns_of_the_rows(
+    table: pa.Table, parquet: Path, tmp_path: Path, kind: str
+) -> None:
+    model = tmp_path / "model.dgmm"
+    ours = fitted(dgmm.open_dataset(parquet, columns=list(NAMES)))
+    ours.save(model)
+    target = tmp_path / "out.parquet"
+    words = ["predict", parquet, "-m", model, "-o", target, "--keep", "id,a:b", "--kind", kind]
+
+    done = CliRunner().invoke(main, [*map(str, words), "--quiet", "--workers", "2"])
+    assert done.exit_code == 0, done.output
+    found = pq.read_table(target)
+    assert found.column("id").to_pylist() == table.column("id").to_pylist()
+    assert found.column("b").equals(table.column("b"))
+    answers = {"labels": ours.predict, "proba": ours.predict_proba, "score": ours.score_samples}
+    expected = np.asarray(answers[kind](table.select(NAMES).to_pandas()))
+    names = {"labels": ["label"], "proba": ["proba_0", "proba_1"], "score": ["score"]}[kind]
+    assert found.column_names == ["id", "a", "b", *names]
+    written = np.column_stack([found.column(name).to_numpy() for name in names])
+    np.testing.assert_allclose(written, expected.reshape(len(written), -1), rtol=1e-12)
+    # What was written is a table of rows, too; and it is replaced, or not, as a whole.
+    assert dgmm.open_dataset(target, columns=["a", "b"]).rows == 3000
+    again = CliRunner().invoke(main, [*map(str, words), "--quiet"])
+    assert again.exit_code == 3
+    assert "exists" in again.output
+    assert CliRunner().invoke(main, [*map(str, words), "--quiet", "--overwrite"]).exit_code == 0
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_what_can_not_be_kept_is_told(parquet: Path, tmp_path: Path) -> None:
+    model, rows = tmp_path / "model.dgmm", tmp_path / "rows.npy"
+    fitted(dgmm.open_dataset(parquet, columns=list(NAMES))).save(model)
+    np.save(rows, np.zeros((10, 3)))
+    refused = {
+        (parquet, "out.zarr", "id"): "columns are kept in a table; call",
+        (parquet, "out.parquet", "idd"): "no column 'idd'; the nearest is id",
+        (rows, "out.parquet", "id"): "is no table, whose columns have names",
+        (parquet, "out.csv", "id"): "reads like a .csv file",
+    }
+    for (data, name, keep), message in refused.items():
+        words = ["predict", data, "-m", model, "-o", tmp_path / name, "--keep", keep, "--quiet"]
+        done = CliRunner().invoke(main, [str(word) for word in words])
+        assert done.exit_code in (2, 3)
+        assert message in " ".join(done.output.split())
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["model.dgmm", "rows.npy"]
+    (tmp_path / "other.parquet").mkdir()
+    words = ["predict", parquet, "-m", model, "-o", tmp_path / "other.parquet", "--overwrite"]
+    done = CliRunner().invoke(main, [str(word) for word in words])
+    assert done.exit_code == 3
+    assert "is no table of Parquet files of outputs" in " ".join(done.output.split())
+
+
+def test_filled_in_rows_are_a_table_with_their_names(
+    rows: NDArray[np.float64], tmp_path: Path
+) -> None:
+    holes = np.random.default_rng(3).random(rows.shape) < 0.1
+    columns = {n: pa.array(rows[:, j], mask=holes[:, j]) for j, n in enumerate(NAMES)}
+    pq.write_table(pa.table(columns), tmp_path / "holes.parquet", row_group_size=500)
+    model = fitted(tmp_path / "holes.parquet", missing="marginalize")
+    model.save(tmp_path / "model.dgmm")
+    words = ["impute", "holes.parquet", "-m", "model.dgmm", "-o", "filled.parquet", "--quiet"]
+    paths = [str(tmp_path / word) if "." in word else word for word in words]
+    assert CliRunner().invoke(main, paths).exit_code == 0
+    filled = dgmm.open_dataset(tmp_path / "filled.parquet")
+    assert filled.names == NAMES
+    expected = model.impute(pa.table(columns).to_pandas())
+    np.testing.assert_allclose(filled.source.read(0, 3000), expected, rtol=1e-12)

@@ -48,10 +48,21 @@ datasets, engine, outputs = Late("dgmm.data.dataset"), Late("dgmm.engine"), Late
 parameters, predictor = Late("dgmm.estimators.parameters"), Late("dgmm.estimators.predictor")
 
 
+OUTPUT_HELP = "What to write: a Zarr array, or a table of Parquet files where it ends in .parquet."
+
+keep_option = click.option(
+    "--keep",
+    metavar="NAMES",
+    callback=lambda context, parameter, names: names.split(",") if names else [],
+    help="Which columns of a table of rows are written, too, as a,b,c: names, patterns, ranges.",
+)
+
+
 @click.command(cls=Command, epilog=EXIT_CODES)
 @data_argument
 @model_option
-@click.option("-o", "--output", required=True, metavar="PATH", help="Where the Zarr array goes.")
+@click.option("-o", "--output", required=True, metavar="PATH", help=OUTPUT_HELP)
+@keep_option
 @click.option(
     "--kind",
     type=click.Choice(list(OUTPUTS)),
@@ -71,6 +82,7 @@ def predict(
     data: str,
     model: str,
     output: str,
+    keep: list[str],
     kind: OutputKind,
     missing: Missing | None,
     noise: str | None,
@@ -80,18 +92,20 @@ def predict(
     json: bool,
     quiet: bool,
 ) -> None:
-    """Label each row of DATA with its component, in a Zarr array.
+    """Label each row of DATA with its component, in a Zarr array or a table.
 
     Also prints how many rows each component has, unless --kind is score.
 
     Example: dgmm predict rows.zarr -m model.dgmm -o labels.zarr
+
+    Example: dgmm predict trips.parquet -m model.dgmm -o labels.parquet --keep id
     """
-    outputs.check_name(output)
+    outputs.target_of(output, keep)
     urls.check_writable(output)
     fitted, dataset = open_both(model, data, None, reading, missing, noise)
     predictor.warn_without_noise(fitted, dataset)
     wanted = fitted.row_outputs(OUTPUTS[kind], noise=dataset.noise is not None)
-    written = _write(wanted, dataset, machines, output, overwrite, "predict", quiet)
+    written = _write(wanted, dataset, machines, output, keep, overwrite, "predict", quiet)
     summary = {"output": output, "kind": kind, "rows": written.rows}
     if json:
         counts: dict[str, Any] = {"rows_of_components": list(written.counts) or None}
@@ -111,12 +125,13 @@ def _write(
     dataset: Dataset,
     machines: Machines,
     output: str,
+    keep: list[str],
     overwrite: bool,
     label: str,
     quiet: bool,
 ) -> Written:
-    """Write an output of each row to a Zarr array."""
-    outputs.check_target(output, dataset, overwrite)
+    """Write an output of each row."""
+    outputs.check_target(output, dataset, overwrite, keep)
     # A block's outputs may be larger than the block: smaller blocks, then.
     output_bytes = 8 * math.prod(wanted.columns)
     dataset = dataset.rechunk(
@@ -125,14 +140,15 @@ def _write(
     meter = engine.Meter()
     with machines.client() as client, progress.sweep_bar(meter, dataset.rows, label, quiet):
         sweep = engine.over(dataset, client, machines.threads, meter)
-        written: Written = outputs.write_outputs(sweep, dataset, wanted, output)
+        written: Written = outputs.write_outputs(sweep, dataset, wanted, output, keep)
     return written
 
 
 @click.command(cls=Command, epilog=EXIT_CODES)
 @data_argument
 @model_option
-@click.option("-o", "--output", required=True, metavar="PATH", help="Where the Zarr array goes.")
+@click.option("-o", "--output", required=True, metavar="PATH", help=OUTPUT_HELP)
+@keep_option
 @click.option(
     "--sample",
     is_flag=True,
@@ -154,6 +170,7 @@ def impute(
     data: str,
     model: str,
     output: str,
+    keep: list[str],
     sample: bool,
     random_state: int,
     machines: Machines,
@@ -162,18 +179,18 @@ def impute(
     json: bool,
     quiet: bool,
 ) -> None:
-    """Fill in the missing values (NaN) of DATA, in a Zarr array.
+    """Fill in the missing values (NaN) of DATA, in a Zarr array or a table.
 
     A missing value becomes what the model expects of it, given what was observed of its row.
 
     Example: dgmm impute rows.zarr -m model.dgmm -o filled.zarr
     """
-    outputs.check_name(output)
+    outputs.target_of(output, keep)
     urls.check_writable(output)
     fitted, dataset = open_both(model, data, None, reading)
     fitted.set_params(random_state=random_state)
     wanted = fitted.row_outputs(FILLED, parameters.draws_of(fitted) if sample else None)
-    written = _write(wanted, dataset, machines, output, overwrite, "impute", quiet)
+    written = _write(wanted, dataset, machines, output, keep, overwrite, "impute", quiet)
     tell({"output": output, "rows": written.rows}, as_json=json)
 
 
@@ -181,7 +198,8 @@ def impute(
 @data_argument
 @model_option
 @click.option("--noise", required=True, metavar="DATA", help=NOISE_HELP)
-@click.option("-o", "--output", required=True, metavar="PATH", help="Where the Zarr array goes.")
+@click.option("-o", "--output", required=True, metavar="PATH", help=OUTPUT_HELP)
+@keep_option
 @machine_options
 @reading_options
 @overwrite_option
@@ -192,6 +210,7 @@ def denoise(
     model: str,
     noise: str,
     output: str,
+    keep: list[str],
     machines: Machines,
     reading: dict[str, Any],
     overwrite: bool,
@@ -204,11 +223,11 @@ def denoise(
 
     Example: dgmm denoise rows.zarr -m model.dgmm --noise noise.zarr -o true.zarr
     """
-    outputs.check_name(output)
+    outputs.target_of(output, keep)
     urls.check_writable(output)
     fitted, dataset = open_both(model, data, None, reading, noise=noise)
     wanted = fitted.row_outputs(DENOISED, noise=True)
-    written = _write(wanted, dataset, machines, output, overwrite, "denoise", quiet)
+    written = _write(wanted, dataset, machines, output, keep, overwrite, "denoise", quiet)
     tell({"output": output, "rows": written.rows}, as_json=json)
 
 

@@ -75,7 +75,7 @@ class TableSource(Source):
     ) -> None:
         if twice := {name for name in names if list(schema.names).count(name) > 1}:
             raise DataError(f"{url} has several columns called {', '.join(sorted(twice))}")
-        self.name, self.names = url, names
+        self.name, self.names, self._all_names = url, names, tuple(schema.names)
         self._parts = tuple(parts)
         self._starts = np.cumsum([0, *(part.rows for part in parts)], dtype=np.int64)
         rows = int(self._starts[-1])
@@ -133,6 +133,18 @@ class TableSource(Source):
             if is_transient(error):
                 raise
             raise DataError(f"part {part.index} of {part.path} can't be read: {error}") from error
+
+    def known(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Which columns of the table ``names`` mean, features or not."""
+        return chosen(self._all_names, names, self.name)
+
+    def table(self, start: int, stop: int, names: Sequence[str]) -> Any:
+        """Some columns of rows ``start`` to ``stop``, as they are, as a table of Arrow."""
+        first = int(np.searchsorted(self._starts, start, side="right")) - 1
+        last = int(np.searchsorted(self._starts, stop, side="left"))
+        parts = [self._columns(part, names) for part in self._parts[first:last]]
+        whole = pyarrow.concat_tables([part.select(list(names)) for part in parts])
+        return whole.slice(start - int(self._starts[first]), stop - start)
 
     @abstractmethod
     def _columns(self, part: Part, names: Sequence[str]) -> Any:

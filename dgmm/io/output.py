@@ -1,11 +1,11 @@
-"""Outputs of each row, written to a Zarr array block by block.
+"""Outputs of each row, written block by block to a Zarr array or a table (``targets``).
 
-Each task writes the chunks of its own block, whole, so no two tasks touch the same chunk and a
-task that runs twice does no harm.  The array grows under a temporary name beside its own, which
-it gets when complete: an array of that name is always whole.  An object store can't rename, so
-there it is copied in the end, its metadata last: until then there is no array of that name.
+Each task writes the chunks, or the file, of its own block, whole, so no two tasks touch the same
+and a task that runs twice does no harm.  It all grows under a temporary name beside its own, which
+it gets when complete: what has that name is always whole.  An object store can't rename, so there
+it is copied in the end, its mark last: until then there is no array of that name.
 
-What fails is removed, its metadata first: a task that is still at work somewhere finds them gone
+What fails is removed, its mark first: a task that is still at work somewhere finds them gone
 when it has written, and removes what it wrote.
 """
 
@@ -14,29 +14,22 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import PurePosixPath
-from typing import Any, Final
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
-import zarr
 
 from dgmm.data.dataset import Dataset
 from dgmm.data.patience import Patience, patience
-from dgmm.data.urls import exists, is_local, place, refuse_existing, zarr_store
-from dgmm.errors import DataError, DgmmError, UsageError
+from dgmm.data.urls import exists, is_local, place, refuse_existing
+from dgmm.errors import DataError, DgmmError
+from dgmm.io.targets import Beside, Target, target_of
 from dgmm.kernels.outputs import NOTHING, RowOutputs
 from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.mixture import NOISE
-
-METADATA: Final = "zarr.json"
-"""What makes an array of what is stored beside it."""
-
-OTHERS: Final = (".npy", ".npz", ".csv", ".parquet", ".h5", ".hdf5", ".nc", ".zip")
-"""How the names of files end that are no Zarr arrays."""
 
 log = logging.getLogger("dgmm")
 
@@ -60,33 +53,25 @@ class Written:
         return Written(self.rows + other.rows, counts, noise, self.nothing + other.nothing)
 
 
-def write_outputs(sweep: Sweep, dataset: Dataset, wanted: RowOutputs, url: str) -> Written:
-    """Write what is ``wanted`` of each row to a new Zarr array at ``url``; what was written.
+def write_outputs(
+    sweep: Sweep, dataset: Dataset, wanted: RowOutputs, url: str, keep: Sequence[str] = ()
+) -> Written:
+    """Write what is ``wanted`` of each row to what ``url`` names; what was written.
 
-    What was at ``url`` is replaced at the end.
+    What was at ``url`` is replaced at the end.  ``keep`` are columns of the rows' table.
     """
-    columns = wanted.columns
+    target = target_of(url, keep)
+    beside = Beside.of(target, dataset, wanted)
     partial = f"{url.rstrip('/')}.{uuid4().hex}.partial"
     ask = patience()
-
-    def make() -> None:
-        zarr.create_array(
-            zarr_store(partial),
-            shape=(dataset.rows, *columns),
-            chunks=(dataset.block_rows, *columns),
-            dtype=wanted.output.dtype,
-            attributes={"dgmm": {"kind": wanted.output.name, "of": dataset.source.name}},
-            overwrite=True,
-        )
-
     try:
         with _written(url):
-            ask(make)
-        written = sweep(_write, _Job(partial, url, wanted, ask))
+            ask(lambda: target.begin(partial, dataset, wanted))
+        written = sweep(_write, _Job(target, partial, url, wanted, beside, ask))
         with _written(url):
-            _rename(partial, url)
+            _rename(target, partial, url)
     except BaseException:
-        _abandon(partial)
+        _abandon(target, partial)
         raise
     return written
 
@@ -102,34 +87,24 @@ def _written(url: str) -> Iterator[None]:
         raise DataError(f"{url} can't be written: {error}") from error
 
 
-def _abandon(partial: str) -> None:
-    """Remove what there is of an array; tells if it has to stay."""
+def _abandon(target: Target, partial: str) -> None:
+    """Remove what there is; tells if it has to stay."""
     try:
-        remove(partial)
+        remove(target, partial)
     except Exception as error:
         log.warning("%s can't be removed, delete it: %s", partial, error)
 
 
-def check_name(url: str) -> None:
-    """Raise ``UsageError`` for the name of a file of another kind than what is written."""
-    suffix = PurePosixPath(url.rstrip("/")).suffix.lower()
-    if suffix in OTHERS:
-        raise UsageError(
-            f"{url} reads like a {suffix} file, and what is written is a Zarr array: call it "
-            f"{url.rstrip('/')[: -len(suffix)]}.zarr, say"
-        )
-
-
-def check_target(url: str, dataset: Dataset, overwrite: bool) -> None:
-    """Raise ``DataError`` unless an array may be put at ``url``, in place of no more than one."""
+def check_target(url: str, dataset: Dataset, overwrite: bool, keep: Sequence[str] = ()) -> None:
+    """Raise ``DataError`` unless outputs may be put at ``url``, in place of no more than such."""
+    target = target_of(url, keep)
+    target.check(url, dataset)
     if not overwrite:
         refuse_existing(url)
     if not exists(url):
         return
-    try:
-        zarr.open_array(zarr_store(url), mode="r")
-    except (OSError, ValueError) as error:
-        raise DataError(f"{url} is no Zarr array; it is not overwritten") from error
+    if not target.is_at(url):
+        raise DataError(f"{url} is no {target.called} of outputs; it is not overwritten")
     mine = place(url.rstrip("/"))[1]
     for source in (dataset.source, *dataset.beside.values()):
         if f"{place(source.name.rstrip('/'))[1]}/".startswith(f"{mine}/"):
@@ -137,13 +112,13 @@ def check_target(url: str, dataset: Dataset, overwrite: bool) -> None:
             raise DataError(f"{url} holds {held}; choose another name")
 
 
-def remove(url: str) -> None:
-    """Remove the array at ``url``, if there is one, its metadata first."""
+def remove(target: Target, url: str) -> None:
+    """Remove what is at ``url``, if there is anything, its mark first."""
     filesystem, path = place(url)
 
     def remove_local() -> None:
         with suppress(FileNotFoundError):
-            os.remove(f"{path}/{METADATA}")
+            os.remove(f"{path}/{target.mark}")
         for _ in range(20):  # others may be writing to it still, or removing it, too
             shutil.rmtree(path, ignore_errors=True)
             if not os.path.lexists(path):
@@ -162,7 +137,7 @@ def remove(url: str) -> None:
     filesystem.invalidate_cache(path)
     keys: list[str] = []
     remove_remote(
-        lambda: filesystem.rm_file(f"{path}/{METADATA}"),
+        lambda: filesystem.rm_file(f"{path}/{target.mark}"),
         lambda: keys.extend(filesystem.find(path)),
         lambda: filesystem.rm(keys) if keys else None,
     )
@@ -175,26 +150,22 @@ def remove(url: str) -> None:
 class _Job:
     """What is written where, until it is whole and gets its name."""
 
+    target: Target
     partial: str
     url: str
     wanted: RowOutputs
+    beside: Beside
     patience: Patience
 
 
 def _write(block: Block, job: _Job) -> Written:
     """Write one block's outputs."""
-    stop = block.start + len(block.rows)
     outputs = job.wanted(block)
-
-    def write() -> None:
-        array: Any = zarr.open_array(zarr_store(job.partial), mode="r+")
-        array[block.start : stop] = outputs
-
     with _written(job.url):
-        job.patience(write)
+        job.patience(lambda: job.target.put(job.partial, block.start, outputs, job.beside))
         place(job.partial)[0].invalidate_cache(place(job.partial)[1])
-        if not exists(f"{job.partial}/{METADATA}"):
-            remove(job.partial)
+        if not exists(f"{job.partial}/{job.target.mark}"):
+            remove(job.target, job.partial)
             raise DataError(f"{job.partial} was removed")
     labels = job.wanted.output.labels
     if labels is None:
@@ -208,29 +179,29 @@ def _write(block: Block, job: _Job) -> Written:
     return Written(len(block.rows), tuple(counts.tolist()), noise, nothing)
 
 
-def _rename(partial: str, url: str) -> None:
+def _rename(target: Target, partial: str, url: str) -> None:
     filesystem, source = place(partial)
-    _, target = place(url.rstrip("/"))
+    _, path = place(url.rstrip("/"))
     if is_local(filesystem):
-        aside = f"{target}.{uuid4().hex}.old"
-        if os.path.exists(target):
-            os.rename(target, aside)
+        aside = f"{path}.{uuid4().hex}.old"
+        if os.path.exists(path):
+            os.rename(path, aside)
         try:
-            os.rename(source, target)
+            os.rename(source, path)
         except OSError:
             if os.path.exists(aside):
-                os.rename(aside, target)
+                os.rename(aside, path)
             raise
         shutil.rmtree(aside, ignore_errors=True)
         return
-    # An object store can't rename: copy, and last of all the metadata that makes it an array.
+    # An object store can't rename: copy, and last of all the mark that makes it whole.
     ask = patience()
-    remove(url)
+    remove(target, url)
     try:
         keys = ask(lambda: filesystem.find(source))
-        for key in sorted(keys, key=lambda key: key.endswith(METADATA)):
-            ask(functools.partial(filesystem.copy, key, target + key[len(source) :]))
+        for key in sorted(keys, key=lambda key: key.endswith(target.mark)):
+            ask(functools.partial(filesystem.copy, key, path + key[len(source) :]))
     except BaseException:
-        _abandon(url)
+        _abandon(target, url)
         raise
-    _abandon(partial)
+    _abandon(target, partial)

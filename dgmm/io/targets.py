@@ -1,0 +1,177 @@
+"""What outputs of rows are written to: a Zarr array, or a table of Parquet files.
+
+Each says how it is begun, how rows are put in it, and which of its files is its mark: what is there
+when all is, and is removed first.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from dgmm.data.dataset import Dataset
+from dgmm.data.tables import TableSource, check_installed
+from dgmm.data.urls import place, zarr_store
+from dgmm.errors import DataError, UsageError
+from dgmm.kernels.outputs import RowOutputs
+from dgmm.model.lazy import Late
+
+pyarrow, parquet = Late("pyarrow"), Late("pyarrow.parquet")
+
+
+@dataclass(frozen=True)
+class Target(ABC):
+    """What outputs are written to, whole or not at all.
+
+    Attributes
+    ----------
+    keep : tuple of str
+        Columns of the rows' table that are written beside the outputs.
+    """
+
+    keep: tuple[str, ...] = ()
+
+    called: ClassVar[str]
+    mark: ClassVar[str]
+
+    def check(self, url: str, dataset: Dataset) -> None:
+        """Raise ``DataError`` or ``UsageError`` unless outputs for a dataset can be kept so."""
+        if self.keep:
+            raise UsageError(
+                f"--keep {','.join(self.keep)}: columns are kept in a table; call {url} something "
+                ".parquet"
+            )
+
+    @abstractmethod
+    def is_at(self, url: str) -> bool:
+        """Whether what is at ``url`` is one."""
+
+    @abstractmethod
+    def begin(self, url: str, dataset: Dataset, wanted: RowOutputs) -> None:
+        """Make an empty one at ``url`` for what is wanted of the rows of a dataset."""
+
+    @abstractmethod
+    def put(self, url: str, start: int, outputs: NDArray[Any], beside: "Beside") -> None:
+        """Put outputs of the rows from ``start`` on in their place; again does no harm."""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a table has beside outputs: their names, and columns of the rows.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Of the columns of outputs.
+    source : TableSource or None
+        Where columns are kept from.
+    columns : tuple of str
+        Which.
+    """
+
+    names: tuple[str, ...] = ()
+    source: TableSource | None = None
+    columns: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, target: Target, dataset: Dataset, wanted: RowOutputs) -> "Beside":
+        """That of what is wanted of the rows of a dataset."""
+        name = wanted.output.name.removesuffix("s")
+        names: tuple[str, ...] = (name,)
+        if wanted.columns:
+            names = tuple(f"{name}_{k}" for k in range(wanted.columns[0]))
+            if wanted.output.fills:
+                names = dataset.names or tuple(f"x{j}" for j in range(dataset.n_features))
+        if not target.keep:
+            return cls(names)
+        if not isinstance(dataset.source, TableSource):
+            raise UsageError(f"--keep: {dataset.source.name} is no table, whose columns have names")
+        return cls(names, dataset.source, dataset.source.known(target.keep))
+
+
+class ZarrTarget(Target):
+    """A Zarr array, whose chunks are the outputs of a block."""
+
+    called = "Zarr array"
+    mark = "zarr.json"
+
+    def is_at(self, url: str) -> bool:
+        try:
+            zarr.open_array(zarr_store(url), mode="r")
+        except (OSError, ValueError):
+            return False
+        return True
+
+    def begin(self, url: str, dataset: Dataset, wanted: RowOutputs) -> None:
+        columns = wanted.columns
+        zarr.create_array(
+            zarr_store(url),
+            shape=(dataset.rows, *columns),
+            chunks=(dataset.block_rows, *columns),
+            dtype=wanted.output.dtype,
+            attributes={"dgmm": {"kind": wanted.output.name, "of": dataset.source.name}},
+            overwrite=True,
+        )
+
+    def put(self, url: str, start: int, outputs: NDArray[Any], beside: Beside) -> None:
+        array: Any = zarr.open_array(zarr_store(url), mode="r+")
+        array[start : start + len(outputs)] = outputs
+
+
+class ParquetTarget(Target):
+    """A directory of Parquet files, one a block, in the order of the rows; as Dask and Spark do."""
+
+    called = "table of Parquet files"
+    mark = "_dgmm.json"  # no part of the table, by the underscore
+
+    def check(self, url: str, dataset: Dataset) -> None:
+        check_installed(url)
+        if self.keep and not isinstance(dataset.source, TableSource):
+            raise UsageError(f"--keep: {dataset.source.name} is no table, whose columns have names")
+
+    def is_at(self, url: str) -> bool:
+        filesystem, path = place(url)
+        return bool(filesystem.exists(f"{path}/{self.mark}"))
+
+    def begin(self, url: str, dataset: Dataset, wanted: RowOutputs) -> None:
+        filesystem, path = place(url)
+        filesystem.makedirs(path, exist_ok=True)
+        said = {"kind": wanted.output.name, "of": dataset.source.name, "rows": dataset.rows}
+        filesystem.pipe_file(f"{path}/{self.mark}", json.dumps(said).encode())
+
+    def put(self, url: str, start: int, outputs: NDArray[Any], beside: Beside) -> None:
+        columns = np.asarray(outputs).reshape(len(outputs), -1)
+        made = {name: pyarrow.array(columns[:, j]) for j, name in enumerate(beside.names)}
+        if beside.source is not None:
+            kept = beside.source.table(start, start + len(outputs), beside.columns)
+            if twice := set(kept.column_names) & set(made):
+                raise DataError(f"--keep: outputs are called {', '.join(sorted(twice))}, too")
+            made = {name: kept.column(name) for name in kept.column_names} | made
+        filesystem, path = place(url)
+        with filesystem.open(f"{path}/part-{start:015d}.parquet", "wb") as file:
+            parquet.write_table(pyarrow.table(made), file)
+
+
+def target_of(url: str, keep: Sequence[str] = ()) -> Target:
+    """What the name at ``url`` asks for; raises ``UsageError`` if that can't be written."""
+    name = url.rstrip("/").lower()
+    for ending in OTHERS:
+        if name.endswith(ending):
+            raise UsageError(
+                f"{url} reads like a {ending} file, and what is written is a Zarr array or a table "
+                f"of Parquet files: call it {url.rstrip('/')[: -len(ending)]}.zarr, say, or "
+                ".parquet"
+            )
+    made = ParquetTarget if name.endswith(PARQUET) else ZarrTarget
+    return made(tuple(keep))
+
+
+PARQUET: Final = (".parquet", ".parq", ".pq")
+
+OTHERS: Final = (".npy", ".npz", ".csv", ".h5", ".hdf5", ".nc", ".zip", ".feather", ".arrow")
+"""How the names of files end that are neither."""
