@@ -330,7 +330,7 @@ def _open_zarr(path: str, absence: Absence, raw: bool, columns: Sequence[str] | 
             raise DataError(f"{path} does not exist") from error
         raise DataError(
             f"{path} is no Zarr array or group, and its name does not end as that of a .npy file "
-            "or of a table does (.parquet, .arrow, .feather), or of a file of variables (.h5, .nc); "
+            "or of a table does (.parquet, .arrow, .feather) or of HDF5 or NetCDF (.h5, .nc); "
             f"a directory of Parquet files is read by a pattern, {path.rstrip('/')}/**/*.parquet"
         ) from error
     except Exception as error:  # each file system has errors of its own
