@@ -23,6 +23,7 @@ from dgmm.cli.commands import main
 from dgmm.data.dataset import Dataset, opened
 from dgmm.em.first_pass import DataMoments, FirstPassSpec, first_pass
 from dgmm.errors import CheckpointError, DataError, UsageError
+from dgmm.kernels import native
 from dgmm.kernels.choice import KERNELS
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.observation import Marginal, Noisy
@@ -695,3 +696,39 @@ def test_a_noise_component_knows_no_errors() -> None:
     np.testing.assert_allclose(proba, np.exp(joint - total[:, None]), rtol=1e-9, atol=1e-300)
     assert model.predict([[100.0, 0.0]], noise=[[0.1, 0.1]]).tolist() == [-1]
     np.testing.assert_allclose(model.denoise([[100.0, 0.0]], [[0.1, 0.1]]), [[100.0, 0.0]])
+
+
+@pytest.mark.skipif(native.compiled is None, reason="there is no compiled kernel")
+@pytest.mark.parametrize(
+    "variant", range(len(native.compiled.variants()) if native.compiled else 0)
+)
+@pytest.mark.parametrize("kind", ["full", "spherical"])
+@pytest.mark.parametrize("d", [1, 2, 4, 7, 8, 13, 19])
+def test_compiled_code_finds_what_numpy_does(
+    d: int, kind: str, variant: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the instructions, the features, and how many rows fill a vector."""
+    monkeypatch.setattr(native, "VARIANT", variant)
+    rng = np.random.default_rng(d)
+    n, k = 203, 3
+    mixture = some_mixture(kind, k, d, rng)
+    frame = Frame(rng.normal(size=d), np.full(d, 2.0))
+    natural = NaturalParameters.of(mixture, np.full(k, 0.3), centre=True, per_component=True)
+    rows = (rng.normal(scale=4, size=(n, d)) + frame.shift).astype("f4")
+    weights = rng.uniform(0.5, 2, n)
+    for noise in (errors("diagonal", n, d, rng) + 0.1, errors("full", n, d, rng) + np.eye(d)):
+        for lost in (False, True):
+            if lost and d > 1:
+                rows[::3, 0] = np.nan
+                variances = noise[:, 1] if noise.ndim == 2 else noise[:, 1, 1]
+                variances[1::3] = np.inf
+            block = Block(5, rows, weights, noise)
+            given = Given(frame, (natural,))
+            (found,), (expected,) = (
+                Noisy(each, Marginal(each)).e_step(block, given).parts
+                for each in ("native", "numpy")
+            )
+            np.testing.assert_allclose(found.sums, expected.sums, rtol=1e-10, atol=1e-9)
+            assert found.objective == pytest.approx(expected.objective, rel=1e-12)
+            assert found.log_likelihood == pytest.approx(expected.log_likelihood, rel=1e-12)
+            assert found.weight == pytest.approx(weights.sum(), rel=1e-13)

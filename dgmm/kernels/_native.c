@@ -69,6 +69,21 @@ typedef struct {
 enum { INVERSE, UNIT, HALF, LOG_SCALE, OFFSET, TAILS }; /* 1 / nu, log C and all that a component's density holds at its
    location, (nu + D) / 2, log((nu + D) / nu), psi((nu + D) / 2) - log((nu + D) / 2): see model/tails.py */
 
+typedef struct {
+    ptrdiff_t rows, n_features, components;
+    int single_rows, pairs, full;            /* pairs: noise is covariances, or variances alone; full: so are the components' */
+    const void *data;                        /* (rows, n_features), float or double, NaN where nothing was observed; */
+    const double *noise;                     /* (rows, n_features, n_features) or (rows, n_features), infinite where nothing was */
+    const double *weights, *shift, *scale;   /* (rows) or NULL, (n_features), (n_features) */
+    const double *means, *covariances;       /* (components, n_features), (components, n_features, n_features) or as means */
+    const double *constants, *boost, *least; /* (components); least: of shares that are not lost beside the others */
+    double most;                             /* the largest penalty */
+    double *sums;                            /* (components, width) */
+    double *objective, *plain;               /* (1) */
+    void *space;
+    size_t space_bytes;
+} Noisy;
+
 #define MOST_LANES 8 /* doubles in the widest vector */
 
 static void *aligned(void *space) {
@@ -100,17 +115,19 @@ typedef struct {
     ptrdiff_t (*e_step[2])(const Problem *); /* in double, in single precision */
     ptrdiff_t (*first_pass)(const FirstPass *);
     ptrdiff_t (*incomplete)(const Incomplete *);
+    ptrdiff_t (*noisy)(const Noisy *);
     ptrdiff_t (*draw)(int64_t, ptrdiff_t, uint64_t, uint64_t, int64_t *);
 } Variant;
 
 static const Variant variants[] = {
 #ifdef __x86_64__
     {"avx512", {e_step_avx512_double, e_step_avx512_single}, first_pass_avx512_double, incomplete_avx512_double,
-     draw_avx512_double},
-    {"avx2", {e_step_avx2_double, e_step_avx2_single}, first_pass_avx2_double, incomplete_avx2_double, draw_avx2_double},
+     noisy_avx512_double, draw_avx512_double},
+    {"avx2", {e_step_avx2_double, e_step_avx2_single}, first_pass_avx2_double, incomplete_avx2_double,
+     noisy_avx2_double, draw_avx2_double},
 #endif
     {"plain", {e_step_plain_double, e_step_plain_single}, first_pass_plain_double, incomplete_plain_double,
-     draw_plain_double},
+     noisy_plain_double, draw_plain_double},
 };
 
 static int supported(const Variant *variant) {
@@ -345,6 +362,46 @@ static PyObject *incomplete(PyObject *module, PyObject *args) {
     return done(b, 13, fine, wanted);
 }
 
+static PyObject *noisy(PyObject *module, PyObject *args) {
+    PyObject *given[14];
+    Py_buffer b[14] = {{0}};
+    int number, single_rows, pairs, full;
+    double most;
+    Py_ssize_t n = 0, D = 0, K = 0;
+    ptrdiff_t wanted = 0;
+    if (!PyArg_ParseTuple(args, "ipppdOOOOOOOOOOOOOO", &number, &single_rows, &pairs, &full, &most, &given[0], &given[1],
+                          &given[2], &given[3], &given[4], &given[5], &given[6], &given[7], &given[8], &given[9], &given[10],
+                          &given[11], &given[12], &given[13]))
+        return NULL;
+    const Variant *variant = variant_of(number);
+    if (!variant) return NULL;
+    int fine = TAKE(0, "rows", single_rows ? 'f' : 'd', READ, 2, ANY, ANY)
+            && TAKE(5, "means", 'd', READ, 2, ANY, b[0].shape[1]);
+    if (fine) n = b[0].shape[0], D = b[0].shape[1], K = b[5].shape[0];
+    fine = fine && expect(D > 0 && K > 0, "rows must have columns, and there must be components")
+        && expect(full || !pairs, "variances can't be those of components whose noise is covariances")
+        && (pairs ? TAKE(1, "noise", 'd', READ, 3, n, D, D) : TAKE(1, "noise", 'd', READ, 2, n, D))
+        && TAKE(2, "weights", 'd', OPTIONAL, 1, n) && TAKE(3, "shift", 'd', READ, 1, D) && TAKE(4, "scale", 'd', READ, 1, D)
+        && (full ? TAKE(6, "covariances", 'd', READ, 3, K, D, D) : TAKE(6, "variances", 'd', READ, 2, K, D))
+        && TAKE(7, "constants", 'd', READ, 1, K) && TAKE(8, "boost", 'd', READ, 1, K)
+        && TAKE(9, "least", 'd', READ, 1, K) && TAKE(10, "sums", 'd', WRITE, 2, K, 1 + D + (full ? D * (D + 1) / 2 : D))
+        && TAKE(11, "objective", 'd', WRITE, 1, 1) && TAKE(12, "plain", 'd', WRITE, 1, 1)
+        && TAKE(13, "space", 'B', WRITE, 1, ANY);
+    if (fine) {
+        const Noisy p = {
+            .rows = n, .n_features = D, .components = K, .single_rows = single_rows, .pairs = pairs, .full = full,
+            .data = b[0].buf, .noise = b[1].buf, .weights = b[2].len ? b[2].buf : NULL, .shift = b[3].buf,
+            .scale = b[4].buf, .means = b[5].buf, .covariances = b[6].buf, .constants = b[7].buf, .boost = b[8].buf,
+            .least = b[9].buf, .most = most, .sums = b[10].buf, .objective = b[11].buf, .plain = b[12].buf,
+            .space = b[13].buf, .space_bytes = (size_t)b[13].len,
+        };
+        Py_BEGIN_ALLOW_THREADS
+        wanted = variant->noisy(&p);
+        Py_END_ALLOW_THREADS
+    }
+    return done(b, 14, fine, wanted);
+}
+
 static PyObject *draw(PyObject *module, PyObject *args) {
     PyObject *given[1];
     Py_buffer b[1] = {{0}};
@@ -379,6 +436,7 @@ static PyMethodDef methods[] = {
     {"e_step_tails", e_step_tails, METH_VARARGS, "The same where components are t distributions; see dgmm.native."},
     {"first_pass", first_pass, METH_VARARGS, "Take a block's moments and extremes; see dgmm.native."},
     {"incomplete", incomplete, METH_VARARGS, "Add the statistics of rows with holes; see dgmm.native."},
+    {"noisy", noisy, METH_VARARGS, "Add the statistics of rows with known errors; see dgmm.native."},
     {"draw", draw, METH_VARARGS, "Row numbers by their hash; see dgmm.native."},
     {"variants", names, METH_NOARGS, "The vector instructions that can be used, the widest first."},
     {NULL, NULL, 0, NULL},

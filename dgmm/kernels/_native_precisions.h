@@ -9,6 +9,7 @@
 #define FN(name) WITH(name, SET, double)
 #include "_native_kernel.h"
 #include "_native_incomplete.h"
+#include "_native_noisy.h"
 #include "_native_first_pass.h"
 #undef REAL
 #undef WHOLE

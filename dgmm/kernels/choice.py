@@ -52,7 +52,9 @@ class Kernel:
 
 KERNELS: Final = {
     "numpy": Kernel(kernel.e_step, missing.incomplete, False, noisy.noisy, rounding_error_bound),
-    "native": Kernel(native.e_step, native.incomplete, True, noisy.noisy, native.centred_error),
+    "native": Kernel(
+        native.e_step, native.incomplete, True, native.with_noise, native.centred_error
+    ),
 }
 
 

@@ -25,13 +25,14 @@ from scipy.linalg import solve_triangular
 from scipy.special import psi
 
 from dgmm.errors import UsageError
-from dgmm.kernels import kernel, missing, natural_parameters
+from dgmm.kernels import kernel, missing, natural_parameters, noisy
 from dgmm.kernels.missing import Pattern
 from dgmm.kernels.natural_parameters import LOWEST, Given, NaturalParameters
 from dgmm.kernels.rounding import Away
 from dgmm.kernels.sweep import Block, tree_sum
 from dgmm.model.arrays import Array
 from dgmm.model.features import Features, Length, Linear, Products, Squares
+from dgmm.model.matrices import unpack
 from dgmm.model.mixture import Frame, Mixture
 from dgmm.model.statistics import Stacked, Statistics
 
@@ -358,6 +359,59 @@ def _of_incomplete(
         float(seen.sum()),
         len(order),
     )
+
+
+NO_SHARE: Final = 1e-15
+"""Of a row with noise: over a component's weight, a share that is lost beside those of others."""
+
+
+def with_noise(block: Block, given: Given) -> Stacked[Statistics]:
+    """The statistics of rows that all have noise, a value each, and weight."""
+    if _wide(given):
+        return noisy.noisy(block, given)
+    return Stacked(tuple(_of_noisy(block, given.frame, each) for each in given.naturals))
+
+
+def _of_noisy(block: Block, frame: Frame, natural: NaturalParameters) -> Statistics:
+    """The same under one mixture."""
+    mixture, dims = natural.mixture, len(frame.shift)
+    assert block.noise is not None
+    pairs = block.noise.ndim == 3
+    full = pairs or LAYOUTS[natural.features].pairs
+    covariances = mixture.covariances.dense() if full else mixture.covariances.variances()
+    weights = np.empty(0) if block.weights is None else block.weights
+    width = 1 + dims + (dims * (dims + 1) // 2 if full else dims)
+    dual, objective, plain = np.zeros((mixture.components, width)), np.zeros(1), np.zeros(1)
+    most = float(natural.penalty.max())
+    real = np.float32 if block.rows.dtype == np.float32 else np.float64
+    _run(
+        "noisy",
+        real is np.float32,
+        pairs,
+        full,
+        most,
+        _in_order(block.rows, real),
+        _in_order(block.noise),
+        _in_order(weights),
+        _in_order(frame.shift),
+        _in_order(frame.scale),
+        _in_order(mixture.means),
+        _in_order(covariances),
+        _in_order(mixture.log_weights - natural.penalty),
+        _in_order(np.exp(natural.penalty - most)),
+        _in_order(NO_SHARE * mixture.weights),
+        *(dual, objective, plain),
+    )
+    within = dual[:, 1 + dims :]
+    if full:
+        second = natural.features.of_matrices(unpack(within, dims))
+    else:
+        second = natural.features.of_variances(within)
+    dual = np.concatenate([dual[:, : 1 + dims], second], axis=1)
+    count = len(block.rows)
+    weight = float(count if block.weights is None else weights.sum(dtype=np.float64))
+    sums = mixture.covariances.deconvolved(dual)
+    return Statistics(sums, natural.center, float(objective[0]), float(plain[0]), weight, count)
 
 
 def _lanes(values: Array, lanes: int, padding: Array | float) -> Array:
