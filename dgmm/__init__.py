@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dgmm.data.dataset import Dataset, open_dataset
-    from dgmm.em.priors import ConjugatePrior
+    from dgmm.em.conjugate_prior import ConjugatePrior
     from dgmm.engine.plan import Plan
     from dgmm.errors import (
         BlockError,
@@ -70,7 +70,7 @@ _MODULES = {
     "estimators.bayesian_mixture": ("BayesianGaussianMixture", "load"),
     "estimators.gaussian_mixture": ("GaussianMixture",),
     "model.mixture": ("Mixture",),
-    "em.priors": ("ConjugatePrior",),
+    "em.conjugate_prior": ("ConjugatePrior",),
     "engine.plan": ("Plan",),
     "estimators.search": ("MixtureSearch", "select"),
     "estimators.sufficient_statistics": ("SufficientStatistics",),

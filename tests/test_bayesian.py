@@ -1,5 +1,6 @@
 """Variational Bayes: against scikit-learn's, step by step, and against its own definition."""
 
+import importlib
 import json
 import warnings
 from pathlib import Path
@@ -16,9 +17,9 @@ from sklearn.exceptions import ConvergenceWarning
 
 from dgmm import BayesianGaussianMixture, GaussianMixture, SufficientStatistics, load, select
 from dgmm.cli.commands import main
-from dgmm.em.priors import VariationalPrior
+from dgmm.em.variational_prior import VariationalPrior
 from dgmm.errors import DgmmError, UsageError
-from dgmm.estimators.bayesian_mixture import _in_sum
+from dgmm.estimators.bayesian_mixture import in_sum
 from dgmm.model.covariance import COVARIANCE_MODELS
 
 Array = np.ndarray
@@ -108,7 +109,7 @@ def test_the_bound_is_scikit_learn_s_and_never_falls(kind: str, weights: str) ->
     for steps in (2, 3, 4):
         theirs, mine = pair(kind, weights, steps, rows)
         seen = before.sufficient_statistics_.bound(mine.mixture_)
-        np.testing.assert_allclose(_in_sum(mine.model_, seen), theirs.lower_bound_, rtol=1e-9)
+        np.testing.assert_allclose(in_sum(mine.model_, seen), theirs.lower_bound_, rtol=1e-9)
         assert before.lower_bound_ <= theirs.lower_bound_ <= mine.lower_bound_
         before = mine
     for strategy in ("em", "auto"):
@@ -413,3 +414,51 @@ def test_the_command_line(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["fit", data, "-k", "4", "-o", out, *words[2:], "--overwrite"])
     assert done.exit_code == 2
     assert "--prior variational" in done.output
+
+
+@every_type
+@every_structure
+def test_rows_with_known_errors(kind: str, weights: str) -> None:
+    """The bound never falls; without errors it is as without ``noise``."""
+    rows = groups(150)
+    how = {
+        "n_components": 3,
+        "covariance_type": kind,
+        "weight_concentration_prior_type": weights,
+        "strategy": "em",
+        "tol": 0,
+        "max_iter": 30,
+        "random_state": 0,
+        "precision": "float64",
+        **priors(kind, 3),
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        plain = BayesianGaussianMixture(**how).fit(rows)
+        none = BayesianGaussianMixture(**how).fit(rows, noise=np.zeros_like(rows))
+        some = BayesianGaussianMixture(**how).fit(rows, noise=np.full_like(rows, 0.5))
+    np.testing.assert_allclose(none.means_, plain.means_, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(none.lower_bounds_, plain.lower_bounds_, rtol=1e-9)
+    assert (np.diff(some.lower_bounds_) >= -1e-8).all()
+
+
+THEIRS = importlib.import_module("sklearn.mixture.tests.test_bayesian_mixture")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "weights_prior_initialisation",
+        "mean_prior_initialisation",
+        "precisions_prior_initialisation",
+        "check_is_fitted",
+        "weights",
+        "fit_predict_n_init",
+        "predict_predict_proba",
+    ],
+)
+def test_scikit_learn_s_own_tests(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but those of private methods, and some that take long."""
+    monkeypatch.setattr(THEIRS, "BayesianGaussianMixture", BayesianGaussianMixture)
+    getattr(THEIRS, f"test_bayesian_mixture_{name}")()

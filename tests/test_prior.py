@@ -532,3 +532,48 @@ def test_the_command_line(tmp_path: Path) -> None:
     assert load(out).prior == "conjugate"
     planned = CliRunner().invoke(main, ["plan", data, "-k", "2", "--prior", "conjugate"])
     assert planned.exit_code == 0, planned.output
+
+
+def test_fixed_means_and_a_prior() -> None:
+    """The covariance of a component whose mean is held is about that mean; nothing falls."""
+    rows, held = groups(150, 2, 2), np.zeros(2)
+    prior = ConjugatePrior(mean_precision=4.0, degrees_of_freedom=9.0, weight_concentration=2.0)
+    model = GaussianMixture(
+        2,
+        prior=prior,
+        means_init=[held, rows[0]],
+        fixed={"means": [0]},
+        strategy="em",
+        tol=1e-13,
+        max_iter=5000,
+        reg_covar=0,
+        precision="float64",
+    ).fit(rows)
+    assert (model.means_[0] == held).all()
+    trace = np.array([*model.lower_bounds_, model.lower_bound_])
+    assert (np.diff(trace) >= -1e-10).all()
+    joint = log_joint("full", (model.weights_, model.means_, model.covariances_), rows)
+    shares = np.exp(joint - np.logaddexp.reduce(joint, axis=1)[:, None])
+    scale, m = default_scale("full", rows, np.ones(150), 2), rows.mean(axis=0)
+    scatter = scale + (rows.T * shares[:, 0]) @ rows + 4.0 * np.outer(m, m)
+    expected = scatter / (shares[:, 0].sum() + 9 + 2 + 2)
+    np.testing.assert_allclose(model.covariances_[0], expected, rtol=1e-5)
+
+
+@every_structure
+def test_rows_with_known_errors_meet_a_prior_too(kind: str) -> None:
+    rows = groups(200, 2, 2)
+    noise = np.random.default_rng(0).uniform(0.1, 1.0, size=rows.shape)
+    model = GaussianMixture(
+        2,
+        covariance_type=kind,
+        prior=STRONG,
+        random_state=0,
+        strategy="em",
+        tol=1e-10,
+        max_iter=3000,
+        precision="float64",
+    ).fit(rows, noise=noise)
+    trace = np.array([*model.lower_bounds_, model.lower_bound_])
+    assert (np.diff(trace) >= -1e-10).all()
+    assert model.converged_

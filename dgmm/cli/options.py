@@ -15,9 +15,10 @@ from dgmm.cli.machines import Machines
 from dgmm.cli.progress import LOGS, Watch
 from dgmm.em.evaluate import PRECISIONS
 from dgmm.em.init import METHODS
-from dgmm.em.priors import PRIORS, PriorName, VariationalPrior
+from dgmm.em.priors import PRIORS, PriorName
 from dgmm.em.starts import EFFORTS
 from dgmm.em.strategies import STRATEGIES
+from dgmm.em.variational_prior import VariationalPrior
 from dgmm.kernels.observation import OBSERVATIONS
 from dgmm.model.concentration import CONCENTRATIONS, ConcentrationType
 from dgmm.model.covariance import COVARIANCE_MODELS

@@ -17,7 +17,7 @@ import numpy as np
 from dgmm.em.first_pass import DataMoments
 from dgmm.em.model import Model, Trial
 from dgmm.em.noise_spec import NoiseSpec
-from dgmm.em.priors import NO_PRIOR, PriorSpec
+from dgmm.em.prior_spec import NO_PRIOR, PriorSpec
 from dgmm.errors import DataError
 from dgmm.kernels.correction import StatisticsCorrection
 from dgmm.kernels.natural_parameters import Given, NaturalParameters

@@ -9,7 +9,7 @@ from dgmm.em.deadline import NEVER, Deadline
 from dgmm.em.evaluate import FitContext
 from dgmm.em.first_pass import DataMoments, FirstPassSpec
 from dgmm.em.noise_spec import NoiseSpec
-from dgmm.em.priors import NO_PRIOR, PriorSpec
+from dgmm.em.prior_spec import NO_PRIOR, PriorSpec
 from dgmm.em.solver import RunState, Solver
 from dgmm.em.starts import Budget
 from dgmm.em.subsamples import ABREAST, Samples

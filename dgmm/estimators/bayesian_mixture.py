@@ -4,7 +4,7 @@ It holds a ``GaussianMixture`` whose prior is variational (``dgmm.model.variatio
 it what scikit-learn's class of this name shows.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from os import PathLike
 from typing import Any, Final, Self
@@ -18,9 +18,9 @@ from sklearn.utils.validation import check_is_fitted
 from dgmm import engine
 from dgmm.em.evaluate import Precision
 from dgmm.em.init import InitParams
-from dgmm.em.priors import VariationalPrior
 from dgmm.em.progress import Progress
 from dgmm.em.strategies import StrategyName
+from dgmm.em.variational_prior import VariationalPrior
 from dgmm.engine.plan import Plan
 from dgmm.estimators import gaussian_mixture
 from dgmm.estimators.gaussian_mixture import GaussianMixture
@@ -40,6 +40,77 @@ PRIOR: Final = (
     *("mean_prior", "degrees_of_freedom_prior", "covariance_prior"),
 )
 """The parameters that say what the prior is."""
+
+
+def _prior(model: GaussianMixture) -> Variational:
+    """The prior in the frame, beside all rows seen."""
+    statistics = model.sufficient_statistics_
+    prior = statistics.prior.of_weight(statistics.weight)
+    assert isinstance(prior, Variational)
+    return prior
+
+
+def _counts(model: GaussianMixture) -> Array:
+    return _prior(model).counts(model.mixture_)
+
+
+def _mean_prior(model: GaussianMixture) -> Array:
+    frame = model.sufficient_statistics_.frame
+    mean: Array = _prior(model).mean * frame.scale + frame.shift
+    return mean
+
+
+def _covariance_prior(model: GaussianMixture) -> Any:
+    """As it is given: of one component."""
+    scale = model.sufficient_statistics_.frame.scale
+    values = _prior(model).scatter.rescaled(scale).values
+    shared = model.mixture_.covariance_model.sharing(2) > 1
+    own = values if shared else values[0]
+    return own if own.ndim else float(own)
+
+
+def _freedom(model: GaussianMixture) -> Any:
+    own = _prior(model).freedom(_counts(model))
+    return float(own[0]) if model.mixture_.covariance_model.sharing(2) > 1 else own
+
+
+def in_sum(model: GaussianMixture, bound: float) -> float:
+    """A bound as scikit-learn has it, from that of a mean over the rows with all constants."""
+    statistics: SufficientStatistics = model.sufficient_statistics_
+    components, n_features = model.mixture_.means.shape
+    prior, volume = _prior(model), statistics.frame.log_volume
+    constant = components * (prior.log_norm + prior.degrees_of_freedom * volume)
+    constant += prior.concentration.log_norm(components)
+    constant += 0.5 * components * n_features * np.log(prior.mean_precision)
+    constant -= 0.5 * statistics.weight * n_features * np.log(2 * np.pi)
+    return statistics.weight * bound - float(constant)
+
+
+class _Shown:
+    """An attribute that shows a part of what was fitted."""
+
+    def __init__(self, part: Callable[[GaussianMixture], Any], doc: str) -> None:
+        self._part, self.__doc__ = part, doc
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, model: Any, owner: type) -> Any:
+        if model is None:
+            return self
+        if "model_" not in vars(model):
+            raise AttributeError(
+                f"{owner.__name__!r} object has no attribute {self._name!r}: it is not fitted yet"
+            )
+        return self._part(model.model_)
+
+    def __set__(self, model: Any, value: object) -> None:
+        raise AttributeError(f"{self._name} shows a part of the fitted posterior: it can't be set")
+
+
+def _same(name: str) -> _Shown:
+    """What the mixture itself has by that name."""
+    return _Shown(lambda model: getattr(model, name), f"As in ``GaussianMixture.{name}``.")
 
 
 class BayesianGaussianMixture(Predictor, DensityMixin, BaseEstimator):
@@ -469,13 +540,40 @@ class BayesianGaussianMixture(Predictor, DensityMixin, BaseEstimator):
         tags.input_tags.allow_nan = self.missing != "raise"
         return tags
 
-    def __getattr__(self, name: str) -> Any:
-        if name not in SHOWN or "model_" not in vars(self):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return SHOWN[name](self.model_)
-
-    def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *(SHOWN if "model_" in vars(self) else ())]
+    weights_ = _Shown(
+        lambda model: read_only(_prior(model).concentration.weights(_counts(model))),
+        "The means of the components' weights, (K,).",
+    )
+    weight_concentration_ = _Shown(
+        lambda model: _prior(model).concentration.parameters(_counts(model)),
+        "The concentrations of the posterior, or (a, b) of the sticks.",
+    )
+    weight_concentration_prior_ = _Shown(
+        lambda model: _prior(model).concentration.value, "The concentration of the prior."
+    )
+    mean_precision_ = _Shown(
+        lambda model: _prior(model).mean_precision + _counts(model), "beta of the posterior, (K,)."
+    )
+    mean_precision_prior_ = _Shown(lambda model: _prior(model).mean_precision, "beta of the prior.")
+    mean_prior_ = _Shown(_mean_prior, "The mean of the prior, (D,).")
+    degrees_of_freedom_ = _Shown(_freedom, "nu of the posterior, (K,); one number for tied.")
+    degrees_of_freedom_prior_ = _Shown(
+        lambda model: _prior(model).degrees_of_freedom, "nu of the prior."
+    )
+    covariance_prior_ = _Shown(_covariance_prior, "What the prior holds of a covariance.")
+    lower_bound_ = _Shown(
+        lambda model: in_sum(model, model.lower_bound_), "The bound, as scikit-learn has it."
+    )
+    lower_bounds_ = _Shown(
+        lambda model: [in_sum(model, each) for each in model.lower_bounds_],
+        "The bound at the beginning of each iteration.",
+    )
+    means_, covariances_ = _same("means_"), _same("covariances_")
+    precisions_, precisions_cholesky_ = _same("precisions_"), _same("precisions_cholesky_")
+    mixture_, sufficient_statistics_ = _same("mixture_"), _same("sufficient_statistics_")
+    converged_, n_iter_ = _same("converged_"), _same("n_iter_")
+    n_features_in_, feature_names_in_ = _same("n_features_in_"), _same("feature_names_in_")
+    plan_, fit_info_ = _same("plan_"), _same("fit_info_")
 
     @property
     def _fitted(self) -> GaussianMixture:
@@ -490,74 +588,6 @@ class BayesianGaussianMixture(Predictor, DensityMixin, BaseEstimator):
         if self.warm_start and hasattr(self, "model_"):
             model.__dict__ = {**vars(self.model_), **vars(model)}
         return model
-
-
-def _prior(model: GaussianMixture) -> Variational:
-    """The prior in the frame, beside all rows seen."""
-    statistics = model.sufficient_statistics_
-    prior = statistics.prior.of_weight(statistics.weight)
-    assert isinstance(prior, Variational)
-    return prior
-
-
-def _counts(model: GaussianMixture) -> Array:
-    return _prior(model).counts(model.mixture_)
-
-
-def _mean_prior(model: GaussianMixture) -> Array:
-    frame = model.sufficient_statistics_.frame
-    mean: Array = _prior(model).mean * frame.scale + frame.shift
-    return mean
-
-
-def _covariance_prior(model: GaussianMixture) -> Any:
-    """As it is given: of one component."""
-    scale = model.sufficient_statistics_.frame.scale
-    values = _prior(model).scatter.rescaled(scale).values
-    shared = model.mixture_.covariance_model.sharing(2) > 1
-    own = values if shared else values[0]
-    return own if own.ndim else float(own)
-
-
-def _freedom(model: GaussianMixture) -> Any:
-    own = _prior(model).freedom(_counts(model))
-    return float(own[0]) if model.mixture_.covariance_model.sharing(2) > 1 else own
-
-
-def _in_sum(model: GaussianMixture, bound: float) -> float:
-    """A bound as scikit-learn has it, from that of a mean over the rows with all constants."""
-    statistics: SufficientStatistics = model.sufficient_statistics_
-    components, n_features = model.mixture_.means.shape
-    prior, volume = _prior(model), statistics.frame.log_volume
-    constant = components * (prior.log_norm + prior.degrees_of_freedom * volume)
-    constant += prior.concentration.log_norm(components)
-    constant += 0.5 * components * n_features * np.log(prior.mean_precision)
-    constant -= 0.5 * statistics.weight * n_features * np.log(2 * np.pi)
-    return statistics.weight * bound - float(constant)
-
-
-SHOWN: Final[dict[str, Any]] = {
-    "weights_": lambda model: read_only(_prior(model).concentration.weights(_counts(model))),
-    "weight_concentration_": lambda model: _prior(model).concentration.parameters(_counts(model)),
-    "weight_concentration_prior_": lambda model: _prior(model).concentration.value,
-    "mean_precision_": lambda model: _prior(model).mean_precision + _counts(model),
-    "mean_precision_prior_": lambda model: _prior(model).mean_precision,
-    "mean_prior_": _mean_prior,
-    "degrees_of_freedom_": _freedom,
-    "degrees_of_freedom_prior_": lambda model: _prior(model).degrees_of_freedom,
-    "covariance_prior_": _covariance_prior,
-    "lower_bound_": lambda model: _in_sum(model, model.lower_bound_),
-    "lower_bounds_": lambda model: [_in_sum(model, each) for each in model.lower_bounds_],
-    **{
-        name: (lambda model, name=name: getattr(model, name))
-        for name in (
-            *("means_", "covariances_", "precisions_", "precisions_cholesky_", "mixture_"),
-            *("converged_", "n_iter_", "n_features_in_", "feature_names_in_", "plan_"),
-            *("fit_info_", "sufficient_statistics_"),
-        )
-    },
-}
-"""What a fitted model has, from the mixture that it holds."""
 
 
 def load(path: str | PathLike[str]) -> GaussianMixture | BayesianGaussianMixture:

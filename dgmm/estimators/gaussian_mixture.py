@@ -18,7 +18,8 @@ from sklearn.utils.validation import check_is_fitted
 from dgmm import engine
 from dgmm.em.evaluate import Precision
 from dgmm.em.init import InitParams
-from dgmm.em.priors import PriorName, PriorSpec
+from dgmm.em.prior_spec import PriorSpec
+from dgmm.em.priors import PriorName
 from dgmm.em.progress import Progress
 from dgmm.em.starts import Effort
 from dgmm.em.strategies import StrategyName

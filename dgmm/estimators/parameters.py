@@ -13,7 +13,8 @@ from dgmm.em.deadline import Deadline
 from dgmm.em.evaluate import PRECISIONS
 from dgmm.em.init import METHODS
 from dgmm.em.noise_spec import NoiseSpec
-from dgmm.em.priors import NO_PRIOR, PRIORS, PriorSpec
+from dgmm.em.prior_spec import NO_PRIOR, PriorSpec
+from dgmm.em.priors import PRIORS
 from dgmm.em.spec import FitSpec
 from dgmm.em.starts import EFFORTS
 from dgmm.em.strategies import STRATEGIES, given_mixture

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from dgmm.em.priors import PriorSpec
+from dgmm.em.priors import parse_prior
 from dgmm.errors import ModelFileError
 from dgmm.estimators.parameters import prior_of
 from dgmm.estimators.record import become
@@ -98,7 +98,7 @@ def read_into(model: "GaussianMixture", path: str) -> None:
         )
         model.set_params(**record["params"])
         if "prior" in record and "prior" not in record["params"]:  # a value, not a name
-            model.set_params(prior=PriorSpec.parse(record["prior"]))
+            model.set_params(prior=parse_prior(record["prior"]))
         check_record(record, mixture, statistics)
     except ModelFileError as error:
         raise ModelFileError(f"{path} is no usable model file: {error}") from error
