@@ -203,8 +203,9 @@ def _from_posteriors(
             [Squarem().init(subsample.context, start, near) for start in starts]
         )
     best = max(runs, key=lambda run: run.best.objective).best.mixture
-    order = np.argsort(-best.weights, kind="stable")
-    return [Squarem().init(context, best.chosen(order), stop)]
+    if not spec.observation.labelled:  # else components have names
+        best = best.chosen(np.argsort(-best.weights, kind="stable"))
+    return [Squarem().init(context, best, stop)]
 
 
 def _from_samples(
