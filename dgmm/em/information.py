@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dgmm.em.sample import Sample
 from dgmm.kernels.kernel import log_sum_exp
@@ -37,6 +38,38 @@ def _scores(mixture: Mixture, white: Array) -> Array:
     return scores
 
 
+def _of_rows(mixture: Mixture, x: Array, width: int) -> tuple[Array, Array]:
+    """Complete-data scores (K, width, n) of rows ``x`` (D, n), and log joints, noise's the last.
+
+    A component's scores begin with that of its weight, and those of its mean.
+    """
+    count, n_features = mixture.means.shape
+    scores = np.empty((count, width, x.shape[1]))
+    joint = np.empty((len(mixture.all_weights), x.shape[1]))
+    for k in range(count):
+        white = mixture.covariances.whiten(k, x - mixture.means[k][:, None])
+        scores[k, 0] = 1.0
+        scores[k, 1 : 1 + n_features] = white
+        scores[k, 1 + n_features :] = _scores(mixture, white)
+        joint[k] = mixture.constants[k] - 0.5 * (white * white).sum(axis=0)
+    if mixture.noise_component is not None:
+        joint[count] = mixture.noise_component.log_joint
+    return scores, joint
+
+
+def _places(mixture: Mixture, width: int, size: int) -> NDArray[np.intp]:
+    """Where coordinates stand in the sums over rows: all weights, all means, all covariances."""
+    count, n_features = mixture.means.shape
+    order = np.arange(count * width).reshape(count, width)
+    parts = (
+        order[:, 0],
+        np.arange(count * width, size),
+        order[:, 1 : 1 + n_features].ravel(),
+        order[:, 1 + n_features :].ravel(),
+    )
+    return np.concatenate(parts)
+
+
 @dataclass(frozen=True)
 class Information:
     """The information at ``origin``: eigenvalues (M,) and eigenvectors (M, M)."""
@@ -48,7 +81,7 @@ class Information:
     @classmethod
     def of(cls, sample: Sample, frame: Frame, mixture: Mixture) -> Self:
         """Of the rows of a ``sample`` at a ``mixture`` for whose covariances it ``is_known``."""
-        covariances, (count, n_features) = mixture.covariances, mixture.means.shape
+        count, n_features = mixture.means.shape
         roots = np.sqrt(mixture.all_weights)
         safes = np.where(roots > 0, roots, 1.0)
         root, safe = roots[:count], safes[:count]
@@ -59,15 +92,7 @@ class Information:
         for start in range(0, len(sample.rows), step):
             rows, weights = sample.rows[start : start + step], sample.weights[start : start + step]
             x = frame.rows(rows, np.empty(rows.shape[::-1]))
-            scores, joint = np.empty((count, width, len(rows))), np.empty((len(roots), len(rows)))
-            for k in range(count):
-                white = covariances.whiten(k, x - mixture.means[k][:, None])
-                scores[k, 0] = 1.0
-                scores[k, 1 : 1 + n_features] = white
-                scores[k, 1 + n_features :] = _scores(mixture, white)
-                joint[k] = mixture.constants[k] - 0.5 * (white * white).sum(axis=0)
-            if mixture.noise_component is not None:
-                joint[count] = mixture.noise_component.log_joint
+            scores, joint = _of_rows(mixture, x, width)
             if sample.labels is not None:
                 may = allowed(sample.labels[start : start + step], len(roots))
                 joint[~may.T] = -np.inf
@@ -87,14 +112,7 @@ class Information:
             inside = slice(k * width + 1, (k + 1) * width)
             part = blocks[k, 1:, 1:] / total / max(mixture.weights[k], 1e-300)
             whole[inside, inside] += np.eye(width - 1) - part
-        order = np.arange(count * width).reshape(count, width)
-        parts = (
-            order[:, 0],
-            np.arange(count * width, size),
-            order[:, 1 : 1 + n_features].ravel(),
-            order[:, 1 + n_features :].ravel(),
-        )
-        places = np.concatenate(parts)
+        places = _places(mixture, width, size)
         whole = whole[np.ix_(places, places)]
         # Only differences of log-weights count.
         whole[: len(roots), : len(roots)] += np.outer(roots, roots)

@@ -255,8 +255,6 @@ def plan_on(
 ) -> Plan:
     """Plan to fit ``spec`` to ``dataset`` with ``on``; the rest is as in ``plan``."""
     rows, n_features, threads = dataset.rows, dataset.n_features, on.threads
-    keeps = cache not in ("none", "0", 0)
-    asked = memory_bytes(cache) if keeps and cache != "auto" else None
     first_pass_spec = first_pass_spec_of(dataset, spec)
     budget = spec.budget(rows, n_features, first_pass_spec.sampled(rows))
     needs = Needs.of(dataset, spec, near=on.in_process)
@@ -291,9 +289,18 @@ def plan_on(
         starts_rows=budget.rows,
         starts_passes=budget.passes,
     )
+    return replace(planned, cache_bytes=_cache_bytes(planned, on, dataset, memory, cache))
+
+
+def _cache_bytes(
+    planned: Plan, on: Resources, dataset: Dataset, memory: str | int | None, cache: str | int
+) -> int:
+    """How much of the rows a worker process keeps, where all else is ``planned``."""
+    keeps = cache not in ("none", "0", 0)
+    asked = memory_bytes(cache) if keeps and cache != "auto" else None
     if not keeps or not dataset.read_bytes or (dataset.lazy and not on.in_process):
-        return planned  # in memory already, or not ours to keep
+        return 0  # in memory already, or not ours to keep
     room = min(int(on.available * CACHEABLE), on.free) if memory is None else planned.limit_bytes
     room = max(0, room - planned.peak_bytes) if asked is None else asked
     share = -(-planned.pass_bytes // on.workers) + planned.block_bytes * (on.workers > 1)
-    return replace(planned, cache_bytes=min(room, share))
+    return min(room, share)

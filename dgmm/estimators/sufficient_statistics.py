@@ -605,33 +605,8 @@ class SufficientStatistics:
             **dict.fromkeys(("shift", "scale", "reg"), (n_features,)),
         }
         storage.expect(arrays, shapes)
-        kinds = {"origin": str, "entropy": float, "weight": float, "rows": int}
-        for name, kind in kinds.items():
-            if type(record.get(name)) is not kind:
-                raise ModelFileError(f"its statistics have {name} {record.get(name)!r}")
-        reg_covar = record.get("reg_covar", "missing")
-        if not (reg_covar is None or (type(reg_covar) is float and 0 <= reg_covar < np.inf)):
-            raise ModelFileError(f"its statistics have reg_covar {reg_covar!r}")
-        missing = record.get("missing", "raise")
-        if missing not in OBSERVATIONS:
-            raise ModelFileError(f"its statistics have missing {missing!r}")
-        noise = record.get("noise", False)
-        if not isinstance(noise, bool):
-            raise ModelFileError(f"its statistics have noise {noise!r}")
-        plain = OBSERVATIONS[missing]()
-        observation: Observation = Noisy(within=plain) if noise else plain
-        weight, counts = record["weight"], arrays["sums"][:, 0]
-        most = np.inf if observation.holes else weight * np.log(components) * (1 + 1e-9)
-        sound = (
-            WEIGHTS[0] < weight < WEIGHTS[1]
-            and record["rows"] > 0
-            and (-np.inf if observation.holes else 0) <= record["entropy"] <= most
-            and np.isfinite(record["entropy"])
-            and counts.min() >= 0
-            and abs(counts.sum() / weight - 1) < 1e-6
-            and arrays["scale"].min() > 0
-            and arrays["reg"].min() >= 0
-        )
+        reg_covar, observation = _checked(record), _observation_of(record)
+        sound = _sound(arrays, record, observation)
         if not sound or not _possible(covariance_model, arrays["sums"], center):
             raise ModelFileError("its statistics are those of no rows")
         return cls(
@@ -643,11 +618,51 @@ class SufficientStatistics:
             arrays["sums"],
             center,
             record["entropy"],
-            weight,
+            record["weight"],
             record["rows"],
             observation,
             _fixed(record.get("fixed"), components),
         )
+
+
+def _checked(record: dict[str, Any]) -> float | None:
+    """The ``reg_covar`` of a file's ``record``, whose other numbers are of their types, too."""
+    kinds = {"origin": str, "entropy": float, "weight": float, "rows": int}
+    for name, kind in kinds.items():
+        if type(record.get(name)) is not kind:
+            raise ModelFileError(f"its statistics have {name} {record.get(name)!r}")
+    reg_covar = record.get("reg_covar", "missing")
+    if reg_covar is None or (type(reg_covar) is float and 0 <= reg_covar < np.inf):
+        return reg_covar
+    raise ModelFileError(f"its statistics have reg_covar {reg_covar!r}")
+
+
+def _sound(arrays: storage.Arrays, record: dict[str, Any], observation: Observation) -> bool:
+    """Whether a file's numbers may be those of rows."""
+    weight, counts = record["weight"], arrays["sums"][:, 0]
+    most = np.inf if observation.holes else weight * np.log(len(counts)) * (1 + 1e-9)
+    return bool(
+        WEIGHTS[0] < weight < WEIGHTS[1]
+        and record["rows"] > 0
+        and (-np.inf if observation.holes else 0) <= record["entropy"] <= most
+        and np.isfinite(record["entropy"])
+        and counts.min() >= 0
+        and abs(counts.sum() / weight - 1) < 1e-6
+        and arrays["scale"].min() > 0
+        and arrays["reg"].min() >= 0
+    )
+
+
+def _observation_of(record: dict[str, Any]) -> Observation:
+    """What NaN means, and whether rows have noise, as a file's ``record`` says."""
+    missing = record.get("missing", "raise")
+    if missing not in OBSERVATIONS:
+        raise ModelFileError(f"its statistics have missing {missing!r}")
+    noise = record.get("noise", False)
+    if not isinstance(noise, bool):
+        raise ModelFileError(f"its statistics have noise {noise!r}")
+    plain = OBSERVATIONS[missing]()
+    return Noisy(within=plain) if noise else plain
 
 
 PRIORS: Final = {each.name: each for each in (Regularised, Conjugate, Variational)}

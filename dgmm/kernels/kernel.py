@@ -146,14 +146,7 @@ def _e_step_of(
     """The statistics of a block under mixtures of the same features."""
     width = features.width(block.rows.shape[1])
     real = np.float32 if naturals[0].single else np.float64
-    ends = np.cumsum([len(natural.eta) for natural in naturals])
-    segments = [
-        slice(int(end) - len(f.eta), int(end)) for f, end in zip(naturals, ends, strict=True)
-    ]
-    eta = np.zeros((int(ends[-1]), width), real)
-    for natural, segment in zip(naturals, segments, strict=True):
-        if not natural.includes_common:
-            eta[segment] = natural.eta
+    eta, segments = _joined(naturals, width)
     size = tile_rows(width + 2 * len(eta))
     buffer, joint = np.empty((width, size), real), np.empty((len(eta), size), real)
     sums = np.zeros((len(eta), width))
@@ -190,6 +183,20 @@ def _e_step_of(
         )
         for i, (natural, segment) in enumerate(zip(naturals, segments, strict=True))
     ]
+
+
+def _joined(naturals: list[NaturalParameters], width: int) -> tuple[Array, list[slice]]:
+    """The natural parameters of all components, of the precision they share; where each's are."""
+    ends = np.cumsum([len(natural.eta) for natural in naturals])
+    segments = [
+        slice(int(end) - len(f.eta), int(end)) for f, end in zip(naturals, ends, strict=True)
+    ]
+    real = np.float32 if naturals[0].single else np.float64
+    eta = np.zeros((int(ends[-1]), width), real)
+    for natural, segment in zip(naturals, segments, strict=True):
+        if not natural.includes_common:
+            eta[segment] = natural.eta
+    return eta, segments
 
 
 def normalise(log_joint: Array, penalty: Array) -> tuple[Array, Array, Array]:

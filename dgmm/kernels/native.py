@@ -341,24 +341,34 @@ def _of_incomplete(
         objective,
         plain,
     )
-    seen = np.array([len(each.rows) for each in patterns], dtype=np.float64)
-    if block.weights is not None:
-        ends = np.cumsum([0, *(len(each.rows) for each in patterns)])[:-1]
-        seen = np.add.reduceat(weights.astype(np.float64), ends)
+    seen = _weights_of(patterns, None if block.weights is None else weights)
     lost = float(seen @ (~np.array([each.observed for each in patterns]) @ np.log(frame.scale)))
-    found = np.ascontiguousarray(sums[:, :count].T)
-    if natural.features.width(dims) < width:
-        found = np.concatenate(
-            [found[:, : 1 + dims], found[:, 1 + dims :].sum(axis=1, keepdims=True)], axis=1
-        )
     return Statistics(
-        found,
+        _without_lanes(sums, natural),
         natural.center,
         float(objective[0]) + lost,
         float(plain[0]) + lost,
         float(seen.sum()),
         len(order),
     )
+
+
+def _weights_of(patterns: Sequence[Pattern], weights: NDArray[Any] | None) -> Array:
+    """The weight of the rows of each of ``patterns``; ``weights`` are those of all, in order."""
+    counts = [len(each.rows) for each in patterns]
+    if weights is None:
+        return np.array(counts, dtype=np.float64)
+    return np.add.reduceat(weights.astype(np.float64), np.cumsum([0, *counts])[:-1])
+
+
+def _without_lanes(sums: Array, natural: NaturalParameters) -> Array:
+    """The sums (K, P) that ``natural`` has features for, of those that compiled code made."""
+    count, dims = natural.center.shape
+    found = np.ascontiguousarray(sums[:, :count].T)
+    if natural.features.width(dims) == found.shape[1]:
+        return found
+    squares = found[:, 1 + dims :].sum(axis=1, keepdims=True)
+    return np.concatenate([found[:, : 1 + dims], squares], axis=1)
 
 
 NO_SHARE: Final = 1e-15
