@@ -242,6 +242,20 @@ def test_very_heavy_tails() -> None:
     assert model.score(rows) > np.log(truth).mean()
 
 
+def test_starts_are_not_led_astray() -> None:
+    """By rows far away, of which one or two alone would make a likelihood without a bound."""
+    close = 0
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        where = rng.uniform(-20, 20, size=(6, 2))
+        rows = np.concatenate([drawn(rng, 100, 1.5, each, np.eye(2)) for each in where])
+        model = quietly(GaussianMixture(6, tails="student", random_state=0), rows)
+        apart = np.linalg.norm(model.means_[:, None] - where, axis=2)
+        close += int((apart.min(axis=0) < 1).sum())
+        assert not model.fit_info_["singular"]
+    assert close >= 16  # of 18
+
+
 def test_limits_are_told() -> None:
     rng = np.random.default_rng(0)
     normal = rng.uniform(-1, 1, (500, 2))  # lighter than normal

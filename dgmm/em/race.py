@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 
 from dgmm.em.clustering import clusters
+from dgmm.em.degenerate import unbounded
 from dgmm.em.evaluate import FitContext
 from dgmm.em.init import Random, cautious, labelled, mixture_of, standard, standardised
 from dgmm.em.isolation import views
@@ -34,6 +35,13 @@ SWEEPS: Final = SWEEPS_PER_ROUND * (len(KINDS) + 1)
 ROUGH: Final = StopRule(1000, rough=True)
 """When runs that compete end: they are stopped before."""
 
+TIMES: Final = 3
+FEW: Final = 5000
+"""How many seeds of each kind heavy tails have, on so few rows."""
+
+WORTH: Final = 5.0
+"""How many nats a row it is worth that the likelihood has a bound."""
+
 EACH: Final = 100
 LEAST: Final = 4000
 """Rows that seeds are made of: so many for each component, and at least."""
@@ -44,7 +52,7 @@ def race(subsample: Subsample, components: int, random: Random) -> RunState:
     context = subsample.context
     starts = [
         context.model.begun(seeded(view.sample, context, components, kind, random), view.weight)
-        for view in views(subsample.sample, context, components)
+        for view in views(subsample.sample, context, components) * _times(subsample)
         for kind in KINDS
     ]
     runs = [Squarem().init(subsample.context, start, ROUGH) for start in starts]
@@ -67,6 +75,21 @@ def seeded(
     return cautious(mixture_of(sample.chosen(order), context, drawn, components), len(labels))
 
 
+def _times(subsample: Subsample) -> int:
+    """How many seeds of each kind there are: more of heavy tails, on few rows.
+
+    There nothing else makes many starts, and rows far away lead many astray.
+    """
+    heavy = subsample.context.model.tails is not None
+    return TIMES if heavy and len(subsample.sample.rows) <= FEW else 1
+
+
 def objective(run: RunState) -> float:
-    """What runs are ranked by."""
-    return run.best.objective
+    """What runs are ranked by.
+
+    With heavy tails one whose likelihood has no bound, as a component is on a row or two far away,
+    is ranked below the others.
+    """
+    best = run.best
+    astray = run.context.model.tails is not None and unbounded(best, run.context)
+    return best.objective - WORTH * bool(astray)

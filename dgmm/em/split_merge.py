@@ -9,7 +9,7 @@ all components at once, from three cuts: along the longest axis, along the axis 
 (where two clusters show), and between the inner and the outer rows.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -380,7 +380,8 @@ def moved_mixture(subsample: Subsample, mixture: Mixture, moves: list[Move]) -> 
         sums, center = (np.vstack([each, np.zeros_like(each[:1])]) for each in (sums, center))
         sums[-1, 0] = mixture.noise_component.weight
     statistics = Statistics(sums, center, 0.0, 0.0, 1.0, len(subsample.sample.rows))
-    return subsample.context.m_step_of(statistics, mixture).mixture
+    found = subsample.context.m_step_of(statistics, mixture).mixture
+    return replace(found, tails=mixture.tails)
 
 
 def _expected(features: Features, weights: Array, dense: Array) -> Array:

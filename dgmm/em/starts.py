@@ -114,12 +114,11 @@ def found(
     """A start found on a ``subsample``, and whether taking it apart had made it better."""
     run, helped = race.race(subsample, components, random), 0
     n_features = subsample.sample.rows.shape[1]
-    student = subsample.context.model.tails is not None  # whose sums are of another kind
-    if student:
-        return run.best.mixture, False
     if len(subsample.sample.keys) >= parameters and split_merge.affordable(components, n_features):
         run, helped = split_merge.taken_apart(subsample, run)
-    return run.best.mixture, helped > 0
+    # Splits are found as if components were normal: with heavy tails they tell less.
+    rugged = helped > 0 or (subsample.context.model.tails is not None and components > 1)
+    return run.best.mixture, rugged
 
 
 def several(
