@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import multivariate_normal
 
-from dgmm import GaussianMixture, Mixture, MixtureSearch, align, load
+from dgmm import BayesianGaussianMixture, GaussianMixture, Mixture, MixtureSearch, align, load
 from dgmm.errors import UsageError
 from dgmm.model.covariance import COVARIANCE_MODELS
 
@@ -109,6 +109,20 @@ def test_units_do_not_matter_and_a_search_can_be_aligned() -> None:
 def _two() -> tuple[Array, Any]:
     covariances = COVARIANCE_MODELS["spherical"].of_covariances(np.ones(2), (2, 1))
     return np.array([[0.0], [1.0]]), covariances
+
+
+def test_a_dirichlet_process_keeps_its_order_and_gives_its_mixture() -> None:
+    rows, _ = clumps(300)
+    first = GaussianMixture(3, random_state=0).fit(rows)
+    for kind in ("dirichlet_process", "dirichlet_distribution"):
+        other = BayesianGaussianMixture(3, weight_concentration_prior_type=kind, random_state=1)
+        found = align(first, other.fit(rows))
+        own = found.model if isinstance(found.model, Mixture) else found.model.mixture_
+        assert isinstance(found.model, Mixture) == (kind == "dirichlet_process")
+        np.testing.assert_array_equal(own.means, other.means_[found.order])
+    np.testing.assert_allclose(
+        found.model.score_samples(rows), other.score_samples(rows), rtol=1e-12
+    )
 
 
 def test_models_of_different_size_are_refused() -> None:

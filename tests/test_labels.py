@@ -439,6 +439,9 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     found = load(model)
     assert (found.predict(rows) == (labels + 1) % 3).mean() > 0.9
     assert found.fit_info_["labelled"] == (known >= 0).sum()
+    more = ["update", data, "-m", model, "-o", str(tmp_path / "more.dgmm"), "--labels"]
+    assert "from 0 to 2" in run.invoke(main, [*more, wrong]).output
+    assert run.invoke(main, [*more, beside], catch_exceptions=False).exit_code == 0
     words = ["select", data, "-k", "3,4", "-o", model, "--quiet", "--overwrite", "--labels", beside]
     assert run.invoke(main, words, catch_exceptions=False).exit_code == 0
     assert (load(model).predict(rows) == (labels + 1) % 3).mean() > 0.9

@@ -43,6 +43,7 @@ def open_both(
     reading: dict[str, Any],
     missing: Missing | None = None,
     noise: str | None = None,
+    labels: str | None = None,
 ) -> tuple[GaussianMixture, Dataset]:
     """A model and rows that it can judge; ``missing`` is what NaN means, if not as in the fit."""
     fitted = mixtures.load(model)
@@ -50,7 +51,7 @@ def open_both(
     names = vars(fitted).get("feature_names_in_")
     if reading.get("columns") is None and names is not None and sources.has_columns(data):
         reading = {**reading, "columns": names}
-    dataset = dgmm.open_dataset(data, sample_weight, noise=noise, **reading)
+    dataset = dgmm.open_dataset(data, sample_weight, noise=noise, labels=labels, **reading)
     if dataset.n_features != fitted.n_features_in_:
         raise DataError(
             f"{data} has {dataset.n_features} features; {model} was fitted "

@@ -131,6 +131,16 @@ def tell_end(log: str, model: GaussianMixture, path: str, **more: Any) -> None:
     LOGS[log].say("done", model=path, **info, **ended, **more)
 
 
+def _of_rows(info: dict[str, Any]) -> str:
+    """What a fit's record says of its rows, beside their number."""
+    labelled, incomplete = info.get("labelled"), info.get("incomplete")
+    told = f", of which {labelled:,} have labels" if labelled else ""
+    if incomplete:
+        told += f", of which {incomplete:,} are incomplete"
+        told += f", and {info['left_out']:,} left out" * bool(info["left_out"])
+    return told
+
+
 def tell_model(model: GaussianMixture, path: str, as_json: bool) -> None:
     """Print how a model was fitted: all as JSON, or for a person what matters first."""
     if as_json:
@@ -150,10 +160,8 @@ def tell_model(model: GaussianMixture, path: str, as_json: bool) -> None:
     }.items():
         if name in info:
             lines[name] = shown.format(info[name])
-    if info.get("incomplete"):
-        left = info["left_out"]
-        lines["rows"] += f", of which {info['incomplete']:,} are incomplete"
-        lines["rows"] += f", and {left:,} left out" * bool(left)
+    if "rows" in lines:
+        lines["rows"] += _of_rows(info)
     if info.get("seconds_on_samples"):
         lines["seconds"] += f", of which {info['seconds_on_samples']:.1f} on samples"
     if "objective_before" in info:

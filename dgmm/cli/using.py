@@ -16,6 +16,7 @@ from dgmm.cli.options import (
     data_argument,
     json_option,
     judged_option,
+    labels_option,
     machine_options,
     model_option,
     noise_option,
@@ -275,6 +276,7 @@ def score(
 @sample_weight_option
 @judged_option
 @noise_option
+@labels_option
 @machine_options
 @reading_options
 @overwrite_option
@@ -287,6 +289,7 @@ def update(
     sample_weight: str | None,
     missing: Missing | None,
     noise: str | None,
+    labels: str | None,
     machines: Machines,
     reading: dict[str, Any],
     overwrite: bool,
@@ -301,7 +304,7 @@ def update(
     Example: dgmm update tonight.zarr -m model.dgmm -o model.dgmm --overwrite
     """
     check_model_target(output, overwrite)
-    fitted, dataset = open_both(model, data, sample_weight, reading, missing, noise)
+    fitted, dataset = open_both(model, data, sample_weight, reading, missing, noise, labels)
     meter = engine.Meter()
     with (
         machines.client() as client,

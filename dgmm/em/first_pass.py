@@ -106,6 +106,11 @@ class FirstPassSpec:
         """How many of so many rows come into the sample."""
         return min(self.sample, rows)
 
+    def kept(self, rows: int) -> int:
+        """The same, and those that are known to be of a component, where there are labels."""
+        known = KNOWN_ROWS * self.components if self.observation.labelled else 0
+        return self.sampled(rows) + min(known, rows)
+
     def samples_nbytes(
         self, rows: int, n_features: int, block_rows: int, levels: int, waiting: int
     ) -> int:
@@ -114,11 +119,10 @@ class FirstPassSpec:
         Of N ``rows``, in blocks of ``block_rows`` at most: ``waiting`` are of a block, ``levels``
         are sums of several.
         """
-        known = KNOWN_ROWS * self.components if self.observation.labelled else 0
-        whole = self.sampled(rows) + min(known, rows)
+        whole = self.kept(rows)
         if self.largest < np.inf:  # each block brings home its share
             return sample_nbytes(6 * whole, n_features, self.beside)
-        of_blocks = waiting * (self.sampled(block_rows) + min(known, block_rows))
+        of_blocks = waiting * self.kept(block_rows)
         return sample_nbytes((4 + min(4, levels)) * whole + of_blocks, n_features, self.beside)
 
 

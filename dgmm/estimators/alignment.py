@@ -30,7 +30,8 @@ class Alignment:
         How far the two components of each pair are from each other, in nats; 0 if they are equal.
     model : GaussianMixture or Mixture
         The other model with its components in the order of the first: what was component
-        ``order[k]`` is component k.
+        ``order[k]`` is component k.  Of a fit under a Dirichlet process, to which the order of its
+        components matters, it is the mixture alone.
 
     Examples
     --------
@@ -103,7 +104,9 @@ def align(
     order = matched(costs)
     apart = costs[np.arange(len(order)), order]
     inner = theirs.chosen(order)
-    return Alignment(order, apart, inner if second is None else _reordered(second, inner, order))
+    if second is None or _has_order(second):
+        return Alignment(order, apart, inner)
+    return Alignment(order, apart, _reordered(second, inner, order))
 
 
 def _model_of(model: Any) -> tuple[GaussianMixture | None, Mixture]:
@@ -114,6 +117,12 @@ def _model_of(model: Any) -> tuple[GaussianMixture | None, Mixture]:
         raise UsageError(f"align needs fitted models or mixtures, not {type(model).__name__}")
     fitted: GaussianMixture = model._fitted
     return fitted, fitted.mixture_
+
+
+def _has_order(model: GaussianMixture) -> bool:
+    """Whether the order of a model's components says something: that of sticks, broken in turn."""
+    prior = model.fit_info_.get("prior") or {}
+    return prior.get("weight_concentration_prior_type") == "dirichlet_process"
 
 
 def _reordered(

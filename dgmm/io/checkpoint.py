@@ -131,7 +131,7 @@ def writing_nbytes(dataset: Dataset, spec: FitSpec) -> int:
     """
     rows, n_features = dataset.rows, dataset.n_features
     first_pass_spec = spec.first_pass_spec(*dataset.layout)
-    sample = sample_nbytes(first_pass_spec.sampled(rows), n_features, first_pass_spec.beside)
+    sample = sample_nbytes(first_pass_spec.kept(rows), n_features, first_pass_spec.beside)
     scatter = 8 * n_features * (n_features if first_pass_spec.pairs else 1)
     return 3 * (sample + scatter) * 9 // 8  # a buffer has room to grow
 
