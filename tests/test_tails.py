@@ -428,6 +428,26 @@ def test_refusals() -> None:
             learn(rows)
 
 
+def test_models_of_given_parameters(tmp_path: Path) -> None:
+    params = {"covariance_type": "spherical", "tails": "student"}
+    where = [[0.0, 0], [5, 5]]
+    model = GaussianMixture.from_parameters([0.3, 0.7], where, [1.0, 2], dof=[3.0, 9], **params)
+    assert model.dof_.tolist() == [3, 9]
+    x = np.array([1.0, 2.0])
+    density = 0.3 * stats.multivariate_t([0, 0], np.eye(2), 3).pdf(x)
+    density += 0.7 * stats.multivariate_t([5, 5], 2 * np.eye(2), 9).pdf(x)
+    assert model.score_samples([x])[0] == pytest.approx(np.log(density))
+    model.save(tmp_path / "given.dgmm")
+    assert load(tmp_path / "given.dgmm").dof_.tolist() == [3, 9]
+    alike = GaussianMixture.from_parameters([0.3, 0.7], where, [1.0, 2], dof=4, **params)
+    assert alike.dof_.tolist() == [4, 4]
+    for dof in (None, "common", [1.0], [1.0, -1]):
+        with pytest.raises(DgmmError, match="dof must"):
+            GaussianMixture.from_parameters([0.3, 0.7], where, [1.0, 2], dof=dof, **params)
+    with pytest.raises(DgmmError, match="box of a noise component"):
+        GaussianMixture.from_parameters([1.0], [[0.0]], [[[1.0]]], noise_component=True)
+
+
 def test_command_line(tmp_path: Path) -> None:
     rows = heavy()
     np.save(tmp_path / "rows.npy", rows)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dgmm.estimators.gaussian_mixture import GaussianMixture
     from dgmm.estimators.search import MixtureSearch
     from dgmm.io.output import Written
+    from dgmm.model.mixture import Mixture
 
 MOST_FEATURES = 100
 """How many features ``show`` has in its tables."""
@@ -116,6 +117,7 @@ def fit_record(model: GaussianMixture, path: str) -> dict[str, Any]:
         "features": model.n_features_in_,
         "converged": model.converged_,
         "iterations": model.n_iter_,
+        **({} if model.mixture_.noise_component is None else {"noise_weight": model.noise_weight_}),
         **model.fit_info_,
     }
 
@@ -152,6 +154,7 @@ def tell_model(model: GaussianMixture, path: str, as_json: bool) -> None:
         "mixture": f"{mixture.components} components, {mixture.covariance_model.name}, of "
         f"{mixture.n_features} features",
     }
+    lines |= _beside(mixture)
     for name, shown in {
         "rows": "{:,}",
         "score": "{:.9g} nats a row",
@@ -176,6 +179,16 @@ def tell_model(model: GaussianMixture, path: str, as_json: bool) -> None:
         if info.get(name):
             lines[name] = ", ".join(map(str, info[name]))
     tell(lines, as_json=False)
+
+
+def _beside(mixture: Mixture) -> dict[str, str]:
+    """What there is of a mixture beside normal components."""
+    lines = {}
+    if mixture.noise_component is not None:
+        lines["noise"] = f"{mixture.noise_component.weight:.2%} of the weight"
+    if mixture.tails is not None:
+        lines["degrees of freedom"] = ", ".join(f"{each:.3g}" for each in mixture.dof)
+    return lines
 
 
 def _starts(info: dict[str, Any]) -> dict[str, str]:

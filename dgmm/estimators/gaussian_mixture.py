@@ -27,7 +27,12 @@ from dgmm.engine.kubernetes import Pods
 from dgmm.engine.plan import Plan
 from dgmm.errors import UsageError
 from dgmm.estimators import incremental, saved
-from dgmm.estimators.parameters import mixture_of, observation_of, threads_of
+from dgmm.estimators.parameters import (
+    mixture_of,
+    observation_of,
+    threads_of,
+    with_given_tails,
+)
 from dgmm.estimators.predictor import Predictor, warn_without_noise
 from dgmm.estimators.record import (
     become,
@@ -478,12 +483,14 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
             What the covariances may be.
         **params
-            Other parameters of ``GaussianMixture``.
+            Other parameters of ``GaussianMixture``.  With ``tails="student"``, ``dof`` is a number,
+            or one for each component, and the ``covariances`` are the scale matrices.
 
         Raises
         ------
         UsageError
-            If they can't be the parameters of a mixture.
+            If they can't be the parameters of a mixture, or if a noise component is asked for,
+            whose box they don't tell.
 
         Examples
         --------
@@ -496,6 +503,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         """
         mixture = mixture_of(covariance_type, weights, means, covariances, precisions)
         model = cls(mixture.components, covariance_type=covariance_type, **params)
+        mixture = with_given_tails(model, mixture)
         become(
             model,
             mixture_=mixture,

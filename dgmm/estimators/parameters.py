@@ -26,7 +26,7 @@ from dgmm.model.arrays import Array
 from dgmm.model.choice import choose
 from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.mixture import Mixture
-from dgmm.model.tails import RULES, TailsSpec
+from dgmm.model.tails import RULES, StudentTails, TailsSpec
 
 if TYPE_CHECKING:  # which imports this
     from dgmm.estimators.gaussian_mixture import GaussianMixture
@@ -247,6 +247,29 @@ def mixture_of(
         )
     except np.linalg.LinAlgError as error:
         raise UsageError(f"{name} must be symmetric positive definite: {error}") from error
+
+
+def with_given_tails(model: "GaussianMixture", mixture: Mixture) -> Mixture:
+    """The ``mixture`` of given parameters with the tails that a new ``model`` of them asks for.
+
+    Degrees of freedom of each component are no parameter of a fit: the model has None for them.
+    """
+    if noise_of(model) is not None:
+        raise UsageError(
+            "parameters don't tell the box of a noise component: leave noise_component out"
+        )
+    given: Any = model.dof
+    if np.ndim(given) == 1:
+        dof, model.dof = numbers("dof", given, mixture.weights.shape), None
+    if (spec := tails_of(model)) is None:
+        return mixture
+    if np.ndim(given) == 0:
+        if spec.rule != RULES["given"]:
+            raise UsageError(f"dof must be a number, or one for each component, not {given!r}")
+        return replace(mixture, tails=spec.begun(mixture.components))
+    if not (dof > 0).all():
+        raise UsageError(f"dof must be above 0, not {given!r}")
+    return replace(mixture, tails=StudentTails(dof, RULES["each"]))
 
 
 def check_weights(name: str, weights: Array) -> None:

@@ -316,7 +316,8 @@ class Predictor(ABC):
         >>> model = GaussianMixture.from_parameters(
         ...     [1.0], [[0.0, 0.0]], [[[1.0, 0.5], [0.5, 1.0]]]
         ... )
-        >>> model.denoise([[4.0, 0.0], [4.0, 0.0]], noise=[[0.0, np.inf], [1.0, np.inf]]).tolist()
+        >>> noise = [[0.0, np.inf], [1.0, np.inf]]
+        >>> model.denoise([[4.0, 0.0], [4.0, 0.0]], noise=noise).round(9).tolist()
         [[4.0, 2.0], [2.0, 1.0]]
         """
         return _outputs(self._fitted, X, DENOISED, noise=noise)

@@ -73,7 +73,7 @@ def _mixture(header: dict[str, Any], arrays: Arrays) -> Mixture:
         noise = NoiseComponent(float(weight[0]), low, extent)
     tails = None
     if (rule := header.get("dof_rule")) is not None:
-        if rule not in RULES:
+        if not isinstance(rule, str) or rule not in RULES:
             raise ModelFileError(f"it has an unknown rule of degrees of freedom {rule!r}")
         expect(arrays, {"dof": (components,)})
         tails = StudentTails(arrays["dof"], RULES[rule])

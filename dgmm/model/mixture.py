@@ -166,8 +166,12 @@ class Mixture:
         """
         if self.noise_component is not None:
             self.noise_component.check()
+            if self.noise_component.extent.shape != self.means.shape[1:]:
+                raise ValueError("its noise component is of other features")
         if self.tails is not None:
             self.tails.check()
+            if self.tails.dof.shape != self.weights.shape:
+                raise ValueError("its degrees of freedom are of other components")
         weights = self.all_weights
         if weights.min() < 0 or abs(weights.sum() - 1) > 1e-9:
             raise ValueError("its weights are not a distribution")
