@@ -43,6 +43,12 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def docs(session: nox.Session) -> None:
+    """The site of the documents, in docs/_build; the tests run what is shown there."""
+    run(session, "sphinx-build -q -W --keep-going -b html docs docs/_build")
+
+
+@nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
     """All tests that processes side by side can do."""
     run(session, "pytest")

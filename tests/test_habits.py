@@ -25,7 +25,7 @@ def test_the_version_stands_everywhere() -> None:
 def test_hooks_and_workflows_call_checks_that_there_are() -> None:
     sessions = set(re.findall(r"^def (\w+)\(session: nox", (ROOT / "noxfile.py").read_text(), re.M))
     sessions -= {"run"}
-    assert sessions == {"lint", "types", "tests", "image", "wheel", "coverage"}
+    assert sessions == {"lint", "types", "docs", "tests", "image", "wheel", "coverage"}
     callers = [ROOT / ".pre-commit-config.yaml", *(ROOT / ".github/workflows").glob("*.yml")]
     called = [
         name

@@ -40,10 +40,16 @@ def test_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert done.exit_code == 0, done.output
 
 
+def test_what_the_readme_links_to_is_there() -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert len(links) > 10
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
 def test_readme_names_every_command_and_extra() -> None:
     project = (ROOT / "pyproject.toml").read_text()
     extras = re.findall(r"'\.\[(\w+)\]'", README)
-    assert {"s3", "metrics", "plot", "test"} <= set(extras)
+    assert {"docs", "hdf5", "metrics", "parquet", "plot", "s3", "test"} <= set(extras)
     for extra in extras:
         assert f"\n{extra} = [" in project
     assert "pip install '.[plot]' && dgmm demo" in README
