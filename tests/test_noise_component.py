@@ -428,8 +428,8 @@ def test_refusals() -> None:
             GaussianMixture(2, noise_component=True, noise_volume=volume).fit(rows)
     with pytest.raises(ValueError, match="fixed holds nothing beside a noise component"):
         begun("full").set_params(fixed="means").fit(rows)
-    with pytest.raises(ValueError, match="'conjugate' has no noise component"):
-        GaussianMixture(2, noise_component=True, prior="conjugate").fit(rows)
+    with pytest.raises(ValueError, match="'variational' has no noise component"):
+        GaussianMixture(2, noise_component=True, prior="variational").fit(rows)
     with pytest.raises(ValueError, match="of no use without noise_component"):
         GaussianMixture(2, noise_volume=1.0).fit(rows)
     rows[:, 1] = 3.0

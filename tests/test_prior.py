@@ -83,7 +83,7 @@ def map_step(
     diagonals = np.diagonal(scatters, axis1=1, axis2=2)
     made = {
         "full": lambda: (scale + scatters) / (counts + nu + d + 2)[:, None, None],
-        "tied": lambda: (scale + scatters.sum(axis=0)) / (weights.sum() + nu + d + k + 1),
+        "tied": lambda: (scale + scatters.sum(axis=0)) / (counts.sum() + nu + d + k + 1),
         "diag": lambda: (scale + diagonals) / (counts + nu + 3)[:, None],
         "spherical": lambda: (scale + diagonals.sum(axis=1)) / (counts * d + nu + d + 2),
     }
@@ -577,3 +577,55 @@ def test_rows_with_known_errors_meet_a_prior_too(kind: str) -> None:
     trace = np.array([*model.lower_bounds_, model.lower_bound_])
     assert (np.diff(trace) >= -1e-10).all()
     assert model.converged_
+
+
+@every_structure
+def test_a_noise_component_beside_a_prior(kind: str) -> None:
+    """At its end, the mixture is the most probable one for the shares that it gives the rows."""
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([groups(200, 2, 2), rng.uniform(-15, 15, size=(60, 2))])
+    prior = ConjugatePrior(weight_concentration=2.5, mean_precision=3.0, degrees_of_freedom=9.0)
+    model = GaussianMixture(
+        2,
+        covariance_type=kind,
+        prior=prior,
+        noise_component=True,
+        random_state=0,
+        strategy="em",
+        tol=1e-13,
+        max_iter=5000,
+        reg_covar=0,
+        precision="float64",
+    ).fit(rows)
+    trace = np.array([*model.lower_bounds_, model.lower_bound_])
+    assert (np.diff(trace) >= -1e-10).all()
+    found = model.weights_, model.means_, model.covariances_
+    joint = log_joint(kind, found, rows)
+    noise = np.full((260, 1), np.log(model.noise_weight_) + model.noise_log_density_)
+    norm = np.logaddexp.reduce(np.concatenate([joint, noise], axis=1), axis=1)
+    numbers, every = {"kappa": 3.0, "nu": 9.0, "alpha": 2.5}, np.ones(260)
+    scale = default_scale(kind, rows, every, 2)
+    objective = norm.mean() + log_prior(kind, found, numbers, scale, rows.mean(axis=0)) / 260
+    np.testing.assert_allclose(model.lower_bound_, objective, rtol=1e-9)
+    best = map_step(kind, rows, every, np.exp(joint - norm[:, None]), numbers, scale)
+    for mine, theirs in zip(found, best, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(model.weights_.sum() + model.noise_weight_, 1)
+    fast = GaussianMixture(
+        2, covariance_type=kind, prior=prior, noise_component=True, random_state=0
+    ).fit(rows)
+    assert fast.lower_bound_ > model.lower_bound_ - 1e-3
+
+
+def test_labels_beside_a_prior() -> None:
+    """A component keeps its labelled rows; the objective never falls."""
+    rows = groups(200, 2, 2)
+    labels = np.full(200, -1)
+    labels[:40] = (rows[:40, 0] > rows[:, 0].mean()).astype(int)
+    model = GaussianMixture(2, prior=STRONG, random_state=0, strategy="em", precision="float64")
+    model.fit(rows, labels=labels)
+    trace = np.array([*model.lower_bounds_, model.lower_bound_])
+    assert (np.diff(trace) >= -1e-10).all()
+    for k in range(2):
+        own = rows[:40][labels[:40] == k].mean(axis=0)
+        assert np.linalg.norm(model.means_[k] - own) < np.linalg.norm(model.means_[1 - k] - own)

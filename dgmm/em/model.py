@@ -164,9 +164,8 @@ class Model:
         every = np.broadcast_to(singular, len(means))
         mixture = Mixture(weights, means, covariances)
         if before.noise_component is not None:
-            whole = found.weights.sum() + found.noise
-            noise = before.noise_component.weighing(found.noise / whole)
-            weights = weights * (found.weights.sum() / whole)
+            own, other = self.prior.shares(found)
+            noise, weights = before.noise_component.weighing(other), weights * own
             mixture = replace(mixture, weights=weights, noise_component=noise)
         if before.tails is not None and statistics.tails is not None:
             tails = before.tails.updated(found.weights, statistics.tails[:, 1])

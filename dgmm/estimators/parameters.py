@@ -120,7 +120,7 @@ def noise_of(model: "GaussianMixture") -> NoiseSpec | None:
 
 def _noise_with(noise: NoiseSpec | None, prior: PriorSpec) -> NoiseSpec | None:
     """The ``noise`` component, if it goes with the ``prior``."""
-    if noise is not None and prior.kind != NO_PRIOR.kind:
+    if noise is not None and not prior.is_density:
         raise UsageError(f"prior={prior.kind!r} has no noise component: leave out one of the two")
     return noise
 

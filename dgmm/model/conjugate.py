@@ -82,6 +82,12 @@ class Conjugate(Prior):
         weights: Array = counts / counts.sum()
         return weights
 
+    def shares(self, found: MaximumLikelihood) -> tuple[float, float]:
+        counts = self._counts(found) + (self.concentration - 1)
+        whole = self.weight + len(counts) * (self.concentration - 1)
+        own = float(counts.sum() / whole)
+        return own, 1.0 - own
+
     def means(self, found: MaximumLikelihood) -> Array:
         if not self.mean_precision:
             return found.means
@@ -145,7 +151,7 @@ class Conjugate(Prior):
 
     def _counts(self, found: MaximumLikelihood) -> Array:
         """How many rows of all (K,) the components have: those ``found`` stand for all."""
-        counts: Array = found.weights * (self.weight / found.weights.sum())
+        counts: Array = found.weights * (self.weight / (found.weights.sum() + found.noise))
         return counts
 
     def _rows(self, components: int) -> float:

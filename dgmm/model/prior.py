@@ -106,6 +106,11 @@ class Prior(ABC):
     def weights(self, found: MaximumLikelihood) -> Array:
         """The M-step's weights (K,), which sum to 1: those of the components among themselves."""
 
+    def shares(self, found: MaximumLikelihood) -> tuple[float, float]:
+        """The M-step's weight of all components together, and that of noise beside them."""
+        whole = found.weights.sum() + found.noise
+        return found.weights.sum() / whole, found.noise / whole
+
     @abstractmethod
     def means(self, found: MaximumLikelihood) -> Array:
         """The M-step's means (K, D)."""
