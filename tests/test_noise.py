@@ -23,7 +23,7 @@ from dgmm.cli.commands import main
 from dgmm.data.dataset import Dataset, opened
 from dgmm.em.first_pass import DataMoments, FirstPassSpec, first_pass
 from dgmm.errors import CheckpointError, DataError, UsageError
-from dgmm.kernels import native
+from dgmm.kernels import alike, native
 from dgmm.kernels.choice import KERNELS
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.observation import Marginal, Noisy
@@ -809,3 +809,33 @@ def test_what_the_authors_test(d: int, shape: str) -> None:
     model = GaussianMixture(1, **begin).fit(rows, noise=noise)
     np.testing.assert_allclose(model.means_[0], mean, atol=10 / np.sqrt(n))
     np.testing.assert_allclose(model.covariances_[0], np.eye(d), atol=10 / np.sqrt(n))
+
+
+@pytest.mark.parametrize("noise", ["diagonal", "full"])
+@pytest.mark.parametrize("name", sorted(KERNELS))
+@pytest.mark.parametrize("kind", sorted(COVARIANCE_MODELS))
+def test_many_rows_with_the_same_noise_are_taken_together(
+    kind: str, name: str, noise: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the same, but for rounding, as taking each by itself."""
+    rng = np.random.default_rng(14)
+    n, d = 400, 3
+    mixture = some_mixture(kind, 3, d, rng)
+    frame = Frame(rng.normal(size=d), np.full(d, 2.0))
+    penalties = Regularised(np.full(d, 0.03)).penalties(mixture)
+    natural = NaturalParameters.of(mixture, penalties, centre=True, per_component=True)
+    own = errors(noise, n, d, rng)[rng.choice([3, n - 2, n - 1], n)]
+    own[:30] = errors(noise, n, d, rng)[-30:]
+    rows, weights = rng.normal(scale=4, size=(n, d)), rng.uniform(0, 2, n)
+    rows[::7, 0] = np.nan
+    block, given = Block(0, rows, weights, own), Given(frame, (natural,))
+    (each,) = Noisy(name, Marginal(name)).e_step(block, given).parts
+    monkeypatch.setattr(alike, "MANY", 50)
+    taken = list(alike.same_noise(block, ~np.isnan(rows).any(axis=1)))
+    assert len(taken) == 3
+    (together,) = Noisy(name, Marginal(name)).e_step(block, given).parts
+    np.testing.assert_allclose(together.sums, each.sums, rtol=1e-10, atol=1e-9)
+    np.testing.assert_array_equal(together.center, each.center)
+    assert together.objective == pytest.approx(each.objective, rel=1e-12)
+    assert together.log_likelihood == pytest.approx(each.log_likelihood, rel=1e-12)
+    assert (together.weight, together.rows) == (pytest.approx(each.weight, rel=1e-13), each.rows)

@@ -12,7 +12,8 @@ What is summed are u and u u' - T^-1, which the component's covariance turns int
 once for all rows.  That is exact however small or large noise is; a value that is missing is one
 without a row and a column in T.
 
-**Rows with the same noise** share T and its factor.  Rows without any are rows as any others.
+**Rows with the same noise** share T and its factor; where they are many, they are rows without
+noise under T (alike.py).  Rows without any are rows as any others.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.errors import DataError
+from dgmm.kernels import alike
 from dgmm.kernels.kernel import TOO_FAR, describe_invalid_row, log_sum_exp, normalise
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.sweep import Block
@@ -59,11 +61,14 @@ def masked(block: Block) -> Block:
     return replace(block, rows=np.where(unknown, np.nan, block.rows.astype(real)))
 
 
-def e_step(block: Block, given: Given, quiet: EStep, noisy: EStep) -> Stacked[Statistics]:
+def e_step(
+    block: Block, given: Given, quiet: EStep, noisy: EStep, complete: EStep
+) -> Stacked[Statistics]:
     """The statistics of a block of rows with noise.
 
-    ``quiet`` is the E-step of rows without noise, that may have holes; ``noisy`` that of others.
-    Rows without any value, or without weight, count for nothing.
+    ``quiet`` is the E-step of rows without noise, that may have holes; ``complete`` that of those
+    without; ``noisy`` that of rows with noise.  Rows without any value, or without weight, count
+    for nothing.
     """
     block = masked(block)
     assert block.noise is not None
@@ -75,6 +80,9 @@ def e_step(block: Block, given: Given, quiet: EStep, noisy: EStep) -> Stacked[St
     total = quiet(replace(block.taken(np.flatnonzero(~loud)), noise=None), given)
     if block.weights is not None:
         loud &= block.weights > 0
+    for places in alike.same_noise(block, loud & observed.all(axis=1)):
+        total += alike.e_step(block.taken(places), given, complete)
+        loud[places] = False
     if not loud.any():
         return total
     found = noisy(block.taken(np.flatnonzero(loud)), given)

@@ -221,7 +221,8 @@ class Noisy(Observation):
     def e_step(self, block: Block, given: Given) -> Stacked[Statistics]:
         block = self.within.counted(block).block
         quiet = Marginal(self.kernel).e_step
-        return noisy.e_step(block, given, quiet, KERNELS[self.kernel].noisy)
+        kernel = KERNELS[self.kernel]
+        return noisy.e_step(block, given, quiet, kernel.noisy, kernel.e_step)
 
 
 def _without(
