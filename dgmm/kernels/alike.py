@@ -25,6 +25,9 @@ from dgmm.model.statistics import Stacked, Statistics
 MANY: Final = 1024
 """From so many rows on, those with the same noise are taken together."""
 
+SOME: Final = 1024
+"""So many rows show whether any have the same noise."""
+
 
 def same_noise(block: Block, complete: NDArray[np.bool_]) -> Iterator[NDArray[np.intp]]:
     """Places of rows that are ``complete`` (n,) and have the same noise, if they are many."""
@@ -32,9 +35,11 @@ def same_noise(block: Block, complete: NDArray[np.bool_]) -> Iterator[NDArray[np
     if block.noise is None or len(places) < MANY:
         return
     flat = block.noise.reshape(len(block.noise), -1)
-    roots = np.sqrt(np.arange(2.0, 2.0 + flat.shape[1]))
     with np.errstate(over="ignore", invalid="ignore"):
-        keys = np.sum(flat[places] * roots, axis=1)
+        keys = (flat @ np.sqrt(np.arange(2.0, 2.0 + flat.shape[1])))[places]
+    some = keys[:: max(1, len(keys) // SOME)]
+    if len(np.unique(some)) == len(some):  # so no kind has many
+        return
     _, of, counts = np.unique(keys, return_inverse=True, return_counts=True)
     for kind in np.flatnonzero(counts >= MANY):
         alike = places[of.reshape(-1) == kind]

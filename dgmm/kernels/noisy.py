@@ -72,23 +72,36 @@ def e_step(
     """
     block = masked(block)
     assert block.noise is not None
-    observed = ~np.isnan(block.rows)
-    heard = np.where(observed, variances_of(block.noise), 0) != 0
-    loud = heard.any(axis=1)
+    complete_rows, loud = _told(block.rows, variances_of(block.noise))
     if not loud.any():
         return quiet(replace(block, noise=None), given)
     total = quiet(replace(block.taken(np.flatnonzero(~loud)), noise=None), given)
     if block.weights is not None:
         loud &= block.weights > 0
-    for places in alike.same_noise(block, loud & observed.all(axis=1)):
+    for places in alike.same_noise(block, loud & complete_rows):
         total += alike.e_step(block.taken(places), given, complete)
         loud[places] = False
     if not loud.any():
         return total
-    found = noisy(block.taken(np.flatnonzero(loud)), given)
+    found = noisy(block if loud.all() else block.taken(np.flatnonzero(loud)), given)
     if not all(np.isfinite(each.objective) for each in found.parts):
         raise DataError(describe_invalid_row(block, missing=True) or TOO_FAR)
     return total + found
+
+
+def _told(
+    rows: NDArray[Any], variances: NDArray[Any]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which rows (n,) are complete, and which have noise in what of them was observed."""
+    ones = np.ones(rows.shape[1], rows.dtype if rows.dtype.kind == "f" else np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):  # a sum is faster than a look at each row
+        complete = np.isfinite(rows @ ones)
+    if not complete.all():
+        complete = ~np.isnan(rows).any(axis=1)
+    if complete.all() and variances.all():
+        return complete, complete
+    heard = np.where(np.isnan(rows), 0, variances) != 0
+    return complete, heard.any(axis=1)
 
 
 def noisy(block: Block, given: Given) -> Stacked[Statistics]:
