@@ -8,6 +8,9 @@ import tracemalloc
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import pairwise
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ from dgmm.kernels import missing
 from dgmm.kernels.choice import KERNELS
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.observation import OBSERVATIONS, Marginal
+from dgmm.kernels.probe import Probe
 from dgmm.kernels.sweep import Block
 from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.mixture import Frame, Mixture
@@ -798,3 +802,42 @@ def test_the_command_line_tells_how_many_rows_were_judged(tmp_path: Path) -> Non
     assert refused.exit_code == 2
     assert "labels.zarr" in refused.output
     assert not (tmp_path / "labels.npy").exists()
+
+
+@pytest.mark.parametrize("asked", [{"missing": "marginalize"}, {"tails": "student"}])
+@pytest.mark.parametrize("change", ["values", "holes"])
+def test_rows_that_change_during_a_fit_are_noticed(
+    tmp_path: Path, asked: dict[str, Any], change: str
+) -> None:
+    """Where the sums of complete rows can't tell: by every sixteenth row of each block."""
+    share = 0.2 if "missing" in asked else 0.0
+    rows, _ = clumps(2000, share)
+    store = str(tmp_path / "rows.zarr")
+    array: Any = zarr.create_array(store=store, shape=rows.shape, chunks=(500, 4), dtype="f8")
+    array[:] = rows
+    model = GaussianMixture(3, random_state=0, cache="none", strategy="em", tol=0, **asked)
+    passes = model.fit_passes(store)
+    for _ in range(3):
+        next(passes)
+    changed = rows[500:1000] * 1.01
+    if change == "holes" and share:
+        changed = np.where(np.arange(500)[:, None] % 4 == 0, np.nan, rows[500:1000])
+    array[500:1000] = changed
+    with pytest.raises(DgmmError, match="rows are not those of the first pass"):
+        for _ in passes:
+            pass
+
+
+def test_a_probe_does_not_depend_on_how_rows_are_cut() -> None:
+    rng = np.random.default_rng(0)
+    rows, weights = with_holes(1000, 3, 0.3, rng), rng.uniform(0, 1, 1000)
+    cuts = [0, 7, 16, 333, 1000]
+    parts = [Probe.of(Block(a, rows[a:b], weights[a:b])) for a, b in pairwise(cuts)]
+    whole, seen = reduce(add, parts), np.isfinite(rows[::16])
+    own = weights[::16, None]
+    np.testing.assert_allclose(whole.weights, (own * seen).sum(axis=0))
+    np.testing.assert_allclose(whole.sums, np.nansum(own * rows[::16], axis=0))
+    np.testing.assert_allclose(whole.squares, np.nansum(own * rows[::16] ** 2, axis=0))
+    assert whole.difference(Probe.of(Block(0, rows, weights))) < 1e-12
+    rows[16, 0] = 1e3
+    assert whole.difference(Probe.of(Block(0, rows, weights))) > 1e-2

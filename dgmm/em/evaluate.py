@@ -22,6 +22,8 @@ from dgmm.errors import DataError
 from dgmm.kernels.correction import StatisticsCorrection
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.observation import COMPLETE, Observation
+from dgmm.kernels.probe import SAME as CHANGED
+from dgmm.kernels.probe import Probe
 from dgmm.kernels.rounding import SINGLE_TOLERANCE, TOLERANCE, Away
 from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.arrays import Array
@@ -53,6 +55,12 @@ FAR: Final = 1e15
 """Squares of rows so far from the origin of the frame are near what single precision can hold."""
 
 
+NOT_THE_SAME: Final = (
+    "the rows are not those of the first pass: their {} have changed, by {:.1e} of it. Something "
+    "writes to them; fit again when it is done"
+)
+
+
 @dataclass(frozen=True)
 class FitContext:
     """What stays the same during a fit.
@@ -74,6 +82,8 @@ class FitContext:
     moments : ((D,), float) or None
         The means of x and of |x|^2, in the frame; None where sweeps are not of the rows of the
         first pass.
+    probe : Probe or None
+        What sweeps must see of the rows, where the means don't tell; None as there.
     reg_covar : float or None
         The parameter of that name that the prior came from; see ``regularisation``.
     left_out : tuple of float
@@ -89,6 +99,7 @@ class FitContext:
     precision: str = "float64"
     correction: StatisticsCorrection | None = None
     moments: tuple[Array, float] | None = None
+    probe: Probe | None = None
     reg_covar: float | None = None
     left_out: tuple[float, ...] = ()
 
@@ -137,6 +148,7 @@ class FitContext:
             float(spread),
             precision,
             moments=None if observation.holes or tails is not None else (offset, size),
+            probe=moments.probe,
             reg_covar=reg_covar,
             left_out=LEFT_OUT if tails is not None else noise.shares if noise is not None else (),
         )
@@ -273,9 +285,11 @@ def evaluate(sweep: Sweep, contexts: Sequence[FitContext], trials: Sequence[Tria
         Given(frame, tuple(observation.given(naturals[i]) for i in chosen))
         for frame, chosen in zip(frames.values(), places, strict=True)
     )
-    swept = sweep(_e_steps, (observation, givens))
+    probe = contexts[0].probe
+    swept = sweep(_e_steps, (observation, givens, probe is not None))
+    _check_probe(probe, swept.probe)
     found: dict[int, Statistics] = {}
-    for chosen, own in zip(places, swept.parts, strict=True):
+    for chosen, own in zip(places, swept.found.parts, strict=True):
         found |= zip(chosen, own.parts, strict=True)
     states = []
     for i, ((context, trial), natural) in enumerate(zip(pairs, naturals, strict=True)):
@@ -299,12 +313,31 @@ def evaluate(sweep: Sweep, contexts: Sequence[FitContext], trials: Sequence[Tria
     return states
 
 
-def _e_steps(
-    block: Block, given: tuple[Observation, tuple[Given, ...]]
-) -> Stacked[Stacked[Statistics]]:
+@dataclass(frozen=True)
+class Swept:
+    """The statistics under the mixtures of each frame, and a ``Probe`` where it is wanted."""
+
+    found: Stacked[Stacked[Statistics]]
+    probe: Probe | None
+
+    def __add__(self, other: "Swept") -> "Swept":
+        both = None if self.probe is None or other.probe is None else self.probe + other.probe
+        return Swept(self.found + other.found, both)
+
+
+def _e_steps(block: Block, given: tuple[Observation, tuple[Given, ...], bool]) -> Swept:
     """The statistics of a block under the mixtures of each frame."""
-    observation, givens = given
-    return Stacked(tuple(observation.e_step(block, each) for each in givens))
+    observation, givens, probed = given
+    found = Stacked(tuple(observation.e_step(block, each) for each in givens))
+    return Swept(found, Probe.of(block) if probed else None)
+
+
+def _check_probe(before: Probe | None, now: Probe | None) -> None:
+    """Raise ``DataError`` unless a sweep saw the ``Probe`` of the first pass, if there was one."""
+    if before is not None and now is not None:
+        off = before.difference(now)
+        if not off < CHANGED:
+            raise DataError(NOT_THE_SAME.format("holes, weight, mean or spread", off))
 
 
 def _check_same_rows(
@@ -329,7 +362,4 @@ def _check_same_rows(
     moved = 1e-14 * np.max(np.sum(statistics.center**2, axis=1))  # what it costs to move the sums
     stored = 1e-13 * np.max(np.abs(frame.shift) / frame.scale)  # merging rounds means far from 0
     if not max(off) < SAME[natural.single] + moved + stored:
-        raise DataError(
-            "the rows are not those of the first pass: their weight, mean or spread have changed, "
-            f"by {max(off):.1e} of it. Something writes to them; fit again when it is done"
-        )
+        raise DataError(NOT_THE_SAME.format("weight, mean or spread", max(off)))

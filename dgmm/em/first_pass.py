@@ -20,6 +20,7 @@ from dgmm.kernels.kernel import REMEDY, first_invalid_row
 from dgmm.kernels.labels import FREE, sole
 from dgmm.kernels.native import DRAWN, draw, moments, pieces
 from dgmm.kernels.observation import COMPLETE, Observation
+from dgmm.kernels.probe import Probe
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
 from dgmm.model.lazy import lazy
@@ -64,6 +65,8 @@ class FirstPassSpec:
         How many numbers a row has beside its own and its weight.
     components : int
         How many components are to be fitted.
+    probed : bool
+        Whether a ``Probe`` is wanted.
     """
 
     sample: int
@@ -74,6 +77,7 @@ class FirstPassSpec:
     observation: Observation = COMPLETE
     beside: int = 0
     components: int = 1
+    probed: bool = False
 
     @classmethod
     def of(
@@ -155,6 +159,8 @@ class DataMoments:
         labels.
     known : tuple of Sample
         Some rows that are known to be of each component, where there are labels.
+    probe : Probe or None
+        What later sweeps must see, where the sums of these don't tell.
     """
 
     rows: int
@@ -175,6 +181,7 @@ class DataMoments:
     mislabelled: int = 0
     allowed: Array | None = None
     known: tuple[Sample, ...] = ()
+    probe: Probe | None = None
 
     @np.errstate(over="ignore", invalid="ignore")
     def __add__(self, other: "DataMoments") -> "DataMoments":
@@ -208,6 +215,7 @@ class DataMoments:
             self.mislabelled + other.mislabelled,
             _either(self.allowed, other.allowed),
             _side_by_side(self.known, other.known),
+            None if self.probe is None or other.probe is None else self.probe + other.probe,
         )
 
     @property
@@ -303,6 +311,7 @@ def first_pass(block: Block, first_pass_spec: FirstPassSpec) -> DataMoments:
             left_out=counted.left_out,
             allowed=observation.allowed(counted.block),
             known=_known(counted.block, first_pass_spec),
+            probe=Probe.of(block) if first_pass_spec.probed else None,
         )
 
 

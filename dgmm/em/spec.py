@@ -1,7 +1,7 @@
 """What is to be fitted, and by what strategy."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from dgmm.em import init
@@ -123,10 +123,11 @@ class FitSpec:
         pairs = model.needs_scatter and self.noise is None and self.tails is None
         pairs = common and (pairs or self.prior.needs_covariance(model))
         wanted = self.strategy.sample_rows(self, rows, n_features)
-        return FirstPassSpec.of(
+        spec = FirstPassSpec.of(
             *(rows, n_features, self.components, seed, weighted),
             *(pairs, wanted, self.kernel, self.observation, beside),
         )
+        return replace(spec, probed=self.observation.holes or self.tails is not None)
 
     def parameters(self, n_features: int) -> int:
         """The number of free parameters."""

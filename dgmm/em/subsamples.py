@@ -70,7 +70,9 @@ def within(context: FitContext, sample: Sample) -> FitContext:
     if context.total is not None:
         x = context.frame.rows(sample.rows, np.empty(sample.rows.shape[::-1]))
         total = (x * sample.weights) @ x.T
-    return replace(context, weight=float(sample.weights.sum()), total=total, moments=None)
+    return replace(
+        context, weight=float(sample.weights.sum()), total=total, moments=None, probe=None
+    )
 
 
 @dataclass(frozen=True)
