@@ -27,6 +27,7 @@ from dgmm.engine.kubernetes import Pods
 from dgmm.engine.plan import Plan
 from dgmm.errors import UsageError
 from dgmm.estimators import incremental, saved
+from dgmm.estimators.exchange import from_sklearn, to_sklearn
 from dgmm.estimators.parameters import (
     mixture_of,
     observation_of,
@@ -515,6 +516,64 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
             n_features_in_=mixture.n_features,
         )
         return model
+
+    @classmethod
+    def from_sklearn(cls, model: Any) -> "GaussianMixture":
+        """Make a model of a fitted mixture of scikit-learn.
+
+        Parameters
+        ----------
+        model : sklearn.mixture.GaussianMixture or BayesianGaussianMixture
+            Fitted.  Of a Bayesian one, the means of its posterior are taken.
+
+        Returns
+        -------
+        GaussianMixture
+            A fitted model of its parameters; with ``warm_start=True`` a fit begins there.
+
+        Raises
+        ------
+        UsageError
+            If it is not fitted.
+
+        Examples
+        --------
+        >>> import numpy as np, sklearn.mixture
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> theirs = sklearn.mixture.GaussianMixture(2, random_state=0).fit(rows)
+        >>> ours = GaussianMixture.from_sklearn(theirs)
+        >>> bool(np.allclose(ours.score_samples(rows), theirs.score_samples(rows)))
+        True
+        """
+        return from_sklearn(cls, model)
+
+    def to_sklearn(self) -> Any:
+        """Make a mixture of scikit-learn that says the same of rows.
+
+        Returns
+        -------
+        sklearn.mixture.GaussianMixture
+            Fitted: it predicts, scores and draws as this model does, in memory.
+
+        Raises
+        ------
+        UsageError
+            If the model has what scikit-learn has not: a noise component, or heavy tails.
+        NotFittedError
+            Before the fit.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> model = GaussianMixture(2, random_state=0).fit(rows)
+        >>> model.to_sklearn().predict(rows).tolist() == model.predict(rows).tolist()
+        True
+        """
+        check_is_fitted(self)
+        return to_sklearn(self)
 
     def fit(
         self,
