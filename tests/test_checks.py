@@ -8,7 +8,7 @@ from sklearn.base import clone
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import check_estimator
 
-from dgmm import GaussianMixture, MixtureSearch
+from dgmm import BayesianGaussianMixture, ConjugatePrior, GaussianMixture, MixtureSearch
 from dgmm.model.covariance import COVARIANCE_MODELS
 
 WEIGHTS = "check_sample_weight_equivalence_on_dense_data"
@@ -32,6 +32,8 @@ MODELS: dict[str, Any] = {
         for kind in COVARIANCE_MODELS
         for strategy in ("auto", "em")
     },
+    "prior": GaussianMixture(3, prior=ConjugatePrior(), max_iter=20),
+    "posterior": BayesianGaussianMixture(3, max_iter=20),
     "search": MixtureSearch(n_components=1),
     "search of sizes": MixtureSearch(
         GaussianMixture(max_iter=10, random_state=0), n_components=(1, 2)
