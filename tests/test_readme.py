@@ -30,8 +30,6 @@ def test_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "show",
         "score",
         "predict",
-        "impute",
-        "denoise",
         "select",
         "update",
     }
