@@ -21,6 +21,7 @@ from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.sweep import Block
 from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.statistics import Statistics
 from dgmm.model.tails import LEAST, MOST, RULES, StudentTails, root
 
 Array = np.ndarray
@@ -188,6 +189,21 @@ def test_compiled_code_adds_up_the_same(
             np.testing.assert_allclose(mine, theirs, rtol=1e-11, atol=1e-9 * np.abs(theirs).max())
         assert one.objective == pytest.approx(other.objective, rel=1e-12)
         assert one.log_likelihood == pytest.approx(other.log_likelihood, rel=1e-12)
+
+
+@pytest.mark.parametrize("kernel_of", [kernel.e_step, native.e_step])
+def test_statistics_of_parts_add_up(kernel_of: Any) -> None:
+    """They are those of all rows; those of rows that count twice are twice as large."""
+    rows, mixture = heavy()[:, :2], given()
+    shared = Given(Frame(np.ones(2), np.full(2, 4.0)), (NaturalParameters.of(mixture),))
+    weights = np.full(len(rows), 2.0)
+    (whole,) = kernel_of(Block(0, rows), shared).parts
+    (twice,) = kernel_of(Block(0, rows, weights), shared).parts
+    parts = [kernel_of(Block(0, rows[a:b]), shared).parts[0] for a, b in ((0, 7), (7, 600))]
+    none = Statistics.zero(whole.center, whole.sums.shape[1], tails=True)
+    for found in (parts[0] + parts[1], parts[1] + (none + parts[0]), twice.scaled(0.5)):
+        np.testing.assert_allclose(found.tails, whole.tails, rtol=1e-12)
+        np.testing.assert_allclose(found.sums, whole.sums, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("d", [1, 4])
