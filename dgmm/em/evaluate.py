@@ -291,26 +291,31 @@ def evaluate(sweep: Sweep, contexts: Sequence[FitContext], trials: Sequence[Tria
     found: dict[int, Statistics] = {}
     for chosen, own in zip(places, swept.found.parts, strict=True):
         found |= zip(chosen, own.parts, strict=True)
-    states = []
-    for i, ((context, trial), natural) in enumerate(zip(pairs, naturals, strict=True)):
-        statistics = found[i]
-        if context.moments is not None:
-            _check_same_rows(statistics, natural, context.frame, context.weight, *context.moments)
-        if context.correction is not None:
-            statistics = context.correction.join(statistics, natural)
-        common = natural.common_sum(context.total)
-        volume = context.frame.log_volume
-        objective = (statistics.objective + common) / context.weight - volume
-        objective += context.share * context.model.prior.log_density(trial.mixture)
-        score = (statistics.log_likelihood + common) / context.weight - volume
-        # Adding up costs the rounding of what is added up, too.
-        bound = 0.0
-        if natural.single:
-            bound = max(trial.bound, context.single_error(statistics, trial.mixture))
-            bound += 2 * SINGLE * abs(objective + volume)
-        degenerate = trial.empty, trial.singular
-        states.append(State(trial.mixture, statistics, objective, score, *degenerate, bound))
-    return states
+    return [
+        _state(context, trial, natural, found[i])
+        for i, ((context, trial), natural) in enumerate(zip(pairs, naturals, strict=True))
+    ]
+
+
+def _state(
+    context: FitContext, trial: Trial, natural: NaturalParameters, statistics: Statistics
+) -> State:
+    """What the ``statistics`` of a sweep under the ``natural`` parameters of a trial come to."""
+    if context.moments is not None:
+        _check_same_rows(statistics, natural, context.frame, context.weight, *context.moments)
+    if context.correction is not None:
+        statistics = context.correction.join(statistics, natural)
+    common = natural.common_sum(context.total)
+    volume = context.frame.log_volume
+    objective = (statistics.objective + common) / context.weight - volume
+    objective += context.share * context.model.prior.log_density(trial.mixture)
+    score = (statistics.log_likelihood + common) / context.weight - volume
+    # Adding up costs the rounding of what is added up, too.
+    bound = 0.0
+    if natural.single:
+        bound = max(trial.bound, context.single_error(statistics, trial.mixture))
+        bound += 2 * SINGLE * abs(objective + volume)
+    return State(trial.mixture, statistics, objective, score, trial.empty, trial.singular, bound)
 
 
 @dataclass(frozen=True)

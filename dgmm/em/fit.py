@@ -66,11 +66,7 @@ def fit(
     yield at
     if not at.candidates:
         with cost.timed():
-            each_begun = (
-                each.begun(each.spec, moments, samples, choice.title(each.spec))
-                for each in entrants
-            )
-            at = replace(at, candidates=tuple(each_begun))
+            at = replace(at, candidates=_started(entrants, moments, samples, choice))
     while at.due or at.rounds == before or not cost.deadline.passed:
         if not at.due and not at.running:
             tried = choice.again(at.candidates, moments, samples, first_pass_spec.seed)
@@ -92,6 +88,15 @@ def fit(
 def _begun(moments: DataMoments, entrants: Sequence[Candidate]) -> Progress:
     """After the first pass."""
     return Progress(1, moments, seeking=not all(each.spec.complete for each in entrants))
+
+
+def _started(
+    entrants: Sequence[Candidate], moments: DataMoments, samples: Samples, choice: Choice
+) -> tuple[Candidate, ...]:
+    """The candidates with their runs, whose starts are found on ``samples``."""
+    return tuple(
+        each.begun(each.spec, moments, samples, choice.title(each.spec)) for each in entrants
+    )
 
 
 def _resumed(stopped: Stopped, entrants: Sequence[Candidate], samples: Samples) -> Progress:

@@ -819,13 +819,9 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         dataset = open_rows(self, X, {"weights": sample_weight, "noise": noise, "labels": labels})
         warn_without_noise(self, dataset)
         sweep = sweep or engine.over(dataset, threads=threads_of(self))
-        seen, noisy = (
-            replace(self._seen(), observation=observation_of(self)),
-            dataset.noise is not None,
-        )
-        return seen.summarize(
-            sweep, self.mixture_, choice.chosen(), noisy, dataset.labels is not None
-        )
+        seen = replace(self._seen(), observation=observation_of(self))
+        beside = dataset.noise is not None, dataset.labels is not None
+        return seen.summarize(sweep, self.mixture_, choice.chosen(), *beside)
 
     def update(self, statistics: SufficientStatistics) -> Self:
         """Take the M-step from ``statistics``, which become ``sufficient_statistics_``.
