@@ -667,7 +667,10 @@ def test_the_job_knows_the_exit_codes(name: str) -> None:
         "action": "Ignore",
         "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
     }
-    for text in ((ROOT / "docs/guide/command-line.md").read_text(), (DEPLOY / "README.md").read_text()):
+    for text in (
+        (ROOT / "docs/guide/command-line.md").read_text(),
+        (DEPLOY / "README.md").read_text(),
+    ):
         told = {int(code) for code in re.findall(r"^\| (\d) \|", text, re.MULTILINE)}
         assert told == exit_codes() | {0, 4}  # done; interrupted: tried again
     assert job["backoffLimit"] == 6
