@@ -1,6 +1,7 @@
 """Rows with known errors: what lies beside rows, and extreme deconvolution a row at a time."""
 
 import json
+import tracemalloc
 import warnings
 from collections.abc import Mapping
 from contextlib import closing
@@ -839,3 +840,25 @@ def test_many_rows_with_the_same_noise_are_taken_together(
     assert together.objective == pytest.approx(each.objective, rel=1e-12)
     assert together.log_likelihood == pytest.approx(each.log_likelihood, rel=1e-12)
     assert (together.weight, together.rows) == (pytest.approx(each.weight, rel=1e-13), each.rows)
+
+
+@pytest.mark.parametrize("name", sorted(KERNELS))
+@pytest.mark.parametrize("pairs", [False, True])
+def test_the_e_step_takes_no_more_memory_than_is_planned(name: str, pairs: bool) -> None:
+    """With holes, and kinds of noise that many rows share, and that one has alone."""
+    rng = np.random.default_rng(15)
+    n, d, k = 6000, 8, 6
+    mixture = some_mixture("full", k, d, rng)
+    natural = NaturalParameters.of(mixture, centre=True, per_component=True)
+    given = Given(Frame(np.zeros(d), np.ones(d)), (natural,))
+    rows = rng.normal(size=(n, d)).astype("f4")
+    rows[::5, 2] = np.nan
+    noise = errors("full" if pairs else "diagonal", n, d, rng).astype("f4")
+    noise[n // 2 :] = noise[-1]
+    block, seen = Block(0, rows, rng.uniform(0.5, 1, n), noise), Noisy(name, Marginal(name))
+    seen.e_step(block.part(slice(0, 10)), given)
+    tracemalloc.start()
+    seen.e_step(block, given)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < seen.nbytes(n, block.nbytes // n, d, k)
