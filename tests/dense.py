@@ -12,22 +12,27 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Parameters:
-    """Weights (K,), means (K, D) and covariances (K, D, D)."""
+    """Weights (K,), means (K, D) and covariances (K, D, D); the weight of noise."""
 
     weights: Array
     means: Array
     covariances: Array
+    noise: float = 0.0
 
 
 @dataclass(frozen=True)
 class Sums:
-    """Over rows, weighted: r, r E[x], r E[xx'], the weight, and the objective with penalties."""
+    """Over rows, weighted: r, r E[x], r E[xx'], the weight, and the objective with penalties.
+
+    And what is noise.
+    """
 
     counts: Array
     first: Array
     second: Array
     weight: float
     objective: float
+    noise: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -54,15 +59,21 @@ class Pattern:
 
 
 def sums_of(
-    rows: Array, weights: Array, at: Parameters, penalty: Array, allowed: NDArray[np.bool_]
+    rows: Array,
+    weights: Array,
+    at: Parameters,
+    penalty: Array,
+    allowed: NDArray[np.bool_],
+    log_density: float = -np.inf,
 ) -> Sums:
     """The E-step (Ghahramani and Jordan, 1994); each row may be of ``allowed`` (n, K) components.
 
+    Noise has a ``log_density``; a row that may be of all components may be noise.
     Rows without any value count for nothing.
     """
     k, d = at.means.shape
     counts, first, second = np.zeros(k), np.zeros((k, d)), np.zeros((k, d, d))
-    objective = total = 0.0
+    objective = total = noise = 0.0
     known: dict[bytes, Pattern] = {}
     for row, weight, may in zip(rows, weights, allowed, strict=True):
         seen = ~np.isnan(row)
@@ -76,7 +87,9 @@ def sums_of(
         live = may & (at.weights > 0)
         joint[live] += np.log(at.weights[live])
         joint[~live] = -np.inf
-        norm = np.logaddexp.reduce(joint)
+        even = log_density + np.log(at.noise) if at.noise > 0 and may.all() else -np.inf
+        norm = np.logaddexp.reduce([*joint, even])
+        noise += weight * np.exp(even - norm)
         objective += weight * norm
         total += weight
         shares = weight * np.exp(joint - norm)
@@ -84,7 +97,7 @@ def sums_of(
         counts += shares
         first += shares[:, None] * x
         second += shares[:, None, None] * (x[:, :, None] * x[:, None, :] + own.extra)
-    return Sums(counts, first, second, total, objective)
+    return Sums(counts, first, second, total, objective, noise)
 
 
 def maximised(sums: Sums, before: Parameters, kind: str, reg: float, fixed: Fixed) -> Parameters:
@@ -93,7 +106,9 @@ def maximised(sums: Sums, before: Parameters, kind: str, reg: float, fixed: Fixe
     safe = np.where(sums.counts > 0, sums.counts, 1.0)
     free = ~fixed.weights
     weights, left = before.weights.copy(), 1 - before.weights[fixed.weights].sum()
-    weights[free] = left * sums.counts[free] / sums.counts[free].sum()
+    shared = sums.counts[free].sum() + sums.noise
+    if free.any():
+        weights[free] = left * sums.counts[free] / shared
     means = np.where(fixed.means[:, None], before.means, sums.first / safe[:, None])
     cross = means[:, :, None] * sums.first[:, None]
     scatter = sums.second - cross - cross.swapaxes(1, 2)
@@ -107,7 +122,9 @@ def maximised(sums: Sums, before: Parameters, kind: str, reg: float, fixed: Fixe
     if kind == "spherical":
         within = np.trace(within, axis1=1, axis2=2)[:, None, None] * np.eye(d) / d
     held = fixed.covariances[:, None, None]
-    return Parameters(weights, means, np.where(held, before.covariances, within + reg * np.eye(d)))
+    covariances = np.where(held, before.covariances, within + reg * np.eye(d))
+    noise = left * sums.noise / shared if sums.noise else 0.0
+    return Parameters(weights, means, covariances, noise)
 
 
 def em(
@@ -119,6 +136,7 @@ def em(
     steps: int,
     fixed: Fixed | None = None,
     allowed: NDArray[np.bool_] | None = None,
+    log_density: float = -np.inf,
 ) -> tuple[Parameters, list[float]]:
     """The parameters after so many iterations, and the objective before each and at the end."""
     k = len(start.weights)
@@ -128,7 +146,7 @@ def em(
     for step in range(steps + 1):
         traces = np.trace(np.linalg.inv(at.covariances), axis1=1, axis2=2)
         penalty = np.where(fixed.covariances, 0.0, 0.5 * reg * traces)
-        sums = sums_of(rows, weights, at, penalty, allowed)
+        sums = sums_of(rows, weights, at, penalty, allowed, log_density)
         trace.append(sums.objective / sums.weight)
         if step < steps:
             at = maximised(sums, at, kind, reg, fixed)

@@ -27,7 +27,7 @@ from dgmm import (
     select,
 )
 from dgmm.cli.commands import main
-from dgmm.errors import CheckpointError, UsageError
+from dgmm.errors import CheckpointError, DegenerateWarning, UsageError
 from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.fixed import PARTS, Fixed
 
@@ -101,6 +101,7 @@ def quietly(model: GaussianMixture, rows: Any, **more: Any) -> GaussianMixture:
     """Fit, where the run is too short to converge."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", DegenerateWarning)  # of 80 rows some are left alone
         return model.fit(rows, **more)
 
 
@@ -161,6 +162,67 @@ def test_em_equals_that_of_one_row_after_another(kind: Any, weighted: bool, shar
             own, expected.covariances / UNITS[:, None] / UNITS, rtol=1e-8, atol=1e-9
         )
         assert_held(model, start, fixed)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_beside_noise_equals_that_of_one_row_after_another(kind: Any) -> None:
+    """Free weights and that of noise share what fixed ones leave."""
+    rng = np.random.default_rng(3)
+    rows = clumps(80)
+    rows[:8] = rng.uniform(-8, 8, size=(8, 3)) * UNITS + SHIFT
+    for asked in ({"weights": [1]}, {"weights": [0, 2], "means": [0]}, ("means", "covariances")):
+        fixed, start = masks(asked), start_of(kind, rng)
+        model = GaussianMixture(
+            3,
+            covariance_type=kind,
+            strategy="em",
+            tol=0,
+            max_iter=STEPS,
+            reg_covar=1e-3,
+            noise_component=0.1,
+            fixed=asked,
+            precision="float64",
+            **start,
+        )
+        quietly(model, rows)
+        weights, at = np.array(start["weights_init"]), dense(kind, start)
+        free, left = ~fixed.weights, 1 - weights[fixed.weights].sum()
+        share = left / (0.9 * weights[free].sum() + 0.1)  # of the start, with noise of 0.1
+        begin = np.where(free, 0.9 * weights * share, weights)
+        at = Parameters(begin, at.means, at.covariances, 0.1 * share)
+        expected, trace = em(
+            rows,
+            np.ones(80),
+            at,
+            kind,
+            1e-3,
+            STEPS,
+            fixed,
+            log_density=model.noise_log_density_,
+        )
+        ours = [*model.lower_bounds_, model.lower_bound_]
+        np.testing.assert_allclose(ours, trace, rtol=1e-10)
+        assert (np.diff(ours) >= -1e-12).all()
+        np.testing.assert_allclose(model.weights_, expected.weights, rtol=1e-9, atol=1e-15)
+        assert model.noise_weight_ == pytest.approx(expected.noise, rel=1e-8)
+        np.testing.assert_allclose(model.means_, expected.means, rtol=1e-8, atol=1e-8)
+        np.testing.assert_array_equal(model.weights_[fixed.weights], weights[fixed.weights])
+        np.testing.assert_array_equal(model.means_[fixed.means], start["means_init"][fixed.means])
+        free_count = int(free.sum()) + 3 * int((~fixed.means).sum())
+        own = {"full": 6, "tied": 0, "diag": 3, "spherical": 1}[kind]
+        free_count += own * int((~fixed.covariances).sum())
+        free_count += 6 * (kind == "tied" and not fixed.covariances.all())
+        total = 2 * len(rows) * model.score(rows)
+        assert model.aic(rows) == pytest.approx(2 * free_count - total)
+    more = np.concatenate([clumps(900), rng.uniform(-8, 8, size=(50, 3)) * UNITS + SHIFT])
+    model = GaussianMixture(3, noise_component=True, random_state=0).fit(more)
+    before = model.mixture_
+    asked_again = {"weights": [0], "means": [1], "covariances": [2]}
+    model.set_params(warm_start=True, fixed=asked_again)
+    quietly(model, clumps(900, seed=1))
+    assert model.weights_[0] == before.weights[0]
+    assert model.weights_.sum() + model.noise_weight_ == pytest.approx(1, abs=1e-12)
+    np.testing.assert_array_equal(model.means_[1], before.means[1])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -394,6 +456,8 @@ BEGIN = {
             {"fixed": {"weights": [1]}, "weights_init": [0, 1.0]},
             "sum to 1, which leaves nothing to the others",
         ),
+        ({"fixed": "weights", "noise_component": True}, "leaves nothing to the others"),
+        ({"fixed": "means", "tails": "student"}, "leave out one of the two"),
         (
             {
                 "fixed": {"covariances": [1]},

@@ -426,8 +426,6 @@ def test_refusals() -> None:
     for volume in (0, -1.0, np.inf, "big"):
         with pytest.raises(ValueError, match="noise_volume must be"):
             GaussianMixture(2, noise_component=True, noise_volume=volume).fit(rows)
-    with pytest.raises(ValueError, match="fixed holds nothing beside a noise component"):
-        begun("full").set_params(fixed="means").fit(rows)
     with pytest.raises(ValueError, match="'variational' has no noise component"):
         GaussianMixture(2, noise_component=True, prior="variational").fit(rows)
     with pytest.raises(ValueError, match="of no use without noise_component"):

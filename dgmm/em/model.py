@@ -108,7 +108,7 @@ class Model:
         count = mixture.free_parameters
         if self.fixed is None:
             return count
-        return count - self.fixed.parameters(self.covariance_model, mixture.n_features)
+        return count - self.fixed.parameters_of(mixture)
 
     def maximum_likelihood(
         self, statistics: Statistics, total: Array | None, before: Mixture
@@ -145,11 +145,17 @@ class Model:
         return MaximumLikelihood(weights, means, estimate, empty)
 
     def maximised(self, found: MaximumLikelihood, before: Mixture) -> tuple[Array, Array]:
-        """The M-step's weights (K,) and means (K, D), after the mixture ``before``."""
+        """The M-step's weights (K,) and means (K, D), after the mixture ``before``.
+
+        Weights are those of normal components among themselves; where there is noise, what is fixed
+        of them is not held yet.
+        """
         weights, means = self.prior.weights(found), self.prior.means(found)
         if self.fixed is None:
             return weights, means
         held = np.where(self.fixed.means[:, None], before.means, means)
+        if before.noise_component is not None:
+            return weights, held
         return self.fixed.shared(weights, before.weights), held
 
     def kept(self, empty: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -136,7 +136,8 @@ class FitSpec:
         count += 0 if self.tails is None else self.tails.rule.free(self.components)
         if self.held is None:
             return count
-        return count - self.held.fixed.parameters(self.covariance_model, n_features)
+        noise = self.noise is not None
+        return count - self.held.fixed.parameters(self.covariance_model, n_features, noise)
 
     @property
     def all_components(self) -> int:

@@ -80,8 +80,6 @@ def holding(spec: FitSpec, asked: Any, n_features: int, fitted: Mixture | None =
     fixed = fixed_of(asked, spec.components, spec.covariance_model)
     if fixed is None:
         return spec
-    if spec.noise is not None:
-        raise UsageError("fixed holds nothing beside a noise component: leave out one of the two")
     if not spec.prior.is_density:
         raise UsageError(
             "fixed holds parameters, and a variational fit has a posterior of them instead: leave "
@@ -95,11 +93,15 @@ def holding(spec: FitSpec, asked: Any, n_features: int, fitted: Mixture | None =
                 f"fixed holds {name}, and there are none to hold: give {begin}, or begin at a "
                 "fitted model (warm_start=True)"
             )
-    at = _values(spec, n_features) if fitted is None else fitted.without_noise
-    _check_weights(fixed, at)
-    if fixed.parameters(spec.covariance_model, at.n_features) >= at.free_parameters:
+    noise = spec.noise is not None
+    if fitted is not None and not noise:
+        fitted = fitted.without_noise
+    at = _values(spec, n_features) if fitted is None else fitted
+    _check_weights(fixed, at, noise)
+    found = replace(spec, held=Held(fixed, at), before=None)
+    if found.parameters(n_features) <= 0:
         raise UsageError("fixed holds all there is: nothing is left to fit")
-    return replace(spec, held=Held(fixed, at), before=None)
+    return found
 
 
 def _values(spec: FitSpec, n_features: int) -> Mixture:
@@ -116,13 +118,13 @@ def _values(spec: FitSpec, n_features: int) -> Mixture:
     return Mixture(weights, means, covariances)
 
 
-def _check_weights(fixed: Fixed, at: Mixture) -> None:
-    """Raise ``UsageError`` unless the fixed weights leave something to others, if there are any."""
+def _check_weights(fixed: Fixed, at: Mixture, noise: bool) -> None:
+    """Raise ``UsageError`` unless the fixed weights leave something to others, or to ``noise``."""
     own = at.weights[fixed.weights]
     if (own <= 0).any():
         k = int(np.flatnonzero(fixed.weights & (at.weights <= 0))[0])
         raise UsageError(f"fixed holds the weight of component {k}, which is 0: leave it out")
-    if not fixed.weights.all() and own.sum() >= 1 - 1e-12:
+    if (noise or not fixed.weights.all()) and own.sum() >= 1 - 1e-12:
         raise UsageError(
             f"fixed holds weights that sum to {own.sum():.6g}, which leaves nothing to the others"
         )
