@@ -148,7 +148,7 @@ def numbers_in(value: Any, prefix: str = "") -> dict[str, Any]:
         inner = getattr(value, field.name)
         if hasattr(inner, "__dataclass_fields__"):
             found |= numbers_in(inner, f"{prefix}{field.name}.")
-        else:
+        elif inner is not None:
             found[prefix + field.name] = inner
     return found
 

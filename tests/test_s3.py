@@ -124,7 +124,7 @@ def test_the_command_line_on_s3(bucket: str, stores: dict[str, tuple[str, Path]]
     expected = fitted.predict(zarr.open_array(stores["plain"][1], mode="r")[:])
     np.testing.assert_array_equal(zarr.open_array(labels, mode="r")[:], expected)
     names = {key.split("/")[1] for key in fsspec.filesystem("s3").find("rows-of-ours")}
-    assert names == {"plain.zarr", "sharded.zarr", "m.dgmm", "labels.zarr"}
+    assert names == {"plain.zarr", "sharded.zarr", "table.parquet", "m.dgmm", "labels.zarr"}
 
     again = CliRunner().invoke(main, ["predict", rows, "-m", model, "-o", labels])
     assert again.exit_code == 3
