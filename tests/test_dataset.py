@@ -561,7 +561,10 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda p: zarr.open_group(group_of_three(p), mode="r"),
         r"3 arrays: \S+/deep/er/rows, \S+zarr/rows, \S+zarr/weights; or say",
     ),
-    "inner group": (lambda p: group_of_three(p) + "/deep", r"1 arrays: \S+zarr/deep/er/rows; or say"),
+    "inner group": (
+        lambda p: group_of_three(p) + "/deep",
+        r"1 arrays: \S+zarr/deep/er/rows; or say",
+    ),
     "empty group": (
         lambda p: zarr.open_group(str(p / "g.zarr"), mode="w") and str(p / "g.zarr"),
         r"g\.zarr is a Zarr group without arrays",
