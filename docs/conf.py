@@ -31,6 +31,9 @@ autodoc_default_options = {"members": True, "inherited-members": "object"}
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
+STATIC = Path(__file__).parent / "_static"
+STATIC.mkdir(exist_ok=True)
+
 OTHERS = re.compile(r"set_\w+_request|get_metadata_routing")
 """Methods of scikit-learn's base classes that lead to its own documents."""
 
@@ -47,9 +50,7 @@ def first_picture() -> None:
     axes = pictures.panel(figure, 50, 20, 650, 420)
     pictures.density(axes, *np.histogram2d(*rows.T, bins=240))
     pictures.ellipses(axes, model.mixture_, (0, 1), ["C0", "C1", "C2", "C3"])
-    place = Path(__file__).parent / "_static"
-    place.mkdir(exist_ok=True)
-    pictures.save(figure, place / "first.png")
+    pictures.save(figure, STATIC / "first.png")
 
 
 def setup(app: Sphinx) -> None:
