@@ -133,3 +133,25 @@ def test_what_is_no_file_of_variables_is_told(places: dict[str, Path], tmp_path:
         dgmm.open_dataset(f"{places['nc']}::t2m")
     with pytest.raises(dgmm.UsageError, match="which has no names of columns"):
         dgmm.open_dataset(places["zarr"] / "lat", columns=["a"])
+
+
+STORED: dict[str, tuple[list[Any], str, dict[str, Any], list[float]]] = {
+    "a fill of 64 bits": ([-(2**63) + 2, 7], "<i8", {"_FillValue": -(2**63) + 2}, [np.nan, 7]),
+    "the largest": ([2**64 - 1, 7], "<u8", {"_FillValue": np.uint64(2**64 - 1)}, [np.nan, 7]),
+    "too large a fill": ([0, 7], "<i2", {"missing_value": 1e20}, [0, 7]),
+    "no such byte": ([241, 7], "u1", {"_FillValue": -9999}, [241, 7]),
+    "too large a single": ([np.inf, 7], "<f4", {"_FillValue": 1e300}, [np.inf, 7]),
+    "another order of bytes": ([-1, 7], ">i2", {"_Unsigned": "true"}, [65535, 7]),
+    "an unsigned fill": ([-1, 7], ">i2", {"_Unsigned": "true", "_FillValue": 65535}, [np.nan, 7]),
+    "a signed fill": ([-2, 7], "i1", {"_Unsigned": "true", "_FillValue": -2}, [np.nan, 7]),
+}
+
+
+@pytest.mark.parametrize("case", STORED)
+def test_only_the_number_that_a_fill_value_is_stands_for_none(tmp_path: Path, case: str) -> None:
+    stored, dtype, attributes, expected = STORED[case]
+    with h5py.File(tmp_path / "packed.h5", "w") as file:
+        dataset = file.create_dataset("x", data=np.array(stored, dtype).reshape(-1, 1))
+        dataset.attrs.update(attributes)
+    values = dgmm.open_dataset(f"{tmp_path}/packed.h5::x").block(0).rows
+    np.testing.assert_array_equal(values[:, 0].astype(float), expected)

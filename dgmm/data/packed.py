@@ -25,15 +25,15 @@ class Packing:
     Attributes
     ----------
     scale, offset : float
-    missing : tuple of float
-        Which numbers stand for no value.
+    missing : tuple of int or float
+        Which numbers stand for no value, as they are stored.
     seen_as : dtype
         What the stored numbers are taken for.
     """
 
     scale: float
     offset: float
-    missing: tuple[float, ...]
+    missing: tuple[int | float, ...]
     seen_as: np.dtype[Any]
 
     @classmethod
@@ -45,7 +45,7 @@ class Packing:
         if dtype.kind not in "iuf":
             return None
 
-        def numbers(attribute: str, default: list[float]) -> list[float]:
+        def numbers(attribute: str, default: list[int | float]) -> list[int | float]:
             value = attributes.get(attribute)
             if value is None:
                 return default
@@ -61,7 +61,7 @@ class Packing:
         seen_as = _unsigned(attributes.get("_Unsigned"), dtype)
         missing = [*numbers("_FillValue", []), *numbers("missing_value", [])]
         (scale, *_), (offset, *_) = numbers("scale_factor", [1.0]), numbers("add_offset", [0.0])
-        gone = tuple(sorted({each for each in missing if not np.isnan(each)}))
+        gone = tuple(sorted({each for one in missing for each in _as_stored(one, dtype)}))
         plain = (scale, offset, gone, seen_as) == (1.0, 0.0, (), dtype)
         return None if plain else cls(scale, offset, gone, seen_as)
 
@@ -77,10 +77,8 @@ class Packing:
         if (self.scale, self.offset) != (1.0, 0.0):
             values *= self.scale
             values += self.offset
-        with np.errstate(over="ignore", invalid="ignore"):  # a value no such number can be
-            gone = np.array(self.missing).astype(stored.dtype).view(self.seen_as)
-        for each in gone:
-            values[numbers == each] = np.nan
+        for each in self.missing:
+            values[stored == stored.dtype.type(each)] = np.nan
         return values
 
 
@@ -114,8 +112,10 @@ def unpacked(source: Source, attributes: Mapping[str, Any], raw: bool = False) -
     return source if packing is None else PackedSource(source, packing)
 
 
-def _number(value: Any, dtype: np.dtype[Any]) -> float:
+def _number(value: Any, dtype: np.dtype[Any]) -> int | float:
     """A number; xarray writes one that JSON has no word for as base64 of its bytes."""
+    if isinstance(value, int | np.integer):
+        return int(value)  # of 64 bits, which a float can't hold
     try:
         return float(value)
     except ValueError:
@@ -125,8 +125,28 @@ def _number(value: Any, dtype: np.dtype[Any]) -> float:
     return number
 
 
+def _as_stored(number: int | float, dtype: np.dtype[Any]) -> list[int | float]:
+    """The number of a ``dtype`` that a ``number`` of an attribute is; none if there is none such.
+
+    Those of unsigned bytes may be given as signed ones, and the other way round.
+    """
+    if np.isnan(number):
+        return []
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            stored = float(np.float64(number).astype(dtype))
+        return [] if np.isinf(stored) and not np.isinf(number) else [stored]
+    bits = 8 * dtype.itemsize
+    if np.isinf(number) or number != int(number) or not -(1 << bits - 1) <= number < 1 << bits:
+        return []
+    pattern = int(number) % (1 << bits)
+    signed = dtype.kind == "i" and pattern >= 1 << bits - 1
+    return [pattern - (1 << bits) if signed else pattern]
+
+
 def _unsigned(said: Any, dtype: np.dtype[Any]) -> np.dtype[Any]:
     """What numbers of a ``dtype`` are to be taken for, if they are integers."""
     if said is None or dtype.kind not in "iu":
         return dtype
-    return np.dtype({"true": "u", "false": "i"}.get(str(said).lower(), dtype.kind) + dtype.str[2:])
+    kind = {"true": "u", "false": "i"}.get(str(said).lower(), dtype.kind)
+    return np.dtype(dtype.str[0] + kind + dtype.str[2:])
