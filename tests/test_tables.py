@@ -206,6 +206,13 @@ def test_columns_are_named_in_many_ways(wanted: list[str] | None, expected: str)
     assert chosen(names, wanted, "t") == tuple(expected.split())
 
 
+def test_names_may_have_colons_and_commas() -> None:
+    names = ["id", "band:1", "band:2", "tip, usd", "last"]
+    assert chosen(names, ["band:1:band:2"], "t") == ("band:1", "band:2")
+    assert chosen(names, ["band:2:"], "t") == ("band:2", "tip, usd", "last")
+    assert chosen(names, ["band:2", "tip? usd"], "t") == ("band:2", "tip, usd")
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
@@ -335,3 +342,48 @@ def test_filled_in_rows_are_a_table_with_their_names(
     assert filled.names == NAMES
     expected = model.impute(pa.table(columns).to_pandas())
     np.testing.assert_allclose(filled.source.read(0, 3000), expected, rtol=1e-12)
+
+
+def test_a_table_that_is_opened_again_is_read_again(tmp_path: Path, table: pa.Table) -> None:
+    path = tmp_path / "rows.parquet"
+    for number in (1.0, 2.0):
+        pq.write_table(pa.table({"a": np.full(10, number)}), path)
+        assert dgmm.open_dataset(path).block(0).rows[0, 0] == number
+
+
+def test_files_without_rows_need_no_types(tmp_path: Path, rows: NDArray[np.float64]) -> None:
+    (tmp_path / "rows.parquet").mkdir()
+    empty = pa.table({"b": pa.array([], pa.null()), "a": pa.array([], pa.string())})
+    pq.write_table(empty, tmp_path / "rows.parquet/0.parquet")
+    pq.write_table(
+        pa.table({"a": rows[:, 0], "b": rows[:, 1]}), tmp_path / "rows.parquet/1.parquet"
+    )
+    pq.write_table(empty.select(["a"]), tmp_path / "rows.parquet/2.parquet")
+    dataset = dgmm.open_dataset(tmp_path / "rows.parquet")
+    assert dataset.names == ("a", "b")
+    np.testing.assert_array_equal(dataset.block(0).rows, rows[:, :2])
+
+
+def test_a_file_is_taken_by_its_name_whatever_is_in_it(tmp_path: Path) -> None:
+    for name, number in (("rows[1]", 1.0), ("rows1", 2.0)):
+        pq.write_table(pa.table({"a": [number]}), tmp_path / f"{name}.parquet")
+        assert dgmm.open_dataset(tmp_path / f"{name}.parquet").block(0).rows[0, 0] == number
+
+
+def test_what_is_kept_is_in_all_files_under_names_of_its_own(
+    parquet: Path, table: pa.Table, tmp_path: Path
+) -> None:
+    fitted(dgmm.open_dataset(parquet, columns=list(NAMES))).save(tmp_path / "model.dgmm")
+
+    def refused(command: str, data: Path, keep: str) -> str:
+        words = [command, data, "-m", tmp_path / "model.dgmm", "-o", tmp_path / "out.parquet"]
+        done = CliRunner().invoke(main, [*map(str, words), "--keep", keep, "--quiet"])
+        assert done.exit_code == 3
+        assert not list(tmp_path.glob("out*"))
+        return " ".join(done.output.split())
+
+    assert "--keep: outputs are called a, b, too" in refused("impute", parquet, "id,a:b")
+    (tmp_path / "rows.parquet").mkdir()
+    pq.write_table(table, tmp_path / "rows.parquet/1.parquet")
+    pq.write_table(table.select(NAMES), tmp_path / "rows.parquet/2.parquet")
+    assert "has no column 'id'" in refused("predict", tmp_path / "rows.parquet", "id")

@@ -43,8 +43,11 @@ def _meant(names: Sequence[str], wanted: str, table: str) -> list[str]:
     """The ``names`` that one name, pattern or range means."""
     if wanted in names:
         return [wanted]
-    first, colon, last = wanted.partition(":")
-    if colon and (not first or first in names) and (not last or last in names):
+    ends = {*names, ""}
+    parted = [(wanted[:i], wanted[i + 1 :]) for i, each in enumerate(wanted) if each == ":"]
+    for first, last in parted:  # a name may have a colon, too
+        if not {first, last} <= ends:
+            continue
         places = list(names)
         start = places.index(first) if first else 0
         stop = places.index(last) + 1 if last else len(places)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from os import PathLike
 from typing import Any, Final
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +77,7 @@ class TableSource(Source):
         if twice := {name for name in names if list(schema.names).count(name) > 1}:
             raise DataError(f"{url} has several columns called {', '.join(sorted(twice))}")
         self.name, self.names, self._all_names = url, names, tuple(schema.names)
+        self._opened = uuid4().hex
         self._parts = tuple(parts)
         self._starts = np.cumsum([0, *(part.rows for part in parts)], dtype=np.int64)
         rows = int(self._starts[-1])
@@ -115,17 +117,24 @@ class TableSource(Source):
         """Write the rows of a part that are ``taken`` to the first of ``rows``."""
         count = taken.stop - taken.start
         step = max(1, COLUMNS_BYTES // max(1, part.rows * self.dtype.itemsize))
+        for j in range(0, len(self.names), step):
+            names = self.names[j : j + step]
+            table = self._part(part, names)
+            for k, name in enumerate(names, j):
+                rows[:count, k] = _numbers(table.column(name))[taken]
+
+    def _part(self, part: Part, names: Sequence[str]) -> Any:
+        """Some columns of a part, as a table of Arrow, if it is what it was."""
         try:
-            for j in range(0, len(self.names), step):
-                names = self.names[j : j + step]
-                table = self._columns(part, names)
-                if table.num_rows != part.rows:
-                    raise DataError(
-                        f"{part.path} has changed since it was opened: part {part.index} has "
-                        f"{table.num_rows:,} rows, not {part.rows:,}"
-                    )
-                for k, name in enumerate(names, j):
-                    rows[:count, k] = _numbers(table.column(name))[taken]
+            table = self._columns(part, names)
+            if table.num_rows != part.rows:
+                raise DataError(
+                    f"{part.path} has changed since it was opened: part {part.index} has "
+                    f"{table.num_rows:,} rows, not {part.rows:,}"
+                )
+            if gone := [name for name in names if name not in table.column_names]:
+                raise DataError(f"{part.path} has no column {gone[0]!r}, which others have")
+            return table.select(list(names))
         except DgmmError:
             raise
         except Exception as error:
@@ -142,8 +151,7 @@ class TableSource(Source):
         """Some columns of rows ``start`` to ``stop``, as they are, as a table of Arrow."""
         first = int(np.searchsorted(self._starts, start, side="right")) - 1
         last = int(np.searchsorted(self._starts, stop, side="left"))
-        parts = [self._columns(part, names) for part in self._parts[first:last]]
-        whole = pyarrow.concat_tables([part.select(list(names)) for part in parts])
+        whole = pyarrow.concat_tables(self._part(each, names) for each in self._parts[first:last])
         return whole.slice(start - int(self._starts[first]), stop - start)
 
     @abstractmethod
@@ -179,17 +187,20 @@ class ParquetSource(TableSource):
         paths = files(url, (".parquet", ".parq", ".pq"))
         with ThreadPoolExecutor(ASKED) as pool:
             footers = list(pool.map(lambda path: patience()(lambda: _footer(url, path)), paths))
-        schema = footers[0].schema.to_arrow_schema()
+        # What writers give a file without rows says nothing: often it has no types.
+        held = [each for each in zip(paths, footers, strict=True) if each[1].num_rows]
+        (first, footer), *_ = held or [(paths[0], footers[0])]
+        schema = footer.schema.to_arrow_schema()
         names = chosen(schema.names, wanted, url)
         parts = []
-        for path, footer in zip(paths, footers, strict=True):
-            _check_alike(paths[0], schema, path, footer.schema.to_arrow_schema(), names)
+        for path, footer in held:
+            _check_alike(first, schema, path, footer.schema.to_arrow_schema(), names)
             groups = range(footer.num_row_groups)
             parts += [Part(path, index, footer.row_group(index).num_rows) for index in groups]
         return cls(url, [part for part in parts if part.rows], schema, names, vector)
 
     def _columns(self, part: Part, names: Sequence[str]) -> Any:
-        key = (self.name, part.path)
+        key = (self._opened, part.path)  # a file may be another when a table is opened again
         if _open.key != key:
             self._forget()
             _open.file, _open.key = _parquet(self.name, part.path), key
@@ -340,12 +351,12 @@ def files(url: str, endings: Iterable[str]) -> list[str]:
 
     def ask() -> list[str]:
         filesystem.invalidate_cache()
-        if set(path) & set("*?["):
-            found = filesystem.glob(path)
-        elif filesystem.isdir(path):
+        if filesystem.isdir(path):
             found = filesystem.find(path)
-        elif filesystem.exists(path):
+        elif filesystem.exists(path):  # whatever is in its name
             return [path]
+        elif set(path) & set("*?["):
+            found = filesystem.glob(path)
         else:
             raise DataError(f"{url} does not exist")
         return [each for each in sorted(found) if _is_part(each, path, tuple(endings))]

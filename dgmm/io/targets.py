@@ -91,7 +91,10 @@ class Beside:
             return cls(names)
         if not isinstance(dataset.source, TableSource):
             raise UsageError(f"--keep: {dataset.source.name} is no table, whose columns have names")
-        return cls(names, dataset.source, dataset.source.known(target.keep))
+        kept = dataset.source.known(target.keep)
+        if twice := set(kept) & set(names):
+            raise DataError(f"--keep: outputs are called {', '.join(sorted(twice))}, too")
+        return cls(names, dataset.source, kept)
 
 
 class ZarrTarget(Target):
@@ -149,8 +152,6 @@ class ParquetTarget(Target):
         made = {name: pyarrow.array(columns[:, j]) for j, name in enumerate(beside.names)}
         if beside.source is not None:
             kept = beside.source.table(start, start + len(outputs), beside.columns)
-            if twice := set(kept.column_names) & set(made):
-                raise DataError(f"--keep: outputs are called {', '.join(sorted(twice))}, too")
             made = {name: kept.column(name) for name in kept.column_names} | made
         filesystem, path = place(url)
         with filesystem.open(f"{path}/part-{start:015d}.parquet", "wb") as file:
