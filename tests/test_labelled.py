@@ -103,6 +103,20 @@ def test_weights_lie_on_the_axes_of_rows(cube: xr.DataArray, lazy: bool) -> None
     )
     with pytest.raises(dgmm.DataError, match="on the axes y, x must be a DataArray on the same"):
         model_of(given, sample_weight=weights.rename(x="time"))
+    with pytest.raises(dgmm.DataError, match="not a Dataset on"):
+        model_of(given, sample_weight=weights.to_dataset(name="w"))
+    turned = weights.sortby("x", ascending=False)
+    with pytest.raises(dgmm.DataError, match="other coordinates on the axis x than they"):
+        model_of(given, sample_weight=turned)
+    again = model_of(given, sample_weight=turned.sortby("x").drop_vars("x"))
+    np.testing.assert_allclose(again.means_, ours.means_, rtol=1e-9)
+
+
+def test_noise_has_the_features_of_the_rows(cube: xr.DataArray) -> None:
+    noise = 0.1 * xr.ones_like(cube)
+    assert dgmm.open_dataset(cube, noise=noise).noise is not None
+    with pytest.raises(dgmm.DataError, match="other coordinates on the axis band than they"):
+        dgmm.open_dataset(cube, noise=noise.isel(band=[2, 1, 0]))
 
 
 def test_variables_of_a_dataset_are_features(cube: xr.DataArray, tmp_path: Path) -> None:
@@ -121,6 +135,15 @@ def test_variables_of_a_dataset_are_features(cube: xr.DataArray, tmp_path: Path)
         stored = xr.open_zarr(tmp_path / "bands.zarr", chunks=chunks)
         assert dgmm.open_dataset(stored).lazy  # and not loaded whole
         np.testing.assert_array_equal(model.predict(stored).values, labels.values)
+
+
+def test_variables_lie_on_the_axes_of_one_of_them(cube: xr.DataArray) -> None:
+    dataset = cube.to_dataset("band").assign(height=cube["y"].drop_vars("y") * 1.0)
+    rows = np.column_stack([rows_of(cube), np.repeat(np.arange(20) * 10.0, 30)])
+    np.testing.assert_array_equal(dgmm.open_dataset(dataset).block(0).rows, rows)
+    bounds = xr.DataArray(np.zeros((20, 2)), dims=("y", "bounds"))
+    with pytest.raises(dgmm.DataError, match=r"y_bounds has the axes y, bounds, and .* y, x: feat"):
+        dgmm.open_dataset(dataset.assign(y_bounds=bounds))
 
 
 def test_two_axes_are_rows_and_features_unless_said_otherwise(cube: xr.DataArray) -> None:

@@ -62,14 +62,15 @@ class Labelled:
 
     def beside(self, values: Any) -> Any:
         """Values on the axes of rows, such as weights, in the order of the rows."""
-        if not is_labelled(values) or values.ndim < 2:
+        if not is_labelled(values) or (not hasattr(values, "data_vars") and values.ndim < 2):
             return values
         dims = self.template.dims
-        tail = (self.axis,) if self.axis in values.dims else ()
+        tail = (self.axis,) if self.axis in values.sizes else ()
         if hasattr(values, "data_vars") or set(values.dims) != {*dims, *tail}:
             raise DataError(
                 f"what lies beside rows on the axes {', '.join(map(str, dims))} must be a "
-                f"DataArray on the same axes, not on {', '.join(map(str, values.dims))}"
+                f"DataArray on the same axes, not a {type(values).__name__} on "
+                f"{', '.join(map(str, values.sizes))}"
             )
         values = values.transpose(*dims, *tail)
         if values.shape[: len(dims)] != self.template.shape:
@@ -77,10 +78,24 @@ class Labelled:
                 f"what lies beside rows must have their shape, {self.template.shape}; the "
                 f"DataArray has shape {values.shape}"
             )
+        self._check_places(values)
         if self.template.chunks is not None:
             chunks = dict(zip(dims, self.template.chunks, strict=True))
             values = values.chunk({**chunks, **dict.fromkeys(tail, -1)})
         return _flat(array_of(values), (-1, *values.shape[len(dims) :]))
+
+    def _check_places(self, values: Any) -> None:
+        """Raise ``DataError`` if coordinates say that values lie elsewhere, or in another order."""
+        own: dict[Any, Any] = dict(self.template.indexes)
+        if self.names is not None:
+            own[self.axis] = self.names
+        for dim, index in values.indexes.items():
+            if dim in own and list(index) != list(own[dim]):
+                raise DataError(
+                    f"what lies beside rows has other coordinates on the axis {dim} than they, or "
+                    f"the same in another order: select theirs, or drop its own, "
+                    f"drop_vars({dim!r}), if it is in their order"
+                )
 
 
 def is_labelled(data: Any) -> bool:
@@ -92,8 +107,8 @@ def is_labelled(data: Any) -> bool:
 def labelled(data: Any, features_dim: str | None, columns: Sequence[str] | None) -> Labelled:
     """The rows of a DataArray or a Dataset of xarray; the parameters are ``open_dataset``'s.
 
-    The variables of a Dataset are features.  Raises ``DataError`` if it can't be told which axis
-    holds the features.
+    The variables of a Dataset are features; one of fewer axes is repeated along the others.  Raises
+    ``DataError`` if it can't be told which axis holds the features, or which axes the rows.
     """
     if hasattr(data, "data_vars"):
         return _labelled(*_of_variables(data, features_dim, columns), None)
@@ -140,8 +155,15 @@ def _of_variables(
             "say another name for that, features_dim=..., or give one of its variables"
         )
     names = chosen([str(name) for name in data.data_vars], columns, "the Dataset")
+    widest = max(names, key=lambda name: data[name].ndim)
     for name in names:
         _check_numbers(data[name])
+        if not set(data[name].dims) <= set(data[widest].dims):
+            raise DataError(
+                f"{name} has the axes {', '.join(map(str, data[name].dims))}, and {widest} "
+                f"{', '.join(map(str, data[widest].dims))}: features must lie on the axes of one "
+                f"of them, or on some of these; leave {name} out, or the others"
+            )
     return data[list(names)].map(_unloaded).to_dataarray(axis), axis
 
 
