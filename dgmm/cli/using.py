@@ -218,7 +218,7 @@ def denoise(
     json: bool,
     quiet: bool,
 ) -> None:
-    """Write what DATA are expected to be without their known errors to a Zarr array.
+    """Write what DATA are expected to be without their known errors, as a Zarr array or a table.
 
     A missing value (NaN), or one of infinite variance, becomes what the model expects of it.
 
