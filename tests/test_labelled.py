@@ -112,6 +112,19 @@ def test_weights_lie_on_the_axes_of_rows(cube: xr.DataArray, lazy: bool) -> None
     np.testing.assert_allclose(again.means_, ours.means_, rtol=1e-9)
 
 
+def test_lazy_values_lie_beside_rows_in_memory(cube: xr.DataArray) -> None:
+    weights = np.abs(cube.isel(band=0, drop=True)).chunk({"y": 6, "x": 8})
+    noise = np.abs(cube).chunk({"band": 2, "y": 6, "x": 8})
+    block = dgmm.open_dataset(cube, weights, noise=noise).block(0)
+    np.testing.assert_array_equal(block.weights, weights.values.ravel())
+    np.testing.assert_array_equal(block.noise, rows_of(noise))
+    # What is said of an opened array, or of one with lazy noise, is lazy, and where its rows are.
+    model = model_of(cube)
+    for found in (model.predict(dgmm.open_dataset(cube)), model.predict(cube, noise=0 * noise)):
+        assert isinstance(found.data, da.Array)
+        xr.testing.assert_equal(found.compute(), model.predict(cube))
+
+
 def test_noise_has_the_features_of_the_rows(cube: xr.DataArray) -> None:
     noise = 0.1 * xr.ones_like(cube)
     assert dgmm.open_dataset(cube, noise=noise).noise is not None

@@ -52,7 +52,7 @@ class Labelled:
             dims.append(self.axis if of_features else "component")
             if of_features and self.features is not None:
                 coords[self.axis] = self.features
-        if isinstance(outputs, da.Array) and len(shape) > 1:
+        if self.template.chunks is not None and len(shape) > 1:  # rows went chunk by chunk
             chunks = (*self.template.chunks, *((size,) for size in tail))
             outputs = da.reshape_blockwise(outputs, (*shape, *tail), chunks=chunks)
         else:
@@ -82,6 +82,8 @@ class Labelled:
         if self.template.chunks is not None:
             chunks = dict(zip(dims, self.template.chunks, strict=True))
             values = values.chunk({**chunks, **dict.fromkeys(tail, -1)})
+        elif values.chunks is not None:  # rows go along the last axis first: so must these
+            values = values.chunk(dict.fromkeys((*dims[1:], *tail), -1))
         return _flat(array_of(values), (-1, *values.shape[len(dims) :]))
 
     def _check_places(self, values: Any) -> None:
