@@ -218,6 +218,37 @@ def test_what_cannot_be_a_model_is_not_made(tmp_path: Path) -> None:
         model.sufficient_statistics_ + 1
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, {"noise_component": True}),
+        ({"noise_component": True}, {"noise_component": False}),
+        ({"noise_component": True}, {"noise_volume": 5.0}),
+        ({}, {"tails": "student"}),
+        ({}, {"fixed": "means"}),
+        ({"fixed": {"means": [0]}, "means_init": [[0, 0], [3, 0], [0, 3]]}, {"fixed": "means"}),
+    ],
+)
+def test_rows_are_not_added_under_another_kind_of_mixture(
+    before: dict[str, object], after: dict[str, object]
+) -> None:
+    rows = drawn(0, 500)
+    model = GaussianMixture(K, random_state=0, max_iter=1000, **before).fit(rows)
+    means = model.means_.copy()
+    seen = model.summarize(rows)
+    model.set_params(**after)
+    with pytest.raises(UsageError, match="under the same"):
+        model.partial_fit(rows)
+    with pytest.raises(UsageError, match="under the same"):
+        model.update(seen)
+    np.testing.assert_array_equal(model.means_, means)
+    back = {
+        name: before.get(name, {"noise_component": False, "tails": "normal"}.get(name))
+        for name in after
+    }
+    assert model.set_params(**back).partial_fit(rows).sufficient_statistics_.rows == 1000
+
+
 def test_the_bound_of_a_mixture_that_leaves_rows_out_is_minus_infinity() -> None:
     rows = drawn(0, 500)
     far = np.vstack([rows, 1e4 + np.random.default_rng(0).normal(size=(20, 2))])

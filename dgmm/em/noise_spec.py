@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from dgmm.em.first_pass import DataMoments
 from dgmm.errors import DataError
 from dgmm.model.mixture import Frame
@@ -31,6 +33,10 @@ class NoiseSpec:
     def shares(self) -> tuple[float, ...]:
         """What share of the rows may be noise where a fit begins."""
         return SHARES if self.weight is None else (self.weight,)
+
+    def fits(self, noise: NoiseComponent) -> bool:
+        """Whether ``noise`` of the data has the volume that is asked for, if one is."""
+        return self.volume is None or bool(np.isclose(np.log(self.volume), -noise.log_density))
 
     def component(self, moments: DataMoments, frame: Frame) -> NoiseComponent:
         """The noise component for the rows of the first pass, in the ``frame``."""

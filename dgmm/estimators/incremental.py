@@ -7,7 +7,8 @@ import numpy as np
 
 from dgmm import engine
 from dgmm.errors import DataError, UsageError
-from dgmm.estimators.parameters import prior_of
+from dgmm.estimators.fixed import fixed_of
+from dgmm.estimators.parameters import noise_of, prior_of, tails_of
 from dgmm.estimators.record import singular_of
 from dgmm.estimators.sufficient_statistics import SufficientStatistics
 from dgmm.kernels import choice
@@ -34,6 +35,30 @@ def check_descends(
             f"n_components, covariance_type, reg_covar and prior were {then} in the fit and are "
             f"{now} now; rows can only be added under the same"
         )
+    _check_kind(model, own)
+
+
+def _check_kind(model: "GaussianMixture", own: SufficientStatistics) -> None:
+    """Raise ``UsageError`` if a model asks for another kind of mixture than it was fitted as.
+
+    What is ``fixed`` is not kept in files: None asks for nothing else.
+    """
+    noise, box = noise_of(model), model.mixture_.noise_component
+    changed = ""
+    if tails_of(model) is not None:
+        changed = f"tails is {model.tails!r} now, and was 'normal' in the fit"
+    elif (noise is None) != (box is None):
+        was = "none" if box is None else "one"
+        changed = f"noise_component is {model.noise_component!r} now, and the fit had {was}"
+    elif noise is not None and box is not None and not noise.fits(box):
+        changed = f"noise_volume is {model.noise_volume!r} now, and was another in the fit"
+    elif model.fixed is not None:
+        asked = fixed_of(model.fixed, model.n_components, own.covariance_model)
+        held = [None if each is None else each.record() for each in (asked, own.fixed)]
+        if held[0] != held[1]:
+            changed = f"fixed is {model.fixed!r:.80} now, and was another in the fit"
+    if changed:
+        raise UsageError(f"{changed}; rows can only be added under the same")
 
 
 def step(mixture: Mixture, statistics: SufficientStatistics) -> dict[str, Any]:
