@@ -381,6 +381,21 @@ def test_what_is_held_stays_when_rows_are_added(kind: Any, tmp_path: Path) -> No
         assert_held(each, start, fixed)
 
 
+def test_a_file_keeps_what_is_held_beside_noise(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(300, 2))
+    rows[150:] += 9
+    start = {"means_init": [[0.5, 0], [9, 9]], "weights_init": [0.6, 0.4]}
+    asked = {"weights": [1], "means": [0]}
+    model = GaussianMixture(2, noise_component=0.1, fixed=asked, random_state=0, **start)
+    quietly(model, rows).save(tmp_path / "model.dgmm")
+    found = load(tmp_path / "model.dgmm").partial_fit(rows)
+    own = model.partial_fit(rows)
+    np.testing.assert_array_equal(found.means_, own.means_)
+    np.testing.assert_array_equal(found.weights_, own.weights_)
+    assert found.weights_[1] == start["weights_init"][1]
+    np.testing.assert_array_equal(found.means_[0], start["means_init"][0])
+
+
 def test_a_fit_goes_on_from_a_fitted_model_whose_parts_are_held() -> None:
     rows = clumps(1000)
     first = GaussianMixture(3, random_state=0).fit(rows)

@@ -556,6 +556,7 @@ class SufficientStatistics:
             "rows": self.rows,
             "missing": self.observation.name,
             "fixed": None if self.fixed is None else self.fixed.record(),
+            "components": None if self.fixed is None else len(self.fixed.weights),
             "prior": self.prior.numbers(),
             "noise": self.observation.deconvolves,
         }
@@ -621,7 +622,7 @@ class SufficientStatistics:
             record["weight"],
             record["rows"],
             observation,
-            _fixed(record.get("fixed"), components),
+            _fixed(record, components),
         )
 
 
@@ -696,12 +697,15 @@ def _check_weight(weight: float) -> None:
         raise DataError(f"the weights sum to {weight:.3g}; rescale them")
 
 
-def _fixed(record: Any, components: int) -> Fixed | None:
-    """What a file says that is held of so many components."""
+def _fixed(of_file: dict[str, Any], components: int) -> Fixed | None:
+    """What a file says that is held of so many components, or of one less: noise is the last."""
+    record, own = of_file.get("fixed"), of_file.get("components")
     if record is None:
         return None
+    if own not in (None, components, components - 1):
+        raise ModelFileError(f"its statistics have fixed of {own!r} components")
     try:
-        return Fixed.of(components, **record)
+        return Fixed.of(components if own is None else own, **record)
     except (TypeError, IndexError, KeyError, ValueError) as error:
         raise ModelFileError(f"its statistics have fixed {record!r:.80}") from error
 
