@@ -1,5 +1,6 @@
 """What is known beforehand, and labels that keep their order from fit to fit."""
 
+import copy
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.stats import multivariate_normal
+from sklearn.base import clone
 
 from dgmm import BayesianGaussianMixture, GaussianMixture, Mixture, MixtureSearch, align, load
 from dgmm.errors import UsageError
@@ -92,6 +94,24 @@ def test_a_model_in_another_order_is_the_same_model(kind: Any, tmp_path: Path) -
     np.testing.assert_allclose(after, before[order], rtol=1e-10)
     with pytest.raises(UsageError, match="fit"):
         model.sufficient_statistics_ + other.sufficient_statistics_
+
+
+def test_what_is_held_moves_with_its_component() -> None:
+    rows, _ = clumps(900)
+    first = GaussianMixture(3, random_state=0).fit(rows)
+    held = {"means_init": first.means_.tolist(), "weights_init": [0.2, 0.5, 0.3]}
+    asked = {"means": [0], "weights": [1]}
+    model = GaussianMixture(3, random_state=0, fixed=asked, max_iter=500, **held).fit(rows)
+    order = [2, 0, 1]
+    other = align(model.mixture_.chosen(order), model).model
+    assert other.fit_info_["fixed"] == {"weights": [2], "means": [1], "covariances": []}
+    for found in (
+        copy.deepcopy(other).partial_fit(rows + 1),
+        clone(other).fit(rows),
+        other.set_params(warm_start=True).fit(rows + 1),
+    ):
+        np.testing.assert_array_equal(found.means_[1], first.means_[0])
+        assert found.weights_[2] == 0.5
 
 
 def test_units_do_not_matter_and_a_search_can_be_aligned() -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from dgmm.em.causes import Collapse
 from dgmm.errors import UsageError
+from dgmm.estimators.fixed import fixed_of
 from dgmm.estimators.gaussian_mixture import GaussianMixture
 from dgmm.estimators.predictor import Predictor
 from dgmm.estimators.record import become
@@ -55,7 +56,9 @@ def align(
 
     The match is that of the least total divergence: for weights p and q and normal distributions
     N, the Jeffreys divergence of p N_k and q N_l, which does not depend on units, summed over the
-    pairs.  That total is an upper bound of the Jeffreys divergence of the two mixtures.
+    pairs.  That total is an upper bound of the Jeffreys divergence of the two mixtures.  Components
+    of heavy tails are compared as normal ones of their locations and scale matrices; noise is not
+    compared.
 
     Parameters
     ----------
@@ -130,9 +133,9 @@ def _reordered(
 ) -> GaussianMixture:
     """A copy of ``model`` with its components in that ``order``, which those of ``mixture`` have.
 
-    Its parameters for starting values, if there are any, stay as they were given.
+    So do its starting values, and what of them is fixed.
     """
-    found = type(model)(**model.get_params(deep=False))
+    found = type(model)(**_params(model, order))
     attributes = {
         name: value
         for name, value in vars(model).items()
@@ -143,6 +146,19 @@ def _reordered(
         attributes["sufficient_statistics_"] = _statistics(model.sufficient_statistics_, order)
     become(found, **attributes)
     return found
+
+
+def _params(model: GaussianMixture, order: NDArray[np.intp]) -> dict[str, Any]:
+    """A model's parameters, where they name components or have a number for each."""
+    params: dict[str, Any] = model.get_params(deep=False)
+    shared = model.mixture_.covariance_model.sharing(2) > 1
+    for name in ("weights_init", "means_init", *(() if shared else ("precisions_init",))):
+        if params.get(name) is not None:
+            params[name] = np.asarray(params[name])[order]
+    if params.get("fixed") is not None:
+        asked = fixed_of(params["fixed"], len(order), model.mixture_.covariance_model)
+        params["fixed"] = None if asked is None else asked.chosen(order).record()
+    return params
 
 
 def _info(info: dict[str, Any], order: NDArray[np.intp]) -> dict[str, Any]:
