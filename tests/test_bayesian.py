@@ -1,5 +1,6 @@
 """Variational Bayes: against scikit-learn's, step by step, and against its own definition."""
 
+import copy
 import importlib
 import json
 import warnings
@@ -378,6 +379,35 @@ def test_what_makes_no_sense_is_refused() -> None:
         GaussianMixture(2, prior=VariationalPrior(), fixed="means", means_init=rows[:2]).plan(rows)
     with pytest.raises(UsageError, match="chooses the number of components by itself"):
         select(rows, [1, 2], prior="variational")
+
+
+def test_parameters_set_after_the_fit_count() -> None:
+    rows = groups(200)
+    model = BayesianGaussianMixture(2, random_state=0, max_iter=500).fit(rows)
+    holes = rows.copy()
+    holes[0, 0] = np.nan
+    with pytest.raises(DgmmError, match="row 0"):
+        model.predict(holes)
+    labels = model.set_params(missing="marginalize").predict(holes)
+    np.testing.assert_array_equal(labels[1:], model.predict(rows)[1:])
+    drawn = model.sample(5)[0]
+    assert not np.array_equal(model.set_params(random_state=1).sample(5)[0], drawn)
+    means = model.means_.copy()
+    for params in ({"reg_covar": 0.5}, {"mean_precision_prior": 7.0}):
+        with pytest.raises(UsageError, match="under the same"):
+            copy.deepcopy(model).set_params(**params).partial_fit(rows)
+        with pytest.raises(UsageError, match="under the same"):
+            copy.deepcopy(model).set_params(**params).update(model.summarize(rows))
+    np.testing.assert_array_equal(model.means_, means)
+    assert model.partial_fit(holes).sufficient_statistics_.rows == 2 * len(rows)
+
+
+def test_a_file_of_given_parameters_has_no_posterior(tmp_path: Path) -> None:
+    given = GaussianMixture.from_parameters([1.0], [[0.0]], [[[1.0]]], prior="variational")
+    given.save(tmp_path / "given.dgmm")
+    found = load(tmp_path / "given.dgmm")
+    assert type(found) is GaussianMixture
+    np.testing.assert_array_equal(found.weights_, given.weights_)
 
 
 def test_the_command_line(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from dgmm.em.progress import Progress
 from dgmm.em.strategies import StrategyName
 from dgmm.em.variational_prior import VariationalPrior
 from dgmm.engine.plan import Plan
+from dgmm.errors import UsageError
 from dgmm.estimators import gaussian_mixture
 from dgmm.estimators.gaussian_mixture import GaussianMixture
 from dgmm.estimators.parameters import prior_of
@@ -401,7 +402,7 @@ class BayesianGaussianMixture(Predictor, DensityMixin, BaseEstimator):
         """
         if not hasattr(self, "model_"):
             return self.fit(X, sample_weight=sample_weight, noise=noise)
-        self.model_.partial_fit(X, sample_weight=sample_weight, noise=noise)
+        self._same_prior().partial_fit(X, sample_weight=sample_weight, noise=noise)
         return self
 
     def update(self, statistics: SufficientStatistics) -> Self:
@@ -431,7 +432,7 @@ class BayesianGaussianMixture(Predictor, DensityMixin, BaseEstimator):
         >>> model.update(model.summarize(rows)).model_.sufficient_statistics_.rows
         200
         """
-        self._fitted.update(statistics)
+        self._same_prior().update(statistics)
         return self
 
     def summarize(
@@ -578,13 +579,30 @@ class BayesianGaussianMixture(Predictor, DensityMixin, BaseEstimator):
     @property
     def _fitted(self) -> GaussianMixture:
         check_is_fitted(self)
+        self.model_.set_params(**self._split()[0])
         return self.model_
+
+    def _split(self) -> tuple[dict[str, Any], VariationalPrior]:
+        """The parameters of the mixture, and the prior that the others ask for."""
+        params = self.get_params(deep=False)
+        return params, VariationalPrior(**{name: params.pop(name) for name in PRIOR})
+
+    def _same_prior(self) -> GaussianMixture:
+        """The fitted model; raises ``UsageError`` if another prior is asked for now."""
+        model = self._fitted
+        then, now = prior_of(model).record(), self._split()[1].record()
+        if changed := [name for name in PRIOR if then[name] != now[name]]:
+            name = changed[0]
+            raise UsageError(
+                f"{name} was {then[name]!r:.40} in the fit and is {now[name]!r:.40} now; rows can "
+                "only be added under the same prior"
+            )
+        return model
 
     def _model(self) -> GaussianMixture:
         """A mixture to be fitted, by the same parameters; it goes on from the last, if asked to."""
-        params = self.get_params(deep=False)
-        own = {name: params.pop(name) for name in PRIOR}
-        model = GaussianMixture(**params, prior=VariationalPrior(**own))
+        params, prior = self._split()
+        model = GaussianMixture(**params, prior=prior)
         if self.warm_start and hasattr(self, "model_"):
             model.__dict__ = {**vars(self.model_), **vars(model)}
         return model
@@ -601,7 +619,8 @@ def load(path: str | PathLike[str]) -> GaussianMixture | BayesianGaussianMixture
     Returns
     -------
     GaussianMixture or BayesianGaussianMixture
-        The model as it was saved.
+        The model as it was saved; a variational posterior is a ``BayesianGaussianMixture``,
+        whichever of the two was saved.
 
     Raises
     ------
@@ -623,7 +642,8 @@ def load(path: str | PathLike[str]) -> GaussianMixture | BayesianGaussianMixture
     """
     model = gaussian_mixture.load(path)
     prior = prior_of(model)
-    if not isinstance(prior, VariationalPrior):
+    seen = hasattr(model, "sufficient_statistics_")  # without, there is no posterior to show
+    if not isinstance(prior, VariationalPrior) or not seen:
         return model
     made = BayesianGaussianMixture()
     given = model.get_params(deep=False)
