@@ -387,3 +387,22 @@ def test_what_is_kept_is_in_all_files_under_names_of_its_own(
     pq.write_table(table, tmp_path / "rows.parquet/1.parquet")
     pq.write_table(table.select(NAMES), tmp_path / "rows.parquet/2.parquet")
     assert "has no column 'id'" in refused("predict", tmp_path / "rows.parquet", "id")
+
+
+def test_noise_is_that_of_the_columns_by_their_names(
+    rows: NDArray[np.float64], parquet: Path, tmp_path: Path
+) -> None:
+    noise = pa.table({"id": ["x"] * 3000, "a": np.full(3000, 0.1), "b": np.full(3000, 0.2)})
+    pq.write_table(noise, tmp_path / "noise.parquet")
+    dataset = dgmm.open_dataset(parquet, columns=["b", "a"], noise=tmp_path / "noise.parquet")
+    assert dataset.noise is not None
+    np.testing.assert_array_equal(dataset.noise.read(0, 1), [[0.2, 0.1]])
+    errors = noise.select(["a", "b"]).rename_columns(["a_error", "b_error"])
+    pq.write_table(errors, tmp_path / "noise.parquet")
+    dataset = dgmm.open_dataset(parquet, columns=["b", "a"], noise=tmp_path / "noise.parquet")
+    assert dataset.noise is not None
+    np.testing.assert_array_equal(dataset.noise.read(0, 1), [[0.1, 0.2]])
+    # Frames are as they are given: they must agree.
+    frame = pa.table({"b": rows[:, 1], "a": rows[:, 0]}).to_pandas()
+    with pytest.raises(dgmm.DataError, match="columns of the noise are a, b, those of the rows b"):
+        dgmm.GaussianMixture(2).fit(frame, noise=noise.select(["a", "b"]).to_pandas())

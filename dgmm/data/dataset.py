@@ -28,6 +28,7 @@ from dgmm.data.sources import (
     ArraySource,
     DaskSource,
     MissingChunks,
+    has_columns,
     open_source,
 )
 from dgmm.data.transient import is_transient
@@ -307,7 +308,8 @@ def open_dataset(
         ``GaussianMixture``.
     noise : the same, of shape (N, D) or (N, D, D)
         Known errors of the rows: their variances, or their covariances.  A value of infinite
-        variance is missing.
+        variance is missing.  Of a table, the columns that are called as those of the rows, if there
+        are such.
     labels : the same, of shape (N,) or (N, K)
         What components rows may be of: the number of one, or -1 (or NaN) where that isn't known; or
         which of K components each may be of.
@@ -417,12 +419,26 @@ def _opened(
     patience()(source.check_whole)
     sources: dict[str, Source] = {}
     for name, each in beside.items():
-        found = open_source(each, missing_chunks, raw, memory)
+        open_it = partial(open_source, each, missing_chunks, raw, memory)
+        found = _by_name(open_it, source) if _of_features(name, each, source) else open_it()
         SHAPES[name](found, source)
         _check_dtype(found, name)
         patience()(found.check_whole)
         sources[name] = found
     return _cut(source, sources, block_bytes)
+
+
+def _of_features(name: str, data: Any, source: Source) -> bool:
+    """Whether what lies beside rows may have a column for each of their features, by its name."""
+    return name == "noise" and source.names is not None and has_columns(data)
+
+
+def _by_name(open_it: Callable[..., Source], source: Source) -> Source:
+    """Columns that are called as those of the rows; all, if they are called otherwise."""
+    try:
+        return open_it(columns=source.names)
+    except DataError:
+        return open_it()
 
 
 def _cut(source: Source, beside: Mapping[str, Source], block_bytes: int) -> Dataset:

@@ -209,6 +209,7 @@ def open_rows(
 
     ``beside`` has what lies beside its rows, by name, or None.
     """
+    _check_order(X, beside.get("noise"))
     named, columns = forms.columns(X), None
     known = None if reset else vars(model).get("feature_names_in_")
     if known is not None and has_columns(X):  # which may be more, and in another order
@@ -239,6 +240,18 @@ def open_rows(
             f"{model.n_features_in_} features as input"
         )
     return dataset
+
+
+def _check_order(frame: Data, noise: Data) -> None:
+    """Raise ``DataError`` if a frame of noise has the features of that of rows in another order."""
+    if not all(hasattr(each, "iloc") and hasattr(each, "columns") for each in (frame, noise)):
+        return
+    own, theirs = list(frame.columns), list(noise.columns)
+    if own != theirs and len(own) == len(theirs) and set(own) == set(theirs):
+        raise DataError(
+            f"the columns of the noise are {', '.join(map(str, theirs))}, those of the rows "
+            f"{', '.join(map(str, own))}: give them in the same order"
+        )
 
 
 def _take_names(model: "GaussianMixture", names: tuple[str, ...], reset: bool) -> None:
