@@ -125,6 +125,11 @@ def test_lazy_values_lie_beside_rows_in_memory(cube: xr.DataArray) -> None:
         xr.testing.assert_equal(found.compute(), model.predict(cube))
 
 
+def test_an_axis_of_rows_may_be_called_component(cube: xr.DataArray) -> None:
+    named = cube.rename(y="component")
+    assert model_of(named).predict_proba(named).dims == ("component", "x", "component_")
+
+
 def test_noise_has_the_features_of_the_rows(cube: xr.DataArray) -> None:
     noise = 0.1 * xr.ones_like(cube)
     assert dgmm.open_dataset(cube, noise=noise).noise is not None

@@ -344,6 +344,18 @@ def test_filled_in_rows_are_a_table_with_their_names(
     np.testing.assert_allclose(filled.source.read(0, 3000), expected, rtol=1e-12)
 
 
+def test_columns_of_one_name_are_told(tmp_path: Path) -> None:
+    twice = pa.Table.from_arrays([pa.array([float(i)]) for i in range(3)], names=["a", "a", "b"])
+    pq.write_table(twice, tmp_path / "twice.parquet")
+    with pytest.raises(dgmm.DataError, match="several columns called a"):
+        dgmm.open_dataset(tmp_path / "twice.parquet")
+    source = open_table(str(tmp_path / "twice.parquet"), ["b"])
+    assert source is not None
+    assert source.read(0, 1) == 2
+    with pytest.raises(dgmm.DataError, match="several columns called a"):
+        source.known(["a"])
+
+
 def test_a_table_that_is_opened_again_is_read_again(tmp_path: Path, table: pa.Table) -> None:
     path = tmp_path / "rows.parquet"
     for number in (1.0, 2.0):

@@ -125,6 +125,11 @@ def test_what_is_no_file_of_variables_is_told(places: dict[str, Path], tmp_path:
     (tmp_path / "text.nc").write_text("no table")
     with pytest.raises(dgmm.DataError, match="can't be read as an HDF5 or NetCDF-4 file"):
         dgmm.open_dataset(tmp_path / "text.nc")
+    with h5py.File(tmp_path / "hollow.h5", "w") as file:
+        file.create_dataset("hollow", data=h5py.Empty("f4"))
+        file.create_dataset("whole", data=[1.0])
+    with pytest.raises(dgmm.DataError, match="no column 'hollow'; it has whole"):
+        dgmm.open_dataset(f"{tmp_path}/hollow.h5::hollow")
     with pytest.raises(dgmm.DataError, match="no column 'tabel'; the nearest is table"):
         dgmm.open_dataset(f"{places['nc']}::tabel")
     with pytest.raises(dgmm.UsageError, match="names its dataset: leave out columns"):

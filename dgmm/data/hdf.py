@@ -130,7 +130,7 @@ def _datasets(file: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
 
     def note(name: str, node: Any) -> None:
-        if isinstance(node, h5py.Dataset):
+        if isinstance(node, h5py.Dataset) and node.shape is not None:  # which has values
             found[name] = node
 
     file.visititems(note)

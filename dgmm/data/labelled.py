@@ -5,7 +5,7 @@ first: so nothing is moved, and what is said of rows goes back to where they wer
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -49,7 +49,7 @@ class Labelled:
         dims, coords = list(self.template.dims), dict(self.template.coords)
         shape, tail = self.template.shape, outputs.shape[1:]
         if tail:
-            dims.append(self.axis if of_features else "component")
+            dims.append(self.axis if of_features else _free("component", dims))
             if of_features and self.features is not None:
                 coords[self.axis] = self.features
         if self.template.chunks is not None and len(shape) > 1:  # rows went chunk by chunk
@@ -98,6 +98,13 @@ class Labelled:
                     f"the same in another order: select theirs, or drop its own, "
                     f"drop_vars({dim!r}), if it is in their order"
                 )
+
+
+def _free(name: str, taken: Sequence[Hashable]) -> str:
+    """The ``name``, or one made of it that is not ``taken``."""
+    while name in taken:
+        name += "_"
+    return name
 
 
 def is_labelled(data: Any) -> bool:

@@ -74,8 +74,6 @@ class TableSource(Source):
     def __init__(
         self, url: str, parts: Sequence[Part], schema: Any, names: tuple[str, ...], vector: bool
     ) -> None:
-        if twice := {name for name in names if list(schema.names).count(name) > 1}:
-            raise DataError(f"{url} has several columns called {', '.join(sorted(twice))}")
         self.name, self.names, self._all_names = url, names, tuple(schema.names)
         self._opened = uuid4().hex
         self._parts = tuple(parts)
@@ -145,7 +143,7 @@ class TableSource(Source):
 
     def known(self, names: Sequence[str]) -> tuple[str, ...]:
         """Which columns of the table ``names`` mean, features or not."""
-        return chosen(self._all_names, names, self.name)
+        return _once(self.name, self._all_names, chosen(self._all_names, names, self.name))
 
     def table(self, start: int, stop: int, names: Sequence[str]) -> Any:
         """Some columns of rows ``start`` to ``stop``, as they are, as a table of Arrow."""
@@ -191,7 +189,7 @@ class ParquetSource(TableSource):
         held = [each for each in zip(paths, footers, strict=True) if each[1].num_rows]
         (first, footer), *_ = held or [(paths[0], footers[0])]
         schema = footer.schema.to_arrow_schema()
-        names = chosen(schema.names, wanted, url)
+        names = _once(url, schema.names, chosen(schema.names, wanted, url))
         parts = []
         for path, footer in held:
             _check_alike(first, schema, path, footer.schema.to_arrow_schema(), names)
@@ -270,7 +268,7 @@ class ArrowSource(TableSource):
         try:
             with _arrow(path) as file:
                 schema = file.schema
-                names = chosen(schema.names, wanted, url)
+                names = _once(url, schema.names, chosen(schema.names, wanted, url))
                 rows = [file.get_batch(i).num_rows for i in range(file.num_record_batches)]
         except DgmmError:
             raise
@@ -376,6 +374,13 @@ def _is_part(path: str, root: str, endings: tuple[str, ...]) -> bool:
     """Whether a file below ``root`` is a part of the table: no note that a writer left."""
     below = path.removeprefix(root.rstrip("/") + "/").split("/")
     return path.endswith(endings) and not any(each.startswith(HIDDEN) for each in below)
+
+
+def _once(url: str, all_names: Sequence[str], names: tuple[str, ...]) -> tuple[str, ...]:
+    """The ``names``; raises ``DataError`` if one means several columns."""
+    if twice := {name for name in names if list(all_names).count(name) > 1}:
+        raise DataError(f"{url} has several columns called {', '.join(sorted(twice))}")
+    return names
 
 
 def _common(url: str, schema: Any, names: Sequence[str]) -> str:
