@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from distributed import Client
 from scipy.stats import multivariate_normal
 
-from dgmm import GaussianMixture, MixtureSearch, align, load
+from dgmm import ConjugatePrior, GaussianMixture, MixtureSearch, align, load
 from dgmm.cli.commands import main
 from dgmm.em.information import Information
 from dgmm.em.model import Model, Trial
@@ -468,3 +468,24 @@ def test_command_line(tmp_path: Path) -> None:
     wrong = CliRunner().invoke(main, ["fit", "--noise-component", str(data), "-k", "2"])
     assert wrong.exit_code == 2
     assert "is no weight" in wrong.output
+
+
+def test_noise_that_no_row_needs_has_the_weight_zero_under_a_prior(tmp_path: Path) -> None:
+    """Rounding does not bring it below 0, which no draw and no file could take."""
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        rows = rng.normal(size=(300, 2)) + 9 * (np.arange(300) % 5)[:, None]
+        model = GaussianMixture(
+            5,
+            prior=ConjugatePrior(),
+            noise_component=0.1,
+            noise_volume=1e300,
+            strategy="em",
+            random_state=0,
+            means_init=[[9 * k, 9 * k] for k in range(5)],
+        ).fit(rows, sample_weight=rng.uniform(0.1, 2, 300))
+        assert 0 <= model.noise_weight_ < 1e-200
+        assert model.weights_.sum() == pytest.approx(1.0, rel=1e-14)
+        assert model.sample(9)[0].shape == (9, 2)
+        model.save(tmp_path / f"{seed}.dgmm")
+        assert load(tmp_path / f"{seed}.dgmm").noise_weight_ == model.noise_weight_

@@ -85,8 +85,8 @@ class Conjugate(Prior):
     def shares(self, found: MaximumLikelihood) -> tuple[float, float]:
         counts = self._counts(found) + (self.concentration - 1)
         whole = self.weight + len(counts) * (self.concentration - 1)
-        own = float(counts.sum() / whole)
-        return own, 1.0 - own
+        noise = found.noise * (self.weight / (found.weights.sum() + found.noise))
+        return float(counts.sum() / whole), float(noise / whole)  # 1 less the first may be below 0
 
     def means(self, found: MaximumLikelihood) -> Array:
         if not self.mean_precision:
