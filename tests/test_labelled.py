@@ -112,6 +112,19 @@ def test_weights_lie_on_the_axes_of_rows(cube: xr.DataArray, lazy: bool) -> None
     np.testing.assert_allclose(again.means_, ours.means_, rtol=1e-9)
 
 
+def test_values_without_axes_lie_beside_rows_in_their_order(cube: xr.DataArray) -> None:
+    weights = np.arange(600.0)
+    for given in (cube, cube.chunk({"y": 7})):
+        dataset = dgmm.open_dataset(given, weights)
+        assert dataset.weights is not None
+        read = np.concatenate([dataset.block(i).rows for i in range(dataset.blocks)])
+        np.testing.assert_array_equal(read, rows_of(cube))
+        np.testing.assert_array_equal(dataset.weights.read(0, 600), weights)
+    for beside in ({"sample_weight": weights}, {"noise": np.ones((600, 3))}):
+        with pytest.raises(dgmm.DataError, match="chunk by chunk along the axes y, x: what lies"):
+            dgmm.open_dataset(cube.chunk({"y": 7, "x": 11}), **beside)
+
+
 def test_lazy_values_lie_beside_rows_in_memory(cube: xr.DataArray) -> None:
     weights = np.abs(cube.isel(band=0, drop=True)).chunk({"y": 6, "x": 8})
     noise = np.abs(cube).chunk({"band": 2, "y": 6, "x": 8})

@@ -63,6 +63,7 @@ class Labelled:
     def beside(self, values: Any) -> Any:
         """Values on the axes of rows, such as weights, in the order of the rows."""
         if not is_labelled(values) or (not hasattr(values, "data_vars") and values.ndim < 2):
+            self._check_order()
             return values
         dims = self.template.dims
         tail = (self.axis,) if self.axis in values.sizes else ()
@@ -85,6 +86,16 @@ class Labelled:
         elif values.chunks is not None:  # rows go along the last axis first: so must these
             values = values.chunk(dict.fromkeys((*dims[1:], *tail), -1))
         return _flat(array_of(values), (-1, *values.shape[len(dims) :]))
+
+    def _check_order(self) -> None:
+        """Raise ``DataError`` if rows go in an order that only those who cut them know."""
+        chunks = self.template.chunks
+        if chunks is not None and max(map(len, chunks[1:]), default=1) > 1:
+            dims = ", ".join(map(str, self.template.dims))
+            raise DataError(
+                f"the rows go chunk by chunk along the axes {dims}: what lies beside them must be "
+                "a DataArray on these"
+            )
 
     def _check_places(self, values: Any) -> None:
         """Raise ``DataError`` if coordinates say that values lie elsewhere, or in another order."""
