@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.data.amounts import Amount
+from dgmm.data.axes import NamedAxes, has_axes, of_axes
 from dgmm.data.forms import REAL
-from dgmm.data.labelled import Labelled, is_labelled, labelled
 from dgmm.data.patience import Patience, patience
 from dgmm.data.source import Source, even_divisions
 from dgmm.data.sources import (
@@ -57,7 +57,7 @@ class Dataset:
         Where the variances (N, D) or covariances (N, D, D) of the rows' errors lie.
     labels : Source or None
         Where it lies what components rows may be of, (N,) or (N, K).
-    labelled : Labelled or None
+    axes : NamedAxes or None
         The axes that the rows of an array of xarray come from.
 
     Examples
@@ -75,7 +75,7 @@ class Dataset:
     patience: Patience = field(default_factory=patience)
     noise: Source | None = None
     labels: Source | None = None
-    labelled: Labelled | None = None
+    axes: NamedAxes | None = None
 
     @property
     def rows(self) -> int:
@@ -90,7 +90,7 @@ class Dataset:
     @property
     def names(self) -> tuple[str, ...] | None:
         """What the features are called, (D,), if they have names."""
-        return self.source.names if self.labelled is None else self.labelled.names
+        return self.source.names if self.axes is None else self.axes.names
 
     @property
     def blocks(self) -> int:
@@ -156,7 +156,7 @@ class Dataset:
         rows, step = self.divisions[-1], self.divisions[1] - self.divisions[0]
         even = np.array_equal(self.divisions, even_divisions(rows, step)) if step else False
         cut = (int(rows), int(step)) if even else self.divisions
-        return {**vars(self), "divisions": cut, "labelled": None}
+        return {**vars(self), "divisions": cut, "axes": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         divisions = state["divisions"]
@@ -216,7 +216,7 @@ class Dataset:
         >>> dataset.blocks, dataset.rechunk(6_000).blocks
         (1, 4)
         """
-        return replace(_cut(self.source, self.beside, block_bytes), labelled=self.labelled)
+        return replace(_cut(self.source, self.beside, block_bytes), axes=self.axes)
 
     def block(self, index: int, pause: Callable[[float], Any] = time.sleep) -> Block:
         """Read a block.
@@ -395,8 +395,8 @@ def _opened(
     columns: Sequence[str] | None,
     features_dim: str | None,
 ) -> Dataset:
-    if is_labelled(data):
-        axes = labelled(data, features_dim, columns)
+    if has_axes(data):
+        axes = of_axes(data, features_dim, columns)
         own = {name: axes.beside(each) for name, each in beside.items()}
         opened = _opened(
             axes.rows,
@@ -408,7 +408,7 @@ def _opened(
             columns=None,
             features_dim=None,
         )
-        return replace(opened, labelled=axes)
+        return replace(opened, axes=axes)
     if features_dim is not None:
         raise UsageError(
             f"features_dim={features_dim!r} is an axis of an array of xarray, and "

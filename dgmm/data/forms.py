@@ -19,7 +19,7 @@ from distributed import Client, default_client
 from numpy.typing import NDArray
 
 from dgmm.data.amounts import Amount, check_room
-from dgmm.data.labelled import array_of
+from dgmm.data.axes import array_of
 from dgmm.errors import BlockError, ClusterError, DataError, DgmmError
 
 MASKED: Final = "fill what is masked (numpy.ma.filled), with NaN where it is missing"

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.data.columns import chosen
-from dgmm.data.packed import unpacked
+from dgmm.data.packed import ATTRIBUTES, unpacked
 from dgmm.data.source import Source
 from dgmm.data.transient import is_transient
 from dgmm.data.urls import exists, is_local, place
@@ -23,9 +23,6 @@ from dgmm.model.lazy import Late
 h5py = Late("h5py")
 
 ENDINGS: Final = (".h5", ".hdf5", ".he5", ".hdf", ".nc", ".nc4")
-
-SAID: Final = ("scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned")
-"""The attributes that are read: others may be of types that only HDF5 has."""
 
 
 class HdfSource(Source):
@@ -139,7 +136,8 @@ def _datasets(file: Any) -> dict[str, Any]:
 
 def _values(datasets: dict[str, Any], url: str, name: str, raw: bool) -> Source:
     dataset = datasets[name]
-    said = {each: dataset.attrs[each] for each in SAID if each in dataset.attrs}
+    # Others may be of types that only HDF5 has.
+    said = {each: dataset.attrs[each] for each in ATTRIBUTES if each in dataset.attrs}
     said = {each: _text(value) for each, value in said.items()}
     return unpacked(HdfSource(url, name, dataset), said, raw)
 

@@ -9,13 +9,16 @@ import base64
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.data.source import Source
 from dgmm.errors import DataError
+
+ATTRIBUTES: Final = ("scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned")
+"""Those that are read."""
 
 
 @dataclass(frozen=True)

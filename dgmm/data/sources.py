@@ -20,11 +20,11 @@ from dask.optimization import cull
 from numpy.typing import NDArray
 
 from dgmm.data.amounts import Amount
+from dgmm.data.axes import has_axes
 from dgmm.data.columns import chosen
 from dgmm.data.direct import Direct
 from dgmm.data.forms import check_loadable, declared, unwrapped
 from dgmm.data.hdf import is_hdf, open_hdf
-from dgmm.data.labelled import is_labelled
 from dgmm.data.packed import unpacked
 from dgmm.data.patience import patience
 from dgmm.data.source import Source
@@ -264,7 +264,7 @@ def _no_columns(what: str, columns: Sequence[str]) -> UsageError:
 
 def has_columns(data: object) -> bool:
     """Whether columns of ``data`` are chosen by their names: an address, or a Dataset of xarray."""
-    if isinstance(data, zarr.Group) or (is_labelled(data) and hasattr(data, "data_vars")):
+    if isinstance(data, zarr.Group) or (has_axes(data) and hasattr(data, "data_vars")):
         return True
     if not isinstance(data, str | PathLike):
         return False

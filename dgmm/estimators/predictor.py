@@ -558,9 +558,9 @@ def _outputs(
         warn_without_noise(model, dataset, stacklevel=4)
     wanted = model.row_outputs(output, seed, dataset.noise is not None)
     values = _of_dataset(model, X, dataset, wanted)
-    if dataset.labelled is None:
+    if dataset.axes is None:
         return values
-    return dataset.labelled.put_back(values, output.name, of_features=output.fills)
+    return dataset.axes.put_back(values, output.name, of_features=output.fills)
 
 
 def _of_dataset(model: GaussianMixture, X: Data, dataset: Dataset, wanted: RowOutputs) -> Any:

@@ -21,8 +21,8 @@ from sklearn.utils.validation import validate_data
 
 from dgmm import engine
 from dgmm.data import forms
+from dgmm.data.axes import has_axes
 from dgmm.data.dataset import Dataset, opened
-from dgmm.data.labelled import is_labelled
 from dgmm.data.sources import has_columns
 from dgmm.em.criteria import CRITERIA, Criterion
 from dgmm.em.first_pass import FirstPassSpec
@@ -214,11 +214,11 @@ def open_rows(
     known = None if reset else vars(model).get("feature_names_in_")
     if known is not None and has_columns(X):  # which may be more, and in another order
         columns = known
-    if not is_labelled(X):
+    if not has_axes(X):
         X = forms.unwrapped(X, model.memory)
     if named is not None:
         validate_data(model, named, reset=reset, skip_check_array=True)
-    elif not (isinstance(X, STORED) or is_labelled(X)):
+    elif not (isinstance(X, STORED) or has_axes(X)):
         forms.check_loadable(X, model.memory)
         X = validate_data(
             model,

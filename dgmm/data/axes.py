@@ -21,7 +21,7 @@ FEATURES: Final = ("feature", "features", "band", "bands", "variable", "channel"
 
 
 @dataclass(frozen=True)
-class Labelled:
+class NamedAxes:
     """Rows with the axes that they come from.
 
     Attributes
@@ -62,7 +62,7 @@ class Labelled:
 
     def beside(self, values: Any) -> Any:
         """Values on the axes of rows, such as weights, in the order of the rows."""
-        if not is_labelled(values) or (not hasattr(values, "data_vars") and values.ndim < 2):
+        if not has_axes(values) or (not hasattr(values, "data_vars") and values.ndim < 2):
             self._check_order()
             return values
         dims = self.template.dims
@@ -118,30 +118,30 @@ def _free(name: str, taken: Sequence[Hashable]) -> str:
     return name
 
 
-def is_labelled(data: Any) -> bool:
+def has_axes(data: Any) -> bool:
     """Whether ``data`` is a DataArray or a Dataset of xarray, known by its type's name."""
     kinds = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(data).__mro__}
     return bool(kinds & {"xarray.DataArray", "xarray.Dataset"})
 
 
-def labelled(data: Any, features_dim: str | None, columns: Sequence[str] | None) -> Labelled:
+def of_axes(data: Any, features_dim: str | None, columns: Sequence[str] | None) -> NamedAxes:
     """The rows of a DataArray or a Dataset of xarray; the parameters are ``open_dataset``'s.
 
     The variables of a Dataset are features; one of fewer axes is repeated along the others.  Raises
     ``DataError`` if it can't be told which axis holds the features, or which axes the rows.
     """
     if hasattr(data, "data_vars"):
-        return _labelled(*_of_variables(data, features_dim, columns), None)
+        return _of_axes(*_of_variables(data, features_dim, columns), None)
     axis = features_dim if features_dim is not None else _axis(data)
     if axis not in data.dims:
         raise UsageError(
             f"features_dim={axis!r} is no axis of {_called(data)}: it has "
             f"{', '.join(map(str, data.dims))}"
         )
-    return _labelled(data, axis, columns)
+    return _of_axes(data, axis, columns)
 
 
-def _labelled(data: Any, axis: str, columns: Sequence[str] | None) -> Labelled:
+def _of_axes(data: Any, axis: str, columns: Sequence[str] | None) -> NamedAxes:
     index = data.indexes.get(axis)
     names = None if index is None else tuple(index)
     if names is not None and not all(isinstance(name, str) for name in names):
@@ -161,7 +161,7 @@ def _labelled(data: Any, axis: str, columns: Sequence[str] | None) -> Labelled:
         template = template.copy(data=values[..., 0])
     features = data.coords.get(axis)
     rows = _flat(values, (-1, data.sizes[axis]))
-    return Labelled(rows, names, template, axis, features)
+    return NamedAxes(rows, names, template, axis, features)
 
 
 def _of_variables(
