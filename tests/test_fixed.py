@@ -479,7 +479,7 @@ BEGIN = {
                 "covariance_type": "tied",
                 "precisions_init": [[1.0]],
             },
-            "'tied' covariances are one for all",
+            "'tied' covariances have parts in common",
         ),
     ],
 )

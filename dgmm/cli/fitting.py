@@ -34,7 +34,7 @@ from dgmm.cli.results import (
 )
 from dgmm.em.criteria import CRITERIA, CriterionName
 from dgmm.errors import UsageError
-from dgmm.model.covariance import COVARIANCE_MODELS, CovarianceType
+from dgmm.model.covariance import COVARIANCE_TYPES, CovarianceType
 from dgmm.model.fixed import PARTS
 from dgmm.model.lazy import Late
 
@@ -171,8 +171,8 @@ def _covariance_types(context: click.Context, option: click.Parameter, text: str
     """Covariance types, with commas between."""
     names = text.split(",")
     for name in names:
-        if name not in COVARIANCE_MODELS:
-            raise click.BadParameter(f"{name!r} is not one of {', '.join(COVARIANCE_MODELS)}")
+        if name not in COVARIANCE_TYPES:
+            raise click.BadParameter(f"{name!r} is not one of {', '.join(COVARIANCE_TYPES)}")
     return names
 
 
@@ -193,7 +193,7 @@ def _covariance_types(context: click.Context, option: click.Parameter, text: str
     default="full",
     show_default=True,
     metavar="NAMES",
-    help=f"Covariance types to choose from, with commas between: {', '.join(COVARIANCE_MODELS)}.",
+    help=f"Covariance types to choose from, with commas between: {', '.join(COVARIANCE_TYPES)}.",
 )
 @click.option(
     "--criterion",

@@ -21,7 +21,7 @@ from dgmm.em.strategies import STRATEGIES
 from dgmm.em.variational_prior import VariationalPrior
 from dgmm.kernels.observation import OBSERVATIONS
 from dgmm.model.concentration import CONCENTRATIONS, ConcentrationType
-from dgmm.model.covariance import COVARIANCE_MODELS
+from dgmm.model.covariance import COVARIANCE_TYPES
 from dgmm.model.lazy import Late
 from dgmm.model.tails import TAILS
 
@@ -421,7 +421,7 @@ model_options = _together(
     ),
     click.option(
         "--covariance-type",
-        type=click.Choice(list(COVARIANCE_MODELS)),
+        type=click.Choice(list(COVARIANCE_TYPES)),
         default="full",
         show_default=True,
         help="full: any covariance for each component. tied: one for all. diag: uncorrelated "

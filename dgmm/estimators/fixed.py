@@ -27,11 +27,11 @@ def fixed_of(asked: Any, components: int, covariance_model: CovarianceModel) -> 
         raise UsageError(f"fixed can hold {NAMES}, not {unknown[0]!r}")
     numbers = {name: _components(name, own, components) for name, own in named.items()}
     fixed = Fixed.of(components, **numbers)
-    own = covariance_model.own_parameters(1)
-    if not own and fixed.covariances.any() and not fixed.covariances.all():
+    some = fixed.covariances.any() and not fixed.covariances.all()
+    if some and covariance_model.couples:
         raise UsageError(
             f"fixed holds the covariance of some components, and {covariance_model.name!r} "
-            "covariances are one for all: hold it for all, or for none"
+            "covariances have parts in common: hold them for all, or for none"
         )
     return fixed if fixed.any else None
 

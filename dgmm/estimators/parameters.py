@@ -24,7 +24,8 @@ from dgmm.kernels import choice
 from dgmm.kernels.observation import OBSERVATIONS, Noisy, Observation
 from dgmm.model.arrays import Array
 from dgmm.model.choice import choose
-from dgmm.model.covariance import COVARIANCE_MODELS
+from dgmm.model.covariance import COVARIANCE_TYPES
+from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.mixture import Mixture
 from dgmm.model.tails import RULES, StudentTails, TailsSpec
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:  # which imports this
 
 def spec_of(model: "GaussianMixture") -> FitSpec:
     """What a model's parameters ask for, checked; its time runs from now."""
-    covariance_model = choose("covariance_type", model.covariance_type, COVARIANCE_MODELS)
+    covariance_model = choose("covariance_type", model.covariance_type, COVARIANCE_TYPES)
     choose("init_params", model.init_params, {"auto": None, **METHODS})
     choose("effort", model.effort, EFFORTS)
     counts = [("n_components", 1), ("max_iter", 0), ("n_init", 1)]
@@ -68,8 +69,19 @@ def spec_of(model: "GaussianMixture") -> FitSpec:
         noise=_noise_with(noise_of(model), prior_of(model)),
         tails=tails_of(model),
         deadline=Deadline.after(model.max_seconds),
-        prior=prior_of(model),
+        prior=_prior_for(covariance_model, prior_of(model)),
     )
+
+
+def _prior_for(covariance_model: CovarianceModel, prior: PriorSpec) -> PriorSpec:
+    """The ``prior``, if there is such a one of the covariances."""
+    if prior.kind != NO_PRIOR.kind and not covariance_model.has_priors:
+        names = ", ".join(name for name, each in COVARIANCE_TYPES.items() if each.has_priors)
+        raise UsageError(
+            f"there is no prior={prior.kind!r} of {covariance_model.name!r} covariances: leave it "
+            f"out, or choose a covariance_type of {names}"
+        )
+    return prior
 
 
 def prior_of(model: "GaussianMixture") -> PriorSpec:
@@ -227,7 +239,7 @@ def mixture_of(
     precisions: ArrayLike | None,
 ) -> Mixture:
     """The mixture of given parameters, checked: ``covariances`` or ``precisions`` is None."""
-    covariance_model = choose("covariance_type", covariance_type, COVARIANCE_MODELS)
+    covariance_model = choose("covariance_type", covariance_type, COVARIANCE_TYPES)
     if (covariances is None) == (precisions is None):
         raise UsageError("give either covariances or precisions, one of the two")
     shape = np.shape(means)

@@ -6,7 +6,7 @@ import numpy as np
 
 from dgmm.errors import ModelFileError
 from dgmm.io.storage import Arrays, expect, matrix, read, write
-from dgmm.model.covariance import COVARIANCE_MODELS
+from dgmm.model.covariance import COVARIANCE_TYPES
 from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.mixture import Mixture
 from dgmm.model.noise_component import NoiseComponent
@@ -52,9 +52,9 @@ def read_model(url: str) -> tuple[Mixture, dict[str, Any], Arrays]:
 def structure_of(header: dict[str, Any]) -> CovarianceModel:
     """The covariance model that a header names."""
     name = str(header.get("covariance_type"))
-    if name not in COVARIANCE_MODELS:
+    if name not in COVARIANCE_TYPES:
         raise ModelFileError(f"it has unknown covariances {header.get('covariance_type')!r}")
-    return COVARIANCE_MODELS[name]
+    return COVARIANCE_TYPES[name]
 
 
 def _mixture(header: dict[str, Any], arrays: Arrays) -> Mixture:

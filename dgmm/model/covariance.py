@@ -42,8 +42,12 @@ from dgmm.model.spherical import SPHERICAL
 from dgmm.model.tied import TIED
 
 CovarianceType = Literal["full", "tied", "diag", "spherical"]
-"""The names of ``COVARIANCE_MODELS``."""
+"""The names of ``COVARIANCE_TYPES``."""
 
 COVARIANCE_MODELS: Final[dict[str, CovarianceModel]] = {
     each.name: each for each in (FULL, TIED, DIAGONAL, SPHERICAL)
 }
+"""The four, by name."""
+
+COVARIANCE_TYPES: Final[dict[str, CovarianceModel]] = {**COVARIANCE_MODELS}
+"""What ``covariance_type`` may be, by name."""

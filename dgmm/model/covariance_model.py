@@ -322,6 +322,10 @@ class CovarianceModel(ABC):
         Whether ``features`` don't tell the covariances without the ``total`` scatter of the rows.
     correlates : bool
         Whether features may be correlated within a component.
+    couples : bool
+        Whether what the covariance of one component may be depends on those of others.
+    has_priors : bool
+        Whether there are priors of such covariances (model/conjugate.py, model/variational.py).
     """
 
     name: ClassVar[str]
@@ -329,6 +333,8 @@ class CovarianceModel(ABC):
     centred_features: ClassVar[Features]
     needs_scatter: ClassVar[bool] = False
     correlates: ClassVar[bool] = False
+    couples: ClassVar[bool] = False
+    has_priors: ClassVar[bool] = True
 
     @abstractmethod
     def own_parameters(self, n_features: int) -> int:

@@ -45,6 +45,7 @@ class Tied(CovarianceModel):
     centred_features = Products()
     needs_scatter = True
     correlates = True
+    couples = True
 
     def own_parameters(self, n_features: int) -> int:
         return 0
