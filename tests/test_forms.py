@@ -11,7 +11,6 @@ import dask
 import dask.array as da
 import dask.bag
 import dask.dataframe as dd
-import h5py
 import numpy as np
 import pandas as pd
 import pyarrow
@@ -459,21 +458,6 @@ def test_what_is_read_block_by_block_or_is_in_memory_may_have_any_size(tmp_path:
         np.testing.assert_array_equal(read(open_dataset(given, memory="1MB")), ROWS)
 
 
-def test_files_of_other_libraries_are_loaded_within_the_memory_allowed(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "rows.h5", "w") as file:
-        file["rows"] = ROWS
-    with h5py.File(tmp_path / "rows.h5") as file:
-        for given in (
-            file["rows"],
-            pd.DataFrame({0: ROWS[:, 0], 1: ROWS[:, 1].astype("f4"), 2: ROWS[:, 2]}),
-        ):
-            # More than nothing is taken already: whatever is to be loaded is too much.
-            with pytest.raises(PlanError, match=r"loaded whole, 1\.41 kiB beside"):
-                GaussianMixture(memory="1MB").fit(given)
-            np.testing.assert_array_equal(read(given), np.asarray(given))
-            assert isinstance(MODEL.predict(given), np.ndarray)
-
-
 # What is no array of rows, and what looks like one.
 
 
@@ -495,10 +479,6 @@ NO_ROWS: dict[str, tuple[Any, str]] = {
     "dict": ({"a": [1.0, 2.0]}, r"a dict is no array of numbers"),
     "0-D": (np.array(3.0), r"2-D, \(rows, features\).*has shape \(\)"),
     "list of tables": ([ROWS, ROWS], r"2-D.*has shape \(2, 60, 3\)"),
-    "nullable frame": (
-        pd.DataFrame({"a": pd.array([1, pd.NA], dtype="Int64"), "b": [1.0, 2.0]}),
-        r"real numbers.*dtype object.*astype\('float64'\)",
-    ),
     "Dask frame of texts": (
         dd.from_pandas(pd.DataFrame({"a": [1.0, 2.0], "b": ["x", "y"]}), npartitions=1),
         r"columns must be real numbers: b \(\S+\) of a Dask DataFrame",

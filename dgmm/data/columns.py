@@ -2,7 +2,8 @@
 
 import difflib
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from dgmm.errors import DataError, UsageError
 
@@ -33,6 +34,30 @@ def chosen(names: Sequence[str], wanted: Sequence[str] | None, table: str) -> tu
     if not kept:
         raise DataError(f"columns {asked} leave no column of {table}")
     return tuple(kept)
+
+
+def once(table: str, all_names: Sequence[Any], names: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The ``names``; raises ``DataError`` if one means several columns of a ``table``."""
+    if twice := {name for name in names if list(all_names).count(name) > 1}:
+        raise DataError(f"{table} has several columns called {', '.join(sorted(map(str, twice)))}")
+    return names
+
+
+def check_numbers(table: str, kinds: Mapping[str, tuple[Any, bool]], names: Sequence[str]) -> None:
+    """Raise ``DataError`` unless the columns ``names`` of a ``table`` are of numbers.
+
+    ``kinds`` has the type of each column by its name, and whether that is one of numbers.
+    """
+    wrong = [f"{name} ({kinds[name][0]})" for name in names if not kinds[name][1]]
+    if not wrong:
+        return
+    others = [name for name, (_, number) in kinds.items() if number]
+    more = f" and {len(wrong) - 10} more" if len(wrong) > 10 else ""
+    raise DataError(
+        f"columns must be real numbers: {', '.join(wrong[:10])}{more} of {table} can't be used; "
+        "leave them out (columns=[...], --columns), or make numbers of them: "
+        + (f"numbers are in {', '.join(others[:10])}" if others else "no column is of numbers")
+    )
 
 
 def _leaves_out(wanted: str, known: set[str]) -> bool:

@@ -20,9 +20,13 @@ from numpy.typing import NDArray
 
 from dgmm.data.amounts import Amount, check_room
 from dgmm.data.axes import array_of
+from dgmm.data.columns import check_numbers
 from dgmm.errors import BlockError, ClusterError, DataError, DgmmError
 
 MASKED: Final = "fill what is masked (numpy.ma.filled), with NaN where it is missing"
+
+CPU: Final = 1
+"""What DLPack calls memory of the processor."""
 
 REAL: Final = "biuf"
 """The kinds of dtypes that are real numbers."""
@@ -34,32 +38,46 @@ def unwrapped(data: Any, memory: Amount = None) -> Any:
     Raises ``DataError`` for what holds no rows that can be read right, and ``PlanError`` for a
     frame that would be loaded but can't be: ``memory`` is what this process may take.
     """
-    for name in _names(data):
+    for name in type_names(data):
         if name in FORMS:
             return FORMS[name](data, memory)
     if isinstance(data, list | tuple):
         _refuse_members(data)
+    if hasattr(data, "__dlpack__") and not hasattr(data, "__array__"):
+        return _of_dlpack(data, memory)
     return data
 
 
 def columns(data: Any) -> Any:
-    """A pandas frame without rows that has the columns of a lazy frame; None if ``data`` is none.
-
-    Columns that have no names are numbered.
-    """
-    names = set(_names(data))
-    if (
-        names & {"dask.FrameBase", "dask_expr.FrameBase"}
-        and hasattr(data, "columns")
-        and data.ndim == 2
-    ):
-        return data._meta
-    return None
+    """A frame that has the columns of ``data``, with rows or without; None if ``data`` is none."""
+    names = set(type_names(data))
+    if names & {"pandas.DataFrame", "polars.DataFrame", "pyarrow.Table"}:
+        return data
+    return data._meta if is_dask_frame(data) else None
 
 
-def _names(data: Any) -> list[str]:
+def is_dask_frame(data: Any) -> bool:
+    """Whether ``data`` is a frame of dask.dataframe, and no column of one."""
+    lazy = {"dask.FrameBase", "dask_expr.FrameBase"}.intersection(type_names(data))
+    return bool(lazy) and hasattr(data, "columns") and data.ndim == 2
+
+
+def type_names(data: Any) -> list[str]:
     """The types that ``data`` is of, each by its package and name."""
     return [f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(data).__mro__]
+
+
+def _of_dlpack(data: Any, memory: Amount) -> NDArray[Any]:
+    """An array of a library that shares memory by DLPack; copied if it lies on a device."""
+    name = f"a {type(data).__name__}"
+    if data.__dlpack_device__()[0] != CPU:
+        check_loadable(data, memory)
+    try:
+        return np.from_dlpack(data, device="cpu")
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{name} can't be read by DLPack: {error}; make a NumPy array of it first"
+        ) from error
 
 
 def _data_array(data: Any, memory: Amount) -> Any:
@@ -107,16 +125,10 @@ def _numeric(frame: Any) -> Any:
         names, dtypes = list(frame.columns), list(frame.dtypes)
     else:
         names, dtypes = [frame.name], [frame.dtype]
-    wrong = [
-        f"{name} ({dtype})"
-        for name, dtype in zip(names, dtypes, strict=True)
-        if dtype.kind not in REAL
-    ]
-    if wrong:
-        raise DataError(
-            f"columns must be real numbers: {', '.join(wrong[:10])} of a Dask "
-            f"{type(frame).__name__} can't be used; leave them out, or make numbers of them"
-        )
+    masks = all(dtype.kind == "b" for dtype in dtypes)  # which together are an array
+    both = zip(map(str, names), dtypes, strict=True)
+    kinds = {name: (dtype, dtype.kind in "iuf" or masks) for name, dtype in both}
+    check_numbers(f"a Dask {type(frame).__name__}", kinds, list(kinds))
     plain = all(isinstance(dtype, np.dtype) for dtype in dtypes)
     return frame if plain else frame.astype("float64")
 
@@ -139,6 +151,10 @@ FORMS: Final[dict[str, Callable[[Any, Amount], Any]]] = {
     "xarray.Dataset": _refused("a Dataset of xarray holds rows, and nothing beside them"),
     "dask.FrameBase": _dask_frame,
     "dask_expr.FrameBase": _dask_frame,
+    "polars.LazyFrame": _refused(
+        "a LazyFrame of polars is a question, no rows: give collect() of it; or the file that it "
+        "scans, which is read block by block"
+    ),
     "dask.Delayed": _refused(
         "a Delayed is no array of rows: say what it will be, dask.array.from_delayed(delayed, "
         "shape=(rows, features), dtype=...)"
@@ -164,9 +180,9 @@ def _refuse_members(rows: Any) -> None:
         for each in (row, *row) if isinstance(row, list | tuple) else (row,):
             if isinstance(each, float | int | np.generic):
                 continue
-            if unfit := NEVER.intersection(_names(each)):
+            if unfit := NEVER.intersection(type_names(each)):
                 FORMS[unfit.pop()](each, None)
-            if "numpy.MaskedArray" in _names(each):
+            if "numpy.MaskedArray" in type_names(each):
                 raise DataError(f"a list of masked rows or numbers: give one array; {MASKED}")
             if is_dask_collection(each):
                 raise DataError("a list of lazy arrays: give one, dask.array.stack(...)")
@@ -174,9 +190,9 @@ def _refuse_members(rows: Any) -> None:
 
 def check_loadable(data: Any, memory: Amount) -> None:
     """Raise ``PlanError`` if there is no room for what NumPy would make of ``data``."""
-    if isinstance(data, np.ndarray) or set(_names(data)) & {"pandas.Series", "pandas.Index"}:
+    if isinstance(data, np.ndarray) or set(type_names(data)) & {"pandas.Series", "pandas.Index"}:
         return  # in memory as it is
-    if "pandas.DataFrame" in _names(data) and len(set(data.dtypes)) < 2:
+    if "pandas.DataFrame" in type_names(data) and len(set(data.dtypes)) < 2:
         return
     shape = getattr(data, "shape", None)
     if not isinstance(shape, tuple) or not all(isinstance(n, int | np.integer) for n in shape):

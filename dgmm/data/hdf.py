@@ -62,11 +62,21 @@ def opened(url: str) -> Iterator[Any]:
     """The file at ``url``, while inside."""
     filesystem, path = place(url)
     if is_local(filesystem):
-        with h5py.File(path, "r", locking=False) as file:
+        with _file(path) as file:
             yield file
         return
     with filesystem.open(path, "rb") as remote, h5py.File(remote, "r") as file:
         yield file
+
+
+def _file(path: str) -> Any:
+    """The local file at ``path``, not locked, so that others may lock it as they like."""
+    try:
+        return h5py.File(path, "r", locking=False)
+    except OSError as error:
+        if "locking flag" not in str(error):
+            raise
+        return h5py.File(path, "r")  # as whoever has it open in this process: HDF5 insists on that
 
 
 def is_hdf(url: str) -> bool:
@@ -135,11 +145,13 @@ def _datasets(file: Any) -> dict[str, Any]:
 
 
 def _values(datasets: dict[str, Any], url: str, name: str, raw: bool) -> Source:
-    dataset = datasets[name]
+    return unpacked(HdfSource(url, name, datasets[name]), said_of(datasets[name]), raw)
+
+
+def said_of(dataset: Any) -> dict[str, Any]:
+    """The attributes of a dataset that say what its numbers stand for."""
     # Others may be of types that only HDF5 has.
-    said = {each: dataset.attrs[each] for each in ATTRIBUTES if each in dataset.attrs}
-    said = {each: _text(value) for each, value in said.items()}
-    return unpacked(HdfSource(url, name, dataset), said, raw)
+    return {each: _text(dataset.attrs[each]) for each in ATTRIBUTES if each in dataset.attrs}
 
 
 def _text(value: Any) -> Any:

@@ -2,10 +2,15 @@
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+SHARED: Final = 64
+"""How many blocks an array in memory has at least, where each is ``LEAST_BYTES`` or more."""
+
+LEAST_BYTES: Final = 1 << 20
 
 
 class Source(ABC):
@@ -51,6 +56,11 @@ class Source(ABC):
     def nbytes(self, rows: int) -> int:
         """The memory that reading so many rows takes."""
         return self.copies * rows * self.row_bytes
+
+    def _shared_cuts(self, block_bytes: int) -> NDArray[np.int64]:
+        """Cuts of rows in memory, where cutting costs nothing: there is work for many threads."""
+        share = self.shape[0] * self.row_bytes // SHARED
+        return self._even_cuts(1, min(block_bytes, max(share, LEAST_BYTES)))
 
     def _even_cuts(self, unit: int, block_bytes: int) -> NDArray[np.int64]:
         """Cuts at multiples of ``unit`` rows, into blocks of about ``block_bytes``."""

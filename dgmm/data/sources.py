@@ -23,10 +23,12 @@ from dgmm.data.amounts import Amount
 from dgmm.data.axes import has_axes
 from dgmm.data.columns import chosen
 from dgmm.data.direct import Direct
-from dgmm.data.forms import check_loadable, declared, unwrapped
+from dgmm.data.forms import check_loadable, declared, is_dask_frame, type_names, unwrapped
+from dgmm.data.frames import Maker, maker_of, open_frame, plain_array
 from dgmm.data.hdf import is_hdf, open_hdf
 from dgmm.data.packed import unpacked
 from dgmm.data.patience import patience
+from dgmm.data.sliced import variable_maker
 from dgmm.data.source import Source
 from dgmm.data.stored import Chunks, attributes, of_this_process
 from dgmm.data.tables import is_table, open_table
@@ -35,11 +37,6 @@ from dgmm.data.variables import VariablesSource
 from dgmm.errors import DataError, UsageError
 from dgmm.model.choice import choose
 from dgmm.model.lazy import lazy
-
-SHARED: Final = 64
-"""How many blocks an array in memory has at least, where each is ``LEAST_BYTES`` or more."""
-
-LEAST_BYTES: Final = 1 << 20
 
 MissingChunks = Literal["error", "late", "fill"]
 """The names of ``MISSING_CHUNKS``."""
@@ -94,9 +91,7 @@ class ArraySource(Source):
         return cls(array)
 
     def divisions(self, block_bytes: int) -> NDArray[np.int64]:
-        # Cutting costs nothing here: so there is work for many threads, whatever their number.
-        share = self.shape[0] * self.row_bytes // SHARED
-        return self._even_cuts(1, min(block_bytes, max(share, LEAST_BYTES)))
+        return self._shared_cuts(block_bytes)
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         return self._array[start:stop]
@@ -220,7 +215,9 @@ class DaskSource(Source):
 
     def rechunk(self, divisions: NDArray[np.int64]) -> "DaskSource":
         """The same rows in chunks of other sizes."""
-        return DaskSource(self.array.rechunk({0: tuple(np.diff(divisions).tolist())}), self.name)
+        again = DaskSource(self.array.rechunk({0: tuple(np.diff(divisions).tolist())}), self.name)
+        again.names = self.names
+        return again
 
 
 def open_source(
@@ -235,6 +232,8 @@ def open_source(
     The parameters are those of ``open_dataset``.
     """
     absence = choose("missing_chunks", missing_chunks, MISSING_CHUNKS)
+    if known := _of_kind(data, raw, memory, columns):
+        return known
     match unwrapped(data, memory):
         case str() | PathLike() as path:
             return _open_path(str(path), absence, raw, columns)
@@ -255,11 +254,55 @@ def open_source(
             return ArraySource.of(other)
 
 
+def _of_kind(data: Any, raw: bool, memory: Amount, columns: Sequence[str] | None) -> Source | None:
+    """The source of a table, or of a variable of an open file; None if ``data`` is neither."""
+    names = type_names(data)
+    if is_dask_frame(data):  # first: it has the protocols of frames in memory, too
+        return _of_dask_frame(data, columns, memory)
+    if make := maker_of(data, names):
+        return _of_frame(data, make, columns, memory)
+    variable = variable_maker(names)
+    if variable is None:
+        return None
+    if columns is not None:
+        raise _no_columns(f"a {type(data).__name__}", columns)
+    return variable(data, raw)
+
+
+def _of_frame(data: Any, make: Maker, columns: Sequence[str] | None, memory: Amount) -> Source:
+    """Columns of a table in memory."""
+    array = plain_array(data, type_names(data)) if columns is None else None
+    if array is None:
+        return open_frame(data, make, columns, memory)
+    source = ArraySource(array)
+    named = all(isinstance(each, str) for each in data.columns)
+    source.names = tuple(data.columns) if named else None
+    return source
+
+
+def _of_dask_frame(frame: Any, columns: Sequence[str] | None, memory: Amount) -> Source:
+    """Columns of a frame of Dask."""
+    named = all(isinstance(each, str) for each in frame.columns)
+    if columns is not None:
+        if not named:
+            raise _no_columns("a Dask DataFrame with numbered columns", columns)
+        frame = frame[list(chosen(list(frame.columns), columns, "the Dask DataFrame"))]
+    source = DaskSource.of(unwrapped(frame, memory))
+    source.names = tuple(frame.columns) if named else None
+    return source
+
+
 def _no_columns(what: str, columns: Sequence[str]) -> UsageError:
     return UsageError(
         f"columns {list(columns)} are asked of {what}, which has no names of columns: they are of "
-        "a table (Parquet, Arrow), or variables of a Zarr group or an HDF5 or NetCDF file"
+        "a table or frame, or variables of a Zarr group or an HDF5 or NetCDF file"
     )
+
+
+def is_opened_by_kind(data: Any) -> bool:
+    """Whether ``data`` is a table in memory or a variable of a file, which are not loaded whole."""
+    names = type_names(data)
+    return maker_of(data, names) is not None or variable_maker(names) is not None
 
 
 def has_columns(data: object) -> bool:

@@ -22,7 +22,7 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from dgmm.data.columns import chosen
+from dgmm.data.columns import check_numbers, chosen, once
 from dgmm.data.patience import patience
 from dgmm.data.source import Source
 from dgmm.data.transient import is_transient
@@ -119,7 +119,7 @@ class TableSource(Source):
             names = self.names[j : j + step]
             table = self._part(part, names)
             for k, name in enumerate(names, j):
-                rows[:count, k] = _numbers(table.column(name))[taken]
+                rows[:count, k] = numbers(table.column(name))[taken]
 
     def _part(self, part: Part, names: Sequence[str]) -> Any:
         """Some columns of a part, as a table of Arrow, if it is what it was."""
@@ -143,7 +143,7 @@ class TableSource(Source):
 
     def known(self, names: Sequence[str]) -> tuple[str, ...]:
         """Which columns of the table ``names`` mean, features or not."""
-        return _once(self.name, self._all_names, chosen(self._all_names, names, self.name))
+        return once(self.name, self._all_names, chosen(self._all_names, names, self.name))
 
     def table(self, start: int, stop: int, names: Sequence[str]) -> Any:
         """Some columns of rows ``start`` to ``stop``, as they are, as a table of Arrow."""
@@ -189,7 +189,7 @@ class ParquetSource(TableSource):
         held = [each for each in zip(paths, footers, strict=True) if each[1].num_rows]
         (first, footer), *_ = held or [(paths[0], footers[0])]
         schema = footer.schema.to_arrow_schema()
-        names = _once(url, schema.names, chosen(schema.names, wanted, url))
+        names = once(url, schema.names, chosen(schema.names, wanted, url))
         parts = []
         for path, footer in held:
             _check_alike(first, schema, path, footer.schema.to_arrow_schema(), names)
@@ -268,7 +268,7 @@ class ArrowSource(TableSource):
         try:
             with _arrow(path) as file:
                 schema = file.schema
-                names = _once(url, schema.names, chosen(schema.names, wanted, url))
+                names = once(url, schema.names, chosen(schema.names, wanted, url))
                 rows = [file.get_batch(i).num_rows for i in range(file.num_record_batches)]
         except DgmmError:
             raise
@@ -376,35 +376,20 @@ def _is_part(path: str, root: str, endings: tuple[str, ...]) -> bool:
     return path.endswith(endings) and not any(each.startswith(HIDDEN) for each in below)
 
 
-def _once(url: str, all_names: Sequence[str], names: tuple[str, ...]) -> tuple[str, ...]:
-    """The ``names``; raises ``DataError`` if one means several columns."""
-    if twice := {name for name in names if list(all_names).count(name) > 1}:
-        raise DataError(f"{url} has several columns called {', '.join(sorted(twice))}")
-    return names
-
-
 def _common(url: str, schema: Any, names: Sequence[str]) -> str:
     """The type that holds the numbers of these columns; raises ``DataError`` if some are none."""
-    types = {name: schema.field(name).type for name in names}
-    wrong = [f"{name} ({kind})" for name, kind in types.items() if not _is_number(kind)]
-    if wrong:
-        others = [each.name for each in schema if _is_number(each.type)]
-        more = f" and {len(wrong) - 10} more" if len(wrong) > 10 else ""
-        raise DataError(
-            f"columns must be real numbers: {', '.join(wrong[:10])}{more} of {url} can't be used; "
-            "leave them out (columns=[...], --columns): "
-            + (f"numbers are in {', '.join(others[:10])}" if others else "no column is of numbers")
-        )
-    small = all(kind in ("halffloat", "float") for kind in map(str, types.values()))
-    return "float32" if small else "float64"
+    check_numbers(url, {each.name: (each.type, is_number(each.type)) for each in schema}, names)
+    kinds = [str(schema.field(name).type) for name in names]
+    return "float32" if all(kind in ("halffloat", "float") for kind in kinds) else "float64"
 
 
-def _is_number(kind: Any) -> bool:
+def is_number(kind: Any) -> bool:
+    """Whether a type of Arrow is of real numbers."""
     of = pyarrow.types
     return any(test(kind) for test in (of.is_integer, of.is_floating, of.is_decimal))
 
 
-def _numbers(column: Any) -> NDArray[Any]:
+def numbers(column: Any) -> NDArray[Any]:
     """A column of Arrow, with NaN for nulls."""
     if pyarrow.types.is_decimal(column.type):
         column = column.cast(pyarrow.float64())

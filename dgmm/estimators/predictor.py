@@ -565,7 +565,8 @@ def _outputs(
 
 def _of_dataset(model: GaussianMixture, X: Data, dataset: Dataset, wanted: RowOutputs) -> Any:
     """The same for opened rows."""
-    if dataset.lazy or (isinstance(X, STORED) and not isinstance(X, np.ndarray)):
+    elsewhere = isinstance(X, STORED) or not dataset.source.in_process
+    if dataset.lazy or (elsewhere and not isinstance(X, np.ndarray)):
         return _lazy_outputs(dataset, wanted)
     values = np.empty((dataset.rows, *wanted.columns), dtype=wanted.output.dtype)
 

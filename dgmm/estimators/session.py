@@ -23,7 +23,7 @@ from dgmm import engine
 from dgmm.data import forms
 from dgmm.data.axes import has_axes
 from dgmm.data.dataset import Dataset, opened
-from dgmm.data.sources import has_columns
+from dgmm.data.sources import has_columns, is_opened_by_kind
 from dgmm.em.criteria import CRITERIA, Criterion
 from dgmm.em.first_pass import FirstPassSpec
 from dgmm.em.fit import fit
@@ -218,7 +218,7 @@ def open_rows(
         X = forms.unwrapped(X, model.memory)
     if named is not None:
         validate_data(model, named, reset=reset, skip_check_array=True)
-    elif not (isinstance(X, STORED) or has_axes(X)):
+    elif not (isinstance(X, STORED) or has_axes(X) or is_opened_by_kind(X)):
         forms.check_loadable(X, model.memory)
         X = validate_data(
             model,
@@ -232,7 +232,7 @@ def open_rows(
             ensure_min_features=0,
         )
     dataset = opened(X, beside, columns=columns, memory=model.memory)
-    if dataset.names is not None:
+    if dataset.names is not None and named is None:
         _take_names(model, dataset.names, reset)
     if not reset and dataset.n_features != model.n_features_in_:
         raise DataError(

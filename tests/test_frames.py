@@ -1,0 +1,213 @@
+"""Tables in memory and variables of open files: read block by block, by the names of columns."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dask.dataframe as dd
+import h5py
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+
+from dgmm import DataError, GaussianMixture, PlanError, UsageError, open_dataset
+
+NAMES = ["a", "b", "c"]
+ROWS = np.random.default_rng(0).normal(size=(600, 3)) + 6.0 * (np.arange(600) % 2)[:, None]
+HOLES = np.random.default_rng(1).random(ROWS.shape) < 0.1
+HOLED = np.where(HOLES, np.nan, ROWS)
+
+
+def polars() -> Any:
+    return pytest.importorskip("polars")
+
+
+def arrow(rows: NDArray[Any], **more: Any) -> pa.Table:
+    """With a column of single precision, so that they have several types, and with nulls."""
+    types = [pa.float64(), pa.float32(), pa.float64()]
+    columns = {
+        name: pa.array(rows[:, j], types[j], mask=np.isnan(rows[:, j]))
+        for j, name in enumerate(NAMES)
+    }
+    return pa.table(columns | more)
+
+
+class Stream:
+    """A table that gives a stream of Arrow and nothing else, as one of DuckDB does."""
+
+    def __init__(self, rows: NDArray[Any], **more: Any) -> None:
+        self._table = arrow(rows, **more)
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self._table.__arrow_c_stream__(requested_schema)
+
+
+class Interchange:
+    """A table of the dataframe interchange protocol and nothing else."""
+
+    def __init__(self, rows: NDArray[Any], **more: Any) -> None:
+        self._table = arrow(rows, **more)
+
+    def __dataframe__(self, *how: Any, **named: Any) -> Any:
+        return self._table.__dataframe__(*how, **named)
+
+
+FRAMES: dict[str, Callable[..., Any]] = {
+    "pandas": lambda rows, **more: arrow(rows, **more).to_pandas(),
+    "pandas, nullable": lambda rows, **more: arrow(rows, **more).to_pandas().convert_dtypes(),
+    "pandas over Arrow": lambda rows, **more: arrow(rows, **more).to_pandas(
+        types_mapper=pd.ArrowDtype
+    ),
+    "polars": lambda rows, **more: polars().from_arrow(arrow(rows, **more)),
+    "Arrow": arrow,
+    "Arrow, a batch": lambda rows, **more: arrow(rows, **more).to_batches()[0],
+    "Arrow stream": Stream,
+    "interchange": Interchange,
+}
+
+
+def same(one: GaussianMixture, other: GaussianMixture) -> bool:
+    return one.means_.tobytes() == other.means_.tobytes() and (
+        one.covariances_.tobytes() == other.covariances_.tobytes()
+    )
+
+
+@pytest.mark.parametrize("form", FRAMES)
+def test_a_table_in_memory_gives_the_bits_of_its_array(form: str) -> None:
+    numbers = HOLED.copy()
+    numbers[:, 1] = numbers[:, 1].astype("f4")
+    frame = FRAMES[form](HOLED)
+    read = open_dataset(frame)
+    assert read.names == tuple(NAMES)
+    assert read.source.dtype == np.float64
+    np.testing.assert_array_equal(read.block(0).rows, numbers)
+    np.testing.assert_array_equal(read.source.read(17, 19), numbers[17:19])
+
+    fit = GaussianMixture(2, random_state=0, missing="marginalize")
+    model, plain = fit.fit(frame), GaussianMixture(**fit.get_params()).fit(numbers)
+    assert same(model, plain)
+    assert model.feature_names_in_.tolist() == NAMES
+    assert isinstance(model.predict(frame), np.ndarray)
+    np.testing.assert_array_equal(model.predict(frame), plain.predict(numbers))
+
+
+@pytest.mark.parametrize("form", [*FRAMES, "Dask"])
+def test_columns_that_are_no_numbers_are_named_or_left_out(form: str) -> None:
+    more = {"kind": pa.array(["x", "y"] * 300), "paid": pa.array([True, False] * 300)}
+    make = FRAMES.get(form, lambda *a, **k: dd.from_pandas(FRAMES["pandas"](*a, **k), 1))
+    frame = make(ROWS, **more)
+    with pytest.raises(DataError, match=r"kind \(.*\), paid \(.*numbers are in a, b, c$"):
+        open_dataset(frame)
+    with pytest.raises((DataError, ValueError), match="kind"):
+        GaussianMixture().fit(frame)
+    chosen = open_dataset(frame, columns=["c", "a"])
+    np.testing.assert_array_equal(chosen.block(0).rows, ROWS[:, [2, 0]])
+    assert GaussianMixture().fit(chosen).feature_names_in_.tolist() == ["c", "a"]
+    with pytest.raises(DataError, match=r"has no column 'kinds'; the nearest is kind"):
+        open_dataset(frame, columns=["kinds"])
+
+
+def test_a_frame_of_booleans_is_an_array_of_them_and_narrow_floats_stay_so() -> None:
+    masks = np.stack([ROWS[:, 0] < 3, ROWS[:, 0] > 3], axis=1)
+    for frame in (pd.DataFrame(masks), pa.table({"0": masks[:, 0], "1": masks[:, 1]})):
+        model = GaussianMixture(2, random_state=0).fit(ROWS, labels=frame)
+        assert (model.means_[0] < model.means_[1]).all()
+    narrow = pd.DataFrame(ROWS.astype("f4"), columns=NAMES)
+    for each in (narrow, pa.Table.from_pandas(narrow)):
+        assert open_dataset(each).source.dtype == np.float32
+
+
+def test_columns_without_names_and_of_one_name() -> None:
+    numbered = pd.DataFrame({0: ROWS[:, 0], 1: ROWS[:, 1].astype("f4")})
+    assert not hasattr(GaussianMixture().fit(numbered), "feature_names_in_")
+    with pytest.raises(UsageError, match="columns have no names"):
+        open_dataset(numbered, columns=["0"])
+    twice = pa.table([ROWS[:, 0], ROWS[:, 1]], names=["a", "a"])
+    with pytest.raises(DataError, match="several columns called a"):
+        open_dataset(twice)
+
+
+def test_a_stream_is_taken_only_while_there_is_room() -> None:
+    for form in (Stream, Interchange):
+        with pytest.raises(PlanError, match=rf"a {form.__name__} would have to be loaded whole"):
+            open_dataset(form(ROWS), memory="1MB")
+
+
+def test_a_question_of_polars_is_no_table() -> None:
+    with pytest.raises(DataError, match="LazyFrame of polars is a question"):
+        open_dataset(polars().DataFrame({"a": [1.0]}).lazy())
+
+
+class Exported:
+    """An array that shares memory by DLPack and by nothing else."""
+
+    def __init__(self, array: NDArray[Any], device: tuple[int, int] = (1, 0)) -> None:
+        self._array, self._device = array, device
+        self.shape, self.dtype = array.shape, array.dtype
+
+    def __dlpack__(self, **how: Any) -> Any:
+        if self._device != (1, 0):
+            raise BufferError("there is no way from here")
+        return self._array.__dlpack__(**how)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._device
+
+
+def test_arrays_that_share_memory_by_dlpack() -> None:
+    model = GaussianMixture(2, random_state=0)
+    assert same(model.fit(Exported(ROWS)), GaussianMixture(2, random_state=0).fit(ROWS))
+    assert isinstance(model.predict(Exported(ROWS)), np.ndarray)
+    with pytest.raises(DataError, match="Exported can't be read by DLPack: there is no way"):
+        open_dataset(Exported(ROWS, (2, 0)))
+    with pytest.raises(PlanError, match="Exported would have to be loaded"):
+        open_dataset(Exported(ROWS, (2, 0)), memory="1MB")
+
+
+def test_datasets_of_h5py_are_read_block_by_block(tmp_path: Path) -> None:
+    """By their addresses where they can; as what they stand for, unless raw."""
+    path = tmp_path / "rows.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("group/rows", data=ROWS, chunks=(50, 3))
+        packed = file.create_dataset("packed", data=np.arange(6, dtype="i2").reshape(3, 2))
+        packed.attrs.update({"scale_factor": 0.5, "_FillValue": np.int16(5)})
+        own = open_dataset(file["group/rows"], block_bytes=1200)  # open for writing
+        assert own.in_process
+        assert own.blocks == 12
+        np.testing.assert_array_equal(own.block(3).rows, ROWS[150:200])
+    with h5py.File(path) as file:
+        rows = open_dataset(file["group/rows"])
+        assert not rows.in_process
+        assert open_dataset(file["packed"], raw=True).block(0).rows.tolist()[2] == [4, 5]
+        values = open_dataset(file["packed"]).block(0).rows
+        np.testing.assert_array_equal(values, [[0, 0.5], [1, 1.5], [2, np.nan]])
+        with pytest.raises(UsageError, match="a Dataset, which has no names of columns"):
+            open_dataset(file["packed"], columns=["a"])
+        model = GaussianMixture(2, random_state=0).fit(file["group/rows"])
+        labels = model.predict(file["group/rows"])
+        named = open_dataset(f"{path}::group/rows")  # while it is open in this process
+        np.testing.assert_array_equal(named.block(0).rows, ROWS)
+    np.testing.assert_array_equal(labels, model.predict(ROWS))
+
+
+@pytest.mark.parametrize("library", ["netCDF4", "h5netcdf.legacyapi"])
+def test_variables_of_open_netcdf_files(library: str, tmp_path: Path) -> None:
+    dataset = pytest.importorskip(library).Dataset
+    stored = np.random.default_rng(3).integers(0, 99, (200, 3), dtype="i2")
+    with dataset(tmp_path / "x.nc", "w") as file:
+        file.createDimension("row", 200)
+        file.createDimension("column", 3)
+        variable = file.createVariable("x", "i2", ("row", "column"), fill_value=7)
+        variable.scale_factor = 0.5
+        if library == "netCDF4":
+            variable.set_auto_maskandscale(False)
+        variable[:] = stored
+    with dataset(tmp_path / "x.nc") as file:
+        read = open_dataset(file.variables["x"])
+        assert read.in_process
+        expected = np.where(stored == 7, np.nan, stored * 0.5)
+        np.testing.assert_array_equal(read.block(0).rows, expected)
+        model = GaussianMixture(2, random_state=0, missing="marginalize").fit(file.variables["x"])
+        assert model.predict(file.variables["x"]).shape == (200,)
