@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 from dgmm.em.deadline import NEVER, Deadline
@@ -67,11 +67,18 @@ class Cost:
     @contextmanager
     def start(self, number: int, most: int) -> Iterator[None]:
         """Tell that a start is looked for inside; those after the first have their seconds."""
-        began = time.perf_counter()
-        with self.stage(f"start {number} of {most}"):
+        with (
+            self.stage(f"start {number} of {most}"),
+            self.others() if number > 1 else nullcontext(),
+        ):
             yield
-        if number > 1:
-            self.starts_seconds += time.perf_counter() - began
+
+    @contextmanager
+    def others(self) -> Iterator[None]:
+        """Count the seconds inside as those of starts after the first."""
+        began = time.perf_counter()
+        yield
+        self.starts_seconds += time.perf_counter() - began
 
     def swept(self, densities: int) -> None:
         """Count a sweep, of so many."""

@@ -18,6 +18,11 @@ class Deadline:
         return cls() if seconds is None else cls(time.perf_counter() + seconds)
 
     @property
+    def seconds(self) -> float:
+        """Until it comes: what another process can make one of."""
+        return self.at - time.perf_counter()
+
+    @property
     def passed(self) -> bool:
         """Whether it has come."""
         return time.perf_counter() >= self.at

@@ -15,17 +15,18 @@ from dataclasses import replace
 from typing import Final
 
 import numpy as np
+from numpy.random import RandomState
 
 from dgmm.em.cost import Cost, Tell, untold
 from dgmm.em.evaluate import FitContext, frame_of
 from dgmm.em.first_pass import DataMoments, FirstPassSpec, first_pass
 from dgmm.em.holdout import Counted
-from dgmm.em.init import representative
-from dgmm.em.progress import Candidate, Progress, Stopped
+from dgmm.em.init import representative, sample_seed
+from dgmm.em.progress import Candidate, Progress, Stopped, all_begun
 from dgmm.em.selection import Choice
 from dgmm.em.solver import advanced, kept
 from dgmm.em.spec import FitSpec
-from dgmm.em.subsamples import InMemorySweep, Samples
+from dgmm.em.subsamples import Elsewhere, InMemorySweep, Samples
 from dgmm.errors import DataError
 from dgmm.kernels.sweep import Sweep
 from dgmm.model.arrays import Array
@@ -45,11 +46,13 @@ def fit(
     choice: Choice,
     stopped: Stopped | None = None,
     tell: Tell = untold,
+    elsewhere: Elsewhere | None = None,
 ) -> Iterator[Progress]:
     """Fit what ``specs`` ask for, and make the ``choice``; yields after every sweep.
 
     ``first_pass_spec`` is the largest that any of them asks.  ``in_memory_sweep`` sweeps over rows
-    in memory.  ``tell`` is told what is done on samples, for as long as that takes.  Raises
+    in memory.  ``tell`` is told what is done on samples, for as long as that takes; the machines
+    ``elsewhere`` help with it.  Raises
     ``DataError`` after the first sweep if the rows can't be used.  What is to go on from where it
     ``stopped`` yields that first, without a sweep.  Once the deadline of the first of the ``specs``
     has passed, it ends with what it has, when the choice can be made.
@@ -59,7 +62,7 @@ def fit(
     check(moments, max(spec.components for spec in specs))
     cost = Cost(deadline=specs[0].deadline, tell=tell)
     sample = representative(moments, specs[0].kernel)
-    samples = Samples(sample, moments.weighted, in_memory_sweep, cost)
+    samples = Samples(sample, moments.weighted, in_memory_sweep, cost, elsewhere)
     entrants = _entrants(moments, specs)
     at = _begun(moments, entrants) if stopped is None else _resumed(stopped, entrants, samples)
     counted.passes, cost.densities, before = at.passes, at.densities, at.rounds
@@ -94,9 +97,15 @@ def _started(
     entrants: Sequence[Candidate], moments: DataMoments, samples: Samples, choice: Choice
 ) -> tuple[Candidate, ...]:
     """The candidates with their runs, whose starts are found on ``samples``."""
-    return tuple(
-        each.begun(each.spec, moments, samples, choice.title(each.spec)) for each in entrants
-    )
+    specs = _of_their_own([each.spec for each in entrants])
+    return all_begun(entrants, specs, moments, samples, [choice.title(each) for each in specs])
+
+
+def _of_their_own(specs: Sequence[FitSpec]) -> list[FitSpec]:
+    """The ``specs``, each with random numbers that no other draws from."""
+    if len({id(each.random) for each in specs}) == len(specs):
+        return list(specs)
+    return [replace(each, random=RandomState(sample_seed(each.random))) for each in specs]
 
 
 def _resumed(stopped: Stopped, entrants: Sequence[Candidate], samples: Samples) -> Progress:

@@ -10,6 +10,7 @@ from dgmm.em.evaluate import FitContext
 from dgmm.em.first_pass import DataMoments
 from dgmm.em.solver import RunState, best_of
 from dgmm.em.spec import FitSpec
+from dgmm.em.starts import look
 from dgmm.em.subsamples import Samples
 from dgmm.model.mixture import Mixture
 
@@ -70,6 +71,31 @@ class Candidate:
         with samples.cost.stage(title):
             runs = spec.strategy.begin(moments, self.context, spec, samples)
         return replace(self, runs=(*self.runs, *runs))
+
+
+def all_begun(
+    candidates: Sequence[Candidate],
+    specs: Sequence[FitSpec],
+    moments: DataMoments,
+    samples: Samples,
+    titles: Sequence[str],
+) -> tuple[Candidate, ...]:
+    """The ``candidates`` with the runs of their ``specs``, as ``Candidate.begun`` has it.
+
+    Their starts are looked for together: there may be many machines.
+    """
+    shape, sampled = (moments.weighted, len(moments.mean)), len(moments.sample.keys)
+    searches = {}
+    for at, (each, spec) in enumerate(zip(candidates, specs, strict=True)):
+        search = spec.strategy.search(each.context, spec, shape, sampled)
+        if search is not None:
+            searches[at] = replace(search, title=titles[at])
+    found = dict(zip(searches, look(list(searches.values()), samples), strict=True))
+    ready = [replace(spec, found=tuple(found.get(at, ()))) for at, spec in enumerate(specs)]
+    return tuple(
+        each.begun(spec, moments, samples, title)
+        for each, spec, title in zip(candidates, ready, titles, strict=True)
+    )
 
 
 @dataclass(frozen=True)

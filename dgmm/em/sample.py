@@ -88,6 +88,10 @@ class Sample:
         out = np.partition(self.keys, size)[size]
         return replace(sample, weights=weights / -np.expm1(-weights * out))
 
+    def head(self, size: int) -> "Sample":
+        """Enough of it that ``first`` gives the same of this as of all, up to ``size`` rows."""
+        return replace(self, size=size + 1).smallest()
+
     def smallest(self) -> "Sample":
         """The rows with the ``size`` smallest keys, by row number."""
         found = self

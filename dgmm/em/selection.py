@@ -22,11 +22,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
+from numpy.random import RandomState
 
 from dgmm.em.criteria import Compared, Criterion
 from dgmm.em.first_pass import DataMoments
 from dgmm.em.holdout import HELD, Counted
-from dgmm.em.progress import Candidate, comparable
+from dgmm.em.progress import Candidate, all_begun, comparable
 from dgmm.em.spec import FitSpec
 from dgmm.em.subsamples import Samples
 from dgmm.model.statistics import WeightedSum
@@ -140,7 +141,7 @@ class Selection(Choice):
         self, candidates: Candidates, moments: DataMoments, samples: Samples, seed: int
     ) -> Candidates:
         with samples.cost.timed():
-            tried = tuple(_refitted(each, moments, samples, seed) for each in candidates)
+            tried = _refitted(candidates, moments, samples, seed)
         return _revived(self.criterion, tried, moments.weight)
 
 
@@ -149,18 +150,26 @@ def title(spec: FitSpec) -> str:
     return f"{spec.components} components, {spec.covariance_model.name}"
 
 
-def _refitted(candidate: Candidate, moments: DataMoments, samples: Samples, seed: int) -> Candidate:
-    """The candidate with more runs, from other starts, if all it has ended singular."""
-    given = candidate.spec.given
-    if given or candidate.dropped is not None or candidate.refits == REFITS:
-        return candidate
-    if not candidate.unbounded:
-        return candidate
-    own = candidate.spec
-    refits = candidate.refits + 1
-    random = np.random.RandomState((seed, own.components, refits))
-    again = candidate.begun(replace(own, random=random), moments, samples, title(own))
-    return replace(again, refits=refits)
+def _refitted(
+    candidates: Candidates, moments: DataMoments, samples: Samples, seed: int
+) -> Candidates:
+    """Candidates with more runs, from other starts, where all that they have ended singular."""
+    again = [at for at, each in enumerate(candidates) if _can_be_refitted(each)]
+    refitted = [replace(candidates[at], refits=candidates[at].refits + 1) for at in again]
+    specs = [
+        replace(each.spec, random=RandomState((seed, each.spec.components, each.refits)))
+        for each in refitted
+    ]
+    begun = all_begun(refitted, specs, moments, samples, [title(each) for each in specs])
+    now = dict(zip(again, begun, strict=True))
+    return tuple(now.get(at, each) for at, each in enumerate(candidates))
+
+
+def _can_be_refitted(candidate: Candidate) -> bool:
+    """Whether all that it has ended singular, and other starts may be tried."""
+    if candidate.spec.given or candidate.dropped is not None or candidate.refits == REFITS:
+        return False
+    return bool(candidate.unbounded)
 
 
 def _revived(criterion: Criterion, candidates: Candidates, weight: float) -> Candidates:

@@ -11,12 +11,13 @@ from dgmm.em.first_pass import DataMoments, FirstPassSpec
 from dgmm.em.noise_spec import NoiseSpec
 from dgmm.em.prior_spec import NO_PRIOR, PriorSpec
 from dgmm.em.solver import RunState, Solver
-from dgmm.em.starts import Budget
+from dgmm.em.starts import Budget, Search
 from dgmm.em.subsamples import ABREAST, Samples
 from dgmm.kernels.observation import COMPLETE, Observation
 from dgmm.model.arrays import Array
 from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.fixed import Held
+from dgmm.model.mixture import Mixture
 from dgmm.model.tails import TailsSpec
 
 
@@ -50,6 +51,15 @@ class Strategy(ABC):
     @abstractmethod
     def nbytes(self, spec: "FitSpec", rows: int, n_features: int, runs: int) -> int:
         """What so many ``runs`` side by side remember, or what finding their starts takes."""
+
+    def search(
+        self, context: FitContext, spec: "FitSpec", shape: tuple[int, int], sampled: int
+    ) -> Search | None:
+        """What starts are to be looked for before it begins, on so many ``sampled`` rows.
+
+        None where none are, or in a way of its own.  All rows have that ``shape``.
+        """
+        return None
 
     @abstractmethod
     def begin(
@@ -87,6 +97,8 @@ class FitSpec:
         When it ends with what it has, once there is an objective; asked between sweeps.
     prior : PriorSpec
         What the objective holds beside the likelihood.
+    found : tuple of Mixture
+        Starts (in the frame) that its strategy's search has found.
     """
 
     covariance_model: CovarianceModel
@@ -112,6 +124,7 @@ class FitSpec:
     tails: TailsSpec | None = None
     deadline: Deadline = NEVER
     prior: PriorSpec = NO_PRIOR
+    found: tuple[Mixture, ...] = ()
 
     def first_pass_spec(
         self, rows: int, n_features: int, weighted: bool, beside: int = 0

@@ -9,12 +9,20 @@ it does not depend on how busy a machine is, and the same fit finds the same sta
 passes: how many passes over all rows the same arithmetic would be.
 """
 
+from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from dgmm.em import isolation, quasi_newton, race, split_merge
+import numpy as np
+
+from dgmm.em import isolation, quasi_newton, race, sample, split_merge
+from dgmm.em.cost import Cost
+from dgmm.em.deadline import Deadline
+from dgmm.em.evaluate import FitContext
 from dgmm.em.init import Random, seeded
-from dgmm.em.subsamples import MANY_SWEEPS, Subsample
+from dgmm.em.sample import Sample
+from dgmm.em.subsamples import MANY_SWEEPS, InMemorySweep, Samples, Subsample
 from dgmm.model.mixture import Mixture
 
 Effort = Literal["low", "auto", "high"]
@@ -39,6 +47,9 @@ SOME: Final = 20
 """Starts are found on so many rows at least; for each component, ``EACH`` (D + 1); of all rows, one
 in ``SHARE``, as far as ``PLENTY`` goes; and for each free parameter, ``SOME``, as far as a 16th of
 all rows goes."""
+
+COPIES: Final = 3
+"""Of the rows that a start is looked for on: what was sent, a part of it, and that in the frame."""
 
 ROUNDS: Final = 2
 """How many rounds of splitting and merging a start takes, about."""
@@ -108,35 +119,161 @@ class Budget:
         return cls(rows, starts, subsamples, work / (count * components))
 
 
-def found(
-    subsample: Subsample, components: int, parameters: int, random: Random
-) -> tuple[Mixture, bool]:
-    """A start found on a ``subsample``, and whether taking it apart had made it better."""
-    run, helped = race.race(subsample, components, random), 0
-    n_features = subsample.sample.rows.shape[1]
-    if len(subsample.sample.keys) >= parameters and split_merge.affordable(components, n_features):
-        run, helped = split_merge.taken_apart(subsample, run)
-    # Splits are found as if components were normal: with heavy tails they tell less.
-    rugged = helped > 0 or (subsample.context.model.tails is not None and components > 1)
-    return run.best.mixture, rugged
+@dataclass(frozen=True)
+class Found:
+    """A start, and whether taking it apart had made it better; what finding it took."""
+
+    mixture: Mixture
+    rugged: bool
+    densities: int = 0
 
 
-def several(
-    subsample: Subsample,
-    budget: Budget,
-    components: int,
-    parameters: int,
-    wanted: int,
-    random: Random,
-) -> list[Mixture]:
-    """Starts within the ``budget``; as many as are ``wanted`` where one can't be bettered."""
-    starts, most = list[Mixture](), budget.starts
-    while len(starts) < most and not (starts and subsample.cost.deadline.passed):
-        with subsample.cost.start(len(starts) + 1, most):
-            start, rugged = found(subsample, components, parameters, random)
-        starts.append(start)
-        most = most if rugged else min(most, max(wanted, len(starts)))
+@dataclass(frozen=True)
+class Search:
+    """What is to be looked for: starts within a budget, on a sample.
+
+    Attributes
+    ----------
+    context : FitContext
+    components, parameters : int
+    budget : Budget
+    wanted : int
+        How many starts there are at least, even where one can't be bettered.
+    random : RandomState
+        Stays as it is.
+    title : str
+        What the search is called.
+    """
+
+    context: FitContext
+    components: int
+    parameters: int
+    budget: Budget
+    wanted: int
+    random: Random
+    title: str = ""
+
+    def found(self, subsample: Subsample, number: int) -> Found:
+        """The start of that ``number``, from 0 on, on a ``subsample``."""
+        before, random = subsample.cost.densities, deepcopy(self.random)
+        if number:
+            random = Random(random.randint(np.iinfo(np.int32).max, size=number)[-1])
+        run, helped = race.race(subsample, self.components, random), 0
+        n_features, rows = subsample.sample.rows.shape[1], len(subsample.sample.keys)
+        if rows >= self.parameters and split_merge.affordable(self.components, n_features):
+            run, helped = split_merge.taken_apart(subsample, run)
+        # Splits are found as if components were normal: with heavy tails they tell less.
+        heavy = subsample.context.model.tails is not None
+        rugged = helped > 0 or (heavy and self.components > 1)
+        return Found(run.best.mixture, rugged, subsample.cost.densities - before)
+
+    def ended(self, found: Sequence[Found]) -> bool:
+        """Whether no more starts are wanted than these: one can't be bettered, or all are there."""
+        smooth = next((at for at, each in enumerate(found, 1) if not each.rugged), None)
+        most = self.budget.starts
+        return len(found) >= (most if smooth is None else min(most, max(self.wanted, smooth)))
+
+    def nbytes(self, n_features: int, beside: int) -> int:
+        """What finding a start takes where nothing is held of the sample, on the high side."""
+        rows = sample.nbytes(self.budget.rows, n_features, beside)
+        return COPIES * rows + split_merge.nbytes(self.components, n_features)
+
+
+def look(searches: Sequence[Search], samples: Samples) -> list[list[Mixture]]:
+    """The starts that each of ``searches`` finds; by the workers of a cluster where there are."""
+    if samples.elsewhere is None or not _fit_in(searches, samples):
+        found = [_here(search, samples) for search in searches]
+    else:
+        found = _elsewhere(searches, samples)
+    return [[each.mixture for each in own] for own in found]
+
+
+def _fit_in(searches: Sequence[Search], samples: Samples) -> bool:
+    """Whether workers have the room for each start."""
+    assert samples.elsewhere is not None
+    others = sum(each[0].size for each in samples.sample.others.values())
+    n_features = samples.sample.rows.shape[1]
+    return all(each.nbytes(n_features, others) <= samples.elsewhere.room for each in searches)
+
+
+def _here(search: Search, samples: Samples) -> list[Found]:
+    """The starts of a ``search``, found one after the other."""
+    subsample, found = samples.part(search.budget.rows, search.context), list[Found]()
+    cost = subsample.cost
+    with cost.stage(search.title):
+        while not (search.ended(found) or (found and cost.deadline.passed)):
+            with cost.start(len(found) + 1, search.budget.starts):
+                found.append(search.found(subsample, len(found)))
+    return found
+
+
+Place = tuple[int, int]
+"""A start that is looked for: the number of its search, and its own there."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What workers are given who look for starts: enough of the sample, and the searches."""
+
+    sample: Sample
+    searches: tuple[Search, ...]
+    in_memory: InMemorySweep
+    seconds: float
+
+
+def _elsewhere(searches: Sequence[Search], samples: Samples) -> list[list[Found]]:
+    """The starts of all ``searches``, found side by side by the workers of a cluster.
+
+    The first of each shows whether there is a need for others.  The only one is found here, by all
+    threads.
+    """
+    assert samples.elsewhere is not None
+    cost, rows = samples.cost, max((each.budget.rows for each in searches), default=0)
+    head, in_memory = samples.sample.head(rows), samples.elsewhere.in_memory
+    given = Given(head, tuple(searches), in_memory, cost.deadline.seconds)
+
+    def found(places: list[Place]) -> dict[Place, Found]:
+        """These starts; those that take long are begun first."""
+        assert samples.elsewhere is not None
+        places = sorted(places, key=lambda place: -searches[place[0]].components)
+        with cost.stage(f"{len(places)} starts on the cluster"):
+            results = samples.elsewhere(_start, given, places) if places else ()
+        for each in results:
+            cost.swept(each.densities)
+        return dict(zip(places, results, strict=True))
+
+    starts = [list[Found]() for _ in searches]
+    if len(searches) == 1:
+        (only,) = searches
+        subsample = samples.part(only.budget.rows, only.context)
+        with cost.stage(only.title), cost.start(1, only.budget.starts):
+            starts = [[only.found(subsample, 0)]]
+    else:
+        first = found([(at, 0) for at in range(len(searches))])
+        starts = [[first[at, 0]] for at in range(len(searches))]
+    more = [
+        (at, number)
+        for at, search in enumerate(searches)
+        if not search.ended(starts[at])
+        for number in range(1, search.budget.starts)
+    ]
+    if cost.deadline.passed or not more:
+        return starts
+    with cost.others():
+        rest = found(more)
+    for at, number in more:
+        if not searches[at].ended(starts[at]):
+            starts[at].append(rest[at, number])
     return starts
+
+
+def _start(place: Place, given: Given) -> Found:
+    """A worker's part: one start."""
+    at, number = place
+    search = given.searches[at]
+    cost = Cost(deadline=Deadline.after(given.seconds))
+    part = given.sample.first(search.budget.rows)
+    return search.found(Subsample.of(part, search.context, given.in_memory, cost), number)
 
 
 def named(

@@ -28,7 +28,7 @@ from dgmm.em.scouts import WORK, affordable, scouted
 from dgmm.em.solver import RunState, Solver, StopRule
 from dgmm.em.spec import FitSpec, Strategy
 from dgmm.em.squarem import Squarem
-from dgmm.em.starts import TOP, Budget, named, rows_told, several
+from dgmm.em.starts import TOP, Budget, Search, named, rows_told
 from dgmm.em.subsamples import Samples, Subsample, informed, refine
 from dgmm.errors import UsageError
 from dgmm.kernels.observation import COMPLETE
@@ -125,6 +125,17 @@ class Auto(Strategy):
             return remembered
         return max(remembered, split_merge.nbytes(spec.components, n_features))
 
+    def search(
+        self, context: FitContext, spec: FitSpec, shape: tuple[int, int], sampled: int
+    ) -> Search | None:
+        named = spec.init_params != "auto" or spec.observation.labelled
+        if named or spec.deadline.passed or _cheap(spec, shape, sampled):
+            return None
+        budget, parameters = spec.budget(*shape, sampled), spec.parameters(shape[1])
+        if not budget.rows:
+            return None
+        return Search(context, spec.components, parameters, budget, spec.n_init, spec.random)
+
     def begin(
         self, moments: DataMoments, context: FitContext, spec: FitSpec, samples: Samples
     ) -> list[RunState]:
@@ -212,14 +223,15 @@ def _from_samples(
     context: FitContext, spec: FitSpec, samples: Samples, stop: StopRule, shape: tuple[int, int]
 ) -> list[RunState]:
     """The runs from where starts on a small part of the sample lead on larger parts."""
-    parameters, wanted, random = spec.parameters(shape[1]), spec.n_init, spec.random
+    wanted, random = spec.n_init, spec.random
     budget = spec.budget(*shape, len(samples.sample.keys))
-    raced = samples.part(budget.rows, context)
-    if spec.observation.labelled:
+    if spec.found:
+        starts = list(spec.found)
+    elif spec.observation.labelled:
+        raced = samples.part(budget.rows, context)
         starts = labelled.several(raced, spec.components, wanted, random)
-    elif spec.init_params == "auto":
-        starts = several(raced, budget, spec.components, parameters, wanted, random)
     else:
+        raced = samples.part(budget.rows, context)
         starts = named(raced, spec.components, spec.init_params, wanted, random)
     top = max(budget.subsamples, default=budget.rows)
     subsample = samples.subsample(top, context)

@@ -15,7 +15,7 @@ small part of these.
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 import numpy as np
 
@@ -30,6 +30,10 @@ from dgmm.kernels.outputs import row_outputs
 from dgmm.kernels.sweep import Sweep
 from dgmm.model.arrays import Array
 from dgmm.model.mixture import Mixture
+
+A = TypeVar("A")
+G = TypeVar("G")
+T = TypeVar("T")
 
 FEW: Final = 20
 """With fewer rows for each free parameter, no subsample is fitted to its end."""
@@ -56,6 +60,26 @@ ALIKE_ROWS: Final = 20_000
 
 InMemorySweep = Callable[..., Sweep]
 """The sweep over rows (n, D) in the memory of this process, with what lies beside them by name."""
+
+
+class Elsewhere(Protocol):
+    """Machines besides this one: they call ``fn(item, given)``, a pure function, for each of items.
+
+    Attributes
+    ----------
+    room : int
+        How many bytes a call may take.
+    in_memory : InMemorySweep
+        The sweep for calls: several go on side by side.
+    """
+
+    @property
+    def room(self) -> int: ...
+
+    @property
+    def in_memory(self) -> InMemorySweep: ...
+
+    def __call__(self, fn: Callable[[A, G], T], given: G, items: Sequence[A]) -> Sequence[T]: ...
 
 
 def over(sample: Sample, in_memory: InMemorySweep) -> Sweep:
@@ -141,12 +165,15 @@ class Samples:
         How many rows it stands for.
     in_memory : InMemorySweep
     cost : Cost
+    elsewhere : Elsewhere or None
+        Machines that may help; None if there is only this one.
     """
 
     sample: Sample
     rows: int
     in_memory: InMemorySweep
     cost: Cost = field(default_factory=Cost)
+    elsewhere: Elsewhere | None = None
     _parts: dict[int, tuple[Sample, Sweep]] = field(default_factory=dict)
 
     def part(self, size: int, context: FitContext) -> Subsample:

@@ -7,6 +7,7 @@ same bits on either, with any number of workers.  Either may keep blocks between
 What those who sweep need besides is named here, too.
 """
 
+from functools import partial
 from typing import Any, Final, Protocol
 
 from dask.system import CPU_COUNT
@@ -16,6 +17,7 @@ from dgmm.data.dataset import Dataset, opened
 from dgmm.engine.blas import each_on_one_blas_thread, one_blas_thread
 from dgmm.engine.cache import Cache
 from dgmm.engine.cluster import Cluster
+from dgmm.engine.elsewhere import Elsewhere
 from dgmm.engine.meter import Meter
 from dgmm.engine.threads import Threads
 from dgmm.engine.workers import active_client, connect
@@ -27,6 +29,7 @@ __all__ = [
     "active_client",
     "connect",
     "each_on_one_blas_thread",
+    "elsewhere",
     "in_memory_sweep",
     "one_blas_thread",
     "over",
@@ -60,6 +63,16 @@ def over(
     if client is not None:
         return Cluster(dataset, client, meter, cache_bytes)
     return Threads(dataset, threads or CPU_COUNT, meter, Cache(cache_bytes))
+
+
+def elsewhere(sweep: Engine, room: int) -> Elsewhere | None:
+    """The machines of a ``sweep`` besides this process, each of whose threads has that much room.
+
+    None if it uses no others.
+    """
+    if not isinstance(sweep, Cluster):
+        return None
+    return Elsewhere(sweep, room, partial(in_memory_sweep, threads=1))
 
 
 def in_memory_sweep(rows: Any, threads: int | None = None, **beside: Any) -> Sweep:

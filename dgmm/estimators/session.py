@@ -124,7 +124,11 @@ class Session:
         with closing(swept) as sweep:
             asked = self._first_pass_spec(stopped)
             choice = self.choose_by(asked.seed)
-            steps = fit(sweep, self.specs, asked, in_memory_sweep, choice, stopped, meter.tell)
+            elsewhere = engine.elsewhere(sweep, self.plan.thread_bytes)
+            steps = fit(
+                *(sweep, self.specs, asked, in_memory_sweep, choice),
+                *(stopped, meter.tell, elsewhere),
+            )
             for last in engine.each_on_one_blas_thread(steps):
                 if kept is not None and (stopped is None or last.passes > stopped.passes):
                     kept.save(last, self.specs[0].random)
