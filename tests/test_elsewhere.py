@@ -1,4 +1,4 @@
-"""Starts looked for by the workers of a cluster, side by side: the same as found one by one here."""
+"""Starts that the workers of a cluster look for side by side: the same as found one by one here."""
 
 import time
 from collections.abc import Mapping
