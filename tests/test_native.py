@@ -7,6 +7,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,16 @@ import numpy as np
 import pytest
 
 import dgmm
-from dgmm.kernels import choice, kernel, native
+from dgmm.kernels import choice, complete, kernel, native, native_outputs, outputs
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
+from dgmm.kernels.observation import Complete, Marginal
 from dgmm.kernels.sweep import Block
 from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.noise_component import NoiseComponent
 from dgmm.model.prior import Regularised
+from dgmm.model.tails import Each, StudentTails
 
 built = pytest.mark.skipif(native.compiled is None, reason="dgmm was built without a C compiler")
 
@@ -94,6 +98,57 @@ def test_twins(
         assert mine.weight == theirs.weight
         assert mine.rows == theirs.rows
         np.testing.assert_array_equal(mine.center, theirs.center)
+
+
+def special(name: str, rng: np.random.Generator) -> list[Mixture]:
+    """A mixture as it is, one with noise, and one of t distributions."""
+    made = mixture(COVARIANCE_MODELS[name], 5, 3, rng)
+    noise = NoiseComponent(0.3, np.full(3, -9.0), np.full(3, 18.0))
+    rest = replace(made, weights=0.7 * made.weights, noise_component=noise)
+    return [made, rest, replace(made, tails=StudentTails(rng.uniform(1, 20, size=5), Each()))]
+
+
+@built
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("name", COVARIANCE_MODELS)
+def test_row_outputs_are_those_of_numpy(
+    variant: int, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of rows that fill no vector, of every type, far out, too; with noise, and as t's."""
+    monkeypatch.setattr(native, "VARIANT", variant)
+    rng = np.random.default_rng(0)
+    rows = 3 * rng.normal(size=(701, 3)) + 1
+    rows[-1] *= 1e3
+    for made in special(name, rng):
+        for dtype in ("f8", "f4", "i4", ">f8"):
+            block = Block(0, rows.astype(dtype))
+            for output in outputs.OUTPUTS.values():
+                one, other = (
+                    outputs.RowOutputs(made, output, Complete(each), offset=0.5)(block)
+                    for each in ("native", "numpy")
+                )
+                assert one.dtype == other.dtype
+                np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-12)
+
+
+@built
+@pytest.mark.parametrize("kind", native_outputs.KINDS)
+def test_outputs_of_rows_that_cannot_be_used(kind: str) -> None:
+    """What is wrong is said as NumPy says it; rows with holes are judged as ever."""
+    rng = np.random.default_rng(0)
+    made = mixture(COVARIANCE_MODELS["full"], 5, 3, rng)
+    rows = rng.normal(size=(300, 3))
+    output = outputs.OUTPUTS[kind]  # type: ignore[index]
+    whole = outputs.RowOutputs(made, output, Complete("native"))(Block(0, rows))
+    for value, told in ((np.nan, "nan at row 217, column 2"), (1e200, "too far from the model")):
+        bad = rows.copy()
+        bad[210, 2] = value
+        with pytest.raises(dgmm.DataError, match=told):
+            outputs.RowOutputs(made, output, Complete("native"))(Block(7, bad))
+    bad[210] = np.nan
+    seen = outputs.RowOutputs(made, output, Marginal("native"))(Block(0, bad))
+    np.testing.assert_array_equal(np.delete(seen, 210, 0), np.delete(whole, 210, 0))
+    np.testing.assert_array_equal(seen[210], complete.NOTHING if kind == "labels" else np.nan)
 
 
 @built
@@ -290,10 +345,20 @@ E_STEP = (
     *("penalties", "most", "ends", "sums", "objective", "plain", "space"),
 )
 MOMENTS = ("rows", "weights", "totals", "mean", "scatter", "low", "high", "space")
-CALLED = {"e_step": E_STEP, "first_pass": MOMENTS, "draw": ("numbers",)}
+OUTPUTS = (
+    *("rows", "shift", "scale", "whiten", "means", "precisions_cholesky", "constants", "tails"),
+    *("labels", "scores", "shares", "space"),
+)
+CALLED = {
+    "e_step": E_STEP,
+    "first_pass": MOMENTS,
+    "draw": ("numbers",),
+    "row_outputs": OUTPUTS,
+}
 """The arrays of each call, which come last, by name."""
 
 WRITTEN = {"sums", "objective", "plain", "totals", "mean", "scatter", "low", "high", "numbers"}
+WRITTEN |= {"labels", "scores", "shares"}
 
 
 def calls(name: str, single: bool, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[Any]]]:
@@ -308,6 +373,8 @@ def calls(name: str, single: bool, monkeypatch: pytest.MonkeyPatch) -> list[tupl
     native.e_step(block, Given(Frame(np.zeros(3), np.ones(3)), (natural, natural)))
     native.moments(block, name in ("full", "tied"))
     native.draw(0, 10, 1, 2)
+    for kind in native_outputs.KINDS:
+        native_outputs.row_outputs(kind, block, Frame(np.zeros(3), np.ones(3)), natural.mixture)
     return [each for each in recorder.calls if len(each[1][-1])]  # with memory for tiles
 
 
@@ -336,7 +403,7 @@ def spoilt(name: str, array: np.ndarray) -> dict[str, Any]:
     return wrong
 
 
-FIRST = {"rows": "weights|means|shift|mean", "means": "ends", "ends": "most"}
+FIRST = {"rows": "weights|means|shift|mean|labels|scores|shares", "means": "ends|precisions_cholesky", "ends": "most"}
 """Of arrays that have to fit others, these may be what does not fit."""
 
 

@@ -21,8 +21,8 @@ from dgmm.em.model import Model, Trial
 from dgmm.em.sample import Sample
 from dgmm.em.squarem import coordinates, mixture_at
 from dgmm.errors import DgmmError
+from dgmm.kernels.complete import NOTHING
 from dgmm.kernels.observation import COMPLETE
-from dgmm.kernels.outputs import NOTHING
 from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.mixture import NOISE, Frame, Mixture
 from dgmm.model.noise_component import NoiseComponent

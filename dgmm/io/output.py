@@ -27,7 +27,8 @@ from dgmm.data.patience import Patience, patience
 from dgmm.data.urls import exists, is_local, place, refuse_existing
 from dgmm.errors import DataError, DgmmError
 from dgmm.io.targets import Beside, Target, target_of
-from dgmm.kernels.outputs import NOTHING, RowOutputs
+from dgmm.kernels.complete import NOTHING
+from dgmm.kernels.outputs import RowOutputs
 from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.mixture import NOISE
 

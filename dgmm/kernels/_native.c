@@ -19,7 +19,7 @@
 #define LARGEST_TILE 512
 #define FIRST_PASS_BYTES (128 << 10) /* the same of the first pass */
 #define LARGEST_FIRST_PASS_TILE 4096
-#define UNUSABLE (-1)            /* what the first pass says of a block with a NaN and the like */
+#define UNUSABLE (-1)            /* what is said of a block with a NaN and the like */
 #define ALIGNMENT 64             /* of a tile's arrays, in bytes */
 
 enum { FULL, DIAGONAL, SPHERICAL, TIED }; /* as native.CODES */
@@ -39,6 +39,11 @@ typedef struct {
     void *space;                                             /* for tiles, and how much of it there is */
     size_t space_bytes;
 } Problem;
+
+typedef struct { /* of each row; what is not wanted is NULL */
+    int64_t *labels;
+    double *scores, *shares; /* (rows), (rows, all) */
+} Outputs;
 
 typedef struct {
     ptrdiff_t rows, n_features;
@@ -113,6 +118,7 @@ static void *aligned(void *space) {
 typedef struct {
     const char *name;
     ptrdiff_t (*e_step[2])(const Problem *); /* in double, in single precision */
+    ptrdiff_t (*row_outputs)(const Problem *, const Outputs *);
     ptrdiff_t (*first_pass)(const FirstPass *);
     ptrdiff_t (*incomplete)(const Incomplete *);
     ptrdiff_t (*noisy)(const Noisy *);
@@ -121,13 +127,13 @@ typedef struct {
 
 static const Variant variants[] = {
 #ifdef __x86_64__
-    {"avx512", {e_step_avx512_double, e_step_avx512_single}, first_pass_avx512_double, incomplete_avx512_double,
-     noisy_avx512_double, draw_avx512_double},
-    {"avx2", {e_step_avx2_double, e_step_avx2_single}, first_pass_avx2_double, incomplete_avx2_double,
-     noisy_avx2_double, draw_avx2_double},
+    {"avx512", {e_step_avx512_double, e_step_avx512_single}, row_outputs_avx512_double, first_pass_avx512_double,
+     incomplete_avx512_double, noisy_avx512_double, draw_avx512_double},
+    {"avx2", {e_step_avx2_double, e_step_avx2_single}, row_outputs_avx2_double, first_pass_avx2_double,
+     incomplete_avx2_double, noisy_avx2_double, draw_avx2_double},
 #endif
-    {"plain", {e_step_plain_double, e_step_plain_single}, first_pass_plain_double, incomplete_plain_double,
-     noisy_plain_double, draw_plain_double},
+    {"plain", {e_step_plain_double, e_step_plain_single}, row_outputs_plain_double, first_pass_plain_double,
+     incomplete_plain_double, noisy_plain_double, draw_plain_double},
 };
 
 static int supported(const Variant *variant) {
@@ -148,7 +154,7 @@ static const Variant *chosen(int number) {
     return NULL;
 }
 
-enum { READ, WRITE, OPTIONAL }; /* what is OPTIONAL may be of no numbers in place of its shape */
+enum { READ, WRITE, OPTIONAL, WRITE_OPTIONAL }; /* what is OPTIONAL may be of no numbers in place of its shape */
 #define ANY (-1)                /* as many as there are */
 #define MOST_AXES 3
 
@@ -183,7 +189,7 @@ static int take(PyObject *array, Py_buffer *view, const char *name, char type, i
     }
     int fits = view->ndim == axes;
     for (int i = 0; fits && i < axes; i++) fits = shape[i] == ANY || view->shape[i] == shape[i];
-    if (use == OPTIONAL && view->ndim == 1 && view->shape[0] == 0) fits = 1;
+    if ((use == OPTIONAL || use == WRITE_OPTIONAL) && view->ndim == 1 && view->shape[0] == 0) fits = 1;
     if (!fits) {
         written(wanted, sizeof(wanted), axes, shape);
         written(found, sizeof(found), view->ndim, view->shape);
@@ -192,7 +198,7 @@ static int take(PyObject *array, Py_buffer *view, const char *name, char type, i
         PyErr_Format(PyExc_ValueError, "%s must hold numbers of type '%c', not '%s'", name, type, view->format ? view->format : "B");
     else if (!PyBuffer_IsContiguous(view, 'C') || (uintptr_t)view->buf % (uintptr_t)view->itemsize)
         PyErr_Format(PyExc_ValueError, "%s must be contiguous and aligned", name);
-    else if (use == WRITE && view->readonly)
+    else if ((use == WRITE || use == WRITE_OPTIONAL) && view->readonly)
         PyErr_Format(PyExc_ValueError, "%s must be writable", name);
     else
         return 1;
@@ -292,6 +298,51 @@ static PyObject *stepped(PyObject *args, int tails) {
 static PyObject *e_step(PyObject *module, PyObject *args) { return stepped(args, 0); }
 
 static PyObject *e_step_tails(PyObject *module, PyObject *args) { return stepped(args, 1); }
+
+static PyObject *row_outputs(PyObject *module, PyObject *args) {
+    enum { ROWS, SHIFT, SCALE, WHITEN, MEANS, FACTORS, CONSTANTS, OF_TAILS, LABELS, SCORES, SHARES, SPACE, ARRAYS };
+    PyObject *given[ARRAYS];
+    Py_buffer b[ARRAYS] = {{0}};
+    int number, structure, single_rows;
+    Py_ssize_t n = 0, D = 0, K = 0;
+    ptrdiff_t wanted = 0;
+    if (!PyArg_ParseTuple(args, "iipOOOOOOOOOOOO", &number, &structure, &single_rows, &given[0], &given[1], &given[2], &given[3],
+                          &given[4], &given[5], &given[6], &given[7], &given[8], &given[9], &given[10], &given[11]))
+        return NULL;
+    const Variant *variant = variant_of(number);
+    if (!variant || !expect(structure >= FULL && structure <= TIED, "there is no such structure")) return NULL;
+    int fine = TAKE(ROWS, "rows", single_rows ? 'f' : 'd', READ, 2, ANY, ANY)
+            && TAKE(MEANS, "means", 'd', READ, 2, ANY, b[ROWS].shape[1]);
+    if (fine) n = b[ROWS].shape[0], D = b[ROWS].shape[1], K = b[MEANS].shape[0];
+    const Py_ssize_t sizes[] = {D * D, D, 1, 1};
+    const int axes = structure == FULL ? 3 : structure == DIAGONAL ? 2 : 1;
+    fine = fine && expect(D > 0 && K > 0, "rows must have columns, and there must be components")
+        && TAKE(SHIFT, "shift", 'd', READ, 1, D) && TAKE(SCALE, "scale", 'd', READ, 1, D)
+        && (structure == TIED ? TAKE(WHITEN, "whiten", 'd', READ, 2, D, D) : TAKE(WHITEN, "whiten", 'd', READ, 1, 0))
+        && TAKE(FACTORS, "precisions_cholesky", 'd', READ, axes, K, D, D) && TAKE(CONSTANTS, "constants", 'd', READ, 1, K)
+        && TAKE(OF_TAILS, "tails", 'd', OPTIONAL, 2, K, TAILS) && TAKE(LABELS, "labels", 'q', WRITE_OPTIONAL, 1, n)
+        && TAKE(SCORES, "scores", 'd', WRITE_OPTIONAL, 1, n) && TAKE(SHARES, "shares", 'd', WRITE_OPTIONAL, 2, n, K)
+        && TAKE(SPACE, "space", 'B', WRITE, 1, ANY)
+        && expect(structure != TIED || !b[OF_TAILS].len, "with tails there is a factor for each component");
+    if (fine) {
+        const int64_t ends[] = {K};
+        const Problem p = {
+            .rows = n, .n_features = D, .mixtures = 1, .factor_size = sizes[structure], .structure = structure,
+            .single_rows = single_rows, .data = b[ROWS].buf, .shift = b[SHIFT].buf, .scale = b[SCALE].buf,
+            .whiten = structure == TIED ? b[WHITEN].buf : NULL, .means = b[MEANS].buf, .precisions_cholesky = b[FACTORS].buf,
+            .constants = b[CONSTANTS].buf, .ends = ends, .tails = b[OF_TAILS].len ? b[OF_TAILS].buf : NULL,
+            .space = b[SPACE].buf, .space_bytes = (size_t)b[SPACE].len,
+        };
+        const Outputs out = {
+            .labels = b[LABELS].len ? b[LABELS].buf : NULL, .scores = b[SCORES].len ? b[SCORES].buf : NULL,
+            .shares = b[SHARES].len ? b[SHARES].buf : NULL,
+        };
+        Py_BEGIN_ALLOW_THREADS
+        wanted = variant->row_outputs(&p, &out);
+        Py_END_ALLOW_THREADS
+    }
+    return done(b, ARRAYS, fine, wanted);
+}
 
 static PyObject *first_pass(PyObject *module, PyObject *args) {
     PyObject *given[8];
@@ -434,6 +485,7 @@ static PyObject *names(PyObject *module, PyObject *ignored) {
 static PyMethodDef methods[] = {
     {"e_step", e_step, METH_VARARGS, "Add a block's statistics; see dgmm.native."},
     {"e_step_tails", e_step_tails, METH_VARARGS, "The same where components are t distributions; see dgmm.native."},
+    {"row_outputs", row_outputs, METH_VARARGS, "What a mixture says of each row; see dgmm.native."},
     {"first_pass", first_pass, METH_VARARGS, "Take a block's moments and extremes; see dgmm.native."},
     {"incomplete", incomplete, METH_VARARGS, "Add the statistics of rows with holes; see dgmm.native."},
     {"noisy", noisy, METH_VARARGS, "Add the statistics of rows with known errors; see dgmm.native."},

@@ -331,6 +331,8 @@ TARGET static ptrdiff_t FN(e_step)(const Problem *p) {
     return 0;
 }
 
+#include "_native_outputs.h"
+
 #undef Vector
 #undef Integer
 #undef LANES

@@ -11,16 +11,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+from numpy.typing import NDArray
 
 from dgmm.errors import UsageError
-from dgmm.kernels import kernel, missing, native, noisy
+from dgmm.kernels import kernel, missing, native, native_outputs, noisy
 from dgmm.kernels.missing import Pattern
 from dgmm.kernels.natural_parameters import Given
 from dgmm.kernels.rounding import Away, rounding_error_bound
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
-from dgmm.model.mixture import Mixture
+from dgmm.model.mixture import Frame, Mixture
 from dgmm.model.statistics import Stacked, Statistics
 
 
@@ -41,6 +43,9 @@ class Kernel:
     error_bound : callable
         From a mixture, how each component's rows lie about its mean, and the unit round-off: a
         bound (K,) on the error of the log-densities of these rows, in the mean over them.
+    row_outputs : callable
+        From the name of an output, complete rows, a frame and a mixture in it, to that output of
+        each row; None where NumPy is to say it.
     """
 
     e_step: Callable[[Block, Given], Stacked[Statistics]]
@@ -48,12 +53,17 @@ class Kernel:
     centres: bool
     noisy: Callable[[Block, Given], Stacked[Statistics]]
     error_bound: Callable[[Mixture, Away, float], Array]
+    row_outputs: Callable[[str, Block, Frame, Mixture], NDArray[Any] | None]
 
 
 KERNELS: Final = {
-    "numpy": Kernel(kernel.e_step, missing.incomplete, False, noisy.noisy, rounding_error_bound),
+    "numpy": Kernel(
+        *(kernel.e_step, missing.incomplete, False, noisy.noisy, rounding_error_bound),
+        lambda kind, block, frame, inside: None,
+    ),
     "native": Kernel(
-        native.e_step, native.incomplete, True, native.with_noise, native.centred_error
+        *(native.e_step, native.incomplete, True, native.with_noise, native.centred_error),
+        native_outputs.row_outputs,
     ),
 }
 

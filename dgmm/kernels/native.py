@@ -54,7 +54,7 @@ DRAWN: Final = 1 << 16
 """Row numbers that are hashed at a time."""
 
 UNUSABLE: Final = -1
-"""What the compiled first pass returns for rows that it can't use."""
+"""What compiled code returns of rows that it can't use."""
 
 
 class _Scratch(threading.local):
@@ -71,7 +71,7 @@ class _Scratch(threading.local):
 _scratch = _Scratch()
 
 
-def _run(name: str, *args: Any) -> int:
+def run(name: str, *args: Any) -> int:
     """Call compiled code, with as much memory for its tiles as it wants; what it returns."""
     if compiled is None:
         raise UsageError(
@@ -124,12 +124,12 @@ def moments(block: Block, pairs: bool) -> Moments | None:
     )
     low, high = np.full(n_features, np.inf), np.full(n_features, -np.inf)
     weights = np.empty(0) if block.weights is None else block.weights
-    status = _run(
+    status = run(
         "first_pass",
         block.rows.dtype == np.float32,
         pairs,
         block.rows,
-        _in_order(weights),
+        in_order(weights),
         *(totals, mean, scatter, low, high),
     )
     if status == UNUSABLE:
@@ -163,17 +163,17 @@ def _each(
     block: Block, frame: Frame, features: Features, naturals: list[NaturalParameters]
 ) -> list[Statistics]:
     """The statistics under mixtures whose components have each a factor of their own."""
-    factors = [_factors(natural.mixture) for natural in naturals]
+    cut = [factors(natural.mixture) for natural in naturals]
     means = [natural.center for natural in naturals]
-    return _call(block, frame, features, naturals, means, factors, np.empty(0))
+    return _call(block, frame, features, naturals, means, cut, np.empty(0))
 
 
-def _factors(mixture: Mixture) -> Array:
+def factors(mixture: Mixture) -> Array:
     """Each component's factor (K, ...); that of noise, which is as likely everywhere, is 0."""
-    factors = mixture.covariances.factors()
+    own = mixture.covariances.factors()
     if mixture.noise_component is None:
-        return factors
-    return np.concatenate([factors, np.zeros_like(factors[:1])])
+        return own
+    return np.concatenate([own, np.zeros_like(own[:1])])
 
 
 def _whitened(
@@ -197,19 +197,21 @@ def _whitened_under(
 class Layout:
     """How compiled code is handed mixtures: the number of the features there, and by what.
 
-    ``pairs`` says whether products of features are among them.
+    ``pairs`` says whether products of features are among them, ``whitens`` whether all components
+    share the factor by which rows are whitened.
     """
 
     code: int
     group: kernel.Group
     pairs: bool = False
+    whitens: bool = False
 
 
 LAYOUTS: Final[dict[Features, Layout]] = {
     Products(): Layout(0, _each, pairs=True),
     Squares(): Layout(1, _each),
     Length(): Layout(2, _each),
-    Linear(): Layout(3, _whitened),
+    Linear(): Layout(3, _whitened, whitens=True),
 }
 """The features that _native.c knows."""
 
@@ -237,11 +239,11 @@ def _call(
     sums = np.zeros((int(ends[-1]), width))
     objective, plain = np.zeros(len(naturals)), np.zeros(len(naturals))
     real = np.float32 if naturals[0].single else np.float64
-    tails = [_tails(natural) for natural in naturals]
+    tails = [tail_constants(natural) for natural in naturals]
     student = all(each is not None for each in tails)
     latent = np.zeros((len(sums), 2))
     constants = [natural.constants * (not student) for natural in naturals]
-    _run(
+    run(
         "e_step_tails" if student else "e_step",
         LAYOUTS[features].code,
         rows.dtype == np.float32,
@@ -249,10 +251,10 @@ def _call(
         width,
         factors[0][0].size,
         rows,
-        np.empty(0) if weights is None else _in_order(weights),
-        _in_order(frame.shift),
-        _in_order(frame.scale),
-        _in_order(whiten, real),
+        np.empty(0) if weights is None else in_order(weights),
+        in_order(frame.shift),
+        in_order(frame.scale),
+        in_order(whiten, real),
         _joined(means, real),
         _joined(factors, real),
         _joined(constants, real),
@@ -278,7 +280,7 @@ def _call(
     ]
 
 
-def _tails(natural: NaturalParameters) -> Array | None:
+def tail_constants(natural: NaturalParameters) -> Array | None:
     """What compiled code is told of t distributions, (K, 5); None where components are normal."""
     if (tails := natural.mixture.tails) is None:
         return None
@@ -323,7 +325,7 @@ def _of_incomplete(
     width = 1 + dims + (dims * (dims + 1) // 2 if full else dims)
     sums, objective, plain = np.zeros((width, lanes)), np.zeros(1), np.zeros(1)
     most = float(natural.penalty.max())
-    _run(
+    run(
         "incomplete",
         rows.dtype == np.float32,
         full,
@@ -394,22 +396,22 @@ def _of_noisy(block: Block, frame: Frame, natural: NaturalParameters) -> Statist
     dual, objective, plain = np.zeros((mixture.components, width)), np.zeros(1), np.zeros(1)
     most = float(natural.penalty.max())
     real = np.float32 if block.rows.dtype == np.float32 else np.float64
-    _run(
+    run(
         "noisy",
         real is np.float32,
         pairs,
         full,
         most,
-        _in_order(block.rows, real),
-        _in_order(block.noise),
-        _in_order(weights),
-        _in_order(frame.shift),
-        _in_order(frame.scale),
-        _in_order(mixture.means),
-        _in_order(covariances),
-        _in_order(mixture.log_weights - natural.penalty),
-        _in_order(np.exp(natural.penalty - most)),
-        _in_order(NO_SHARE * mixture.weights),
+        in_order(block.rows, real),
+        in_order(block.noise),
+        in_order(weights),
+        in_order(frame.shift),
+        in_order(frame.scale),
+        in_order(mixture.means),
+        in_order(covariances),
+        in_order(mixture.log_weights - natural.penalty),
+        in_order(np.exp(natural.penalty - most)),
+        in_order(NO_SHARE * mixture.weights),
         *(dual, objective, plain),
     )
     within = dual[:, 1 + dims :]
@@ -452,7 +454,7 @@ def pieces(block: Block) -> Iterator[Block]:
         yield replace(block.part(slice(start, start + PIECE)), rows=copy)
 
 
-def _in_order(array: NDArray[Any], dtype: type[np.floating[Any]] = np.float64) -> NDArray[Any]:
+def in_order(array: NDArray[Any], dtype: type[np.floating[Any]] = np.float64) -> NDArray[Any]:
     """An array as compiled code reads it; what came by the network may lie at any address."""
     return np.require(array, dtype, ["C", "A"])
 

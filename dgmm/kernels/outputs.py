@@ -14,16 +14,22 @@ from numpy.typing import NDArray
 
 from dgmm.errors import DataError
 from dgmm.kernels import filling, missing, noisy
-from dgmm.kernels.kernel import TOO_FAR, describe_invalid_row, log_sum_exp, tile_rows, tiles
-from dgmm.kernels.natural_parameters import NaturalParameters
+from dgmm.kernels.complete import (
+    LABELS,
+    NOTHING,
+    PROBA,
+    SCORE,
+    Inside,
+    Judge,
+    compiled,
+    named,
+    write,
+)
+from dgmm.kernels.kernel import describe_invalid_row
 from dgmm.kernels.noise import first_invalid_noise
 from dgmm.kernels.observation import COMPLETE, Marginal, Observation
 from dgmm.kernels.sweep import Block
-from dgmm.model.arrays import Array
-from dgmm.model.mixture import NOISE, Frame, Mixture
-
-NOTHING: Final = -2
-"""The label of a row of which nothing was observed; ``NOISE`` is -1."""
+from dgmm.model.mixture import Frame, Mixture
 
 
 @dataclass(frozen=True)
@@ -83,8 +89,11 @@ class RowOutputs:
 
     def __call__(self, block: Block) -> NDArray[Any]:
         """The outputs of a block's rows; raises ``DataError`` for one that can't be used."""
-        check_rows(block, self.observation.refuses and not self.output.fills)
         return self.output.of(block, self)
+
+    def check(self, block: Block) -> None:
+        """Raise ``DataError`` if one of a block's rows can't be used."""
+        check_rows(block, self.observation.refuses and not self.output.fills)
 
 
 def check_rows(block: Block, refuses: bool) -> None:
@@ -95,80 +104,46 @@ def check_rows(block: Block, refuses: bool) -> None:
         raise DataError(invalid_noise[0])
 
 
-Judge = Callable[[Array, Array | float, Mixture], NDArray[Any]]
-"""From log-densities (K, n) or (K + 1, n), what they all lack, and the mixture."""
-
-
-def _judged(
-    of: Judge,
-    nothing: float,
-    block: Block,
-    wanted: RowOutputs,
-) -> NDArray[Any]:
-    """What ``of`` makes of log-densities (K, n), and ``nothing`` where nothing was observed."""
+def _judged(judge: Judge, block: Block, wanted: RowOutputs) -> NDArray[Any]:
+    """What is said of a block's rows."""
     rows, mixture = block.rows, wanted.mixture
-    frame = Frame.of(*mixture.moments_of_components(), mixture.covariance_model)
-    inside = frame.enter(mixture)
-    outputs = np.full((len(rows), *wanted.columns), nothing, wanted.output.dtype)
+    inside = Inside.of(wanted.observation.kernel, mixture, wanted.offset)
+    if block.noise is None and not wanted.observation.holes:  # whose rows are looked at anyway
+        found = compiled(judge, block, inside)
+        if found is not None:
+            return found
+    wanted.check(block)
+    outputs = np.full((len(rows), *wanted.columns), judge.nothing, wanted.output.dtype)
     if block.noise is not None:
-        _of_noisy(of, block, mixture, frame, outputs)
+        _of_noisy(judge, block, inside, outputs)
         return outputs
     holes = np.isnan(rows)
     words = missing.packed(holes)
     incomplete = words.any(axis=1)
     if not incomplete.any():
-        _of_complete(of, block, inside, frame, wanted.offset, outputs)
+        write(judge, block, inside, outputs)
         return outputs
     chosen = np.flatnonzero(~incomplete)
     part = outputs[chosen]
-    complete = Block(block.start, np.take(rows, chosen, axis=0))
-    _of_complete(of, complete, inside, frame, wanted.offset, part)
+    write(judge, Block(block.start, np.take(rows, chosen, axis=0)), inside, part)
     outputs[chosen] = part
-    found = missing.patterns(holes, words, np.flatnonzero(incomplete))
-    for judged in missing.judge(rows, (p for p in found if p.observed.any()), frame, inside):
-        outputs[judged.rows] = of(judged.log_joint, wanted.offset, mixture)
+    patterns = missing.patterns(holes, words, np.flatnonzero(incomplete))
+    seen = (each for each in patterns if each.observed.any())
+    for judged in missing.judge(rows, seen, inside.frame, inside.mixture):
+        outputs[judged.rows] = judge(judged.log_joint, wanted.offset, mixture)
     return outputs
 
 
-def _of_complete(
-    of: Judge,
-    block: Block,
-    inside: Mixture,
-    frame: Frame,
-    offset: float,
-    outputs: NDArray[Any],
-) -> None:
-    """Write what ``of`` makes of complete rows to ``outputs``; ``inside`` is in the ``frame``."""
-    natural = NaturalParameters.of(inside)
-    width = natural.features.width(inside.n_features)
-    size = tile_rows(width + 2 * len(natural.eta))
-    buffer = np.empty((width, size))
-    for chosen, x in tiles(block, frame, size):
-        with np.errstate(over="ignore", invalid="ignore"):  # told below
-            log_joint = natural.eta @ natural.features.of(x, buffer[:, : x.shape[1]])
-            natural.correct(log_joint, x)
-        if inside.noise_component is not None:  # a row too far from the others is noise
-            log_joint[~np.isfinite(log_joint)] = -np.inf
-        if not np.isfinite(log_joint.max(axis=0)).all():
-            raise DataError(TOO_FAR)
-        outputs[chosen] = of(log_joint, natural.common(x) - (frame.log_volume - offset), inside)
-
-
-def _of_noisy(
-    of: Judge,
-    block: Block,
-    mixture: Mixture,
-    frame: Frame,
-    outputs: NDArray[Any],
-) -> None:
+def _of_noisy(judge: Judge, block: Block, inside: Inside, outputs: NDArray[Any]) -> None:
     """The same of rows with noise that have any value."""
     block = noisy.masked(block)
     observed = np.flatnonzero(~np.isnan(block.rows).all(axis=1))
-    for seen in noisy.judge(block.taken(observed), frame, frame.enter(mixture)):
-        outputs[observed[seen.rows]] = of(seen.log_joint, 0.0, mixture)
+    for seen in noisy.judge(block.taken(observed), inside.frame, inside.mixture):
+        outputs[observed[seen.rows]] = judge(seen.log_joint, 0.0, inside.mixture)
 
 
 def _denoised(block: Block, wanted: RowOutputs) -> NDArray[Any]:
+    wanted.check(block)
     if block.noise is None:
         raise DataError("to denoise rows, their noise must be given")
     mixture = wanted.mixture
@@ -177,24 +152,8 @@ def _denoised(block: Block, wanted: RowOutputs) -> NDArray[Any]:
 
 
 def _filled(block: Block, wanted: RowOutputs) -> NDArray[Any]:
+    wanted.check(block)
     return filling.fill(block.rows, wanted.mixture, wanted.seed, block.start)
-
-
-def _named(places: NDArray[Any], mixture: Mixture) -> NDArray[Any]:
-    """Labels, from places among the components: after the last is noise."""
-    return np.where(places == mixture.components, NOISE, places)
-
-
-def _labels(log_joint: Array, common: Array | float, mixture: Mixture) -> NDArray[Any]:
-    return _named(log_joint.argmax(axis=0), mixture)
-
-
-def _proba(log_joint: Array, common: Array | float, mixture: Mixture) -> NDArray[Any]:
-    return log_sum_exp(log_joint)[1].T
-
-
-def _score(log_joint: Array, common: Array | float, mixture: Mixture) -> NDArray[Any]:
-    return log_sum_exp(log_joint)[0] + common
 
 
 def _same(labels: NDArray[Any], mixture: Mixture) -> NDArray[Any]:
@@ -203,7 +162,7 @@ def _same(labels: NDArray[Any], mixture: Mixture) -> NDArray[Any]:
 
 def _likeliest(responsibilities: NDArray[Any], mixture: Mixture) -> NDArray[Any]:
     empty = np.isnan(responsibilities[:, 0])
-    return np.where(empty, NOTHING, _named(responsibilities.argmax(axis=1), mixture))
+    return np.where(empty, NOTHING, named(responsibilities.argmax(axis=1), mixture))
 
 
 def _one(mixture: Mixture) -> tuple[int, ...]:
@@ -222,11 +181,11 @@ OutputKind = Literal["labels", "proba", "score"]
 """The names of ``OUTPUTS``."""
 
 OUTPUTS: Final[dict[OutputKind, Output]] = {
-    "labels": Output("labels", partial(_judged, _labels, NOTHING), np.int64, _one, labels=_same),
+    "labels": Output("labels", partial(_judged, LABELS), np.int64, _one, labels=_same),
     "proba": Output(
-        "proba", partial(_judged, _proba, np.nan), np.float64, _each_component, labels=_likeliest
+        "proba", partial(_judged, PROBA), np.float64, _each_component, labels=_likeliest
     ),
-    "score": Output("score", partial(_judged, _score, np.nan), np.float64, _one),
+    "score": Output("score", partial(_judged, SCORE), np.float64, _one),
 }
 
 FILLED: Final = Output("filled", _filled, np.float64, _each_feature, fills=True)

@@ -1,0 +1,147 @@
+"""What a mixture says of each of complete rows, by the compiled kernel or by NumPy.
+
+Centred components (natural_parameters.py) cancel nothing, so the compiled kernel asks of no bound.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dgmm.errors import DataError
+from dgmm.kernels.choice import KERNELS
+from dgmm.kernels.kernel import TOO_FAR, log_sum_exp, tile_rows, tiles
+from dgmm.kernels.natural_parameters import NaturalParameters
+from dgmm.kernels.sweep import Block
+from dgmm.model.arrays import Array
+from dgmm.model.mixture import NOISE, Frame, Mixture
+
+NOTHING: Final = -2
+"""The label of a row of which nothing was observed; ``NOISE`` is -1."""
+
+
+def named(places: NDArray[Any], mixture: Mixture) -> NDArray[Any]:
+    """Labels, from places among the components: after the last is noise."""
+    return np.where(places == mixture.components, NOISE, places)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What is said of rows by their log-densities.
+
+    Attributes
+    ----------
+    name : str
+        Of the output.
+    of : callable
+        From log-densities (K, n), or (K + 1, n) with noise, which it may overwrite, to an array of
+        n.
+    told : callable
+        From such an array, what all log-densities lacked, and the mixture, to the output.
+    nothing : float
+        What is said of a row of which nothing was observed.
+    """
+
+    name: str
+    of: Callable[[Array], NDArray[Any]]
+    told: Callable[[NDArray[Any], Array | float, Mixture], NDArray[Any]]
+    nothing: float
+
+    def __call__(self, log_joint: Array, common: Array | float, mixture: Mixture) -> NDArray[Any]:
+        """The output by log-densities."""
+        return self.told(self.of(log_joint), common, mixture)
+
+
+@dataclass(frozen=True)
+class Inside:
+    """Where rows are judged.
+
+    Attributes
+    ----------
+    kernel : str
+        A key of ``choice.KERNELS``.
+    frame : Frame
+    mixture : Mixture
+        In the frame.
+    offset : float
+        What is added to log-densities of the data.
+    """
+
+    kernel: str
+    frame: Frame
+    mixture: Mixture
+    offset: float
+
+    @classmethod
+    def of(cls, kernel: str, mixture: Mixture, offset: float) -> "Inside":
+        """In the frame of a ``mixture`` of the data."""
+        frame = Frame.of(*mixture.moments_of_components(), mixture.covariance_model)
+        return cls(kernel, frame, frame.enter(mixture), offset)
+
+    @property
+    def added(self) -> float:
+        """What log-densities of the frame lack."""
+        return self.offset - self.frame.log_volume
+
+
+def compiled(judge: Judge, block: Block, inside: Inside) -> NDArray[Any] | None:
+    """What compiled code says of complete rows; None where there is none, or NumPy is to say it."""
+    kernel = KERNELS[inside.kernel]
+    found = kernel.row_outputs(judge.name, block, inside.frame, inside.mixture)
+    return None if found is None else judge.told(found, inside.added, inside.mixture)
+
+
+def write(judge: Judge, block: Block, inside: Inside, outputs: NDArray[Any]) -> None:
+    """Write what is said of complete rows to ``outputs``."""
+    found = compiled(judge, block, inside)
+    if found is not None:
+        outputs[...] = found
+        return
+    natural = NaturalParameters.of(inside.mixture)
+    width = natural.features.width(inside.mixture.n_features)
+    size = tile_rows(width + 2 * len(natural.eta))
+    buffer = np.empty((width, size))
+    for chosen, x in tiles(block, inside.frame, size):
+        with np.errstate(over="ignore", invalid="ignore"):  # told below
+            log_joint = natural.eta @ natural.features.of(x, buffer[:, : x.shape[1]])
+            natural.correct(log_joint, x)
+        if inside.mixture.noise_component is not None:  # a row too far from the others is noise
+            log_joint[~np.isfinite(log_joint)] = -np.inf
+        if not np.isfinite(log_joint.max(axis=0)).all():
+            raise DataError(TOO_FAR)
+        outputs[chosen] = judge(log_joint, natural.common(x) + inside.added, inside.mixture)
+
+
+def _labels(log_joint: Array) -> NDArray[Any]:
+    places: NDArray[np.int64] = log_joint.argmax(axis=0)
+    return places
+
+
+def _proba(log_joint: Array) -> NDArray[Any]:
+    return log_sum_exp(log_joint)[1].T
+
+
+def _score(log_joint: Array) -> NDArray[Any]:
+    return log_sum_exp(log_joint)[0]
+
+
+def _named_of(places: NDArray[Any], common: Array | float, mixture: Mixture) -> NDArray[Any]:
+    return named(places, mixture)
+
+
+def _as_it_is(
+    responsibilities: NDArray[Any], common: Array | float, mixture: Mixture
+) -> NDArray[Any]:
+    return responsibilities
+
+
+def _whole(log_norm: NDArray[Any], common: Array | float, mixture: Mixture) -> NDArray[Any]:
+    whole: Array = log_norm + common
+    return whole
+
+
+LABELS: Final = Judge("labels", _labels, _named_of, NOTHING)
+PROBA: Final = Judge("proba", _proba, _as_it_is, np.nan)
+SCORE: Final = Judge("score", _score, _whole, np.nan)

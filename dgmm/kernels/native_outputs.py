@@ -1,0 +1,64 @@
+"""What a mixture says of each row, by the compiled kernel."""
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dgmm.kernels.native import LAYOUTS, UNUSABLE, factors, in_order, pieces, run, tail_constants
+from dgmm.kernels.natural_parameters import NaturalParameters
+from dgmm.kernels.sweep import Block
+from dgmm.model.arrays import Array
+from dgmm.model.mixture import Frame, Mixture
+
+KINDS: Final = {"labels": np.int64, "score": np.float64, "proba": np.float64}
+"""What compiled code has to say of rows, in its order, and the type of that."""
+
+
+def row_outputs(kind: str, block: Block, frame: Frame, inside: Mixture) -> NDArray[Any] | None:
+    """An output of ``KINDS`` of each of a block's rows; ``inside`` is in the ``frame``.
+
+    Components are numbered, and have responsibilities, in their order, noise after the last.
+    Log-densities are of the frame.  None if some row holds NaN, or is so far out that its
+    log-densities overflow.
+    """
+    natural = NaturalParameters.of(inside, centre=True)
+    whole = (len(natural.constants),) if kind == "proba" else ()
+    outputs = np.empty((len(block.rows), *whole), KINDS[kind])
+    parameters = _parameters(natural)
+    for piece in pieces(block):
+        start = piece.start - block.start
+        wanted = dict.fromkeys(KINDS, np.empty(0)) | {"labels": np.empty(0, np.int64)}
+        wanted[kind] = outputs[start : start + len(piece.rows)]
+        status = run(
+            "row_outputs",
+            LAYOUTS[natural.features].code,
+            piece.rows.dtype == np.float32,
+            piece.rows,
+            in_order(frame.shift),
+            in_order(frame.scale),
+            *parameters,
+            *wanted.values(),
+        )
+        if status == UNUSABLE:
+            return None
+    return outputs
+
+
+def _parameters(natural: NaturalParameters) -> tuple[Array, Array, Array, Array, Array]:
+    """What whitens rows, means, factors, constants, and what is told of t distributions."""
+    mixture, nothing = natural.mixture, np.empty(0)
+    if LAYOUTS[natural.features].whitens:
+        factor = mixture.covariances.precisions_cholesky
+        ones = np.ones(len(natural.center))
+        return (in_order(factor), natural.center @ factor, ones, natural.constants, nothing)
+    own, tails = in_order(factors(mixture)), tail_constants(natural)
+    if tails is None:
+        return (nothing, in_order(natural.center), own, natural.constants, nothing)
+    return (
+        nothing,
+        in_order(natural.center),
+        own,
+        np.zeros_like(natural.constants),
+        in_order(tails),
+    )
