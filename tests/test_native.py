@@ -403,7 +403,11 @@ def spoilt(name: str, array: np.ndarray) -> dict[str, Any]:
     return wrong
 
 
-FIRST = {"rows": "weights|means|shift|mean|labels|scores|shares", "means": "ends|precisions_cholesky", "ends": "most"}
+FIRST = {
+    "rows": "weights|means|shift|mean|labels|scores|shares",
+    "means": "ends|precisions_cholesky",
+    "ends": "most",
+}
 """Of arrays that have to fit others, these may be what does not fit."""
 
 
