@@ -1,7 +1,6 @@
 """Variational Bayes: against scikit-learn's, step by step, and against its own definition."""
 
 import copy
-import importlib
 import json
 import warnings
 from pathlib import Path
@@ -470,25 +469,3 @@ def test_rows_with_known_errors(kind: str, weights: str) -> None:
     np.testing.assert_allclose(none.means_, plain.means_, rtol=1e-7, atol=1e-9)
     np.testing.assert_allclose(none.lower_bounds_, plain.lower_bounds_, rtol=1e-9)
     assert (np.diff(some.lower_bounds_) >= -1e-8).all()
-
-
-THEIRS = importlib.import_module("sklearn.mixture.tests.test_bayesian_mixture")
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(
-    "name",
-    [
-        "weights_prior_initialisation",
-        "mean_prior_initialisation",
-        "precisions_prior_initialisation",
-        "check_is_fitted",
-        "weights",
-        "fit_predict_n_init",
-        "predict_predict_proba",
-    ],
-)
-def test_scikit_learn_s_own_tests(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All but those of private methods, and some that take long."""
-    monkeypatch.setattr(THEIRS, "BayesianGaussianMixture", BayesianGaussianMixture)
-    getattr(THEIRS, f"test_bayesian_mixture_{name}")()

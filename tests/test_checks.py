@@ -33,6 +33,9 @@ MODELS: dict[str, Any] = {
         for strategy in ("auto", "em")
     },
     "prior": GaussianMixture(3, prior=ConjugatePrior(), max_iter=20),
+    "heavy tails": GaussianMixture(2, tails="student", max_iter=5),
+    "noise": GaussianMixture(2, noise_component=True, max_iter=5),
+    "holes": GaussianMixture(2, missing="marginalize", max_iter=5),
     "posterior": BayesianGaussianMixture(3, max_iter=20),
     "search": MixtureSearch(n_components=1),
     "search of sizes": MixtureSearch(

@@ -650,7 +650,6 @@ def test_the_estimator_refuses_arrays_with_a_value_error(given: np.ndarray) -> N
         (WEIGHTS[:, None], r"shape \(103,\).*has shape \(103, 1\)"),
         (WEIGHTS[None], r"shape \(103,\).*has shape \(1, 103\)"),
         (ROWS, r"shape \(103,\).*has shape \(103, 3\)"),
-        (2.0, r"shape \(103,\).*has shape \(\)"),
         (da.from_array(WEIGHTS[:-1], chunks=20), r"shape \(103,\).*has shape \(102,\)"),
         (filtered(Path(), WEIGHTS[:-1]), r"shape \(103,\).*has shape \(102,\)"),
         (WEIGHTS * 1j, r"Complex data not supported"),

@@ -497,5 +497,5 @@ def test_nothing_held_is_a_plain_fit() -> None:
         other = GaussianMixture(3, fixed=asked, **start).fit(rows)
         np.testing.assert_array_equal(plain.means_, other.means_)
     search = MixtureSearch(GaussianMixture(fixed="means", **start), n_components=[2, 3])
-    with pytest.raises(UsageError, match="must have shape"):
+    with pytest.raises(UsageError, match="should have the shape"):
         search.fit(rows)

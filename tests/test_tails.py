@@ -439,9 +439,12 @@ def test_refusals() -> None:
     with pytest.raises(DgmmError, match="known errors"):
         model.fit(rows, noise=np.ones_like(rows))
     assert not hasattr(model, "sufficient_statistics_")
-    for learn in (model.partial_fit, model.summarize):
-        with pytest.raises(DgmmError, match="has no statistics that add up"):
-            learn(rows)
+    with pytest.raises(DgmmError, match="has no statistics that add up"):
+        model.summarize(rows)
+    assert not hasattr(model, "partial_fit")
+    with pytest.raises(AttributeError) as caught:
+        _ = model.partial_fit
+    assert "has no statistics that add up" in str(caught.value.__cause__)
 
 
 def test_models_of_given_parameters(tmp_path: Path) -> None:
@@ -458,7 +461,7 @@ def test_models_of_given_parameters(tmp_path: Path) -> None:
     alike = GaussianMixture.from_parameters([0.3, 0.7], where, [1.0, 2], dof=4, **params)
     assert alike.dof_.tolist() == [4, 4]
     for dof in (None, "common", [1.0], [1.0, -1]):
-        with pytest.raises(DgmmError, match="dof must"):
+        with pytest.raises(DgmmError, match="dof"):
             GaussianMixture.from_parameters([0.3, 0.7], where, [1.0, 2], dof=dof, **params)
     with pytest.raises(DgmmError, match="box of a noise component"):
         GaussianMixture.from_parameters([1.0], [[0.0]], [[[1.0]]], noise_component=True)

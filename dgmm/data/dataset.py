@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from dgmm.data.amounts import Amount
 from dgmm.data.axes import NamedAxes, has_axes, of_axes
+from dgmm.data.constant import ConstantSource, is_number
 from dgmm.data.forms import REAL
 from dgmm.data.patience import Patience, patience
 from dgmm.data.source import Source, even_divisions
@@ -397,7 +398,9 @@ def _opened(
 ) -> Dataset:
     if has_axes(data):
         axes = of_axes(data, features_dim, columns)
-        own = {name: axes.beside(each) for name, each in beside.items()}
+        own = {
+            name: each if is_number(each) else axes.beside(each) for name, each in beside.items()
+        }
         opened = _opened(
             axes.rows,
             own,
@@ -419,6 +422,9 @@ def _opened(
     patience()(source.check_whole)
     sources: dict[str, Source] = {}
     for name, each in beside.items():
+        if name == "weights" and is_number(each):
+            sources[name] = ConstantSource(float(each), source.shape[0])
+            continue
         open_it = partial(open_source, each, missing_chunks, raw, memory)
         found = _by_name(open_it, source) if _of_features(name, each, source) else open_it()
         SHAPES[name](found, source)

@@ -40,6 +40,10 @@ class NoiseSpec:
 
     def component(self, moments: DataMoments, frame: Frame) -> NoiseComponent:
         """The noise component for the rows of the first pass, in the ``frame``."""
+        if moments.rows == 1:
+            raise DataError(
+                "n_samples = 1: the box of one row has no volume that a noise component could fill"
+            )
         narrow = ~(moments.low < moments.high)
         if narrow.any():
             j = int(narrow.argmax())

@@ -337,7 +337,11 @@ def given_mixture(
     try:
         return Mixture.of(covariance_model, weights / weights.sum(), means, precisions)
     except np.linalg.LinAlgError as error:
-        raise UsageError(f"precisions_init must be symmetric positive definite: {error}") from error
+        matrices = covariance_model.shape(1, 2)[-2:] == (2, 2)
+        raise UsageError(
+            f"The parameter '{covariance_model.name} precision' should be "
+            f"{'symmetric, positive-definite' if matrices else 'positive'}: {error}"
+        ) from error
 
 
 StrategyName = Literal["auto", "em"]

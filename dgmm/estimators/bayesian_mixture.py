@@ -269,7 +269,14 @@ class BayesianGaussianMixture(Predictor, DensityMixin, BaseEstimator):
         self.checkpoint = checkpoint
         self.resume = resume
 
-    def fit(self, X: Data, y: None = None, sample_weight: Data = None, noise: Data = None) -> Self:
+    def fit(
+        self,
+        X: Data,
+        y: None = None,
+        sample_weight: Data = None,
+        noise: Data = None,
+        labels: Data = None,
+    ) -> Self:
         """Fit to rows.
 
         Parameters
@@ -279,9 +286,11 @@ class BayesianGaussianMixture(Predictor, DensityMixin, BaseEstimator):
         y : None
             Not used; scikit-learn's tools pass it.
         sample_weight : (N,), optional
-            Weights of the rows, in the same forms; by default each row counts as one.
+            Weights of the rows, in the same forms, or one for all; by default each counts as one.
         noise : (N, D) or (N, D, D), optional
             What is known of the errors of each row: variances, or covariances.
+        labels : None
+            A variational fit has no component that a label could name: others are refused.
 
         Returns
         -------
@@ -306,7 +315,7 @@ class BayesianGaussianMixture(Predictor, DensityMixin, BaseEstimator):
         model = self._model()
         before = vars(model).get("mixture_")
         try:
-            model.fit(X, sample_weight=sample_weight, noise=noise)
+            model.fit(X, sample_weight=sample_weight, noise=noise, labels=labels)
         finally:  # at Ctrl-C it has the best mixture so far
             if vars(model).get("mixture_") is not before:
                 self.model_ = model
@@ -327,7 +336,7 @@ class BayesianGaussianMixture(Predictor, DensityMixin, BaseEstimator):
         X : rows (N, D)
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
         sample_weight : (N,), optional
-            Weights of the rows, in the same forms; by default each row counts as one.
+            Weights of the rows, in the same forms, or one for all; by default each counts as one.
         noise : (N, D) or (N, D, D), optional
             What is known of the errors of each row: variances, or covariances.
         client : distributed.Client, optional
@@ -377,7 +386,7 @@ class BayesianGaussianMixture(Predictor, DensityMixin, BaseEstimator):
         y : None
             Not used; scikit-learn's tools pass it.
         sample_weight : (N,), optional
-            Weights of the rows, in the same forms; by default each row counts as one.
+            Weights of the rows, in the same forms, or one for all; by default each counts as one.
         noise : (N, D) or (N, D, D), optional
             What is known of the errors of each row: variances, or covariances.
 
@@ -445,7 +454,7 @@ class BayesianGaussianMixture(Predictor, DensityMixin, BaseEstimator):
         X : rows (N, D)
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
         sample_weight : (N,), optional
-            Weights of the rows, in the same forms; by default each row counts as one.
+            Weights of the rows, in the same forms, or one for all; by default each counts as one.
         noise : (N, D) or (N, D, D), optional
             What is known of the errors of each row: variances, or covariances.
 
@@ -483,7 +492,7 @@ class BayesianGaussianMixture(Predictor, DensityMixin, BaseEstimator):
         X : rows (N, D)
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
         sample_weight : (N,), optional
-            Weights of the rows, in the same forms; by default each row counts as one.
+            Weights of the rows, in the same forms, or one for all; by default each counts as one.
         noise : (N, D) or (N, D, D), optional
             What is known of the errors of each row: variances, or covariances.
         client : distributed.Client, optional

@@ -27,6 +27,7 @@ from dgmm.engine.kubernetes import Pods
 from dgmm.engine.plan import Plan
 from dgmm.errors import UsageError
 from dgmm.estimators import incremental, saved
+from dgmm.estimators.available import NO_SUMS, adds_up, available_if
 from dgmm.estimators.exchange import from_sklearn, to_sklearn
 from dgmm.estimators.parameters import (
     mixture_of,
@@ -595,7 +596,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         y : None
             Not used; scikit-learn's tools pass it.
         sample_weight : (N,), optional
-            Weights of the rows, in the same forms; by default each row counts as one.
+            Weights of the rows, in the same forms, or one for all; by default each counts as one.
         noise : (N, D) or (N, D, D), optional
             Known errors of the rows, in the same forms: their variances, or their covariances.  A
             value of infinite variance is missing.
@@ -661,7 +662,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame; or a
             ``session`` of this model, which includes the other parameters.
         sample_weight : (N,), optional
-            Weights of the rows, in the same forms; by default each row counts as one.
+            Weights of the rows, in the same forms, or one for all; by default each counts as one.
         client : distributed.Client, optional
             The cluster to use; by default the active one, else this process.
         meter : Meter, optional
@@ -708,6 +709,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         warn_of(found, last.best)
         become(self, **found)
 
+    @available_if(adds_up)
     def partial_fit(
         self,
         X: Data,
@@ -732,7 +734,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         y : None
             Not used; scikit-learn's tools pass it.
         sample_weight : (N,), optional
-            Weights of the rows, in the same forms; by default each row counts as one.
+            Weights of the rows, in the same forms, or one for all; by default each counts as one.
         noise : (N, D) or (N, D, D), optional
             Known errors of the rows, in the same forms: their variances, or their covariances.  A
             value of infinite variance is missing.
@@ -784,7 +786,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         X : rows (N, D)
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
         sample_weight : (N,), optional
-            Weights of the rows, in the same forms; by default each row counts as one.
+            Weights of the rows, in the same forms, or one for all; by default each counts as one.
         sweep : callable, optional
             The engine to use; by default the one that ``fit`` would use.
         noise : (N, D) or (N, D, D), optional
@@ -877,7 +879,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         """``sufficient_statistics_``, which there must be."""
         if not hasattr(self, "sufficient_statistics_"):
             raise UsageError(
-                'tails="student" has no statistics that add up: fit to all rows together'
+                NO_SUMS
                 if self.mixture_.tails is not None
                 else "this model was saved without the statistics of its rows, or made of given "
                 "parameters; fit it first (with warm_start=True the fit begins here)"
@@ -900,7 +902,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         X : rows (N, D)
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
         sample_weight : (N,), optional
-            Weights of the rows, in the same forms; by default each row counts as one.
+            Weights of the rows, in the same forms, or one for all; by default each counts as one.
         client : distributed.Client, optional
             The cluster to use; by default the active one, else this process.
         noise : (N, D) or (N, D, D), optional
@@ -946,7 +948,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         X : rows (N, D)
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
         sample_weight : (N,), optional
-            Weights of the rows, in the same forms; by default each row counts as one.
+            Weights of the rows, in the same forms, or one for all; by default each counts as one.
         client : distributed.Client, optional
             The cluster to use; by default the active one, else this process.
         noise : (N, D) or (N, D, D), optional
@@ -1002,7 +1004,7 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         threads : int
             How many threads each worker has.
         sample_weight : (N,), optional
-            Weights of the rows, in the same forms; by default each row counts as one.
+            Weights of the rows, in the same forms, or one for all; by default each counts as one.
         noise : (N, D) or (N, D, D), optional
             Known errors of the rows, in the same forms: their variances, or their covariances.  A
             value of infinite variance is missing.

@@ -219,11 +219,11 @@ def begun(spec: FitSpec, model: "GaussianMixture", n_features: int) -> FitSpec:
         )
         return holding(begins, model.fixed, n_features, fitted)
     shape = spec.covariance_model.shape(components, n_features)
-    weights = _given("weights_init", model.weights_init, (components,))
-    means = _given("means_init", model.means_init, (components, n_features))
-    precisions = _given("precisions_init", model.precisions_init, shape)
+    weights = _given("weights", model.weights_init, (components,))
+    means = _given("means", model.means_init, (components, n_features))
+    precisions = _given(f"{spec.covariance_model.name} precision", model.precisions_init, shape)
     if weights is not None:
-        check_weights("weights_init", weights)
+        check_weights(weights)
     if precisions is not None:  # refused now, not after the first pass
         uniform, zeros = np.full(components, 1 / components), np.zeros((components, n_features))
         given_mixture(spec.covariance_model, uniform, zeros, precisions)
@@ -252,7 +252,7 @@ def mixture_of(
     )
     matrices = numbers(name, given, covariance_model.shape(*shape))
     checked = numbers("weights", weights, shape[:1])
-    check_weights("weights", checked)
+    check_weights(checked)
     try:
         return make(
             covariance_model, checked / checked.sum(), numbers("means", means, shape), matrices
@@ -284,12 +284,17 @@ def with_given_tails(model: "GaussianMixture", mixture: Mixture) -> Mixture:
     return replace(mixture, tails=StudentTails(dof, RULES["each"]))
 
 
-def check_weights(name: str, weights: Array) -> None:
+def check_weights(weights: Array) -> None:
     """Raise ``UsageError`` unless the weights are those of a mixture."""
-    if weights.min() < 0 or not np.isclose(weights.sum(), 1.0):
+    if weights.min() < 0 or weights.max() > 1:
         raise UsageError(
-            f"{name} must be at least 0 and sum to 1; the least is {weights.min():.6g}, and they "
-            f"sum to {weights.sum():.6g}"
+            "The parameter 'weights' should be in the range [0, 1], but got max value "
+            f"{weights.max():.5f}, min value {weights.min():.5f}"
+        )
+    if not np.isclose(weights.sum(), 1.0):
+        raise UsageError(
+            "The parameter 'weights' should be normalized, but got sum(weights) = "
+            f"{weights.sum():.5f}"
         )
 
 
@@ -308,7 +313,9 @@ def numbers(name: str, value: Any, shape: tuple[int, ...]) -> Array:
     except (ValueError, TypeError) as error:
         raise UsageError(f"{name} must be numbers: {error}") from error
     if array.shape != shape:
-        raise UsageError(f"{name} must have shape {shape}, not {array.shape}")
+        raise UsageError(
+            f"The parameter {name!r} should have the shape of {shape}, but got {array.shape}"
+        )
     if not np.isfinite(array).all():
         raise UsageError(f"{name} holds NaN or infinity")
     return array

@@ -56,7 +56,14 @@ class Predictor(ABC):
     """The methods that need a fitted mixture and rows."""
 
     @abstractmethod
-    def fit(self, X: Data, y: None = None, sample_weight: Data = None, noise: Data = None) -> Self:
+    def fit(
+        self,
+        X: Data,
+        y: None = None,
+        sample_weight: Data = None,
+        noise: Data = None,
+        labels: Data = None,
+    ) -> Self:
         """Fit to rows."""
 
     @property
@@ -66,18 +73,38 @@ class Predictor(ABC):
 
     @overload
     def fit_predict(
-        self, X: Lazy, y: None = None, sample_weight: Data = None, noise: Data = None
+        self,
+        X: Lazy,
+        y: None = None,
+        sample_weight: Data = None,
+        noise: Data = None,
+        labels: Data = None,
     ) -> da.Array: ...
     @overload
     def fit_predict(
-        self, X: InMemory, y: None = None, sample_weight: Data = None, noise: Data = None
+        self,
+        X: InMemory,
+        y: None = None,
+        sample_weight: Data = None,
+        noise: Data = None,
+        labels: Data = None,
     ) -> Labels: ...
     @overload
     def fit_predict(
-        self, X: object, y: None = None, sample_weight: Data = None, noise: Data = None
+        self,
+        X: object,
+        y: None = None,
+        sample_weight: Data = None,
+        noise: Data = None,
+        labels: Data = None,
     ) -> AnyLabels: ...
     def fit_predict(
-        self, X: Data, y: None = None, sample_weight: Data = None, noise: Data = None
+        self,
+        X: Data,
+        y: None = None,
+        sample_weight: Data = None,
+        noise: Data = None,
+        labels: Data = None,
     ) -> Any:
         """Fit to ``X`` and give the component of each row, (N,).
 
@@ -88,10 +115,12 @@ class Predictor(ABC):
         y : None
             Not used; scikit-learn's tools pass it.
         sample_weight : (N,), optional
-            Weights of the rows, in the same forms; by default each row counts as one.
+            Weights of the rows, in the same forms, or one for all; by default each counts as one.
         noise : (N, D) or (N, D, D), optional
             Known errors of the rows, in the same forms: their variances, or their covariances.  A
             value of infinite variance is missing.
+        labels : (N,) or (N, K), optional
+            What is known of the rows' components, for the fit, as ``fit`` has it.
 
         Returns
         -------
@@ -108,7 +137,8 @@ class Predictor(ABC):
         >>> len(set(labels[:100])), len(set(labels[100:]))
         (1, 1)
         """
-        return self.fit(X, sample_weight=sample_weight, noise=noise).predict(X, noise=noise)
+        fitted = self.fit(X, sample_weight=sample_weight, noise=noise, labels=labels)
+        return fitted.predict(X, noise=noise)
 
     @overload
     def predict(self, X: Lazy, noise: Data = None) -> da.Array: ...
@@ -334,7 +364,7 @@ class Predictor(ABC):
         y : None
             Not used; scikit-learn's tools pass it.
         sample_weight : (N,), optional
-            Weights of the rows, in the same forms; by default each row counts as one.
+            Weights of the rows, in the same forms, or one for all; by default each counts as one.
         noise : (N, D) or (N, D, D), optional
             Known errors of the rows, in the same forms: their variances, or their covariances.  A
             value of infinite variance is missing.
@@ -369,7 +399,7 @@ class Predictor(ABC):
         X : rows (N, D)
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
         sample_weight : (N,), optional
-            Weights of the rows, in the same forms; by default each row counts as one.
+            Weights of the rows, in the same forms, or one for all; by default each counts as one.
         noise : (N, D) or (N, D, D), optional
             Known errors of the rows, in the same forms: their variances, or their covariances.  A
             value of infinite variance is missing.
@@ -405,7 +435,7 @@ class Predictor(ABC):
         X : rows (N, D)
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
         sample_weight : (N,), optional
-            Weights of the rows, in the same forms; by default each row counts as one.
+            Weights of the rows, in the same forms, or one for all; by default each counts as one.
         noise : (N, D) or (N, D, D), optional
             Known errors of the rows, in the same forms: their variances, or their covariances.  A
             value of infinite variance is missing.
@@ -449,7 +479,7 @@ class Predictor(ABC):
         X : rows (N, D)
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
         sample_weight : (N,), optional
-            Weights of the rows, in the same forms; by default each row counts as one.
+            Weights of the rows, in the same forms, or one for all; by default each counts as one.
         sweep : callable, optional
             The engine to use; by default the one that ``fit`` would use.
         noise : (N, D) or (N, D, D), optional
@@ -527,7 +557,7 @@ class Predictor(ABC):
         """
         model = self._fitted
         if n_samples < 1:
-            raise UsageError(f"n_samples must be at least 1, not {n_samples}")
+            raise UsageError(f"Invalid value for 'n_samples': {n_samples}. It must be at least 1")
         mixture: Mixture = model.mixture_
         return mixture.sample(n_samples, random_of(model))
 

@@ -31,6 +31,12 @@ from dgmm.model.tails import LEAST, MOST
 LOOKED_AT = 20_000
 """How many rows of a sample are looked at to see why components are singular."""
 
+NOT_CONVERGED = (
+    "Best performing initialization did not converge. Try different init parameters, or increase "
+    "max_iter, tol, or check for degenerate data."
+)
+"""In scikit-learn's words, which filters of warnings know."""
+
 
 def fitted(
     progress: Progress, session: Session, seconds: float, cut: str = "max_seconds"
@@ -239,7 +245,7 @@ def warn_of(fitted: dict[str, Any], candidate: Candidate, stacklevel: int = 4) -
     late = info["stopped_by"] == "max_seconds"
     if not fitted["converged_"] and (spec.max_iter or late):
         warnings.warn(
-            f"not converged after {fitted['n_iter_']} iterations: {what_is_left(fitted)}. "
+            f"{NOT_CONVERGED} After {fitted['n_iter_']} iterations, {what_is_left(fitted)}. "
             f"Raise {'max_seconds' if late else 'max_iter'} or {spec.strategy.goal(spec)}",
             ConvergenceWarning,
             stacklevel=stacklevel,

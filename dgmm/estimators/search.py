@@ -114,7 +114,7 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
         y : None
             Not used; scikit-learn's tools pass it.
         sample_weight : (N,), optional
-            Weights of the rows, in the same forms; by default each row counts as one.
+            Weights of the rows, in the same forms, or one for all; by default each counts as one.
         noise : (N, D) or (N, D, D), optional
             Known errors of the rows, in the same forms: their variances, or their covariances.  A
             value of infinite variance is missing.
@@ -168,7 +168,7 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame; or a
             ``session`` of this search, which includes the other parameters.
         sample_weight : (N,), optional
-            Weights of the rows, in the same forms; by default each row counts as one.
+            Weights of the rows, in the same forms, or one for all; by default each counts as one.
         client : distributed.Client, optional
             The cluster to use; by default the active one, else this process.
         meter : Meter, optional
@@ -228,7 +228,7 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
         X : rows (N, D)
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
         sample_weight : (N,), optional
-            Weights of the rows, in the same forms; by default each row counts as one.
+            Weights of the rows, in the same forms, or one for all; by default each counts as one.
         client : distributed.Client, optional
             The cluster to use; by default the active one, else this process.
         noise : (N, D) or (N, D, D), optional
@@ -275,7 +275,7 @@ class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
         X : rows (N, D)
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
         sample_weight : (N,), optional
-            Weights of the rows, in the same forms; by default each row counts as one.
+            Weights of the rows, in the same forms, or one for all; by default each counts as one.
         client : distributed.Client, optional
             The cluster to use; by default the active one, else this process.
         noise : (N, D) or (N, D, D), optional
@@ -388,7 +388,7 @@ def select(
     criterion : {"bic", "aic", "icl", "heldout"}, default="bic"
         The criterion to minimise.
     sample_weight : (N,), optional
-        Weights of the rows, in the same forms; by default each row counts as one.
+        Weights of the rows, in the same forms, or one for all; by default each counts as one.
     noise : (N, D) or (N, D, D), optional
         Known errors of the rows, in the same forms: their variances, or their covariances.  A
         value of infinite variance is missing.
