@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -73,6 +74,11 @@ def _as_one(
     return apply
 
 
+def names_of(context: object, option: object, names: str | None) -> list[str] | None:
+    """The names in a list with commas between them; names in double quotes may have some, too."""
+    return next(csv.reader([names], skipinitialspace=True)) if names else None
+
+
 data_argument = click.argument("data")
 json_option = click.option("--json", is_flag=True, help="Print one JSON object on standard output.")
 quiet_option = click.option("--quiet", is_flag=True, help="Show no progress.")
@@ -99,10 +105,11 @@ reading_options = _as_one(
     click.option(
         "--columns",
         metavar="NAMES",
-        callback=lambda context, parameter, names: names and names.split(","),
-        help="Which columns of a table (Parquet, Arrow), or variables of a Zarr group or an HDF5 "
-        "or NetCDF file, are the features, as a,b,c: names, patterns (band_*), ranges of "
-        "neighbours (red:nir); after a !, what to leave out.  [default: all; those of the model]",
+        callback=names_of,
+        help="Which columns of a table (Parquet, Arrow, CSV), or variables of a Zarr group or an "
+        "HDF5 or NetCDF file, are the features, as a,b,c: names, patterns (band_*), ranges of "
+        "neighbours (red:nir); after a !, what to leave out.  A name with a comma stands in "
+        "double quotes: 'a,\"b, c\"'.  [default: all; those of the model]",
     ),
 )
 """The options of ``open_dataset``, by name."""

@@ -19,6 +19,7 @@ from dgmm.cli.options import (
     labels_option,
     machine_options,
     model_option,
+    names_of,
     noise_option,
     overwrite_option,
     quiet_option,
@@ -54,7 +55,7 @@ OUTPUT_HELP = "What to write: a Zarr array, or a table of Parquet files where it
 keep_option = click.option(
     "--keep",
     metavar="NAMES",
-    callback=lambda context, parameter, names: names.split(",") if names else [],
+    callback=lambda context, option, names: names_of(context, option, names) or [],
     help="Which columns of a table of rows are written, too, as a,b,c: names, patterns, ranges.",
 )
 

@@ -8,23 +8,29 @@ from typing import Any
 from dgmm.errors import DataError, UsageError
 
 
-def chosen(names: Sequence[str], wanted: Sequence[str] | None, table: str) -> tuple[str, ...]:
+def chosen(
+    names: Sequence[str],
+    wanted: Sequence[str] | None,
+    table: str,
+    usual: Sequence[str] | None = None,
+) -> tuple[str, ...]:
     """Those of the ``names`` of a ``table``'s columns that are ``wanted``, in the order asked for.
 
     Each of ``wanted`` is a name, a pattern (``band_*``), a range of neighbours (``red:nir``), or
-    one of these after a ``!``, which leaves out.  What only leaves out begins with all columns; so
-    does None.  A column that has a name as it was asked for is taken by it, whatever is in that.
-    Raises ``DataError`` if there is no such column.
+    one of these after a ``!``, which leaves out.  What only leaves out begins with all columns, or
+    the ``usual`` ones; so does None.  A column that has a name as it was asked for is taken by it,
+    whatever is in that.  Raises ``DataError`` if there is no such column.
     """
+    usual = names if usual is None else usual
     if wanted is None:
-        return tuple(names)
+        return tuple(usual)
     if isinstance(wanted, str):
         raise UsageError(f"columns must be a list of names, not the text {wanted!r}")
     asked = [str(each) for each in wanted]
     known = set(names)
     kept: dict[str, None] = {}
     if all(_leaves_out(each, known) for each in asked):
-        kept = dict.fromkeys(names)
+        kept = dict.fromkeys(usual)
     for each in asked:
         if _leaves_out(each, known):
             for name in _meant(names, each[1:], table):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from dgmm.data.amounts import Amount, check_room
 from dgmm.data.columns import check_numbers, chosen, once
 from dgmm.data.source import Source
-from dgmm.data.tables import check_installed, is_number, numbers
+from dgmm.data.table_source import check_installed, is_number, numbers
 from dgmm.errors import DataError, UsageError
 from dgmm.model.lazy import Late
 

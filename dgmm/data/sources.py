@@ -26,6 +26,7 @@ from dgmm.data.direct import Direct
 from dgmm.data.forms import check_loadable, declared, is_dask_frame, type_names, unwrapped
 from dgmm.data.frames import Maker, maker_of, open_frame, plain_array
 from dgmm.data.hdf import is_hdf, open_hdf
+from dgmm.data.npz import named_array, open_npz
 from dgmm.data.packed import unpacked
 from dgmm.data.patience import patience
 from dgmm.data.sliced import variable_maker
@@ -236,7 +237,7 @@ def open_source(
         return known
     match unwrapped(data, memory):
         case str() | PathLike() as path:
-            return _open_path(str(path), absence, raw, columns)
+            return _open_path(str(path), absence, raw, columns, memory)
         case zarr.Group() as group:
             return _of_group(group, str(group.store_path), absence, raw, columns)
         case other if columns is not None:
@@ -314,7 +315,7 @@ def has_columns(data: object) -> bool:
     path = str(data)
     if is_table(path) or is_hdf(path):
         return True
-    if path.endswith(".npy"):
+    if path.endswith(".npy") or named_array(path):
         return False
     try:
         return isinstance(zarr.open(zarr_store(path), mode="r"), zarr.Group)
@@ -342,23 +343,27 @@ def _of_group(
 
 
 def _open_path(
-    path: str, absence: Absence, raw: bool, columns: Sequence[str] | None = None
+    path: str, absence: Absence, raw: bool, columns: Sequence[str] | None, memory: Amount
 ) -> Source:
     if table := open_table(path, columns):
         return table
     if file := open_hdf(path, columns, raw):
         return file
-    if path.endswith(".npy"):
-        return _open_npy(path, columns)
+    if named_array(path) is not None or path.endswith(".npy"):
+        return _open_numpy(path, columns, memory)
     return _open_zarr(path, absence, raw, columns)
 
 
-def _open_npy(path: str, columns: Sequence[str] | None) -> Source:
+def _open_numpy(path: str, columns: Sequence[str] | None, memory: Amount) -> Source:
+    """The array of a ``.npy`` or ``.npz`` file."""
+    if columns is not None and exists(path):
+        raise _no_columns(path, columns)
+    found = open_npz(path, memory)
+    if found is not None:
+        return ArraySource(found) if isinstance(found, np.ndarray) else found
     filesystem, inner = place(path)
     if not exists(path):
         raise DataError(f"{path} does not exist")
-    if columns is not None:
-        raise _no_columns(path, columns)
     if not is_local(filesystem):
         raise UsageError(f"{path}: .npy files are read from local paths; remote data as Zarr")
     return NpySource(inner)
@@ -372,9 +377,10 @@ def _open_zarr(path: str, absence: Absence, raw: bool, columns: Sequence[str] | 
         if not exists(path):
             raise DataError(f"{path} does not exist") from error
         raise DataError(
-            f"{path} is no Zarr array or group, and its name does not end as that of a .npy file "
-            "or of a table does (.parquet, .arrow, .feather) or of HDF5 or NetCDF (.h5, .nc); "
-            f"a directory of Parquet files is read by a pattern, {path.rstrip('/')}/**/*.parquet"
+            f"{path} is no Zarr array or group, and its name does not end as that of a .npy or "
+            ".npz file or of a table does (.parquet, .arrow, .feather, .csv, .tsv) or of HDF5 or "
+            "NetCDF (.h5, .nc); a directory of Parquet files is read by a pattern, "
+            f"{path.rstrip('/')}/**/*.parquet"
         ) from error
     except Exception as error:  # each file system has errors of its own
         spoilt = local or isinstance(error, ValueError | KeyError | TypeError)

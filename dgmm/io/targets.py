@@ -15,7 +15,7 @@ import zarr
 from numpy.typing import NDArray
 
 from dgmm.data.dataset import Dataset
-from dgmm.data.tables import TableSource, check_installed
+from dgmm.data.table_source import TableSource, check_installed
 from dgmm.data.urls import place, zarr_store
 from dgmm.errors import DataError, UsageError
 from dgmm.kernels.outputs import RowOutputs

@@ -1,0 +1,228 @@
+"""A table in files: rows come a part at a time, what its format lets one read by itself.
+
+A part is a row group of Parquet, a record batch of Arrow, or some lines of a text.  So blocks are
+whole parts, as many as make one worth its overhead, and a task reads its own.
+
+**Numbers.**  Columns of float32 alone stay so; all others are read as float64, in which a null is
+NaN.  What is no number (texts, categories, booleans, times) is refused by name.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, ClassVar, Final
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dgmm.data.columns import check_numbers, chosen, once
+from dgmm.data.patience import patience
+from dgmm.data.source import Source
+from dgmm.data.transient import is_transient
+from dgmm.data.urls import place
+from dgmm.errors import DataError, DgmmError, UsageError
+from dgmm.model.lazy import Late
+
+pyarrow = Late("pyarrow")
+
+COLUMNS_BYTES: Final = 8 << 20
+"""How much of a part is decoded at once, in columns: so it takes little beside the rows."""
+
+HIDDEN: Final = ("_", ".")
+"""What the names begin with of files that are no part of a table."""
+
+
+def check_installed(url: str) -> None:
+    """Raise ``UsageError`` if the library that reads tables is not installed."""
+    if find_spec("pyarrow") is None:
+        raise UsageError(
+            f"{url}: tables are read by pyarrow, which is not installed: "
+            "pip install 'dgmm[parquet]' does that (in a clone: pip install '.[parquet]')"
+        )
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of a table that are read together: the file, the number of the part in it, and rows."""
+
+    path: str
+    index: int
+    rows: int
+
+
+class TableSource(Source):
+    """Columns of a table in files.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Of the columns, in the order they are read.
+    """
+
+    names: tuple[str, ...]
+    doubt: ClassVar[str] = ""
+    """What else there may be to it if a part has other rows than were counted."""
+
+    @classmethod
+    @abstractmethod
+    def of(cls, url: str, wanted: Sequence[str] | None, vector: bool) -> "TableSource":
+        """Open the columns ``wanted`` of what is at ``url``; as a vector, if it is one column."""
+
+    def __init__(
+        self, url: str, parts: Sequence[Part], schema: Any, names: tuple[str, ...], vector: bool
+    ) -> None:
+        self.name, self.names, self._all_names = url, names, tuple(schema.names)
+        self._schema = schema
+        self._opened = uuid4().hex
+        self._parts = tuple(parts)
+        self._starts = np.cumsum([0, *(part.rows for part in parts)], dtype=np.int64)
+        rows = int(self._starts[-1])
+        self.shape = (rows,) if vector else (rows, len(names))
+        self.dtype = np.dtype(_common(url, schema, names))
+
+    def divisions(self, block_bytes: int) -> NDArray[np.int64]:
+        # Whole parts, as many as stay within the bytes; but a part that is larger by itself.
+        most = max(1, block_bytes // max(1, self.row_bytes))
+        cuts = [0]
+        for start, stop in zip(self._starts[:-1], self._starts[1:], strict=True):
+            if stop - cuts[-1] > most and start > cuts[-1]:
+                cuts.append(int(start))
+        return np.array([*cuts, self._starts[-1]] if self._starts[-1] else [0], dtype=np.int64)
+
+    def nbytes(self, rows: int) -> int:
+        # The rows; and of a part, some columns as they are stored, decoded, and with NaN for nulls.
+        largest = max((part.rows for part in self._parts), default=0) * self.row_bytes
+        column = largest // max(1, len(self.names))
+        return rows * self.row_bytes + 3 * max(column, min(largest, COLUMNS_BYTES))
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        rows = np.empty((stop - start, len(self.names)), self.dtype)
+        first = int(np.searchsorted(self._starts, start, side="right")) - 1
+        for index in range(first, len(self._parts)):
+            begin = int(self._starts[index])
+            if begin >= stop:
+                break
+            low, high = max(start, begin), min(stop, int(self._starts[index + 1]))
+            if low < high:
+                self._read(
+                    self._parts[index], slice(low - begin, high - begin), rows[low - start :]
+                )
+        return rows[:, 0] if len(self.shape) == 1 else rows
+
+    def _read(self, part: Part, taken: slice, rows: NDArray[Any]) -> None:
+        """Write the rows of a part that are ``taken`` to the first of ``rows``."""
+        count = taken.stop - taken.start
+        step = self._together(part)
+        for j in range(0, len(self.names), step):
+            names = self.names[j : j + step]
+            table = self._part(part, names)
+            for k, name in enumerate(names, j):
+                rows[:count, k] = numbers(table.column(name))[taken]
+
+    def _together(self, part: Part) -> int:
+        """How many columns of a part are decoded at once."""
+        return max(1, COLUMNS_BYTES // max(1, part.rows * self.dtype.itemsize))
+
+    def _part(self, part: Part, names: Sequence[str]) -> Any:
+        """Some columns of a part, as a table of Arrow, if it is what it was."""
+        try:
+            table = self._columns(part, names)
+            if table.num_rows != part.rows:
+                raise DataError(
+                    f"{part.path} has changed since it was opened: part {part.index} has "
+                    f"{table.num_rows:,} rows, not {part.rows:,}{self.doubt}"
+                )
+            if gone := [name for name in names if name not in table.column_names]:
+                raise DataError(f"{part.path} has no column {gone[0]!r}, which others have")
+            return table.select(list(names))
+        except DgmmError:
+            raise
+        except Exception as error:
+            self._forget()
+            if is_transient(error):
+                raise
+            raise DataError(f"part {part.index} of {part.path} can't be read: {error}") from error
+
+    def known(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Which columns of the table ``names`` mean, features or not."""
+        return once(self.name, self._all_names, chosen(self._all_names, names, self.name))
+
+    def table(self, start: int, stop: int, names: Sequence[str]) -> Any:
+        """Some columns of rows ``start`` to ``stop``, as they are, as a table of Arrow."""
+        first = int(np.searchsorted(self._starts, start, side="right")) - 1
+        last = int(np.searchsorted(self._starts, stop, side="left"))
+        parts = [self._as_declared(self._part(each, names)) for each in self._parts[first:last]]
+        whole = pyarrow.concat_tables(parts)
+        return whole.slice(start - int(self._starts[first]), stop - start)
+
+    def _as_declared(self, table: Any) -> Any:
+        """The same columns, of the types that the table as a whole has: files may have others."""
+        kinds = [self._schema.field(name) for name in table.column_names]
+        try:
+            return table.cast(pyarrow.schema([(each.name, each.type) for each in kinds]))
+        except pyarrow.ArrowException as error:
+            raise DataError(f"columns of {self.name} are not of one type: {error}") from error
+
+    @abstractmethod
+    def _columns(self, part: Part, names: Sequence[str]) -> Any:
+        """Some columns of a part, as a table of Arrow."""
+
+    @abstractmethod
+    def _forget(self) -> None:
+        """Close what this thread has open."""
+
+
+def files(url: str, endings: Iterable[str]) -> list[str]:
+    """The paths of the files at ``url``: itself, those in a directory, or those of a pattern."""
+    filesystem, path = place(url)
+
+    def ask() -> list[str]:
+        filesystem.invalidate_cache()
+        if filesystem.isdir(path):
+            found = filesystem.find(path)
+        elif filesystem.exists(path):  # whatever is in its name
+            return [path]
+        elif set(path) & set("*?["):
+            found = filesystem.glob(path)
+        else:
+            raise DataError(f"{url} does not exist")
+        return [each for each in sorted(found) if _is_part(each, path, tuple(endings))]
+
+    try:
+        found: list[str] = patience()(ask)
+    except DgmmError:
+        raise
+    except Exception as error:  # each file system has errors of its own
+        raise DataError(f"{url} can't be reached: {error}") from error
+    if not found:
+        raise DataError(f"{url} has no file whose name ends in {', '.join(endings)}")
+    return found
+
+
+def _is_part(path: str, root: str, endings: tuple[str, ...]) -> bool:
+    """Whether a file below ``root`` is a part of the table: no note that a writer left."""
+    below = path.removeprefix(root.rstrip("/") + "/").split("/")
+    return path.endswith(endings) and not any(each.startswith(HIDDEN) for each in below)
+
+
+def _common(url: str, schema: Any, names: Sequence[str]) -> str:
+    """The type that holds the numbers of these columns; raises ``DataError`` if some are none."""
+    check_numbers(url, {each.name: (each.type, is_number(each.type)) for each in schema}, names)
+    kinds = [str(schema.field(name).type) for name in names]
+    return "float32" if all(kind in ("halffloat", "float") for kind in kinds) else "float64"
+
+
+def is_number(kind: Any) -> bool:
+    """Whether a type of Arrow is of real numbers."""
+    of = pyarrow.types
+    return any(test(kind) for test in (of.is_integer, of.is_floating, of.is_decimal))
+
+
+def numbers(column: Any) -> NDArray[Any]:
+    """A column of Arrow, with NaN for nulls."""
+    if pyarrow.types.is_decimal(column.type):
+        column = column.cast(pyarrow.float64())
+    numbers: NDArray[Any] = column.to_numpy()
+    return numbers
