@@ -1,14 +1,21 @@
-"""How the documents become a site: ``nox -s docs``."""
+"""How the documents become a site: ``nox -s docs``.
+
+The build runs the scripts of pictures/ (a gallery) and the Python of all pages that have pictures,
+and warns if a page shows what does not happen.
+"""
 
 import re
+import sys
 from importlib.metadata import version as version_of
 from pathlib import Path
 
-import numpy as np
 from sphinx.application import Sphinx
+from sphinx.util import logging
 
-from dgmm import GaussianMixture
-from dgmm.report import pictures
+sys.path.insert(0, str(Path(__file__).parent))
+
+import drawing
+import links
 
 project, author = "dgmm", "the developers of dgmm"
 release = version = version_of("dgmm")
@@ -18,44 +25,59 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx_copybutton",
+    "sphinx_design",
+    "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "pictures", "reference/generated"]
+templates_path = ["_templates"]
 html_theme = "furo"
 html_title = "dgmm"
 html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_show_copyright = False
+html_theme_options = {"top_of_page_buttons": []}
+myst_enable_extensions = ["attrs_block", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 numpydoc_show_class_members = False
 autodoc_typehints = "none"
 autodoc_default_options = {"members": True, "inherited-members": "object"}
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
-
-STATIC = Path(__file__).parent / "_static"
-STATIC.mkdir(exist_ok=True)
+linkcheck_ignore = [r"http://localhost"]
+sphinx_gallery_conf = {
+    "examples_dirs": "pictures",
+    "gallery_dirs": "gallery",
+    "filename_pattern": "/",
+    "within_subsection_order": "FileNameSortKey",
+    "doc_module": ("dgmm",),
+    "backreferences_dir": "gallery/uses",
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "show_memory": False,
+    "show_signature": False,
+    "reset_modules": ("matplotlib", "drawing.quiet"),
+    "min_reported_time": 60,
+    "write_computation_times": False,
+    "thumbnail_size": (400, 280),
+    "image_srcset": ["2x"],
+}
 
 OTHERS = re.compile(r"set_\w+_request|get_metadata_routing")
 """Methods of scikit-learn's base classes that lead to its own documents."""
 
 
-def first_picture() -> None:
-    """Draw the picture of the first page."""
-    random = np.random.default_rng(4)
-    kinds = random.integers(0, 4, size=200_000)
-    shapes = random.normal(scale=0.7, size=(4, 2, 2)) + np.eye(2)
-    centres = np.array([[-3.0, 0], [3, 1], [0, 4], [1, -4]])
-    rows = centres[kinds] + np.einsum("nij,nj->ni", shapes[kinds], random.normal(size=(200_000, 2)))
-    model = GaussianMixture(4, random_state=0).fit(rows)
-    figure = pictures.canvas(720, 480)
-    axes = pictures.panel(figure, 50, 20, 650, 420)
-    pictures.density(axes, *np.histogram2d(*rows.T, bins=240))
-    pictures.ellipses(axes, model.mixture_, (0, 1), ["C0", "C1", "C2", "C3"])
-    pictures.save(figure, STATIC / "first.png")
+def draw(app: Sphinx) -> None:
+    """Draw what pages show."""
+    drawing.MADE.mkdir(exist_ok=True)
+    drawing.draw_first_page()
+    for untruth in drawing.draw_pages():
+        logging.getLogger(__name__).warning(untruth)
 
 
 def setup(app: Sphinx) -> None:
-    """Draw the picture, and leave methods out that are explained elsewhere."""
-    app.connect("builder-inited", lambda app: first_picture())
+    """Draw pictures, leave methods out that are explained elsewhere, and check links at the end."""
+    app.connect("builder-inited", draw)
+    app.connect("build-finished", links.check)
     app.connect(
         "autodoc-skip-member",
         lambda app, what, name, value, skip, options: bool(OTHERS.fullmatch(name)) or None,
