@@ -1,4 +1,4 @@
-"""``dgmm fit | select | update | predict | impute | denoise | score | show | plan | demo``.
+"""``dgmm`` and its commands: ``fit``, ``select``, ``predict`` and so on.
 
 Results go to standard output, progress and warnings to standard error.
 """
@@ -9,6 +9,7 @@ import click
 
 import dgmm
 from dgmm.cli.base import ENVIRONMENT, EXIT_CODES
+from dgmm.cli.exporting import export
 from dgmm.cli.fitting import fit, select
 from dgmm.cli.planning import demo, plan
 from dgmm.cli.using import denoise, impute, predict, score, show, update
@@ -45,5 +46,5 @@ def main() -> None:
     """``dgmm``."""
 
 
-for command in (fit, select, predict, impute, denoise, score, update, show, plan, demo):
+for command in (fit, select, predict, impute, denoise, score, update, show, export, plan, demo):
     main.add_command(command)

@@ -24,6 +24,7 @@ from dgmm.em.variational_prior import VariationalPrior
 from dgmm.engine.plan import Plan
 from dgmm.errors import UsageError
 from dgmm.estimators import gaussian_mixture
+from dgmm.estimators.exports import Exports
 from dgmm.estimators.gaussian_mixture import GaussianMixture
 from dgmm.estimators.parameters import prior_of
 from dgmm.estimators.predictor import Predictor
@@ -114,7 +115,7 @@ def _same(name: str) -> _Shown:
     return _Shown(lambda model: getattr(model, name), f"As in ``GaussianMixture.{name}``.")
 
 
-class BayesianGaussianMixture(Predictor, DensityMixin, BaseEstimator):
+class BayesianGaussianMixture(Predictor, Exports, DensityMixin, BaseEstimator):
     """A variational Bayesian mixture of normal distributions, fitted to data of any size.
 
     Parameters and attributes are those of ``sklearn.mixture.BayesianGaussianMixture``, with the

@@ -1,11 +1,14 @@
-"""Models of scikit-learn made of ours, and ours of theirs."""
+"""Models of scikit-learn made of ours, and ours of theirs, or of parameters."""
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dgmm.errors import UsageError
+from dgmm.estimators.record import become
+from dgmm.io import plain
 from dgmm.model.lazy import Late
+from dgmm.model.mixture import Mixture
 
 if TYPE_CHECKING:  # which imports this
     from dgmm.estimators.gaussian_mixture import GaussianMixture
@@ -57,3 +60,31 @@ def from_sklearn(cls: "type[GaussianMixture]", theirs: Any) -> "GaussianMixture"
     if hasattr(theirs, "feature_names_in_"):
         model.feature_names_in_ = np.array(theirs.feature_names_in_)
     return model
+
+
+def from_json(cls: "type[GaussianMixture]", text: str) -> "GaussianMixture":
+    """Ours of parameters as JSON."""
+    mixture, names = plain.loads(text)
+    kind: Any = mixture.covariance_model.name
+    model = cls(
+        mixture.components,
+        covariance_type=kind,
+        noise_component=mixture.noise_component is not None,
+        tails="normal" if mixture.tails is None else "student",
+    )
+    named = {} if names is None else {"feature_names_in_": np.array(names, dtype=object)}
+    become(model, **given(mixture), **named)
+    return model
+
+
+def given(mixture: Mixture) -> dict[str, Any]:
+    """What a model has that was made of a ``mixture``, without a fit."""
+    return {
+        "mixture_": mixture,
+        "converged_": False,
+        "n_iter_": 0,
+        "lower_bounds_": [],
+        "lower_bound_": -np.inf,
+        "fit_info_": {"strategy": "given", "empty": [], "singular": []},
+        "n_features_in_": mixture.n_features,
+    }

@@ -28,7 +28,8 @@ from dgmm.engine.plan import Plan
 from dgmm.errors import UsageError
 from dgmm.estimators import incremental, saved
 from dgmm.estimators.available import NO_SUMS, adds_up, available_if
-from dgmm.estimators.exchange import from_sklearn, to_sklearn
+from dgmm.estimators.exchange import from_json, from_sklearn, given, to_sklearn
+from dgmm.estimators.exports import Exports
 from dgmm.estimators.parameters import (
     mixture_of,
     observation_of,
@@ -88,7 +89,7 @@ class _Parameter:
         )
 
 
-class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
+class GaussianMixture(Predictor, Exports, DensityMixin, BaseEstimator):
     """A mixture of normal distributions, fitted by EM to data of any size.
 
     Parameters and attributes are those of ``sklearn.mixture.GaussianMixture``, with the same
@@ -505,18 +506,36 @@ class GaussianMixture(Predictor, DensityMixin, BaseEstimator):
         """
         mixture = mixture_of(covariance_type, weights, means, covariances, precisions)
         model = cls(mixture.components, covariance_type=covariance_type, **params)
-        mixture = with_given_tails(model, mixture)
-        become(
-            model,
-            mixture_=mixture,
-            converged_=False,
-            n_iter_=0,
-            lower_bounds_=[],
-            lower_bound_=-np.inf,
-            fit_info_={"strategy": "given", "empty": [], "singular": []},
-            n_features_in_=mixture.n_features,
-        )
+        become(model, **given(with_given_tails(model, mixture)))
         return model
+
+    @classmethod
+    def from_json(cls, text: str) -> "GaussianMixture":
+        """Make a model of parameters as ``to_json`` writes them.
+
+        Parameters
+        ----------
+        text : str
+            The JSON.
+
+        Returns
+        -------
+        GaussianMixture
+            A fitted model; with ``warm_start=True`` a fit begins there.
+
+        Raises
+        ------
+        ModelFileError
+            If these are no parameters of a mixture.
+
+        Examples
+        --------
+        >>> from dgmm import GaussianMixture
+        >>> model = GaussianMixture.from_parameters([1.0], [[0.5]], [[[1.0]]])
+        >>> GaussianMixture.from_json(model.to_json()).means_.tolist()
+        [[0.5]]
+        """
+        return from_json(cls, text)
 
     @classmethod
     def from_sklearn(cls, model: Any) -> "GaussianMixture":

@@ -16,6 +16,7 @@ from dgmm.em.criteria import CriterionName
 from dgmm.em.progress import Candidate, Progress
 from dgmm.engine.plan import Plan
 from dgmm.errors import DegenerateWarning, UsageError
+from dgmm.estimators.exports import Exports
 from dgmm.estimators.gaussian_mixture import GaussianMixture
 from dgmm.estimators.predictor import Predictor
 from dgmm.estimators.record import become, fitted, warn_of
@@ -26,7 +27,7 @@ SIZES: Final = tuple(range(1, 11))
 """How many components are tried unless told."""
 
 
-class MixtureSearch(Predictor, MetaEstimatorMixin, DensityMixin, BaseEstimator):
+class MixtureSearch(Predictor, Exports, MetaEstimatorMixin, DensityMixin, BaseEstimator):
     """Fit mixtures of several sizes and covariance types side by side, and keep the best.
 
     All candidates share every pass over the data, and those that can no longer win are dropped

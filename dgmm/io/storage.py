@@ -77,6 +77,11 @@ def create(url: str, format: str, arrays: Arrays, header: dict[str, Any]) -> Non
             raise
 
 
+def put(url: str, content: memoryview) -> None:
+    """Write a file of another format; it appears whole or not at all, in place of any other."""
+    _put(url, content, os.replace, "overwrite")
+
+
 def _holds(url: str, format: str, written: str) -> bool:
     """Whether the file at ``url`` is the one that says ``written``."""
     try:
