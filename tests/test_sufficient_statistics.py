@@ -237,7 +237,9 @@ def test_rows_are_not_added_under_another_kind_of_mixture(
     means = model.means_.copy()
     seen = model.summarize(rows)
     model.set_params(**after)
-    with pytest.raises(UsageError, match="under the same"):
+    learns = "tails" not in after  # with tails there is no such method
+    refusal = (UsageError, "under the same") if learns else (AttributeError, "no attribute")
+    with pytest.raises(refusal[0], match=refusal[1]):
         model.partial_fit(rows)
     with pytest.raises(UsageError, match="under the same"):
         model.update(seen)
