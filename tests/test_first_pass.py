@@ -15,7 +15,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import dgmm
-from dgmm.em.first_pass import WAYS, DataMoments, FirstPassSpec, first_pass
+from dgmm.em.first_pass import WAYS, FirstPassSpec, first_pass
+from dgmm.em.moments import DataMoments
 from dgmm.em.sample import uniform
 from dgmm.kernels import choice, native
 from dgmm.kernels.sweep import Block

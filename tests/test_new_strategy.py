@@ -12,9 +12,9 @@ import pytest
 
 from dgmm import CheckpointError, GaussianMixture, select
 from dgmm.em.evaluate import FitContext, State
-from dgmm.em.first_pass import DataMoments
 from dgmm.em.init import representative, seeded
 from dgmm.em.model import Trial
+from dgmm.em.moments import DataMoments
 from dgmm.em.solver import RunState, Solver, StopRule
 from dgmm.em.spec import FitSpec, Strategy
 from dgmm.em.starts import Budget

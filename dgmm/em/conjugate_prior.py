@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dgmm.em.first_pass import DataMoments
+from dgmm.em.moments import DataMoments
 from dgmm.em.prior_spec import (
     PriorSpec,
     covariance_of,

@@ -14,8 +14,8 @@ from typing import Final, Literal
 
 import numpy as np
 
-from dgmm.em.first_pass import DataMoments
 from dgmm.em.model import Model, Trial
+from dgmm.em.moments import DataMoments
 from dgmm.em.noise_spec import NoiseSpec
 from dgmm.em.prior_spec import NO_PRIOR, PriorSpec
 from dgmm.errors import DataError

@@ -19,9 +19,10 @@ from numpy.random import RandomState
 
 from dgmm.em.cost import Cost, Tell, untold
 from dgmm.em.evaluate import FitContext, frame_of
-from dgmm.em.first_pass import DataMoments, FirstPassSpec, first_pass
+from dgmm.em.first_pass import FirstPassSpec, first_pass
 from dgmm.em.holdout import Counted
 from dgmm.em.init import representative, sample_seed
+from dgmm.em.moments import DataMoments
 from dgmm.em.progress import Candidate, Progress, Stopped, all_begun
 from dgmm.em.selection import Choice
 from dgmm.em.solver import advanced, kept

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from dgmm.em.evaluate import FitContext
-from dgmm.em.first_pass import DataMoments
+from dgmm.em.moments import DataMoments
 from dgmm.em.sample import Sample
 from dgmm.kernels import filling
 from dgmm.kernels.kernel import tile_rows

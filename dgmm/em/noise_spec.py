@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from dgmm.em.first_pass import DataMoments
+from dgmm.em.moments import DataMoments
 from dgmm.errors import DataError
 from dgmm.model.mixture import Frame
 from dgmm.model.noise_component import NoiseComponent

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dgmm.em.first_pass import DataMoments
+from dgmm.em.moments import DataMoments
 from dgmm.errors import UsageError
 from dgmm.model.arrays import Array
 from dgmm.model.covariance_model import CovarianceModel

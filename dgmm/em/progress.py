@@ -7,7 +7,7 @@ import numpy as np
 
 from dgmm.em.degenerate import unbounded
 from dgmm.em.evaluate import FitContext
-from dgmm.em.first_pass import DataMoments
+from dgmm.em.moments import DataMoments
 from dgmm.em.solver import RunState, best_of
 from dgmm.em.spec import FitSpec
 from dgmm.em.starts import look

@@ -25,8 +25,8 @@ import numpy as np
 from numpy.random import RandomState
 
 from dgmm.em.criteria import Compared, Criterion
-from dgmm.em.first_pass import DataMoments
 from dgmm.em.holdout import HELD, Counted
+from dgmm.em.moments import DataMoments
 from dgmm.em.progress import Candidate, all_begun, comparable
 from dgmm.em.spec import FitSpec
 from dgmm.em.subsamples import Samples

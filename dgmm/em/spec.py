@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 from dgmm.em import init
 from dgmm.em.deadline import NEVER, Deadline
 from dgmm.em.evaluate import FitContext
-from dgmm.em.first_pass import DataMoments, FirstPassSpec
+from dgmm.em.first_pass import FirstPassSpec
+from dgmm.em.moments import DataMoments
 from dgmm.em.noise_spec import NoiseSpec
 from dgmm.em.prior_spec import NO_PRIOR, PriorSpec
 from dgmm.em.solver import RunState, Solver

@@ -19,9 +19,9 @@ from dgmm.em import init, isolation, labelled, quasi_newton, race, split_merge
 from dgmm.em.control_variate import ControlVariateEM
 from dgmm.em.evaluate import FitContext
 from dgmm.em.expectation_maximization import EM
-from dgmm.em.first_pass import DataMoments
 from dgmm.em.information import is_known
 from dgmm.em.model import Trial
+from dgmm.em.moments import DataMoments
 from dgmm.em.quasi_newton import QuasiNewton
 from dgmm.em.sample import Sample
 from dgmm.em.scouts import WORK, affordable, scouted

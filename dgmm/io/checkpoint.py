@@ -43,7 +43,7 @@ import numpy as np
 from dgmm.data import urls
 from dgmm.data.dataset import Dataset
 from dgmm.data.transient import is_transient
-from dgmm.em.first_pass import DataMoments
+from dgmm.em.moments import DataMoments
 from dgmm.em.progress import Candidate, Progress, Stopped
 from dgmm.em.sample import nbytes as sample_nbytes
 from dgmm.em.solver import RunState
