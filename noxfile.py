@@ -4,6 +4,7 @@ They run in the active environment (``pip install -e '.[dev]'``).  .ci/run, the 
 hooks of pre-commit call them by these names, so each command stands once.
 """
 
+import shutil
 from pathlib import Path
 
 import nox
@@ -44,7 +45,9 @@ def types(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def docs(session: nox.Session) -> None:
-    """The site of the documents, in docs/_build; the tests run what is shown there."""
+    """The site of the documents, in docs/_build, from nothing; tests run the pages without pictures."""
+    for made in ("_build", "_made", "gallery", "reference"):
+        shutil.rmtree(Path("docs", made), ignore_errors=True)
     run(session, "sphinx-build -q -W --keep-going -b html docs docs/_build")
 
 

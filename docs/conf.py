@@ -35,11 +35,15 @@ html_title = "dgmm"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_copyright = False
-html_theme_options = {"top_of_page_buttons": []}
-myst_enable_extensions = ["attrs_block", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
+html_theme_options = {
+    "top_of_page_buttons": [],
+    "light_css_variables": {"code-font-size": "0.78em"},
+}
+myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 numpydoc_show_class_members = False
 autodoc_typehints = "none"
+toc_object_entries_show_parents = "hide"
 autodoc_default_options = {"members": True, "inherited-members": "object"}
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
@@ -74,8 +78,14 @@ def draw(app: Sphinx) -> None:
         logging.getLogger(__name__).warning(untruth)
 
 
+def without_last_line(app: Sphinx, name: str, source: list[str]) -> None:
+    """Leave out the empty line that ends output for doctest, at the end of a block."""
+    source[0] = source[0].replace("\n\n```\n", "\n```\n")
+
+
 def setup(app: Sphinx) -> None:
     """Draw pictures, leave methods out that are explained elsewhere, and check links at the end."""
+    app.connect("source-read", without_last_line)
     app.connect("builder-inited", draw)
     app.connect("build-finished", links.check)
     app.connect(
