@@ -45,7 +45,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def docs(session: nox.Session) -> None:
-    """The site of the documents, in docs/_build, from nothing; tests run the pages without pictures."""
+    """The site of the documents, in docs/_build, made anew; tests run its pages, too."""
     for made in ("_build", "_made", "gallery", "reference"):
         shutil.rmtree(Path("docs", made), ignore_errors=True)
     run(session, "sphinx-build -q -W --keep-going -b html docs docs/_build")
