@@ -30,6 +30,7 @@ from dgmm.estimators.parameters import prior_of
 from dgmm.estimators.predictor import Predictor
 from dgmm.estimators.record import read_only
 from dgmm.estimators.session import Data
+from dgmm.estimators.shown import Shown
 from dgmm.estimators.sufficient_statistics import SufficientStatistics
 from dgmm.kernels.observation import Missing
 from dgmm.model.arrays import Array
@@ -88,31 +89,14 @@ def in_sum(model: GaussianMixture, bound: float) -> float:
     return statistics.weight * bound - float(constant)
 
 
-class _Shown:
-    """An attribute that shows a part of what was fitted."""
-
-    def __init__(self, part: Callable[[GaussianMixture], Any], doc: str) -> None:
-        self._part, self.__doc__ = part, doc
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, model: Any, owner: type) -> Any:
-        if model is None:
-            return self
-        if "model_" not in vars(model):
-            raise AttributeError(
-                f"{owner.__name__!r} object has no attribute {self._name!r}: it is not fitted yet"
-            )
-        return self._part(model.model_)
-
-    def __set__(self, model: Any, value: object) -> None:
-        raise AttributeError(f"{self._name} shows a part of the fitted posterior: it can't be set")
+def _shown(part: Callable[[GaussianMixture], Any], doc: str) -> Shown[Any]:
+    """An attribute that shows a part of the posterior."""
+    return Shown("model_", part, doc)
 
 
-def _same(name: str) -> _Shown:
+def _same(name: str) -> Shown[Any]:
     """What the mixture itself has by that name."""
-    return _Shown(lambda model: getattr(model, name), f"As in ``GaussianMixture.{name}``.")
+    return _shown(lambda model: getattr(model, name), f"As in ``GaussianMixture.{name}``.")
 
 
 class BayesianGaussianMixture(Predictor, Exports, DensityMixin, BaseEstimator):
@@ -551,31 +535,31 @@ class BayesianGaussianMixture(Predictor, Exports, DensityMixin, BaseEstimator):
         tags.input_tags.allow_nan = self.missing != "raise"
         return tags
 
-    weights_ = _Shown(
+    weights_ = _shown(
         lambda model: read_only(_prior(model).concentration.weights(_counts(model))),
         "The means of the components' weights, (K,).",
     )
-    weight_concentration_ = _Shown(
+    weight_concentration_ = _shown(
         lambda model: _prior(model).concentration.parameters(_counts(model)),
         "The concentrations of the posterior, or (a, b) of the sticks.",
     )
-    weight_concentration_prior_ = _Shown(
+    weight_concentration_prior_ = _shown(
         lambda model: _prior(model).concentration.value, "The concentration of the prior."
     )
-    mean_precision_ = _Shown(
+    mean_precision_ = _shown(
         lambda model: _prior(model).mean_precision + _counts(model), "beta of the posterior, (K,)."
     )
-    mean_precision_prior_ = _Shown(lambda model: _prior(model).mean_precision, "beta of the prior.")
-    mean_prior_ = _Shown(_mean_prior, "The mean of the prior, (D,).")
-    degrees_of_freedom_ = _Shown(_freedom, "nu of the posterior, (K,); one number for tied.")
-    degrees_of_freedom_prior_ = _Shown(
+    mean_precision_prior_ = _shown(lambda model: _prior(model).mean_precision, "beta of the prior.")
+    mean_prior_ = _shown(_mean_prior, "The mean of the prior, (D,).")
+    degrees_of_freedom_ = _shown(_freedom, "nu of the posterior, (K,); one number for tied.")
+    degrees_of_freedom_prior_ = _shown(
         lambda model: _prior(model).degrees_of_freedom, "nu of the prior."
     )
-    covariance_prior_ = _Shown(_covariance_prior, "What the prior holds of a covariance.")
-    lower_bound_ = _Shown(
+    covariance_prior_ = _shown(_covariance_prior, "What the prior holds of a covariance.")
+    lower_bound_ = _shown(
         lambda model: in_sum(model, model.lower_bound_), "The bound, as scikit-learn has it."
     )
-    lower_bounds_ = _Shown(
+    lower_bounds_ = _shown(
         lambda model: [in_sum(model, each) for each in model.lower_bounds_],
         "The bound at the beginning of each iteration.",
     )

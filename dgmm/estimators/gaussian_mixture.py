@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import replace
 from os import PathLike
-from typing import Any, Literal, Self, overload
+from typing import Any, Final, Literal, Self
 
 import numpy as np
 import sklearn.cluster
@@ -45,6 +45,7 @@ from dgmm.estimators.record import (
     warn_of_degenerate,
 )
 from dgmm.estimators.session import Data, Session, fitting, open_rows
+from dgmm.estimators.shown import Shown
 from dgmm.estimators.sufficient_statistics import SufficientStatistics
 from dgmm.kernels import choice
 from dgmm.kernels.observation import Complete, Missing
@@ -55,38 +56,15 @@ from dgmm.model.covariance import CovarianceType
 from dgmm.model.mixture import Mixture
 from dgmm.model.tails import Tails
 
+INSTEAD: Final = (
+    ". GaussianMixture.from_parameters(weights, means, covariances) makes a model of other "
+    "parameters, and with warm_start=True a fit goes on from there"
+)
 
-class _Parameter:
-    """An attribute that shows a part of ``mixture_``, and can't be set without the rest of it."""
 
-    def __init__(self, part: Callable[[Mixture], Array], doc: str) -> None:
-        self._part, self.__doc__ = part, doc
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    @overload
-    def __get__(self, model: None, owner: type) -> Self: ...
-    @overload
-    def __get__(self, model: "GaussianMixture", owner: type) -> Array: ...
-    def __get__(self, model: "GaussianMixture | None", owner: type) -> Self | Array:
-        if model is None:
-            return self
-        if "mixture_" not in vars(model):
-            raise AttributeError(
-                f"{owner.__name__!r} object has no attribute {self._name!r}: it is not fitted yet"
-            )
-        return read_only(self._part(model.mixture_))
-
-    def __set__(self, model: "GaussianMixture", value: object) -> None:
-        self.__delete__(model)
-
-    def __delete__(self, model: "GaussianMixture") -> None:
-        raise AttributeError(
-            f"{self._name} shows a part of the fitted mixture and can't be set: the rest would not "
-            "follow. GaussianMixture.from_parameters(weights, means, covariances) makes a model of "
-            "other parameters, and with warm_start=True a fit goes on from there"
-        )
+def _parameter(part: Callable[[Mixture], Array], doc: str) -> Shown[Array]:
+    """An attribute that shows an array of ``mixture_``."""
+    return Shown("mixture_", lambda mixture: read_only(part(mixture)), doc, INSTEAD)
 
 
 class GaussianMixture(Predictor, Exports, DensityMixin, BaseEstimator):
@@ -436,24 +414,24 @@ class GaussianMixture(Predictor, Exports, DensityMixin, BaseEstimator):
         noise = self.mixture_.noise_component
         return -np.inf if noise is None else noise.log_density
 
-    dof_ = _Parameter(
+    dof_ = _parameter(
         lambda mixture: mixture.dof, "The components' degrees of freedom, (K,); infinity if normal."
     )
-    component_covariances_ = _Parameter(
+    component_covariances_ = _parameter(
         lambda mixture: mixture.component_covariances,
         "The components' own covariances, (K, D, D), whatever their tails.",
     )
-    weights_ = _Parameter(lambda mixture: mixture.weights, "The components' weights, (K,).")
-    means_ = _Parameter(lambda mixture: mixture.means, "The components' means, (K, D).")
-    covariances_ = _Parameter(
+    weights_ = _parameter(lambda mixture: mixture.weights, "The components' weights, (K,).")
+    means_ = _parameter(lambda mixture: mixture.means, "The components' means, (K, D).")
+    covariances_ = _parameter(
         lambda mixture: mixture.covariances.values,
         "The covariances: (K, D, D) full, (D, D) tied, (K, D) diag, (K,) spherical.",
     )
-    precisions_cholesky_ = _Parameter(
+    precisions_cholesky_ = _parameter(
         lambda mixture: mixture.covariances.precisions_cholesky,
         "C with precision C C', upper triangular, in the shape of the covariances.",
     )
-    precisions_ = _Parameter(
+    precisions_ = _parameter(
         lambda mixture: mixture.covariances.precisions(),
         "The inverse covariances, in their shape.",
     )
