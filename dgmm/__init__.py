@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dgmm.estimators.gaussian_mixture import GaussianMixture
     from dgmm.estimators.search import MixtureSearch, select
     from dgmm.estimators.sufficient_statistics import SufficientStatistics
+    from dgmm.inference.odd_rows import Threshold
     from dgmm.model.mixture import Mixture
 
 __version__ = "0.1.0"
@@ -57,6 +58,7 @@ __all__ = [
     "Plan",
     "PlanError",
     "SufficientStatistics",
+    "Threshold",
     "UsageError",
     "align",
     "load",
@@ -69,6 +71,7 @@ _MODULES = {
     "estimators.alignment": ("Alignment", "align"),
     "estimators.bayesian_mixture": ("BayesianGaussianMixture", "load"),
     "estimators.gaussian_mixture": ("GaussianMixture",),
+    "inference.odd_rows": ("Threshold",),
     "model.mixture": ("Mixture",),
     "em.conjugate_prior": ("ConjugatePrior",),
     "engine.plan": ("Plan",),

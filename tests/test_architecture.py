@@ -13,7 +13,10 @@ import dgmm
 ROOT = Path(__file__).parent.parent
 HOUSE = Path(dgmm.__file__).parent
 
-ROOMS = ("model", "kernels", "em", "data", "engine", "io", "estimators", "report", "cli")
+ROOMS = (
+    *("model", "kernels", "em", "inference", "data", "engine", "io"),
+    *("estimators", "report", "cli"),
+)
 
 
 def modules() -> list[str]:

@@ -9,6 +9,7 @@ import click
 
 import dgmm
 from dgmm.cli.base import ENVIRONMENT, EXIT_CODES
+from dgmm.cli.deciding import threshold
 from dgmm.cli.exporting import export
 from dgmm.cli.fitting import fit, select
 from dgmm.cli.planning import demo, plan
@@ -46,5 +47,7 @@ def main() -> None:
     """``dgmm``."""
 
 
-for command in (fit, select, predict, impute, denoise, score, update, show, export, plan, demo):
+for command in (
+    *(fit, select, predict, impute, denoise, threshold, score, update, show, export, plan, demo),
+):
     main.add_command(command)

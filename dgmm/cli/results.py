@@ -118,6 +118,7 @@ def fit_record(model: GaussianMixture, path: str) -> dict[str, Any]:
         "converged": model.converged_,
         "iterations": model.n_iter_,
         **({} if model.mixture_.noise_component is None else {"noise_weight": model.noise_weight_}),
+        **({"threshold": model.threshold_.record()} if hasattr(model, "threshold_") else {}),
         **model.fit_info_,
     }
 
@@ -154,7 +155,7 @@ def tell_model(model: GaussianMixture, path: str, as_json: bool) -> None:
         "mixture": f"{mixture.components} components, {mixture.covariance_model.name}, of "
         f"{mixture.n_features} features",
     }
-    lines |= _beside(mixture)
+    lines |= _beside(mixture) | _threshold(model)
     for name, shown in {
         "rows": "{:,}",
         "score": "{:.9g} nats a row",
@@ -189,6 +190,15 @@ def _beside(mixture: Mixture) -> dict[str, str]:
     if mixture.tails is not None:
         lines["degrees of freedom"] = ", ".join(f"{each:.3g}" for each in mixture.dof)
     return lines
+
+
+def _threshold(model: GaussianMixture) -> dict[str, str]:
+    """The threshold that a model keeps, if there is one."""
+    if not hasattr(model, "threshold_"):
+        return {}
+    kept = model.threshold_
+    below = f"{kept.flagged:,} of {kept.rows:,} rows were below"
+    return {"threshold": f"{kept.log_density:.9g} nats; {below}"}
 
 
 def _starts(info: dict[str, Any]) -> dict[str, str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
 from dgmm.cli import progress
 from dgmm.cli.base import EXIT_CODES, Command
 from dgmm.cli.checks import check_model_target, open_both
+from dgmm.cli.deciding import outliers_of
 from dgmm.cli.machines import Machines
 from dgmm.cli.options import (
     NOISE_HELP,
@@ -52,6 +53,8 @@ parameters, predictor = Late("dgmm.estimators.parameters"), Late("dgmm.estimator
 
 OUTPUT_HELP = "What to write: a Zarr array, or a table of Parquet files where it ends in .parquet."
 
+OUTLIERS: Final = "outliers"
+
 keep_option = click.option(
     "--keep",
     metavar="NAMES",
@@ -67,11 +70,12 @@ keep_option = click.option(
 @keep_option
 @click.option(
     "--kind",
-    type=click.Choice(list(OUTPUTS)),
+    type=click.Choice([*OUTPUTS, OUTLIERS]),
     default="labels",
     show_default=True,
     help="What to write for each row. labels: its most probable component. proba: the probability "
-    "of each component, and of noise last, if there is any. score: its log-density.",
+    "of each component, and of noise last, if there is any. score: its log-density. outliers: "
+    "whether that is below the threshold that the model keeps; see dgmm threshold.",
 )
 @judged_option
 @noise_option
@@ -85,7 +89,7 @@ def predict(
     model: str,
     output: str,
     keep: list[str],
-    kind: OutputKind,
+    kind: OutputKind | Literal["outliers"],
     missing: Missing | None,
     noise: str | None,
     machines: Machines,
@@ -96,7 +100,7 @@ def predict(
 ) -> None:
     """Label each row of DATA with its component, in a Zarr array or a table.
 
-    Also prints how many rows each component has, unless --kind is score.
+    Also prints how many rows each component has, or how many are outliers, unless --kind is score.
 
     Example: dgmm predict rows.zarr -m model.dgmm -o labels.zarr
 
@@ -106,9 +110,12 @@ def predict(
     urls.check_writable(output)
     fitted, dataset = open_both(model, data, None, reading, missing, noise)
     predictor.warn_without_noise(fitted, dataset)
-    wanted = fitted.row_outputs(OUTPUTS[kind], noise=dataset.noise is not None)
+    chosen = outliers_of(fitted, model) if kind == OUTLIERS else OUTPUTS[kind]
+    wanted = fitted.row_outputs(chosen, noise=dataset.noise is not None)
     written = _write(wanted, dataset, machines, output, keep, overwrite, "predict", quiet)
     summary = {"output": output, "kind": kind, "rows": written.rows}
+    if written.flagged is not None:
+        summary["outliers"] = written.flagged
     if json:
         counts: dict[str, Any] = {"rows_of_components": list(written.counts) or None}
         if written.noise is not None:

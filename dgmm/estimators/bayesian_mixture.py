@@ -26,6 +26,7 @@ from dgmm.errors import UsageError
 from dgmm.estimators import gaussian_mixture
 from dgmm.estimators.exports import Exports
 from dgmm.estimators.gaussian_mixture import GaussianMixture
+from dgmm.estimators.inference import Inference
 from dgmm.estimators.parameters import prior_of
 from dgmm.estimators.predictor import Predictor
 from dgmm.estimators.record import read_only
@@ -99,7 +100,7 @@ def _same(name: str) -> Shown[Any]:
     return _shown(lambda model: getattr(model, name), f"As in ``GaussianMixture.{name}``.")
 
 
-class BayesianGaussianMixture(Predictor, Exports, DensityMixin, BaseEstimator):
+class BayesianGaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseEstimator):
     """A variational Bayesian mixture of normal distributions, fitted to data of any size.
 
     Parameters and attributes are those of ``sklearn.mixture.BayesianGaussianMixture``, with the

@@ -30,6 +30,7 @@ from dgmm.estimators import incremental, saved
 from dgmm.estimators.available import NO_SUMS, adds_up, available_if
 from dgmm.estimators.exchange import from_json, from_sklearn, given, to_sklearn
 from dgmm.estimators.exports import Exports
+from dgmm.estimators.inference import Inference
 from dgmm.estimators.parameters import (
     mixture_of,
     observation_of,
@@ -67,7 +68,7 @@ def _parameter(part: Callable[[Mixture], Array], doc: str) -> Shown[Array]:
     return Shown("mixture_", lambda mixture: read_only(part(mixture)), doc, INSTEAD)
 
 
-class GaussianMixture(Predictor, Exports, DensityMixin, BaseEstimator):
+class GaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseEstimator):
     """A mixture of normal distributions, fitted by EM to data of any size.
 
     Parameters and attributes are those of ``sklearn.mixture.GaussianMixture``, with the same

@@ -179,7 +179,7 @@ class Predictor(ABC):
         >>> model.predict([[0.0, 0], [9, 8], [9, 9]]).tolist() in ([0, 1, 1], [1, 0, 0])
         True
         """
-        return _outputs(self._fitted, X, OUTPUTS["labels"], noise=noise)
+        return outputs_of(self._fitted, X, OUTPUTS["labels"], noise=noise)
 
     @overload
     def predict_proba(self, X: Lazy, noise: Data = None) -> da.Array: ...
@@ -219,7 +219,7 @@ class Predictor(ABC):
         >>> model.predict_proba(rows).shape
         (200, 2)
         """
-        return _outputs(self._fitted, X, OUTPUTS["proba"], noise=noise)
+        return outputs_of(self._fitted, X, OUTPUTS["proba"], noise=noise)
 
     @overload
     def score_samples(self, X: Lazy, noise: Data = None) -> da.Array: ...
@@ -259,7 +259,7 @@ class Predictor(ABC):
         >>> model.score_samples(rows).shape
         (200,)
         """
-        return _outputs(self._fitted, X, OUTPUTS["score"], noise=noise)
+        return outputs_of(self._fitted, X, OUTPUTS["score"], noise=noise)
 
     @overload
     def impute(self, X: Lazy, sample: bool = False) -> da.Array: ...
@@ -304,7 +304,7 @@ class Predictor(ABC):
         [[4.0, 2.0], [0.0, 0.0]]
         """
         model = self._fitted
-        return _outputs(model, X, FILLED, draws_of(model) if sample else None)
+        return outputs_of(model, X, FILLED, draws_of(model) if sample else None)
 
     @overload
     def denoise(self, X: Lazy, noise: Data) -> da.Array: ...
@@ -350,7 +350,7 @@ class Predictor(ABC):
         >>> model.denoise([[4.0, 0.0], [4.0, 0.0]], noise=noise).round(9).tolist()
         [[4.0, 2.0], [2.0, 1.0]]
         """
-        return _outputs(self._fitted, X, DENOISED, noise=noise)
+        return outputs_of(self._fitted, X, DENOISED, noise=noise)
 
     def score(
         self, X: Data, y: None = None, sample_weight: Data = None, noise: Data = None
@@ -573,7 +573,7 @@ def warn_without_noise(model: GaussianMixture, dataset: Dataset, stacklevel: int
         )
 
 
-def _outputs(
+def outputs_of(
     model: GaussianMixture,
     X: Data,
     output: Output,

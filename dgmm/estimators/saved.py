@@ -9,6 +9,7 @@ from dgmm.errors import ModelFileError
 from dgmm.estimators.parameters import prior_of
 from dgmm.estimators.record import become
 from dgmm.estimators.sufficient_statistics import SufficientStatistics
+from dgmm.inference.odd_rows import Threshold
 from dgmm.io import models
 from dgmm.model.mixture import Mixture
 
@@ -65,6 +66,8 @@ def write(model: "GaussianMixture", path: str, overwrite: bool) -> None:
         "prior": prior_of(model).record(),
         "feature_names": list(getattr(model, "feature_names_in_", [])) or None,
     }
+    if hasattr(model, "threshold_"):
+        record["threshold"] = model.threshold_.record()
     header, arrays = {"record": record}, {}
     if hasattr(model, "sufficient_statistics_"):
         header["sufficient_statistics"] = model.sufficient_statistics_.record()
@@ -100,6 +103,7 @@ def read_into(model: "GaussianMixture", path: str) -> None:
         if "prior" in record and "prior" not in record["params"]:  # a value, not a name
             model.set_params(prior=parse_prior(record["prior"]))
         check_record(record, mixture, statistics)
+        threshold = Threshold.of(record["threshold"]) if "threshold" in record else None
     except ModelFileError as error:
         raise ModelFileError(f"{path} is no usable model file: {error}") from error
     except KeyError as error:
@@ -116,6 +120,7 @@ def read_into(model: "GaussianMixture", path: str) -> None:
         lower_bound_=record["lower_bound"],
         lower_bounds_=record["lower_bounds"],
         fit_info_=record["fit_info"],
+        threshold_=threshold,
         n_features_in_=mixture.n_features,
         feature_names_in_=np.array(names, dtype=object) if names else None,
         **({} if statistics is None else {"sufficient_statistics_": statistics}),

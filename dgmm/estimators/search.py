@@ -18,6 +18,7 @@ from dgmm.engine.plan import Plan
 from dgmm.errors import DegenerateWarning, UsageError
 from dgmm.estimators.exports import Exports
 from dgmm.estimators.gaussian_mixture import GaussianMixture
+from dgmm.estimators.inference import Inference
 from dgmm.estimators.predictor import Predictor
 from dgmm.estimators.record import become, fitted, warn_of
 from dgmm.estimators.session import Data, Session, selecting
@@ -27,7 +28,7 @@ SIZES: Final = tuple(range(1, 11))
 """How many components are tried unless told."""
 
 
-class MixtureSearch(Predictor, Exports, MetaEstimatorMixin, DensityMixin, BaseEstimator):
+class MixtureSearch(Predictor, Inference, Exports, MetaEstimatorMixin, DensityMixin, BaseEstimator):
     """Fit mixtures of several sizes and covariance types side by side, and keep the best.
 
     All candidates share every pass over the data, and those that can no longer win are dropped

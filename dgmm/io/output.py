@@ -40,18 +40,21 @@ class Written:
     """The rows written, and how many belong to each component (K,); none where that isn't told.
 
     And how many are ``noise``, where there is a noise component; ``nothing`` is how many belong to
-    none, as nothing of them was observed.
+    none, as nothing of them was observed.  Where outputs are yes or no, ``flagged`` counts yes.
     """
 
     rows: int
     counts: tuple[int, ...]
     noise: int | None = None
     nothing: int = 0
+    flagged: int | None = None
 
     def __add__(self, other: "Written") -> "Written":
         counts = tuple(a + b for a, b in zip(self.counts, other.counts, strict=True))
         noise = None if self.noise is None else self.noise + (other.noise or 0)
-        return Written(self.rows + other.rows, counts, noise, self.nothing + other.nothing)
+        flagged = None if self.flagged is None else self.flagged + (other.flagged or 0)
+        nothing = self.nothing + other.nothing
+        return Written(self.rows + other.rows, counts, noise, nothing, flagged)
 
 
 def write_outputs(
@@ -170,7 +173,8 @@ def _write(block: Block, job: _Job) -> Written:
             raise DataError(f"{job.partial} was removed")
     labels = job.wanted.output.labels
     if labels is None:
-        return Written(len(block.rows), ())
+        flagged = int(np.count_nonzero(outputs)) if outputs.dtype == np.bool_ else None
+        return Written(len(block.rows), (), flagged=flagged)
     found = labels(outputs, job.wanted.mixture)
     counts = np.bincount(found[found >= 0], minlength=job.wanted.mixture.components)
     noise = None

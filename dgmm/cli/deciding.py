@@ -1,0 +1,99 @@
+"""``dgmm threshold``: what a model tells so that something can be decided."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dgmm.cli import progress
+from dgmm.cli.base import EXIT_CODES, Command
+from dgmm.cli.checks import check_model_target, open_both
+from dgmm.cli.machines import Machines
+from dgmm.cli.options import (
+    data_argument,
+    json_option,
+    judged_option,
+    machine_options,
+    model_option,
+    noise_option,
+    overwrite_option,
+    quiet_option,
+    reading_options,
+)
+from dgmm.cli.results import tell
+from dgmm.errors import UsageError
+from dgmm.kernels.observation import Missing
+from dgmm.model.lazy import Late
+
+if TYPE_CHECKING:
+    from dgmm.estimators.gaussian_mixture import GaussianMixture
+    from dgmm.kernels.outputs import Output
+
+engine, odd_rows = Late("dgmm.engine"), Late("dgmm.inference.odd_rows")
+
+
+@click.command(cls=Command, epilog=EXIT_CODES)
+@data_argument
+@model_option
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    required=True,
+    help="The share of the rows of DATA that are odd.",
+)
+@click.option(
+    "-o", "--output", metavar="PATH", help="Where the model goes, with its threshold, if anywhere."
+)
+@judged_option
+@noise_option
+@machine_options
+@reading_options
+@overwrite_option
+@json_option
+@quiet_option
+def threshold(
+    data: str,
+    model: str,
+    rate: float,
+    output: str | None,
+    missing: Missing | None,
+    noise: str | None,
+    machines: Machines,
+    reading: dict[str, Any],
+    overwrite: bool,
+    json: bool,
+    quiet: bool,
+) -> None:
+    """Find the log-density below which a share of the rows of DATA lies.
+
+    It is exact, by two to four passes. With -o it is kept in the model, for predict --kind
+    outliers.
+
+    Example: dgmm threshold rows.zarr -m model.dgmm --rate 1e-4 -o model.dgmm --overwrite
+    """
+    if output is not None:
+        check_model_target(output, overwrite)
+    fitted, dataset = open_both(model, data, None, reading, missing, noise)
+    meter = engine.Meter()
+    with (
+        machines.client() as client,
+        progress.sweep_bar(meter, dataset.rows, "threshold", quiet),
+    ):
+        sweep = engine.over(dataset, client, machines.threads, meter)
+        found = fitted.find_threshold(dataset, rate, sweep=sweep)
+    if output is not None:
+        fitted.keep_threshold(found).save(output, overwrite=overwrite)
+    tell({"model": output or model, **asdict(found)}, json)
+
+
+def outliers_of(model: GaussianMixture, path: str) -> Output:
+    """Whether rows are odd, by the threshold that the model at ``path`` keeps."""
+    if not hasattr(model, "threshold_"):
+        raise UsageError(
+            f"{path} keeps no threshold: dgmm threshold DATA -m {path} --rate RATE -o {path} "
+            "--overwrite finds one and keeps it"
+        )
+    found: Output = odd_rows.outliers_below(model.threshold_.log_density)
+    return found
