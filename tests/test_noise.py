@@ -28,6 +28,7 @@ from dgmm.errors import CheckpointError, DataError, UsageError
 from dgmm.kernels import alike, native
 from dgmm.kernels.choice import KERNELS
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
+from dgmm.kernels.noise_bounds import ROWS, NoiseBounds
 from dgmm.kernels.observation import Marginal, Noisy
 from dgmm.kernels.sweep import Block, tree_sum
 from dgmm.model.covariance import COVARIANCE_MODELS
@@ -734,6 +735,64 @@ def test_compiled_code_finds_what_numpy_does(
             assert found.objective == pytest.approx(expected.objective, rel=1e-12)
             assert found.log_likelihood == pytest.approx(expected.log_likelihood, rel=1e-12)
             assert found.weight == pytest.approx(weights.sum(), rel=1e-13)
+
+
+@pytest.mark.skipif(native.compiled is None, reason="there is no compiled kernel")
+@pytest.mark.parametrize(
+    "variant", range(len(native.compiled.variants()) if native.compiled else 0)
+)
+@pytest.mark.parametrize("d", [2, 9])
+def test_compiled_code_leaves_out_what_is_lost(
+    d: int, variant: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Components far apart, of which each row has a share in few: sums are as those of all."""
+    monkeypatch.setattr(native, "VARIANT", variant)
+    rng = np.random.default_rng(d)
+    n, k = 2 * ROWS + 5, 6
+    near = some_mixture("full", k, d, rng)
+    mixture = replace(near, means=np.repeat(near.means[: k // 2] * 8, 2, axis=0) + 0.1)
+    natural = NaturalParameters.of(mixture, np.linspace(0, 3, k), centre=True, per_component=True)
+    frame = Frame(rng.normal(size=d), np.full(d, 2.0))
+    rows = mixture.means[rng.integers(0, k, n)] * 2 + rng.normal(size=(n, d)) + frame.shift
+    noise = np.exp(rng.normal(-1, 1.5, (n, d)))
+    noise[::5, 0] = 0.0
+    noise[::7, 1] = np.inf
+    given = Given(frame, (natural,))
+    (found,), (expected,) = (
+        Noisy(each, Marginal(each)).e_step(Block(0, rows, None, noise), given).parts
+        for each in ("native", "numpy")
+    )
+    np.testing.assert_allclose(found.sums, expected.sums, rtol=1e-10, atol=1e-9)
+    assert found.objective == pytest.approx(expected.objective, rel=1e-12)
+    assert found.log_likelihood == pytest.approx(expected.log_likelihood, rel=1e-12)
+
+
+@pytest.mark.parametrize("floor", [1e-6, 0.3])
+@pytest.mark.parametrize("spread", [0.1, 4.0])
+def test_what_bounds_the_density_of_a_row_with_noise_is_never_below_it(
+    floor: float, spread: float
+) -> None:
+    """Whatever the rows, their noise and the components, though close where noise is alike."""
+    rng = np.random.default_rng(0)
+    n, k, d = 300, 3, 5
+    root = rng.normal(size=(k, d, d))
+    covariances = root @ root.swapaxes(1, 2) / d + floor * np.eye(d)
+    noise = np.exp(rng.normal(0, spread, (n, d)))
+    noise[::9, ::2] = 0.0
+    bounds = NoiseBounds.of(covariances, noise[:ROWS], np.zeros(k), np.zeros(k))
+    away = rng.normal(size=(n, 1, d)) * np.exp(rng.normal(size=(n, k, 1)))
+    white = np.einsum("kij,nki->nkj", bounds.white, away)
+    pull = np.einsum("kij,nkj->nki", bounds.white, white)
+    square = np.sum(white * white, axis=2)
+    square *= square / (square + np.sum(pull * pull * (noise - bounds.middle)[:, None], axis=2))
+    log_det = np.log(noise + bounds.under) @ bounds.slopes.T
+    found = bounds.ceilings - 0.5 * (square + log_det)
+    whole = covariances + noise[:, None, :, None] * np.eye(d)
+    squares = np.sum(away * np.linalg.solve(whole, away[..., None])[..., 0], axis=2)
+    density = -0.5 * (squares + np.linalg.slogdet(whole)[1])
+    assert (found >= density).all()
+    if spread < 1:
+        assert np.median((found - density)[np.all(noise > 0, axis=1)]) < 0.5
 
 
 TULLY_FISHER = """

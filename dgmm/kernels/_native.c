@@ -75,13 +75,15 @@ enum { INVERSE, UNIT, HALF, LOG_SCALE, OFFSET, TAILS }; /* 1 / nu, log C and all
    location, (nu + D) / 2, log((nu + D) / nu), psi((nu + D) / 2) - log((nu + D) / 2): see model/tails.py */
 
 typedef struct {
-    ptrdiff_t rows, n_features, components;
+    ptrdiff_t rows, n_features, size, components; /* size: n_features, or the next multiple of 4 if full */
     int single_rows, pairs, full;            /* pairs: noise is covariances, or variances alone; full: so are the components' */
     const void *data;                        /* (rows, n_features), float or double, NaN where nothing was observed; */
     const double *noise;                     /* (rows, n_features, n_features) or (rows, n_features), infinite where nothing was */
     const double *weights, *shift, *scale;   /* (rows) or NULL, (n_features), (n_features) */
-    const double *means, *covariances;       /* (components, n_features), (components, n_features, n_features) or as means */
+    const double *means, *covariances;       /* (components, size), (components, size, size) or as means */
     const double *constants, *boost, *least; /* (components); least: of shares that are not lost beside the others */
+    const double *white, *middle, *slopes;   /* of the bounds on densities, or NULL: (components, size, size), (size), (components, size) */
+    const double *under, *ceilings, *cuts;   /* (size), (components), (components): see noise_bounds.py */
     double most;                             /* the largest penalty */
     double *sums;                            /* (components, width) */
     double *objective, *plain;               /* (1) */
@@ -89,6 +91,8 @@ typedef struct {
     size_t space_bytes;
 } Noisy;
 
+#define ROUNDED (1 - 1e-6) /* what a bound on a squared distance keeps: more than rounding takes */
+#define CALM 7             /* tiles without bounds after one in which they were of little use */
 #define MOST_LANES 8 /* doubles in the widest vector */
 
 static void *aligned(void *space) {
@@ -414,43 +418,52 @@ static PyObject *incomplete(PyObject *module, PyObject *args) {
 }
 
 static PyObject *noisy(PyObject *module, PyObject *args) {
-    PyObject *given[14];
-    Py_buffer b[14] = {{0}};
+    PyObject *given[20];
+    Py_buffer b[20] = {{0}};
     int number, single_rows, pairs, full;
     double most;
-    Py_ssize_t n = 0, D = 0, K = 0;
+    Py_ssize_t n = 0, D = 0, K = 0, size = 0;
     ptrdiff_t wanted = 0;
-    if (!PyArg_ParseTuple(args, "ipppdOOOOOOOOOOOOOO", &number, &single_rows, &pairs, &full, &most, &given[0], &given[1],
+    if (!PyArg_ParseTuple(args, "ipppdOOOOOOOOOOOOOOOOOOOO", &number, &single_rows, &pairs, &full, &most, &given[0], &given[1],
                           &given[2], &given[3], &given[4], &given[5], &given[6], &given[7], &given[8], &given[9], &given[10],
-                          &given[11], &given[12], &given[13]))
+                          &given[11], &given[12], &given[13], &given[14], &given[15], &given[16], &given[17], &given[18],
+                          &given[19]))
         return NULL;
     const Variant *variant = variant_of(number);
     if (!variant) return NULL;
     int fine = TAKE(0, "rows", single_rows ? 'f' : 'd', READ, 2, ANY, ANY)
-            && TAKE(5, "means", 'd', READ, 2, ANY, b[0].shape[1]);
-    if (fine) n = b[0].shape[0], D = b[0].shape[1], K = b[5].shape[0];
+            && TAKE(5, "means", 'd', READ, 2, ANY, ANY);
+    if (fine) n = b[0].shape[0], D = b[0].shape[1], K = b[5].shape[0], size = b[5].shape[1];
     fine = fine && expect(D > 0 && K > 0, "rows must have columns, and there must be components")
+        && expect(size == (full ? (D + 3) / 4 * 4 : D), "means must have columns as rows, or the next multiple of 4")
         && expect(full || !pairs, "variances can't be those of components whose noise is covariances")
         && (pairs ? TAKE(1, "noise", 'd', READ, 3, n, D, D) : TAKE(1, "noise", 'd', READ, 2, n, D))
         && TAKE(2, "weights", 'd', OPTIONAL, 1, n) && TAKE(3, "shift", 'd', READ, 1, D) && TAKE(4, "scale", 'd', READ, 1, D)
-        && (full ? TAKE(6, "covariances", 'd', READ, 3, K, D, D) : TAKE(6, "variances", 'd', READ, 2, K, D))
+        && (full ? TAKE(6, "covariances", 'd', READ, 3, K, size, size) : TAKE(6, "variances", 'd', READ, 2, K, D))
         && TAKE(7, "constants", 'd', READ, 1, K) && TAKE(8, "boost", 'd', READ, 1, K)
         && TAKE(9, "least", 'd', READ, 1, K) && TAKE(10, "sums", 'd', WRITE, 2, K, 1 + D + (full ? D * (D + 1) / 2 : D))
         && TAKE(11, "objective", 'd', WRITE, 1, 1) && TAKE(12, "plain", 'd', WRITE, 1, 1)
-        && TAKE(13, "space", 'B', WRITE, 1, ANY);
+        && TAKE(13, "white", 'd', OPTIONAL, 3, K, size, size);
+    int bounded = fine && b[13].len;
+    Py_ssize_t all = bounded ? K : 0, more = bounded ? size : 0;
+    fine = fine && expect(!bounded || (full && !pairs), "bounds are those of covariances with variances as noise")
+        && TAKE(14, "middle", 'd', READ, 1, more) && TAKE(15, "slopes", 'd', READ, 2, all, more)
+        && TAKE(16, "under", 'd', READ, 1, more) && TAKE(17, "ceilings", 'd', READ, 1, all)
+        && TAKE(18, "cuts", 'd', READ, 1, all) && TAKE(19, "space", 'B', WRITE, 1, ANY);
     if (fine) {
         const Noisy p = {
-            .rows = n, .n_features = D, .components = K, .single_rows = single_rows, .pairs = pairs, .full = full,
+            .rows = n, .n_features = D, .size = size, .components = K, .single_rows = single_rows, .pairs = pairs, .full = full,
             .data = b[0].buf, .noise = b[1].buf, .weights = b[2].len ? b[2].buf : NULL, .shift = b[3].buf,
             .scale = b[4].buf, .means = b[5].buf, .covariances = b[6].buf, .constants = b[7].buf, .boost = b[8].buf,
             .least = b[9].buf, .most = most, .sums = b[10].buf, .objective = b[11].buf, .plain = b[12].buf,
-            .space = b[13].buf, .space_bytes = (size_t)b[13].len,
+            .white = bounded ? b[13].buf : NULL, .middle = b[14].buf, .slopes = b[15].buf, .under = b[16].buf,
+            .ceilings = b[17].buf, .cuts = b[18].buf, .space = b[19].buf, .space_bytes = (size_t)b[19].len,
         };
         Py_BEGIN_ALLOW_THREADS
         wanted = variant->noisy(&p);
         Py_END_ALLOW_THREADS
     }
-    return done(b, 14, fine, wanted);
+    return done(b, 20, fine, wanted);
 }
 
 static PyObject *draw(PyObject *module, PyObject *args) {

@@ -16,7 +16,7 @@ from typing import Any, Final
 from numpy.typing import NDArray
 
 from dgmm.errors import UsageError
-from dgmm.kernels import kernel, missing, native, native_outputs, noisy
+from dgmm.kernels import kernel, missing, native, native_noisy, native_outputs, noisy
 from dgmm.kernels.missing import Pattern
 from dgmm.kernels.natural_parameters import Given
 from dgmm.kernels.rounding import Away, rounding_error_bound
@@ -62,7 +62,7 @@ KERNELS: Final = {
         lambda kind, block, frame, inside: None,
     ),
     "native": Kernel(
-        *(native.e_step, native.incomplete, True, native.with_noise, native.centred_error),
+        *(native.e_step, native.incomplete, True, native_noisy.with_noise, native.centred_error),
         native_outputs.row_outputs,
     ),
 }

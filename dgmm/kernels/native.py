@@ -25,14 +25,13 @@ from scipy.linalg import solve_triangular
 from scipy.special import psi
 
 from dgmm.errors import UsageError
-from dgmm.kernels import kernel, missing, natural_parameters, noisy
+from dgmm.kernels import kernel, missing, natural_parameters
 from dgmm.kernels.missing import Pattern
 from dgmm.kernels.natural_parameters import LOWEST, Given, NaturalParameters
 from dgmm.kernels.rounding import Away
 from dgmm.kernels.sweep import Block, tree_sum
 from dgmm.model.arrays import Array
 from dgmm.model.features import Features, Length, Linear, Products, Squares
-from dgmm.model.matrices import unpack
 from dgmm.model.mixture import Frame, Mixture
 from dgmm.model.statistics import Stacked, Statistics
 
@@ -86,12 +85,12 @@ def run(name: str, *args: Any) -> int:
 def e_step(block: Block, given: Given) -> Stacked[Statistics]:
     """The statistics of a block under each mixture; all components are centred."""
     heavy = {natural.mixture.tails is not None for natural in given.naturals}
-    if _wide(given) or len(heavy) > 1:
+    if is_wide(given) or len(heavy) > 1:
         return kernel.e_step(block, given)
     return tree_sum(kernel.by_features(_grouped, piece, given) for piece in pieces(block))
 
 
-def _wide(given: Given) -> bool:
+def is_wide(given: Given) -> bool:
     """Whether penalties are so far apart that e^ of their differences would be nothing."""
     return any(
         np.ptp(natural.penalty) > natural_parameters.WIDE[natural.single]
@@ -298,7 +297,7 @@ def incomplete(block: Block, patterns: Sequence[Pattern], given: Given) -> Stack
     """The statistics of the rows of some ``patterns`` of holes, under each form."""
     mixtures = [each.mixture for each in given.naturals]
     special = any(each.noise_component or each.tails for each in mixtures)
-    if special or _wide(given):
+    if special or is_wide(given):
         return missing.incomplete(block, patterns, given)
     return Stacked(
         tuple(_of_incomplete(block, patterns, given.frame, each) for each in given.naturals)
@@ -371,59 +370,6 @@ def _without_lanes(sums: Array, natural: NaturalParameters) -> Array:
         return found
     squares = found[:, 1 + dims :].sum(axis=1, keepdims=True)
     return np.concatenate([found[:, : 1 + dims], squares], axis=1)
-
-
-NO_SHARE: Final = 1e-15
-"""Of a row with noise: over a component's weight, a share that is lost beside those of others."""
-
-
-def with_noise(block: Block, given: Given) -> Stacked[Statistics]:
-    """The statistics of rows that all have noise, a value each, and weight."""
-    if _wide(given):
-        return noisy.noisy(block, given)
-    return Stacked(tuple(_of_noisy(block, given.frame, each) for each in given.naturals))
-
-
-def _of_noisy(block: Block, frame: Frame, natural: NaturalParameters) -> Statistics:
-    """The same under one mixture."""
-    mixture, dims = natural.mixture, len(frame.shift)
-    assert block.noise is not None
-    pairs = block.noise.ndim == 3
-    full = pairs or LAYOUTS[natural.features].pairs
-    covariances = mixture.covariances.dense() if full else mixture.covariances.variances()
-    weights = np.empty(0) if block.weights is None else block.weights
-    width = 1 + dims + (dims * (dims + 1) // 2 if full else dims)
-    dual, objective, plain = np.zeros((mixture.components, width)), np.zeros(1), np.zeros(1)
-    most = float(natural.penalty.max())
-    real = np.float32 if block.rows.dtype == np.float32 else np.float64
-    run(
-        "noisy",
-        real is np.float32,
-        pairs,
-        full,
-        most,
-        in_order(block.rows, real),
-        in_order(block.noise),
-        in_order(weights),
-        in_order(frame.shift),
-        in_order(frame.scale),
-        in_order(mixture.means),
-        in_order(covariances),
-        in_order(mixture.log_weights - natural.penalty),
-        in_order(np.exp(natural.penalty - most)),
-        in_order(NO_SHARE * mixture.weights),
-        *(dual, objective, plain),
-    )
-    within = dual[:, 1 + dims :]
-    if full:
-        second = natural.features.of_matrices(unpack(within, dims))
-    else:
-        second = natural.features.of_variances(within)
-    dual = np.concatenate([dual[:, : 1 + dims], second], axis=1)
-    count = len(block.rows)
-    weight = float(count if block.weights is None else weights.sum(dtype=np.float64))
-    sums = mixture.covariances.deconvolved(dual)
-    return Statistics(sums, natural.center, float(objective[0]), float(plain[0]), weight, count)
 
 
 def _lanes(values: Array, lanes: int, padding: Array | float) -> Array:

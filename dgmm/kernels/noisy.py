@@ -43,7 +43,7 @@ def nbytes(rows: int, row_bytes: int, n_features: int, components: int) -> int:
     """What ``e_step`` takes beside what rows with holes do, in bytes: copies, and a batch."""
     copies = rows * (2 * row_bytes + 2 * n_features)
     batch = max(NUMBERS, components * n_features**2)
-    return copies + 12 * 8 * batch + 4 * 8 * components * (n_features + 2) ** 2
+    return copies + 12 * 8 * batch + 8 * 8 * components * (n_features + 3) ** 2
 
 
 def variances_of(noise: NDArray[Any]) -> NDArray[Any]:
