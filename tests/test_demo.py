@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import zarr
 from matplotlib.image import imread
+from PIL import Image
 from sklearn.datasets import load_sample_image
 from sklearn.mixture import GaussianMixture as Reference
 
@@ -20,6 +21,7 @@ from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.mixture import Mixture
 from dgmm.report import pictures as report
 
+ROOT = Path(__file__).parent.parent
 ROWS = 427 * 640
 RUN = """
 import sys
@@ -233,3 +235,14 @@ def test_the_same_figure_gives_the_same_bytes(tmp_path: Path) -> None:
     one, two = (tmp_path / name for name in ("one.png", "two.png"))
     assert imread(one).shape[:2] == (200, 320)
     assert one.read_bytes() == two.read_bytes()
+
+
+def test_the_picture_of_the_readme_is_what_the_demonstration_draws(
+    finished: tuple[Path, list[str]],
+) -> None:
+    """But for what another processor's last bits may change, and for size and packing."""
+    shown, drawn = (
+        np.asarray(Image.open(path).convert("RGB").resize((300, 186)), dtype=float)
+        for path in (ROOT / "docs" / "demo.jpg", finished[0] / PICTURE)
+    )
+    assert abs(shown - drawn).mean() < 4

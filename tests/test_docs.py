@@ -50,12 +50,15 @@ def test_the_first_page_has_figures_that_were_measured() -> None:
         assert re.search(rf"\| (> )?{re.escape(cell)} \|", measured), cell
     for score in re.findall(r"−(\d+\.\d{3})\b", INDEX):
         assert any(f"{-float(x):.3f}" == score for x in re.findall(r"-\d+\.\d{6}\b", measured))
+    for cell in re.findall(r"(\d[\d.,]*) s\b|−([\d.]+)", README):
+        assert "".join(cell) in INDEX
     for figure in ("29.6 GB", "1,006", "1,894 MiB"):
         assert figure in measured
         assert figure in INDEX
 
 
 INDEX = (DOCS / "index.md").read_text()
+README = (DOCS.parent / "README.md").read_text()
 
 
 def test_the_reference_has_all_public_names() -> None:
