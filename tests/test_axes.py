@@ -6,6 +6,7 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from distributed import Client
@@ -120,9 +121,21 @@ def test_values_without_axes_lie_beside_rows_in_their_order(cube: xr.DataArray) 
         read = np.concatenate([dataset.block(i).rows for i in range(dataset.blocks)])
         np.testing.assert_array_equal(read, rows_of(cube))
         np.testing.assert_array_equal(dataset.weights.read(0, 600), weights)
-    for beside in ({"sample_weight": weights}, {"noise": np.ones((600, 3))}):
+    scattered, first = cube.chunk({"y": 7, "x": 11}), np.abs(rows_of(cube))[:, 0]
+    forms = (first, first.tolist(), pd.Series(first), da.from_array(first, chunks=77))
+    for beside in (*forms, xr.DataArray(first, dims="row")):
+        dataset = dgmm.open_dataset(scattered, beside, noise=np.abs(rows_of(cube)))
+        assert dataset.weights is not None
+        assert dataset.noise is not None
+        for block in map(dataset.block, range(dataset.blocks)):
+            np.testing.assert_array_equal(block.weights, np.abs(block.rows[:, 0]))
+            np.testing.assert_array_equal(block.noise, np.abs(block.rows))
+    unknown = da.from_array(first)[da.from_array(first) > 1]
+    for beside in ("weights.npy", np.ma.array(first), unknown):
         with pytest.raises(dgmm.DataError, match="chunk by chunk along the axes y, x: what lies"):
-            dgmm.open_dataset(cube.chunk({"y": 7, "x": 11}), **beside)
+            dgmm.open_dataset(scattered, beside)
+    with pytest.raises(dgmm.DataError, match="weights must be one number a row"):
+        dgmm.open_dataset(scattered, first[1:])
 
 
 def test_lazy_values_lie_beside_rows_in_memory(cube: xr.DataArray) -> None:

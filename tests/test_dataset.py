@@ -837,7 +837,9 @@ def test_rows_of_weight_zero_may_hold_what_is_finite_only() -> None:
         GaussianMixture().fit(rows, sample_weight=weights)
 
 
-def test_missing_chunks_are_one_of_three(tmp_path: Path) -> None:
+def test_missing_chunks_are_one_of_four(tmp_path: Path) -> None:
     zarr.create_array(tmp_path / "rows.zarr", data=np.zeros((4, 2)))
-    with pytest.raises(UsageError, match=r"missing_chunks .* 'error', 'late', 'fill', not 'nan'"):
+    with pytest.raises(
+        UsageError, match=r"missing_chunks .* 'auto', 'error', 'late', 'fill', not 'nan'"
+    ):
         open_dataset(tmp_path / "rows.zarr", missing_chunks="nan")

@@ -160,3 +160,22 @@ def test_only_the_number_that_a_fill_value_is_stands_for_none(tmp_path: Path, ca
         dataset.attrs.update(attributes)
     values = dgmm.open_dataset(f"{tmp_path}/packed.h5::x").block(0).rows
     np.testing.assert_array_equal(values[:, 0].astype(float), expected)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_chunks_that_hold_no_value_need_not_be_stored(packed: bool, tmp_path: Path) -> None:
+    """Zarr leaves them out: as of a sea, where all is land."""
+    path, numbers = tmp_path / "x.zarr", np.arange(40.0).reshape(20, 2)
+    numbers[5:10] = np.nan
+    dataset = pytest.importorskip("xarray").Dataset({"x": (("row", "column"), numbers)})
+    encoding = {"chunks": (5, 2)} | ({"dtype": "i2", "_FillValue": -1} if packed else {})
+    dataset.to_zarr(
+        path, encoding={"x": encoding}, zarr_format=2 if packed else 3, consolidated=False
+    )
+    (path / ("x/1.0" if packed else "x/c/1/0")).unlink(missing_ok=True)
+    np.testing.assert_array_equal(dgmm.open_dataset(path / "x").source.read(0, 20), numbers)
+    with pytest.raises(dgmm.DataError, match="lacks chunk"):
+        dgmm.open_dataset(path / "x", missing_chunks="error")
+    if packed:
+        with pytest.raises(dgmm.DataError, match="lacks chunk"):
+            dgmm.open_dataset(path / "x", raw=True)

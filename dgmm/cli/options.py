@@ -89,12 +89,12 @@ reading_options = _as_one(
     ["missing_chunks", "raw", "columns"],
     click.option(
         "--missing-chunks",
-        type=click.Choice(["error", "late", "fill"]),
-        default="error",
+        type=click.Choice(["auto", "error", "late", "fill"]),
+        default="auto",
         show_default=True,
         help="What a Zarr chunk that isn't stored means. error: it was lost, and a list of all "
         "chunks is made first. late: it was lost, which is found when it is read. fill: it holds "
-        "the fill value.",
+        "the fill value. auto: fill where that stands for no value (NaN, _FillValue), else error.",
     ),
     click.option(
         "--raw",

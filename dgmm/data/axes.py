@@ -63,8 +63,7 @@ class NamedAxes:
     def beside(self, values: Any) -> Any:
         """Values on the axes of rows, such as weights, in the order of the rows."""
         if not has_axes(values) or (not hasattr(values, "data_vars") and values.ndim < 2):
-            self._check_order()
-            return values
+            return self._in_order(values)
         dims = self.template.dims
         tail = (self.axis,) if self.axis in values.sizes else ()
         if hasattr(values, "data_vars") or set(values.dims) != {*dims, *tail}:
@@ -87,15 +86,25 @@ class NamedAxes:
             values = values.chunk(dict.fromkeys((*dims[1:], *tail), -1))
         return _flat(array_of(values), (-1, *values.shape[len(dims) :]))
 
-    def _check_order(self) -> None:
-        """Raise ``DataError`` if rows go in an order that only those who cut them know."""
-        chunks = self.template.chunks
-        if chunks is not None and max(map(len, chunks[1:]), default=1) > 1:
+    def _in_order(self, values: Any) -> Any:
+        """Values that go along the last axis of the rows first, in the order of the rows."""
+        chunks, shape = self.template.chunks, self.template.shape
+        if chunks is None or max(map(len, chunks[1:]), default=1) <= 1:
+            return values  # the rows are in that order
+        values = getattr(values, "data", values) if has_axes(values) else values
+        array = values if isinstance(values, da.Array) else _in_memory(values)
+        if array is None or any(map(math.isnan, array.shape)):
             dims = ", ".join(map(str, self.template.dims))
             raise DataError(
                 f"the rows go chunk by chunk along the axes {dims}: what lies beside them must be "
-                "a DataArray on these"
+                "a DataArray on these, or an array in memory or of Dask, not a "
+                f"{type(values).__name__}"
             )
+        if array.shape[:1] != (math.prod(shape),):
+            return values  # for the door to refuse
+        tail = array.shape[1:]
+        array = da.asarray(array).reshape(*shape, *tail)
+        return _flat(array.rechunk((*chunks, *((n,) for n in tail))), (-1, *tail))
 
     def _check_places(self, values: Any) -> None:
         """Raise ``DataError`` if coordinates say that values lie elsewhere, or in another order."""
@@ -109,6 +118,14 @@ class NamedAxes:
                     f"the same in another order: select theirs, or drop its own, "
                     f"drop_vars({dim!r}), if it is in their order"
                 )
+
+
+def _in_memory(values: Any) -> Any:
+    """The array of numbers in memory that ``values`` are; None if they are none."""
+    plain = isinstance(values, np.ndarray) and not isinstance(values, np.ma.MaskedArray)
+    if plain or isinstance(values, list | tuple):
+        return np.asarray(values)
+    return values.to_numpy() if hasattr(values, "to_numpy") else None
 
 
 def _free(name: str, taken: Sequence[Hashable]) -> str:

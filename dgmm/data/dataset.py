@@ -263,7 +263,7 @@ def open_dataset(
     data: Any,
     sample_weight: Any = None,
     *,
-    missing_chunks: MissingChunks = "error",
+    missing_chunks: MissingChunks = "auto",
     raw: bool = False,
     columns: Sequence[str] | None = None,
     features_dim: str | None = None,
@@ -285,9 +285,11 @@ def open_dataset(
         Of a DataFrame of Dask, the Dask array inside.  A DataArray or Dataset of xarray.
     sample_weight : the same, of shape (N,)
         Weights of the rows, not negative.  A column of a table by ``table.parquet::name``.
-    missing_chunks : {"error", "late", "fill"}, default="error"
-        What a Zarr chunk that isn't stored means.  "error": it was lost, and a list of all chunks
-        is made now to see that none is.  "late": it was lost, which is found when the chunk is
+    missing_chunks : {"auto", "error", "late", "fill"}, default="auto"
+        What a Zarr chunk that isn't stored means.  "auto": as "fill" where the array's fill value
+        stands for no value (it is NaN, or the ``_FillValue``), for Zarr stores no chunk that holds
+        nothing else; as "error" elsewhere.  "error": it was lost, and a list of all chunks is made
+        now to see that none is.  "late": it was lost, which is found when the chunk is
         read; so a store of millions of chunks need not be listed.  "fill": it holds the fill value.
     raw : bool, default=False
         Whether to take numbers as they are stored, even if attributes (``scale_factor``,
@@ -325,7 +327,7 @@ def open_dataset(
     DataError
         If there is no array there, or its shape or dtype can't be rows of numbers.
     UsageError
-        If ``missing_chunks`` is none of the three, or ``columns`` are asked of what has none.
+        If ``missing_chunks`` is none of the four, or ``columns`` are asked of what has none.
     PlanError
         If it would have to be loaded, and there is no room for it.
 
@@ -354,7 +356,7 @@ def opened(
     data: Any,
     beside: Mapping[str, Any],
     *,
-    missing_chunks: MissingChunks = "error",
+    missing_chunks: MissingChunks = "auto",
     raw: bool = False,
     columns: Sequence[str] | None = None,
     features_dim: str | None = None,

@@ -27,7 +27,7 @@ from dgmm.data.forms import check_loadable, declared, is_dask_frame, type_names,
 from dgmm.data.frames import Maker, maker_of, open_frame, plain_array
 from dgmm.data.hdf import is_hdf, open_hdf
 from dgmm.data.npz import named_array, open_npz
-from dgmm.data.packed import unpacked
+from dgmm.data.packed import Packing, unpacked
 from dgmm.data.patience import patience
 from dgmm.data.sliced import variable_maker
 from dgmm.data.source import Source
@@ -39,7 +39,7 @@ from dgmm.errors import DataError, UsageError
 from dgmm.model.choice import choose
 from dgmm.model.lazy import lazy
 
-MissingChunks = Literal["error", "late", "fill"]
+MissingChunks = Literal["auto", "error", "late", "fill"]
 """The names of ``MISSING_CHUNKS``."""
 
 
@@ -53,13 +53,21 @@ class Absence:
         Whether the chunks are listed when the array is opened, and all must be there.
     checked : bool
         Whether a chunk must be there when it is read; else it holds the fill value.
+    missing : bool
+        Whether that is so only if the fill value stands for no value.
     """
 
     listed: bool
     checked: bool
+    missing: bool = False
+
+    def of(self, array: "zarr.Array[Any]", raw: bool) -> "Absence":
+        """What it means for an ``array``: Zarr stores no chunk in which there is no value."""
+        return MISSING_CHUNKS["fill"] if self.missing and _fills_nothing(array, raw) else self
 
 
 MISSING_CHUNKS: Final[dict[MissingChunks, Absence]] = {
+    "auto": Absence(listed=True, checked=True, missing=True),
     "error": Absence(listed=True, checked=True),
     "late": Absence(listed=False, checked=True),
     "fill": Absence(listed=False, checked=False),
@@ -223,7 +231,7 @@ class DaskSource(Source):
 
 def open_source(
     data: Any,
-    missing_chunks: MissingChunks = "error",
+    missing_chunks: MissingChunks = "auto",
     raw: bool = False,
     memory: Amount = None,
     columns: Sequence[str] | None = None,
@@ -325,7 +333,16 @@ def has_columns(data: object) -> bool:
 
 def _of_array(array: "zarr.Array[Any]", name: str, absence: Absence, raw: bool) -> Source:
     """The values of an array."""
-    return unpacked(ZarrSource(array, name, absence), attributes(array), raw)
+    return unpacked(ZarrSource(array, name, absence.of(array, raw)), attributes(array), raw)
+
+
+def _fills_nothing(array: "zarr.Array[Any]", raw: bool) -> bool:
+    """Whether the fill value of an ``array`` stands for no value: NaN, or what says so."""
+    fill, dtype = array.fill_value, np.dtype(array.dtype)
+    if fill is None or dtype.kind not in "iuf":
+        return False
+    packing = None if raw else Packing.of(array.name, attributes(array), dtype)
+    return bool(np.isnan(fill)) or (packing is not None and fill in packing.missing)
 
 
 def _of_group(
