@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import h5py
 import numpy as np
 import processes
 import pyarrow
@@ -26,6 +27,7 @@ from test_forks import in_a_child
 
 import dgmm
 from dgmm.cli.commands import main
+from dgmm.data import delimited
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:datetime.datetime.utc:DeprecationWarning"),
@@ -93,6 +95,29 @@ def test_the_same_bits_from_s3(stores: dict[str, tuple[str, Path]], name: str) -
         spread = dgmm.GaussianMixture(3, random_state=0).fit(there)
     assert spread.fit_info_["engine"] == "distributed"
     np.testing.assert_array_equal(spread.means_, expected.means_)
+
+
+@pytest.mark.parametrize("kind", ["csv", "h5"])
+def test_texts_and_files_of_variables_are_read_from_s3(
+    bucket: str, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delimited, "PART_BYTES", 3000)
+    rows = np.random.default_rng(0).normal(size=(600, 3)).round(6)
+    here, there = tmp_path / f"rows.{kind}", f"{bucket}/rows.{kind}"
+    if kind == "csv":
+        np.savetxt(here, rows, delimiter=",", header="a,b,c", comments="")
+    else:
+        with h5py.File(here, "w") as file:
+            file.create_dataset("rows", data=rows, chunks=(100, 3))
+    fsspec.filesystem("s3").put(str(here), there)
+    name = "" if kind == "csv" else "::rows"
+    local, remote = (dgmm.open_dataset(f"{each}{name}", block_bytes=3000) for each in (here, there))
+    assert remote.blocks > 3
+    np.testing.assert_array_equal(remote.divisions, local.divisions)
+    for index in range(remote.blocks):
+        np.testing.assert_array_equal(remote.block(index).rows, local.block(index).rows)
+    one, other = (dgmm.GaussianMixture(2, random_state=0).fit(each) for each in (local, remote))
+    assert one.means_.tobytes() == other.means_.tobytes()
 
 
 def test_a_forked_process_has_connections_of_its_own(stores: dict[str, tuple[str, Path]]) -> None:
