@@ -16,13 +16,13 @@ from dgmm.em.starts import EFFORTS, Effort
 from dgmm.em.strategies import STRATEGIES, StrategyName
 from dgmm.kernels.observation import OBSERVATIONS, Missing
 from dgmm.kernels.outputs import OUTPUTS, OutputKind
-from dgmm.model.covariance import COVARIANCE_MODELS, CovarianceType
+from dgmm.model.covariance import COVARIANCE_TYPES, CovarianceType
 
 
 @pytest.mark.parametrize(
     ("names", "family"),
     [
-        (CovarianceType, COVARIANCE_MODELS),
+        (CovarianceType, COVARIANCE_TYPES),
         (CriterionName, CRITERIA),
         (Effort, EFFORTS),
         (InitParams, ["auto", *METHODS]),

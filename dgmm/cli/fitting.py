@@ -89,6 +89,7 @@ def fit(
     data: str,
     n_components: int,
     covariance_type: CovarianceType,
+    n_factors: int | None,
     n_init: int,
     output: str,
     sample_weight: str | None,
@@ -113,11 +114,13 @@ def fit(
     if fixed and start is None:
         raise click.UsageError("--fixed holds what --start gives: give that, too")
     dataset = dgmm.open_dataset(data, sample_weight, noise=noise, labels=labels, **reading)
-    model = dgmm.GaussianMixture(n_components, covariance_type=covariance_type, n_init=n_init)
+    model = dgmm.GaussianMixture(
+        n_components, covariance_type=covariance_type, n_factors=n_factors, n_init=n_init
+    )
     if start is not None:
-        begin = _begin(start, n_components, covariance_type)
-        if fixed:  # the very numbers in the file
-            model = begin.set_params(warm_start=True, fixed=fixed)
+        begin = _begin(start, n_components, covariance_type, n_factors)
+        if fixed or n_factors is not None:  # the very numbers in the file
+            model = begin.set_params(warm_start=True, fixed=fixed or None)
         else:
             model.set_params(**_parameters(begin))
         if how["noise_component"] is True:
@@ -133,10 +136,17 @@ def fit(
     tell_end(shown.log, model, output)
 
 
-def _begin(path: str, n_components: int, covariance_type: str) -> dgmm.GaussianMixture:
+def _begin(
+    path: str, n_components: int, covariance_type: str, n_factors: int | None
+) -> dgmm.GaussianMixture:
     """The model at ``path``, for a fit to begin at; it must be of this size and structure."""
     model: dgmm.GaussianMixture = mixtures.load(path)
     size = (model.n_components, model.covariance_type)
+    if model.n_factors != n_factors and size == (n_components, covariance_type):
+        raise UsageError(
+            f"{path} has n_factors {model.n_factors}; a fit that begins there must have the same, "
+            f"not {n_factors}"
+        )
     if size != (n_components, covariance_type):
         raise UsageError(
             f"{path} has {size[0]} components and {size[1]} covariances; a fit that begins there "
@@ -196,6 +206,12 @@ def _covariance_types(context: click.Context, option: click.Parameter, text: str
     help=f"Covariance types to choose from, with commas between: {', '.join(COVARIANCE_TYPES)}.",
 )
 @click.option(
+    "--n-factors",
+    callback=lambda context, option, text: text and _numbers(context, option, text),
+    metavar="RANGE",
+    help="Numbers of factors to choose from, for covariance types that have any: 2..8, or 4,8.",
+)
+@click.option(
     "--criterion",
     type=click.Choice(list(CRITERIA)),
     default="bic",
@@ -223,6 +239,7 @@ def select(
     data: str,
     n_components: list[int],
     covariance_type: list[CovarianceType],
+    n_factors: list[int] | None,
     criterion: CriterionName,
     output: str,
     plot: Path | None,
@@ -254,6 +271,7 @@ def select(
         template,
         n_components=n_components,
         covariance_type=covariance_type,
+        n_factors=n_factors,
         criterion=criterion,
     )
     meter = engine.Meter()

@@ -417,6 +417,12 @@ fitting_options = _as_one(
     memory_option,
     cache_option,
 )
+n_factors_option = click.option(
+    "--n-factors",
+    type=click.IntRange(min=1),
+    metavar="Q",
+    help="How many factors each component has, below the number of features.",
+)
 model_options = _together(
     click.option(
         "-k",
@@ -432,8 +438,11 @@ model_options = _together(
         default="full",
         show_default=True,
         help="full: any covariance for each component. tied: one for all. diag: uncorrelated "
-        "features. spherical: also the same variance for all features.",
+        "features. spherical: also the same variance for all features. For many features, with "
+        "--n-factors: factor, that is a few factors, and noise in each feature; factor-tied: the "
+        "same noise in all components; ppca: the same in all features.",
     ),
+    n_factors_option,
     n_init_option,
 )
 

@@ -72,6 +72,7 @@ def plan(
     data: str,
     n_components: int,
     covariance_type: CovarianceType,
+    n_factors: int | None,
     n_init: int,
     effort: Effort,
     strategy: StrategyName,
@@ -98,6 +99,7 @@ def plan(
     model = dgmm.GaussianMixture(
         n_components,
         covariance_type=covariance_type,
+        n_factors=n_factors,
         n_init=n_init,
         effort=effort,
         strategy=strategy,

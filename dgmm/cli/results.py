@@ -13,6 +13,7 @@ from dgmm.cli import tables
 from dgmm.cli.progress import LOGS
 from dgmm.cli.records import dumps
 from dgmm.kernels import choice
+from dgmm.model.covariance import described
 
 if TYPE_CHECKING:
     from dgmm.engine.kubernetes import Pods
@@ -57,7 +58,7 @@ def show_candidates(results: list[dict[str, Any]], criterion: str) -> None:
     rows = [
         (
             str(each["n_components"]),
-            each["covariance_type"],
+            described(each),
             f"{each['parameters']:,}",
             tables.figure(each[criterion]),
             f"{each['score']:.6f}",
@@ -114,6 +115,7 @@ def fit_record(model: GaussianMixture, path: str) -> dict[str, Any]:
         "model": path,
         "n_components": model.mixture_.components,
         "covariance_type": model.mixture_.covariance_model.name,
+        **({} if model.n_factors is None else {"n_factors": model.n_factors}),
         "features": model.n_features_in_,
         "converged": model.converged_,
         "iterations": model.n_iter_,

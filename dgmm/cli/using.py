@@ -74,8 +74,9 @@ keep_option = click.option(
     default="labels",
     show_default=True,
     help="What to write for each row. labels: its most probable component. proba: the probability "
-    "of each component, and of noise last, if there is any. score: its log-density. outliers: "
-    "whether that is below the threshold that the model keeps; see dgmm threshold.",
+    "of each component, and of noise last, if there is any. score: its log-density. factors: its "
+    "factors in its most probable component, by a model that has some. outliers: whether its "
+    "log-density is below the threshold that the model keeps; see dgmm threshold.",
 )
 @judged_option
 @noise_option

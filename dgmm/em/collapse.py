@@ -56,7 +56,7 @@ def collapses(
         return []
     if bare.n_features > MANY:
         chosen = _flattest(bare, collapsed, reg, alone)
-        if (few := bare.covariances.alone(chosen)) is not None:
+        if (few := bare.covariances.narrowed(chosen)) is not None:
             narrow = Mixture(bare.weights, bare.means[:, chosen], few)
             return _of_features(narrow, chosen, collapsed, counts, reg, alone, seen)
     dense = bare.covariances.dense()

@@ -183,6 +183,8 @@ class FitContext:
         observation = self.model.observation
         if self.precision != "auto" or observation.deconvolves or _is_too_wide(mixture):
             return np.inf
+        if self.model.covariance_model.along_loadings:
+            return np.inf
         unit, live = SINGLE / 2, mixture.weights > 0
         noise = self._noise(mixture, Away.expected(mixture))
         bound = np.max(noise, where=live, initial=0)

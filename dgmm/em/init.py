@@ -211,7 +211,13 @@ def mixture_of(sample: Sample, context: FitContext, drawn: Drawn, components: in
         covariance_model.of_variances(np.ones(n_features), components),
     )
     statistics = Statistics(sums, center, 0.0, 0.0, weight, len(sample.rows))
-    return context.m_step_of(statistics, nothing).mixture
+    made = context.m_step_of(statistics, nothing).mixture
+
+    def members(k: int) -> tuple[Array, Array]:
+        own = slice(None) if drawn.labels is None else drawn.labels == k
+        return x[:, own] - made.means[k][:, None], sample.weights[own]
+
+    return replace(made, covariances=made.covariances.begun(members))
 
 
 def cautious(mixture: Mixture, rows: int) -> Mixture:

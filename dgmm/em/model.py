@@ -128,7 +128,7 @@ class Model:
         offsets = sums[:, 1 : 1 + n_features] / divisors[:, None]
         means = np.where(empty[:, None], before.means, statistics.center[own] + offsets)
         second = sums[:, 1 + n_features :]
-        estimate = self.covariance_model.estimate(weights, means, offsets, second, total)
+        estimate = before.covariances.estimated(weights, means, offsets, second, total)
         return MaximumLikelihood(weights, means, estimate, empty, noise)
 
     def _of_tails(

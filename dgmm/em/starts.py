@@ -160,7 +160,9 @@ class Search:
             random = Random(random.randint(np.iinfo(np.int32).max, size=number)[-1])
         run, helped = race.race(subsample, self.components, random), 0
         n_features, rows = subsample.sample.rows.shape[1], len(subsample.sample.keys)
-        if rows >= self.parameters and split_merge.affordable(self.components, n_features):
+        parted = not subsample.context.model.covariance_model.along_loadings
+        parted = parted and split_merge.affordable(self.components, n_features)
+        if rows >= self.parameters and parted:
             run, helped = split_merge.taken_apart(subsample, run)
         # Splits are found as if components were normal: with heavy tails they tell less.
         heavy = subsample.context.model.tails is not None
@@ -176,6 +178,8 @@ class Search:
     def nbytes(self, n_features: int, beside: int) -> int:
         """What finding a start takes where nothing is held of the sample, on the high side."""
         rows = sample.nbytes(self.budget.rows, n_features, beside)
+        if self.context.model.covariance_model.along_loadings:
+            return COPIES * rows
         return COPIES * rows + split_merge.nbytes(self.components, n_features)
 
 

@@ -121,7 +121,8 @@ class Auto(Strategy):
 
     def nbytes(self, spec: FitSpec, rows: int, n_features: int, runs: int) -> int:
         remembered = runs * quasi_newton.nbytes(spec.parameters(n_features))
-        if spec.given or _direct(spec, rows, n_features):
+        parted = not spec.covariance_model.along_loadings
+        if spec.given or _direct(spec, rows, n_features) or not parted:
             return remembered
         return max(remembered, split_merge.nbytes(spec.components, n_features))
 
@@ -178,6 +179,7 @@ def _cheap(spec: FitSpec, shape: tuple[int, int], sampled: int) -> int:
     """How many starts may run over all rows, if these are few and no start is named; else 0."""
     named = spec.given or spec.init_params != "auto" or spec.observation.labelled
     other = spec.tails is not None or not spec.prior.is_density
+    other = other or spec.covariance_model.along_loadings
     if named or other or sampled < shape[0]:
         return 0
     return affordable(spec.components, *shape)
@@ -253,8 +255,10 @@ def _over_all(
 ) -> list[RunState]:
     """The runs over all rows from where a ``subsample``, of ``top`` rows, leads."""
     parameters, rows = ends[0].free_parameters, shape[0]
-    student = context.model.tails is not None  # whose statistics are no sums of natural features
-    if top * FAR_BELOW < rows and top > SURROGATE * parameters and not student:
+    student = context.model.tails is not None
+    # Their statistics are no sums of natural features.
+    other = student or context.model.covariance_model.along_loadings
+    if top * FAR_BELOW < rows and top > SURROGATE * parameters and not other:
         solver = ControlVariateEM(subsample, rows)
         return [solver.init(context, end, stop) for end in ends]
     covariance_model, told = context.model.covariance_model, rows_told(shape, parameters, top)

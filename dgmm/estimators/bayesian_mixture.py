@@ -36,7 +36,7 @@ from dgmm.estimators.sufficient_statistics import SufficientStatistics
 from dgmm.kernels.observation import Missing
 from dgmm.model.arrays import Array
 from dgmm.model.concentration import ConcentrationType
-from dgmm.model.covariance import CovarianceType
+from dgmm.model.covariance import PlainCovarianceType
 from dgmm.model.variational import Variational
 
 PRIOR: Final = (
@@ -202,7 +202,7 @@ class BayesianGaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseE
         self,
         n_components: int = 1,
         *,
-        covariance_type: CovarianceType = "full",
+        covariance_type: PlainCovarianceType = "full",
         weight_concentration_prior_type: ConcentrationType = "dirichlet_process",
         weight_concentration_prior: float | None = None,
         mean_precision_prior: float | None = None,

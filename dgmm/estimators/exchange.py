@@ -30,6 +30,11 @@ def to_sklearn(model: "GaussianMixture") -> Any:
             "scikit-learn has no mixtures with a noise component or heavy tails: there is none "
             "that says the same"
         )
+    if own.covariance_model.along_loadings:
+        raise UsageError(
+            f"scikit-learn has no mixtures with covariance_type={own.covariance_model.name!r}; "
+            'one of "full" has their component_covariances_'
+        )
     params = {name: getattr(model, name) for name in SHARED}
     theirs = mixture.GaussianMixture(**params)
     for name in ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_"):
@@ -69,6 +74,7 @@ def from_json(cls: "type[GaussianMixture]", text: str) -> "GaussianMixture":
     model = cls(
         mixture.components,
         covariance_type=kind,
+        n_factors=mixture.covariance_model.factor_count,
         noise_component=mixture.noise_component is not None,
         tails="normal" if mixture.tails is None else "student",
     )

@@ -84,7 +84,8 @@ class Exports(ABC):
         -------
         str
             An object with ``covariance_type``, ``feature_names``, ``weights``, ``means`` and
-            ``covariances``; and ``noise_component`` or ``dof`` where the model has these.
+            ``covariances``; and ``n_factors``, ``noise_component`` or ``dof`` where the model has
+            these.
 
         Examples
         --------

@@ -68,6 +68,13 @@ def _parameter(part: Callable[[Mixture], Array], doc: str) -> Shown[Array]:
     return Shown("mixture_", lambda mixture: read_only(part(mixture)), doc, INSTEAD)
 
 
+def _factor_parts(mixture: Mixture) -> tuple[Array, Array]:
+    """The loadings and noise variances; raises ``AttributeError`` if there are none."""
+    if (parts := mixture.covariances.factor_parts()) is None:
+        raise AttributeError(f"{mixture.covariance_model.name!r} covariances have no factors")
+    return parts
+
+
 class GaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseEstimator):
     """A mixture of normal distributions, fitted by EM to data of any size.
 
@@ -80,9 +87,14 @@ class GaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseEstimator
     ----------
     n_components : int, default=1
         K, the number of components.
-    covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
+    covariance_type : str, default="full"
         "full": any covariance for each component.  "tied": one covariance for all.  "diag":
-        uncorrelated features.  "spherical": also the same variance for all features.
+        uncorrelated features.  "spherical": also the same variance for all features.  For many
+        features, "factor": L L' + diag(psi) with ``n_factors`` columns of L, the same with one psi
+        for all components, "factor-tied", or for all features of a component, "ppca"
+        (``dgmm.model.factor``; Ghahramani and Hinton, 1996).
+    n_factors : int, optional
+        q, how many factors each component has, below D; for these three alone.
     strategy : {"auto", "em"}, default="auto"
         "em" is textbook EM.  "auto" reaches the same kind of optimum in a few passes: it finds a
         start on a sample, improves it on larger samples, and then takes quasi-Newton steps over all
@@ -198,8 +210,15 @@ class GaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseEstimator
         The components' means.
     covariances_, precisions_, precisions_cholesky_ : array
         The covariances, their inverses, and upper triangular C with precision C C': (K, D, D) full,
-        (D, D) tied, (K, D) diag, (K,) spherical.  These, ``weights_`` and ``means_`` are read-only
-        parts of ``mixture_``; ``from_parameters`` makes a model of given parameters.
+        (D, D) tied, (K, D) diag, (K,) spherical.  With factors they are no matrices but (K, D,
+        1 + q): psi and L; 1 / psi and B = diag(psi)^-1 L; psi^-1/2 and B.  These, ``weights_`` and
+        ``means_`` are read-only parts of ``mixture_``; ``from_parameters`` makes a model of given
+        parameters.
+    loadings_ : array (K, D, q)
+        L of each component, where there are factors: in the rotation in which L' diag(psi)^-1 L is
+        diagonal, and descends.
+    noise_variance_ : array (K, D)
+        psi of each component, where there are factors.
     noise_weight_, noise_log_density_ : float
         The weight of the noise component, and the logarithm of its density; 0 and minus infinity
         if there is none.  ``mixture_.noise_component`` has the box.
@@ -248,6 +267,7 @@ class GaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseEstimator
         - ``empty``: the components without weight; ``singular``: those whose variance in some
           direction is ``reg_covar`` or rounding alone; ``singular_causes``: why, and which features
           have no spread there; ``rivalled``: where ``reg_covar`` is half or more of the variance.
+        - ``noiseless``: the components and features whose variance is of factors alone.
         - ``fixed``: the components whose weights, means and covariances were held; empty if none.
         - ``unused``: components of a variational posterior with less than half a row.
         - ``prior``: the numbers of the prior: for a conjugate one the weight of the rows that it
@@ -276,6 +296,7 @@ class GaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseEstimator
         n_components: int = 1,
         *,
         covariance_type: CovarianceType = "full",
+        n_factors: int | None = None,
         strategy: StrategyName = "auto",
         tol: float | None = None,
         resolution: float = 0.1,
@@ -307,6 +328,7 @@ class GaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseEstimator
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
+        self.n_factors = n_factors
         self.strategy = strategy
         self.tol = tol
         self.resolution = resolution
@@ -422,6 +444,14 @@ class GaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseEstimator
         lambda mixture: mixture.component_covariances,
         "The components' own covariances, (K, D, D), whatever their tails.",
     )
+    loadings_ = _parameter(
+        lambda mixture: _factor_parts(mixture)[0],
+        "The loadings of each component's factors, (K, D, q).",
+    )
+    noise_variance_ = _parameter(
+        lambda mixture: _factor_parts(mixture)[1],
+        "The variance of each feature beside the factors, (K, D).",
+    )
     weights_ = _parameter(lambda mixture: mixture.weights, "The components' weights, (K,).")
     means_ = _parameter(lambda mixture: mixture.means, "The components' means, (K, D).")
     covariances_ = _parameter(
@@ -461,8 +491,9 @@ class GaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseEstimator
         means : array-like (K, D)
             The components' means.
         covariances, precisions : array-like
-            One of the two, not both: (K, D, D) full, (D, D) tied, (K, D) diag, (K,) spherical.
-        covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
+            One of the two, not both: (K, D, D) full, (D, D) tied, (K, D) diag, (K,) spherical; with
+            ``n_factors`` covariances (K, D, 1 + q), the noise variances and beside them loadings.
+        covariance_type : str, default="full"
             What the covariances may be.
         **params
             Other parameters of ``GaussianMixture``.  With ``tails="student"``, ``dof`` is a number,
@@ -483,7 +514,8 @@ class GaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseEstimator
         >>> model.predict([[1.0], [8.0]])
         array([0, 1])
         """
-        mixture = mixture_of(covariance_type, weights, means, covariances, precisions)
+        count = params.get("n_factors")
+        mixture = mixture_of(covariance_type, weights, means, covariances, precisions, count)
         model = cls(mixture.components, covariance_type=covariance_type, **params)
         become(model, **given(with_given_tails(model, mixture)))
         return model
@@ -876,8 +908,10 @@ class GaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseEstimator
     def _seen(self) -> SufficientStatistics:
         """``sufficient_statistics_``, which there must be."""
         if not hasattr(self, "sufficient_statistics_"):
+            if self.mixture_.covariance_model.along_loadings:
+                raise UsageError(NO_SUMS.format(f"covariance_type={self.covariance_type!r}"))
             raise UsageError(
-                NO_SUMS
+                NO_SUMS.format('tails="student"')
                 if self.mixture_.tails is not None
                 else "this model was saved without the statistics of its rows, or made of given "
                 "parameters; fit it first (with warm_start=True the fit begins here)"

@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # which imports this
 
 def spec_of(model: "GaussianMixture") -> FitSpec:
     """What a model's parameters ask for, checked; its time runs from now."""
-    covariance_model = choose("covariance_type", model.covariance_type, COVARIANCE_TYPES)
+    covariance_model = covariance_model_of(model)
     choose("init_params", model.init_params, {"auto": None, **METHODS})
     choose("effort", model.effort, EFFORTS)
     counts = [("n_components", 1), ("max_iter", 0), ("n_init", 1)]
@@ -73,6 +73,25 @@ def spec_of(model: "GaussianMixture") -> FitSpec:
     )
 
 
+def covariance_model_of(model: "GaussianMixture") -> CovarianceModel:
+    """What a model's covariances may be, checked, and that they go with the rest."""
+    kind: CovarianceModel = choose("covariance_type", model.covariance_type, COVARIANCE_TYPES)
+    made = kind.sized(getattr(model, "n_factors", None))
+    if made.along_loadings:
+        for name, plain in (("missing", ("raise", "drop")), ("tails", ("normal",))):
+            if (asked := getattr(model, name)) not in plain:
+                raise UsageError(
+                    f"covariance_type={made.name!r} does not go with {name}={asked!r}: leave out "
+                    "one of the two"
+                )
+        if model.precisions_init is not None:
+            raise UsageError(
+                f"precisions_init does not go with covariance_type={made.name!r}: make a model of "
+                "loadings by from_parameters, and begin there with warm_start=True"
+            )
+    return made
+
+
 def _prior_for(covariance_model: CovarianceModel, prior: PriorSpec) -> PriorSpec:
     """The ``prior``, if there is such a one of the covariances."""
     if prior.kind != NO_PRIOR.kind and not covariance_model.has_priors:
@@ -108,6 +127,14 @@ def observation_of(model: "GaussianMixture", noise: bool = False) -> Observation
         raise UsageError(
             'rows with known errors (noise=) do not go with tails="student": leave out one'
         )
+    owns = [COVARIANCE_TYPES.get(model.covariance_type)]
+    owns += [] if fitted is None else [fitted.covariance_model]
+    for own in owns if noise else ():
+        if own is not None and own.along_loadings:
+            raise UsageError(
+                f"rows with known errors (noise=) do not go with covariance_type={own.name!r}: "
+                "leave out one"
+            )
     return Noisy(kernel, made) if noise else made
 
 
@@ -188,12 +215,16 @@ def begun(spec: FitSpec, model: "GaussianMixture", n_features: int) -> FitSpec:
     """
     components = spec.components
     spec.prior.check(spec.covariance_model, n_features)
+    spec.covariance_model.check_features(n_features)
     if model.warm_start and hasattr(model, "mixture_"):
         fitted = model.mixture_
         if fitted.covariance_model != spec.covariance_model:
+            was, now = fitted.covariance_model, spec.covariance_model
+            told = "" if was.name != now.name else f" of {was.factor_count} factors"
+            asked = "" if was.name != now.name else f", n_factors {now.factor_count}"
             raise UsageError(
-                f"warm_start goes on from {fitted.covariance_model.name!r} covariances; "
-                f"covariance_type is {model.covariance_type!r}"
+                f"warm_start goes on from {was.name!r} covariances{told}; "
+                f"covariance_type is {model.covariance_type!r}{asked}"
             )
         if fitted.means.shape != (components, n_features):
             raise UsageError(
@@ -237,14 +268,22 @@ def mixture_of(
     means: ArrayLike,
     covariances: ArrayLike | None,
     precisions: ArrayLike | None,
+    n_factors: int | None = None,
 ) -> Mixture:
     """The mixture of given parameters, checked: ``covariances`` or ``precisions`` is None."""
-    covariance_model = choose("covariance_type", covariance_type, COVARIANCE_TYPES)
+    kind: CovarianceModel = choose("covariance_type", covariance_type, COVARIANCE_TYPES)
+    covariance_model = kind.sized(n_factors)
     if (covariances is None) == (precisions is None):
         raise UsageError("give either covariances or precisions, one of the two")
     shape = np.shape(means)
     if len(shape) != 2 or 0 in shape:
         raise UsageError(f"means must have shape (components, features), not {shape}")
+    covariance_model.check_features(shape[1])
+    if covariance_model.along_loadings and covariances is None:
+        raise UsageError(
+            f"precisions do not go with covariance_type={covariance_type!r}: give covariances, the "
+            "noise variances and loadings"
+        )
     make, name, given = (
         (Mixture.of_covariances, "covariances", covariances)
         if precisions is None

@@ -27,6 +27,7 @@ from dgmm.data.source import Source
 from dgmm.data.sources import DaskSource
 from dgmm.em.criteria import Compared, score_each
 from dgmm.errors import DataError, MissingNoiseWarning, UsageError
+from dgmm.estimators.available import available_if, has_factors
 from dgmm.estimators.parameters import draws_of, observation_of, random_of, threads_of
 from dgmm.estimators.session import STORED, Data, open_rows
 from dgmm.kernels.observation import NONE_COUNT
@@ -260,6 +261,43 @@ class Predictor(ABC):
         (200,)
         """
         return outputs_of(self._fitted, X, OUTPUTS["score"], noise=noise)
+
+    @available_if(has_factors)
+    def transform(self, X: Data) -> Any:
+        """The factors of each row of ``X`` in its most probable component, (N, q).
+
+        They are what component k expects of them: diag(1 / (1 + s)) L' diag(psi)^-1 (x - mu), with
+        s the diagonal of L' diag(psi)^-1 L.  Where ``covariance_type`` is "factor", "factor-tied"
+        or "ppca"; the factors of different components have nothing to do with each other, and
+        ``predict`` says whose they are.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+
+        Returns
+        -------
+        array (N, q)
+            Each is standard normal where the model holds; NaN for rows that are noise, or of which
+            nothing was observed; a Dask array where the rows are lazy.
+
+        Raises
+        ------
+        DataError
+            If the rows can't be used, or have other features than those of the fit.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rng = np.random.default_rng(0)
+        >>> rows = rng.normal(size=(500, 1)) @ [[3.0, 2.0, 1.0, 2.0]] + rng.normal(size=(500, 4))
+        >>> model = GaussianMixture(covariance_type="factor", n_factors=1, random_state=0)
+        >>> model.fit(rows).transform(rows).shape
+        (500, 1)
+        """
+        return outputs_of(self._fitted, X, OUTPUTS["factors"])
 
     @overload
     def impute(self, X: Lazy, sample: bool = False) -> da.Array: ...

@@ -77,8 +77,11 @@ def _fitted(progress: Progress, session: Session, seconds: float, cut: str) -> d
 
 
 def _statistics(best: State, context: FitContext) -> SufficientStatistics | None:
-    """The statistics of all rows, where they add up; those of heavy tails do not."""
-    return None if context.model.tails is not None else SufficientStatistics.of(best, context)
+    """The statistics of all rows, where they add up; of heavy tails or factors they do not."""
+    model = context.model
+    if model.tails is not None or model.covariance_model.along_loadings:
+        return None
+    return SufficientStatistics.of(best, context)
 
 
 def _unused(progress: Progress) -> list[int]:
@@ -127,17 +130,25 @@ def _degenerate(progress: Progress) -> dict[str, Any]:
     """What ``fit_info_`` says of empty and singular components, and of where ``reg`` rivals one."""
     run, moments = progress.run, progress.moments
     best = run.best
-    rivals = Rivals.of(best, run.context)
+    rivals, reg = Rivals.of(best, run.context), run.context.model.prior.reg
+    known = singular(best, run.context)
+    counts = best.statistics.sums[: best.mixture.components, 0]
+    counts = counts * (moments.weighted / moments.weight)
+    noiseless = best.mixture.covariances.noiseless(reg, counts)
+    noiseless[list(known)] = False
     return {
         "empty": list(best.empty),
         **singular_of(
-            singular(best, run.context),
+            known,
             bare(best, run.context),
-            best.statistics.sums[: best.mixture.components, 0]
-            * (moments.weighted / moments.weight),
-            run.context.model.prior.reg,
+            counts,
+            reg,
             (moments.sample, progress.mixture),
         ),
+        "noiseless": {
+            "components": np.flatnonzero(noiseless.any(axis=1)).tolist(),
+            "features": np.flatnonzero(noiseless.any(axis=0)).tolist(),
+        },
         "rivalled": {
             "components": list(rivals.components),
             "features": list(rivals.features),
@@ -204,6 +215,14 @@ def warn_of_degenerate(
             f"{column_names(tuple(rivals['features']), called)} in "
             f"{component_names(rivals['components'])}: these are narrower than it is good for. "
             "Give a smaller reg_covar"
+        )
+    noiseless = fit_info.get("noiseless", {"components": [], "features": []})
+    if noiseless["components"]:
+        said.append(
+            f"{column_names(tuple(noiseless['features']), called)} in "
+            f"{component_names(noiseless['components'])} came to noise that can't be told from "
+            "none: factors alone make up what they are (a Heywood case). Choose fewer factors, or "
+            'covariance_type="factor-tied" or "ppca"'
         )
     said += _of_limits(fit_info.get("dof_at_limit", {"least": [], "most": []}))
     for each in said:

@@ -110,7 +110,10 @@ def read_into(model: "GaussianMixture", path: str) -> None:
         raise ModelFileError(f"{path}: the record of the fit lacks {error}") from error
     except (ValueError, TypeError, AttributeError) as error:
         raise ModelFileError(f"{path}: the record of the fit can't be used: {error}") from error
-    model.set_params(n_components=mixture.components, covariance_type=mixture.covariance_model.name)
+    own = mixture.covariance_model
+    model.set_params(
+        n_components=mixture.components, covariance_type=own.name, n_factors=own.factor_count
+    )
     names = record["feature_names"]
     become(
         model,

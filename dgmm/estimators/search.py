@@ -22,7 +22,7 @@ from dgmm.estimators.inference import Inference
 from dgmm.estimators.predictor import Predictor
 from dgmm.estimators.record import become, fitted, warn_of
 from dgmm.estimators.session import Data, Session, selecting
-from dgmm.model.covariance import CovarianceType
+from dgmm.model.covariance import COVARIANCE_TYPES, CovarianceType, described
 
 SIZES: Final = tuple(range(1, 11))
 """How many components are tried unless told."""
@@ -44,6 +44,8 @@ class MixtureSearch(Predictor, Inference, Exports, MetaEstimatorMixin, DensityMi
         The numbers of components to choose from.
     covariance_type : str or collection of str, default="full"
         The covariance types to choose from.
+    n_factors : int or collection of int, optional
+        The numbers of factors to choose from, for covariance types that have any.
     criterion : {"bic", "aic", "icl", "heldout"}, default="bic"
         What to minimise.  "heldout" is minus the mean log-likelihood of one row in ten (at least
         one row), which the candidates are not fitted to.
@@ -53,18 +55,18 @@ class MixtureSearch(Predictor, Inference, Exports, MetaEstimatorMixin, DensityMi
     best_estimator_ : GaussianMixture
         The best candidate, fitted; it is not fitted again.
     best_params_ : dict
-        Its ``n_components`` and ``covariance_type``.
+        Its ``n_components`` and ``covariance_type``, and ``n_factors`` where it has any.
     best_index_ : int
         Its number in ``results_``.
     best_score_ : float
         Minus its criterion.
     results_ : list of dict
-        For each candidate: ``n_components``, ``covariance_type``, the number of free
-        ``parameters``, its ``score``, the last value of the criterion, by its name, and the number
-        of ``iterations``.  ``unbounded`` lists components that are singular where all rows together
-        are not, so that the likelihood has no bound; a candidate with such a component is chosen
-        only if all have one (``dgmm.em.selection``).  ``dropped_after`` is the pass after which it
-        was dropped, or None.
+        For each candidate: ``n_components``, ``covariance_type``, ``n_factors`` where there are
+        any, the number of free ``parameters``, its ``score``, the last value of the criterion, by
+        its name, and the number of ``iterations``.  ``unbounded`` lists components that are
+        singular where all rows together are not, so that the likelihood has no bound; a candidate
+        with such a component is chosen only if all have one (``dgmm.em.selection``).
+        ``dropped_after`` is the pass after which it was dropped, or None.
     at_edge_ : {"fewest", "most"} or None
         Whether the best candidate has the fewest or the most components that were tried, so that
         there may be a better one beyond these.
@@ -92,11 +94,13 @@ class MixtureSearch(Predictor, Inference, Exports, MetaEstimatorMixin, DensityMi
         *,
         n_components: int | Collection[int] = SIZES,
         covariance_type: CovarianceType | Collection[CovarianceType] = "full",
+        n_factors: int | Collection[int] | None = None,
         criterion: CriterionName = "bic",
     ) -> None:
         self.estimator = estimator
         self.n_components = n_components
         self.covariance_type = covariance_type
+        self.n_factors = n_factors
         self.criterion = criterion
 
     def fit(
@@ -322,11 +326,28 @@ class MixtureSearch(Predictor, Inference, Exports, MetaEstimatorMixin, DensityMi
         counts = [counts] if isinstance(counts, int | np.integer) else _each("n_components", counts)
         if not kinds or not counts:
             raise UsageError("there is nothing to choose from: no n_components or covariance_type")
-        return [
-            clone(self._template).set_params(n_components=count, covariance_type=kind)
+        sizes = [
+            (kind, factors)
             for kind in kinds
+            for factors in (self._factors() if _has_factors(kind) else [None])
+        ]
+        if self.n_factors is not None and all(factors is None for _, factors in sizes):
+            raise UsageError(
+                f"n_factors={self.n_factors!r} is of no use: no covariance_type has factors"
+            )
+        return [
+            clone(self._template).set_params(
+                n_components=count, covariance_type=kind, n_factors=factors
+            )
+            for kind, factors in sizes
             for count in counts
         ]
+
+    def _factors(self) -> list[Any]:
+        """The numbers of factors to choose from."""
+        given = self._template.n_factors if self.n_factors is None else self.n_factors
+        whole = given is None or isinstance(given, int | np.integer)
+        return [given] if whole else _each("n_factors", given)
 
     def _keep(self, last: Progress, session: Session, seconds: float) -> None:
         """Take on what was chosen, in one step; see ``GaussianMixture``."""
@@ -334,9 +355,10 @@ class MixtureSearch(Predictor, Inference, Exports, MetaEstimatorMixin, DensityMi
         found = fitted(last, session, seconds)
         warn_of(found, best, stacklevel=5)
         results = [_record(each, self.criterion) for each in last.candidates]
-        params = {name: results[index][name] for name in ("n_components", "covariance_type")}
+        params = _params(results[index])
         _warn_of_left_out(results, self.criterion, best.value)
-        model = clone(self._template).set_params(**params, checkpoint=None)  # that is the search's
+        own = {"n_factors": None, **params, "checkpoint": None}  # that is the search's
+        model = clone(self._template).set_params(**own)
         become(model, **found)
         values = np.array([each.value for each in last.candidates])
         unbounded = np.array([bool(each["unbounded"]) for each in results])
@@ -352,7 +374,8 @@ class MixtureSearch(Predictor, Inference, Exports, MetaEstimatorMixin, DensityMi
             feature_names_in_=session.names,
             n_features_in_=model.n_features_in_,
             cv_results_={
-                "params": [{name: record[name] for name in params} for record in results],
+                "params": [_params(record) for record in results],
+                **_param_factors(results),
                 "param_n_components": np.array([each["n_components"] for each in results]),
                 "param_covariance_type": np.array([each["covariance_type"] for each in results]),
                 "mean_test_score": -values,
@@ -375,6 +398,7 @@ def select(
     sample_weight: Data = None,
     noise: Data = None,
     labels: Data = None,
+    n_factors: int | Iterable[int] | None = None,
     **parameters: Any,
 ) -> MixtureSearch:
     """Choose a number of components and a covariance type, all candidates side by side.
@@ -397,6 +421,8 @@ def select(
     labels : (N,) or (N, K), optional
         What components rows may be of, in the same forms: the number of one, or -1 (or NaN) where
         that isn't known; or which of the K components each may be of.
+    n_factors : int or iterable of int, optional
+        The numbers of factors to choose from, for covariance types that have any.
     **parameters
         Other parameters of ``GaussianMixture``, the same for all candidates.
 
@@ -424,6 +450,7 @@ def select(
         GaussianMixture(**parameters),
         n_components=_several(n_components),
         covariance_type=_several(covariance_type),
+        n_factors=_several(n_factors),
         criterion=criterion,
     )
     return search.fit(X, sample_weight=sample_weight, noise=noise, labels=labels)
@@ -452,9 +479,7 @@ def _warn_of_left_out(results: list[dict[str, Any]], criterion: str, best: float
     """Say that candidates were not compared that would have won but for an unbounded component."""
     better = [each for each in results if each["unbounded"] and each[criterion] < best]
     if better:
-        named = ", ".join(
-            f"{each['n_components']} {each['covariance_type']}" for each in better[:6]
-        )
+        named = ", ".join(f"{each['n_components']} {described(each)}" for each in better[:6])
         warnings.warn(
             f"left out of the choice, though their {criterion} is lower: {named}"
             f"{' and others' * (len(better) > 6)}. Each has a component that nothing but reg_covar "
@@ -465,11 +490,32 @@ def _warn_of_left_out(results: list[dict[str, Any]], criterion: str, best: float
         )
 
 
+def _has_factors(kind: Any) -> bool:
+    """Whether covariances of a type have factors; not if there is no such type."""
+    known = COVARIANCE_TYPES.get(kind) if isinstance(kind, str) else None
+    return known is not None and known.factor_count is not None
+
+
+def _params(record: dict[str, Any]) -> dict[str, Any]:
+    """The parameters by which a candidate differs from others."""
+    names = ("n_components", "covariance_type", "n_factors")
+    return {name: record[name] for name in names if name in record}
+
+
+def _param_factors(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """The numbers of factors of all candidates, for ``cv_results_``; nothing if none has any."""
+    counts = [each.get("n_factors") for each in results]
+    known = any(each is not None for each in counts)
+    return {"param_n_factors": np.array(counts, dtype=object)} if known else {}
+
+
 def _record(candidate: Candidate, criterion: str) -> dict[str, Any]:
     best = candidate.run.best
+    count = best.mixture.covariance_model.factor_count
     return {
         "n_components": best.mixture.components,
         "covariance_type": best.mixture.covariance_model.name,
+        **({} if count is None else {"n_factors": count}),
         "parameters": candidate.context.model.free_parameters(best.mixture),
         "score": best.score,
         criterion: candidate.value,

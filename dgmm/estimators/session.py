@@ -200,6 +200,7 @@ def selecting(
     told = {
         "components": [each.components for each in specs],
         "covariance_type": [each.covariance_model.name for each in specs],
+        "n_factors": [each.covariance_model.factor_count for each in specs],
         "criterion": criterion,
     }
     together = _together(specs, dataset)

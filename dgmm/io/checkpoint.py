@@ -93,6 +93,7 @@ def fingerprint(dataset: Dataset, spec: FitSpec, seed: Any, **other: Any) -> Fin
     return {
         "dgmm": version("dgmm"),
         "covariance_type": spec.covariance_model.name,
+        "n_factors": spec.covariance_model.factor_count,
         "strategy": spec.strategy.name,
         **plain,
         "random_state": int(seed) if isinstance(seed, int | np.integer) else None,

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from dgmm.errors import ModelFileError
+from dgmm.errors import ModelFileError, UsageError
 from dgmm.io.storage import Arrays, expect, matrix, read, write
 from dgmm.model.covariance import COVARIANCE_TYPES
 from dgmm.model.covariance_model import CovarianceModel
@@ -34,6 +34,8 @@ def write_model(
         parameters["dof"] = tails.dof
         header = {"dof_rule": tails.rule.name, **header}
     header = {"covariance_type": mixture.covariance_model.name, **header}
+    if (count := mixture.covariance_model.factor_count) is not None:
+        header = {"n_factors": count, **header}
     _mixture(header, parameters)  # what could not be read again must not be written
     write(url, MODEL, {**parameters, **arrays}, header, overwrite)
 
@@ -54,7 +56,10 @@ def structure_of(header: dict[str, Any]) -> CovarianceModel:
     name = str(header.get("covariance_type"))
     if name not in COVARIANCE_TYPES:
         raise ModelFileError(f"it has unknown covariances {header.get('covariance_type')!r}")
-    return COVARIANCE_TYPES[name]
+    try:
+        return COVARIANCE_TYPES[name].sized(header.get("n_factors"))
+    except UsageError as error:
+        raise ModelFileError(str(error)) from error
 
 
 def _mixture(header: dict[str, Any], arrays: Arrays) -> Mixture:

@@ -22,6 +22,9 @@ def dumps(mixture: Mixture, names: list[str] | None, indent: int | None = None) 
         "format": FORMAT,
         "version": VERSION,
         "covariance_type": mixture.covariance_model.name,
+        **(
+            {} if (count := mixture.covariance_model.factor_count) is None else {"n_factors": count}
+        ),
         "feature_names": names,
         "weights": mixture.weights.tolist(),
         "means": mixture.means.tolist(),
@@ -59,7 +62,7 @@ def loads(text: str) -> tuple[Mixture, list[str] | None]:
 
 
 def _mixture(record: dict[str, Any]) -> Mixture:
-    model = COVARIANCE_TYPES[record["covariance_type"]]
+    model = COVARIANCE_TYPES[record["covariance_type"]].sized(record.get("n_factors"))
     means = np.array(record["means"], dtype=np.float64)
     if means.ndim != 2 or 0 in means.shape:
         raise ValueError(f"means must have shape (components, features), not {means.shape}")

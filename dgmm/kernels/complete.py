@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.errors import DataError
+from dgmm.kernels import factor
 from dgmm.kernels.choice import KERNELS
 from dgmm.kernels.kernel import TOO_FAR, log_sum_exp, tile_rows, tiles
 from dgmm.kernels.natural_parameters import NaturalParameters
@@ -100,18 +101,34 @@ def write(judge: Judge, block: Block, inside: Inside, outputs: NDArray[Any]) -> 
         outputs[...] = found
         return
     natural = NaturalParameters.of(inside.mixture)
-    width = natural.features.width(inside.mixture.n_features)
-    size = tile_rows(width + 2 * len(natural.eta))
-    buffer = np.empty((width, size))
+    size = tile_rows(natural.features.width(inside.mixture.n_features) + 2 * len(natural.eta))
+    log_joints = ALONG.get(natural.features.name, _by_products)(natural, size)
     for chosen, x in tiles(block, inside.frame, size):
         with np.errstate(over="ignore", invalid="ignore"):  # told below
-            log_joint = natural.eta @ natural.features.of(x, buffer[:, : x.shape[1]])
-            natural.correct(log_joint, x)
+            log_joint = log_joints(x)
         if inside.mixture.noise_component is not None:  # a row too far from the others is noise
             log_joint[~np.isfinite(log_joint)] = -np.inf
         if not np.isfinite(log_joint.max(axis=0)).all():
             raise DataError(TOO_FAR)
         outputs[chosen] = judge(log_joint, natural.common(x) + inside.added, inside.mixture)
+
+
+def _by_products(natural: NaturalParameters, size: int) -> Callable[[Array], Array]:
+    """Log-densities (K, n) of rows (D, n), not more than ``size``, by natural parameters."""
+    buffer = np.empty((natural.features.width(natural.mixture.n_features), size))
+
+    def log_joints(x: Array) -> Array:
+        log_joint: Array = natural.eta @ natural.features.of(x, buffer[:, : x.shape[1]])
+        natural.correct(log_joint, x)
+        return log_joint
+
+    return log_joints
+
+
+ALONG: Final[dict[str, Callable[[NaturalParameters, int], Callable[[Array], Array]]]] = {
+    "projections": factor.log_joints
+}
+"""How rows are judged whose sums have an arithmetic of their own, by the name of the features."""
 
 
 def _labels(log_joint: Array) -> NDArray[Any]:

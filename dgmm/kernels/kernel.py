@@ -21,8 +21,11 @@ from dgmm.kernels.natural_parameters import WIDE, Given, NaturalParameters
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
 from dgmm.model.features import Features
+from dgmm.model.lazy import Late
 from dgmm.model.mixture import Frame
 from dgmm.model.statistics import Stacked, Statistics
+
+_factor = Late("dgmm.kernels.factor")
 
 TILE_BYTES: Final = 2 << 20
 
@@ -67,6 +70,10 @@ Group = Callable[[Block, Frame, Features, list[NaturalParameters]], list[Statist
 """The statistics of a block under mixtures of the same features and precision."""
 
 
+ALONG: Final[dict[str, Group]] = {"projections": lambda *of: _factor.grouped(*of)}
+"""What sums features, by their name, that have an arithmetic of their own."""
+
+
 def e_step(block: Block, given: Given) -> Stacked[Statistics]:
     """The statistics of a block under each mixture."""
     return by_features(_of_either, block, given)
@@ -82,7 +89,8 @@ def by_features(group: Group, block: Block, given: Given) -> Stacked[Statistics]
         ]
         naturals = [given.naturals[i] for i in chosen]
         part, scale = _narrowed(block) if single else (block, 1.0)
-        results = group(part, given.frame, features, naturals)
+        own = ALONG.get(features.name, group)
+        results = own(part, given.frame, features, naturals)
         sums |= zip(chosen, [each.scaled(scale) for each in results], strict=True)
     parts = tuple(sums[i] for i in range(len(given.naturals)))
     if not all(np.isfinite(part.objective) for part in parts):

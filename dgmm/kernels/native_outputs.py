@@ -20,8 +20,10 @@ def row_outputs(kind: str, block: Block, frame: Frame, inside: Mixture) -> NDArr
 
     Components are numbered, and have responsibilities, in their order, noise after the last.
     Log-densities are of the frame.  None if some row holds NaN, or is so far out that its
-    log-densities overflow.
+    log-densities overflow; or where components are factor analysers, of which there is none.
     """
+    if inside.covariance_model.along_loadings:
+        return None
     natural = NaturalParameters.of(inside, centre=True)
     whole = (len(natural.constants),) if kind == "proba" else ()
     outputs = np.empty((len(block.rows), *whole), KINDS[kind])

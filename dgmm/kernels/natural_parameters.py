@@ -97,6 +97,7 @@ class NaturalParameters:
             else covariance_model.features
         )
         includes_common = centre or student or features != covariance_model.features
+        includes_common = includes_common or covariance_model.along_loadings
         if includes_common:
             unfit = np.ones_like(unfit)
             eta = np.zeros((mixture.components, features.width(n_features)))

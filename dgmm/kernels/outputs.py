@@ -5,15 +5,15 @@ outputs are NaN.  A row that is noise has the label ``NOISE``; the probability o
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dgmm.errors import DataError
-from dgmm.kernels import filling, missing, noisy
+from dgmm.errors import DataError, UsageError
+from dgmm.kernels import factor, filling, missing, noisy
 from dgmm.kernels.complete import (
     LABELS,
     NOTHING,
@@ -25,7 +25,7 @@ from dgmm.kernels.complete import (
     named,
     write,
 )
-from dgmm.kernels.kernel import describe_invalid_row
+from dgmm.kernels.kernel import describe_invalid_row, tile_rows, tiles
 from dgmm.kernels.noise import first_invalid_noise
 from dgmm.kernels.observation import COMPLETE, Marginal, Observation
 from dgmm.kernels.sweep import Block
@@ -156,6 +156,17 @@ def _filled(block: Block, wanted: RowOutputs) -> NDArray[Any]:
     return filling.fill(block.rows, wanted.mixture, wanted.seed, block.start)
 
 
+def _factors(block: Block, wanted: RowOutputs) -> NDArray[Any]:
+    if block.noise is not None:
+        raise UsageError("factors are not told of rows with known errors (noise=)")
+    labels = _judged(LABELS, block, replace(wanted, output=OUTPUTS["labels"]))
+    inside = Inside.of(wanted.observation.kernel, wanted.mixture, 0.0)
+    found, size = np.empty((len(block.rows), *wanted.columns)), tile_rows(3 * block.rows.shape[1])
+    for chosen, x in tiles(block, inside.frame, size):
+        found[chosen] = factor.scores(x, inside.mixture, labels[chosen])
+    return found
+
+
 def _same(labels: NDArray[Any], mixture: Mixture) -> NDArray[Any]:
     return labels
 
@@ -177,7 +188,14 @@ def _each_feature(mixture: Mixture) -> tuple[int, ...]:
     return (mixture.n_features,)
 
 
-OutputKind = Literal["labels", "proba", "score"]
+def _each_factor(mixture: Mixture) -> tuple[int, ...]:
+    count = mixture.covariance_model.factor_count
+    if count is None:
+        raise UsageError(f"{mixture.covariance_model.name!r} covariances have no factors")
+    return (count,)
+
+
+OutputKind = Literal["labels", "proba", "score", "factors"]
 """The names of ``OUTPUTS``."""
 
 OUTPUTS: Final[dict[OutputKind, Output]] = {
@@ -186,6 +204,7 @@ OUTPUTS: Final[dict[OutputKind, Output]] = {
         "proba", partial(_judged, PROBA), np.float64, _each_component, labels=_likeliest
     ),
     "score": Output("score", partial(_judged, SCORE), np.float64, _one),
+    "factors": Output("factors", _factors, np.float64, _each_factor),
 }
 
 FILLED: Final = Output("filled", _filled, np.float64, _each_feature, fills=True)
@@ -203,6 +222,7 @@ def row_outputs(
     Their ``noise`` is as in ``Block``.
 
     ``kind`` is a key of ``OUTPUTS``: the most probable component (n,), each component's
-    responsibility (n, K), with noise (n, K + 1), or the log-density (n,).
+    responsibility (n, K), with noise (n, K + 1), the log-density (n,), or the factors (n, q) in the
+    most probable component.
     """
     return RowOutputs(mixture, OUTPUTS[kind], Marginal())(Block(0, rows, noise=noise))

@@ -33,15 +33,24 @@ So a component that is far wider than the frame has that for its own floor; it c
 at it, as the eigenvalue that was there is only rounding.
 """
 
-from typing import Final, Literal
+from collections.abc import Mapping
+from typing import Any, Final, Literal
 
 from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.diagonal import DIAGONAL
+from dgmm.model.factor import Factor
+from dgmm.model.factor_noise import CommonNoise, EachNoise, IsotropicNoise
 from dgmm.model.full import FULL
 from dgmm.model.spherical import SPHERICAL
 from dgmm.model.tied import TIED
 
-CovarianceType = Literal["full", "tied", "diag", "spherical"]
+PlainCovarianceType = Literal["full", "tied", "diag", "spherical"]
+"""The names of ``COVARIANCE_MODELS``."""
+
+FactorCovarianceType = Literal["factor", "factor-tied", "ppca"]
+"""The names of covariances with factors."""
+
+CovarianceType = Literal[PlainCovarianceType, FactorCovarianceType]
 """The names of ``COVARIANCE_TYPES``."""
 
 COVARIANCE_MODELS: Final[dict[str, CovarianceModel]] = {
@@ -49,5 +58,14 @@ COVARIANCE_MODELS: Final[dict[str, CovarianceModel]] = {
 }
 """The four, by name."""
 
-COVARIANCE_TYPES: Final[dict[str, CovarianceModel]] = {**COVARIANCE_MODELS}
-"""What ``covariance_type`` may be, by name."""
+COVARIANCE_TYPES: Final[dict[str, CovarianceModel]] = {
+    **COVARIANCE_MODELS,
+    **{each.name: Factor(each, 1) for each in (EachNoise(), CommonNoise(), IsotropicNoise())},
+}
+"""What ``covariance_type`` may be, by name; ``CovarianceModel.sized`` says of how many factors."""
+
+
+def described(result: Mapping[str, Any]) -> str:
+    """The covariance type of a candidate of a search, with how many factors it has, if any."""
+    count = result.get("n_factors")
+    return str(result["covariance_type"]) + ("" if count is None else f", {count} factors")

@@ -17,6 +17,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from dgmm.errors import UsageError
 from dgmm.model.arrays import Array
 from dgmm.model.convolved import Convolved
 from dgmm.model.features import Features
@@ -161,6 +162,10 @@ class Covariances(ABC):
         """Those of some features alone, where no feature goes with another; else None."""
         return None
 
+    def narrowed(self, features: NDArray[np.intp]) -> "Covariances | None":
+        """What serves for some features where all are too many for matrices; None if none does."""
+        return self.alone(features)
+
     @abstractmethod
     def among(self, features: NDArray[np.intp]) -> "Covariances":
         """Those of these ``features``, whatever the others are."""
@@ -219,6 +224,36 @@ class Covariances(ABC):
         ``away`` (n, D) is how far they are before that, 0 where nothing is ``observed`` (n, D);
         ``of`` (n,) are their components; ``normals`` (n, D) are standard normal variates.
         """
+
+    def drawn_rows(self, k: int, normals: Array) -> Array:
+        """Rows (n, D) of component ``k`` about its mean, from standard ``normals`` (n, D)."""
+        (own,) = self.chosen(np.array([k])).dense()
+        rows: Array = normals @ np.linalg.cholesky(own).T
+        return rows
+
+    def estimated(
+        self, counts: Array, means: Array, offsets: Array, second: Array, total: Array | None
+    ) -> "Estimate":
+        """``CovarianceModel.estimate`` of sums that were taken under these covariances."""
+        return self.model.estimate(counts, means, offsets, second, total)
+
+    def begun(self, members: Callable[[int], tuple[Array, Array]]) -> "Covariances":
+        """Where a fit may begin that sums alone have made these of.
+
+        ``members`` gives rows (D, n) of a component about their mean, and their weights (n,).
+        """
+        return self
+
+    def noiseless(self, reg: Array, counts: Array) -> Mask:
+        """Where features (K, D) are of factors alone: their noise can't be told from none.
+
+        A component has so many rows, ``counts`` (K,); ``reg`` (D,) is what is added to variances.
+        """
+        return np.zeros_like(self.variances(), dtype=np.bool_)
+
+    def factor_parts(self) -> tuple[Array, Array] | None:
+        """The loadings (K, D, q) and noise variances (K, D), where components have factors."""
+        return None
 
     @property
     @abstractmethod
@@ -326,6 +361,9 @@ class CovarianceModel(ABC):
         Whether what the covariance of one component may be depends on those of others.
     has_priors : bool
         Whether there are priors of such covariances (model/conjugate.py, model/variational.py).
+    along_loadings : bool
+        Whether sums are taken along loadings of the mixture they are taken under, about its means.
+        Then those under one mixture say nothing of others: they don't add up from fit to fit.
     """
 
     name: ClassVar[str]
@@ -335,6 +373,28 @@ class CovarianceModel(ABC):
     correlates: ClassVar[bool] = False
     couples: ClassVar[bool] = False
     has_priors: ClassVar[bool] = True
+    along_loadings: ClassVar[bool] = False
+
+    def sized(self, n_factors: int | None) -> "CovarianceModel":
+        """The same of so many factors; raises ``UsageError`` where there can't be so many.
+
+        A model that has no factors is of None.
+        """
+        if n_factors is not None:
+            raise UsageError(
+                f"n_factors={n_factors!r} is of no use with covariance_type={self.name!r}: leave "
+                "it out"
+            )
+        return self
+
+    @property
+    def factor_count(self) -> int | None:
+        """How many factors each component has, where it has any."""
+        return None
+
+    def check_features(self, n_features: int) -> None:
+        """Raise ``UsageError`` unless there can be such covariances of so many features."""
+        del n_features  # of any
 
     @abstractmethod
     def own_parameters(self, n_features: int) -> int:

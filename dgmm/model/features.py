@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import numpy as np
 
@@ -162,3 +162,39 @@ class Linear(Features):
 
     def of_matrices(self, second: Array) -> Array:
         return np.empty((len(second), 0))
+
+
+@dataclass(frozen=True)
+class Projections(Features):
+    """The square of each column, and x (G_k' x)' for directions G_k (D, q) of each component.
+
+    What the directions are, only the mixture knows that sums are taken under; here they are 0, and
+    sums about other points are of 1, x and the squares alone.
+    """
+
+    n_factors: int
+
+    name = "projections"
+
+    def quadratic_width(self, n_features: int) -> int:
+        return n_features * (1 + self.n_factors)
+
+    def square(self, x: Array, out: Array) -> None:
+        np.multiply(x, x, out=out[: len(x)])
+        out[len(x) :] = 0.0
+
+    def cross(self, x: Array, y: Array) -> Array:
+        return SQUARES.cross(x, y)
+
+    def length(self, n_features: int) -> Array:
+        return SQUARES.length(n_features)
+
+    def of_matrices(self, second: Array) -> Array:
+        along = np.zeros((len(second), second.shape[1] * self.n_factors))
+        return np.concatenate([SQUARES.of_matrices(second), along], axis=1)
+
+    def shifted(self, sums: Array, by: Array) -> Array:
+        return SQUARES.shifted(sums[:, : SQUARES.width(by.shape[1])], by)
+
+
+SQUARES: Final = Squares()

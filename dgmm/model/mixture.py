@@ -417,10 +417,9 @@ class Mixture:
         """
         weights, labels = self.all_weights, np.arange(self.components)
         counts = rng.multinomial(rows, weights / weights.sum())
-        dense = self.covariances.dense()
         drawn = [
-            mean + rng.standard_normal((count, self.n_features)) @ np.linalg.cholesky(covariance).T
-            for mean, covariance, count in zip(self.means, dense, counts, strict=False)
+            mean + self.covariances.drawn_rows(k, rng.standard_normal((count, self.n_features)))
+            for k, (mean, count) in enumerate(zip(self.means, counts, strict=False))
         ]
         if self.tails is not None:  # each row has a precision of its own
             own = zip(drawn, self.means, self.tails.dof, strict=True)

@@ -24,6 +24,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from dgmm.model.arrays import Array
+from dgmm.model.covariance import described
 from dgmm.model.mixture import Mixture
 
 DPI: Final = 160
@@ -204,8 +205,8 @@ def draw_criteria(axes: Axes, results: Results, criterion: str) -> None:
     """
     best = min(results, key=lambda each: np.nan_to_num(float(each[criterion]), nan=np.inf))
     least = float(best[criterion])
-    for kind in dict.fromkeys(each["covariance_type"] for each in results):
-        of_kind = [each for each in results if each["covariance_type"] == kind]
+    for kind in dict.fromkeys(map(described, results)):
+        of_kind = [each for each in results if described(each) == kind]
         _draw_kind(axes, kind, of_kind, criterion, least)
     axes.plot([best["n_components"]], [0.0], markersize=11, **RING)
     if any(each["dropped_after"] is not None for each in results):
@@ -215,7 +216,7 @@ def draw_criteria(axes: Axes, results: Results, criterion: str) -> None:
     if (step := next((each for each in above if rounding < each < np.inf), None)) is not None:
         axes.set_yscale("symlog", linthresh=step)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    title = f"{best['n_components']} components, {best['covariance_type']}: {criterion} {least:.8g}"
+    title = f"{best['n_components']} components, {described(best)}: {criterion} {least:.8g}"
     axes.set_title(title, color=INK, fontsize=8, loc="left")
     axes.set_xlabel("components", color=INK, fontsize=7)
     axes.set_ylabel(f"{criterion} above the best", color=INK, fontsize=7)

@@ -1,0 +1,202 @@
+"""What sums of rows say of the covariances of factor analysers (factor.py)."""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from dgmm.model.arrays import FLOOR, ROUNDING, Array
+from dgmm.model.covariance_model import Covariances, Estimate, Mask
+from dgmm.model.loadings import LEAST_NOISE, least_eigenvalue, packed
+
+if TYPE_CHECKING:  # which imports this
+    from dgmm.model.factor import Factor, FactorCovariances
+
+NOT_WITH: Final = "{} covariances are not for rows with {}"
+
+
+class AlongLoadings(Estimate):
+    """What tells the covariances along loadings."""
+
+    @abstractmethod
+    def along(self, directions: Array) -> Array:
+        """The covariances times the ``directions`` (K, D, q) of sums."""
+
+
+@dataclass(frozen=True, eq=False)
+class FactorEstimate(AlongLoadings):
+    """Noise variances and loadings, (K, D, 1 + q), however thin."""
+
+    structure: "Factor"
+    values: Array
+
+    def variances(self) -> Array:
+        variances: Array = self.values[:, :, 0] + np.sum(self.values[:, :, 1:] ** 2, axis=2)
+        return variances
+
+    def along(self, directions: Array) -> Array:
+        loadings = self.values[:, :, 1:]
+        own: Array = self.values[:, :, :1] * directions
+        return own + loadings @ (loadings.swapaxes(1, 2) @ directions)
+
+    def about(self, counts: Array, offsets: Array) -> "FactorEstimate":
+        raise NotImplementedError("factors have the means of their rows")
+
+    def raised(self, amounts: Array) -> "FactorEstimate":
+        values = self.values.copy()
+        values[:, :, 0] += amounts
+        return FactorEstimate(self.structure, values)
+
+    def rescaled(self, scale: Array) -> "FactorEstimate":
+        own = scale[:, None] * np.where(np.arange(self.values.shape[2]), 1, scale[:, None])
+        return FactorEstimate(self.structure, self.values * own)
+
+    def combined(
+        self, counts: Array, scatter: Estimate, rows: float, weights: Array, away: Array
+    ) -> Estimate:
+        raise NotImplementedError(NOT_WITH.format(self.structure.name, "a prior"))
+
+    def floored(self) -> "tuple[FactorCovariances, Mask]":
+        return _held_up(self.structure, self.values, np.full(self.values.shape[1], FLOOR))
+
+    def regularised(
+        self, amounts: Array, empty: Mask, before: Covariances
+    ) -> "tuple[FactorCovariances, Mask]":
+        return self.raised(amounts).floored()
+
+    def thinnest(self, amounts: Array) -> Array:
+        return least_eigenvalue(self.values, amounts)
+
+    def thinnest_apart(self, weights: Array, means: Array, amounts: Array) -> Array:
+        total = weights @ (self.variances() + (means - weights @ means) ** 2)
+        some = total >= amounts  # a column of one value is as flat in all of them
+        if not some.any():
+            return np.full(len(self.values), np.inf)
+        return least_eigenvalue(self.values[:, some], amounts[some])
+
+    def thinnest_loadings(self, amounts: Array) -> Array:
+        psi = np.maximum(self.values[:, :, 0], LEAST_NOISE * amounts)
+        precision = self.structure.made(psi, self.values[:, :, 1:])._diagonal() * amounts
+        loadings: Array = np.sqrt(np.maximum(precision, 0.0) / precision.max(axis=1, keepdims=True))
+        return loadings
+
+
+@dataclass(frozen=True, eq=False)
+class FactorSums(AlongLoadings):
+    """What sums along loadings say of covariances S: a step of EM from those they were taken with.
+
+    Attributes
+    ----------
+    before : FactorCovariances
+        Those whose G is in ``projected``.
+    counts : (K,)
+    diagonal : (K, D)
+        That of each S.
+    projected : (K, D, q)
+        S G.
+    """
+
+    before: "FactorCovariances"
+    counts: Array
+    diagonal: Array
+    projected: Array
+
+    @property
+    def values(self) -> Array:  # type: ignore[override]
+        return self._stepped(self.diagonal, self.projected)
+
+    def _stepped(self, diagonal: Array, projected: Array) -> Array:
+        """The noise variances and loadings (K, D, 1 + q) after a step."""
+        before, count = self.before, projected.shape[2]
+        second = before.directions.swapaxes(1, 2) @ projected  # of the factors
+        second = 0.5 * (second + second.swapaxes(1, 2))
+        second[:, np.arange(count), np.arange(count)] += 1 / (1 + before.spreads)
+        solved = np.linalg.solve(second, projected.swapaxes(1, 2)).astype(np.float64, copy=False)
+        loadings = solved.swapaxes(1, 2)
+        psi = diagonal - np.sum(loadings * projected, axis=2)
+        psi = before.structure.noise.pooled(psi, self.counts)
+        return packed(psi, loadings)
+
+    def variances(self) -> Array:
+        return self.diagonal
+
+    def along(self, directions: Array) -> Array:
+        return self.projected  # of no others it is known
+
+    def less(self, offsets: Array) -> "FactorSums":
+        """The same about means that are ``offsets`` (K, D) from the points of these."""
+        moved = np.matmul(offsets[:, None], self.before.directions)
+        diagonal, projected = (
+            self.diagonal - offsets * offsets,
+            self.projected - offsets[:, :, None] * moved,
+        )
+        return FactorSums(self.before, self.counts, diagonal, projected)
+
+    def about(self, counts: Array, offsets: Array) -> "FactorSums":
+        moved = np.matmul(offsets[:, None], self.before.directions)
+        diagonal, projected = (
+            self.diagonal + offsets * offsets,
+            self.projected + offsets[:, :, None] * moved,
+        )
+        return FactorSums(self.before, self.counts, diagonal, projected)
+
+    def raised(self, amounts: Array) -> "FactorSums":
+        diagonal = self.diagonal + amounts
+        projected = self.projected + amounts[:, None] * self.before.directions
+        return FactorSums(self.before, self.counts, diagonal, projected)
+
+    def rescaled(self, scale: Array) -> "FactorSums":
+        diagonal, projected = self.diagonal * scale * scale, self.projected * scale[:, None]
+        return FactorSums(self.before.rescale(scale), self.counts, diagonal, projected)
+
+    def combined(
+        self, counts: Array, scatter: Estimate, rows: float, weights: Array, away: Array
+    ) -> Estimate:
+        raise NotImplementedError(NOT_WITH.format(self.before.structure.name, "a prior"))
+
+    def floored(self) -> "tuple[FactorCovariances, Mask]":
+        return self._floored(np.zeros(self.diagonal.shape[1]))
+
+    def _floored(self, amounts: Array) -> "tuple[FactorCovariances, Mask]":
+        """The step's covariances, with noise at or above ``amounts`` (D,)."""
+        floor = np.maximum(np.maximum(FLOOR, amounts), 8 * ROUNDING * self.diagonal)
+        floor = self.before.structure.noise.pooled(floor, self.counts)
+        return _held_up(self.before.structure, self.values, floor)
+
+    def regularised(
+        self, amounts: Array, empty: Mask, before: Covariances
+    ) -> "tuple[FactorCovariances, Mask]":
+        covariances, lost = self.raised(amounts)._floored(amounts)
+        if not empty.any():
+            return covariances, lost
+        structure = self.before.structure
+        values = np.where(empty.reshape(-1, 1, 1), before.values, covariances.values)
+        psi = structure.noise.pooled(values[:, :, 0], self.counts)
+        return structure.made(psi, values[:, :, 1:]), lost & ~empty
+
+    def thinnest(self, amounts: Array) -> Array:
+        return self._step().thinnest(amounts)
+
+    def thinnest_apart(self, weights: Array, means: Array, amounts: Array) -> Array:
+        return self._step().thinnest_apart(weights, means, amounts)
+
+    def thinnest_loadings(self, amounts: Array) -> Array:
+        return self._step().thinnest_loadings(amounts)
+
+    def _step(self) -> FactorEstimate:
+        return FactorEstimate(self.before.structure, self.values)
+
+
+def _held_up(structure: "Factor", values: Array, floor: Array) -> "tuple[FactorCovariances, Mask]":
+    """Covariances of ``values`` with noise at or above a ``floor``, and which are flat.
+
+    They are flat that had to be held up, and have no more variance in some direction than that.
+    """
+    psi = np.maximum(values[:, :, 0], floor)
+    low: Mask = np.any(values[:, :, 0] < floor, axis=1)
+    made = structure.made(psi, values[:, :, 1:])
+    if low.any():
+        least = least_eigenvalue(made.values, np.full(psi.shape[1], FLOOR))
+        low &= least < 2.0
+    return made, low
