@@ -16,13 +16,19 @@ from dgmm.em.starts import EFFORTS, Effort
 from dgmm.em.strategies import STRATEGIES, StrategyName
 from dgmm.kernels.observation import OBSERVATIONS, Missing
 from dgmm.kernels.outputs import OUTPUTS, OutputKind
-from dgmm.model.covariance import COVARIANCE_TYPES, CovarianceType
+from dgmm.model.covariance import (
+    COVARIANCE_MODELS,
+    COVARIANCE_TYPES,
+    CovarianceType,
+    PlainCovarianceType,
+)
 
 
 @pytest.mark.parametrize(
     ("names", "family"),
     [
         (CovarianceType, COVARIANCE_TYPES),
+        (PlainCovarianceType, COVARIANCE_MODELS),
         (CriterionName, CRITERIA),
         (Effort, EFFORTS),
         (InitParams, ["auto", *METHODS]),

@@ -142,12 +142,13 @@ def _begin(
     """The model at ``path``, for a fit to begin at; it must be of this size and structure."""
     model: dgmm.GaussianMixture = mixtures.load(path)
     size = (model.n_components, model.covariance_type)
-    if model.n_factors != n_factors and size == (n_components, covariance_type):
+    asked = (n_components, COVARIANCE_TYPES[covariance_type].name)
+    if model.n_factors != n_factors and size == asked:
         raise UsageError(
             f"{path} has n_factors {model.n_factors}; a fit that begins there must have the same, "
             f"not {n_factors}"
         )
-    if size != (n_components, covariance_type):
+    if size != asked:
         raise UsageError(
             f"{path} has {size[0]} components and {size[1]} covariances; a fit that begins there "
             f"must have the same, not {n_components} components and {covariance_type} covariances"

@@ -438,9 +438,10 @@ model_options = _together(
         default="full",
         show_default=True,
         help="full: any covariance for each component. tied: one for all. diag: uncorrelated "
-        "features. spherical: also the same variance for all features. For many features, with "
-        "--n-factors: factor, that is a few factors, and noise in each feature; factor-tied: the "
-        "same noise in all components; ppca: the same in all features.",
+        "features. spherical: also the same variance for all features. Or one of mclust's fourteen "
+        "by name: volumes, shapes and axes equal (E), varying (V) or none (I). For many features, "
+        "with --n-factors: factor, that is a few factors, and noise in each feature; factor-tied: "
+        "the same noise in all components; ppca: the same in all features.",
     ),
     n_factors_option,
     n_init_option,

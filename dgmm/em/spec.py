@@ -153,6 +153,12 @@ class FitSpec:
         noise = self.noise is not None
         return count - self.held.fixed.parameters(self.covariance_model, n_features, noise)
 
+    def coordinates(self, n_features: int) -> int:
+        """How many numbers solvers see; more than free parameters, where components share parts."""
+        model, count = self.covariance_model, self.components
+        more = model.coordinates(count, n_features) - model.free_parameters(count, n_features)
+        return self.parameters(n_features) + more
+
     @property
     def all_components(self) -> int:
         """K, and one more if there is a noise component."""

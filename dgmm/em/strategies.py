@@ -112,7 +112,7 @@ class Auto(Strategy):
         return Budget.of(
             (rows, n_features),
             spec.components,
-            spec.parameters(n_features),
+            spec.coordinates(n_features),
             sampled,
             spec.effort,
             spec.n_init,
@@ -120,7 +120,7 @@ class Auto(Strategy):
         )
 
     def nbytes(self, spec: FitSpec, rows: int, n_features: int, runs: int) -> int:
-        remembered = runs * quasi_newton.nbytes(spec.parameters(n_features))
+        remembered = runs * quasi_newton.nbytes(spec.coordinates(n_features))
         parted = not spec.covariance_model.along_loadings
         if spec.given or _direct(spec, rows, n_features) or not parted:
             return remembered

@@ -36,6 +36,7 @@ def to_sklearn(model: "GaussianMixture") -> Any:
             'one of "full" has their component_covariances_'
         )
     params = {name: getattr(model, name) for name in SHARED}
+    params["covariance_type"] = own.covariance_model.plain.name
     theirs = mixture.GaussianMixture(**params)
     for name in ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_"):
         setattr(theirs, name, np.array(getattr(model, name)))

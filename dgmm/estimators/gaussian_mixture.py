@@ -89,10 +89,13 @@ class GaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseEstimator
         K, the number of components.
     covariance_type : str, default="full"
         "full": any covariance for each component.  "tied": one covariance for all.  "diag":
-        uncorrelated features.  "spherical": also the same variance for all features.  For many
-        features, "factor": L L' + diag(psi) with ``n_factors`` columns of L, the same with one psi
-        for all components, "factor-tied", or for all features of a component, "ppca"
-        (``dgmm.model.factor``; Ghahramani and Hinton, 1996).
+        uncorrelated features.  "spherical": also the same variance for all features.  Or one of
+        mclust's fourteen (``dgmm.model.decomposed``): EII, VII, EEI, VEI, EVI, VVI, EEE, VEE, EVE,
+        VVE, EEV, VEV, EVV, VVV.  The letters say of volumes, shapes and axes whether they are equal
+        (E) for all components or vary (V), or that there are none (I).  VII is "spherical", VVI
+        "diag", EEE "tied" and VVV "full".  For many features, "factor": L L' + diag(psi) with
+        ``n_factors`` columns of L, the same with one psi for all components, "factor-tied", or for
+        all features of a component, "ppca" (``dgmm.model.factor``; Ghahramani and Hinton, 1996).
     n_factors : int, optional
         q, how many factors each component has, below D; for these three alone.
     strategy : {"auto", "em"}, default="auto"
@@ -494,7 +497,8 @@ class GaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseEstimator
             One of the two, not both: (K, D, D) full, (D, D) tied, (K, D) diag, (K,) spherical; with
             ``n_factors`` covariances (K, D, 1 + q), the noise variances and beside them loadings.
         covariance_type : str, default="full"
-            What the covariances may be.
+            What the covariances may be, as in ``GaussianMixture``.  Those that have parts in common
+            must be given so, but for rounding.
         **params
             Other parameters of ``GaussianMixture``.  With ``tails="student"``, ``dof`` is a number,
             or one for each component, and the ``covariances`` are the scale matrices.

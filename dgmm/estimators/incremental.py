@@ -12,6 +12,8 @@ from dgmm.estimators.parameters import noise_of, prior_of, tails_of
 from dgmm.estimators.record import singular_of
 from dgmm.estimators.sufficient_statistics import SufficientStatistics
 from dgmm.kernels import choice
+from dgmm.model.choice import choose
+from dgmm.model.covariance import COVARIANCE_TYPES
 from dgmm.model.mixture import Mixture
 
 if TYPE_CHECKING:  # which imports this
@@ -28,7 +30,8 @@ def check_descends(
         raise UsageError(f"the statistics do not descend from this model: {why}")
     noisy = model.mixture_.noise_component is not None
     count, kind = len(own.sums) - noisy, prior_of(model).kind
-    now = (model.n_components, model.covariance_type, model.reg_covar, kind)
+    asked = choose("covariance_type", model.covariance_type, COVARIANCE_TYPES).name
+    now = (model.n_components, asked, model.reg_covar, kind)
     then = (count, own.covariance_model.name, own.reg_covar, own.prior.name)
     if now != then:
         raise UsageError(

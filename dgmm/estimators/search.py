@@ -354,7 +354,10 @@ class MixtureSearch(Predictor, Inference, Exports, MetaEstimatorMixin, DensityMi
         best, index = last.best, last.candidates.index(last.best)
         found = fitted(last, session, seconds)
         warn_of(found, best, stacklevel=5)
-        results = [_record(each, self.criterion) for each in last.candidates]
+        results = [
+            {**_record(each, self.criterion), "covariance_type": asked.covariance_type}
+            for each, asked in zip(last.candidates, self._models(), strict=True)
+        ]
         params = _params(results[index])
         _warn_of_left_out(results, self.criterion, best.value)
         own = {"n_factors": None, **params, "checkpoint": None}  # that is the search's

@@ -1,4 +1,4 @@
-"""The four covariance models: what differs between them, and only that.
+"""The plain covariance models, and all that users can name.
 
 A Gaussian mixture is an exponential family: with the features T(x) = [1, x, quadratic part] of a
 row, ``log pi_k + log N(x | k) = T(x) . eta_k``.  A covariance model says what the quadratic part
@@ -19,6 +19,9 @@ Tied has no quadratic part because it is the same for all components: it cancels
 responsibilities, and what it adds to the log-likelihood follows from the total scatter of the
 rows, which never changes and is summed once, in the first sweep (``common`` and ``total``).
 
+Ten more have volumes, shapes or axes in common (decomposed.py); they are seen as full, diagonal or
+spherical ones, and differ in their M-steps.
+
 **Rank.**  A component may collapse onto fewer rows than it has features, and its likelihood then
 grows without bound.  Every covariance model keeps all variances at or above ``FLOOR`` (in the
 frame, where a feature's spread is about 1) by raising smaller eigenvalues to it.  That is the exact
@@ -34,9 +37,10 @@ at it, as the eigenvalue that was there is only rounding.
 """
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from dgmm.model.covariance_model import CovarianceModel
+from dgmm.model.decomposed import DECOMPOSED
 from dgmm.model.diagonal import DIAGONAL
 from dgmm.model.factor import Factor
 from dgmm.model.factor_noise import CommonNoise, EachNoise, IsotropicNoise
@@ -50,7 +54,9 @@ PlainCovarianceType = Literal["full", "tied", "diag", "spherical"]
 FactorCovarianceType = Literal["factor", "factor-tied", "ppca"]
 """The names of covariances with factors."""
 
-CovarianceType = Literal[PlainCovarianceType, FactorCovarianceType]
+_OfVariances = Literal["EII", "VII", "EEI", "VEI", "EVI", "VVI"]
+_OfMatrices = Literal["EEE", "VEE", "EVE", "VVE", "EEV", "VEV", "EVV", "VVV"]
+CovarianceType = Literal[PlainCovarianceType, _OfVariances, _OfMatrices, FactorCovarianceType]
 """The names of ``COVARIANCE_TYPES``."""
 
 COVARIANCE_MODELS: Final[dict[str, CovarianceModel]] = {
@@ -58,8 +64,19 @@ COVARIANCE_MODELS: Final[dict[str, CovarianceModel]] = {
 }
 """The four, by name."""
 
+ALIASES: Final[dict[str, CovarianceModel]] = {
+    "VII": SPHERICAL,
+    "VVI": DIAGONAL,
+    "EEE": TIED,
+    "VVV": FULL,
+}
+"""What mclust calls the four."""
+
+_MCLUST = {**{each.name: each for each in DECOMPOSED}, **ALIASES}
+
 COVARIANCE_TYPES: Final[dict[str, CovarianceModel]] = {
     **COVARIANCE_MODELS,
+    **{name: _MCLUST[name] for name in (*get_args(_OfVariances), *get_args(_OfMatrices))},
     **{each.name: Factor(each, 1) for each in (EachNoise(), CommonNoise(), IsotropicNoise())},
 }
 """What ``covariance_type`` may be, by name; ``CovarianceModel.sized`` says of how many factors."""

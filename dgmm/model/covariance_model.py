@@ -396,6 +396,11 @@ class CovarianceModel(ABC):
         """Raise ``UsageError`` unless there can be such covariances of so many features."""
         del n_features  # of any
 
+    @property
+    def plain(self) -> "CovarianceModel":
+        """The model without constraints that has such arrays; itself, if it has none."""
+        return self
+
     @abstractmethod
     def own_parameters(self, n_features: int) -> int:
         """The free parameters of each component's own covariance."""
@@ -407,6 +412,10 @@ class CovarianceModel(ABC):
     def free_parameters(self, components: int, n_features: int) -> int:
         """The covariances' free parameters, for information criteria."""
         return self.common_parameters(n_features) + components * self.own_parameters(n_features)
+
+    def coordinates(self, components: int, n_features: int) -> int:
+        """How many ``Covariances.coordinates`` there are; more than free parameters in some."""
+        return self.free_parameters(components, n_features)
 
     @abstractmethod
     def shape(self, components: int, n_features: int) -> tuple[int, ...]:
