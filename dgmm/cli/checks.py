@@ -48,6 +48,19 @@ def open_both(
     """A model and rows that it can judge; ``missing`` is what NaN means, if not as in the fit."""
     fitted = mixtures.load(model)
     fitted.set_params(missing=missing or fitted.missing)
+    return fitted, open_for(fitted, model, data, reading, sample_weight, noise, labels)
+
+
+def open_for(
+    fitted: GaussianMixture,
+    model: str,
+    data: str,
+    reading: dict[str, Any],
+    sample_weight: str | None = None,
+    noise: str | None = None,
+    labels: str | None = None,
+) -> Dataset:
+    """Rows that a ``fitted`` model can judge, of the features that it knows by name, if it does."""
     names = vars(fitted).get("feature_names_in_")
     if reading.get("columns") is None and names is not None and sources.has_columns(data):
         reading = {**reading, "columns": names}
@@ -57,4 +70,5 @@ def open_both(
             f"{data} has {dataset.n_features} features; {model} was fitted "
             f"to {fitted.n_features_in_}"
         )
-    return fitted, session.open_rows(fitted, dataset)
+    rows: Dataset = session.open_rows(fitted, dataset)
+    return rows

@@ -13,6 +13,7 @@ from dgmm.cli.deciding import threshold
 from dgmm.cli.exporting import export
 from dgmm.cli.fitting import fit, select
 from dgmm.cli.planning import demo, plan
+from dgmm.cli.regressing import regress
 from dgmm.cli.using import denoise, impute, predict, score, show, update
 from dgmm.kernels import choice
 
@@ -48,6 +49,7 @@ def main() -> None:
 
 
 for command in (
-    *(fit, select, predict, impute, denoise, threshold, score, update, show, export, plan, demo),
+    *(fit, select, predict, impute, denoise, regress, threshold, score, update),
+    *(show, export, plan, demo),
 ):
     main.add_command(command)

@@ -113,7 +113,7 @@ def predict(
     predictor.warn_without_noise(fitted, dataset)
     chosen = outliers_of(fitted, model) if kind == OUTLIERS else OUTPUTS[kind]
     wanted = fitted.row_outputs(chosen, noise=dataset.noise is not None)
-    written = _write(wanted, dataset, machines, output, keep, overwrite, "predict", quiet)
+    written = write_rows(wanted, dataset, machines, output, keep, overwrite, "predict", quiet)
     summary = {"output": output, "kind": kind, "rows": written.rows}
     if written.flagged is not None:
         summary["outliers"] = written.flagged
@@ -130,7 +130,7 @@ def predict(
         show_counts(written)
 
 
-def _write(
+def write_rows(
     wanted: RowOutputs,
     dataset: Dataset,
     machines: Machines,
@@ -200,7 +200,7 @@ def impute(
     fitted, dataset = open_both(model, data, None, reading)
     fitted.set_params(random_state=random_state)
     wanted = fitted.row_outputs(FILLED, parameters.draws_of(fitted) if sample else None)
-    written = _write(wanted, dataset, machines, output, keep, overwrite, "impute", quiet)
+    written = write_rows(wanted, dataset, machines, output, keep, overwrite, "impute", quiet)
     tell({"output": output, "rows": written.rows}, as_json=json)
 
 
@@ -237,7 +237,7 @@ def denoise(
     urls.check_writable(output)
     fitted, dataset = open_both(model, data, None, reading, noise=noise)
     wanted = fitted.row_outputs(DENOISED, noise=True)
-    written = _write(wanted, dataset, machines, output, keep, overwrite, "denoise", quiet)
+    written = write_rows(wanted, dataset, machines, output, keep, overwrite, "denoise", quiet)
     tell({"output": output, "rows": written.rows}, as_json=json)
 
 

@@ -44,12 +44,19 @@ class NamedAxes:
     axis: str
     features: Any
 
-    def put_back(self, outputs: Any, name: str, of_features: bool) -> Any:
-        """An array of xarray of what is said of rows, (N,) or (N, M), on the axes of rows."""
+    def put_back(
+        self, outputs: Any, name: str, of_features: bool, axes: Sequence[str] = ("component",)
+    ) -> Any:
+        """An array of xarray of what is said of rows, (N,) or (N, ...), on the axes of rows.
+
+        The other ``axes`` are called so, unless they are that of features.
+        """
         dims, coords = list(self.template.dims), dict(self.template.coords)
         shape, tail = self.template.shape, outputs.shape[1:]
         if tail:
-            dims.append(self.axis if of_features else _free("component", dims))
+            dims += (
+                [self.axis] if of_features else [_free(each, dims) for each in axes[: len(tail)]]
+            )
             if of_features and self.features is not None:
                 coords[self.axis] = self.features
         if self.template.chunks is not None and len(shape) > 1:  # rows went chunk by chunk

@@ -628,7 +628,7 @@ def outputs_of(
     values = _of_dataset(model, X, dataset, wanted)
     if dataset.axes is None:
         return values
-    return dataset.axes.put_back(values, output.name, of_features=output.fills)
+    return dataset.axes.put_back(values, output.name, output.fills, output.axes)
 
 
 def _of_dataset(model: GaussianMixture, X: Data, dataset: Dataset, wanted: RowOutputs) -> Any:
@@ -661,6 +661,7 @@ def _lazy_outputs(dataset: Dataset, wanted: RowOutputs) -> Any:
         *(dataset.source.array, wanted),
         chunks=chunks,
         drop_axis=None if columns else 1,
+        new_axis=list(range(2, 1 + len(columns))) or None,
         meta=meta,
     )
 

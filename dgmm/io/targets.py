@@ -87,6 +87,7 @@ class Beside:
             names = tuple(f"{name}_{k}" for k in range(wanted.columns[0]))
             if wanted.output.fills:
                 names = dataset.names or tuple(f"x{j}" for j in range(dataset.n_features))
+        names = wanted.output.names or names
         if not target.keep:
             return cls(names)
         if not isinstance(dataset.source, TableSource):

@@ -49,6 +49,10 @@ class Output:
         tells.
     fills : bool
         Whether it is there to fill in NaN.
+    names : tuple of str
+        Of its columns in a table, if it has names of its own.
+    axes : tuple of str
+        What the axes of one row's output are called.
     """
 
     name: str
@@ -57,6 +61,8 @@ class Output:
     columns: Callable[[Mixture], tuple[int, ...]]
     labels: Callable[[NDArray[Any], Mixture], NDArray[Any]] | None = None
     fills: bool = False
+    names: tuple[str, ...] = ()
+    axes: tuple[str, ...] = ("component",)
 
 
 @dataclass(frozen=True)
