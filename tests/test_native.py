@@ -122,7 +122,8 @@ def test_row_outputs_are_those_of_numpy(
     for made in special(name, rng):
         for dtype in ("f8", "f4", "i4", ">f8"):
             block = Block(0, rows.astype(dtype))
-            for output in outputs.OUTPUTS.values():
+            for kind in native_outputs.KINDS:
+                output = outputs.OUTPUTS[kind]  # type: ignore[index]
                 one, other = (
                     outputs.RowOutputs(made, output, Complete(each), offset=0.5)(block)
                     for each in ("native", "numpy")
@@ -451,15 +452,15 @@ def test_numbers_that_cannot_be_are_refused(monkeypatch: pytest.MonkeyPatch) -> 
         (1, -1, "no such structure"),
         (2, True, "rows must hold numbers of type 'f', not 'd'"),
         (3, True, "means must hold numbers of type 'f', not 'd'"),
-        (4, args[4] + 1, "width"),
-        (5, args[5] + 1, "factor_size"),
+        (5, args[5] + 1, "width"),
+        (6, args[6] + 1, "factor_size"),
         (-5, np.array([4, 9]), "ends must rise"),
         (-5, np.array([9, 8]), "ends must rise"),
         (-5, np.array([-1, 8]), "ends must rise"),
         (-5, np.array([0, 8]), "ends must rise"),
         (-5, np.array([4, 4]), "ends must rise"),
         (-5, np.empty(0, np.int64), "ends must rise"),
-        (6, np.empty((50, 0)), "rows must have columns|means must have the shape"),
+        (7, np.empty((50, 0)), "rows must have columns|means must have the shape"),
     ):
         wrong = list(args)
         wrong[position] = value

@@ -200,7 +200,8 @@ class Needs:
         rows, n_features = dataset.rows, dataset.n_features
         sampled = first_pass_spec_of(dataset, spec).sampled(rows)
         solvers = spec.abreast(rows, n_features, sampled, near)
-        components = solvers * spec.all_components
+        own = spec.all_components
+        components = solvers * own
         width = spec.covariance_model.centred_features.width(n_features)
         return cls(
             reading=dataset.nbytes,
@@ -208,7 +209,8 @@ class Needs:
                 dataset.block_rows, dataset.row_bytes, n_features, components
             ),
             tile=kernel.nbytes(components, width),
-            parameters=native.nbytes(components, width),
+            parameters=native.nbytes(components, width)
+            + native.nbytes_of_few(solvers, own, n_features, width),
             first_pass=first_pass.nbytes(dataset.block_rows, n_features),
             statistics=statistics.nbytes(components, width, n_features),
             given=natural_parameters.nbytes(components, width),

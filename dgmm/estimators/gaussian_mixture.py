@@ -261,7 +261,8 @@ class GaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseEstimator
         - ``stopped_by``: why the fit stopped; ``estimated_gap``: how much the objective could still
           grow, as estimated; ``resolution``: p / (2 N); ``rejected``: steps that were not taken.
         - ``score``, ``objective``: of the fitted parameters; ``float32_passes``: how many passes
-          were in single precision; ``float32_bound``: the bound on its effect on the objective.
+          were in single precision; ``float32_bound``: the bound on its effect on the objective;
+          ``omitted_bound``: that of leaving out components which contribute nothing to a row.
         - ``starts``: how many starts competed on samples; ``optima``: how many optima they led to;
           ``starts_gain``: how much better the best result is than that of the first start, in
           units of p / (2 N), on the smallest sample that all reached (0 if both are one optimum,

@@ -24,6 +24,7 @@ from dgmm.estimators.session import Session
 from dgmm.estimators.sufficient_statistics import SufficientStatistics
 from dgmm.kernels import choice
 from dgmm.kernels.outputs import row_outputs
+from dgmm.kernels.rounding import OMITTED
 from dgmm.model.arrays import Array
 from dgmm.model.mixture import Mixture
 from dgmm.model.tails import LEAST, MOST
@@ -123,6 +124,7 @@ def _of_run(progress: Progress, cut: str) -> dict[str, Any]:
         "kernel": choice.described(run.context.model.observation.kernel),
         "float32_passes": run.float32_passes,
         "float32_bound": run.bound,
+        "omitted_bound": OMITTED[run.bound > 0],
     }
 
 

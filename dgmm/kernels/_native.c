@@ -17,6 +17,14 @@
 #define TILE_BYTES (320 << 10) /* what a tile's arrays may take, of a second-level cache of 512 KiB */
 #define SMALLEST_TILE 64 /* rows, whatever they take */
 #define LARGEST_TILE 512
+#define SKIPPING_BYTES (640 << 10) /* the same of tiles whose rows are of few components each */
+#define SMALLEST_SKIPPING_TILE 256
+#define FEWEST_FEATURES 24 /* of blocks where that is tried; */
+#define FEWEST_COMPONENTS 16
+#define FEWEST_ROWS 2048
+#define FIRST_ROWS 128 /* that are tried so */
+#define FEW 0.5  /* the share of pairs of row and component that matters there, */
+#define PAYS 0.9 /* and of the work that is still to be done, at most */
 #define FIRST_PASS_BYTES (128 << 10) /* the same of the first pass */
 #define LARGEST_FIRST_PASS_TILE 4096
 #define UNUSABLE (-1)            /* what is said of a block with a NaN and the like */
@@ -26,7 +34,7 @@ enum { FULL, DIAGONAL, SPHERICAL, TIED }; /* as native.CODES */
 
 typedef struct {
     ptrdiff_t rows, n_features, mixtures, width, factor_size;
-    int structure, single_rows;
+    int structure, single_rows, skips;                       /* whether what contributes nothing may be left out */
     const void *data;                                        /* (rows, n_features), float or double; */
     const double *weights, *shift, *scale;                   /* (rows) or NULL, (n_features), (n_features) */
     const void *whiten;                                      /* (n_features, n_features), for tied, or NULL */
@@ -242,12 +250,12 @@ static PyObject *stepped(PyObject *args, int tails) {
     PyObject *given[MORE_ARRAYS];
     Py_buffer b[MORE_ARRAYS] = {{0}};
     PyObject *rest = NULL;
-    int number, structure, single_rows, single;
+    int number, structure, single_rows, single, skips;
     Py_ssize_t width, factor_size, n = 0, D = 0, K = 0, mixtures = 0;
     ptrdiff_t wanted = 0;
     if (tails) { /* two arrays stand before the space */
         const Py_ssize_t count = PyTuple_Size(args);
-        if (!expect(count == 6 + MORE_ARRAYS, "e_step_tails takes two arrays more than e_step")) return NULL;
+        if (!expect(count == 7 + MORE_ARRAYS, "e_step_tails takes two arrays more than e_step")) return NULL;
         given[OF_TAILS] = PyTuple_GetItem(args, count - 3), given[LATENT] = PyTuple_GetItem(args, count - 2);
         PyObject *first = PyTuple_GetSlice(args, 0, count - 3), *last = PyTuple_GetSlice(args, count - 1, count);
         rest = first && last ? PySequence_Concat(first, last) : NULL;
@@ -255,7 +263,7 @@ static PyObject *stepped(PyObject *args, int tails) {
         if (!rest) return NULL;
         args = rest;
     }
-    const int parsed = PyArg_ParseTuple(args, "iippnnOOOOOOOOOOOOOOO", &number, &structure, &single_rows, &single, &width, &factor_size,
+    const int parsed = PyArg_ParseTuple(args, "iipppnnOOOOOOOOOOOOOOO", &number, &structure, &single_rows, &single, &skips, &width, &factor_size,
                           &given[0], &given[1], &given[2], &given[3], &given[4], &given[5], &given[6], &given[7],
                           &given[8], &given[9], &given[10], &given[11], &given[12], &given[13], &given[14]);
     Py_XDECREF(rest); /* what it holds, the caller holds, too */
@@ -284,7 +292,7 @@ static PyObject *stepped(PyObject *args, int tails) {
     if (fine) {
         const Problem p = {
             .rows = n, .n_features = D, .mixtures = mixtures, .width = width, .factor_size = factor_size,
-            .structure = structure, .single_rows = single_rows, .data = b[ROWS].buf,
+            .structure = structure, .single_rows = single_rows, .skips = skips, .data = b[ROWS].buf,
             .weights = b[WEIGHTS].len ? b[WEIGHTS].buf : NULL, .shift = b[SHIFT].buf, .scale = b[SCALE].buf,
             .whiten = structure == TIED ? b[WHITEN].buf : NULL, .means = b[MEANS].buf,
             .precisions_cholesky = b[FACTORS].buf, .constants = b[CONSTANTS].buf, .penalties = b[PENALTIES].buf,
@@ -307,10 +315,10 @@ static PyObject *row_outputs(PyObject *module, PyObject *args) {
     enum { ROWS, SHIFT, SCALE, WHITEN, MEANS, FACTORS, CONSTANTS, OF_TAILS, LABELS, SCORES, SHARES, SPACE, ARRAYS };
     PyObject *given[ARRAYS];
     Py_buffer b[ARRAYS] = {{0}};
-    int number, structure, single_rows;
+    int number, structure, single_rows, skips;
     Py_ssize_t n = 0, D = 0, K = 0;
     ptrdiff_t wanted = 0;
-    if (!PyArg_ParseTuple(args, "iipOOOOOOOOOOOO", &number, &structure, &single_rows, &given[0], &given[1], &given[2], &given[3],
+    if (!PyArg_ParseTuple(args, "iippOOOOOOOOOOOO", &number, &structure, &single_rows, &skips, &given[0], &given[1], &given[2], &given[3],
                           &given[4], &given[5], &given[6], &given[7], &given[8], &given[9], &given[10], &given[11]))
         return NULL;
     const Variant *variant = variant_of(number);
@@ -332,7 +340,7 @@ static PyObject *row_outputs(PyObject *module, PyObject *args) {
         const int64_t ends[] = {K};
         const Problem p = {
             .rows = n, .n_features = D, .mixtures = 1, .factor_size = sizes[structure], .structure = structure,
-            .single_rows = single_rows, .data = b[ROWS].buf, .shift = b[SHIFT].buf, .scale = b[SCALE].buf,
+            .single_rows = single_rows, .skips = skips, .data = b[ROWS].buf, .shift = b[SHIFT].buf, .scale = b[SCALE].buf,
             .whiten = structure == TIED ? b[WHITEN].buf : NULL, .means = b[MEANS].buf, .precisions_cholesky = b[FACTORS].buf,
             .constants = b[CONSTANTS].buf, .ends = ends, .tails = b[OF_TAILS].len ? b[OF_TAILS].buf : NULL,
             .space = b[SPACE].buf, .space_bytes = (size_t)b[SPACE].len,

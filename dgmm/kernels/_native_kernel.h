@@ -292,6 +292,8 @@ INLINE void FN(all_sums)(int structure, const Problem *p, ptrdiff_t all, ptrdiff
         for (ptrdiff_t row = here; row < padded; row++) to[row] = 0;                         \
     }
 
+#include "_native_skipping.h"
+
 /* The whole block, a tile at a time; returns 0, or what memory it wants if it has less. */
 TARGET static ptrdiff_t FN(e_step)(const Problem *p) {
     ptrdiff_t n_features = p->n_features, all = p->ends[p->mixtures - 1];
@@ -301,8 +303,12 @@ TARGET static ptrdiff_t FN(e_step)(const Problem *p) {
     if (tile > LARGEST_TILE) tile = LARGEST_TILE;
     if (tile * sizeof(REAL) % 1024 == 0) tile -= GRAIN; /* or features would share cache lines' places */
     size_t needed = ALIGNMENT + (size_t)(2 * n_features * LANES + (3 * n_features + all + more + 1) * tile + all) * sizeof(REAL);
-    if (p->space_bytes < needed) return (ptrdiff_t)needed;
+    FN(Spare) spare;
+    const int may = FN(may_skip)(p, tile);
+    const size_t more_needed = may ? FN(furnish)(&spare, p, all, NULL) + ALIGNMENT : 0;
+    if (p->space_bytes < needed + more_needed) return (ptrdiff_t)(needed + more_needed);
     REAL *scratch = aligned(p->space);
+    if (may) FN(furnish)(&spare, p, all, aligned((char *)p->space + needed));
     /* Vectors first: each array starts on a vector. */
     Vector(*d)[2] = (Vector(*)[2])scratch;
     REAL *x = scratch + 2 * n_features * LANES, *a = x + n_features * tile, *b = a + n_features * tile, *L = b + n_features * tile;
@@ -327,6 +333,7 @@ TARGET static ptrdiff_t FN(e_step)(const Problem *p) {
                           p->objective + mixture, p->plain + mixture);
         if (p->tails) FN(weigh)(all, padded, p->tails, L, U, p->latent);
         EACH_STRUCTURE(SUMS)
+        if (start == 0 && may && FN(few)(all, padded, here, L, w)) start = FN(skipping)(&spare, p, here, boost) - tile; /* where it ended, less what is added next */
     }
     return 0;
 }
@@ -347,3 +354,8 @@ TARGET static ptrdiff_t FN(e_step)(const Problem *p) {
 #undef LOG_JOINT
 #undef SUMS
 #undef ENTER
+#undef SPAN
+#undef WIDE
+#undef GROUP
+#undef FILTERS
+#undef ANYWHERE

@@ -46,6 +46,9 @@ except ImportError as error:  # no compiler was at hand; without() knows more
 VARIANT = 0
 """Which of ``compiled.variants()`` is used: the first is the widest that the processor has."""
 
+SKIPS = True
+"""Whether what contributes nothing may be left out; see _native_skipping.h."""
+
 PIECE: Final = 1 << 14
 """Rows that are copied at a time."""
 
@@ -247,6 +250,7 @@ def _call(
         LAYOUTS[features].code,
         rows.dtype == np.float32,
         naturals[0].single,
+        SKIPS,
         width,
         factors[0][0].size,
         rows,
@@ -291,6 +295,20 @@ def tail_constants(natural: NaturalParameters) -> Array | None:
 def nbytes(components: int, width: int) -> int:
     """What the parameters (K, P) take as ``_call`` joins them, and the sums beside them."""
     return 2 * 8 * components * width
+
+
+FEWEST: Final = (24, 16)
+"""With fewer features, or fewer components in a mixture, nothing is left out; as in _native.c."""
+
+
+def nbytes_of_few(mixtures: int, components: int, n_features: int, width: int) -> int:
+    """What is made of such parameters where rows are of few of the components each.
+
+    These are factors, whose vectors hold zeros besides, a mean and a direction for each component.
+    """
+    full = width > 1 + 2 * n_features
+    tried = full and n_features >= FEWEST[0] and components >= FEWEST[1]
+    return 2 * 8 * mixtures * components * width * tried
 
 
 def incomplete(block: Block, patterns: Sequence[Pattern], given: Given) -> Stacked[Statistics]:

@@ -5,6 +5,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dgmm.kernels import native
 from dgmm.kernels.native import LAYOUTS, UNUSABLE, factors, in_order, pieces, run, tail_constants
 from dgmm.kernels.natural_parameters import NaturalParameters
 from dgmm.kernels.sweep import Block
@@ -36,6 +37,7 @@ def row_outputs(kind: str, block: Block, frame: Frame, inside: Mixture) -> NDArr
             "row_outputs",
             LAYOUTS[natural.features].code,
             piece.rows.dtype == np.float32,
+            native.SKIPS,
             piece.rows,
             in_order(frame.shift),
             in_order(frame.scale),

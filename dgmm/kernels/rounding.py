@@ -28,6 +28,11 @@ TOLERANCE: Final = 1e-9
 
 SINGLE_TOLERANCE: Final = 1e-3
 
+OMITTED: Final = (2.0**-54, 2.0**-25)
+"""How much less a row's log-likelihood may be, in double and single precision, for components that
+are left out of it (_native_skipping.h): half a unit of rounding of sum_k e^L.  So much of the rows'
+weight, over K, may be lacking in a component's sums."""
+
 
 @dataclass(frozen=True)
 class Away:
