@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     )
     from dgmm.estimators.alignment import Alignment, align
     from dgmm.estimators.bayesian_mixture import BayesianGaussianMixture, load
+    from dgmm.estimators.callbacks import Event
     from dgmm.estimators.gaussian_mixture import GaussianMixture
     from dgmm.estimators.search import MixtureSearch, select
     from dgmm.estimators.sufficient_statistics import SufficientStatistics
     from dgmm.inference.odd_rows import Threshold
     from dgmm.model.mixture import Mixture
+    from dgmm.report.watching import ProgressBar
 
 __version__ = "0.1.0"
 
@@ -49,6 +51,7 @@ __all__ = [
     "DegenerateWarning",
     "DgmmError",
     "DgmmWarning",
+    "Event",
     "GaussianMixture",
     "MissingNoiseWarning",
     "Mixture",
@@ -57,6 +60,7 @@ __all__ = [
     "ObjectiveFellWarning",
     "Plan",
     "PlanError",
+    "ProgressBar",
     "SufficientStatistics",
     "Threshold",
     "UsageError",
@@ -70,6 +74,7 @@ _MODULES = {
     "data.dataset": ("Dataset", "open_dataset"),
     "estimators.alignment": ("Alignment", "align"),
     "estimators.bayesian_mixture": ("BayesianGaussianMixture", "load"),
+    "estimators.callbacks": ("Event",),
     "estimators.gaussian_mixture": ("GaussianMixture",),
     "inference.odd_rows": ("Threshold",),
     "model.mixture": ("Mixture",),
@@ -77,6 +82,7 @@ _MODULES = {
     "engine.plan": ("Plan",),
     "estimators.search": ("MixtureSearch", "select"),
     "estimators.sufficient_statistics": ("SufficientStatistics",),
+    "report.watching": ("ProgressBar",),
 }
 """Where the public names are that are not in ``errors``."""
 

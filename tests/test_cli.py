@@ -27,6 +27,7 @@ from dgmm.cli import tables
 from dgmm.cli.commands import main
 from dgmm.cli.records import dumps
 from dgmm.data.dataset import open_dataset
+from dgmm.estimators.passes import figure
 from dgmm.io.output import Written, write_outputs
 from dgmm.kernels.outputs import OUTPUTS
 
@@ -265,7 +266,7 @@ def test_select_keeps_figures_whole_and_tells_the_edge(tmp_path: Path) -> None:
     [(-23456789.123, "-23456789.123"), (813893.3644, "813893.364"), (2.5, "2.5"), (np.inf, "inf")],
 )
 def test_criteria_have_the_digits_that_matter(value: float, shown: str) -> None:
-    assert tables.figure(value) == shown
+    assert figure(value) == shown
 
 
 @pytest.mark.parametrize(

@@ -21,10 +21,11 @@ def methods(name: str) -> Iterator[tuple[str, Any]]:
     yield name, value
     for base in value.__mro__ if inspect.isclass(value) else ():
         for method, member in vars(base).items() if base.__module__.startswith("dgmm.") else ():
-            function = getattr(member, "__func__", member)
+            function = getattr(member, "__func__", getattr(member, "fn", member))
             if method.startswith("_") or not inspect.isfunction(function):
                 continue
-            if getattr(getattr(value, method), "__func__", getattr(value, method)) is function:
+            found = inspect.unwrap(getattr(value, method))
+            if getattr(found, "__func__", found) is function:
                 yield f"{name}.{method}", function  # and not one that another hides
 
 

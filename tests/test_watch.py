@@ -28,8 +28,8 @@ from test_closed import listening
 from dgmm import GaussianMixture, load
 from dgmm.cli import metrics, passes, progress
 from dgmm.cli.commands import main
-from dgmm.cli.passes import Pass
 from dgmm.engine import Meter
+from dgmm.estimators.passes import Pass
 
 FIT = ("fit", "rows.zarr", "-k", "4", "-o", "m.dgmm", "--log", "json")
 ENDLESS = ("--strategy", "em", "--tol", "0", "--max-iter", "99999")

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 import dgmm
-from dgmm.cli import passes, progress
+from dgmm.cli import progress
 from dgmm.cli.base import EXIT_CODES, Command
 from dgmm.cli.checks import check_model_target, check_pictures
 from dgmm.cli.machines import Machines
@@ -40,6 +40,7 @@ from dgmm.model.lazy import Late
 
 # Loaded when a command needs them, not for a usage error.
 mixtures = Late("dgmm.estimators.gaussian_mixture")
+passes = Late("dgmm.estimators.passes")
 engine, report = Late("dgmm.engine"), Late("dgmm.report.pictures")
 
 

@@ -12,11 +12,11 @@ except ImportError:  # the extra "metrics"
     prometheus_client = None  # type: ignore[assignment]
 
 from dgmm.cli import progress
-from dgmm.cli.passes import NUMBERS, Pass
 from dgmm.cli.progress import Watch
 from dgmm.engine import Meter
 from dgmm.engine.plan import Plan
 from dgmm.errors import UsageError
+from dgmm.estimators.passes import NUMBERS, Pass
 
 log = logging.getLogger("dgmm")
 

@@ -25,8 +25,8 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 from rich.text import Text
 
-from dgmm.cli.passes import Pass, line_of
 from dgmm.cli.records import dumps
+from dgmm.estimators.passes import Pass, line_of
 
 if TYPE_CHECKING:  # not to be loaded for a usage error
     from dgmm.engine import Meter

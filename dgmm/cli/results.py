@@ -12,6 +12,7 @@ from dask.utils import format_bytes
 from dgmm.cli import tables
 from dgmm.cli.progress import LOGS
 from dgmm.cli.records import dumps
+from dgmm.estimators.passes import figure
 from dgmm.kernels import choice
 from dgmm.model.covariance import described
 
@@ -60,7 +61,7 @@ def show_candidates(results: list[dict[str, Any]], criterion: str) -> None:
             str(each["n_components"]),
             described(each),
             f"{each['parameters']:,}",
-            tables.figure(each[criterion]),
+            figure(each[criterion]),
             f"{each['score']:.6f}",
             "" if each["dropped_after"] is None else str(each["dropped_after"]),
             *(str(len(each["unbounded"]) or ""),) * unbounded,

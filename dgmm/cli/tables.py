@@ -61,11 +61,6 @@ def _groups(columns: list[_Column], keep: int, width: int) -> Iterator[list[_Col
     yield some
 
 
-def figure(value: float) -> str:
-    """A criterion, so that candidates that differ by what matters look different."""
-    return f"{value:.3f}" if 1e5 <= abs(value) < 1e15 else f"{value:.8g}"
-
-
 def mean_and_spread(mean: float, spread: float) -> str:
     """A mean and its standard deviation, with the digits that are larger than a part of that."""
     digits = 4

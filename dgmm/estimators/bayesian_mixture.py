@@ -4,7 +4,7 @@ It holds a ``GaussianMixture`` whose prior is variational (``dgmm.model.variatio
 it what scikit-learn's class of this name shows.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from os import PathLike
 from typing import Any, Final, Self
@@ -24,6 +24,7 @@ from dgmm.em.variational_prior import VariationalPrior
 from dgmm.engine.plan import Plan
 from dgmm.errors import UsageError
 from dgmm.estimators import gaussian_mixture
+from dgmm.estimators.callbacks import Callback
 from dgmm.estimators.exports import Exports
 from dgmm.estimators.gaussian_mixture import GaussianMixture
 from dgmm.estimators.inference import Inference
@@ -155,7 +156,7 @@ class BayesianGaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseE
         The seed of all random choices, or where to draw them from.
     warm_start : bool, default=False
         Whether the next fit begins at the result of this one.
-    verbose, n_jobs, memory, cache, precision, checkpoint, resume
+    verbose, callbacks, n_jobs, memory, cache, precision, checkpoint, resume
         As in ``GaussianMixture``.
 
     Attributes
@@ -221,6 +222,7 @@ class BayesianGaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseE
         random_state: Any = None,
         warm_start: bool = False,
         verbose: int = 0,
+        callbacks: Sequence[Callback] | None = None,
         n_jobs: int | None = None,
         memory: str | int | None = None,
         cache: str | int = "auto",
@@ -248,6 +250,7 @@ class BayesianGaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseE
         self.random_state = random_state
         self.warm_start = warm_start
         self.verbose = verbose
+        self.callbacks = callbacks
         self.n_jobs = n_jobs
         self.memory = memory
         self.cache = cache

@@ -1,7 +1,7 @@
 """``GaussianMixture``: the scikit-learn face."""
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from os import PathLike
@@ -28,6 +28,7 @@ from dgmm.engine.plan import Plan
 from dgmm.errors import UsageError
 from dgmm.estimators import incremental, saved
 from dgmm.estimators.available import NO_SUMS, adds_up, available_if
+from dgmm.estimators.callbacks import Callback
 from dgmm.estimators.exchange import from_json, from_sklearn, given, to_sklearn
 from dgmm.estimators.exports import Exports
 from dgmm.estimators.inference import Inference
@@ -185,6 +186,9 @@ class GaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseEstimator
         Whether the next fit begins at the result of this one.
     verbose : int, default=0
         If not 0, print a line for each pass.
+    callbacks : list of callable, optional
+        Functions that are called with an ``Event`` when a fit begins, after each pass, now and then
+        while something is done on samples, and at the end.  ``ProgressBar()`` is one.
     n_jobs : int, optional
         How many threads of this process to use; by default, or for -1, one for each processor.  It
         has no effect on a cluster.
@@ -323,6 +327,7 @@ class GaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseEstimator
         random_state: Any = None,
         warm_start: bool = False,
         verbose: int = 0,
+        callbacks: Sequence[Callback] | None = None,
         n_jobs: int | None = None,
         memory: str | int | None = None,
         cache: str | int = "auto",
@@ -355,6 +360,7 @@ class GaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseEstimator
         self.random_state = random_state
         self.warm_start = warm_start
         self.verbose = verbose
+        self.callbacks = callbacks
         self.n_jobs = n_jobs
         self.memory = memory
         self.cache = cache

@@ -16,7 +16,7 @@ from dgmm.model.mixture import Mixture
 if TYPE_CHECKING:  # which imports this
     from dgmm.estimators.gaussian_mixture import GaussianMixture
 
-OF_ONE_FIT: Final = ("checkpoint", "fixed", "max_seconds", "resume")
+OF_ONE_FIT: Final = ("callbacks", "checkpoint", "fixed", "max_seconds", "resume")
 """Parameters that are not saved: they belong to one fit, and not to the model."""
 
 RECORD: Final[dict[str, tuple[type, ...]]] = {

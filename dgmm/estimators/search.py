@@ -39,7 +39,7 @@ class MixtureSearch(Predictor, Inference, Exports, MetaEstimatorMixin, DensityMi
     ----------
     estimator : GaussianMixture, optional
         The model whose other parameters all candidates have.  Its ``checkpoint`` is that of the
-        whole search.
+        whole search, and its ``callbacks`` watch all of it.
     n_components : int or collection of int, default=(1, 2, ..., 10)
         The numbers of components to choose from.
     covariance_type : str or collection of str, default="full"

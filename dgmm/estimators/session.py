@@ -35,8 +35,10 @@ from dgmm.em.spec import FitSpec
 from dgmm.engine.kubernetes import Pods, pods
 from dgmm.engine.plan import Plan, plan
 from dgmm.errors import DataError, UsageError
+from dgmm.estimators.callbacks import Callback, PassesOf, callbacks_of, telling
 from dgmm.estimators.labelled import labelled
 from dgmm.estimators.parameters import begun, observation_of, prior_of, spec_of, threads_of
+from dgmm.estimators.passes import of_fit, of_selection
 from dgmm.io.checkpoint import Checkpoint, fingerprint, writing_nbytes
 from dgmm.model.choice import choose
 from dgmm.model.lazy import lazy
@@ -83,6 +85,10 @@ class Session:
         As in ``GaussianMixture``.
     record : dict
         What a checkpoint says of the run beside or instead of what the first request does.
+    callbacks : tuple of callable
+        Who is told of what happens.
+    passes_of : callable
+        What its passes brought, for them.
     """
 
     dataset: Dataset
@@ -98,6 +104,8 @@ class Session:
     resume: bool
     random_state: Any
     told: dict[str, Any] = field(default_factory=dict)
+    callbacks: tuple[Callback, ...] = ()
+    passes_of: PassesOf = of_fit
 
     @lazy
     def plan(self) -> Plan:
@@ -117,6 +125,13 @@ class Session:
         """
         self.plan.check()
         meter = meter or engine.Meter()
+        steps = self._steps(meter)
+        if not self.callbacks:
+            return steps
+        return telling(steps, self.passes_of, self.callbacks, self.plan, meter)
+
+    def _steps(self, meter: engine.Meter) -> Generator[Progress, None, None]:
+        """The same without callbacks."""
         swept = engine.over(self.dataset, self.client, self.threads, meter, self.plan.cache_bytes)
         kept = self._kept()
         stopped = None if kept is None else kept.resume()
@@ -168,7 +183,9 @@ def fitting(
     """The session of a fit of ``model``; nothing of that changes."""
     beside = {"weights": sample_weight, "noise": noise, "labels": labels}
     dataset, names, (spec,) = _asked([model], X, beside)
-    return Session(dataset, names, (spec,), spec, lambda seed: Single(), *_means(model, client))
+    how = _means(model, client)
+    callbacks = callbacks_of(model)
+    return Session(dataset, names, (spec,), spec, lambda seed: Single(), *how, callbacks=callbacks)
 
 
 def selecting(
@@ -204,7 +221,9 @@ def selecting(
         "criterion": criterion,
     }
     together = _together(specs, dataset)
-    return Session(dataset, names, specs, together, choose_by, *_means(models[0], client), told)
+    how = _means(models[0], client)
+    watched = callbacks_of(models[0]), partial(of_selection, criterion=criterion)
+    return Session(dataset, names, specs, together, choose_by, *how, told, *watched)
 
 
 def open_rows(

@@ -1,1 +1,1 @@
-"""Pictures of mixtures."""
+"""Pictures of mixtures, and of fits as they go on."""

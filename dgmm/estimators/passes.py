@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from dgmm.cli import tables
 from dgmm.em.progress import Progress
 from dgmm.em.solver import RunState
 
@@ -97,7 +96,7 @@ def of_selection(steps: Iterable[Progress], criterion: str) -> Iterator[Pass]:
         kind = f"{best.spec.components} {best.spec.covariance_model.name}"
         said = f"{left} candidate{'s' * (left != 1)} left"
         if math.isfinite(best.value):
-            said += f", best {kind}, {criterion} {tables.figure(best.value)}"
+            said += f", best {kind}, {criterion} {figure(best.value)}"
         score = best.run.best.score
         numbers = {"score": score, "candidates": left, "criterion": _known(best.value)}
         yield Pass(step.passes, rows, seconds, said, numbers, sampling)
@@ -153,13 +152,14 @@ def _said(run: RunState, numbers: dict[str, float | None]) -> str:
     if run.stop.target > 0:
         said += f" (stops below {run.stop.target:.1e})"
     if (guess := numbers["seconds_left"]) is not None:
-        said += f", about {_clock(guess)} left"
+        said += f", about {clock(guess)} left"
     elif (most := numbers["seconds_left_at_most"]) is not None and not run.stop.target:
-        said += f", at most {_clock(most)} left"
+        said += f", at most {clock(most)} left"
     return said
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Seconds as minutes and hours."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
@@ -173,3 +173,8 @@ def line_of(done: Pass) -> str:
     if done.seconds_on_samples >= TOLD_SECONDS:
         said += f"; {done.seconds_on_samples:.1f} s on samples"
     return said + "; next, a search for starts on samples" * done.seeking
+
+
+def figure(value: float) -> str:
+    """A criterion, so that candidates that differ by what matters look different."""
+    return f"{value:.3f}" if 1e5 <= abs(value) < 1e15 else f"{value:.8g}"
