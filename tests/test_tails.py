@@ -488,3 +488,13 @@ def test_command_line(tmp_path: Path) -> None:
     run("fit", data, "-k", 2, "-o", model, "--overwrite", "--tails", "student", "--dof", 4)
     assert load(model).dof_.tolist() == [4, 4]
     run("plan", data, "-k", 2, "--tails", "student")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_rows_that_are_no_numbers_are_told(bad: float) -> None:
+    model = GaussianMixture.from_parameters(
+        [1.0], [[0.0, 0]], [1.0], covariance_type="spherical", tails="student", dof=5
+    )
+    for judge in (model.predict, model.predict_proba, model.score_samples):
+        with pytest.raises(DgmmError, match="at row 1"):
+            judge(np.array([[0.0, 1], [0, bad]]))

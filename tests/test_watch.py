@@ -26,9 +26,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from test_closed import listening
 
 from dgmm import GaussianMixture, load
-from dgmm.cli import metrics, passes, progress
+from dgmm.cli import metrics, progress
 from dgmm.cli.commands import main
 from dgmm.engine import Meter
+from dgmm.estimators import passes
 from dgmm.estimators.passes import Pass
 
 FIT = ("fit", "rows.zarr", "-k", "4", "-o", "m.dgmm", "--log", "json")

@@ -15,6 +15,9 @@ from dgmm.model.mixture import Frame, Mixture
 KINDS: Final = {"labels": np.int64, "score": np.float64, "proba": np.float64}
 """What compiled code has to say of rows, in its order, and the type of that."""
 
+FAR: Final = 1e100
+"""Values this large may have squares that overflow."""
+
 
 def row_outputs(kind: str, block: Block, frame: Frame, inside: Mixture) -> NDArray[Any] | None:
     """An output of ``KINDS`` of each of a block's rows; ``inside`` is in the ``frame``.
@@ -30,6 +33,8 @@ def row_outputs(kind: str, block: Block, frame: Frame, inside: Mixture) -> NDArr
     outputs = np.empty((len(block.rows), *whole), KINDS[kind])
     parameters = _parameters(natural)
     for piece in pieces(block):
+        if inside.tails is not None and not (np.abs(piece.rows) < FAR).all():
+            return None  # a compiled t density is finite wherever a row is, and is where none is
         start = piece.start - block.start
         wanted = dict.fromkeys(KINDS, np.empty(0)) | {"labels": np.empty(0, np.int64)}
         wanted[kind] = outputs[start : start + len(piece.rows)]
