@@ -642,3 +642,23 @@ def test_answers_and_updates_count_within_a_block() -> None:
     for answer in (MODEL.predict, MODEL.score, MODEL.summarize):
         with pytest.raises(DataError, match=message):
             answer(rows)
+
+
+def test_partitions_that_dask_joins_as_few_columns_are_read(tmp_path: Path) -> None:
+    """Files of which few columns are read become one partition when Dask optimises."""
+    whole = np.random.default_rng(0).normal(size=(9_000, 6)) + np.repeat([0, 4, 8], 3_000)[:, None]
+    for part in range(3):
+        rows = pd.DataFrame(whole[part::3], columns=list("abcdef"))
+        rows.to_parquet(tmp_path / f"{part}.parquet")
+    frame = dd.read_parquet(tmp_path, columns=["a", "d"])
+    in_order = np.concatenate([whole[part::3] for part in range(3)])[:, [0, 3]]
+    assert len(frame.to_dask_array().chunks[0]) < frame.npartitions
+    for lazy, rows in ((frame, in_order), (frame.map_partitions(abs), abs(in_order))):
+        dataset = open_dataset(lazy)
+        assert dataset.rows == 9_000
+        there = GaussianMixture(2, random_state=0).fit(lazy)
+        np.testing.assert_allclose(
+            np.sort(there.means_, axis=0),
+            np.sort(GaussianMixture(2, random_state=0).fit(rows).means_, axis=0),
+            rtol=1e-3,
+        )

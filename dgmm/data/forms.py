@@ -104,11 +104,14 @@ def _dask_frame(data: Any, memory: Amount) -> da.Array:
     check_synchronous()
     data = _numeric(data)
     try:
-        lengths = data.map_partitions(len, enforce_metadata=False).compute()
+        lengths = np.ravel(data.map_partitions(len, enforce_metadata=False).compute()).tolist()
         # By the identity, so that the columns of each are those declared, in that order.
-        array: da.Array = data.map_partitions(_same, meta=data._meta).to_dask_array(
-            lengths=tuple(np.ravel(lengths).tolist())
-        )
+        data = data.map_partitions(_same, meta=data._meta)
+        array: da.Array
+        if len(lengths) == data.npartitions:
+            array = data.to_dask_array(lengths=tuple(lengths))
+        else:  # partitions of which Dask makes fewer, as few columns of them are read
+            array = data.to_dask_array().compute_chunk_sizes()
     except DgmmError:
         raise
     except Exception as error:  # in the graph that it came with
