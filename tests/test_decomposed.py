@@ -22,7 +22,7 @@ from dgmm.em.expectation_maximization import EM
 from dgmm.em.first_pass import FirstPassSpec, first_pass
 from dgmm.em.solver import StopRule, run_all
 from dgmm.em.squarem import Squarem
-from dgmm.errors import DgmmError
+from dgmm.errors import DgmmError, UsageError
 from dgmm.kernels.sweep import Block
 from dgmm.model.covariance import COVARIANCE_TYPES
 from dgmm.model.decomposed import DECOMPOSED
@@ -410,6 +410,15 @@ def test_the_command_line(tmp_path: Path) -> None:
         done = CliRunner().invoke(main, [*fit, *more])
         assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["covariance_type"] == "tied"
+    choice = ["select", rows, "-k", "1..2", "--covariance-type", "EII,VVV", "-o", one, "--quiet"]
+    choice += ["--overwrite", "--mclust-sign"]
+    done = CliRunner().invoke(main, choice)
+    assert done.exit_code == 0, done.output
+    assert "2 L - p" in done.stdout
+    done = CliRunner().invoke(main, [*choice, "--json"])
+    assert set(json.loads(done.stdout)["mclust_bic"]) == {"EII", "VVV"}
+    done = CliRunner().invoke(main, [*choice, "--criterion", "aic"])
+    assert done.exit_code == 2
     done = CliRunner().invoke(main, ["plan", rows, "-k", "3", "--covariance-type", "VVE"])
     assert done.exit_code == 0, done.output
 
@@ -424,3 +433,9 @@ def test_select_takes_them_side_by_side() -> None:
     search = select(rows, 3, kinds, random_state=0)
     assert search.best_params_ == {"n_components": 3, "covariance_type": "VEI"}
     assert [each["covariance_type"] for each in search.results_] == kinds
+    table = search.mclust_bic()
+    assert list(table) == kinds
+    assert table["VEI"][3] == pytest.approx(-search.best_estimator_.bic(rows), rel=1e-9)
+    assert max(each[3] for each in table.values()) == table["VEI"][3]
+    with pytest.raises(UsageError, match="mclust's sign is of the bic"):
+        search.set_params(criterion="aic").mclust_bic()

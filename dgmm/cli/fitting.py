@@ -220,6 +220,11 @@ def _covariance_types(context: click.Context, option: click.Parameter, text: str
     show_default=True,
     help="What to minimise. heldout: minus the score of one row in ten, which is not fitted.",
 )
+@click.option(
+    "--mclust-sign",
+    is_flag=True,
+    help="Write the BIC as mclust does, 2 L - p log N: larger is better.",
+)
 @click.option("-o", "--output", required=True, metavar="PATH", help="Where the best model goes.")
 @click.option(
     "--plot",
@@ -243,6 +248,7 @@ def select(
     covariance_type: list[CovarianceType],
     n_factors: list[int] | None,
     criterion: CriterionName,
+    mclust_sign: bool,
     output: str,
     plot: Path | None,
     sample_weight: str | None,
@@ -265,6 +271,8 @@ def select(
     Example: dgmm select rows.zarr -k 2..32 --covariance-type full,diag -o best.dgmm
     """
     check_model_target(output, overwrite)
+    if mclust_sign and criterion != "bic":
+        raise click.UsageError(f"--mclust-sign is of the bic, not of --criterion {criterion}")
     if plot is not None:
         check_pictures()
     dataset = dgmm.open_dataset(data, sample_weight, noise=noise, labels=labels, **reading)
@@ -284,5 +292,5 @@ def select(
     search.best_estimator_.save(output, overwrite=overwrite)
     if plot is not None:
         report.criteria_figure(search.results_, criterion).savefig(plot)
-    tell_search(search, output, json)
+    tell_search(search, output, json, mclust_sign)
     tell_end(shown.log, search.best_estimator_, output, at_edge=search.at_edge_)

@@ -35,25 +35,31 @@ EDGES = {
 """What ``select`` says when a better size may lie beyond those that were tried."""
 
 
-def tell_search(search: MixtureSearch, path: str, as_json: bool) -> None:
-    """Print what a search chose, and from what: all as JSON, or a table and lines for a person."""
+def tell_search(search: MixtureSearch, path: str, as_json: bool, as_mclust: bool) -> None:
+    """Print what a search chose, and from what: all as JSON, or a table and lines for a person.
+
+    ``as_mclust`` asks for mclust's BIC, where larger is better.
+    """
     best, criterion, edge = search.best_estimator_, search.criterion, search.at_edge_
     if as_json:
         record = {"criterion": criterion, **fit_record(best, path)}
+        if as_mclust:
+            record["mclust_bic"] = search.mclust_bic()
         click.echo(dumps({**record, "at_edge": edge, "candidates": search.results_}))
         return
-    show_candidates(search.results_, criterion)
+    show_candidates(search.results_, criterion, as_mclust)
     tell_model(best, path, as_json)
     if edge:
         size = best.n_components
         click.echo(EDGES[edge].format(size, size // 2, 2 * size))
 
 
-def show_candidates(results: list[dict[str, Any]], criterion: str) -> None:
+def show_candidates(results: list[dict[str, Any]], criterion: str, as_mclust: bool = False) -> None:
     """A table of a search's candidates, the best first, those that can't be compared last."""
+    named, sign = ("2 L - p log N", -1) if as_mclust else (criterion, 1)
     unbounded = any(each["unbounded"] for each in results)
     heads = [
-        *("components", "covariance type", "parameters", criterion, "score", "dropped after pass"),
+        *("components", "covariance type", "parameters", named, "score", "dropped after pass"),
         *("unbounded",) * unbounded,
     ]
     rows = [
@@ -61,7 +67,7 @@ def show_candidates(results: list[dict[str, Any]], criterion: str) -> None:
             str(each["n_components"]),
             described(each),
             f"{each['parameters']:,}",
-            figure(each[criterion]),
+            figure(sign * each[criterion]),
             f"{each['score']:.6f}",
             "" if each["dropped_after"] is None else str(each["dropped_after"]),
             *(str(len(each["unbounded"]) or ""),) * unbounded,

@@ -386,6 +386,39 @@ class MixtureSearch(Predictor, Inference, Exports, MetaEstimatorMixin, DensityMi
             },
         )
 
+    def mclust_bic(self) -> dict[str, dict[int, float]]:
+        """The BIC of all candidates as mclust writes it: 2 L - p log N, larger is better.
+
+        Returns
+        -------
+        dict
+            Of each covariance type, by name, and each number of components.  What was dropped on
+            the way has what it had come to; NaN, mclust's NA, where a component is unbounded.
+
+        Raises
+        ------
+        UsageError
+            If the criterion is another one.
+        NotFittedError
+            If the search has not been fitted.
+
+        Examples
+        --------
+        >>> from dgmm import select
+        >>> rows = [[0.0], [1.0], [2.0], [3.0]]
+        >>> table = select(rows, 1, ["EII", "VVV"], random_state=0).mclust_bic()
+        >>> list(table), round(table["VVV"][1], 4)
+        (['EII', 'VVV'], -15.0167)
+        """
+        check_is_fitted(self)
+        if self.criterion != "bic":
+            raise UsageError(f"the search was by {self.criterion}: mclust's sign is of the bic")
+        table: dict[str, dict[int, float]] = {}
+        for each in self.results_:
+            value = np.nan if each["unbounded"] else -float(each["bic"])
+            table.setdefault(described(each), {})[int(each["n_components"])] = value
+        return table
+
     @property
     def _fitted(self) -> GaussianMixture:
         check_is_fitted(self)
