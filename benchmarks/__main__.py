@@ -11,6 +11,7 @@ from benchmarks.against import peers
 from benchmarks.billion import billion
 from benchmarks.clock import clock
 from benchmarks.first import first
+from benchmarks.forms import forms
 from benchmarks.incomplete import incomplete
 from benchmarks.kernel import kernel
 from benchmarks.memory import memory
@@ -75,7 +76,7 @@ def asked_for(command: click.Command) -> click.Command:
 
 
 for command in (
-    *(kernel, incomplete, first, stream, memory, scale, passes, clock, whole, reach, peers),
+    *(kernel, incomplete, first, stream, forms, memory, scale, passes, clock, whole, reach, peers),
     *(billion, strain, thousand, patches, sizes, torture, published),
 ):
     main.add_command(asked_for(command))

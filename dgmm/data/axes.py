@@ -69,9 +69,11 @@ class NamedAxes:
 
     def beside(self, values: Any) -> Any:
         """Values on the axes of rows, such as weights, in the order of the rows."""
-        if not has_axes(values) or (not hasattr(values, "data_vars") and values.ndim < 2):
-            return self._in_order(values)
         dims = self.template.dims
+        if _lies_on_some(values, dims):
+            values = values.broadcast_like(self.template)
+        elif not has_axes(values) or (not hasattr(values, "data_vars") and values.ndim < 2):
+            return self._in_order(values)
         tail = (self.axis,) if self.axis in values.sizes else ()
         if hasattr(values, "data_vars") or set(values.dims) != {*dims, *tail}:
             raise DataError(
@@ -125,6 +127,13 @@ class NamedAxes:
                     f"the same in another order: select theirs, or drop its own, "
                     f"drop_vars({dim!r}), if it is in their order"
                 )
+
+
+def _lies_on_some(values: Any, dims: Sequence[Hashable]) -> bool:
+    """Whether ``values`` are a DataArray on some of the axes ``dims``, which is so on all."""
+    if not has_axes(values) or hasattr(values, "data_vars"):
+        return False
+    return 0 < values.ndim < len(dims) and set(values.dims) <= set(dims)
 
 
 def _in_memory(values: Any) -> Any:
@@ -225,7 +234,8 @@ def _axis(data: Any) -> str:
     dims = ", ".join(map(str, data.dims))
     raise DataError(
         f"{_called(data)} has the axes {dims}: say which of them holds the features, "
-        f"open_dataset(data, features_dim={str(data.dims[-1])!r})"
+        f"open_dataset(data, features_dim={str(data.dims[-1])!r}); or, if each of its values is a "
+        f"row of one feature, give a Dataset, data.to_dataset(name={data.name or 'x'!r})"
     )
 
 
@@ -240,7 +250,8 @@ def _check_numbers(data: Any) -> None:
     if Packing.of(_called(data), data.attrs, data.dtype) is not None:
         raise DataError(
             f"{_called(data)} has attributes that say that its numbers ({data.dtype}) stand for "
-            "other values: decode it (xarray.decode_cf), or give its .data to have them as they are"
+            "other values: decode it (xarray.decode_cf; for a raster, open_rasterio(..., "
+            "masked=True)), or give its .data to have them as they are"
         )
 
 

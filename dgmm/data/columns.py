@@ -57,7 +57,7 @@ def check_numbers(table: str, kinds: Mapping[str, tuple[Any, bool]], names: Sequ
     wrong = [f"{name} ({kinds[name][0]})" for name in names if not kinds[name][1]]
     if not wrong:
         return
-    others = [name for name, (_, number) in kinds.items() if number]
+    others = [name for name, (_, number) in kinds.items() if number and name]
     more = f" and {len(wrong) - 10} more" if len(wrong) > 10 else ""
     raise DataError(
         f"columns must be real numbers: {', '.join(wrong[:10])}{more} of {table} can't be used; "

@@ -467,10 +467,15 @@ def _check_rows(source: Source) -> None:
             "Reshape your data either using array.reshape(-1, 1) if it has a single feature or "
             "array.reshape(1, -1) if it is a single row"
         )
-        vector = isinstance(source, ArraySource) and len(source.shape) == 1
+        held = isinstance(source, ArraySource)
+        image = (
+            f". The pixels of an image are its rows: array.reshape(-1, {source.shape[-1]}), or an "
+            "xarray.DataArray with a name for each axis"
+        )
         raise DataError(
             f"rows must be 2-D, (rows, features); {source.name} has shape {source.shape}"
-            + (f". {remedy}" if vector else "")
+            + (f". {remedy}" if held and len(source.shape) == 1 else "")
+            + (image if held and len(source.shape) == 3 else "")
         )
     _check_dtype(source, "rows")
     if source.shape[0] == 0:

@@ -73,6 +73,11 @@ class Memory:
         weakref.finalize(owner, free.append, buffer).atexit = False
         return np.frombuffer(memoryview(owner), np.uint8)
 
+    def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """An array of native numbers, which are anything."""
+        size = math.prod(shape) * dtype.itemsize
+        return self.take(max(1, size))[:size].view(dtype).reshape(shape)
+
     def release(self) -> None:
         """Release what nobody uses now; of the rest when nobody uses it any more."""
         self._free = {}

@@ -4,7 +4,7 @@ A file is opened for each read: what h5py has open can't go to another process, 
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.data.columns import chosen
+from dgmm.data.direct import memory
 from dgmm.data.packed import ATTRIBUTES, unpacked
 from dgmm.data.source import Source
 from dgmm.data.transient import is_transient
@@ -47,7 +48,7 @@ class HdfSource(Source):
                         f"{self.name} has changed since it was opened: its shape is "
                         f"{dataset.shape}, not {self.shape}"
                     )
-                rows: NDArray[Any] = dataset[start:stop]
+                rows = _rows(dataset, start, stop)
         except DgmmError:
             raise
         except (OSError, KeyError) as error:
@@ -55,6 +56,17 @@ class HdfSource(Source):
                 raise
             raise DataError(f"{self.name} can't be read: {error}") from error
         return rows
+
+
+def _rows(dataset: Any, start: int, stop: int) -> NDArray[Any]:
+    """Rows of a dataset, in memory that was a block's before, where its numbers allow that."""
+    if dataset.dtype.kind not in "iuf" or not dataset.dtype.isnative or start == stop:
+        taken: NDArray[Any] = dataset[start:stop]
+        return taken
+    rows = memory.array((stop - start, *dataset.shape[1:]), dataset.dtype)
+    if rows.size:
+        dataset.read_direct(rows, np.s_[start:stop])
+    return rows
 
 
 @contextmanager
@@ -104,7 +116,22 @@ def open_hdf(url: str, columns: Sequence[str] | None, raw: bool) -> Source | Non
     except Exception as error:  # each file system has errors of its own
         if is_transient(error):
             raise
-        raise DataError(f"{where} can't be read as an HDF5 or NetCDF-4 file: {error}") from error
+        hint = _hint(where)
+        raise DataError(
+            f"{where} can't be read as an HDF5 or NetCDF-4 file: {hint or error}"
+        ) from error
+
+
+def _hint(url: str) -> str:
+    """What a file is that can't be read, if that is known."""
+    filesystem, path = place(url)
+    with suppress(OSError), filesystem.open(path, "rb") as file:
+        if file.read(3) == b"CDF":
+            return (
+                "it is in NetCDF's classic format; give xarray.open_dataset(path, chunks={}) of "
+                "it, or make NetCDF-4 of it (nccopy -k nc4)"
+            )
+    return ""
 
 
 def _parted(url: str) -> tuple[str, str, str]:

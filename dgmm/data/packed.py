@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dgmm.data.direct import memory
 from dgmm.data.source import Source
 from dgmm.errors import DataError
 
@@ -76,7 +77,8 @@ class Packing:
     def values(self, stored: NDArray[Any]) -> NDArray[Any]:
         """The values that ``stored`` numbers stand for, with NaN where there is none."""
         numbers = stored.view(self.seen_as)
-        values = numbers.astype(self.values_dtype(stored.dtype))
+        values = memory.array(numbers.shape, self.values_dtype(stored.dtype))
+        values[...] = numbers
         if (self.scale, self.offset) != (1.0, 0.0):
             values *= self.scale
             values += self.offset

@@ -393,6 +393,10 @@ def _open_zarr(path: str, absence: Absence, raw: bool, columns: Sequence[str] | 
     except FileNotFoundError as error:
         if not exists(path):
             raise DataError(f"{path} does not exist") from error
+        if path.lower().endswith((".tif", ".tiff")):
+            raise DataError(
+                f"{path} is a raster: give rioxarray.open_rasterio(path, chunks={{}}, masked=True)"
+            ) from error
         raise DataError(
             f"{path} is no Zarr array or group, and its name does not end as that of a .npy or "
             ".npz file or of a table does (.parquet, .arrow, .feather, .csv, .tsv) or of HDF5 or "

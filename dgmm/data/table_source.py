@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.data.columns import check_numbers, chosen, once
+from dgmm.data.direct import memory
 from dgmm.data.patience import patience
 from dgmm.data.source import Source
 from dgmm.data.transient import is_transient
@@ -98,7 +99,7 @@ class TableSource(Source):
         return rows * self.row_bytes + 3 * max(column, min(largest, COLUMNS_BYTES))
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
-        rows = np.empty((stop - start, len(self.names)), self.dtype)
+        rows = memory.array((stop - start, len(self.names)), self.dtype)
         first = int(np.searchsorted(self._starts, start, side="right")) - 1
         for index in range(first, len(self._parts)):
             begin = int(self._starts[index])

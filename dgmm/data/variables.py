@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dgmm.data.direct import memory
 from dgmm.data.source import Source
 from dgmm.errors import DataError
 
@@ -48,7 +49,7 @@ class VariablesSource(Source):
         return rows * self.row_bytes + max(each.nbytes(along) for each in self._sources)
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
-        rows = np.empty((stop - start, len(self._sources)), self.dtype)
+        rows = memory.array((stop - start, len(self._sources)), self.dtype)
         if start == stop:
             return rows
         first, last = start // self._inner, -(-stop // self._inner)
