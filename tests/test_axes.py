@@ -138,6 +138,17 @@ def test_values_without_axes_lie_beside_rows_in_their_order(cube: xr.DataArray) 
         dgmm.open_dataset(scattered, first[1:])
 
 
+def test_weights_on_some_axes_are_the_same_along_the_others(cube: xr.DataArray) -> None:
+    weights = xr.DataArray(np.cos(np.arange(20.0) / 20), dims="y", coords={"y": cube["y"]})
+    every = np.repeat(weights.values, 30)
+    for given in (cube, cube.chunk({"y": 7, "x": 11})):
+        found = model_of(given, sample_weight=weights)
+        expected = model_of(given, sample_weight=every)
+        assert found.means_.tobytes() == expected.means_.tobytes()
+    with pytest.raises(dgmm.DataError, match="other coordinates on the axis y"):
+        model_of(cube, sample_weight=weights.assign_coords(y=weights["y"] + 1))
+
+
 def test_lazy_values_lie_beside_rows_in_memory(cube: xr.DataArray) -> None:
     weights = np.abs(cube.isel(band=0, drop=True)).chunk({"y": 6, "x": 8})
     noise = np.abs(cube).chunk({"band": 2, "y": 6, "x": 8})

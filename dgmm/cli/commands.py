@@ -21,7 +21,8 @@ HELP = """\
 Fit Gaussian mixtures to data that does not fit in memory.
 
 DATA is a path or URL: store.zarr, store.zarr/group/array, rows.npy,
-s3://bucket/store.zarr; or a table: trips.parquet, 'trips/*.parquet', trips.feather.
+s3://bucket/store.zarr; or a table: trips.parquet, 'trips/*.parquet', trips.csv,
+trips.feather; or a dataset in a file: climate.nc::t2m, file.h5::/group/name.
 
 \b
 Start here:

@@ -71,7 +71,8 @@ class NamedAxes:
         """Values on the axes of rows, such as weights, in the order of the rows."""
         dims = self.template.dims
         if _lies_on_some(values, dims):
-            values = values.broadcast_like(self.template)
+            others = {dim: self.template.sizes[dim] for dim in dims if dim not in values.dims}
+            values = values.expand_dims(others)
         elif not has_axes(values) or (not hasattr(values, "data_vars") and values.ndim < 2):
             return self._in_order(values)
         tail = (self.axis,) if self.axis in values.sizes else ()

@@ -276,13 +276,14 @@ def open_dataset(
 
     Parameters
     ----------
-    data : array-like, dask.array.Array, zarr.Array, path or URL, of shape (N, D)
+    data : array-like, dask.array.Array, zarr.Array, frame, path or URL, of shape (N, D)
         A path or URL ends in ``.npy`` or names a Zarr array: ``store.zarr``,
         ``store.zarr/group/array``, ``s3://bucket/store.zarr``.  Integers, float32 or float64.
-        Or a table: ``.parquet`` (a file, a directory, or a pattern, ``trips/*.parquet``),
-        ``.arrow`` or ``.feather``; nulls are NaN.  Or a dataset of a file, ``file.h5::/path`` or
-        ``file.nc::name``.
-        Of a DataFrame of Dask, the Dask array inside.  A DataArray or Dataset of xarray.
+        Or a table: ``.parquet`` or ``.csv`` (a file, a directory, or a pattern,
+        ``trips/*.parquet``), ``.tsv``, ``.arrow`` or ``.feather``; nulls are NaN.  Or a dataset of
+        a file, ``file.h5::/path`` or ``file.nc::name``, or of an archive, ``file.npz::name``.
+        A frame of pandas, polars or Arrow in memory; of Dask, lazy.  A DataArray or Dataset of
+        xarray.  A dataset or variable of h5py, netCDF4 or h5netcdf.
     sample_weight : the same, of shape (N,)
         Weights of the rows, not negative.  A column of a table by ``table.parquet::name``.
     missing_chunks : {"auto", "error", "late", "fill"}, default="auto"
