@@ -21,6 +21,7 @@ from benchmarks.published import table as published
 from benchmarks.reach import reach
 from benchmarks.scale import scale
 from benchmarks.sizes import sizes
+from benchmarks.skipping import skipping
 from benchmarks.strain import strain
 from benchmarks.stream import stream
 from benchmarks.thousand import thousand
@@ -77,7 +78,7 @@ def asked_for(command: click.Command) -> click.Command:
 
 for command in (
     *(kernel, incomplete, first, stream, forms, memory, scale, passes, clock, whole, reach, peers),
-    *(billion, strain, thousand, patches, sizes, torture, published),
+    *(skipping, billion, strain, thousand, patches, sizes, torture, published),
 ):
     main.add_command(asked_for(command))
 

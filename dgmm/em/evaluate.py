@@ -24,7 +24,7 @@ from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.observation import COMPLETE, Observation
 from dgmm.kernels.probe import SAME as CHANGED
 from dgmm.kernels.probe import Probe
-from dgmm.kernels.rounding import SINGLE_TOLERANCE, TOLERANCE, Away
+from dgmm.kernels.rounding import OMITTED, SINGLE_TOLERANCE, TOLERANCE, Away
 from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.arrays import Array
 from dgmm.model.covariance_model import CovarianceModel
@@ -316,7 +316,7 @@ def _state(
     bound = 0.0
     if natural.single:
         bound = max(trial.bound, context.single_error(statistics, trial.mixture))
-        bound += 2 * SINGLE * abs(objective + volume)
+        bound += 2 * SINGLE * abs(objective + volume) + OMITTED[True]
     return State(trial.mixture, statistics, objective, score, trial.empty, trial.singular, bound)
 
 

@@ -54,7 +54,7 @@ TARGET static double FN(near)(ptrdiff_t components, ptrdiff_t rows, ptrdiff_t he
     return (double)count / (double)(components * here);
 }
 
-/* The outputs of rows from ``first`` on, so long as leaving out pays: the first row that is left, or UNUSABLE. */
+/* The outputs of rows from ``first`` on, so long as leaving out pays (an E-step alone is less than half the work): the first row that is left, or UNUSABLE. */
 TARGET static ptrdiff_t FN(outputs_of_few)(FN(Spare) *z, const Problem *p, const Outputs *out, ptrdiff_t first, REAL away, const REAL *ones) {
     ptrdiff_t here = 0;
     for (ptrdiff_t start = first; start < p->rows; start += here) {
@@ -75,7 +75,7 @@ TARGET static ptrdiff_t FN(outputs_of_few)(FN(Spare) *z, const Problem *p, const
                 for (ptrdiff_t e = z->begins[o]; e < z->begins[o + 1]; e++)
                     out->shares[(start + z->of[e]) * all + z->order[o]] = z->L[e] / z->sum[z->of[e]];
         }
-        if (!FN(pays)(z, here, 0.5)) return start + here;
+        if (!FN(pays)(z, here, out->labels ? 0.4 : 0.45)) return start + here;
     }
     return p->rows;
 }
