@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from dgmm.estimators.search import MixtureSearch, select
     from dgmm.estimators.sufficient_statistics import SufficientStatistics
     from dgmm.inference.odd_rows import Threshold
+    from dgmm.inference.standard_errors import StandardErrors
     from dgmm.model.mixture import Mixture
     from dgmm.report.watching import ProgressBar
 
@@ -61,6 +62,7 @@ __all__ = [
     "Plan",
     "PlanError",
     "ProgressBar",
+    "StandardErrors",
     "SufficientStatistics",
     "Threshold",
     "UsageError",
@@ -77,6 +79,7 @@ _MODULES = {
     "estimators.callbacks": ("Event",),
     "estimators.gaussian_mixture": ("GaussianMixture",),
     "inference.odd_rows": ("Threshold",),
+    "inference.standard_errors": ("StandardErrors",),
     "model.mixture": ("Mixture",),
     "em.conjugate_prior": ("ConjugatePrior",),
     "engine.plan": ("Plan",),

@@ -9,7 +9,7 @@ import click
 
 import dgmm
 from dgmm.cli.base import ENVIRONMENT, EXIT_CODES
-from dgmm.cli.deciding import threshold
+from dgmm.cli.deciding import errors, threshold
 from dgmm.cli.exporting import export
 from dgmm.cli.fitting import fit, select
 from dgmm.cli.planning import demo, plan
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 for command in (
-    *(fit, select, predict, impute, denoise, regress, threshold, score, update),
+    *(fit, select, predict, impute, denoise, regress, threshold, errors, score, update),
     *(show, export, plan, demo),
 ):
     main.add_command(command)

@@ -52,7 +52,8 @@ class Conditionals(ABC):
         Returns
         -------
         GaussianMixture
-            A model in its own right, of the same covariance type; it has seen no rows.
+            A model in its own right, of the same covariance type where its parts are of that, too;
+            it has seen no rows.
 
         Raises
         ------
@@ -198,6 +199,7 @@ def model_of(model: GaussianMixture, mixture: Mixture, places: Sequence[int]) ->
     made: GaussianMixture = gaussian_mixture.GaussianMixture(
         mixture.components,
         covariance_type=mixture.covariance_model.name,
+        n_factors=mixture.covariance_model.factor_count,
         noise_component=mixture.noise_component is not None,
         **params,
     )

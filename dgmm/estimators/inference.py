@@ -2,7 +2,8 @@
 
 from dgmm.estimators.conditionals import Conditionals
 from dgmm.estimators.odd_rows import OddRows
+from dgmm.estimators.uncertainty import Uncertainty
 
 
-class Inference(Conditionals, OddRows):
+class Inference(Conditionals, OddRows, Uncertainty):
     """The methods that ask a fitted mixture more than what each row is."""

@@ -15,7 +15,7 @@ row is left out of o.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal
 
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from dgmm.errors import DataError, UsageError
-from dgmm.kernels import missing
+from dgmm.inference.alike import alike
 from dgmm.kernels.kernel import TOO_FAR, log_sum_exp, tile_rows
 from dgmm.kernels.outputs import Output, RowOutputs, check_rows
 from dgmm.kernels.sweep import Block
@@ -210,7 +210,7 @@ class Regression:
         count, most = len(targets), len(self.targets) + len(self.known)
         told = np.empty((len(block.rows), *self.answer.shape(count)))
         size = tile_rows(3 * inside.components * max(count * count, most))
-        for places, observed in _alike(block.rows):
+        for places, observed in alike(block.rows):
             own = np.array(self.known)[observed]
             given = Given.of(inside, own, targets)
             for start in range(0, len(places), size):
@@ -272,17 +272,6 @@ class Given:
         away = x - self.known.means[:, None]
         means = self.own.means[:, None] + away @ self.gains.swapaxes(1, 2)
         return Conditional(log_sum_exp(log_joint)[1], means, self.covariances)
-
-
-def _alike(rows: NDArray[Any]) -> Iterator[tuple[NDArray[np.intp], NDArray[np.bool_]]]:
-    """The places of rows (n, o) with the same holes, and what these have."""
-    holes = np.isnan(rows)
-    words = missing.packed(holes)
-    partly = words.any(axis=1)
-    if not partly.all():
-        yield np.flatnonzero(~partly), np.ones(rows.shape[1], bool)
-    for pattern in missing.patterns(holes, words, np.flatnonzero(partly)):
-        yield pattern.rows, pattern.observed
 
 
 def check_regressed(mixture: Mixture, what: str) -> None:

@@ -1,0 +1,299 @@
+"""The information that rows have of a mixture's parameters, in one pass.
+
+With s_i the score of row i (the gradient of its log-density), there are the outer products of the
+scores, and what makes minus the second derivatives of the log-likelihood of them (Louis, Finding
+the observed information matrix when using the EM algorithm, 1982).  With S_ik the score of a row
+that is known to be of component k,
+
+    H = sum_i w_i (sum_k r_ik (I_ik - S_ik S_ik') + s_i s_i'),    s_i = sum_k r_ik S_ik
+
+where I_ik, minus the second derivatives of log pi_k + log N(x_i | k), adds up over rows by their
+first and second moments.
+
+**Coordinates.**  The weights are softmax(a), with a_K = 0; means are themselves; of a covariance,
+its entries i <= j, or those on its diagonal where others are 0.  For u = P (x - mu),
+
+    d log N / d mu = u        d log N / d S_ij = u_i u_j - P_ij, halved where i = j
+
+Components that share covariances, or features that do, have the sums of these.  A row with holes
+has P of what was observed, and 0 elsewhere.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dgmm.errors import DataError
+from dgmm.inference.alike import alike
+from dgmm.kernels.kernel import TOO_FAR, log_sum_exp, tile_rows
+from dgmm.kernels.observation import Observation
+from dgmm.kernels.outputs import check_rows
+from dgmm.kernels.sweep import Block
+from dgmm.model.arrays import Array
+from dgmm.model.mixture import Frame, Mixture
+
+Places = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The free coordinates of the covariances of K components.
+
+    Attributes
+    ----------
+    rows, columns : (Q,)
+        The entries of one component's covariance that may be other than 0.
+    own : (K Q, q)
+        What each entry of each component is, by the coordinates.
+    shape : callable
+        From the coordinates (q,) to the covariances' own shape.
+    """
+
+    rows: Places
+    columns: Places
+    own: Array
+    shape: Callable[[Array], Array]
+
+
+def _full(components: int, n_features: int) -> Layout:
+    rows, columns = np.triu_indices(n_features)
+    own = np.eye(components * len(rows))
+    return Layout(rows, columns, own, lambda each: _symmetric(each.reshape(components, -1)))
+
+
+def _tied(components: int, n_features: int) -> Layout:
+    rows, columns = np.triu_indices(n_features)
+    own = np.tile(np.eye(len(rows)), (components, 1))
+    return Layout(rows, columns, own, lambda each: _symmetric(each[None])[0])
+
+
+def _diagonal(components: int, n_features: int) -> Layout:
+    place = np.arange(n_features)
+    own = np.eye(components * n_features)
+    return Layout(place, place, own, lambda each: each.reshape(components, -1))
+
+
+def _spherical(components: int, n_features: int) -> Layout:
+    place = np.arange(n_features)
+    own: Array = np.repeat(np.eye(components), n_features, axis=0)
+    return Layout(place, place, own, np.asarray)
+
+
+LAYOUTS: Final[dict[str, Callable[[int, int], Layout]]] = {
+    "full": _full,
+    "tied": _tied,
+    "diag": _diagonal,
+    "spherical": _spherical,
+}
+"""By the name of a covariance model."""
+
+
+def _symmetric(upper: Array) -> Array:
+    """Symmetric matrices (K, D, D) of their entries j <= l, (K, Q)."""
+    size = int(np.sqrt(2 * upper.shape[1]))
+    rows, columns = np.triu_indices(size)
+    whole = np.empty((len(upper), size, size))
+    whole[:, rows, columns] = whole[:, columns, rows] = upper
+    return whole
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Of what mixture (in the frame) information is asked, and what NaN means."""
+
+    mixture: Mixture
+    frame: Frame
+    observation: Observation
+
+    @property
+    def layout(self) -> Layout:
+        """The coordinates of the covariances."""
+        mixture = self.mixture
+        return LAYOUTS[mixture.covariance_model.name](mixture.components, mixture.n_features)
+
+
+@dataclass(frozen=True)
+class Information:
+    """Sums over rows, with p coordinates.
+
+    Attributes
+    ----------
+    outer, squared : (p, p)
+        w s s' and w^2 s s'.
+    complete : (p, p)
+        w r_k (I_k - S_k S_k').
+    weight : float
+    rows : int
+    """
+
+    outer: Array
+    squared: Array
+    complete: Array
+    weight: float
+    rows: int
+
+    @classmethod
+    def zero(cls, count: int) -> "Information":
+        """That of no rows."""
+        outer, squared, complete = np.zeros((3, count, count))
+        return cls(outer, squared, complete, 0.0, 0)
+
+    def __add__(self, other: "Information") -> "Information":
+        return Information(
+            self.outer + other.outer,
+            self.squared + other.squared,
+            self.complete + other.complete,
+            self.weight + other.weight,
+            self.rows + other.rows,
+        )
+
+
+def information(block: Block, asked: Asked) -> Information:
+    """The information of a block's rows."""
+    check_rows(block, asked.observation.refuses)
+    block = asked.observation.counted(block).block
+    weights = np.ones(len(block.rows))
+    if block.weights is not None:
+        weights = block.weights.astype(np.float64)
+    layout = asked.layout
+    count = asked.mixture.components - 1 + asked.mixture.means.size + layout.own.shape[1]
+    total = Information.zero(count)
+    size = tile_rows(2 * count + 3 * len(layout.own) + 3 * asked.mixture.means.size)
+    for places, observed in alike(block.rows):
+        chosen = places[weights[places] > 0]
+        if not len(chosen) or not observed.any():
+            continue
+        part = _Part.of(asked, layout, observed)
+        tiles = (chosen[start : start + size] for start in range(0, len(chosen), size))
+        total += part.total((block.rows[tile][:, observed], weights[tile]) for tile in tiles)
+    return total
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What the information of rows with the same holes is computed by.
+
+    Attributes
+    ----------
+    seen : Mixture
+        Of the observed features, in their frame.
+    frame : Frame
+    observed : (D,)
+    precisions : (K, D, D)
+        0 where nothing was observed.
+    layout : Layout
+    """
+
+    seen: Mixture
+    frame: Frame
+    observed: NDArray[np.bool_]
+    precisions: Array
+    layout: Layout
+
+    @classmethod
+    def of(cls, asked: Asked, layout: Layout, observed: NDArray[np.bool_]) -> "_Part":
+        places = np.flatnonzero(observed)
+        seen = asked.mixture.among(places)
+        precisions = np.zeros((len(seen.means), len(observed), len(observed)))
+        precisions[:, places[:, None], places] = np.linalg.inv(seen.covariances.dense())
+        frame = Frame(asked.frame.shift[places], asked.frame.scale[places])
+        return cls(seen, frame, observed, precisions, layout)
+
+    def total(self, tiles: Iterable[tuple[NDArray[Any], Array]]) -> Information:
+        """The information of tiles of rows (n, o) with weights (n,)."""
+        components, q = len(self.seen.means), len(self.observed) + len(self.layout.rows)
+        count = components - 1 + self.seen.components * len(self.observed)
+        found = Information.zero(count + self.layout.own.shape[1])
+        counts, sums = np.zeros(components), np.zeros((components, q))
+        products = np.zeros((components, q, q))
+        for rows, weights in tiles:
+            x = self.frame.rows(rows, np.empty(rows.shape[::-1])).T
+            with np.errstate(over="ignore", invalid="ignore"):  # told below
+                log_joint = self.seen.log_joints(x.T)
+            if not np.isfinite(log_joint.max(axis=0)).all():
+                raise DataError(TOO_FAR)
+            r = log_sum_exp(log_joint)[1]
+            scores = self._scores(x)
+            own = self._in_coordinates(r, r[:, :, None] * scores)
+            weighted = own * weights[:, None]
+            nothing = np.zeros_like(found.complete)
+            outer, squared = weighted.T @ own, weighted.T @ weighted
+            found += Information(outer, squared, nothing, float(weights.sum()), len(x))
+            r = r * weights
+            counts += r.sum(axis=1)
+            sums += (r[:, None] @ scores)[:, 0]
+            products += (scores * r[:, :, None]).swapaxes(1, 2) @ scores
+        return replace(found, complete=self._complete(counts, sums, products))
+
+    def _scores(self, x: Array) -> Array:
+        """The scores (K, n, D + Q) of each component's own mean and entries of its covariance."""
+        away = np.zeros((len(self.precisions), len(x), len(self.observed)))
+        away[:, :, self.observed] = x - self.seen.means[:, None]
+        u = away @ self.precisions
+        i, j = self.layout.rows, self.layout.columns
+        second = u[:, :, i] * u[:, :, j] - self.precisions[:, None, i, j]
+        second *= np.where(i == j, 0.5, 1.0)
+        return np.concatenate([u, second], axis=2)
+
+    def _in_coordinates(self, r: Array, scores: Array) -> Array:
+        """The scores (n, p) of the free coordinates, from those of each component, by r (K, n)."""
+        width = len(self.observed)
+        first = (r - self.seen.weights[:, None])[:-1].T
+        means = scores[:, :, :width].transpose(1, 0, 2).reshape(r.shape[1], -1)
+        entries = scores[:, :, width:].transpose(1, 0, 2).reshape(r.shape[1], -1)
+        return np.concatenate([first, means, entries @ self.layout.own], axis=1)
+
+    def _complete(self, counts: Array, sums: Array, products: Array) -> Array:
+        """sum r (I - S S') of all components, (p, p), from sums of r, r S and r S S'."""
+        components, q = sums.shape
+        begin, width, weights = components - 1, len(self.observed), self.seen.weights
+        whole = np.zeros((begin + components * q,) * 2)
+        apart = np.eye(components) - weights  # e_k - pi, a row each
+        inner = np.diag(weights) - np.outer(weights, weights)
+        outer = apart.T @ (counts[:, None] * apart)
+        whole[:begin, :begin] = (counts.sum() * inner - outer)[:begin, :begin]
+        for k in range(components):
+            at = slice(begin + k * q, begin + (k + 1) * q)
+            second = self._second(k, counts[k], sums[k], products[k, :width, :width])
+            whole[at, at] = second - products[k]
+            cross = -np.outer(apart[k, :begin], sums[k])
+            whole[:begin, at], whole[at, :begin] = cross, cross.T
+        to = self._to_coordinates(q)
+        return np.asarray(to.T @ whole @ to)
+
+    def _second(self, k: int, count: float, sums: Array, moments: Array) -> Array:
+        """Minus the second derivatives of sum r log N(x | k), (D + Q, D + Q).
+
+        ``moments`` are sum r u u'.
+        """
+        width, precision = len(self.observed), self.precisions[k]
+        i, j = self.layout.rows, self.layout.columns
+        place, many = np.arange(len(i)), (len(i), width * width)
+        basis = np.zeros((len(i), width, width))  # E_a
+        basis[place, i, j] = basis[place, j, i] = 1.0
+        turned = precision @ basis
+        second = np.zeros((width + len(i),) * 2)
+        second[:width, :width] = count * precision
+        second[:width, width:] = (turned @ sums[:width]).T
+        second[width:, :width] = second[:width, width:].T
+        # The trace of A B is the inner product of A' and B.
+        by_moments = (precision @ basis).reshape(many) @ (basis @ moments).reshape(many).T
+        twice = turned.swapaxes(1, 2).reshape(many) @ turned.reshape(many).T
+        second[width:, width:] = by_moments - 0.5 * count * twice
+        return second
+
+    def _to_coordinates(self, q: int) -> Array:
+        """From the coordinates to weights, means and entries, component by component."""
+        components, width = len(self.seen.means), len(self.observed)
+        begin, means = components - 1, components * width
+        to = np.zeros((begin + components * q, begin + means + self.layout.own.shape[1]))
+        to[:begin, :begin] = np.eye(begin)
+        for k in range(components):
+            at = begin + k * q
+            to[at : at + width, begin + k * width : begin + (k + 1) * width] = np.eye(width)
+            own = self.layout.own[k * (q - width) : (k + 1) * (q - width)]
+            to[at + width : at + q, begin + means :] = own
+        return to
