@@ -74,7 +74,10 @@ Parameters = tuple[Array, Array, Array, Array]
 def textbook(
     kind: str, rows: Array, weights: Array, at: Parameters, reg: Array
 ) -> tuple[Parameters, float]:
-    """One iteration with dense matrices (Ghahramani and Hinton, 1996), and the objective before."""
+    """One iteration with dense matrices, and the objective before.
+
+    By Ghahramani and Hinton, 1996, with the parameter expansion of Liu, Rubin and Wu, 1998.
+    """
     pi, means, psi, loadings = at
     covariances, count = dense_of(psi, loadings), len(pi)
     joint = np.empty((len(rows), count))
@@ -92,8 +95,8 @@ def textbook(
         within = (away.T * shares[:, k]) @ away / counts[k] + np.diag(reg)
         beta = loadings[k].T @ np.linalg.inv(covariances[k])
         second = np.eye(len(beta)) - beta @ loadings[k] + beta @ within @ beta.T
-        new[k] = within @ beta.T @ np.linalg.inv(second)
-        own.append(np.diag(within - new[k] @ beta @ within))
+        new[k] = within @ beta.T @ np.linalg.inv(second) @ np.linalg.cholesky(second)
+        own.append(np.diag(within - new[k] @ new[k].T))
     psi = noise_of(kind, np.array(own), counts)
     psi = np.maximum(psi, noise_of(kind, np.broadcast_to(reg, psi.shape), counts))
     return (counts / counts.sum(), means, psi, new), float(weights @ norm / weights.sum())

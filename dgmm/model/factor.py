@@ -15,13 +15,20 @@ with s_1 >= s_2 >= ... on it.  Then, with B = diag(psi)^-1 L,
 **The M-step.**  Given how rows are shared out, what counts is the covariance S of a component's
 rows about their mean.  Of that, sums hold the diagonal and S G, along the loadings they were taken
 with: (x - mu) (G' (x - mu))', D q numbers.  That is what one step of EM for one factor analyser
-needs (Rubin and Thayer, EM algorithms for ML factor analysis, 1982):
+needs (Rubin and Thayer, EM algorithms for ML factor analysis, 1982), with factors of any
+covariance E, which L takes in afterwards: where rows tell their factors well, EM hardly changes how
+long L is otherwise (Liu, Rubin and Wu, Parameter expansion to accelerate EM: the PX-EM algorithm,
+1998):
 
-    L <- S G (G' S G + diag(1 / (1 + s)))^-1
-    psi <- diag(S - L (S G)')
+    E = G' S G + diag(1 / (1 + s))
+    L <- S G E^-1/2
+    psi <- diag(S - L L')
 
 It raises the expected log-likelihood, so the whole is a generalised EM, whose objective never
 falls.  What ``reg_covar`` adds to S takes part as if it were rows.
+
+**Coordinates** have the identity for information of such a step: psi^-1/2 times a change of L, but
+for 1 / sqrt(1 + l_f l_g / 2) of that in what is along L, with l^2 = s.
 
 **Noise variances** are at or above what ``reg_covar`` adds, and above rounding: they may go to 0
 while the covariance stays sound (a Heywood case), and EM creeps there.  That is the exact M-step
@@ -319,10 +326,20 @@ class FactorCovariances(Covariances):
         root = np.sqrt(psi)
         left, _, right = np.linalg.svd((theirs / root).swapaxes(1, 2) @ (mine / root))
         turned = theirs @ (left @ right)  # as near to this rotation as can be (Procrustes)
-        moved = (turned - mine) / root * roots[:, None, None]
+        moved = self._scaled((turned - mine) / root, inverse=False) * roots[:, None, None]
         scale = self.structure.noise.information(psi.shape[1], roots)
         logs = np.log(other.values[:, :, 0] / psi[:, :, 0]) * scale
         return np.concatenate([logs, moved.reshape(count, -1)], axis=1)
+
+    def _scaled(self, moved: Array, inverse: bool) -> Array:
+        """Changes of psi^-1/2 L (K, D, q) with the part along L in its scale, or from there."""
+        along, _ = self._along()
+        sizes = np.sqrt(np.sum(along * along, axis=1))
+        unit = along / np.where(sizes > 0, sizes, 1.0)[:, None]
+        scale = 1 / np.sqrt(1 + 0.5 * sizes[:, :, None] * sizes[:, None])
+        own = unit.swapaxes(1, 2) @ moved
+        scaled: Array = moved + unit @ (own * ((1 / scale if inverse else scale) - 1))
+        return scaled
 
     def at(self, place: Array, roots: Array, live: Mask, like: Covariances) -> "FactorEstimate":
         psi, loadings = self.values[:, :, 0], self.values[:, :, 1:]
@@ -331,6 +348,7 @@ class FactorCovariances(Covariances):
         scale = self.structure.noise.information(n_features, roots)
         logs = self.structure.noise.given(psi, own[:, :n_features] / scale, live)
         moved = own[:, n_features:].reshape(loadings.shape) / roots[:, None, None]
+        moved = self._scaled(moved, inverse=True)
         loadings = loadings + moved * np.sqrt(psi)[:, :, None]
         loadings = np.where(live[:, None, None], loadings, like.values[:, :, 1:])
         with np.errstate(over="ignore"):

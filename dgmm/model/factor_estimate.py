@@ -112,11 +112,10 @@ class FactorSums(AlongLoadings):
         second = before.directions.swapaxes(1, 2) @ projected  # of the factors
         second = 0.5 * (second + second.swapaxes(1, 2))
         second[:, np.arange(count), np.arange(count)] += 1 / (1 + before.spreads)
-        solved = np.linalg.solve(second, projected.swapaxes(1, 2)).astype(np.float64, copy=False)
-        loadings = solved.swapaxes(1, 2)
-        psi = diagonal - np.sum(loadings * projected, axis=2)
+        white: Array = np.linalg.solve(np.linalg.cholesky(second), projected.swapaxes(1, 2))
+        psi = diagonal - np.sum(white * white, axis=1)
         psi = before.structure.noise.pooled(psi, self.counts)
-        return packed(psi, loadings)
+        return packed(psi, white.swapaxes(1, 2))
 
     def variances(self) -> Array:
         return self.diagonal
