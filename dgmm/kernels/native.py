@@ -5,6 +5,9 @@ the differences x - mu_k of a tile in the cache, a component's log-densities tak
 product, its sums another, and both run in registers at the speed of the processor.  So it needs
 no bound on cancellation, shares no features between components, and holds no Python lock.
 
+Of many components with full covariances, those that contribute nothing to a row are left out
+(_native_skipping.h), decided by the block's content alone.
+
 With tied covariances, rows are whitened once; what is left are distances to K points.
 
 ``moments`` and ``draw`` are what the first sweep (first_pass.py) does with a block.
