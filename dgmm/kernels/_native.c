@@ -66,11 +66,11 @@ typedef struct {
 
 typedef struct {
     ptrdiff_t n_features, components, patterns; /* components: a multiple of the lanes of any vector */
-    int single_rows, full;                   /* full: covariances, or variances alone */
+    int single_rows;
     const void *data;                        /* (rows, n_features), float or double, NaN where nothing was observed; */
     const double *weights, *shift, *scale;   /* (rows) or NULL, (n_features), (n_features) */
     const int64_t *ends;                     /* (patterns), one past its last row */
-    const void *means, *covariances;         /* (n_features, components), (n_features, n_features, components) or as means */
+    const void *means, *covariances;         /* (n_features, components), (n_features, n_features, components) */
     const void *constants, *boost;           /* (components) */
     double most;                             /* the largest penalty */
     void *sums;                              /* (width, components) */
@@ -86,7 +86,7 @@ typedef struct {
     ptrdiff_t rows, n_features, size, components; /* size: n_features, or the next multiple of 4 if full */
     int single_rows, pairs, full;            /* pairs: noise is covariances, or variances alone; full: so are the components' */
     const void *data;                        /* (rows, n_features), float or double, NaN where nothing was observed; */
-    const double *noise;                     /* (rows, n_features, n_features) or (rows, n_features), infinite where nothing was */
+    const double *noise;                     /* (rows, n_features, n_features) or (rows, n_features), infinite where nothing was; or NULL */
     const double *weights, *shift, *scale;   /* (rows) or NULL, (n_features), (n_features) */
     const double *means, *covariances;       /* (components, size), (components, size, size) or as means */
     const double *constants, *boost, *least; /* (components); least: of shares that are not lost beside the others */
@@ -389,11 +389,11 @@ static PyObject *first_pass(PyObject *module, PyObject *args) {
 static PyObject *incomplete(PyObject *module, PyObject *args) {
     PyObject *given[13];
     Py_buffer b[13] = {{0}};
-    int number, single_rows, full;
+    int number, single_rows;
     double most;
     Py_ssize_t n = 0, D = 0, K = 0;
     ptrdiff_t wanted = 0;
-    if (!PyArg_ParseTuple(args, "ippdOOOOOOOOOOOOO", &number, &single_rows, &full, &most, &given[0], &given[1], &given[2],
+    if (!PyArg_ParseTuple(args, "ipdOOOOOOOOOOOOO", &number, &single_rows, &most, &given[0], &given[1], &given[2],
                           &given[3], &given[4], &given[5], &given[6], &given[7], &given[8], &given[9], &given[10],
                           &given[11], &given[12]))
         return NULL;
@@ -405,14 +405,14 @@ static PyObject *incomplete(PyObject *module, PyObject *args) {
     fine = fine && expect(D > 0, "rows must have columns") && expect(K % MOST_LANES == 0, "components must fill vectors")
         && TAKE(1, "weights", 'd', OPTIONAL, 1, n) && TAKE(2, "shift", 'd', READ, 1, D) && TAKE(3, "scale", 'd', READ, 1, D)
         && TAKE(4, "ends", 'q', READ, 1, ANY) && expect(is_partition(b[4].buf, b[4].shape[0], n), "ends must rise to the number of rows")
-        && (full ? TAKE(6, "covariances", 'd', READ, 3, D, D, K) : TAKE(6, "variances", 'd', READ, 2, D, K))
+        && TAKE(6, "covariances", 'd', READ, 3, D, D, K)
         && TAKE(7, "constants", 'd', READ, 1, K) && TAKE(8, "boost", 'd', READ, 1, K)
-        && TAKE(9, "sums", 'd', WRITE, 2, 1 + D + (full ? D * (D + 1) / 2 : D), K)
+        && TAKE(9, "sums", 'd', WRITE, 2, 1 + D + D * (D + 1) / 2, K)
         && TAKE(10, "objective", 'd', WRITE, 1, 1) && TAKE(11, "plain", 'd', WRITE, 1, 1)
         && TAKE(12, "space", 'B', WRITE, 1, ANY);
     if (fine) {
         const Incomplete p = {
-            .n_features = D, .components = K, .patterns = b[4].shape[0], .single_rows = single_rows, .full = full,
+            .n_features = D, .components = K, .patterns = b[4].shape[0], .single_rows = single_rows,
             .data = b[0].buf, .weights = b[1].len ? b[1].buf : NULL, .shift = b[2].buf, .scale = b[3].buf,
             .ends = b[4].buf, .means = b[5].buf, .covariances = b[6].buf, .constants = b[7].buf, .boost = b[8].buf,
             .most = most, .sums = b[9].buf, .objective = b[10].buf, .plain = b[11].buf, .space = b[12].buf,
@@ -445,7 +445,7 @@ static PyObject *noisy(PyObject *module, PyObject *args) {
     fine = fine && expect(D > 0 && K > 0, "rows must have columns, and there must be components")
         && expect(size == (full ? (D + 3) / 4 * 4 : D), "means must have columns as rows, or the next multiple of 4")
         && expect(full || !pairs, "variances can't be those of components whose noise is covariances")
-        && (pairs ? TAKE(1, "noise", 'd', READ, 3, n, D, D) : TAKE(1, "noise", 'd', READ, 2, n, D))
+        && (pairs ? TAKE(1, "noise", 'd', READ, 3, n, D, D) : TAKE(1, "noise", 'd', full ? READ : OPTIONAL, 2, n, D))
         && TAKE(2, "weights", 'd', OPTIONAL, 1, n) && TAKE(3, "shift", 'd', READ, 1, D) && TAKE(4, "scale", 'd', READ, 1, D)
         && (full ? TAKE(6, "covariances", 'd', READ, 3, K, size, size) : TAKE(6, "variances", 'd', READ, 2, K, D))
         && TAKE(7, "constants", 'd', READ, 1, K) && TAKE(8, "boost", 'd', READ, 1, K)
@@ -461,7 +461,7 @@ static PyObject *noisy(PyObject *module, PyObject *args) {
     if (fine) {
         const Noisy p = {
             .rows = n, .n_features = D, .size = size, .components = K, .single_rows = single_rows, .pairs = pairs, .full = full,
-            .data = b[0].buf, .noise = b[1].buf, .weights = b[2].len ? b[2].buf : NULL, .shift = b[3].buf,
+            .data = b[0].buf, .noise = b[1].len ? b[1].buf : NULL, .weights = b[2].len ? b[2].buf : NULL, .shift = b[3].buf,
             .scale = b[4].buf, .means = b[5].buf, .covariances = b[6].buf, .constants = b[7].buf, .boost = b[8].buf,
             .least = b[9].buf, .most = most, .sums = b[10].buf, .objective = b[11].buf, .plain = b[12].buf,
             .white = bounded ? b[13].buf : NULL, .middle = b[14].buf, .slopes = b[15].buf, .under = b[16].buf,

@@ -6,9 +6,7 @@
 
      S = | L   0 | | D   0 | | L' G' |     with the observed features first: so G z, for z = L^-1 d_o,
          | G   1 | | 0   C | | 0  1  |     is what a component expects of d_m, C its covariance, and
-                                           z' D^-1 z the squared distance of d_o.
-
-   Where a component has variances alone, L is the identity, and G is 0. */
+                                           z' D^-1 z the squared distance of d_o. */
 
 #define Vector FN(Vector)
 #define Integer FN(Integer)
@@ -35,8 +33,7 @@ INLINE Vector FN(factor)(ptrdiff_t n_features, ptrdiff_t seen, Vector *l, Vector
 
 /* The rows of one pattern after another; returns 0, or what memory it wants if it has less. */
 TARGET static ptrdiff_t FN(incomplete)(const Incomplete *p) {
-    ptrdiff_t n_features = p->n_features, vectors = p->components / LANES, full = p->full;
-    ptrdiff_t factors = full ? n_features * n_features : n_features;
+    ptrdiff_t n_features = p->n_features, vectors = p->components / LANES, factors = n_features * n_features;
     size_t needed = ALIGNMENT + (size_t)(vectors * (factors + 2 * n_features + 3)) * sizeof(Vector) +
                     (size_t)n_features * (sizeof(double) + (1 + (size_t)n_features) * sizeof(ptrdiff_t));
     if (p->space_bytes < needed) return (ptrdiff_t)needed;
@@ -53,26 +50,18 @@ TARGET static ptrdiff_t FN(incomplete)(const Incomplete *p) {
             double value = p->single_rows ? ((const float *)p->data)[number] : ((const double *)p->data)[number];
             at[value == value ? seen++ : lost--] = i;
         }
-        for (ptrdiff_t i = 0; i < n_features && full; i++)
+        for (ptrdiff_t i = 0; i < n_features; i++)
             for (ptrdiff_t j = 0; j <= i; j++) {
                 ptrdiff_t a = at[i] < at[j] ? at[i] : at[j], b = at[i] + at[j] - a;
                 place[i * n_features + j] = (a * n_features - a * (a - 1) / 2 + b - a) * vectors;
             }
         for (ptrdiff_t v = 0; v < vectors; v++) {
             Vector *own = l + v * factors;
-            counts[v] = log_det[v] = FN(fill)(0);
+            counts[v] = FN(fill)(0);
             for (ptrdiff_t i = 0; i < n_features; i++)
-                if (full)
-                    for (ptrdiff_t j = 0; j <= i; j++)
-                        own[i * n_features + j] = covariances[(at[i] * n_features + at[j]) * vectors + v];
-                else
-                    own[i] = covariances[at[i] * vectors + v];
-            if (full)
-                log_det[v] = FN(factor)(n_features, seen, own, inverse + v * n_features);
-            for (ptrdiff_t i = 0; i < seen && !full; i++) {
-                log_det[v] += FN(logarithm)(own[i]);
-                inverse[v * n_features + i] = 1 / own[i];
-            }
+                for (ptrdiff_t j = 0; j <= i; j++)
+                    own[i * n_features + j] = covariances[(at[i] * n_features + at[j]) * vectors + v];
+            log_det[v] = FN(factor)(n_features, seen, own, inverse + v * n_features);
             log_det[v] = constants[v] - 0.5 * log_det[v] - 0.91893853320467274178 * (double)seen;
         }
         for (; next < p->ends[pattern]; next++) {
@@ -89,7 +78,6 @@ TARGET static ptrdiff_t FN(incomplete)(const Incomplete *p) {
                 for (ptrdiff_t j = 0; j < seen; j++) { /* d_o becomes z, and 0 becomes G z */
                     Vector one = away[j];
                     square += one * one * inverse[v * n_features + j];
-                    if (!full) continue;
                     for (ptrdiff_t i = j + 1; i < seen; i++) away[i] -= own[i * n_features + j] * one;
                     for (ptrdiff_t i = seen; i < n_features; i++) away[i] += own[i * n_features + j] * one;
                 }
@@ -113,8 +101,7 @@ TARGET static ptrdiff_t FN(incomplete)(const Incomplete *p) {
                 to += (1 + n_features) * vectors;
                 for (ptrdiff_t i = 0; i < n_features; i++) {
                     Vector moved = share * away[i];
-                    if (!full) to[at[i] * vectors] += moved * away[i];
-                    for (ptrdiff_t j = 0; j <= i && full; j++) to[place[i * n_features + j]] += moved * away[j];
+                    for (ptrdiff_t j = 0; j <= i; j++) to[place[i * n_features + j]] += moved * away[j];
                 }
             }
         }
@@ -122,11 +109,8 @@ TARGET static ptrdiff_t FN(incomplete)(const Incomplete *p) {
             Vector *own = l + v * factors;
             Given *to = sums + v + (1 + n_features) * vectors;
             sums[v] += counts[v];
-            for (ptrdiff_t i = seen; i < n_features; i++) {
-                if (!full) to[at[i] * vectors] += counts[v] * own[i];
-                for (ptrdiff_t j = seen; j <= i && full; j++)
-                    to[place[i * n_features + j]] += counts[v] * own[i * n_features + j];
-            }
+            for (ptrdiff_t i = seen; i < n_features; i++)
+                for (ptrdiff_t j = seen; j <= i; j++) to[place[i * n_features + j]] += counts[v] * own[i * n_features + j];
         }
     }
     return 0;

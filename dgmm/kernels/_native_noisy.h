@@ -437,17 +437,17 @@ TARGET static ptrdiff_t FN(noisy)(const Noisy *p) {
         int whole = 1;
         for (ptrdiff_t row = 0; row < rows; row++) {
             ptrdiff_t number = start + (row < here ? row : 0); /* what fills a tile up has no weight */
-            const double *own = p->noise + number * (p->pairs ? D * D : D);
+            const double *own = p->noise ? p->noise + number * (p->pairs ? D * D : D) : NULL;
             double lost = 0;
             for (ptrdiff_t i = 0; i < D; i++) {
                 ptrdiff_t at = number * D + i;
                 double value = p->single_rows ? ((const float *)p->data)[at] : ((const double *)p->data)[at];
-                int seen = value == value && own[p->pairs ? i * D + i : i] < INFINITY;
+                int seen = value == value && (!own || own[p->pairs ? i * D + i : i] < INFINITY);
                 observed[i * rows + row] = seen;
                 x[i * rows + row] = seen ? (value - p->shift[i]) * unit[i] : 0;
                 lost += seen ? -0.91893853320467274178 : log(p->scale[i]);
                 whole &= seen;
-                if (!p->pairs) noise[i * rows + row] = seen ? own[i] * unit[i] * unit[i] : 0;
+                if (!p->pairs) noise[i * rows + row] = seen && own ? own[i] * unit[i] * unit[i] : 0;
             }
             for (ptrdiff_t i = D; i < size; i++) {
                 observed[i * rows + row] = 1, x[i * rows + row] = 0;

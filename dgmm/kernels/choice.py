@@ -7,7 +7,7 @@ the fit chose.
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
@@ -16,8 +16,16 @@ from typing import Any, Final
 from numpy.typing import NDArray
 
 from dgmm.errors import UsageError
-from dgmm.kernels import kernel, missing, native, native_noisy, native_outputs, noisy
-from dgmm.kernels.missing import Pattern
+from dgmm.kernels import (
+    kernel,
+    missing,
+    native,
+    native_missing,
+    native_noisy,
+    native_outputs,
+    noisy,
+)
+from dgmm.kernels.missing import Patterns
 from dgmm.kernels.natural_parameters import Given
 from dgmm.kernels.rounding import Away, rounding_error_bound
 from dgmm.kernels.sweep import Block
@@ -49,7 +57,7 @@ class Kernel:
     """
 
     e_step: Callable[[Block, Given], Stacked[Statistics]]
-    incomplete: Callable[[Block, Sequence[Pattern], Given], Stacked[Statistics]]
+    incomplete: Callable[[Block, Patterns, Given], Stacked[Statistics]]
     centres: bool
     noisy: Callable[[Block, Given], Stacked[Statistics]]
     error_bound: Callable[[Mixture, Away, float], Array]
@@ -62,7 +70,13 @@ KERNELS: Final = {
         lambda kind, block, frame, inside: None,
     ),
     "native": Kernel(
-        *(native.e_step, native.incomplete, True, native_noisy.with_noise, native.centred_error),
+        *(
+            native.e_step,
+            native_missing.incomplete,
+            True,
+            native_noisy.with_noise,
+            native.centred_error,
+        ),
         native_outputs.row_outputs,
     ),
 }

@@ -17,7 +17,7 @@ their sums are completed once.  The few rows of rare patterns are taken together
 patterns at a time.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -56,7 +56,7 @@ def nbytes(rows: int, n_features: int, components: int) -> int:
 
 
 EStep = Callable[[Block, Given], Stacked[Statistics]]
-IncompleteStep = Callable[[Block, "Sequence[Pattern]", Given], Stacked[Statistics]]
+IncompleteStep = Callable[[Block, "Patterns", Given], Stacked[Statistics]]
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,51 @@ class Pattern:
     rows: NDArray[np.intp]
 
 
+@dataclass(frozen=True)
+class Patterns:
+    """Rows of a block, those with the same holes one after another.
+
+    Attributes
+    ----------
+    holes : (N, D)
+        Those of all rows of the block.
+    rows : (n,)
+        Their places in the block.
+    ends : (M,)
+        One past the last row of each pattern.
+    """
+
+    holes: NDArray[np.bool_]
+    rows: NDArray[np.intp]
+    ends: NDArray[np.int64]
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """How many rows each has, (M,)."""
+        return np.diff(self.ends, prepend=0)
+
+    @property
+    def observed(self) -> NDArray[np.bool_]:
+        """Which features each has, (M, D)."""
+        return ~self.holes[self.rows[self.ends - 1]]
+
+    def among(self, chosen: NDArray[np.bool_]) -> "Patterns":
+        """Those ``chosen`` (M,)."""
+        counts = self.counts
+        rows = self.rows[np.repeat(chosen, counts)]
+        return Patterns(self.holes, rows, np.cumsum(counts[chosen]))
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __iter__(self) -> Iterator[Pattern]:
+        start = 0
+        for end in self.ends.tolist():
+            rows = self.rows[start:end]
+            yield Pattern(~self.holes[rows[0]], rows)
+            start = end
+
+
 def packed(holes: NDArray[np.bool_]) -> NDArray[np.uint64]:
     """The rows of ``holes`` (n, D) as bits, in (n, D / 64) words."""
     bits = np.packbits(holes, axis=1)
@@ -85,7 +130,7 @@ def packed(holes: NDArray[np.bool_]) -> NDArray[np.uint64]:
 
 def patterns(
     holes: NDArray[np.bool_], words: NDArray[np.uint64], chosen: NDArray[np.intp]
-) -> Iterator[Pattern]:
+) -> Patterns:
     """The patterns among the ``chosen`` rows of ``holes`` (n, D), which are ``packed`` in words.
 
     Rows are sorted by a short hash, which is fast: so rows of one pattern that meet another of the
@@ -95,9 +140,9 @@ def patterns(
     mixed = np.bitwise_xor.reduce(own * (np.arange(own.shape[1], dtype=np.uint64) * EVEN + ODD), 1)
     order = np.argsort((mixed >> np.uint64(48)).astype(np.uint16), kind="stable")
     own, chosen = np.take(own, order, axis=0), np.take(chosen, order)
-    starts = np.flatnonzero(np.any(own[1:] != own[:-1], axis=1)) + 1
-    for rows in np.split(chosen, starts) if len(chosen) else []:
-        yield Pattern(~holes[rows[0]], rows)
+    last = np.ones(len(chosen), np.bool_)
+    last[:-1] = np.any(own[1:] != own[:-1], axis=1)
+    return Patterns(holes, chosen, np.flatnonzero(last) + 1)
 
 
 def e_step(
@@ -117,15 +162,13 @@ def e_step(
     total = complete(block.taken(np.flatnonzero(~counted)), given)
     if block.weights is not None:
         counted &= block.weights > 0
-    rare: list[Pattern] = []
-    for pattern in patterns(holes, words, np.flatnonzero(counted)):
-        if not pattern.observed.any():
-            continue
-        if len(pattern.rows) >= MANY:
-            total += _of_common(block, pattern, given, complete)
-        else:
-            rare.append(pattern)
-    if not rare:
+    alike = patterns(holes, words, np.flatnonzero(counted))
+    alike = alike.among(np.asarray(alike.observed.any(axis=1)))
+    many = alike.counts >= MANY
+    for pattern in alike.among(many):
+        total += _of_common(block, pattern, given, complete)
+    rare = alike.among(~many)
+    if not len(rare):
         return total
     found = incomplete(block, rare, given)
     if not all(np.isfinite(each.objective) for each in found.parts):
@@ -133,7 +176,7 @@ def e_step(
     return total + found
 
 
-def incomplete(block: Block, rare: Sequence[Pattern], given: Given) -> Stacked[Statistics]:
+def incomplete(block: Block, rare: Patterns, given: Given) -> Stacked[Statistics]:
     """The statistics of the rows of some patterns, by NumPy."""
     return Stacked(tuple(_of_rare(block, rare, given.frame, each) for each in given.naturals))
 
@@ -190,9 +233,7 @@ def _completed(
     )
 
 
-def _of_rare(
-    block: Block, rare: Sequence[Pattern], frame: Frame, natural: NaturalParameters
-) -> Statistics:
+def _of_rare(block: Block, rare: Patterns, frame: Frame, natural: NaturalParameters) -> Statistics:
     """The statistics of the rows of ``rare`` patterns."""
     features, n_features = natural.features, len(frame.shift)
     student = natural.mixture.tails is not None

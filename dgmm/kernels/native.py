@@ -18,7 +18,7 @@ one that is not as it has to be.
 
 import importlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -28,9 +28,8 @@ from scipy.linalg import solve_triangular
 from scipy.special import psi
 
 from dgmm.errors import UsageError
-from dgmm.kernels import kernel, missing, natural_parameters
-from dgmm.kernels.missing import Pattern
-from dgmm.kernels.natural_parameters import LOWEST, Given, NaturalParameters
+from dgmm.kernels import kernel, natural_parameters
+from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.rounding import Away
 from dgmm.kernels.sweep import Block, tree_sum
 from dgmm.model.arrays import Array
@@ -312,93 +311,6 @@ def nbytes_of_few(mixtures: int, components: int, n_features: int, width: int) -
     full = width > 1 + 2 * n_features
     tried = full and n_features >= FEWEST[0] and components >= FEWEST[1]
     return 2 * 8 * mixtures * components * width * tried
-
-
-def incomplete(block: Block, patterns: Sequence[Pattern], given: Given) -> Stacked[Statistics]:
-    """The statistics of the rows of some ``patterns`` of holes, under each form."""
-    mixtures = [each.mixture for each in given.naturals]
-    special = any(each.noise_component or each.tails for each in mixtures)
-    if special or is_wide(given):
-        return missing.incomplete(block, patterns, given)
-    return Stacked(
-        tuple(_of_incomplete(block, patterns, given.frame, each) for each in given.naturals)
-    )
-
-
-LANES: Final = 8
-"""The compiled code takes so many components at a time, or a part of them."""
-
-
-def _of_incomplete(
-    block: Block, patterns: Sequence[Pattern], frame: Frame, natural: NaturalParameters
-) -> Statistics:
-    """The statistics of the rows of some ``patterns``; see ``missing.e_step``."""
-    mixture, dims = natural.mixture, len(frame.shift)
-    count = mixture.components
-    full = LAYOUTS[natural.features].pairs
-    covariances = mixture.covariances.dense() if full else mixture.covariances.variances()
-    order = np.concatenate([each.rows for each in patterns])
-    weights = np.empty(0) if block.weights is None else np.take(block.weights, order)
-    rows = np.take(block.rows, order, axis=0)
-    rows = np.ascontiguousarray(rows, np.float32 if rows.dtype == np.float32 else np.float64)
-    lanes = count + -count % LANES
-    width = 1 + dims + (dims * (dims + 1) // 2 if full else dims)
-    sums, objective, plain = np.zeros((width, lanes)), np.zeros(1), np.zeros(1)
-    most = float(natural.penalty.max())
-    run(
-        "incomplete",
-        rows.dtype == np.float32,
-        full,
-        most,
-        rows,
-        np.ascontiguousarray(weights, dtype=np.float64),
-        np.ascontiguousarray(frame.shift),
-        np.ascontiguousarray(frame.scale),
-        np.cumsum([len(each.rows) for each in patterns]),
-        _lanes(mixture.means, lanes, 0.0),
-        _lanes(covariances, lanes, np.eye(dims) if full else np.ones(dims)),
-        _lanes(mixture.log_weights - natural.penalty, lanes, LOWEST[0]),
-        _lanes(np.exp(natural.penalty - most), lanes, 0.0),
-        sums,
-        objective,
-        plain,
-    )
-    seen = _weights_of(patterns, None if block.weights is None else weights)
-    lost = float(seen @ (~np.array([each.observed for each in patterns]) @ np.log(frame.scale)))
-    return Statistics(
-        _without_lanes(sums, natural),
-        natural.center,
-        float(objective[0]) + lost,
-        float(plain[0]) + lost,
-        float(seen.sum()),
-        len(order),
-    )
-
-
-def _weights_of(patterns: Sequence[Pattern], weights: NDArray[Any] | None) -> Array:
-    """The weight of the rows of each of ``patterns``; ``weights`` are those of all, in order."""
-    counts = [len(each.rows) for each in patterns]
-    if weights is None:
-        return np.array(counts, dtype=np.float64)
-    return np.add.reduceat(weights.astype(np.float64), np.cumsum([0, *counts])[:-1])
-
-
-def _without_lanes(sums: Array, natural: NaturalParameters) -> Array:
-    """The sums (K, P) that ``natural`` has features for, of those that compiled code made."""
-    count, dims = natural.center.shape
-    found = np.ascontiguousarray(sums[:, :count].T)
-    if natural.features.width(dims) == found.shape[1]:
-        return found
-    squares = found[:, 1 + dims :].sum(axis=1, keepdims=True)
-    return np.concatenate([found[:, : 1 + dims], squares], axis=1)
-
-
-def _lanes(values: Array, lanes: int, padding: Array | float) -> Array:
-    """``values`` (K, ...) with components last, and as many as ``lanes``, by ``padding``."""
-    whole = np.empty((lanes, *values.shape[1:]))
-    whole[: len(values)] = values
-    whole[len(values) :] = padding
-    return np.ascontiguousarray(np.moveaxis(whole, 0, -1))
 
 
 def pieces(block: Block) -> Iterator[Block]:

@@ -26,14 +26,14 @@ def with_noise(block: Block, given: Given) -> Stacked[Statistics]:
     """The statistics of rows that all have noise, a value each, and weight."""
     if native.is_wide(given):
         return noisy.noisy(block, given)
-    return Stacked(tuple(_of_noisy(block, given.frame, each) for each in given.naturals))
+    return Stacked(tuple(statistics(block, given.frame, each) for each in given.naturals))
 
 
-def _of_noisy(block: Block, frame: Frame, natural: NaturalParameters) -> Statistics:
-    """The same under one mixture."""
+def statistics(block: Block, frame: Frame, natural: NaturalParameters) -> Statistics:
+    """The same under one mixture; without noise, too, if features are uncorrelated."""
     mixture, dims = natural.mixture, len(frame.shift)
-    assert block.noise is not None
-    pairs = block.noise.ndim == 3
+    noise = np.empty(0) if block.noise is None else block.noise
+    pairs = noise.ndim == 3
     full = pairs or native.LAYOUTS[natural.features].pairs
     if full:
         means, covariances = _padded(mixture.means, mixture.covariances.dense())
@@ -48,9 +48,7 @@ def _of_noisy(block: Block, frame: Frame, natural: NaturalParameters) -> Statist
     if full and not pairs and mixture.components > 1 and len(block.rows) >= noise_bounds.ROWS:
         with np.errstate(divide="ignore"):
             cuts = np.log(least * boost.min())
-        bounds = NoiseBounds.of(
-            covariances, _shown(block.noise, frame, covariances), constants, cuts
-        )
+        bounds = NoiseBounds.of(covariances, _shown(noise, frame, covariances), constants, cuts)
     real = np.float32 if block.rows.dtype == np.float32 else np.float64
     native.run(
         "noisy",
@@ -59,7 +57,7 @@ def _of_noisy(block: Block, frame: Frame, natural: NaturalParameters) -> Statist
         full,
         most,
         native.in_order(block.rows, real),
-        native.in_order(block.noise),
+        native.in_order(noise),
         native.in_order(weights),
         native.in_order(frame.shift),
         native.in_order(frame.scale),
