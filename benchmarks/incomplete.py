@@ -1,4 +1,4 @@
-"""A pass over rows with holes: in passes over complete rows, and beside those of peers."""
+"""A pass over rows with holes or errors: in passes over complete rows, and beside peers."""
 
 import json
 import tempfile
@@ -28,7 +28,7 @@ from benchmarks.timing import ROUNDS, Seconds, alternate
 from dgmm.engine import one_blas_thread
 from dgmm.kernels import choice
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
-from dgmm.kernels.observation import OBSERVATIONS
+from dgmm.kernels.observation import OBSERVATIONS, Noisy
 from dgmm.kernels.sweep import Block
 from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.mixture import Frame, Mixture
@@ -38,6 +38,13 @@ SHARE = 0.3
 """Of the values are missing."""
 
 PATTERNS = {"8 patterns": 8, "1,000 patterns": 1000, "all distinct": None}
+NOISES = ("diagonal noise", "full noise")
+ERRORS = (0.1, 0.5)
+"""Standard deviations of errors, where those of components are from 0.5 to 1.5."""
+
+FAR = 3.0
+"""How much farther apart components are, where a row has a share in few."""
+
 PEERS_CASE = (20_000, 8, 16)
 SECONDS, MOST = 4.0, 100
 """How long the iterations of one measurement should take, about, and how many there are at most."""
@@ -49,7 +56,11 @@ A pass of the E-step over a block of float32 rows, on one thread, {share:.0%} of
 missing, each feature by chance. ns are nanoseconds per row; "times" is the ratio to the complete
 rows in the same round. With few patterns, the rows of one are complete rows of fewer features;
 where all rows have patterns of their own, each needs factors of its own for each component, D^3 / 3
-flops and more."""
+flops and more.
+Noise is variances or covariances of each row's own, of errors from {low} to {high}, beside complete
+rows; "far" are components three times as far apart, so that a row has a share in few. In the others
+it has one in most, and each then needs a factor of its own, D^3 / 6 multiplications, and thrice
+that for its sums, beside D^2 for complete rows: with full covariances, that is the limit."""
 
 PEERS_NOTE = """\
 Seconds of one EM iteration over {rows:,} rows x {features}, K = {components}, float64, on one
@@ -67,9 +78,22 @@ def holed(rows: NDArray[Any], patterns: int | None, seed: int = 0) -> NDArray[An
     return np.where(holes, np.asarray(np.nan, rows.dtype), rows)
 
 
-def passes(kind: str, n_features: int, components: int, rows: int) -> dict[str, Callable[[], Any]]:
-    """An E-step over complete rows, and over rows of each number of patterns."""
+def noise(rows: int, n_features: int, full: bool) -> NDArray[Any]:
+    """Variances of the errors of rows, (n, D), or covariances (n, D, D) of about that size."""
+    rng = np.random.default_rng(2)
+    if not full:
+        return rng.uniform(*ERRORS, (rows, n_features)) ** 2
+    roots = rng.normal(size=(rows, n_features, n_features)) / np.sqrt(n_features)
+    roots *= rng.uniform(*ERRORS, (rows, 1, 1))
+    return roots @ roots.swapaxes(1, 2) + ERRORS[0] ** 2 * np.eye(n_features)
+
+
+def passes(
+    kind: str, n_features: int, components: int, rows: int, spread: float
+) -> dict[str, Callable[[], Any]]:
+    """An E-step over complete rows, over those of each number of patterns, and with noise."""
     known = data.mixture(components, n_features)
+    known = known._replace(means=spread * known.means)
     covariances = data.shaped(kind, known.covariances)
     model = COVARIANCE_MODELS[kind]
     mixture = Mixture.of_covariances(model, known.weights, known.means, covariances)
@@ -83,19 +107,26 @@ def passes(kind: str, n_features: int, components: int, rows: int) -> dict[str, 
     named = {
         name: partial(observation.e_step, Block(0, each), given) for name, each in blocks.items()
     }
+    seen = Noisy(choice.chosen())
+    for name in NOISES:
+        block = Block(0, whole, noise=noise(rows, n_features, name == "full noise"))
+        named[name] = partial(seen.e_step, block, Given(frame, (seen.given(natural),)))
     for each in named.values():
         each()  # code is loaded and buffers made before it counts
     return named
 
 
-def line(kind: str, shape: tuple[int, int], rows: int, rounds: int) -> list[Cell]:
+def line(
+    kind: str, shape: tuple[int, int], rows: int, rounds: int, spread: float = 1.0
+) -> list[Cell]:
     """The table's line for a shape."""
     n_features, components = shape
-    named = passes(kind, n_features, components, rows)
+    named = passes(kind, n_features, components, rows, spread)
     timings = alternate(named, rounds, f"incomplete {kind} {n_features}, {components}")
-    times = [timings.ratio(name, "complete") for name in PATTERNS]
+    times = [timings.ratio(name, "complete") for name in (*PATTERNS, *NOISES)]
     ns = 1e9 * timings.seconds("complete") / rows
-    return [f"{n_features}, {components}", kind, rows, ns, *times]
+    far = ", far" if spread > 1 else ""
+    return [f"{n_features}, {components}{far}", kind, rows, ns, *times]
 
 
 def write(place: Path, case: tuple[int, int, int]) -> None:
@@ -153,10 +184,11 @@ def peak(rows: int) -> list[Cell]:
 @click.option("--rounds", default=ROUNDS, show_default=True, help="Of each line.")
 @click.option("--quick", is_flag=True, help="Few rows and one shape, to see that it works.")
 def incomplete(pythons: dict[str, str], rounds: int, quick: bool) -> None:
-    """What holes cost: a pass over rows with missing values against one over complete rows.
+    """What holes and errors cost: a pass over such rows against one over complete rows.
 
     For each shape D, K: rows of 8 patterns of holes, of 1,000, and of patterns that are all
-    distinct, as multiples of complete rows. And an EM iteration against those of peers.
+    distinct, and rows with variances or covariances of errors, as multiples of complete rows. And
+    an EM iteration against those of peers.
 
     Example: python -m benchmarks incomplete --python stepmix=envs/stepmix/bin/python
     """
@@ -167,12 +199,14 @@ def incomplete(pythons: dict[str, str], rounds: int, quick: bool) -> None:
         "covariances",
         "rows",
         "complete, ns",
-        *(f"{name}, times" for name in PATTERNS),
+        *(f"{name}, times" for name in (*PATTERNS, *NOISES)),
     ]
-    title = f"Rows with holes ({choice.described(choice.chosen())})"
+    title = f"Rows with holes and errors ({choice.described(choice.chosen())})"
     with one_blas_thread():
         lines = [line(kind, each, count, rounds) for kind in ("full", "diag") for each in shapes]
-    show(title, header, lines, NOTE.format(share=SHARE))
+        lines += [line("full", each, count, rounds, FAR) for each in shapes]
+    low, high = ERRORS
+    show(title, header, lines, NOTE.format(share=SHARE, low=low, high=high))
     _, n_features, components = PEERS_CASE
     case = (2000 if quick else PEERS_CASE[0], n_features, components)
     words = dict(zip(("rows", "features", "components"), case, strict=True))
