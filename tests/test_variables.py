@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 import dgmm
 from dgmm.cli.commands import main
+from dgmm.data.hdf import open_hdf
 
 SHAPE = (40, 5, 6)
 """Times, latitudes, longitudes."""
@@ -191,3 +192,31 @@ def test_files_of_other_kinds_are_told_with_what_reads_them(tmp_path: Path) -> N
         dgmm.DataError, match=r"pixels of an image are its rows: .*reshape\(-1, 4\)"
     ):
         dgmm.open_dataset(np.zeros((5, 6, 4)))
+
+
+PACKED: dict[str, dict[str, Any]] = {
+    "zlib": {"compression": 4},
+    "shuffled": {"compression": 4, "shuffle": True},
+    "with sums": {"compression": 4, "shuffle": True, "fletcher32": True},
+    "lzf": {"compression": "lzf"},
+    "big-endian": {"compression": 4, "shuffle": True, "dtype": ">f4"},
+    "integers": {"compression": 1, "shuffle": True, "dtype": "i2"},
+}
+
+
+@pytest.mark.parametrize("case", PACKED)
+def test_packed_chunks_are_read_as_hdf5_reads_them(case: str, tmp_path: Path) -> None:
+    """Also those at the edges, those that are not stored, and parts."""
+    values = np.random.default_rng(0).normal(scale=99, size=(50, 7, 5)).astype("f4")
+    path = tmp_path / "x.nc"
+    with h5py.File(path, "w") as file:
+        how = {"dtype": "f4", "chunks": (8, 4, 5), "fillvalue": 7} | PACKED[case]
+        whole = file.create_dataset("whole", values.shape, **how)
+        whole[...] = values
+        file.create_dataset("holed", values.shape, **how)[:16] = values[:16]
+    with h5py.File(path) as file:
+        for name in ("whole", "holed"):
+            source = open_hdf(f"{path}::{name}", None, True)
+            assert source is not None
+            for start, stop in ((0, 50), (3, 4), (7, 25), (16, 40), (49, 50)):
+                np.testing.assert_array_equal(source.read(start, stop), file[name][start:stop])
