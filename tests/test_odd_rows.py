@@ -179,3 +179,36 @@ def test_commands_find_keep_and_flag(tmp_path: Path) -> None:
     assert flags.tolist() == (MODEL.score_samples(rows) < kept.log_density).tolist()
     assert "10 of 2,000 rows were below" in CliRunner().invoke(main, ["show", model]).output
     assert replace(kept, rate=0.005) == kept
+
+
+def test_why_a_row_is_odd() -> None:
+    """Distances by the inverse covariances; deviations by the conditional of each feature."""
+    model = dgmm.GaussianMixture.from_parameters(
+        MODEL.weights_, MODEL.means_ * 1e3, MODEL.covariances_ * 1e6, missing="marginalize"
+    )
+    rows = drawn(40) * 1e3
+    rows[0, 1], rows[1] = np.nan, np.nan
+    distances, deviations = model.distances(rows), model.deviations(rows)
+    assert np.isnan(distances[1]).all()
+    assert np.isnan(deviations[1]).all()
+    assert np.isnan(deviations[0]).tolist() == [False, True]
+    for place in range(2, 40):
+        away = rows[place] - model.means_
+        squares = np.einsum("ki,kij,kj->k", away, model.precisions_, away)
+        np.testing.assert_allclose(distances[place], np.sqrt(squares), rtol=1e-9)
+        k = model.predict(rows[place : place + 1])[0]
+        one = dgmm.GaussianMixture.from_parameters(
+            [1.0], model.means_[k : k + 1], model.covariances_[k : k + 1]
+        )
+        for j in range(2):
+            given = one.condition({1 - j: rows[place, 1 - j]})
+            z = (rows[place, j] - given.means_[0, 0]) / np.sqrt(given.covariances_[0, 0, 0])
+            assert deviations[place, j] == pytest.approx(z, rel=1e-9)
+    own = model.marginal([0]).distances(rows[:1, :1])
+    np.testing.assert_allclose(distances[0], own[0], rtol=1e-12)
+    da = pytest.importorskip("dask.array")
+    lazy = model.deviations(da.from_array(rows, chunks=(15, 2)))
+    np.testing.assert_array_equal(lazy.compute(scheduler="sync"), deviations)
+    for ask in (model.distances, model.deviations):
+        with pytest.raises(dgmm.UsageError, match="known errors"):
+            ask(dgmm.open_dataset(rows[2:], noise=np.ones((38, 2))))

@@ -56,3 +56,14 @@ def test_what_select_chooses_is_what_mclust_does() -> None:
     model = search.best_estimator_
     assert (model.covariance_type, model.n_components) == ("tied", 3)
     assert -model.bic(data) > PUBLISHED["faithful", "tied", 3] - 0.05
+
+
+def test_standard_errors_are_near_those_of_a_bootstrap() -> None:
+    """mclust's vignette has those of 999 replicates: of the weights, and the means of glucose."""
+    data = rows("diabetes")
+    model = GaussianMixture(3, n_init=3, reg_covar=0, random_state=0).fit(data)
+    order = np.argsort(-model.weights_)
+    for kind in ("observed", "sandwich"):
+        errors = model.standard_errors(data, kind=kind)
+        np.testing.assert_allclose(errors.weights[order], [0.0496, 0.0468, 0.0357], rtol=0.1)
+        np.testing.assert_allclose(errors.means[order, 0], [1.03, 3.43, 16.45], rtol=0.25)

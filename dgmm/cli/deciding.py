@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import numpy as np
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from dgmm.kernels.outputs import Output
 
 engine, odd_rows = Late("dgmm.engine"), Late("dgmm.inference.odd_rows")
+oddness = Late("dgmm.inference.oddness")
 
 
 @click.command(cls=Command, epilog=EXIT_CODES)
@@ -162,3 +164,21 @@ def outliers_of(model: GaussianMixture, path: str) -> Output:
         )
     found: Output = odd_rows.outliers_below(model.threshold_.log_density)
     return found
+
+
+def _distances(model: GaussianMixture, path: str) -> Output:
+    found: Output = oddness.DISTANCES
+    return found
+
+
+def _deviations(model: GaussianMixture, path: str) -> Output:
+    found: Output = oddness.DEVIATIONS
+    return found
+
+
+MORE: Final[dict[str, Callable[[GaussianMixture, str], Output]]] = {
+    "outliers": outliers_of,
+    "distances": _distances,
+    "deviations": _deviations,
+}
+"""What predict writes besides ``OUTPUTS``, given a model and its path."""

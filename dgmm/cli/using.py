@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import click
 
 from dgmm.cli import progress
 from dgmm.cli.base import EXIT_CODES, Command
 from dgmm.cli.checks import check_model_target, open_both
-from dgmm.cli.deciding import outliers_of
+from dgmm.cli.deciding import MORE
 from dgmm.cli.machines import Machines
 from dgmm.cli.options import (
     NOISE_HELP,
@@ -53,8 +53,6 @@ parameters, predictor = Late("dgmm.estimators.parameters"), Late("dgmm.estimator
 
 OUTPUT_HELP = "What to write: a Zarr array, or a table of Parquet files where it ends in .parquet."
 
-OUTLIERS: Final = "outliers"
-
 keep_option = click.option(
     "--keep",
     metavar="NAMES",
@@ -70,7 +68,7 @@ keep_option = click.option(
 @keep_option
 @click.option(
     "--kind",
-    type=click.Choice([*OUTPUTS, OUTLIERS]),
+    type=click.Choice([*OUTPUTS, *MORE]),
     default="labels",
     show_default=True,
     help="What to write for each row. labels: its most probable component. proba: the probability "
@@ -90,7 +88,7 @@ def predict(
     model: str,
     output: str,
     keep: list[str],
-    kind: OutputKind | Literal["outliers"],
+    kind: OutputKind | Literal["outliers", "distances", "deviations"],
     missing: Missing | None,
     noise: str | None,
     machines: Machines,
@@ -101,7 +99,7 @@ def predict(
 ) -> None:
     """Label each row of DATA with its component, in a Zarr array or a table.
 
-    Also prints how many rows each component has, or how many are outliers, unless --kind is score.
+    Also prints how many rows each component has, or how many are outliers.
 
     Example: dgmm predict rows.zarr -m model.dgmm -o labels.zarr
 
@@ -111,7 +109,7 @@ def predict(
     urls.check_writable(output)
     fitted, dataset = open_both(model, data, None, reading, missing, noise)
     predictor.warn_without_noise(fitted, dataset)
-    chosen = outliers_of(fitted, model) if kind == OUTLIERS else OUTPUTS[kind]
+    chosen = MORE[kind](fitted, model) if kind in MORE else OUTPUTS[cast(OutputKind, kind)]
     wanted = fitted.row_outputs(chosen, noise=dataset.noise is not None)
     written = write_rows(wanted, dataset, machines, output, keep, overwrite, "predict", quiet)
     summary = {"output": output, "kind": kind, "rows": written.rows}

@@ -6,14 +6,15 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Self
 
 from dgmm import engine
+from dgmm.data.dataset import Dataset
 from dgmm.errors import UsageError
 from dgmm.estimators.parameters import threads_of
 from dgmm.estimators.predictor import outputs_of, warn_without_noise
 from dgmm.estimators.record import become
 from dgmm.estimators.session import Data, open_rows
-from dgmm.inference import odd_rows
+from dgmm.inference import odd_rows, oddness
 from dgmm.inference.odd_rows import Threshold
-from dgmm.kernels.outputs import OUTPUTS
+from dgmm.kernels.outputs import OUTPUTS, Output
 from dgmm.kernels.sweep import Sweep
 
 if TYPE_CHECKING:  # which imports this
@@ -175,3 +176,77 @@ class OddRows(ABC):
                 "threshold of other rows: model.keep_threshold(model.find_threshold(rows, rate))"
             )
         return outputs_of(model, X, odd_rows.outliers_below(threshold.log_density), noise=noise)
+
+    def distances(self, X: Data) -> Any:
+        """The Mahalanobis distance of each row of ``X`` to each component, (N, K).
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+
+        Returns
+        -------
+        array (N, K)
+            In standard deviations, of what was observed of a row, NaN where nothing was; for heavy
+            tails, by the scale matrices.  A Dask array where the rows are lazy.
+
+        Raises
+        ------
+        UsageError
+            For rows with known errors.
+        DataError
+            If the rows can't be used.
+
+        Examples
+        --------
+        >>> from dgmm import GaussianMixture
+        >>> model = GaussianMixture.from_parameters(
+        ...     [0.5, 0.5], [[0.0, 0], [8, 4]], [[1.0, 1], [1, 4]], covariance_type="diag"
+        ... )
+        >>> model.distances([[3.0, 4.0]]).tolist()
+        [[5.0, 5.0]]
+        """
+        return self._told(X, oddness.DISTANCES)
+
+    def deviations(self, X: Data) -> Any:
+        """How far each feature of a row is from what its other features make one expect, (N, D).
+
+        This tells by which features a row is odd: a wrong value stands out, also where each value
+        by itself is an ordinary one.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+
+        Returns
+        -------
+        array (N, D)
+            The differences, in standard deviations of the feature where the others are known, by
+            the row's most probable component; NaN where nothing was observed.  A Dask array where
+            the rows are lazy.
+
+        Raises
+        ------
+        UsageError
+            For rows with known errors.
+        DataError
+            If the rows can't be used.
+
+        Examples
+        --------
+        >>> from dgmm import GaussianMixture
+        >>> model = GaussianMixture.from_parameters(
+        ...     [1.0], [[0.0, 0, 0]], [[[1.0, 0.96, 0], [0.96, 1, 0], [0, 0, 1]]]
+        ... )
+        >>> model.deviations([[1.0, -1.0, 1.0]]).round(1).tolist()
+        [[7.0, -7.0, 1.0]]
+        """
+        return self._told(X, oddness.DEVIATIONS)
+
+    def _told(self, X: Data, output: Output) -> Any:
+        """An output of rows without known errors."""
+        if isinstance(X, Dataset) and X.noise is not None:
+            raise UsageError(f"{output.name} are not told of rows with known errors (noise)")
+        return outputs_of(self._fitted, X, output)
