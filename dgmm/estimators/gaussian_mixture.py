@@ -123,8 +123,8 @@ class GaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseEstimator
         What NaN means, or a masked value. "raise": incomplete rows are an error. "marginalize":
         the value is missing at random; a row is judged by what of it was observed, and counts as
         what each component expects of the rest (Ghahramani and Jordan, 1994), exactly, for every
-        covariance type. Rows without any value count for nothing. "drop": incomplete rows are left
-        out, and counted.
+        covariance type without factors. Rows without any value count for nothing. "drop":
+        incomplete rows are left out, and counted.
     noise_component : bool or float, default=False
         Whether there is one more component, of constant density, for rows that are of no cluster
         (``dgmm.model.noise_component``).  A number between 0 and 1 is the weight that it begins
