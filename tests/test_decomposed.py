@@ -382,12 +382,18 @@ def test_what_makes_no_sense_is_refused(ask: Any, told: str) -> None:
         ask(blobs()[:, :2])
 
 
-def test_a_file_that_is_not_of_the_family_is_refused(tmp_path: Path) -> None:
-    model = GaussianMixture.from_parameters([0.5, 0.5], np.zeros((2, 2)), NOT_OF_IT)
-    own = model.mixture_.covariances
-    made = COVARIANCE_TYPES["EVE"].of_factors(own.values, own.precisions_cholesky, (2, 2))
-    with pytest.raises(ValueError, match="not EVE covariances"):
-        Mixture(model.weights_, model.means_, made).check()
+@pytest.mark.filterwarnings("ignore")
+@every_one
+def test_a_singular_mixture_is_kept_too(kind: str, tmp_path: Path) -> None:
+    """A column of one value, and components on a point: what the floor of variances makes of it."""
+    rows = blobs(60)
+    flat = np.where([True, False, False], 0.1, rows)
+    for each in (flat, rows[np.random.default_rng(0).integers(0, 8, 60)]):
+        model = GaussianMixture(3, covariance_type=kind, reg_covar=0, random_state=0).fit(each)
+        model.save(tmp_path / "a.dgmm", overwrite=True)
+        back = load(tmp_path / "a.dgmm")
+        np.testing.assert_array_equal(back.covariances_, model.covariances_)
+        assert np.isfinite(back.set_params(warm_start=True).fit(each).lower_bound_)
 
 
 def test_all_are_held_together() -> None:

@@ -41,6 +41,9 @@ from dgmm.model.spectra import (
 NEAR: Final = 1e-6
 """How far covariances that are given may be from some of the family, in nats for a row."""
 
+THIN: Final = 1e10
+"""Covariances of such a condition, all taken together, may have been raised."""
+
 SAME: Final = 1e-12
 """So near they are of it, but for rounding."""
 
@@ -147,6 +150,8 @@ class Decomposed(CovarianceModel):
         """Covariances of the family, very near those given; these, if they are of it."""
         values = self.fitted(own.values, np.ones(shape[0]), own.values)
         found = DecomposedCovariances(self, self.plain.of_covariances(values, shape))
+        if _is_thin(own):
+            return found
         try:
             apart = found.check_near(self.plain.estimate_of(own.values, shape), own)
         except np.linalg.LinAlgError as error:
@@ -158,6 +163,15 @@ class Decomposed(CovarianceModel):
     def fitted(self, values: Array, counts: Array, before: Array | None) -> Array:
         """The best values for plain ones that rows show; see ``Axes.fit``."""
         return self.axes.fit(values, mean_weights(counts), self.spectra, before)
+
+
+def _is_thin(own: Covariances) -> bool:
+    """Whether a covariance has next to no spread in some direction.
+
+    Then it may have been raised to FLOOR, which takes it out of the family.
+    """
+    trace = own.trace(np.ones(own.variances().shape[1]))
+    return bool(own.variances().max() * trace.max() > THIN)
 
 
 @dataclass(frozen=True, eq=False)
@@ -269,11 +283,8 @@ class DecomposedCovariances(Covariances):
         return DecomposedCovariances(self.family, self.own.bare)
 
     def check(self, spread: Array) -> None:
+        # What was raised to FLOOR is not of the family, nor need it be.
         self.own.check(spread)
-        seen = self.family.plain.estimate_of(self.values, self._shape)
-        values = self.family.fitted(self.values, np.ones(self._shape[0]), self.values)
-        nearest = self.family.plain.estimate_of(values, self._shape).floored()[0]
-        DecomposedCovariances(self.family, nearest).check_near(seen, self.own)
 
     @property
     def _shape(self) -> tuple[int, int]:

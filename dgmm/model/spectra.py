@@ -26,6 +26,10 @@ ITERATIONS: Final = 1000
 """How many iterations they have at most; what there is then is no worse than any before."""
 
 
+ROUNDED: Final = 1e-13
+"""Of a component's largest eigenvalue: where it shares a volume or shape, none is smaller."""
+
+
 @dataclass(frozen=True)
 class Spectra(ABC):
     """What volumes and shapes components may have.  Arrays may have more axes before these."""
@@ -63,7 +67,7 @@ class OwnShapes(Spectra):
         return 1, n_features - 1
 
     def fit(self, seen: Array, weights: Array, volumes: Array | None = None) -> Array:
-        safe = np.maximum(seen, FLOOR)
+        safe = _held_up(seen)
         own = volumes_of(safe)
         volume = np.sum(weights * own, axis=-1) / weights.sum(axis=-1)
         fitted: Array = safe * (volume[..., None] / own)[..., None]
@@ -82,7 +86,7 @@ class OwnVolumes(Spectra):
         return n_features - 1, 1
 
     def fit(self, seen: Array, weights: Array, volumes: Array | None = None) -> Array:
-        safe = np.maximum(seen, FLOOR)
+        safe = _held_up(seen)
         volumes = volumes_of(safe) if volumes is None else np.maximum(volumes, FLOOR)
         volumes, shape = _turned(safe, weights, volumes)
         level = _level(volumes, weights)
@@ -109,6 +113,12 @@ class OwnSpectra(Spectra):
 def settled(before: Array, level: Array) -> bool:
     """Whether no ``level`` is below what it was ``before`` by more than rounding."""
     return not np.any(before - level > TOLERANCE * np.maximum(1.0, np.abs(level)))
+
+
+def _held_up(seen: Array) -> Array:
+    """What is ``seen``, no smaller than the rounding of a component's largest."""
+    least: Array = np.maximum(FLOOR, ROUNDED * seen.max(axis=-1, keepdims=True))
+    return np.maximum(seen, least)
 
 
 def volumes_of(values: Array) -> Array:
