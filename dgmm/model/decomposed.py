@@ -359,13 +359,21 @@ class DecomposedEstimate(Estimate):
 
     def regularised(
         self, amounts: Array, empty: Mask, before: Covariances
-    ) -> tuple[DecomposedCovariances, Mask]:
+    ) -> tuple[Covariances, Mask]:
         raised = self.own.raised(amounts).values
         # An empty component weighs nothing; what it has of its own is what it had.
         kept = empty.reshape(-1, *[1] * (raised.ndim - 1))
         values = np.where(kept, before.values, raised)
         own, lost = self._fitted(values, before.values).floored()
+        seen = self.family.plain.estimate_of(values, self._shape)
+        if self._level(before, seen) < self._level(own, seen):  # rounding, of what is very thin
+            return before, lost & ~empty
         return DecomposedCovariances(self.family, own), lost & ~empty
+
+    def _level(self, covariances: Covariances, seen: Estimate) -> float:
+        """What the M-step minimises, at these ``covariances``, of what is ``seen``."""
+        each = 0.5 * covariances.whitened_trace(seen) - covariances.half_log_det()
+        return float(mean_weights(self.counts) @ each)
 
     def thinnest(self, amounts: Array) -> Array:
         return self._fitted(self.values, None).thinnest(amounts)
