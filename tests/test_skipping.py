@@ -70,7 +70,7 @@ def is_skipped(block: Block, wanted: Given) -> bool:
     return not np.array_equal(native.e_step(block, wanted).parts[0].sums, expected.sums)
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     n_features=st.integers(24, 40),
     components=st.integers(16, 40),
@@ -94,7 +94,7 @@ def test_statistics_are_those_of_dense_tiles(
     """In double precision to rounding; in single, no further from double than dense tiles are."""
     rng = np.random.default_rng(seed)
     mixture = textured(components, n_features, apart, rng)
-    rows = drawn(mixture, 2700, rng)
+    rows = drawn(mixture, 5000, rng)
     other = textured(components, n_features, apart, rng)
     if noisy:
         noise = NoiseComponent(0.1, rows.min(axis=0), np.ptp(rows, axis=0))
@@ -132,7 +132,7 @@ def test_outputs_are_those_of_dense_tiles(variant: int, monkeypatch: pytest.Monk
     monkeypatch.setattr(native, "VARIANT", variant)
     rng = np.random.default_rng(1)
     mixture = textured(24, 33, 3.0, rng)
-    block = Block(0, drawn(mixture, 3001, rng).astype("f4"))
+    block = Block(0, drawn(mixture, 5001, rng).astype("f4"))
     for kind in native_outputs.KINDS:
         output = outputs.OUTPUTS[kind]  # type: ignore[index]
         of = outputs.RowOutputs(mixture, output, Complete("native"))
@@ -151,11 +151,11 @@ def test_where_all_overlap_every_bit_stays() -> None:
     """Blocks with nothing to leave out, small ones and few components are as they were."""
     rng = np.random.default_rng(2)
     close, apart = textured(16, 24, 0.0, rng), textured(16, 24, 6.0, rng)
-    assert not is_skipped(Block(0, drawn(close, 3000, rng)), asked(close))
-    assert is_skipped(Block(0, drawn(apart, 3000, rng)), asked(apart))
+    assert not is_skipped(Block(0, drawn(close, 5000, rng)), asked(close))
+    assert is_skipped(Block(0, drawn(apart, 5000, rng)), asked(apart))
     assert not is_skipped(Block(0, drawn(apart, 1000, rng)), asked(apart))
     few = textured(15, 24, 6.0, rng)
-    assert not is_skipped(Block(0, drawn(few, 3000, rng)), asked(few))
+    assert not is_skipped(Block(0, drawn(few, 5000, rng)), asked(few))
 
 
 def of_a_block(problem: tuple[Block, Given]) -> np.ndarray:
@@ -166,10 +166,10 @@ def test_same_block_same_bits() -> None:
     """Whatever memory held before, and in another process."""
     rng = np.random.default_rng(3)
     mixture = textured(20, 30, 4.0, rng)
-    problem = Block(0, drawn(mixture, 3000, rng)), asked(mixture)
+    problem = Block(0, drawn(mixture, 5000, rng)), asked(mixture)
     first = of_a_block(problem)
     other = textured(40, 50, 5.0, rng)
-    of_a_block((Block(0, drawn(other, 3000, rng)), asked(other)))
+    of_a_block((Block(0, drawn(other, 5000, rng)), asked(other)))
     native._scratch.tile[:] = 0xFF  # NaN
     np.testing.assert_array_equal(of_a_block(problem), first)
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
@@ -179,7 +179,7 @@ def test_same_block_same_bits() -> None:
 def test_a_fit_ends_where_it_did() -> None:
     rng = np.random.default_rng(4)
     mixture = textured(16, 24, 3.0, rng)
-    rows = drawn(mixture, 6000, rng)
+    rows = drawn(mixture, 7000, rng)
 
     def fitted() -> dgmm.GaussianMixture:
         start = dict(means_init=mixture.means, random_state=0, strategy="em", tol=0.02)

@@ -21,9 +21,9 @@
 #define SMALLEST_SKIPPING_TILE 256
 #define FEWEST_FEATURES 24 /* of blocks where that is tried; */
 #define FEWEST_COMPONENTS 16
-#define FEWEST_ROWS 2048
+#define FEWEST_ROWS 4096
 #define FIRST_ROWS 128 /* that are tried so */
-#define FEW 0.5  /* the share of pairs of row and component that matters there, */
+#define FEW 0.4  /* the share of pairs of row and component that matters there, */
 #define PAYS 0.9 /* and of the work that is still to be done, at most */
 #define FIRST_PASS_BYTES (128 << 10) /* the same of the first pass */
 #define LARGEST_FIRST_PASS_TILE 4096
