@@ -223,6 +223,48 @@ def test_show_in_a_terminal_of_80_columns(tmp_path: Path) -> None:
     assert max(len(line) for line in drawn.splitlines() if "│" in line) <= 80
 
 
+def test_show_some_features_and_covariances(tmp_path: Path) -> None:
+    names = ["area", "girth", "height", "weight"]
+    values = np.random.default_rng(0).normal(size=(2, 4, 9))
+    covariances = values @ values.swapaxes(1, 2)
+    model = dgmm.GaussianMixture.from_parameters([0.25, 0.75], values[:, :, 0], covariances)
+    model.feature_names_in_ = np.array(names, dtype=object)
+    model.save(tmp_path / "m.dgmm")
+    asked = ("show", "m.dgmm", "--features", "height,*th,!weight", "--covariances")
+    shown = run(*asked, cwd=tmp_path, COLUMNS="80").stdout
+    heads = [line for line in shown.splitlines() if "component" in line or "feature" in line]
+    assert "height:" in shown
+    assert "girth:" in shown
+    assert "area" not in shown
+    assert "weight:" not in shown
+    assert [line for line in heads if line.startswith("component")] == [
+        "component 1, weight 0.7500: covariances",
+        "component 0, weight 0.2500: covariances",
+    ]
+    assert f" {covariances[1, 1, 2]:.5g} " in shown
+    wide = run("show", "m.dgmm", "--wide", cwd=tmp_path, COLUMNS="40").stdout
+    assert wide.count("┏") == 1
+    assert "weight:" in wide
+    failed = run("show", "m.dgmm", "--features", "hight", cwd=tmp_path)
+    assert (failed.exit_code, "no column 'hight'; the nearest" in failed.stderr) == (
+        3,
+        True,
+    )
+    assert failed.stdout == ""
+    kinds = {"tied": covariances[0], "diag": np.ones((2, 4))}
+    for kind, own in kinds.items():
+        one = dgmm.GaussianMixture.from_parameters(
+            [0.25, 0.75], values[:, :, 0], own, covariance_type=kind
+        )
+        one.save(tmp_path / f"{kind}.dgmm")
+    tied = run("show", "tied.dgmm", "--covariances", cwd=tmp_path).stdout
+    assert "all components: covariances" in tied
+    assert (
+        "No feature goes with another"
+        in run("show", "diag.dgmm", "--covariances", cwd=tmp_path).stdout
+    )
+
+
 def in_a_terminal(*words: str, cwd: Path, columns: int) -> tuple[int, str]:
     """The exit code, and all that is drawn, without control sequences."""
     master, slave = pty.openpty()

@@ -12,6 +12,7 @@ import numpy as np
 from dgmm.cli import progress, tables
 from dgmm.cli.base import EXIT_CODES, Command
 from dgmm.cli.checks import check_model_target, open_both
+from dgmm.cli.components import MOST_FEATURES
 from dgmm.cli.machines import Machines
 from dgmm.cli.options import (
     data_argument,
@@ -26,7 +27,7 @@ from dgmm.cli.options import (
     sample_weight_option,
 )
 from dgmm.cli.records import dumps
-from dgmm.cli.results import MOST_FEATURES, tell
+from dgmm.cli.results import tell
 from dgmm.errors import UsageError
 from dgmm.kernels.observation import Missing
 from dgmm.model.lazy import Late

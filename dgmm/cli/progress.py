@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
+from rich.table import Column
 from rich.text import Text
 
 from dgmm.cli.records import dumps
-from dgmm.estimators.passes import Pass, line_of
+from dgmm.estimators.passes import Pass, clock, line_of
 
 if TYPE_CHECKING:  # not to be loaded for a usage error
     from dgmm.engine import Meter
@@ -168,29 +169,40 @@ LOGS: Final = {
 
 
 class _MeterBar(Bar):
-    """A bar whose position is a meter's, read when it is drawn, and below it what was said last."""
+    """A bar whose position is a meter's, read when it is drawn, and below it what was said last.
+
+    While something is done on samples the bar goes to and fro, and that has a time of its own.
+    """
 
     def __init__(self, meter: Meter, rows: int, title: str) -> None:
         self._meter, self._rows, self._before = meter, rows, 0  # drawn while being made
-        self._said = ""
+        self._title, self._said, self._stage = title, "", ""
+        self._began = self._since = time.perf_counter()
         super().__init__(
-            TextColumn("[bold]{task.description}[/]{task.fields[where]}"),
-            BarColumn(bar_width=24),
-            TimeElapsedColumn(),
+            TextColumn("[bold]{task.description}[/]", table_column=Column(ratio=1)),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[times]}", table_column=Column(no_wrap=True)),
             console=Console(stderr=True, highlight=False),
             transient=True,
+            expand=True,
         )
-        self._task = self.add_task(title, total=rows, where="")
+        self._task = self.add_task(title, total=rows, times="")
 
     def next(self, title: str, said: str) -> None:
         """Begin another pass, or what is to be done on samples before it."""
-        self._before, self._said = self._meter.rows, said
-        self.update(self._task, description=title, completed=0)
+        self._before, self._said, self._title = self._meter.rows, said, title
+        self._since = time.perf_counter()
 
     def get_renderables(self) -> Iterator[RenderableType]:
+        now, stage = time.perf_counter(), _stage(self._meter) if self._meter.stage else ""
+        if bool(stage) != bool(self._stage):
+            self._since = now
+        self._stage = stage
         for task in self._tasks.values():
+            task.description = f"on samples: {stage}" if stage else self._title
+            task.total = None if stage else self._rows
             task.completed = min(self._rows, self._meter.rows - self._before)
-            task.fields["where"] = f", on samples: {_stage(self._meter)}" * bool(self._meter.stage)
+            task.fields["times"] = f"{clock(now - self._since)} of {clock(now - self._began)}"
         yield from super().get_renderables()
         if self._said:
             yield Text(self._said, overflow="fold")

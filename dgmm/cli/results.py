@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     from dgmm.io.output import Written
     from dgmm.model.mixture import Mixture
 
-MOST_FEATURES = 100
-"""How many features ``show`` has in its tables."""
-
-
 EDGES = {
     "most": "the best has {0} components, the most that were tried: try more (-k {0}..{2})",
     "fewest": "the best has {0} components, the fewest that were tried: try fewer (-k {1}..{0})",
@@ -59,7 +55,7 @@ def show_candidates(results: list[dict[str, Any]], criterion: str, as_mclust: bo
     named, sign = ("2 L - p log N", -1) if as_mclust else (criterion, 1)
     unbounded = any(each["unbounded"] for each in results)
     heads = [
-        *("components", "covariance type", "parameters", named, "score", "dropped after pass"),
+        *("components", "covariance type", "parameters", named, "score", "dropped"),
         *("unbounded",) * unbounded,
     ]
     rows = [
@@ -69,7 +65,7 @@ def show_candidates(results: list[dict[str, Any]], criterion: str, as_mclust: bo
             f"{each['parameters']:,}",
             figure(sign * each[criterion]),
             f"{each['score']:.6f}",
-            "" if each["dropped_after"] is None else str(each["dropped_after"]),
+            "" if each["dropped_after"] is None else f"pass {each['dropped_after']}",
             *(str(len(each["unbounded"]) or ""),) * unbounded,
         )
         for each in sorted(results, key=lambda each: (bool(each["unbounded"]), each[criterion]))
@@ -80,29 +76,6 @@ def show_candidates(results: list[dict[str, Any]], criterion: str, as_mclust: bo
             "The likelihood of an unbounded component depends on reg_covar alone. Candidates with "
             "such components can't be compared: one is chosen only if all have them"
         )
-
-
-def show_components(model: GaussianMixture) -> None:
-    """A table of the components, the heaviest first: weights, means and standard deviations."""
-    mixture = model.mixture_
-    spread = np.sqrt(mixture.variances)
-    names = getattr(model, "feature_names_in_", [f"x{j}" for j in range(mixture.n_features)])
-    shown = min(mixture.n_features, MOST_FEATURES)
-    rows = []
-    for k in np.argsort(-mixture.weights):
-        pairs = zip(mixture.means[k, :shown], spread[k], strict=False)
-        cells = [tables.mean_and_spread(float(mean), float(sd)) for mean, sd in pairs]
-        own = [] if mixture.tails is None else [f"{mixture.dof[k]:.3g}"]
-        rows.append((str(k), f"{mixture.weights[k]:.4f}", *own, *cells))
-    if (noise := mixture.noise_component) is not None:
-        box = [f"{low:.4g} to {high:.4g}" for low, high in zip(noise.low, noise.high, strict=True)]
-        rows.append(("noise", f"{noise.weight:.4f}", *box[:shown]))
-    student = mixture.tails is not None
-    means = "location ± scale" if student else "mean ± sd"
-    heads = ("component", "weight", *["dof"] * student, *(f"{e}: {means}" for e in names[:shown]))
-    tables.show(heads, rows, keep=2)
-    if shown < mixture.n_features:
-        click.echo(f"and {mixture.n_features - shown} more features: --json shows all")
 
 
 def show_counts(written: Written) -> None:

@@ -5,6 +5,7 @@ the first columns again.  What is folded is names of columns, never what stands 
 """
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from textwrap import wrap
 from typing import Final
@@ -21,9 +22,14 @@ FRAME: Final = 3
 """What a column takes beside its own width."""
 
 
-def show(heads: Sequence[str], rows: Sequence[Sequence[str]], keep: int = 1) -> None:
-    """Print ``rows`` of cells below ``heads`` to standard output; the first ``keep`` are names."""
-    width = Console().width
+def show(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], keep: int = 1, wide: bool = False
+) -> None:
+    """Print ``rows`` of cells below ``heads`` to standard output; the first ``keep`` are names.
+
+    ``wide`` tables are one, however wide the terminal is.
+    """
+    width = sys.maxsize if wide else Console().width
     columns = [_Column(head, [row[j] for row in rows], j < keep) for j, head in enumerate(heads)]
     for some in _groups(columns, keep, width):
         table = Table()
@@ -32,7 +38,7 @@ def show(heads: Sequence[str], rows: Sequence[Sequence[str]], keep: int = 1) -> 
             table.add_column(head, justify="left" if column.name else "right", no_wrap=True)
         for cells in zip(*(column.cells for column in some), strict=True):
             table.add_row(*map(Text, cells))
-        Console(width=max(width, _width(some))).print(table)
+        Console(width=_width(some) if wide else max(width, _width(some))).print(table)
 
 
 class _Column:

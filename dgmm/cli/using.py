@@ -10,6 +10,7 @@ import click
 from dgmm.cli import progress
 from dgmm.cli.base import EXIT_CODES, Command
 from dgmm.cli.checks import check_model_target, open_both
+from dgmm.cli.components import Wanted, features_shown, show_components
 from dgmm.cli.deciding import MORE
 from dgmm.cli.machines import Machines
 from dgmm.cli.options import (
@@ -30,7 +31,6 @@ from dgmm.cli.options import (
 from dgmm.cli.records import dumps
 from dgmm.cli.results import (
     fit_record,
-    show_components,
     show_counts,
     tell,
     tell_model,
@@ -327,9 +327,23 @@ def update(
 
 @click.command(cls=Command, epilog=EXIT_CODES)
 @click.argument("model")
+@click.option(
+    "--features",
+    metavar="NAMES",
+    callback=lambda context, parameter, names: names.split(",") if names else None,
+    help="Which features tables have, as a,b,c: names (x0, x1, ... if they have none), patterns, "
+    "ranges.",
+)
+@click.option("--covariances", is_flag=True, help="Show the covariances of each component, too.")
+@click.option("--wide", is_flag=True, help="Have one table, however wide, and all features.")
 @json_option
-def show(model: str, json: bool) -> None:
-    """Show the components of a model file, and how it was fitted."""
+def show(model: str, features: list[str] | None, covariances: bool, wide: bool, json: bool) -> None:
+    """Show the components of a model file, and how it was fitted.
+
+    A table that is wider than the terminal becomes several; figures are never cut.
+
+    Example: dgmm show model.dgmm --features 'a*' --covariances
+    """
     fitted = mixtures.load(model)
     if json:
         mixture = fitted.mixture_
@@ -347,5 +361,7 @@ def show(model: str, json: bool) -> None:
             described["noise_component"] = own
         click.echo(dumps(described))
         return
+    wanted = Wanted(features, covariances, wide)
+    features_shown(fitted, wanted)  # or an error comes first
     tell_model(fitted, model, as_json=False)
-    show_components(fitted)
+    show_components(fitted, wanted)

@@ -200,21 +200,19 @@ def draw_criteria(axes: Axes, results: Results, criterion: str) -> None:
     """Draw the criterion of each candidate of a search: a line for each covariance type.
 
     A candidate stands at its number of components, as high as its criterion is above the best
-    one's, on a scale that also shows small differences.  Candidates that were dropped are hollow:
-    their criterion would have become somewhat better.  The best one has a ring.
+    one's.  Candidates that were dropped are hollow: their criterion would have become somewhat
+    better.  The best one has a ring, a line down to its number, and its name.
     """
     best = min(results, key=lambda each: np.nan_to_num(float(each[criterion]), nan=np.inf))
     least = float(best[criterion])
     for kind in dict.fromkeys(map(described, results)):
         of_kind = [each for each in results if described(each) == kind]
         _draw_kind(axes, kind, of_kind, criterion, least)
-    axes.plot([best["n_components"]], [0.0], markersize=11, **RING)
+    size = best["n_components"]
+    axes.plot([size], [0.0], markersize=11, label=f"the best: {size}, {described(best)}", **RING)
+    axes.axvline(size, color=INK, linewidth=0.6, linestyle=":")
     if any(each["dropped_after"] is not None for each in results):
         axes.plot([], [], markersize=4, label="dropped on the way", **RING)
-    above = sorted(float(each[criterion]) - least for each in results)
-    rounding = 1e-9 * max(1.0, abs(least))
-    if (step := next((each for each in above if rounding < each < np.inf), None)) is not None:
-        axes.set_yscale("symlog", linthresh=step)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     title = f"{best['n_components']} components, {described(best)}: {criterion} {least:.8g}"
     axes.set_title(title, color=INK, fontsize=8, loc="left")
