@@ -256,9 +256,9 @@ def test_em_equals_that_of_one_row_after_another(kind: str, share: float, weight
     np.testing.assert_allclose(ours, trace, rtol=1e-10)
     assert (np.diff(ours) >= -1e-12).all()
     np.testing.assert_allclose(model.weights_, pi, rtol=1e-10)
-    np.testing.assert_allclose(model.means_, means, rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(model.means_, means, rtol=1e-10, atol=1e-11)
     own = dense(kind, model.covariances_, 2, 4)
-    np.testing.assert_allclose(own, covariances, rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(own, covariances, rtol=1e-10, atol=1e-11)
 
 
 # The whole: starts, passes, selections, clusters, checkpoints.
