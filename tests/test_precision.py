@@ -215,7 +215,7 @@ def test_what_is_returned_is_double(
 
 def test_the_last_of_max_iter_are_double() -> None:
     rows = np.random.default_rng(0).normal(size=(3000, 3))  # wide: single precision will do
-    with pytest.warns(match="not converged"):
+    with pytest.warns(match="did not converge"):
         model = GaussianMixture(2, strategy="em", random_state=0, tol=0, max_iter=7).fit(rows)
     assert model.fit_info_["float32_passes"] == 5  # of 8 sweeps: the start's, and one an iteration
 

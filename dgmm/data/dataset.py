@@ -470,7 +470,7 @@ def _check_rows(source: Source) -> None:
         )
         held = isinstance(source, ArraySource)
         image = (
-            f". The pixels of an image are its rows: array.reshape(-1, {source.shape[-1]}), or an "
+            ". The pixels of an image are its rows: array.reshape(-1, array.shape[-1]), or an "
             "xarray.DataArray with a name for each axis"
         )
         raise DataError(

@@ -250,9 +250,9 @@ def begun(spec: FitSpec, model: "GaussianMixture", n_features: int) -> FitSpec:
         )
         return holding(begins, model.fixed, n_features, fitted)
     shape = spec.covariance_model.shape(components, n_features)
-    weights = _given("weights", model.weights_init, (components,))
-    means = _given("means", model.means_init, (components, n_features))
-    precisions = _given(f"{spec.covariance_model.name} precision", model.precisions_init, shape)
+    weights = _given(model, "weights", (components,))
+    means = _given(model, "means", (components, n_features))
+    precisions = _given(model, "precisions", shape, f"{spec.covariance_model.name} precision")
     if weights is not None:
         check_weights(weights)
     if precisions is not None:  # refused now, not after the first pass
@@ -337,23 +337,30 @@ def check_weights(weights: Array) -> None:
         )
 
 
-def _given(name: str, value: ArrayLike | None, shape: tuple[int, ...]) -> Array | None:
-    """Starting values as float64 of the right shape, if there are any."""
-    return None if value is None else numbers(name, value, shape)
+def _given(
+    model: "GaussianMixture", name: str, shape: tuple[int, ...], called: str = ""
+) -> Array | None:
+    """Starting values as float64 of the right shape, if there are any.
+
+    Where the shape is wrong they are ``called`` as scikit-learn calls them.
+    """
+    value = getattr(model, f"{name}_init")
+    return None if value is None else numbers(f"{name}_init", value, shape, called or name)
 
 
-def numbers(name: str, value: Any, shape: tuple[int, ...]) -> Array:
+def numbers(name: str, value: Any, shape: tuple[int, ...], called: str = "") -> Array:
     """Parameters as float64 of the right shape."""
     try:
         array = np.array(forms.unwrapped(value))
-        if array.dtype.kind == "c":
-            raise UsageError(f"{name} must be real numbers, not {array.dtype}")
-        array = array.astype(np.float64)
+        array = array if array.dtype.kind == "c" else array.astype(np.float64)
     except (ValueError, TypeError) as error:
         raise UsageError(f"{name} must be numbers: {error}") from error
+    if array.dtype.kind == "c":
+        raise UsageError(f"{name} must be real numbers, not {array.dtype}")
     if array.shape != shape:
         raise UsageError(
-            f"The parameter {name!r} should have the shape of {shape}, but got {array.shape}"
+            f"The parameter {called or name!r} should have the shape of {shape}, "
+            f"but got {array.shape}"
         )
     if not np.isfinite(array).all():
         raise UsageError(f"{name} holds NaN or infinity")

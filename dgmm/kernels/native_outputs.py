@@ -33,7 +33,7 @@ def row_outputs(kind: str, block: Block, frame: Frame, inside: Mixture) -> NDArr
     outputs = np.empty((len(block.rows), *whole), KINDS[kind])
     parameters = _parameters(natural)
     for piece in pieces(block):
-        if inside.tails is not None and not (np.abs(piece.rows) < FAR).all():
+        if inside.tails is not None and not (np.abs(piece.rows) < np.float64(FAR)).all():
             return None  # a compiled t density is finite wherever a row is, and is where none is
         start = piece.start - block.start
         wanted = dict.fromkeys(KINDS, np.empty(0)) | {"labels": np.empty(0, np.int64)}
