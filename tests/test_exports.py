@@ -20,7 +20,9 @@ MODELS: dict[str, Any] = {
     "noise": GaussianMixture(2, noise_component=0.1, random_state=0),
     "tied noise": GaussianMixture(2, covariance_type="tied", noise_component=0.1, random_state=0),
     "heavy tails": GaussianMixture(2, tails="student", random_state=0, max_iter=10),
-    "factors": GaussianMixture(2, covariance_type="factor", n_factors=1, max_iter=9),
+    "factors": GaussianMixture(
+        2, covariance_type="factor", n_factors=1, random_state=0, max_iter=9
+    ),
     "of one shape": GaussianMixture(2, covariance_type="EEV", random_state=0, max_iter=9),
     "posterior": BayesianGaussianMixture(4, random_state=0, max_iter=30),
 }

@@ -462,6 +462,12 @@ def _cut(source: Source, beside: Mapping[str, Source], block_bytes: int) -> Data
     return Dataset(source, cut.pop("weights", None), divisions, **cut)
 
 
+IMAGE: Final = (
+    ". The pixels of an image are its rows: array.reshape(-1, {}), or an xarray.DataArray with a "
+    "name for each axis"
+)
+
+
 def _check_rows(source: Source) -> None:
     if len(source.shape) != 2:
         remedy = (
@@ -469,14 +475,10 @@ def _check_rows(source: Source) -> None:
             "array.reshape(1, -1) if it is a single row"
         )
         held = isinstance(source, ArraySource)
-        image = (
-            ". The pixels of an image are its rows: array.reshape(-1, array.shape[-1]), or an "
-            "xarray.DataArray with a name for each axis"
-        )
         raise DataError(
             f"rows must be 2-D, (rows, features); {source.name} has shape {source.shape}"
             + (f". {remedy}" if held and len(source.shape) == 1 else "")
-            + (image if held and len(source.shape) == 3 else "")
+            + (IMAGE.format(source.shape[-1]) if held and len(source.shape) == 3 else "")
         )
     _check_dtype(source, "rows")
     if source.shape[0] == 0:

@@ -42,7 +42,7 @@ Keys = NDArray[np.uint64]
 class Threshold:
     """A log-density below which rows are odd, and what it was found from.
 
-    Attributes
+    Parameters
     ----------
     log_density : float
         Rows whose log-density is below are odd; in nats.

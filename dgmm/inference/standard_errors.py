@@ -63,7 +63,7 @@ def _inverse(matrix: Array, found: Information) -> Array:
 class StandardErrors:
     """Standard errors of a mixture's parameters, each in the shape of what it is of.
 
-    Attributes
+    Parameters
     ----------
     weights : array (K,)
         Of the weights.

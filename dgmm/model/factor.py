@@ -174,9 +174,11 @@ class Factor(CovarianceModel):
         return self._of(psi, canonical(psi, loadings))
 
     def _given(self, psi: Array, loadings: Array) -> "FactorCovariances":
-        """The same, to the last bit where the loadings are so rotated as above already."""
+        """The same, to the last bit where the loadings are rotated so already, but for signs."""
         turned = canonical(psi, loadings)
-        near = np.abs(turned - loadings) <= EXACT * np.abs(loadings).max(initial=0.0)
+        along = np.sum(turned * loadings / psi[:, :, None], axis=1, keepdims=True)
+        off = np.where(along < 0, -turned, turned) - loadings
+        near = np.abs(off) <= EXACT * np.abs(loadings).max(initial=0.0)
         return self._of(psi, loadings if near.all() else turned)
 
     def _of(self, psi: Array, turned: Array) -> "FactorCovariances":
