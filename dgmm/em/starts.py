@@ -22,7 +22,7 @@ from dgmm.em.deadline import Deadline
 from dgmm.em.evaluate import FitContext
 from dgmm.em.init import Random, seeded
 from dgmm.em.sample import Sample
-from dgmm.em.subsamples import MANY_SWEEPS, InMemorySweep, Samples, Subsample
+from dgmm.em.subsamples import MANY_SWEEPS, Elsewhere, InMemorySweep, Samples, Subsample
 from dgmm.model.mixture import Mixture
 
 Effort = Literal["low", "auto", "high"]
@@ -185,19 +185,19 @@ class Search:
 
 def look(searches: Sequence[Search], samples: Samples) -> list[list[Mixture]]:
     """The starts that each of ``searches`` finds; by the workers of a cluster where there are."""
-    if samples.elsewhere is None or not _fit_in(searches, samples):
+    workers = samples.elsewhere
+    if workers is None or not _fit_in(searches, samples.sample, workers.room):
         found = [_here(search, samples) for search in searches]
     else:
-        found = _elsewhere(searches, samples)
+        found = _elsewhere(searches, samples, workers)
     return [[each.mixture for each in own] for own in found]
 
 
-def _fit_in(searches: Sequence[Search], samples: Samples) -> bool:
-    """Whether workers have the room for each start."""
-    assert samples.elsewhere is not None
-    others = sum(each[0].size for each in samples.sample.others.values())
-    n_features = samples.sample.rows.shape[1]
-    return all(each.nbytes(n_features, others) <= samples.elsewhere.room for each in searches)
+def _fit_in(searches: Sequence[Search], sample: Sample, room: int) -> bool:
+    """Whether there is ``room`` for each start."""
+    others = sum(each[0].size for each in sample.others.values())
+    n_features = sample.rows.shape[1]
+    return all(each.nbytes(n_features, others) <= room for each in searches)
 
 
 def _here(search: Search, samples: Samples) -> list[Found]:
@@ -225,23 +225,23 @@ class Given:
     seconds: float
 
 
-def _elsewhere(searches: Sequence[Search], samples: Samples) -> list[list[Found]]:
+def _elsewhere(
+    searches: Sequence[Search], samples: Samples, workers: Elsewhere
+) -> list[list[Found]]:
     """The starts of all ``searches``, found side by side by the workers of a cluster.
 
     The first of each shows whether there is a need for others.  The only one is found here, by all
     threads.
     """
-    assert samples.elsewhere is not None
     cost, rows = samples.cost, max((each.budget.rows for each in searches), default=0)
-    head, in_memory = samples.sample.head(rows), samples.elsewhere.in_memory
+    head, in_memory = samples.sample.head(rows), workers.in_memory
     given = Given(head, tuple(searches), in_memory, cost.deadline.seconds)
 
     def found(places: list[Place]) -> dict[Place, Found]:
         """These starts; those that take long are begun first."""
-        assert samples.elsewhere is not None
         places = sorted(places, key=lambda place: -searches[place[0]].components)
         with cost.stage(f"{len(places)} starts on the cluster"):
-            results = samples.elsewhere(_start, given, places) if places else ()
+            results = workers(_start, given, places) if places else ()
         for each in results:
             cost.swept(each.densities)
         return dict(zip(places, results, strict=True))
