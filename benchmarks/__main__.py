@@ -25,6 +25,7 @@ from benchmarks.skipping import skipping
 from benchmarks.strain import strain
 from benchmarks.stream import stream
 from benchmarks.thousand import thousand
+from benchmarks.threads import threads
 from benchmarks.torture import torture
 from benchmarks.whole import whole
 from dgmm.kernels import choice
@@ -78,7 +79,7 @@ def asked_for(command: click.Command) -> click.Command:
 
 for command in (
     *(kernel, incomplete, first, stream, forms, memory, scale, passes, clock, whole, reach, peers),
-    *(skipping, billion, strain, thousand, patches, sizes, torture, published),
+    *(threads, skipping, billion, strain, thousand, patches, sizes, torture, published),
 ):
     main.add_command(asked_for(command))
 
