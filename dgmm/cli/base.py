@@ -23,6 +23,7 @@ import click
 import dask
 from click.core import ParameterSource
 
+from dgmm.cli import sections
 from dgmm.cli.progress import LOGS, Log
 from dgmm.data.transient import is_transient
 from dgmm.errors import DataError, DgmmError
@@ -51,8 +52,18 @@ RESUMABLE = 4
 NOTHING = "nothing was written"
 
 
+class Commands(click.Group):
+    """All commands; the help has them under headings, each with its whole first sentence."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections.write_commands(self, ctx, formatter)
+
+
 class Command(click.Command):
     """A command that turns dgmm's errors into a message and an exit code."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections.write_options(self, ctx, formatter)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         log = _log_asked_for(ctx, args)  # before anything in them is found wrong

@@ -8,7 +8,7 @@ from __future__ import annotations
 import click
 
 import dgmm
-from dgmm.cli.base import ENVIRONMENT, EXIT_CODES
+from dgmm.cli.base import ENVIRONMENT, EXIT_CODES, Commands
 from dgmm.cli.deciding import errors, threshold
 from dgmm.cli.exporting import export
 from dgmm.cli.fitting import fit, select
@@ -35,6 +35,7 @@ Start here:
 
 
 @click.group(
+    cls=Commands,
     help=HELP,
     epilog=f"{ENVIRONMENT}\n{EXIT_CODES}",
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "DGMM"},

@@ -437,9 +437,11 @@ model_options = _together(
         type=click.Choice(list(COVARIANCE_TYPES)),
         default="full",
         show_default=True,
+        metavar="TYPE",
         help="full: any covariance for each component. tied: one for all. diag: uncorrelated "
         "features. spherical: also the same variance for all features. Or one of mclust's fourteen "
-        "by name: volumes, shapes and axes equal (E), varying (V) or none (I). For many features, "
+        "(EII, VII, EEI, VEI, EVI, VVI, EEE, VEE, EVE, VVE, EEV, VEV, EVV, VVV): volumes, shapes "
+        "and axes are equal (E), varying (V) or none (I). For many features, "
         "with --n-factors: factor, that is a few factors, and noise in each feature; factor-tied: "
         "the same noise in all components; ppca: the same in all features.",
     ),

@@ -1,0 +1,87 @@
+"""Help in sections: many options, and many commands, stand under headings that say what for."""
+
+from itertools import chain
+from typing import Final
+
+import click
+
+OPTIONS: Final = {
+    "The mixture": (
+        *("covariance_type", "n_factors", "tails", "dof", "noise_component", "noise_volume"),
+        *("prior", "weight_concentration_prior_type", "weight_concentration_prior", "reg_covar"),
+    ),
+    "The rows": (
+        *("columns", "sample_weight", "missing", "noise", "labels", "raw", "missing_chunks"),
+    ),
+    "Where it starts": ("init_params", "n_init", "effort", "start", "fixed", "random_state"),
+    "How long it runs": (
+        *("strategy", "resolution", "tol", "max_iter", "max_seconds", "precision"),
+        *("checkpoint", "resume"),
+    ),
+    "The machines": ("threads", "workers", "scheduler", "connect_timeout", "memory", "cache"),
+    "What it tells": ("overwrite", "json", "quiet", "log", "metrics_port"),
+}
+"""The names of options by the heading that they stand under.
+
+All others come first, and so does what a command can't do without.
+"""
+
+COMMANDS: Final = {
+    "Fit": ("demo", "plan", "fit", "select", "update"),
+    "Use a model": ("predict", "score", "impute", "denoise", "regress", "threshold"),
+    "Look at a model": ("show", "errors", "export"),
+}
+"""The commands by the heading that they stand under; all others come last."""
+
+FEW: Final = 8
+"""So many options need no headings."""
+
+FIRST: Final = "Options"
+LAST: Final = "Other commands"
+ALL: Final = 1000
+"""More letters than the first sentence about a command has."""
+
+Record = tuple[str, str]
+"""A name, and what is said about it."""
+
+
+def write_options(command: click.Command, context: click.Context, to: click.HelpFormatter) -> None:
+    """Write what a ``command`` says about its options."""
+    options = {
+        str(each.name): each
+        for each in command.get_params(context)
+        if isinstance(each, click.Option)
+    }
+    few = len(options) <= FEW
+    sorted_in = (
+        {}
+        if few
+        else {
+            heading: [name for name in names if name in options and not options[name].required]
+            for heading, names in OPTIONS.items()
+        }
+    )
+    rest = [name for name in options if name not in chain(*sorted_in.values())]
+    for heading, names in {FIRST: rest, **sorted_in}.items():
+        _write(heading, [options[name].get_help_record(context) for name in names], to)
+
+
+def write_commands(group: click.Group, context: click.Context, to: click.HelpFormatter) -> None:
+    """Write the first sentence of each command of a ``group``."""
+    known = group.list_commands(context)
+    rest = [name for name in known if name not in chain(*COMMANDS.values())]
+    for heading, names in {**COMMANDS, LAST: rest}.items():
+        _write(heading, [_told(group.get_command(context, name)) for name in names], to)
+
+
+def _told(command: click.Command | None) -> Record | None:
+    """The name of a ``command`` and its first sentence."""
+    return None if command is None else (str(command.name), command.get_short_help_str(ALL))
+
+
+def _write(heading: str, records: list[Record | None], to: click.HelpFormatter) -> None:
+    """Write ``records``, but for those that are hidden, if there are any."""
+    shown = [each for each in records if each]
+    if shown:
+        with to.section(heading):
+            to.write_dl(shown)

@@ -1,0 +1,43 @@
+"""The help has every option and every command once, under a heading that exists for something."""
+
+import re
+
+import click
+import pytest
+
+from dgmm.cli.commands import main
+from dgmm.cli.sections import COMMANDS, FEW, OPTIONS
+
+
+def options_of(command: click.Command) -> dict[str, click.Option]:
+    return {str(each.name): each for each in command.params if isinstance(each, click.Option)}
+
+
+@pytest.mark.parametrize("name", main.commands)
+def test_each_option_is_told_once(name: str) -> None:
+    command = main.commands[name]
+    told = "\nOptions:" + command.get_help(click.Context(command)).split("\nOptions:")[1]
+    for option in options_of(command).values():
+        start = re.escape(", ".join(sorted(option.opts, key=len)))
+        assert len(re.findall(rf"^  {start}(?![\w-])", told, re.MULTILINE)) == 1
+    assert told.count("\nThe rows:") == (len(options_of(command)) > FEW)
+
+
+def test_what_is_required_comes_first() -> None:
+    fit = main.commands["fit"]
+    told = fit.get_help(click.Context(fit))
+    for needed in ("-k, --n-components", "-o, --output"):
+        assert told.index(needed) < told.index("The mixture:")
+
+
+def test_each_command_is_told_once_with_its_whole_sentence() -> None:
+    told = main.get_help(click.Context(main, info_name="dgmm"))
+    for name in main.commands:
+        assert len(re.findall(rf"^  {name} ", told, re.MULTILINE)) == 1
+    assert "...\n" not in told.split("\n", 1)[1]
+
+
+def test_headings_name_what_exists() -> None:
+    known = {name for command in main.commands.values() for name in options_of(command)}
+    assert {name for names in OPTIONS.values() for name in names} <= known
+    assert {name for names in COMMANDS.values() for name in names} <= set(main.commands)
