@@ -12,12 +12,14 @@ large spread first.  Starts of our own see ``standardised`` rows, whatever the u
 import copy
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from dgmm.em.evaluate import FitContext
 from dgmm.em.moments import DataMoments
@@ -129,12 +131,30 @@ def _filled(moments: DataMoments, kernel: str) -> Sample:
     return replace(sample, rows=rows, filled=holes)
 
 
+@cache
+def _libraries() -> ThreadpoolController:
+    """The libraries with threads of their own that clustering calls.
+
+    Finding them takes as long as a fit to a few hundred rows.
+    """
+    _ = cluster.KMeans  # they are loaded with it
+    return ThreadpoolController()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Cluster on one thread inside: k-means adds in the order in which threads arrive.
+
+    Fewer clusters than asked for is told by the fit, which names the components.
+    """
+    with _libraries().limit(limits=1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", exceptions.ConvergenceWarning)
+        yield
+
+
 def draw(sample: Sample, components: int, method: str, random: Random) -> Drawn:
     """Shares of a sample's rows in so many components, by a ``method`` of ``METHODS``."""
-    with threadpool_limits(1), warnings.catch_warnings():
-        # One thread: k-means adds in the order in which threads arrive.  Fewer clusters than
-        # asked for is told by the fit, which names the components.
-        warnings.simplefilter("ignore", exceptions.ConvergenceWarning)
+    with one_thread():
         return METHODS[method](sample, components, random)
 
 

@@ -27,7 +27,6 @@ the shares of them that noise may begin with (isolation.py).
 whatever the units of the features, and so the same start.
 """
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Final, Self
@@ -36,10 +35,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist
-from threadpoolctl import threadpool_limits
 
 from dgmm.em.degenerate import ALONE, unbounded
-from dgmm.em.init import Drawn, Random, mixture_of, standard, standardised
+from dgmm.em.init import Drawn, Random, mixture_of, one_thread, standard, standardised
 from dgmm.em.isolation import isolated, isolation
 from dgmm.em.solver import RunState, StopRule
 from dgmm.em.squarem import Squarem
@@ -52,7 +50,7 @@ from dgmm.model.lazy import Late
 from dgmm.model.matrices import flat_directions
 from dgmm.model.mixture import Mixture
 
-cluster, exceptions = Late("sklearn.cluster"), Late("sklearn.exceptions")
+cluster = Late("sklearn.cluster")
 
 STARTS: Final = 256
 """How many starts there are at most, unless more are asked for."""
@@ -124,9 +122,7 @@ def scouted(
     subsample: Subsample, components: int, count: int, random: Random
 ) -> tuple[RunState, int]:
     """The best end of so many starts on a ``subsample``, and how many different ones were met."""
-    with threadpool_limits(1), warnings.catch_warnings():
-        # Fewer clusters than asked for: told by the fit, which names the components.
-        warnings.simplefilter("ignore", exceptions.ConvergenceWarning)
+    with one_thread():
         field = _Field.of(subsample)
         labels, shares = field.without_isolated(_labels(field, components, count, random))
         many = _labelled(field, labels, components, shares)
