@@ -16,11 +16,20 @@ from typing import ClassVar, Final
 import numpy as np
 
 from dgmm.model.arrays import FLOOR, Array
-from dgmm.model.common_axes import SWEEPS, common, level_along, mean, shared_axes
-from dgmm.model.covariance_model import CovarianceModel
+from dgmm.model.common_axes import (
+    SWEEPS,
+    along,
+    common,
+    level_along,
+    mean,
+    shared_axes,
+    spread_of,
+)
+from dgmm.model.covariance_model import CovarianceModel, Covariances, Mask
 from dgmm.model.diagonal import DIAGONAL
 from dgmm.model.full import FULL
-from dgmm.model.spectra import ITERATIONS, Spectra, settled, volumes_of
+from dgmm.model.matrices import factors_along, floored_values, matrices_along
+from dgmm.model.spectra import ITERATIONS, Spectra, held_up, settled, volumes_of
 from dgmm.model.spherical import SPHERICAL
 
 ROUGH: Final = 4
@@ -54,6 +63,21 @@ class Axes(ABC):
 
         ``before`` are some of the same kind to begin at; ``sweeps`` bounds iterations.
         """
+
+    def covariances(
+        self,
+        scatters: Array,
+        weights: Array,
+        spectra: Spectra,
+        before: Array | None,
+        shape: tuple[int, int],
+    ) -> tuple[Covariances, Mask]:
+        """The same as covariances of the plain model, and which of them were raised to FLOOR.
+
+        They are of K components of D features, ``shape`` (K, D).
+        """
+        fitted = self.fit(scatters, weights, spectra, before)
+        return self.plain.estimate_of(fitted, shape).floored()
 
     def directions(self, n_features: int) -> int:
         """In how many directions covariances have a spread of their own."""
@@ -129,40 +153,81 @@ class FeatureAxes(Axes):
 
 
 @dataclass(frozen=True)
-class OwnAxes(Axes):
+class TurnedAxes(Axes):
+    """Directions that need not be those of features; values are matrices (K, D, D)."""
+
+    @abstractmethod
+    def parts(
+        self,
+        scatters: Array,
+        weights: Array,
+        spectra: Spectra,
+        before: Array | None = None,
+        sweeps: int = SWEEPS,
+    ) -> tuple[Array, Array]:
+        """The best axes (K, D, D), or (1, D, D) for all, and eigenvalues (K, D); see ``fit``."""
+
+    def fit(
+        self,
+        scatters: Array,
+        weights: Array,
+        spectra: Spectra,
+        before: Array | None = None,
+        sweeps: int = SWEEPS,
+    ) -> Array:
+        return matrices_along(*self.parts(scatters, weights, spectra, before, sweeps))
+
+    def covariances(
+        self,
+        scatters: Array,
+        weights: Array,
+        spectra: Spectra,
+        before: Array | None,
+        shape: tuple[int, int],
+    ) -> tuple[Covariances, Mask]:
+        # From the axes, not from the matrices: rounding of these is as large as what is small in
+        # them, and takes them out of the family, where the likelihood falls in proportion.
+        axes, values = self.parts(scatters, weights, spectra, before)
+        values, lost = floored_values(values)
+        own = matrices_along(axes, values), factors_along(axes, values)
+        return self.plain.of_factors(*own, shape), lost
+
+
+@dataclass(frozen=True)
+class OwnAxes(TurnedAxes):
     """Each component has axes of its own: its scatter's, in the order of their spread."""
 
     def parameters(self, n_features: int) -> tuple[int, int]:
         return 0, n_features * (n_features - 1) // 2
 
-    def fit(
+    def parts(
         self,
         scatters: Array,
         weights: Array,
         spectra: Spectra,
         before: Array | None = None,
         sweeps: int = SWEEPS,
-    ) -> Array:
+    ) -> tuple[Array, Array]:
         values, axes = np.linalg.eigh(scatters)
         volumes = None if before is None else _volumes(before)
-        return _matrices(axes, spectra.fit(values, weights, volumes))
+        return axes, spectra.fit(values, weights, volumes)
 
 
 @dataclass(frozen=True)
-class CommonAxes(Axes):
+class CommonAxes(TurnedAxes):
     """All components have the same axes, each its own spread along them."""
 
     def parameters(self, n_features: int) -> tuple[int, int]:
         return n_features * (n_features - 1) // 2, 0
 
-    def fit(
+    def parts(
         self,
         scatters: Array,
         weights: Array,
         spectra: Spectra,
         before: Array | None = None,
         sweeps: int = SWEEPS,
-    ) -> Array:
+    ) -> tuple[Array, Array]:
         begin = np.linalg.eigh(mean(scatters, weights))[1]
         axes, values = common(scatters, weights, spectra, begin, 0)
         if before is not None:
@@ -170,11 +235,12 @@ class CommonAxes(Axes):
             there = level_along(shared, own, scatters, weights)
             nearer = there <= level_along(axes, values, scatters, weights)
             axes = np.where(nearer[..., None, None], shared, axes)
-        return _matrices(*common(scatters, weights, spectra, axes, sweeps))
+        axes, values = common(scatters, weights, spectra, axes, sweeps)
+        return axes[..., None, :, :], values
 
 
 @dataclass(frozen=True)
-class CommonForm(Axes):
+class CommonForm(TurnedAxes):
     """All covariances are multiples of one: ``spectra`` is that they have one shape.
 
     By turns the best multiples, and the best matrix, which is a weighted mean of the scatters: so
@@ -184,46 +250,30 @@ class CommonForm(Axes):
     def parameters(self, n_features: int) -> tuple[int, int]:
         return n_features * (n_features - 1) // 2, 0
 
-    def fit(
+    def parts(
         self,
         scatters: Array,
         weights: Array,
         spectra: Spectra,
         before: Array | None = None,
         sweeps: int = SWEEPS,
-    ) -> Array:
-        n_features = scatters.shape[-1]
-        scatters = scatters + FLOOR * np.eye(n_features)
+    ) -> tuple[Array, Array]:
         volumes = _volumes(scatters if before is None else before)
         level = None
         for _ in range(min(ITERATIONS, 10 * sweeps)):
-            form = mean(scatters, weights / volumes)
-            form = form / _volumes(form[..., None, :, :])[..., None]
-            inverse: Array = np.linalg.inv(form).astype(np.float64, copy=False)
-            volumes = _traces(inverse, scatters) / n_features
-            now = n_features * np.sum(weights * np.log(volumes), axis=-1) / weights.sum(axis=-1)
+            values, axes = np.linalg.eigh(mean(scatters, weights / volumes))
+            shape = held_up(values)
+            shape = (shape / volumes_of(shape)[..., None])[..., None, :]
+            axes = axes[..., None, :, :]
+            volumes = np.mean(spread_of(along(axes[..., 0, :, :], scatters)) / shape, axis=-1)
+            now = np.sum(weights * np.log(volumes), axis=-1) / weights.sum(axis=-1)
             if level is not None and settled(level, now):
                 break
             level = now
-        fitted: Array = volumes[..., None, None] * form[..., None, :, :]
-        return fitted
+        return axes, volumes[..., None] * shape
 
 
 def _volumes(matrices: Array) -> Array:
     """The volumes (K,) of ``matrices`` (K, D, D): the D-th roots of their determinants."""
     values = np.linalg.eigvalsh(matrices)
     return volumes_of(np.maximum(values, FLOOR))
-
-
-def _traces(inverse: Array, scatters: Array) -> Array:
-    """The traces (K,) of ``inverse`` (D, D) times ``scatters`` (K, D, D)."""
-    traces: Array = np.einsum("...ij,...kij->...k", inverse, scatters)
-    return traces
-
-
-def _matrices(axes: Array, values: Array) -> Array:
-    """Covariances (K, D, D) of these ``axes`` (K, D, D), or (D, D), and ``values`` (K, D)."""
-    axes = axes if axes.ndim > values.ndim else axes[..., None, :, :]
-    roots = axes * np.sqrt(values)[..., None, :]
-    made = roots @ roots.swapaxes(-1, -2)
-    return (made + made.swapaxes(-1, -2)) / 2

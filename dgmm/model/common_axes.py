@@ -29,21 +29,21 @@ def mean(matrices: Array, weights: Array) -> Array:
     return mean
 
 
-def _along(axes: Array, scatters: Array) -> Array:
+def along(axes: Array, scatters: Array) -> Array:
     """D' S D for each of ``scatters``."""
     every = axes[..., None, :, :]
     turned: Array = every.swapaxes(-1, -2) @ scatters @ every
     return turned
 
 
-def _spread(turned: Array) -> Array:
+def spread_of(turned: Array) -> Array:
     """The diagonals (K, D)."""
     return np.maximum(np.diagonal(turned, axis1=-2, axis2=-1), FLOOR)
 
 
 def level_along(axes: Array, values: Array, scatters: Array, weights: Array) -> Array:
     """What is minimised, for a weight of 1."""
-    return _level_of(values, _spread(_along(axes, scatters)), weights)
+    return _level_of(values, spread_of(along(axes, scatters)), weights)
 
 
 def _level_of(values: Array, spread: Array, weights: Array) -> Array:
@@ -67,8 +67,8 @@ def common(
 ) -> tuple[Array, Array]:
     """The best axes (D, D) from ``axes`` on, and the best eigenvalues (K, D) for them."""
     n_features = scatters.shape[-1]
-    turned = _along(axes, scatters)
-    spread = _spread(turned)
+    turned = along(axes, scatters)
+    spread = spread_of(turned)
     values = spectra.fit(spread, weights)
     level = _level_of(values, spread, weights)
     if n_features == 1:
@@ -76,8 +76,8 @@ def common(
     shares = weights / weights.sum(axis=-1, keepdims=True)
     for _ in range(sweeps):
         axes = _swept(axes, turned, shares, values)
-        turned = _along(axes, scatters)
-        spread = _spread(turned)
+        turned = along(axes, scatters)
+        spread = spread_of(turned)
         values = spectra.fit(spread, weights, volumes_of(values))
         before, level = level, _level_of(values, spread, weights)
         if settled(before, level):

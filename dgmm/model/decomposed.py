@@ -348,13 +348,18 @@ class DecomposedEstimate(Estimate):
         fitted = family.fitted(values, self.counts, start)
         return family.plain.estimate_of(fitted, self._shape)
 
+    def _found(self, values: Array, start: Array | None) -> tuple[Covariances, Mask]:
+        """The same as plain covariances at or above FLOOR, and which had to be raised."""
+        family, weights = self.family, mean_weights(self.counts)
+        return family.axes.covariances(values, weights, family.spectra, start, self._shape)
+
     @property
     def _shape(self) -> tuple[int, int]:
         components, n_features = self.own.variances().shape
         return components, n_features
 
     def floored(self) -> tuple[DecomposedCovariances, Mask]:
-        own, lost = self._fitted(self.values, self.start).floored()
+        own, lost = self._found(self.values, self.start)
         return DecomposedCovariances(self.family, own), lost
 
     def regularised(
@@ -364,7 +369,7 @@ class DecomposedEstimate(Estimate):
         # An empty component weighs nothing; what it has of its own is what it had.
         kept = empty.reshape(-1, *[1] * (raised.ndim - 1))
         values = np.where(kept, before.values, raised)
-        own, lost = self._fitted(values, before.values).floored()
+        own, lost = self._found(values, before.values)
         seen = self.family.plain.estimate_of(values, self._shape)
         if self._level(before, seen) < self._level(own, seen):  # rounding, of what is very thin
             return before, lost & ~empty

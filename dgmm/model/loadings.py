@@ -89,7 +89,7 @@ def least_eigenvalue(values: Array, amounts: Array) -> Array:
     for _ in range(40):
         middle = (low + high) / 2
         off = psi - np.exp(middle)[:, None]
-        off = np.where(np.abs(off) < 1e-300, 1e-300, off)
+        off = np.where(np.abs(off) < 1e-200, 1e-200, off)  # squares are below 1e100
         inner = np.eye(count) + loadings.swapaxes(1, 2) @ (loadings / off[:, :, None])
         below = (off < 0).sum(axis=1) - (np.linalg.eigvalsh(inner) < 0).sum(axis=1)
         low, high = np.where(below > 0, low, middle), np.where(below > 0, middle, high)

@@ -93,6 +93,32 @@ def factor_matrix(covariance: Array) -> tuple[Array, Array, bool]:
     return (vectors * values) @ vectors.T if lost else covariance, factor, lost
 
 
+def floored_values(values: Array) -> tuple[Array, NDArray[np.bool_]]:
+    """Eigenvalues (K, D) at or above the floors of their matrices, and which were raised (K,)."""
+    most = values.max(axis=1, keepdims=True)
+    floors = np.maximum(FLOOR, values.shape[1] * ROUNDING * most)
+    return np.maximum(values, floors), (values < floors).any(axis=1)
+
+
+def matrices_along(axes: Array, values: Array) -> Array:
+    """Matrices (K, D, D) of such ``axes`` (K, D, D), or (1, D, D), and eigenvalues (K, D)."""
+    roots = axes * np.sqrt(values)[..., None, :]
+    made = roots @ roots.swapaxes(-1, -2)
+    return (made + made.swapaxes(-1, -2)) / 2
+
+
+def factors_along(axes: Array, values: Array) -> Array:
+    """The precision factors (K, D, D) of these, upper triangular, each direction to the last bit.
+
+    The triangle of a root of the precision, by its QR factors with rows and columns reversed.
+    """
+    roots = axes / np.sqrt(values)[..., None, :]
+    upper = np.linalg.qr(roots[..., ::-1, :].swapaxes(-1, -2)).R
+    factors = upper.swapaxes(-1, -2)[..., ::-1, ::-1]
+    signs = np.where(np.diagonal(factors, axis1=-2, axis2=-1) < 0, -1.0, 1.0)
+    return np.ascontiguousarray(factors * signs[..., None, :])
+
+
 def least_eigenvalue(covariances: Array, amounts: Array) -> Array:
     """The smallest eigenvalue (K,) of each of ``covariances`` (K, D, D) over diag(``amounts``)."""
     root = np.sqrt(amounts)

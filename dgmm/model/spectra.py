@@ -67,7 +67,7 @@ class OwnShapes(Spectra):
         return 1, n_features - 1
 
     def fit(self, seen: Array, weights: Array, volumes: Array | None = None) -> Array:
-        safe = _held_up(seen)
+        safe = held_up(seen)
         own = volumes_of(safe)
         volume = np.sum(weights * own, axis=-1) / weights.sum(axis=-1)
         fitted: Array = safe * (volume[..., None] / own)[..., None]
@@ -86,7 +86,7 @@ class OwnVolumes(Spectra):
         return n_features - 1, 1
 
     def fit(self, seen: Array, weights: Array, volumes: Array | None = None) -> Array:
-        safe = _held_up(seen)
+        safe = held_up(seen)
         volumes = volumes_of(safe) if volumes is None else np.maximum(volumes, FLOOR)
         volumes, shape = _turned(safe, weights, volumes)
         level = _level(volumes, weights)
@@ -115,7 +115,7 @@ def settled(before: Array, level: Array) -> bool:
     return not np.any(before - level > TOLERANCE * np.maximum(1.0, np.abs(level)))
 
 
-def _held_up(seen: Array) -> Array:
+def held_up(seen: Array) -> Array:
     """What is ``seen``, no smaller than the rounding of a component's largest."""
     least: Array = np.maximum(FLOOR, ROUNDED * seen.max(axis=-1, keepdims=True))
     return np.maximum(seen, least)
