@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from dgmm.estimators.gaussian_mixture import GaussianMixture
     from dgmm.estimators.search import MixtureSearch, select
     from dgmm.estimators.sufficient_statistics import SufficientStatistics
+    from dgmm.inference.merging import Merging
     from dgmm.inference.odd_rows import Threshold
     from dgmm.inference.standard_errors import StandardErrors
     from dgmm.model.mixture import Mixture
@@ -54,6 +55,7 @@ __all__ = [
     "DgmmWarning",
     "Event",
     "GaussianMixture",
+    "Merging",
     "MissingNoiseWarning",
     "Mixture",
     "MixtureSearch",
@@ -78,6 +80,7 @@ _MODULES = {
     "estimators.bayesian_mixture": ("BayesianGaussianMixture", "load"),
     "estimators.callbacks": ("Event",),
     "estimators.gaussian_mixture": ("GaussianMixture",),
+    "inference.merging": ("Merging",),
     "inference.odd_rows": ("Threshold",),
     "inference.standard_errors": ("StandardErrors",),
     "model.mixture": ("Mixture",),

@@ -142,6 +142,8 @@ def _reordered(
         if name.endswith("_") and not name.startswith("_")
     }
     attributes |= {"mixture_": mixture, "fit_info_": _info(model.fit_info_, order)}
+    if hasattr(model, "groups_"):
+        attributes["groups_"] = tuple(model.groups_[k] for k in order)
     if hasattr(model, "sufficient_statistics_"):
         attributes["sufficient_statistics_"] = _statistics(model.sufficient_statistics_, order)
     become(found, **attributes)

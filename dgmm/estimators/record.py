@@ -276,14 +276,14 @@ def warn_of(fitted: dict[str, Any], candidate: Candidate, stacklevel: int = 4) -
 def become(model: Any, **fitted: Any) -> None:
     """Have a model take on these attributes; those that may not be there are not, if None.
 
-    Another mixture has no threshold, unless one is given with it.
+    Another mixture has no threshold and no groups, unless they are given with it.
     It is one step, so whatever interrupts it finds the old model whole, or the new one.
     """
     if "mixture_" in fitted:
         fitted["mixture_"] = _frozen(fitted["mixture_"])
-        fitted.setdefault("threshold_", None)
+        fitted = {"threshold_": None, "groups_": None, **fitted}
     state = {**vars(model), **fitted}
-    for name in ("feature_names_in_", "sufficient_statistics_", "threshold_"):
+    for name in ("feature_names_in_", "sufficient_statistics_", "threshold_", "groups_"):
         if state.get(name) is None:
             state.pop(name, None)
     model.__dict__ = state

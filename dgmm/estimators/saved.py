@@ -6,6 +6,7 @@ import numpy as np
 
 from dgmm.em.priors import parse_prior
 from dgmm.errors import ModelFileError
+from dgmm.estimators.grouping import checked_groups
 from dgmm.estimators.parameters import prior_of
 from dgmm.estimators.record import become
 from dgmm.estimators.sufficient_statistics import SufficientStatistics
@@ -68,6 +69,8 @@ def write(model: "GaussianMixture", path: str, overwrite: bool) -> None:
     }
     if hasattr(model, "threshold_"):
         record["threshold"] = model.threshold_.record()
+    if hasattr(model, "groups_"):
+        record["groups"] = list(model.groups_)
     header, arrays = {"record": record}, {}
     if hasattr(model, "sufficient_statistics_"):
         header["sufficient_statistics"] = model.sufficient_statistics_.record()
@@ -104,6 +107,8 @@ def read_into(model: "GaussianMixture", path: str) -> None:
             model.set_params(prior=parse_prior(record["prior"]))
         check_record(record, mixture, statistics)
         threshold = Threshold.of(record["threshold"]) if "threshold" in record else None
+        groups = record.get("groups")
+        kept = None if groups is None else checked_groups(groups, mixture.components)
     except ModelFileError as error:
         raise ModelFileError(f"{path} is no usable model file: {error}") from error
     except KeyError as error:
@@ -124,6 +129,7 @@ def read_into(model: "GaussianMixture", path: str) -> None:
         lower_bounds_=record["lower_bounds"],
         fit_info_=record["fit_info"],
         threshold_=threshold,
+        groups_=kept,
         n_features_in_=mixture.n_features,
         feature_names_in_=np.array(names, dtype=object) if names else None,
         **({} if statistics is None else {"sufficient_statistics_": statistics}),

@@ -523,7 +523,9 @@ class Mixture:
         dense = self.covariances.dense()
         noise = self.noise_component and self.noise_component.among(chosen)
         own = dense[:, chosen[:, None], chosen]
-        return replace(_full(self.weights, self.means[:, chosen], own, noise), tails=self.tails)
+        return replace(
+            full_mixture(self.weights, self.means[:, chosen], own, noise), tails=self.tails
+        )
 
     def conditional(self, features: Sequence[int], values: Array) -> "Mixture":
         """The mixture of the other features, given that ``features`` have ``values``.
@@ -585,10 +587,10 @@ class Mixture:
         noise = self.noise_component
         if noise is not None:
             noise, weights = noise.among(free).weighing(weights[-1]), weights[:-1]
-        return replace(_full(weights, means, covariances, noise), tails=tails)
+        return replace(full_mixture(weights, means, covariances, noise), tails=tails)
 
 
-def _full(
+def full_mixture(
     weights: Array, means: Array, covariances: Array, noise: NoiseComponent | None
 ) -> Mixture:
     """A full mixture; its covariances are factored where a feature's spread is about 1."""
