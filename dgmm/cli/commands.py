@@ -12,6 +12,7 @@ from dgmm.cli.base import ENVIRONMENT, EXIT_CODES, Commands
 from dgmm.cli.deciding import errors, threshold
 from dgmm.cli.exporting import export
 from dgmm.cli.fitting import fit, select
+from dgmm.cli.grouping import merge, reduce
 from dgmm.cli.planning import demo, plan
 from dgmm.cli.regressing import regress
 from dgmm.cli.using import denoise, impute, predict, score, show, update
@@ -52,6 +53,7 @@ def main() -> None:
 
 for command in (
     *(fit, select, predict, impute, denoise, regress, threshold, errors, score, update),
+    *(merge, reduce),
     *(show, export, plan, demo),
 ):
     main.add_command(command)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from dgmm.kernels.outputs import Output
 
 engine, odd_rows = Late("dgmm.engine"), Late("dgmm.inference.odd_rows")
-oddness = Late("dgmm.inference.oddness")
+merging, oddness = Late("dgmm.inference.merging"), Late("dgmm.inference.oddness")
 
 
 @click.command(cls=Command, epilog=EXIT_CODES)
@@ -167,6 +167,16 @@ def outliers_of(model: GaussianMixture, path: str) -> Output:
     return found
 
 
+def groups_of(model: GaussianMixture, path: str) -> Output:
+    """The group of rows, by the groups that the model at ``path`` keeps."""
+    if not hasattr(model, "groups_"):
+        raise UsageError(
+            f"{path} keeps no groups: dgmm merge DATA -m {path} -o {path} --overwrite makes some"
+        )
+    found: Output = merging.groups_output(model.groups_)
+    return found
+
+
 def _distances(model: GaussianMixture, path: str) -> Output:
     found: Output = oddness.DISTANCES
     return found
@@ -178,6 +188,7 @@ def _deviations(model: GaussianMixture, path: str) -> Output:
 
 
 MORE: Final[dict[str, Callable[[GaussianMixture, str], Output]]] = {
+    "groups": groups_of,
     "outliers": outliers_of,
     "distances": _distances,
     "deviations": _deviations,

@@ -78,15 +78,15 @@ def show_candidates(results: list[dict[str, Any]], criterion: str, as_mclust: bo
         )
 
 
-def show_counts(written: Written) -> None:
-    """How many rows are in each component: a table, the largest first; noise is last."""
+def show_counts(written: Written, called: str = "component") -> None:
+    """How many rows are in each component, or group: a table, the largest first; noise is last."""
     order = np.argsort(-np.array(written.counts), kind="stable")
     counts = [(str(k), written.counts[k]) for k in order]
     if written.noise is not None:
         counts.append(("noise", written.noise))
     counts += [("none: nothing observed", written.nothing)] * bool(written.nothing)
     rows = [(k, f"{count:,}", f"{count / written.rows:.2%}") for k, count in counts]
-    tables.show(("component", "rows", "share"), rows)
+    tables.show((called, "rows", "share"), rows)
 
 
 def fit_record(model: GaussianMixture, path: str) -> dict[str, Any]:
@@ -101,6 +101,7 @@ def fit_record(model: GaussianMixture, path: str) -> dict[str, Any]:
         "iterations": model.n_iter_,
         **({} if model.mixture_.noise_component is None else {"noise_weight": model.noise_weight_}),
         **({"threshold": model.threshold_.record()} if hasattr(model, "threshold_") else {}),
+        **({"groups": list(model.groups_)} if hasattr(model, "groups_") else {}),
         **model.fit_info_,
     }
 
@@ -137,7 +138,7 @@ def tell_model(model: GaussianMixture, path: str, as_json: bool) -> None:
         "mixture": f"{mixture.components} components, {mixture.covariance_model.name}, of "
         f"{mixture.n_features} features",
     }
-    lines |= _beside(mixture) | _threshold(model)
+    lines |= _beside(mixture) | _kept(model)
     for name, shown in {
         "rows": "{:,}",
         "score": "{:.9g} nats a row",
@@ -174,13 +175,16 @@ def _beside(mixture: Mixture) -> dict[str, str]:
     return lines
 
 
-def _threshold(model: GaussianMixture) -> dict[str, str]:
-    """The threshold that a model keeps, if there is one."""
-    if not hasattr(model, "threshold_"):
-        return {}
-    kept = model.threshold_
-    below = f"{kept.flagged:,} of {kept.rows:,} rows were below"
-    return {"threshold": f"{kept.log_density:.9g} nats; {below}"}
+def _kept(model: GaussianMixture) -> dict[str, str]:
+    """The threshold and the groups that a model keeps, if it does."""
+    lines = {}
+    if hasattr(model, "threshold_"):
+        kept = model.threshold_
+        below = f"{kept.flagged:,} of {kept.rows:,} rows were below"
+        lines["threshold"] = f"{kept.log_density:.9g} nats; {below}"
+    if hasattr(model, "groups_"):
+        lines["groups"] = " ".join(map(str, model.groups_)) + ", of the components in their order"
+    return lines
 
 
 def _starts(info: dict[str, Any]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import click
@@ -73,7 +74,8 @@ keep_option = click.option(
     show_default=True,
     help="What to write for each row. labels: its most probable component. proba: the probability "
     "of each component, and of noise last, if there is any. score: its log-density. factors: its "
-    "factors in its most probable component, by a model that has some. outliers: whether its "
+    "factors in its most probable component, by a model that has some. groups: its most probable "
+    "group of components, by those that the model keeps; see dgmm merge. outliers: whether its "
     "log-density is below the threshold that the model keeps; see dgmm threshold.",
 )
 @judged_option
@@ -88,7 +90,7 @@ def predict(
     model: str,
     output: str,
     keep: list[str],
-    kind: OutputKind | Literal["outliers", "distances", "deviations"],
+    kind: OutputKind | Literal["groups", "outliers", "distances", "deviations"],
     missing: Missing | None,
     noise: str | None,
     machines: Machines,
@@ -112,11 +114,15 @@ def predict(
     chosen = MORE[kind](fitted, model) if kind in MORE else OUTPUTS[cast(OutputKind, kind)]
     wanted = fitted.row_outputs(chosen, noise=dataset.noise is not None)
     written = write_rows(wanted, dataset, machines, output, keep, overwrite, "predict", quiet)
+    called = "component"
+    if kind == "groups":
+        called, count = "group", max(fitted.groups_) + 1
+        written = replace(written, counts=written.counts[:count])
     summary = {"output": output, "kind": kind, "rows": written.rows}
     if written.flagged is not None:
         summary["outliers"] = written.flagged
     if json:
-        counts: dict[str, Any] = {"rows_of_components": list(written.counts) or None}
+        counts: dict[str, Any] = {f"rows_of_{called}s": list(written.counts) or None}
         if written.noise is not None:
             counts |= {"rows_of_noise": written.noise}
         if written.counts:
@@ -125,7 +131,7 @@ def predict(
         return
     tell(summary, as_json=False)
     if written.counts:
-        show_counts(written)
+        show_counts(written, called)
 
 
 def write_rows(

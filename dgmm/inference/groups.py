@@ -84,7 +84,7 @@ def grown(tree: Tree, cost: Cost, sign: float) -> Tree:
 def _fill(costs: Array, groups: tuple[Group, ...], i: int, cost: Cost) -> bool:
     """Write what pairs with the group at ``i`` cost; whether all is known."""
     known = True
-    for j, other in enumerate(groups):
+    for j in range(len(groups)):
         if j == i:
             continue
         low, high = (i, j) if i < j else (j, i)

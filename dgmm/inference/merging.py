@@ -281,13 +281,13 @@ def groups_output(groups: tuple[int, ...]) -> Output:
 
 
 def _groups(groups: tuple[int, ...], block: Block, wanted: RowOutputs) -> NDArray[Any]:
-    proba = replace(wanted, output=OUTPUTS["proba"])(block)
+    proba: Array = replace(wanted, output=OUTPUTS["proba"])(block)
     count, components = max(groups) + 1, len(groups)
     members = np.eye(count)[list(groups)]
-    found = (proba[:, :components] @ members).argmax(axis=1).astype(np.int64)
+    shares = proba[:, :components] @ members
+    found: NDArray[np.int64] = shares.argmax(axis=1)
     if proba.shape[1] > components:
-        noisy = proba[:, components] > (proba[:, :components] @ members).max(axis=1)
-        found[noisy] = NOISE
+        found[proba[:, components] > shares.max(axis=1)] = NOISE
     found[np.isnan(proba[:, 0])] = NOTHING
     return found
 

@@ -1,0 +1,162 @@
+"""``dgmm merge``, ``reduce``: components joined to groups, and to fewer components."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+from dgmm.cli import progress, tables
+from dgmm.cli.base import EXIT_CODES, Command
+from dgmm.cli.checks import check_model_target, open_both
+from dgmm.cli.machines import Machines
+from dgmm.cli.options import (
+    json_option,
+    judged_option,
+    machine_options,
+    model_option,
+    noise_option,
+    overwrite_option,
+    quiet_option,
+    reading_options,
+    sample_weight_option,
+)
+from dgmm.cli.records import dumps
+from dgmm.cli.results import tell
+from dgmm.errors import UsageError
+from dgmm.kernels.observation import Missing
+from dgmm.model.lazy import Late
+
+if TYPE_CHECKING:
+    from dgmm.estimators.gaussian_mixture import GaussianMixture
+    from dgmm.inference.merging import CriterionName, Merging
+
+engine, mixtures = Late("dgmm.engine"), Late("dgmm.estimators.gaussian_mixture")
+
+LEVELS = {
+    "entropy": "entropy of the labels",
+    "runnalls": "bound of the divergence",
+    "bhattacharyya": "distance of the two joined",
+}
+"""What levels are called, by the criterion."""
+
+
+@click.command(cls=Command, epilog=EXIT_CODES)
+@click.argument("data", required=False)
+@model_option
+@click.option(
+    "--criterion",
+    type=click.Choice(list(LEVELS)),
+    default="entropy",
+    show_default=True,
+    help="By what pairs are joined. entropy: what they take from the entropy of the labels of "
+    "DATA. Without DATA, runnalls: what they add to a bound of the divergence from the mixture; "
+    "bhattacharyya: their distance.",
+)
+@click.option(
+    "--groups",
+    type=click.IntRange(min=1),
+    help="How many groups are kept.  [default: as many as the criterion says]",
+)
+@click.option(
+    "-o", "--output", metavar="PATH", help="Where the model goes, with its groups, if anywhere."
+)
+@sample_weight_option
+@judged_option
+@noise_option
+@machine_options
+@reading_options
+@overwrite_option
+@json_option
+@quiet_option
+def merge(
+    data: str | None,
+    model: str,
+    criterion: CriterionName,
+    groups: int | None,
+    output: str | None,
+    sample_weight: str | None,
+    missing: Missing | None,
+    noise: str | None,
+    machines: Machines,
+    reading: dict[str, Any],
+    overwrite: bool,
+    json: bool,
+    quiet: bool,
+) -> None:
+    """Join the components of a model to groups, as a cluster may be several components.
+
+    It tells the whole tree. With -o the groups are kept in the model, for predict --kind groups.
+
+    Example: dgmm merge rows.zarr -m model.dgmm -o model.dgmm --overwrite
+    """
+    if output is not None:
+        check_model_target(output, overwrite)
+    if data is None:
+        fitted = mixtures.load(model)
+        if criterion == "entropy":
+            raise UsageError(
+                "--criterion entropy needs DATA, rows such as the model was fitted to; runnalls "
+                "and bhattacharyya need none"
+            )
+        found = fitted.merge(criterion=criterion)
+    else:
+        if criterion != "entropy":
+            raise UsageError(f"--criterion {criterion} needs no DATA: leave them out")
+        fitted, dataset = open_both(model, data, sample_weight, reading, missing, noise)
+        meter = engine.Meter()
+        with machines.client() as client, progress.sweep_bar(meter, dataset.rows, "merge", quiet):
+            sweep = engine.over(dataset, client, machines.threads, meter)
+            found = fitted.merge(dataset, sweep=sweep)
+    own = found.groups(groups)
+    if output is not None:
+        fitted.keep_groups(own).save(output, overwrite=overwrite)
+    if json:
+        arrays = {"pairs": found.pairs, "costs": found.costs, "levels": found.levels, "groups": own}
+        told = {"model": output or model, "criterion": criterion, "cut": found.cut}
+        click.echo(dumps({**told, **{name: each.tolist() for name, each in arrays.items()}}))
+        return
+    show_merging(fitted, found, own)
+
+
+def show_merging(model: GaussianMixture, found: Merging, groups: np.ndarray[Any, Any]) -> None:
+    """Two tables: how groups were made, and which there are now."""
+    count = len(found.levels)
+    parts = [str(k) for k in range(count)]
+    rows = []
+    for made, (pair, level) in enumerate(zip(found.pairs, found.levels[-2::-1], strict=True)):
+        one, other = (parts[number] for number in pair)
+        parts.append(f"{one} {other}")
+        rows.append((str(count - 1 - made), f"{one} + {other}", f"{level:.6g}"))
+    tables.show(("groups left", "joined", LEVELS[found.criterion]), rows, keep=2)
+    weights = model.mixture_.weights
+    members = [np.flatnonzero(groups == number) for number in range(int(groups.max()) + 1)]
+    shown = [
+        (str(number), " ".join(map(str, own)), f"{weights[own].sum():.4f}")
+        for number, own in enumerate(members)
+    ]
+    tables.show(("group", "components", "weight"), shown, keep=2)
+
+
+@click.command(cls=Command, epilog=EXIT_CODES)
+@click.argument("model")
+@click.option(
+    "-k", "--components", type=click.IntRange(min=1), required=True, help="How many are left."
+)
+@click.option("-o", "--output", required=True, metavar="PATH", help="Where the new model goes.")
+@overwrite_option
+@json_option
+def reduce(model: str, components: int, output: str, overwrite: bool, json: bool) -> None:
+    """Make a model of fewer components that is near a MODEL, without rows.
+
+    Components are joined where that costs least, and keep their weight, mean and covariance
+    together. How far the new model is from MODEL is told, as an upper bound in nats.
+
+    Example: dgmm reduce model.dgmm -k 8 -o small.dgmm
+    """
+    check_model_target(output, overwrite)
+    less = mixtures.load(model).reduce(components)
+    less.save(output, overwrite=overwrite)
+    told = {"n_components": components, "divergence_bound": less.fit_info_["divergence_bound"]}
+    tell({"model": output, **told}, json)
