@@ -122,8 +122,10 @@ def split(mixture: Mixture, components: int) -> Mixture:
     """The mixture with its heaviest components cut in two, those without weight left out.
 
     A component's halves lie on either side of its mean, along the leading eigenvector; mean and
-    covariance of the two together are what they were.
+    covariance of the two together are what they were.  Halves are cut again where more are asked.
     """
+    while 2 * (used := np.count_nonzero(mixture.weights)) < components:
+        mixture = split(mixture, 2 * used)
     heaviest = np.argsort(-mixture.weights, kind="stable")[: np.count_nonzero(mixture.weights)]
     halved = heaviest[: components - len(heaviest)]
     whole = heaviest[len(halved) :]
@@ -153,7 +155,7 @@ def line(done: process.Finished, *scores: str) -> list[Cell]:
     record, seconds = json.loads(done.output), pass_seconds(done)[1:]
     each = median(seconds)
     return [
-        f"K = {record['components']}",
+        f"K = {record['n_components']}",
         f"{record['rows']:,}",
         record["passes"],
         f"{record['iterations']}" + ("" if record["converged"] else ", not converged"),

@@ -64,7 +64,7 @@ def sizes(rows: int | None, largest: int | None, budget: float, quick: bool) -> 
             return json.loads(done.output), done.seconds
 
         record, seconds = run("select", store, "-k", f"2..{largest}")
-        chosen, passes, level = record["components"], record["passes"], bic(store, model)
+        chosen, passes, level = record["n_components"], record["passes"], bic(store, model)
         fits: dict[int, tuple[float, int, float]] = {}
         for count in range(2, largest + 1):
             fitted, took = run("fit", store, "-k", count)
