@@ -3,9 +3,9 @@
 The likelihood of a few hundred rows has dozens of optima, and no kind of start leads to the best of
 them everywhere; but each is cheap.  So there are hundreds.  Some are the trees of hierarchical
 clustering, cut (as mclust begins: Fraley and Raftery, How many clusters? Which clustering method?,
-1998), equal parts along the longest axis, and k-means; most are rows given to the nearest of K
-seeds, drawn at random or as k-means++ draws them.  Half of each kind see features of spread 1, half
-principal components of spread 1.
+1998; agglomeration.py), equal parts along the longest axis, and k-means; most are rows given to the
+nearest of K seeds, drawn at random or as k-means++ draws them.  Half of each kind see features of
+spread 1, half principal components of spread 1.
 
 **The tournament.**  All run EM, the worse leave, the rest run on, and so on (emEM of Biernacki,
 Celeux and Govaert, 2003); the last few go to their ends by SQUAREM.  Until then EM is in plain
@@ -16,9 +16,10 @@ has no bound, and the best of many starts would be the one that found that first
 *sound* only if none of its components is empty or singular but for ``reg_covar`` (evaluate.py).
 A component of hardly more rows than features can be as thin as one likes without being singular:
 the spurious optima that many starts find in rows without any clusters (McLachlan and Peel, Finite
-mixture models, 2000, section 3.10).  So an end is *full* only if its components all have as many
-rows as parameters of their own.  Either is worth ``WORTH`` in the objective: more than a few rows
-can bring, and less than a column that tells the clusters apart, with one value in each, does.
+mixture models, 2000, section 3.10).  So an end is *full* only if its components all have more
+than twice as many rows as features, or as many as parameters of their own.  Either is worth
+``WORTH`` in the objective: more than a few rows can bring, and less than a column that tells the
+clusters apart, with one value in each, does.
 
 **Noise.**  Where there is a noise component, each start leaves out the most isolated rows: one of
 the shares of them that noise may begin with (isolation.py).
@@ -36,6 +37,7 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist
 
+from dgmm.em.agglomeration import agglomerated, group_count
 from dgmm.em.degenerate import ALONE, unbounded
 from dgmm.em.init import Drawn, Random, mixture_of, one_thread, standard, standardised
 from dgmm.em.isolation import isolated, isolation
@@ -84,6 +86,9 @@ TREE_ROWS: Final = 1000
 """How many rows hierarchical clustering sees: its costs grow as their square."""
 
 LINKAGES: Final = ("ward", "average", "complete")
+PLAIN: Final = 3
+"""With more features than that there are trees by determinants, too (agglomeration.py)."""
+
 KMEANS: Final = 2
 """Runs of k-means on each view of the rows."""
 
@@ -95,6 +100,11 @@ WORTH: Final = 5.0
 
 SINGULAR: Final = 1e-10
 """A variance below this, without ``reg_covar``, where the features' is 1, is none."""
+
+AMPLE: Final = 9
+"""Rows are enough for a component if they are so many, and more than twice the features.
+
+Or as many as its own parameters, where these are fewer: as they are with up to three features."""
 
 LOST: Final = 1e-6
 """Components of fewer rows are empty."""
@@ -242,6 +252,7 @@ class _Field:
         """Whether all components, by their ``weights`` (..., K), have rows enough."""
         n_features = self.rows.shape[1]
         own = n_features + self.covariance_model.own_parameters(n_features)
+        own = min(own, max(2 * n_features + 1, AMPLE))
         enough: NDArray[np.bool_] = weights.min(axis=-1) * len(self.rows) > own - 0.5
         return enough
 
@@ -476,6 +487,13 @@ def _trees(view: Array, components: int, random: Random) -> Iterator[Labels]:
     for method in LINKAGES:
         labels = np.full(len(view), -1)
         labels[some] = fcluster(linkage(distances, method), components, "maxclust") - 1
+        yield labels
+    n_features = view.shape[1]
+    if n_features > PLAIN:
+        labels = np.full(len(view), -1)
+        count = group_count(components, n_features)
+        groups = fcluster(linkage(distances, "ward"), count, "maxclust") - 1
+        labels[some] = agglomerated(view[some], groups.astype(np.int64), components)
         yield labels
 
 
