@@ -65,4 +65,4 @@ def measured(command: list[str], tell: Callable[[str], None] = lambda line: None
 
 def dgmm(*words: object, tell: Callable[[str], None] = lambda line: None) -> Finished:
     """Run ``dgmm`` with these words on its command line."""
-    return measured([sys.executable, "-m", "dgmm.cli", *map(str, words)], tell)
+    return measured([sys.executable, "-m", "dgmm", *map(str, words)], tell)

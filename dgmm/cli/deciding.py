@@ -10,6 +10,7 @@ import click
 import numpy as np
 
 from dgmm.cli import progress, tables
+from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.base import EXIT_CODES, Command
 from dgmm.cli.checks import check_model_target, open_both
 from dgmm.cli.components import MOST_FEATURES
@@ -51,7 +52,11 @@ merging, oddness = Late("dgmm.inference.merging"), Late("dgmm.inference.oddness"
     help="The share of the rows of DATA that are odd.",
 )
 @click.option(
-    "-o", "--output", metavar="PATH", help="Where the model goes, with its threshold, if anywhere."
+    "-o",
+    "--output",
+    type=ADDRESS,
+    metavar="PATH",
+    help="Where the model goes, with its threshold, if anywhere.",
 )
 @judged_option
 @noise_option

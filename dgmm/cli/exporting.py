@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.base import EXIT_CODES, Command
 from dgmm.cli.options import json_option, overwrite_option
 from dgmm.cli.results import tell
@@ -33,11 +34,12 @@ FORMATS = {".onnx": _onnx, ".json": _json}
 
 
 @click.command(cls=Command, epilog=EXIT_CODES)
-@click.argument("model")
+@click.argument("model", type=ADDRESS)
 @click.option(
     "-o",
     "--output",
     required=True,
+    type=ADDRESS,
     metavar="PATH",
     help="Where it goes: model.onnx, a graph that gives labels, probabilities and log-densities; "
     "or model.json, the parameters.",

@@ -9,6 +9,7 @@ import click
 
 import dgmm
 from dgmm.cli import progress
+from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.base import EXIT_CODES, Command
 from dgmm.cli.checks import check_model_target, check_pictures
 from dgmm.cli.machines import Machines
@@ -63,12 +64,15 @@ def _fixed(
 @click.command(cls=Command, epilog=EXIT_CODES)
 @data_argument
 @model_options
-@click.option("-o", "--output", required=True, metavar="PATH", help="Where the model file goes.")
+@click.option(
+    "-o", "--output", required=True, type=ADDRESS, metavar="PATH", help="Where the model file goes."
+)
 @sample_weight_option
 @noise_option
 @labels_option
 @click.option(
     "--start",
+    type=ADDRESS,
     metavar="PATH",
     help="Begin at the parameters of this model instead of searching for a start.",
 )
@@ -225,7 +229,9 @@ def _covariance_types(context: click.Context, option: click.Parameter, text: str
     is_flag=True,
     help="Write the BIC as mclust does, 2 L - p log N: larger is better.",
 )
-@click.option("-o", "--output", required=True, metavar="PATH", help="Where the best model goes.")
+@click.option(
+    "-o", "--output", required=True, type=ADDRESS, metavar="PATH", help="Where the best model goes."
+)
 @click.option(
     "--plot",
     type=click.Path(dir_okay=False, path_type=Path),

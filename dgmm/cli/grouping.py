@@ -8,6 +8,7 @@ import click
 import numpy as np
 
 from dgmm.cli import progress, tables
+from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.base import EXIT_CODES, Command
 from dgmm.cli.checks import check_model_target, open_both
 from dgmm.cli.machines import Machines
@@ -43,7 +44,7 @@ LEVELS = {
 
 
 @click.command(cls=Command, epilog=EXIT_CODES)
-@click.argument("data", required=False)
+@click.argument("data", type=ADDRESS, required=False)
 @model_option
 @click.option(
     "--criterion",
@@ -60,7 +61,11 @@ LEVELS = {
     help="How many groups are kept.  [default: as many as the criterion says]",
 )
 @click.option(
-    "-o", "--output", metavar="PATH", help="Where the model goes, with its groups, if anywhere."
+    "-o",
+    "--output",
+    type=ADDRESS,
+    metavar="PATH",
+    help="Where the model goes, with its groups, if anywhere.",
 )
 @sample_weight_option
 @judged_option
@@ -140,11 +145,13 @@ def show_merging(model: GaussianMixture, found: Merging, groups: np.ndarray[Any,
 
 
 @click.command(cls=Command, epilog=EXIT_CODES)
-@click.argument("model")
+@click.argument("model", type=ADDRESS)
 @click.option(
     "-k", "--components", type=click.IntRange(min=1), required=True, help="How many are left."
 )
-@click.option("-o", "--output", required=True, metavar="PATH", help="Where the new model goes.")
+@click.option(
+    "-o", "--output", required=True, type=ADDRESS, metavar="PATH", help="Where the new model goes."
+)
 @overwrite_option
 @json_option
 def reduce(model: str, components: int, output: str, overwrite: bool, json: bool) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from dgmm.cli import progress
+from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.machines import Machines
 from dgmm.cli.progress import LOGS, Watch
 from dgmm.em.evaluate import PRECISIONS
@@ -79,7 +80,7 @@ def names_of(context: object, option: object, names: str | None) -> list[str] | 
     return next(csv.reader([names], skipinitialspace=True)) if names else None
 
 
-data_argument = click.argument("data")
+data_argument = click.argument("data", type=ADDRESS)
 json_option = click.option("--json", is_flag=True, help="Print one JSON object on standard output.")
 quiet_option = click.option("--quiet", is_flag=True, help="Show no progress.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace existing output.")
@@ -116,6 +117,7 @@ reading_options = _as_one(
 
 sample_weight_option = click.option(
     "--sample-weight",
+    type=ADDRESS,
     metavar="DATA",
     help="Weights of the rows: a path or URL, as for DATA, of an array with one number a row.",
 )
@@ -123,15 +125,21 @@ NOISE_HELP = (
     "Known errors of the rows: a path or URL, as for DATA, of their variances, of DATA's shape, or "
     "of their covariances, a matrix a row."
 )
-noise_option = click.option("--noise", metavar="DATA", help=NOISE_HELP)
+noise_option = click.option("--noise", type=ADDRESS, metavar="DATA", help=NOISE_HELP)
 labels_option = click.option(
     "--labels",
+    type=ADDRESS,
     metavar="DATA",
     help="What components rows may be of: a path or URL, as for DATA, of the number of one for "
     "each row, -1 where that isn't known; or of which of the K components each may be of.",
 )
 model_option = click.option(
-    "-m", "--model", required=True, metavar="PATH", help="A model file: a path or URL."
+    "-m",
+    "--model",
+    required=True,
+    type=ADDRESS,
+    metavar="PATH",
+    help="A model file: a path or URL.",
 )
 memory_option = click.option(
     "--memory",
@@ -404,6 +412,7 @@ fitting_options = _as_one(
     ),
     click.option(
         "--checkpoint",
+        type=ADDRESS,
         metavar="PATH",
         help="A directory where the state after each pass is saved. The same command, run again, "
         "continues from there.",

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.base import EXIT_CODES, Command
 from dgmm.cli.checks import open_for
 from dgmm.cli.machines import Machines
@@ -50,7 +51,7 @@ def _levels(context: click.Context, option: click.Parameter, text: str) -> tuple
     metavar="NAMES",
     help="The features to predict, as a,b,c: their names, or their numbers from 0 among all.",
 )
-@click.option("-o", "--output", required=True, metavar="PATH", help=OUTPUT_HELP)
+@click.option("-o", "--output", required=True, type=ADDRESS, metavar="PATH", help=OUTPUT_HELP)
 @keep_option
 @click.option(
     "--kind",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import click
 
 from dgmm.cli import progress
+from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.base import EXIT_CODES, Command
 from dgmm.cli.checks import check_model_target, open_both
 from dgmm.cli.components import Wanted, features_shown, show_components
@@ -65,7 +66,7 @@ keep_option = click.option(
 @click.command(cls=Command, epilog=EXIT_CODES)
 @data_argument
 @model_option
-@click.option("-o", "--output", required=True, metavar="PATH", help=OUTPUT_HELP)
+@click.option("-o", "--output", required=True, type=ADDRESS, metavar="PATH", help=OUTPUT_HELP)
 @keep_option
 @click.option(
     "--kind",
@@ -161,7 +162,7 @@ def write_rows(
 @click.command(cls=Command, epilog=EXIT_CODES)
 @data_argument
 @model_option
-@click.option("-o", "--output", required=True, metavar="PATH", help=OUTPUT_HELP)
+@click.option("-o", "--output", required=True, type=ADDRESS, metavar="PATH", help=OUTPUT_HELP)
 @keep_option
 @click.option(
     "--sample",
@@ -211,8 +212,8 @@ def impute(
 @click.command(cls=Command, epilog=EXIT_CODES)
 @data_argument
 @model_option
-@click.option("--noise", required=True, metavar="DATA", help=NOISE_HELP)
-@click.option("-o", "--output", required=True, metavar="PATH", help=OUTPUT_HELP)
+@click.option("--noise", required=True, type=ADDRESS, metavar="DATA", help=NOISE_HELP)
+@click.option("-o", "--output", required=True, type=ADDRESS, metavar="PATH", help=OUTPUT_HELP)
 @keep_option
 @machine_options
 @reading_options
@@ -285,7 +286,9 @@ def score(
 @click.command(cls=Command, epilog=EXIT_CODES)
 @data_argument
 @model_option
-@click.option("-o", "--output", required=True, metavar="PATH", help="Where the new model goes.")
+@click.option(
+    "-o", "--output", required=True, type=ADDRESS, metavar="PATH", help="Where the new model goes."
+)
 @sample_weight_option
 @judged_option
 @noise_option
@@ -332,7 +335,7 @@ def update(
 
 
 @click.command(cls=Command, epilog=EXIT_CODES)
-@click.argument("model")
+@click.argument("model", type=ADDRESS)
 @click.option(
     "--features",
     metavar="NAMES",

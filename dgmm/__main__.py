@@ -1,4 +1,4 @@
-"""``python -m dgmm.cli`` is ``dgmm``."""
+"""``python -m dgmm`` is ``dgmm``."""
 
 import sys
 
