@@ -551,7 +551,7 @@ MODEL_ERRORS = {
         ("predict", "bad.npy", "-m", "model.dgmm", "-o", "out.zarr"),
         "2 features; model.dgmm was fitted to 3",
     ),
-    "no model": (_nothing, (*PREDICT[:3], "no.dgmm", *PREDICT[4:]), "no.dgmm can't be read"),
+    "no model": (_nothing, (*PREDICT[:3], "no.dgmm", *PREDICT[4:]), "no.dgmm does not exist"),
     "no model file": (_nothing, (*PREDICT[:3], "rows.npy", *PREDICT[4:]), "no usable model file"),
     "output exists": (
         lambda path: (path / "out.zarr").mkdir(),
@@ -715,7 +715,7 @@ def test_a_process_of_its_own(store: Path) -> None:
         text=True,
     )
     assert done.returncode == 3
-    said = "choose another name, or overwrite it (--overwrite)"
+    said = "choose another name, or overwrite it (overwrite=True, --overwrite)"
     assert done.stderr == f"Error: out.dgmm exists; {said}\n"
 
 
@@ -786,3 +786,39 @@ def test_help_teaches(tmp_path: Path, command: str) -> None:
 
 def test_version(tmp_path: Path) -> None:
     assert dgmm.__version__ in run("--version", cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize("how", [{}, {"missing": "drop"}, {"fixed": "means"}])
+def test_a_fit_tells_its_criteria(tmp_path: Path, how: dict[str, str]) -> None:
+    """They are those of its rows, as ``criteria`` finds them in a pass of its own."""
+    rows = np.random.default_rng(0).normal(size=(400, 2)) + [[0, 0], [5, 5]] * 200
+    rows[0, 0] = np.nan if "missing" in how else 0.0
+    starts = {"means_init": [[0, 0], [5, 5]]} if "fixed" in how else {}
+    weights = np.linspace(0.5, 1.5, 400)
+    model = dgmm.GaussianMixture(2, random_state=0, **how, **starts)
+    model.fit(rows, sample_weight=weights).save(tmp_path / "m.dgmm")
+    kept = ~np.isnan(rows[:, 0])
+    expected = model.criteria(rows[kept], weights[kept])
+    done = CliRunner().invoke(main, ["show", str(tmp_path / "m.dgmm"), "--json"])
+    told = json.loads(done.stdout)
+    for name in ("aic", "bic"):
+        np.testing.assert_allclose(told[name], expected[name], rtol=1e-9)
+    total = expected["score"] * weights[kept].sum()
+    np.testing.assert_allclose(told["log_likelihood"], total, rtol=1e-9)
+    assert told["parameters"] == round((told["aic"] + 2 * total) / 2)
+    shown = CliRunner().invoke(main, ["show", str(tmp_path / "m.dgmm")]).output
+    assert f"{told['bic']:.8g}" in shown
+
+
+def test_a_reader_that_has_read_enough_is_no_error(tmp_path: Path) -> None:
+    means = np.zeros((3000, 40))
+    dgmm.GaussianMixture.from_parameters(
+        np.full(3000, 1 / 3000), means, np.ones(3000), covariance_type="spherical"
+    ).save(tmp_path / "m.dgmm")
+    words = [sys.executable, "-m", "dgmm.cli", "show", str(tmp_path / "m.dgmm"), "--json"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        assert process.stderr.read() == b""

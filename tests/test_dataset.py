@@ -15,6 +15,7 @@ import dask
 import dask.array as da
 import fsspec
 import numpy as np
+import pandas as pd
 import pytest
 import zarr
 
@@ -843,3 +844,15 @@ def test_missing_chunks_are_one_of_four(tmp_path: Path) -> None:
         UsageError, match=r"missing_chunks .* 'auto', 'error', 'late', 'fill', not 'nan'"
     ):
         open_dataset(tmp_path / "rows.zarr", missing_chunks="nan")
+
+
+def test_a_dataset_and_a_plan_say_what_they_are() -> None:
+    frame = pd.DataFrame(np.zeros((1000, 2)), columns=["km", "fare"])
+    shown = repr(open_dataset(frame, sample_weight=np.ones(1000)))
+    assert shown.startswith(
+        "<Dataset: 1,000 rows of 2 features (km, fare), with weights, in 1 block;"
+    )
+    wide = repr(open_dataset(pd.DataFrame(np.zeros((9, 8))).add_prefix("x")))
+    assert "(x0, x1, x2, x3, x4, x5, ...)" in wide
+    told = str(GaussianMixture(2).plan(frame)).splitlines()
+    assert told[1].split("  ")[-1].strip() == "1,000 x 2"

@@ -327,6 +327,45 @@ def test_what_can_not_be_kept_is_told(parquet: Path, tmp_path: Path) -> None:
     assert "is no table of Parquet files of outputs" in " ".join(done.output.split())
 
 
+def test_deviations_have_the_names_of_the_features(parquet: Path, tmp_path: Path) -> None:
+    model, target = tmp_path / "model.dgmm", tmp_path / "why.parquet"
+    fitted(dgmm.open_dataset(parquet, columns=["c", "a"])).save(model)
+    words = ["predict", parquet, "-m", model, "-o", target, "--kind", "deviations", "--quiet"]
+    done = CliRunner().invoke(main, [*map(str, words)])
+    assert done.exit_code == 0, done.output
+    assert pq.read_table(target).column_names == ["deviation_c", "deviation_a"]
+
+
+def test_a_directory_of_parquet_is_a_table_whatever_it_is_called(
+    table: pa.Table, tmp_path: Path
+) -> None:
+    """Files below it, or below directories such as ``year=2020``; but not what is no table."""
+    flat, deep, other = (tmp_path / name for name in ("trips", "years", "other"))
+    for place, part in ((flat, table[:2000]), (flat, table[2000:]), (deep / "year=2020", table)):
+        place.mkdir(parents=True, exist_ok=True)
+        pq.write_table(part, place / f"{len(part)}-rows.parquet")
+    other.mkdir()
+    (other / "notes.txt").write_text("no rows")
+    assert dgmm.open_dataset(flat, columns=["a", "b"]).rows == 3000
+    assert dgmm.open_dataset(f"{deep}/", columns=["a", "year"]).names == ("a", "year")
+    model = fitted(dgmm.open_dataset(flat, columns=["a", "b"]))
+    assert model.predict(str(flat)).shape == (3000,)  # the model takes its own columns
+    with pytest.raises(dgmm.DataError, match=r"is no Zarr array or group"):
+        dgmm.open_dataset(other)
+
+
+def test_several_paths_are_one_table_by_a_pattern(parquet: Path, tmp_path: Path) -> None:
+    paths = [parquet, parquet]
+    with pytest.raises(dgmm.DataError, match=r"a list of paths.*pattern such as trips/\*\.parquet"):
+        fitted(paths)
+    with pytest.raises(dgmm.DataError, match="a list of paths"):
+        dgmm.open_dataset([str(each) for each in paths], columns=["a"])
+    words = ["fit", *map(str, paths), "-k", "2", "-o", str(tmp_path / "m.dgmm")]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 2
+    assert "a pattern of files stands in quotes" in " ".join(done.output.split())
+
+
 def test_filled_in_rows_are_a_table_with_their_names(
     rows: NDArray[np.float64], tmp_path: Path
 ) -> None:

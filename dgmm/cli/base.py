@@ -7,7 +7,9 @@ checkpoint.
 
 import logging
 import os
+import select
 import signal
+import sys
 import threading
 import traceback
 import warnings
@@ -76,6 +78,7 @@ class Command(click.Command):
             ctx.exit(error.exit_code)
 
     def _parse(self, ctx: click.Context, args: list[str]) -> list[str]:
+        files = sum(map(os.path.exists, args))  # before they are taken from the list
         try:
             rest = super().parse_args(ctx, args)
         except click.BadParameter as error:
@@ -84,6 +87,11 @@ class Command(click.Command):
             if name and ctx.get_parameter_source(name) is ParameterSource.ENVIRONMENT:
                 error.param_hint = f"{_variable(ctx, name)} in the environment"
             raise
+        except click.UsageError as error:
+            if "extra argument" not in error.message or files < 2:
+                raise
+            quotes = "a pattern of files stands in quotes, so that the shell leaves it alone"
+            raise click.UsageError(f"{error.message}; {quotes}: 'trips/*.parquet'", ctx) from error
         _refuse_unknown_variables(ctx)
         return rest
 
@@ -103,6 +111,8 @@ class Command(click.Command):
             except click.exceptions.Exit:
                 raise
             except Exception as error:
+                if isinstance(error, BrokenPipeError) and _nobody_reads():
+                    raise  # click ends without a word, as others do whom head has read enough of
                 if is_transient(error):  # a store's own error, or the network's
                     code = RESUMABLE if resumable else DataError.exit_code
                     log.say("error", f"{type(error).__name__}: {error}", exit_code=code)
@@ -111,6 +121,16 @@ class Command(click.Command):
                 else:
                     code = _tell_unexpected(log, error)
             ctx.exit(code)
+
+
+def _nobody_reads() -> bool:
+    """Whether standard output leads to a pipe that was closed at its other end."""
+    asked = select.poll()
+    try:
+        asked.register(sys.stdout, 0)
+    except (OSError, ValueError):  # it is no file
+        return False
+    return any(found & (select.POLLERR | select.POLLHUP) for _, found in asked.poll(0))
 
 
 def _goes_on(ctx: click.Context) -> str:

@@ -15,6 +15,7 @@ from dgmm.cli.records import dumps
 from dgmm.estimators.passes import figure
 from dgmm.kernels import choice
 from dgmm.model.covariance import described
+from dgmm.model.fixed import free_parameters
 
 if TYPE_CHECKING:
     from dgmm.engine.kubernetes import Pods
@@ -103,6 +104,27 @@ def fit_record(model: GaussianMixture, path: str) -> dict[str, Any]:
         **({"threshold": model.threshold_.record()} if hasattr(model, "threshold_") else {}),
         **({"groups": list(model.groups_)} if hasattr(model, "groups_") else {}),
         **model.fit_info_,
+        **criteria_of_fit(model),
+    }
+
+
+def criteria_of_fit(model: GaussianMixture) -> dict[str, float]:
+    """The log-likelihood of the rows of a fit, free parameters, AIC and BIC; none if not told.
+
+    They are those of ``GaussianMixture.criteria``.  With labels, the score is that of other
+    densities, as it is of a posterior; after an update, there is only a bound.
+    """
+    info = model.fit_info_
+    mixture, _ = model.judged()
+    known = "score" in info and "weight" in info and not info.get("labelled")
+    if not known or mixture is not model.mixture_:
+        return {}
+    total, count = info["score"] * info["weight"], free_parameters(mixture, info)
+    return {
+        "log_likelihood": total,
+        "parameters": count,
+        "aic": -2 * total + 2 * count,
+        "bic": -2 * total + count * float(np.log(info["weight"])),
     }
 
 
@@ -138,19 +160,7 @@ def tell_model(model: GaussianMixture, path: str, as_json: bool) -> None:
         "mixture": f"{mixture.components} components, {mixture.covariance_model.name}, of "
         f"{mixture.n_features} features",
     }
-    lines |= _beside(mixture) | _kept(model)
-    for name, shown in {
-        "rows": "{:,}",
-        "score": "{:.9g} nats a row",
-        "passes": "{}",
-        "seconds": "{:.1f}",
-    }.items():
-        if name in info:
-            lines[name] = shown.format(info[name])
-    if "rows" in lines:
-        lines["rows"] += _of_rows(info)
-    if info.get("seconds_on_samples"):
-        lines["seconds"] += f", of which {info['seconds_on_samples']:.1f} on samples"
+    lines |= _beside(mixture) | _kept(model) | _of_fit(model)
     if "objective_before" in info:
         before = info["objective_before"]
         was = "none" if before is None else f"{before:.9g}"
@@ -163,6 +173,28 @@ def tell_model(model: GaussianMixture, path: str, as_json: bool) -> None:
         if info.get(name):
             lines[name] = ", ".join(map(str, info[name]))
     tell(lines, as_json=False)
+
+
+def _of_fit(model: GaussianMixture) -> dict[str, str]:
+    """How many rows a fit had, what it came to, and how long it took."""
+    info, lines = model.fit_info_, {}
+    for name, shown in {
+        "rows": "{:,}",
+        "score": "{:.9g} nats a row",
+        "passes": "{}",
+        "seconds": "{:.1f}",
+    }.items():
+        if name in info:
+            lines[name] = shown.format(info[name])
+        if name == "score" and (found := criteria_of_fit(model)):
+            lines["score"] += f"; log-likelihood {figure(found['log_likelihood'])}"
+            lines["parameters"] = f"{found['parameters']:,}"
+            lines["aic, bic"] = f"{figure(found['aic'])}, {figure(found['bic'])}"
+    if "rows" in lines:
+        lines["rows"] += _of_rows(info)
+    if info.get("seconds_on_samples"):
+        lines["seconds"] += f", of which {info['seconds_on_samples']:.1f} on samples"
+    return lines
 
 
 def _beside(mixture: Mixture) -> dict[str, str]:
@@ -229,8 +261,8 @@ def show_pods(pods: Pods, as_json: bool) -> None:
     threads = planned.workers * planned.threads
     if planned.tasks < threads:
         logging.getLogger("dgmm").warning(
-            f"a pass has only {planned.tasks} tasks for {threads} threads: fewer --workers or "
-            "--threads are as fast; or store the rows in smaller chunks"
+            f"a pass has only {counted(planned.tasks, 'task')} for {threads} threads: fewer "
+            "--workers or --threads are as fast; or store the rows in smaller chunks"
         )
     if as_json:
         click.echo(dumps(settings))
@@ -239,7 +271,7 @@ def show_pods(pods: Pods, as_json: bool) -> None:
     base, thread, shared, cache = (format_bytes(getattr(planned, part)) for part in parts)
     click.echo(f"# {planned.source}: {planned.rows:,} rows x {planned.n_features}")
     click.echo(f"# {planned.n_components} components, of width {planned.width}")
-    click.echo(f"# {planned.tasks:,} tasks a pass, for {threads} threads")
+    click.echo(f"# {counted(planned.tasks, 'task')} a pass, for {threads} threads")
     click.echo(f"# a worker: {base} + {planned.threads} x {thread} + {shared}, + {cache} of cache")
     kept = f"# {planned.cached:.0%} of the rows stay in memory between passes"
     click.echo(kept + f"; all do with --memory {pods.keeping >> 20}Mi" * (planned.cached < 1))
@@ -247,35 +279,12 @@ def show_pods(pods: Pods, as_json: bool) -> None:
         click.echo(f"{name}={value}")
 
 
+def counted(number: int, name: str) -> str:
+    """So many of what has a ``name``."""
+    return f"{number:,} {name}" + "s" * (number != 1)
+
+
 def show_plan(planned: Plan) -> None:
     """Print a plan for a person."""
-    block = f"largest {planned.block_rows:,} rows, {format_bytes(planned.block_bytes)}"
-    machines = f"worker processes: {planned.workers}, threads of each: {planned.threads}"
-    each = -(-planned.blocks // planned.tasks)
-    kept = f"{planned.cached:.0%}: {format_bytes(planned.cache_bytes)} per worker"
-    tell(
-        {
-            "data": planned.source,
-            "rows x columns": f"{planned.rows:,} x {planned.n_features}",
-            "components": planned.n_components,
-            "engine": f"{planned.engine}; {machines}",
-            "blocks": f"{planned.blocks:,}; {block}",
-            "tasks per pass": f"{planned.tasks:,}, blocks of each: {each:,}",
-            "kernel": choice.described(choice.chosen()),
-            "size of the rows in memory": format_bytes(planned.pass_bytes),
-            "kept between passes": kept,
-            "peak memory per worker": f"at most {format_bytes(planned.peak_bytes)}",
-            "allowed per worker": format_bytes(planned.limit_bytes),
-            "finding a start": _starting(planned),
-        },
-        as_json=False,
-    )
-
-
-def _starting(planned: Plan) -> str:
-    if not planned.starts:
-        return "no starts compete on samples"
-    return (
-        f"up to {planned.starts} starts, on {planned.starts_rows:,} rows and larger samples: the "
-        f"work of about {planned.starts_passes:.0f} passes"
-    )
+    told = planned.told()
+    tell({**told, "kernel": choice.described(choice.chosen())}, as_json=False)

@@ -61,7 +61,7 @@ def check_numbers(table: str, kinds: Mapping[str, tuple[Any, bool]], names: Sequ
     more = f" and {len(wrong) - 10} more" if len(wrong) > 10 else ""
     raise DataError(
         f"columns must be real numbers: {', '.join(wrong[:10])}{more} of {table} can't be used; "
-        "leave them out (columns=[...], --columns), or make numbers of them: "
+        "leave them out (open_dataset(data, columns=[...]), --columns), or make numbers of them: "
         + (f"numbers are in {', '.join(others[:10])}" if others else "no column is of numbers")
     )
 

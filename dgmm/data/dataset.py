@@ -40,7 +40,11 @@ from dgmm.model.lazy import lazy
 BLOCK_BYTES: Final = 8 << 20
 
 
-@dataclass(frozen=True)
+NAMED: Final = 6
+"""So many names of features are shown."""
+
+
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """Rows (N, D) and what lies beside them, cut into blocks; ``open_dataset`` makes one.
 
@@ -78,14 +82,24 @@ class Dataset:
     labels: Source | None = None
     axes: NamedAxes | None = None
 
+    def __repr__(self) -> str:
+        shown = list(self.names or ())[:NAMED]
+        more = ["..."] * (len(self.names or ()) > NAMED)
+        named = f" ({', '.join([*shown, *more])})" * bool(shown)
+        beside = "".join(f", with {name}" for name in self.beside)
+        return (
+            f"<Dataset: {self.rows:,} rows of {self.n_features} features{named}{beside}, in "
+            f"{self.blocks:,} block{'s' * (self.blocks != 1)}; {self.source.name}>"
+        )
+
     @property
     def rows(self) -> int:
-        """N."""
+        """The number of rows, N."""
         return self.source.shape[0]
 
     @property
     def n_features(self) -> int:
-        """D."""
+        """The number of features, D."""
         return self.source.shape[1]
 
     @property
@@ -95,7 +109,7 @@ class Dataset:
 
     @property
     def blocks(self) -> int:
-        """B."""
+        """The number of blocks, B."""
         return len(self.divisions) - 1
 
     @lazy
@@ -478,7 +492,7 @@ def _check_rows(source: Source) -> None:
         raise DataError(
             f"rows must be 2-D, (rows, features); {source.name} has shape {source.shape}"
             + (f". {remedy}" if held and len(source.shape) == 1 else "")
-            + (IMAGE.format(source.shape[-1]) if held and len(source.shape) == 3 else "")
+            + (IMAGE.format(source.shape[-1]) if len(source.shape) == 3 else "")
         )
     _check_dtype(source, "rows")
     if source.shape[0] == 0:

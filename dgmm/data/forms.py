@@ -9,6 +9,8 @@ What is lazy stays so.  What must be loaded whole is refused first, if there is 
 import math
 from collections.abc import Callable
 from contextlib import suppress
+from os import PathLike
+from pathlib import Path
 from typing import Any, Final
 
 import dask.array as da
@@ -180,6 +182,11 @@ NEVER: Final = {name for name, open_ in FORMS.items() if open_ not in ARRAYS}
 def _refuse_members(rows: Any) -> None:
     """Raise ``DataError`` if a list holds what NumPy would not read right, such as masked rows."""
     for row in rows:
+        if isinstance(row, str | PathLike) and Path(row).suffix:
+            raise DataError(
+                "a list of paths: files that are one table have one address, a directory or a "
+                "pattern such as trips/*.parquet"
+            )
         for each in (row, *row) if isinstance(row, list | tuple) else (row,):
             if isinstance(each, float | int | np.generic):
                 continue

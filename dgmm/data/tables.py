@@ -1,8 +1,9 @@
-"""Tables by address: what reads them is told by how their names end.
+"""Tables by address: what reads them is told by how their names end, or by what is in a directory.
 
 A column of a table is a vector by ``table.parquet::name``.
 """
 
+import os
 from collections.abc import Sequence
 from os import PathLike
 from typing import Final
@@ -11,12 +12,13 @@ from dgmm.data.arrow import ArrowSource
 from dgmm.data.delimited import DelimitedSource
 from dgmm.data.parquet import ParquetSource
 from dgmm.data.table_source import TableSource
+from dgmm.data.urls import is_local, place
 from dgmm.errors import UsageError
 
+PARQUET: Final = (".parquet", ".parq", ".pq")
+
 FORMATS: Final[dict[str, type[TableSource]]] = {
-    ".parquet": ParquetSource,
-    ".parq": ParquetSource,
-    ".pq": ParquetSource,
+    **dict.fromkeys(PARQUET, ParquetSource),
     ".arrow": ArrowSource,
     ".feather": ArrowSource,
     ".csv": DelimitedSource,
@@ -61,7 +63,26 @@ def _format(url: str) -> type[TableSource] | None:
     for ending, kind in FORMATS.items():
         if url.rstrip("/").endswith(ending) or f"{ending}/" in url:
             return kind
-    return None
+    return ParquetSource if _holds_parquet(url) else None
+
+
+def _holds_parquet(url: str) -> bool:
+    """Whether it is a directory here in which Parquet lies, whatever it is called.
+
+    Elsewhere, to ask would be to list it.
+    """
+    filesystem, path = place(url)
+    if not is_local(filesystem) or not os.path.isdir(path):
+        return False
+    with os.scandir(path) as found:
+        return any(map(_is_part, found))
+
+
+def _is_part(found: "os.DirEntry[str]") -> bool:
+    """Whether it is a Parquet file, or a directory of those with one value: ``year=2020``."""
+    if found.is_dir():
+        return "=" in found.name
+    return found.name.endswith(PARQUET)
 
 
 def named_column(url: str) -> tuple[str, str | None]:

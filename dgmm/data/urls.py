@@ -18,6 +18,8 @@ PROBE: Final = "pass-000000.dgmm.{}.partial"
 
 PROBE_BYTES: Final = 64 << 10
 
+S3: Final = ": pip install 'dgmm[s3]' does that (in a clone: pip install '.[s3]')"
+
 R = TypeVar("R")
 
 
@@ -28,7 +30,8 @@ def place(url: str) -> tuple[Any, str]:
     try:
         filesystem, path = fsspec.core.url_to_fs(url)
     except (ValueError, ImportError) as error:
-        raise DataError(f"{url} can't be opened: {error}") from error
+        remedy = S3 if isinstance(error, ImportError) and url.startswith("s3") else ""
+        raise DataError(f"{url} can't be opened: {error}{remedy}") from error
     return filesystem, path
 
 
@@ -83,7 +86,9 @@ def _asked(url: str, done: str, ask: Callable[[], R]) -> R:
 def refuse_existing(url: str) -> None:
     """Raise ``DataError`` if something is at ``url`` already."""
     if exists(url):
-        raise DataError(f"{url} exists; choose another name, or overwrite it (--overwrite)")
+        raise DataError(
+            f"{url} exists; choose another name, or overwrite it (overwrite=True, --overwrite)"
+        )
 
 
 def refuse_directory(url: str) -> None:

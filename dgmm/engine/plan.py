@@ -95,6 +95,51 @@ class Plan:
     starts_rows: int
     starts_passes: float
 
+    def __str__(self) -> str:
+        return "\n".join(f"{name:<26}  {said}" for name, said in self.told().items())
+
+    def told(self) -> dict[str, str]:
+        """The plan in words, by what each is about.
+
+        Returns
+        -------
+        dict
+            What ``dgmm plan`` prints, and ``print(plan)``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> GaussianMixture(2).plan(np.eye(6)).told()["rows x columns"]
+        '6 x 6'
+        """
+        machines = f"worker processes: {self.workers}, threads of each: {self.threads}"
+        block = f"largest {self.block_rows:,} rows, {format_bytes(self.block_bytes)}"
+        each = -(-self.blocks // max(1, self.tasks))
+        kept = f"{self.cached:.0%}: {format_bytes(self.cache_bytes)} per worker"
+        return {
+            "data": self.source,
+            "rows x columns": f"{self.rows:,} x {self.n_features}",
+            "components": f"{self.n_components:,}",
+            "engine": f"{self.engine}; {machines}",
+            "blocks": f"{self.blocks:,}; {block}",
+            "tasks per pass": f"{self.tasks:,}, blocks of each: {each:,}",
+            "size of the rows in memory": format_bytes(self.pass_bytes),
+            "kept between passes": kept,
+            "peak memory per worker": f"at most {format_bytes(self.peak_bytes)}",
+            "allowed per worker": format_bytes(self.limit_bytes),
+            "finding a start": self._starting(),
+        }
+
+    def _starting(self) -> str:
+        if not self.starts:
+            return "no starts compete on samples"
+        starts = "1 start" if self.starts == 1 else f"up to {self.starts} starts"
+        return (
+            f"{starts}, on {self.starts_rows:,} rows and larger samples: the work of about "
+            f"{self.starts_passes:,.0f} passes"
+        )
+
     @property
     def peak_bytes(self) -> int:
         """The most a worker process will take."""

@@ -628,7 +628,7 @@ def outputs_of(
     values = _of_dataset(model, X, dataset, wanted)
     if dataset.axes is None:
         return values
-    return dataset.axes.put_back(values, output.name, output.fills, output.axes)
+    return dataset.axes.put_back(values, output.name, output.by_feature, output.axes)
 
 
 def _of_dataset(model: GaussianMixture, X: Data, dataset: Dataset, wanted: RowOutputs) -> Any:

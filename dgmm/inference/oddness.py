@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from dgmm.errors import UsageError
 from dgmm.inference.alike import alike
 from dgmm.kernels.kernel import tile_rows
-from dgmm.kernels.outputs import Output, RowOutputs
+from dgmm.kernels.outputs import FEATURE, Output, RowOutputs
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
 from dgmm.model.mixture import Frame, Mixture
@@ -97,5 +97,5 @@ def _each_feature(mixture: Mixture) -> tuple[int, ...]:
 DISTANCES: Final = Output("distances", _distances, np.float64, _each_component)
 """The distance of a row to each component."""
 
-DEVIATIONS: Final = Output("deviations", _deviations, np.float64, _each_feature, axes=("feature",))
+DEVIATIONS: Final = Output("deviations", _deviations, np.float64, _each_feature, axes=FEATURE)
 """How far each feature of a row is from what the others make one expect, in deviations."""

@@ -13,7 +13,7 @@ computed in the frame, so units don't matter.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -92,7 +92,7 @@ class StandardErrors:
     weights: Array
     means: Array
     covariances: Array
-    covariance: Array
+    covariance: Array = field(repr=False)
     kind: str
     rows: int
 

@@ -118,7 +118,9 @@ def read(url: str, format: str) -> tuple[Arrays, dict[str, Any]]:
     except ModelFileError as error:
         raise ModelFileError(f"{url} is no usable {_kind(format)} file: {error}") from error
     except Exception as error:  # each file system has errors of its own
-        raise ModelFileError(f"{url} can't be read: {error}") from error
+        gone = isinstance(error, FileNotFoundError) and not is_transient(error)
+        said = "does not exist" if gone else f"can't be read: {error}"
+        raise ModelFileError(f"{url} {said}") from error
     try:
         return _parse(content, format)
     except ModelFileError as error:

@@ -31,6 +31,9 @@ from dgmm.kernels.observation import COMPLETE, Marginal, Observation
 from dgmm.kernels.sweep import Block
 from dgmm.model.mixture import Frame, Mixture
 
+FEATURE: Final = ("feature",)
+"""The axes of what says something of each feature."""
+
 
 @dataclass(frozen=True)
 class Output:
@@ -63,6 +66,11 @@ class Output:
     fills: bool = False
     names: tuple[str, ...] = ()
     axes: tuple[str, ...] = ("component",)
+
+    @property
+    def by_feature(self) -> bool:
+        """Whether a row's output is a number for each feature."""
+        return self.axes == FEATURE
 
 
 @dataclass(frozen=True)
@@ -213,10 +221,10 @@ OUTPUTS: Final[dict[OutputKind, Output]] = {
     "factors": Output("factors", _factors, np.float64, _each_factor),
 }
 
-FILLED: Final = Output("filled", _filled, np.float64, _each_feature, fills=True)
+FILLED: Final = Output("filled", _filled, np.float64, _each_feature, fills=True, axes=FEATURE)
 """The rows, with what they lack."""
 
-DENOISED: Final = Output("denoised", _denoised, np.float64, _each_feature, fills=True)
+DENOISED: Final = Output("denoised", _denoised, np.float64, _each_feature, fills=True, axes=FEATURE)
 """The rows as they are expected to be without their errors."""
 
 

@@ -8,8 +8,9 @@ of its pixels as one pixel, without resampling.
 """
 
 from collections.abc import Sequence
+from io import BytesIO
 from os import PathLike
-from typing import Any, Final
+from typing import Any, Final, final
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
 from dgmm.model.arrays import Array
@@ -37,9 +38,19 @@ SHADES: Final = LinearSegmentedColormap.from_list(
 """For counts: from little more than the paper to ink."""
 
 
+@final
+class Picture(Figure):
+    """A figure that a notebook shows by itself, whether or not pyplot is in use there."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = BytesIO()
+        self.savefig(buffer, format="png", dpi=DPI)
+        return buffer.getvalue()
+
+
 def canvas(width: int, height: int) -> Figure:
     """A blank figure of ``width`` by ``height`` pixels."""
-    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor=PAPER)
+    figure = Picture(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor=PAPER)
     FigureCanvasAgg(figure)
     return figure
 
@@ -214,6 +225,7 @@ def draw_criteria(axes: Axes, results: Results, criterion: str) -> None:
     if any(each["dropped_after"] is not None for each in results):
         axes.plot([], [], markersize=4, label="dropped on the way", **RING)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))  # no power of ten in a corner
     title = f"{best['n_components']} components, {described(best)}: {criterion} {least:.8g}"
     axes.set_title(title, color=INK, fontsize=8, loc="left")
     axes.set_xlabel("components", color=INK, fontsize=7)
