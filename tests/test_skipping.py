@@ -1,6 +1,6 @@
 """What contributes nothing is left out: what is left is what dense tiles make, within the bound."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -125,6 +125,75 @@ def test_statistics_are_those_of_dense_tiles(
         np.testing.assert_allclose(mine.objective, true.objective, rtol=0, atol=atol)
         np.testing.assert_allclose(mine.log_likelihood, true.log_likelihood, rtol=0, atol=atol)
         assert (mine.weight, mine.rows) == (theirs.weight, theirs.rows)
+
+
+def moved(mixture: Mixture, by: np.ndarray, shift: float) -> Mixture:
+    """The mixture of ``by`` times the rows, shifted."""
+    covariances = mixture.covariances.dense() * by[:, None] * by
+    means = mixture.means * by + shift
+    return Mixture.of_covariances(FULL, mixture.weights, means, covariances)
+
+
+def collinear(mixture: Mixture) -> Mixture:
+    """The last feature is twice the first, but for 1e-5 of it."""
+    onto = np.eye(mixture.n_features)
+    onto[-1] = 2 * onto[0]
+    covariances = onto @ mixture.covariances.dense() @ onto.T
+    covariances[:, -1, -1] += 1e-10 * covariances[:, 0, 0]
+    return Mixture.of_covariances(FULL, mixture.weights, mixture.means @ onto.T, covariances)
+
+
+def narrowed(mixture: Mixture) -> Mixture:
+    """A component is a millionth as wide as the others."""
+    covariances = mixture.covariances.dense().copy()
+    covariances[3] *= 1e-12
+    return Mixture.of_covariances(FULL, mixture.weights, mixture.means, covariances)
+
+
+def strayed(mixture: Mixture) -> Mixture:
+    """A component is where no row is."""
+    means = mixture.means.copy()
+    means[5] += 1e4
+    return Mixture.of_covariances(FULL, mixture.weights, means, mixture.covariances.dense())
+
+
+UNITS = 10.0 ** np.linspace(-7, 7, 24)
+TORTURE: dict[str, Callable[[Mixture], Mixture]] = {
+    "as it is": lambda mixture: mixture,
+    "far from 0": lambda mixture: moved(mixture, np.ones(24), 1e6),
+    "units": lambda mixture: moved(mixture, UNITS, 0.0),
+    "collinear": collinear,
+    "a narrow component": narrowed,
+    "a component without rows": strayed,
+}
+
+
+@pytest.mark.parametrize("weighing", ["equal", "uneven", "one row"])
+@pytest.mark.parametrize("torture", TORTURE)
+def test_torture_does_not_change_that(torture: str, weighing: str) -> None:
+    """An outlier at 1e6 and 500 rows of one value among the rows, and weights over 12 decades."""
+    rng = np.random.default_rng(5)
+    mixture = TORTURE[torture](textured(20, 24, 6.0, rng))
+    drawn_from = textured(20, 24, 6.0, rng) if torture == "a component without rows" else mixture
+    rows = drawn(drawn_from, 5000, rng)
+    rows[4000:4500] = rows[3]
+    rows[77] = rows.mean(axis=0) + 1e6 * rows.std(axis=0)
+    weights = {
+        "equal": None,
+        "uneven": 10.0 ** rng.uniform(-6, 6, len(rows)),
+        "one row": np.where(np.arange(len(rows)) == 9, 1e12, 1.0),
+    }[weighing]
+    block, wanted = Block(0, rows, weights), asked(mixture)
+    assert is_skipped(block, wanted)
+    (mine,) = native.e_step(block, wanted).parts
+    with dense():
+        (theirs,) = native.e_step(block, wanted).parts
+    off = OMITTED[False] * mine.weight
+    size = np.abs(theirs.sums).max(axis=0)  # of each sum, over components
+    assert (np.abs(mine.sums - theirs.sums) <= off + ROUNDING * size).all()
+    least = off + ROUNDING * (abs(theirs.objective) + theirs.weight)
+    assert abs(mine.objective - theirs.objective) <= least
+    assert abs(mine.log_likelihood - theirs.log_likelihood) <= least
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
