@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from dgmm.estimators.alignment import Alignment, align
     from dgmm.estimators.bayesian_mixture import BayesianGaussianMixture, load
     from dgmm.estimators.callbacks import Event
+    from dgmm.estimators.comparison import Comparison, compare
     from dgmm.estimators.gaussian_mixture import GaussianMixture
     from dgmm.estimators.search import MixtureSearch, select
     from dgmm.estimators.sufficient_statistics import SufficientStatistics
+    from dgmm.inference.drift import Drift
     from dgmm.inference.merging import Merging
     from dgmm.inference.odd_rows import Threshold
     from dgmm.inference.standard_errors import StandardErrors
@@ -47,12 +49,14 @@ __all__ = [
     "CheckpointError",
     "ClusterError",
     "ClusterLostError",
+    "Comparison",
     "ConjugatePrior",
     "DataError",
     "Dataset",
     "DegenerateWarning",
     "DgmmError",
     "DgmmWarning",
+    "Drift",
     "Event",
     "GaussianMixture",
     "Merging",
@@ -69,6 +73,7 @@ __all__ = [
     "Threshold",
     "UsageError",
     "align",
+    "compare",
     "load",
     "open_dataset",
     "select",
@@ -79,7 +84,9 @@ _MODULES = {
     "estimators.alignment": ("Alignment", "align"),
     "estimators.bayesian_mixture": ("BayesianGaussianMixture", "load"),
     "estimators.callbacks": ("Event",),
+    "estimators.comparison": ("Comparison", "compare"),
     "estimators.gaussian_mixture": ("GaussianMixture",),
+    "inference.drift": ("Drift",),
     "inference.merging": ("Merging",),
     "inference.odd_rows": ("Threshold",),
     "inference.standard_errors": ("StandardErrors",),

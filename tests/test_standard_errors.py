@@ -13,7 +13,8 @@ import dgmm
 from dgmm import engine
 from dgmm.cli.commands import main
 from dgmm.inference import standard_errors
-from dgmm.inference.information import LAYOUTS, Asked, information
+from dgmm.inference.information import Asked, information
+from dgmm.inference.layouts import LAYOUTS
 from dgmm.kernels.observation import Marginal
 from dgmm.kernels.sweep import Block
 from dgmm.model.mixture import Frame, Mixture

@@ -2,7 +2,7 @@
 
 Exit codes: 0 done, 1 a crash, 2 usage, 3 data that can't be used or a plan that does not fit (see
 ``dgmm.errors``), 4 interrupted, no cluster or no store, and the same command goes on from its
-checkpoint.
+checkpoint.  ``drift`` has 5, for an alarm.
 """
 
 import logging

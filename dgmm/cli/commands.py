@@ -9,6 +9,7 @@ import click
 
 import dgmm
 from dgmm.cli.base import ENVIRONMENT, EXIT_CODES, Commands
+from dgmm.cli.changing import compare, drift
 from dgmm.cli.deciding import errors, threshold
 from dgmm.cli.exporting import export
 from dgmm.cli.fitting import fit, select
@@ -53,7 +54,7 @@ def main() -> None:
 
 for command in (
     *(fit, select, predict, impute, denoise, regress, threshold, errors, score, update),
-    *(merge, reduce),
+    *(merge, reduce, drift, compare),
     *(show, export, plan, demo),
 ):
     main.add_command(command)

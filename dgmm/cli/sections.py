@@ -28,8 +28,17 @@ All others come first, and so does what a command can't do without.
 
 COMMANDS: Final = {
     "Fit": ("demo", "plan", "fit", "select", "update"),
-    "Use a model": ("predict", "score", "impute", "denoise", "regress", "threshold", "merge"),
-    "Look at a model": ("show", "errors", "export", "reduce"),
+    "Use a model": (
+        "predict",
+        "score",
+        "impute",
+        "denoise",
+        "regress",
+        "threshold",
+        "merge",
+        "drift",
+    ),
+    "Look at a model": ("show", "errors", "export", "reduce", "compare"),
 }
 """The commands by the heading that they stand under; all others come last."""
 

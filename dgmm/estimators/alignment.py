@@ -96,7 +96,7 @@ def align(
     >>> bool((tuesday.predict(rows) == monday.predict(rows)).all())
     True
     """
-    (_, own), (second, theirs) = _model_of(model), _model_of(other)
+    (_, own), (second, theirs) = model_of(model), model_of(other)
     if own.means.shape != theirs.means.shape:
         raise UsageError(
             "models can be aligned that have as many components and features: one has "
@@ -112,7 +112,7 @@ def align(
     return Alignment(order, apart, _reordered(second, inner, order))
 
 
-def _model_of(model: Any) -> tuple[GaussianMixture | None, Mixture]:
+def model_of(model: Any) -> tuple[GaussianMixture | None, Mixture]:
     """The fitted model, if there is one, and its mixture."""
     if isinstance(model, Mixture):
         return None, model

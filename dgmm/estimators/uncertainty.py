@@ -101,8 +101,8 @@ def check(model: GaussianMixture) -> None:
     standard_errors.check(model.mixture_)
 
 
-def check_rows(dataset: Dataset) -> None:
+def check_rows(dataset: Dataset, what: str = "standard errors are") -> None:
     """Raise ``UsageError`` for rows with known errors or labels."""
     for name, told in (("noise", dataset.noise), ("labels", dataset.labels)):
         if told is not None:
-            raise UsageError(f"standard errors are not told by rows with {name}: leave that out")
+            raise UsageError(f"{what} not told by rows with {name}: leave that out")

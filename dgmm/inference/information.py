@@ -19,85 +19,22 @@ Components that share covariances, or features that do, have the sums of these. 
 has P of what was observed, and 0 elsewhere.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.errors import DataError
 from dgmm.inference.alike import alike
+from dgmm.inference.layouts import LAYOUTS, Layout
 from dgmm.kernels.kernel import TOO_FAR, log_sum_exp, tile_rows
 from dgmm.kernels.observation import Observation
 from dgmm.kernels.outputs import check_rows
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
 from dgmm.model.mixture import Frame, Mixture
-
-Places = NDArray[np.intp]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """The free coordinates of the covariances of K components.
-
-    Attributes
-    ----------
-    rows, columns : (Q,)
-        The entries of one component's covariance that may be other than 0.
-    own : (K Q, q)
-        What each entry of each component is, by the coordinates.
-    shape : callable
-        From the coordinates (q,) to the covariances' own shape.
-    """
-
-    rows: Places
-    columns: Places
-    own: Array
-    shape: Callable[[Array], Array]
-
-
-def _full(components: int, n_features: int) -> Layout:
-    rows, columns = np.triu_indices(n_features)
-    own = np.eye(components * len(rows))
-    return Layout(rows, columns, own, lambda each: _symmetric(each.reshape(components, -1)))
-
-
-def _tied(components: int, n_features: int) -> Layout:
-    rows, columns = np.triu_indices(n_features)
-    own = np.tile(np.eye(len(rows)), (components, 1))
-    return Layout(rows, columns, own, lambda each: _symmetric(each[None])[0])
-
-
-def _diagonal(components: int, n_features: int) -> Layout:
-    place = np.arange(n_features)
-    own = np.eye(components * n_features)
-    return Layout(place, place, own, lambda each: each.reshape(components, -1))
-
-
-def _spherical(components: int, n_features: int) -> Layout:
-    place = np.arange(n_features)
-    own: Array = np.repeat(np.eye(components), n_features, axis=0)
-    return Layout(place, place, own, np.asarray)
-
-
-LAYOUTS: Final[dict[str, Callable[[int, int], Layout]]] = {
-    "full": _full,
-    "tied": _tied,
-    "diag": _diagonal,
-    "spherical": _spherical,
-}
-"""By the name of a covariance model."""
-
-
-def _symmetric(upper: Array) -> Array:
-    """Symmetric matrices (K, D, D) of their entries j <= l, (K, Q)."""
-    size = int(np.sqrt(2 * upper.shape[1]))
-    rows, columns = np.triu_indices(size)
-    whole = np.empty((len(upper), size, size))
-    whole[:, rows, columns] = whole[:, columns, rows] = upper
-    return whole
 
 
 @dataclass(frozen=True)
@@ -125,6 +62,14 @@ class Information:
         w s s' and w^2 s s'.
     complete : (p, p)
         w r_k (I_k - S_k S_k').
+    counts : (K,)
+        w r_k.
+    sums : (K, D + Q)
+        w r_k S_k, of each component's own mean and entries.
+    precisions : (K, D, D)
+        w r_k P_k.
+    levels : (2,)
+        w log p and w (log p)^2, p the density of the data.
     weight : float
     rows : int
     """
@@ -132,23 +77,27 @@ class Information:
     outer: Array
     squared: Array
     complete: Array
+    counts: Array
+    sums: Array
+    precisions: Array
+    levels: Array
     weight: float
     rows: int
 
     @classmethod
-    def zero(cls, count: int) -> "Information":
+    def zero(cls, asked: Asked) -> "Information":
         """That of no rows."""
+        (components, width), layout = asked.mixture.means.shape, asked.layout
+        count = components - 1 + components * width + layout.own.shape[1]
         outer, squared, complete = np.zeros((3, count, count))
-        return cls(outer, squared, complete, 0.0, 0)
+        sums = np.zeros((components, width + len(layout.rows)))
+        precisions, levels = np.zeros((components, width, width)), np.zeros(2)
+        own = np.zeros(components), sums, precisions, levels
+        return cls(outer, squared, complete, *own, 0.0, 0)
 
     def __add__(self, other: "Information") -> "Information":
-        return Information(
-            self.outer + other.outer,
-            self.squared + other.squared,
-            self.complete + other.complete,
-            self.weight + other.weight,
-            self.rows + other.rows,
-        )
+        names = (each.name for each in fields(self))
+        return Information(*(getattr(self, name) + getattr(other, name) for name in names))
 
 
 def information(block: Block, asked: Asked) -> Information:
@@ -159,16 +108,16 @@ def information(block: Block, asked: Asked) -> Information:
     if block.weights is not None:
         weights = block.weights.astype(np.float64)
     layout = asked.layout
-    count = asked.mixture.components - 1 + asked.mixture.means.size + layout.own.shape[1]
-    total = Information.zero(count)
-    size = tile_rows(2 * count + 3 * len(layout.own) + 3 * asked.mixture.means.size)
+    total = Information.zero(asked)
+    size = tile_rows(2 * len(total.outer) + 3 * len(layout.own) + 3 * asked.mixture.means.size)
     for places, observed in alike(block.rows):
         chosen = places[weights[places] > 0]
         if not len(chosen) or not observed.any():
             continue
-        part = _Part.of(asked, layout, observed)
+        part = _Part.of(asked, observed)
         tiles = (chosen[start : start + size] for start in range(0, len(chosen), size))
-        total += part.total((block.rows[tile][:, observed], weights[tile]) for tile in tiles)
+        rows = ((block.rows[tile][:, observed], weights[tile]) for tile in tiles)
+        total += part.total(rows, Information.zero(asked))
     return total
 
 
@@ -194,20 +143,19 @@ class _Part:
     layout: Layout
 
     @classmethod
-    def of(cls, asked: Asked, layout: Layout, observed: NDArray[np.bool_]) -> "_Part":
+    def of(cls, asked: Asked, observed: NDArray[np.bool_]) -> "_Part":
         places = np.flatnonzero(observed)
         seen = asked.mixture.among(places)
         precisions = np.zeros((len(seen.means), len(observed), len(observed)))
         precisions[:, places[:, None], places] = np.linalg.inv(seen.covariances.dense())
         frame = Frame(asked.frame.shift[places], asked.frame.scale[places])
-        return cls(seen, frame, observed, precisions, layout)
+        return cls(seen, frame, observed, precisions, asked.layout)
 
-    def total(self, tiles: Iterable[tuple[NDArray[Any], Array]]) -> Information:
+    def total(
+        self, tiles: Iterable[tuple[NDArray[Any], Array]], nothing: Information
+    ) -> Information:
         """The information of tiles of rows (n, o) with weights (n,)."""
-        components, q = len(self.seen.means), len(self.observed) + len(self.layout.rows)
-        count = components - 1 + self.seen.components * len(self.observed)
-        found = Information.zero(count + self.layout.own.shape[1])
-        counts, sums = np.zeros(components), np.zeros((components, q))
+        found, (components, q) = nothing, nothing.sums.shape
         products = np.zeros((components, q, q))
         for rows, weights in tiles:
             x = self.frame.rows(rows, np.empty(rows.shape[::-1])).T
@@ -215,18 +163,26 @@ class _Part:
                 log_joint = self.seen.log_joints(x.T)
             if not np.isfinite(log_joint.max(axis=0)).all():
                 raise DataError(TOO_FAR)
-            r = log_sum_exp(log_joint)[1]
+            level, r = log_sum_exp(log_joint)
+            level -= self.frame.log_volume
             scores = self._scores(x)
             own = self._in_coordinates(r, r[:, :, None] * scores)
-            weighted = own * weights[:, None]
-            nothing = np.zeros_like(found.complete)
-            outer, squared = weighted.T @ own, weighted.T @ weighted
-            found += Information(outer, squared, nothing, float(weights.sum()), len(x))
-            r = r * weights
-            counts += r.sum(axis=1)
-            sums += (r[:, None] @ scores)[:, 0]
+            weighted, r = own * weights[:, None], r * weights
+            found += Information(
+                outer=weighted.T @ own,
+                squared=weighted.T @ weighted,
+                complete=nothing.complete,
+                counts=r.sum(axis=1),
+                sums=(r[:, None] @ scores)[:, 0],
+                precisions=nothing.precisions,
+                levels=np.array([level @ weights, level * level @ weights]),
+                weight=float(weights.sum()),
+                rows=len(x),
+            )
             products += (scores * r[:, :, None]).swapaxes(1, 2) @ scores
-        return replace(found, complete=self._complete(counts, sums, products))
+        precisions = found.counts[:, None, None] * self.precisions
+        complete = self._complete(found.counts, found.sums, products)
+        return replace(found, complete=complete, precisions=precisions)
 
     def _scores(self, x: Array) -> Array:
         """The scores (K, n, D + Q) of each component's own mean and entries of its covariance."""

@@ -19,7 +19,8 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from dgmm.errors import DataError, UsageError
-from dgmm.inference.information import LAYOUTS, Asked, Information, Layout, information
+from dgmm.inference.information import Asked, Information, information
+from dgmm.inference.layouts import LAYOUTS, Layout
 from dgmm.kernels.observation import Observation
 from dgmm.kernels.sweep import Sweep
 from dgmm.model.arrays import Array
@@ -164,21 +165,17 @@ def _unit(layout: Layout, scale: Array, components: int) -> Array:
     return np.asarray((layout.own > 0).T @ entries / (layout.own > 0).sum(axis=0))
 
 
-def check(mixture: Mixture) -> None:
-    """Raise ``UsageError`` for mixtures whose standard errors are not told."""
+def check(mixture: Mixture, what: str = "standard errors are") -> None:
+    """Raise ``UsageError`` for mixtures whose standard errors, or ``what``, are not told."""
     if mixture.noise_component is not None or mixture.tails is not None:
-        raise UsageError(
-            "standard errors of mixtures with a noise component or heavy tails are not told"
-        )
+        raise UsageError(f"{what} not told of mixtures with a noise component or heavy tails")
     name = mixture.covariance_model.name
     if name not in LAYOUTS:
-        raise UsageError(
-            f"standard errors are told for covariance_type {', '.join(LAYOUTS)}, not {name!r}"
-        )
+        raise UsageError(f"{what} told for covariance_type {', '.join(LAYOUTS)}, not {name!r}")
     layout = LAYOUTS[name](mixture.components, mixture.n_features)
     count = mixture.components - 1 + mixture.means.size + layout.own.shape[1]
     if count > MOST:
         raise UsageError(
-            f"the model has {count:,} free parameters; standard errors are told for at most "
+            f"the model has {count:,} free parameters; {what} told for at most "
             f"{MOST:,}, as each row costs their square"
         )

@@ -1,0 +1,169 @@
+"""``dgmm drift``, ``compare``: whether rows, or another model, are what a model was."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+import dgmm
+from dgmm.cli import progress, tables
+from dgmm.cli.base import EXIT_CODES, Command
+from dgmm.cli.checks import open_both
+from dgmm.cli.machines import Machines
+from dgmm.cli.options import (
+    data_argument,
+    json_option,
+    judged_option,
+    machine_options,
+    model_option,
+    quiet_option,
+    reading_options,
+    sample_weight_option,
+)
+from dgmm.cli.records import dumps
+from dgmm.cli.results import tell
+from dgmm.kernels.observation import Missing
+from dgmm.model.lazy import Late
+
+if TYPE_CHECKING:
+    from dgmm.inference.drift import Drift, Test
+
+engine, mixtures = Late("dgmm.engine"), Late("dgmm.estimators.gaussian_mixture")
+
+DRIFTED: Final = 5
+"""The exit code where rows have drifted beyond what was allowed."""
+
+ALARM = f"{EXIT_CODES}  {DRIFTED}  the rows have drifted beyond --level and --effect\n"
+
+
+@click.command(cls=Command, epilog=ALARM)
+@data_argument
+@model_option
+@click.option(
+    "--level",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Exit with code 5 if the rows have drifted: by a test that raises a false alarm in this "
+    "share of quiet nights. Without it the drift is told only.",
+)
+@click.option(
+    "--effect",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="With --level: how much it must amount to, in nats a row. With many rows any change is "
+    "significant, also one that does not matter.",
+)
+@sample_weight_option
+@judged_option
+@machine_options
+@reading_options
+@json_option
+@quiet_option
+def drift(
+    data: str,
+    model: str,
+    level: float | None,
+    effect: float,
+    sample_weight: str | None,
+    missing: Missing | None,
+    machines: Machines,
+    reading: dict[str, Any],
+    json: bool,
+    quiet: bool,
+) -> None:
+    """Tell whether the rows DATA are like those that a model was fitted to, and what changed.
+
+    It takes one pass, and no fit.
+
+    Example: dgmm drift tonight.zarr -m model.dgmm --level 0.001 --effect 0.01
+    """
+    fitted, dataset = open_both(model, data, sample_weight, reading, missing)
+    meter = engine.Meter()
+    with machines.client() as client, progress.sweep_bar(meter, dataset.rows, "drift", quiet):
+        sweep = engine.over(dataset, client, machines.threads, meter)
+        found = fitted.drift(dataset, sweep=sweep)
+    alarm = level is not None and found.beyond(level, effect)
+    if json:
+        click.echo(dumps({"model": model, "data": data, "drifted": alarm, **found.record()}))
+    else:
+        show_drift(found, alarm)
+    if alarm:
+        click.get_current_context().exit(DRIFTED)
+
+
+def show_drift(found: Drift, alarm: bool) -> None:
+    """What changed, in all and of each component."""
+    before = found.score_before
+    known = math.isfinite(found.weight_before)
+    tell(
+        {
+            "rows": found.rows,
+            "before": f"{found.weight_before:,.8g}" if known else "parameters, taken for known",
+            "score": f"{found.score:.9g} ± {found.score_error:.1e} nats a row"
+            + ("" if before is None else f"; before {before:.9g}"),
+            "test": f"{_p(found.test)}, F = {found.test.statistic:.4g} of {found.test.degrees}",
+            "effect": f"{found.test.effect:.3g} nats a row",
+            "drifted": "yes, beyond what is allowed" if alarm else "not beyond what is allowed",
+        },
+        as_json=False,
+    )
+    rows = []
+    for k, each in enumerate(found.components):
+        shares = f"{each.weight_before:.4f} > {each.weight_now:.4f}"
+        spread = f"{min(each.spread):.3f} to {max(each.spread):.3f}"
+        cells = (shares, _p(each.weight), f"{each.moved:.4f}", _p(each.mean), spread)
+        rows.append((str(k), *cells, _p(each.covariance)))
+    heads = ("component", "weight", "", "mean moved (sd)", "", "spread, by what it was", "")
+    tables.show(heads, rows)
+
+
+def _p(test: Test) -> str:
+    """A p-value: below what is of use to know, only that."""
+    return f"p = {test.p_value:.2g}" if test.p_value >= 1e-9 else "p < 1e-9"
+
+
+@click.command(cls=Command, epilog=EXIT_CODES)
+@click.argument("model")
+@click.argument("other")
+@click.option(
+    "--samples",
+    type=click.IntRange(min=100),
+    default=100_000,
+    show_default=True,
+    help="How many rows are drawn from each model, for the divergences.",
+)
+@click.option(
+    "--random-state",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="The seed of the draws.",
+)
+@json_option
+def compare(model: str, other: str, samples: int, random_state: int, json: bool) -> None:
+    """Tell how far the model OTHER is from MODEL, and which components moved.
+
+    Example: dgmm compare monday.dgmm tuesday.dgmm
+    """
+    one, second = mixtures.load(model), mixtures.load(other)
+    found = dgmm.compare(one, second, n_samples=samples, random_state=random_state)
+    if json:
+        click.echo(dumps({"model": model, "other": other, **found.record()}))
+        return
+    named = {
+        "divergence": (found.divergence, " nats a row, of MODEL from OTHER"),
+        "and back": (found.divergence_back, " nats a row, of OTHER from MODEL"),
+        "Hellinger distance": (found.hellinger, ", from 0 to 1"),
+    }
+    tell({k: f"{v.value:.6g} ± {v.error:.1e}{unit}" for k, (v, unit) in named.items()}, False)
+    if found.order is None or found.weights is None or found.moved is None:
+        return
+    rows = [
+        (str(k), str(place), f"{weight:+.4f}", f"{moved:.4f}")
+        for k, (place, weight, moved) in enumerate(
+            zip(found.order, found.weights, found.moved, strict=True)
+        )
+    ]
+    tables.show(("component", "of OTHER", "weight", "mean moved (sd)"), rows, keep=2)

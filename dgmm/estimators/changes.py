@@ -1,0 +1,116 @@
+"""Whether rows are still like those of the fit, as estimators tell it (dgmm/inference/drift.py)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dgmm import engine
+from dgmm.em.prior_spec import NoPrior
+from dgmm.errors import UsageError
+from dgmm.estimators.parameters import observation_of, prior_of, threads_of
+from dgmm.estimators.session import Data, open_rows
+from dgmm.estimators.uncertainty import check_rows
+from dgmm.inference import drift, standard_errors
+from dgmm.inference.drift import Drift, Means
+from dgmm.inference.information import Asked
+from dgmm.kernels.sweep import Sweep
+from dgmm.model.mixture import Frame
+
+if TYPE_CHECKING:  # which imports this
+    from dgmm.estimators.gaussian_mixture import GaussianMixture
+    from dgmm.estimators.sufficient_statistics import SufficientStatistics
+
+
+class Changes(ABC):
+    """The methods that compare rows with those that a model was fitted to."""
+
+    @property
+    @abstractmethod
+    def _fitted(self) -> GaussianMixture:
+        """The fitted model that is asked; raises ``NotFittedError`` if there is none."""
+
+    def drift(self, X: Data, sample_weight: Data = None, sweep: Sweep | None = None) -> Drift:
+        """Test, in one pass and without a fit, whether rows are like those of the fit.
+
+        It is a score test of all parameters, and of each component's weight, mean and covariance;
+        it does not take the model for the truth, and knows that the parameters were estimated.
+        Beside the tests stand effects, as with many rows any change is significant.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame: rows that the
+            model was not fitted to.
+        sample_weight : (N,), optional
+            Weights of the rows, in the same forms; they count as repetitions.
+        sweep : callable, optional
+            The engine to use; by default the one that ``fit`` would use.
+
+        Returns
+        -------
+        Drift
+            The tests and the effects.
+
+        Raises
+        ------
+        UsageError
+            For a noise component, heavy tails, priors, known errors or labels of rows, other
+            covariance types than the four plain ones, and models of more than 1,200 free
+            parameters.
+        DataError
+            If the rows can't be used, or are fewer than 20 for each free parameter.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> random = np.random.default_rng(0)
+        >>> rows = random.normal(size=(4000, 2))
+        >>> rows[:2000] += 9
+        >>> model = GaussianMixture(2, random_state=0).fit(rows)
+        >>> tonight = random.normal(size=(4000, 2))
+        >>> tonight[:2600] += 9
+        >>> found = model.drift(tonight)
+        >>> found.test.p_value < 1e-9, round(max(each.weight_now for each in found.components), 2)
+        (True, 0.65)
+        """
+        model = self._fitted
+        check(model)
+        dataset = open_rows(model, X, {"weights": sample_weight})
+        check_rows(dataset, "drift is")
+        sweep = sweep or engine.over(dataset, threads=threads_of(model))
+        mixture, seen = model.mixture_, vars(model).get("sufficient_statistics_")
+        mean, variance = mixture.moments_of_components()
+        own = Frame.of(mean, variance, mixture.covariance_model)
+        frame = own if seen is None else seen.frame
+        asked = Asked(frame.enter(mixture), frame, observation_of(model))
+        before = Means.known(asked) if seen is None else _of_statistics(asked, seen)
+        level = model.fit_info_.get("score")
+        return drift.drift(sweep, asked, before, level)
+
+
+def check(model: GaussianMixture) -> None:
+    """Raise ``UsageError`` for models by which drift is not told."""
+    if prior_of(model).name != NoPrior.name:
+        raise UsageError(f"drift is not told by a model with prior={prior_of(model).name!r}")
+    for name in ("noise", "labelled"):
+        if model.fit_info_.get(name):
+            raise UsageError(f"drift is not told by a model of rows with {name}")
+    standard_errors.check(model.mixture_, "drift is")
+
+
+def _of_statistics(asked: Asked, seen: SufficientStatistics) -> Means:
+    """What the rows of a fit say of each component, by their sufficient statistics."""
+    means, covariances = asked.mixture.means, asked.mixture.covariances
+    counts, width = seen.sums[:, 0], means.shape[1]
+    some = np.maximum(counts, np.finfo(np.float64).tiny)
+    offsets = seen.sums[:, 1 : 1 + width] / some[:, None]  # of the center
+    found = seen.center + offsets
+    own = seen.covariance_model.estimate(counts, found, offsets, seen.sums[:, 1 + width :], None)
+    empty = counts <= 0
+    away = np.where(empty[:, None], 0.0, found - means)
+    within = np.where(empty[:, None, None], covariances.dense(), asked.layout.dense(own.values))
+    return Means.of_moments(asked, counts / seen.weight, away, within, seen.weight)

@@ -1,0 +1,152 @@
+"""``compare``: how far two models are from each other, and which components moved."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dgmm.errors import UsageError
+from dgmm.estimators.alignment import align, model_of
+from dgmm.estimators.gaussian_mixture import GaussianMixture
+from dgmm.estimators.predictor import Predictor
+from dgmm.inference.comparing import Estimate, divergences
+from dgmm.inference.standard_errors import StandardErrors
+from dgmm.model.arrays import Array
+from dgmm.model.mixture import Mixture
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """How two models differ; ``compare`` tells it.
+
+    Parameters
+    ----------
+    divergence, divergence_back : Estimate
+        The relative entropy of the first from the second, and of the second from the first, in
+        nats a row, each with its standard error: what is lost where rows are of the one, and are
+        described by the other.
+    hellinger : Estimate
+        The Hellinger distance: 0 if both are equal, 1 if nothing overlaps.
+    order : array (K,) of int, or None
+        Component ``order[k]`` of the second is component k of the first; None if they have
+        different numbers of components.
+    weights : array (K,), or None
+        By how much each weight changed, from the first to the second.
+    moved : array (K,), or None
+        How far each mean moved, in standard deviations of the first's component.
+    weights_in_errors, means_in_errors : array (K,), (K, D), or None
+        The changes of weights and means by their standard errors, if these were given.
+
+    Examples
+    --------
+    >>> from dgmm import GaussianMixture, compare
+    >>> first = GaussianMixture.from_parameters([0.5, 0.5], [[0.0], [9.0]], [[[1.0]], [[1.0]]])
+    >>> other = GaussianMixture.from_parameters([0.4, 0.6], [[9.5], [0.0]], [[[1.0]], [[1.0]]])
+    >>> found = compare(first, other)
+    >>> found.order.tolist(), found.moved.round(3).tolist(), found.weights.round(3).tolist()
+    ([1, 0], [0.0, 0.5], [0.1, -0.1])
+    """
+
+    divergence: Estimate
+    divergence_back: Estimate
+    hellinger: Estimate
+    order: NDArray[np.intp] | None = None
+    weights: Array | None = None
+    moved: Array | None = None
+    weights_in_errors: Array | None = None
+    means_in_errors: Array | None = None
+
+    def record(self) -> dict[str, Any]:
+        """It as JSON has it.
+
+        Returns
+        -------
+        dict
+            Its attributes, by name.
+
+        Examples
+        --------
+        >>> from dgmm import GaussianMixture, compare
+        >>> model = GaussianMixture.from_parameters([1.0], [[0.0]], [[[1.0]]])
+        >>> compare(model, model).record()["divergence"]
+        {'value': 0.0, 'error': 0.0}
+        """
+        return {
+            name: value.tolist() if isinstance(value, np.ndarray) else value
+            for name, value in asdict(self).items()
+        }
+
+
+def compare(
+    model: GaussianMixture | Predictor | Mixture,
+    other: GaussianMixture | Predictor | Mixture,
+    errors: StandardErrors | None = None,
+    other_errors: StandardErrors | None = None,
+    n_samples: int = 100_000,
+    random_state: int = 0,
+) -> Comparison:
+    """Tell how far two models are from each other, and which components moved.
+
+    Parameters
+    ----------
+    model : GaussianMixture, MixtureSearch or Mixture
+        The fitted model that is the first.
+    other : GaussianMixture, MixtureSearch or Mixture
+        A model of as many features.
+    errors, other_errors : StandardErrors, optional
+        Those of the two models; with one of them the other's parameters are taken for known.
+    n_samples : int, default=100_000
+        How many rows are drawn from each, for the divergences.
+    random_state : int, default=0
+        The seed of the draws.
+
+    Returns
+    -------
+    Comparison
+        The divergences with their errors, and what changed where components match (``align``).
+
+    Raises
+    ------
+    UsageError
+        If the two have different numbers of features, or are no models.
+    NotFittedError
+        If one is not fitted yet.
+
+    Examples
+    --------
+    >>> from dgmm import GaussianMixture, compare
+    >>> first = GaussianMixture.from_parameters([1.0], [[0.0]], [[[1.0]]])
+    >>> other = GaussianMixture.from_parameters([1.0], [[1.0]], [[[1.0]]])
+    >>> found = compare(first, other)              # exactly 1 / 2
+    >>> abs(found.divergence.value - 0.5) < 3 * found.divergence.error < 0.02
+    True
+    """
+    (_, own), (_, theirs) = model_of(model), model_of(other)
+    if own.n_features != theirs.n_features:
+        raise UsageError(
+            f"models can be compared that have as many features: one has {own.n_features}, the "
+            f"other {theirs.n_features}"
+        )
+    if not isinstance(n_samples, int | np.integer) or n_samples < 100:
+        raise UsageError(f"n_samples must be at least 100, not {n_samples!r:.40}")
+    found = divergences(own, theirs, int(n_samples), np.random.default_rng(random_state))
+    if own.components != theirs.components:
+        if errors is not None or other_errors is not None:
+            raise UsageError("errors are compared of models with as many components")
+        return Comparison(*found)
+    order = align(own, theirs).order
+    matched = theirs.chosen(order)
+    steps = matched.means - own.means
+    white = [own.covariances.whiten(k, step[:, None]) for k, step in enumerate(steps)]
+    moved = np.array([np.sqrt(np.sum(each * each)) for each in white])
+    weights = matched.weights - own.weights
+    every = np.arange(len(order))
+    squares = [(each, own) for each, own in ((errors, every), (other_errors, order)) if each]
+    if not squares:
+        return Comparison(*found, order, weights, moved)
+    of_weights = np.sqrt(sum(each.weights[places] ** 2 for each, places in squares))
+    of_means = np.sqrt(sum(each.means[places] ** 2 for each, places in squares))
+    with np.errstate(divide="ignore", invalid="ignore"):  # a single weight is 1, with no error
+        ratios = weights / of_weights, steps / of_means
+    return Comparison(*found, order, weights, moved, *ratios)
