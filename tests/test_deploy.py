@@ -38,7 +38,7 @@ from dgmm.cli.commands import main
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
 OVERLAYS = ("plain", "operator", "daskjob")
-APPLIED = (*(f"overlays/{name}" for name in OVERLAYS), "cluster", "cert-manager")
+APPLIED = (*(f"overlays/{name}" for name in OVERLAYS), "cluster", "cert-manager", "nightly")
 VERSIONS = ("1.31", "1.34")
 ROLES = {"driver", "scheduler", "worker"}
 COMPONENT = "app.kubernetes.io/component"
@@ -1000,7 +1000,8 @@ def test_the_runbook_uses_what_is_checked_here() -> None:
 @renders
 def test_the_runbook_applies_what_is_there() -> None:
     paths = {words[words.index("-k") + 1] for words in lines("kubectl") if "-k" in words}
-    assert paths == {"deploy/cluster", "deploy/cert-manager", "deploy/overlays/plain"}
+    applied = {"deploy/cluster", "deploy/cert-manager", "deploy/overlays/plain", "deploy/nightly"}
+    assert paths == applied
     for path in paths:
         assert rendered(path.removeprefix("deploy/"))
     for name in OVERLAYS:

@@ -29,14 +29,7 @@ All others come first, and so does what a command can't do without.
 COMMANDS: Final = {
     "Fit": ("demo", "plan", "fit", "select", "update"),
     "Use a model": (
-        "predict",
-        "score",
-        "impute",
-        "denoise",
-        "regress",
-        "threshold",
-        "merge",
-        "drift",
+        *("predict", "score", "impute", "denoise", "regress", "threshold", "merge", "drift"),
     ),
     "Look at a model": ("show", "errors", "export", "reduce", "compare"),
 }
