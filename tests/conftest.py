@@ -1,12 +1,14 @@
 """Fixtures that many test modules share."""
 
 import multiprocessing
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 
 import dask
 import numpy as np
 import pytest
+from dask.system import CPU_COUNT
 
 # A cluster's worker processes are forked from one that has imported what they need; those of
 # commands in processes of their own are started as Dask does by default.
@@ -27,6 +29,13 @@ FIRST = ("test_memory.py", "test_pods.py", "test_chaos.py", "test_engine.py", "t
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files of the longest tests go first; what is long within one is not at its end."""
     items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else 99)
+
+
+def pytest_xdist_auto_num_workers() -> int | None:
+    """One process more than processors: tests that kill and cut off wait a third of the time."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    return CPU_COUNT + 1
 
 
 def pytest_sessionfinish() -> None:
