@@ -35,8 +35,9 @@ CAUSES: Final = {
     ),
     "few values": Cause(
         "{each} has rows of one of the {number} values of {columns} alone",
-        "A column of few values (0 and 1, codes, rounded numbers) is not normally distributed: "
-        "leave it out, or raise reg_covar to about the square of its steps",
+        "Many rows of one value (0 and 1, codes, rounded numbers) are not normally distributed: "
+        "leave such a column out, or raise reg_covar to about the square of its steps; where the "
+        "value stands for something else (9999, say), make it NaN, or give noise_component",
     ),
     "equal rows": Cause(
         "{their} rows are {distinct}, with no spread in {columns}",

@@ -216,7 +216,8 @@ def warn_of_degenerate(
             f"reg_covar ({given}) makes half or more of the variance of "
             f"{column_names(tuple(rivals['features']), called)} in "
             f"{component_names(rivals['components'])}: these are narrower than it is good for. "
-            "Give a smaller reg_covar"
+            "Give a smaller reg_covar; or, if many rows have one value there (0, say), which no "
+            "reg_covar mends, leave that column out or fit those rows by themselves"
         )
     noiseless = fit_info.get("noiseless", {"components": [], "features": []})
     if noiseless["components"]:
