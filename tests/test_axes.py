@@ -216,6 +216,8 @@ def test_two_axes_are_rows_and_features_unless_said_otherwise(cube: xr.DataArray
 def test_axes_that_can_not_be_told_are_asked_for(cube: xr.DataArray) -> None:
     with pytest.raises(dgmm.DataError, match=r"axes t, y, x: say which.*features_dim='x'"):
         model_of(cube.rename(band="t"))
+    with pytest.raises(dgmm.DataError, match="features_dim='time'"):
+        dgmm.open_dataset(xr.DataArray(np.zeros((3, 4, 5)), dims=("time", "lat", "lon")))
     with pytest.raises(dgmm.UsageError, match="features_dim='z' is no axis of the DataArray image"):
         dgmm.open_dataset(cube, features_dim="z")
     with pytest.raises(dgmm.UsageError, match="features_dim='z' is an axis of an array of xarray"):

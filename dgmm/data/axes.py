@@ -233,9 +233,10 @@ def _axis(data: Any) -> str:
             f"rows must be 2-D, (rows, features); {_called(data)} has shape {data.shape}"
         )
     dims = ", ".join(map(str, data.dims))
+    likely = "time" if "time" in data.dims else str(data.dims[-1])
     raise DataError(
         f"{_called(data)} has the axes {dims}: say which of them holds the features, "
-        f"open_dataset(data, features_dim={str(data.dims[-1])!r}); or, if each of its values is a "
+        f"open_dataset(data, features_dim={likely!r}); or, if each of its values is a "
         f"row of one feature, give a Dataset, data.to_dataset(name={data.name or 'x'!r})"
     )
 

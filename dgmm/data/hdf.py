@@ -153,7 +153,7 @@ def _chosen(
         listed = ", ".join(f"{url}::{name}" for name in list(datasets)[:10])
         raise DataError(
             f"{url} has {len(datasets)} datasets; name one: {listed}; or say which of them are the "
-            "features, a value of each a row, by columns=[...] (--columns)"
+            "features, a value of each a row, by open_dataset(path, columns=[...]) (--columns)"
         )
     names = chosen(list(datasets), columns, url)
     return VariablesSource(url, names, [_values(datasets, url, name, raw) for name in names])

@@ -420,5 +420,6 @@ def _name_an_array(arrays: Sequence[str], path: str) -> str:
     listed = ", ".join(f"{path.rstrip('/')}/{name}" for name in arrays[:10])
     return (
         f"{path} is a Zarr group; name one of its {len(arrays)} arrays: {listed}; or say "
-        "which of them are the features, a value of each a row, by columns=[...] (--columns)"
+        "which of them are the features, a value of each a row, by open_dataset(path, "
+        "columns=[...]) (--columns)"
     )

@@ -12,7 +12,6 @@ from dgmm.data.arrow import ArrowSource
 from dgmm.data.delimited import DelimitedSource
 from dgmm.data.parquet import ParquetSource
 from dgmm.data.table_source import TableSource
-from dgmm.data.urls import is_local, place
 from dgmm.errors import UsageError
 
 PARQUET: Final = (".parquet", ".parq", ".pq")
@@ -71,8 +70,8 @@ def _holds_parquet(url: str) -> bool:
 
     Elsewhere, to ask would be to list it.
     """
-    filesystem, path = place(url)
-    if not is_local(filesystem) or not os.path.isdir(path):
+    path = url.removeprefix("file://")
+    if not os.path.isdir(path):
         return False
     with os.scandir(path) as found:
         return any(map(_is_part, found))

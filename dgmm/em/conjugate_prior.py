@@ -145,7 +145,7 @@ class ConjugatePrior(PriorSpec):
         covariance_model : CovarianceModel
             Of the components.
         n_features : int
-            D.
+            The number of features, D.
 
         Raises
         ------
@@ -206,7 +206,7 @@ class ConjugatePrior(PriorSpec):
         covariance_model : CovarianceModel
             Of the components.
         components : int
-            K.
+            The number of components, K.
 
         Returns
         -------

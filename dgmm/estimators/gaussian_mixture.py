@@ -82,7 +82,8 @@ class GaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseEstimator
     Parameters and attributes are those of ``sklearn.mixture.GaussianMixture``, with the same
     meaning where nothing else is said here.  A fit that fails leaves the model as it was.  A fit
     that Ctrl-C interrupts leaves the best mixture so far, if there is one, and raises
-    ``KeyboardInterrupt``.
+    ``KeyboardInterrupt``.  Names such as ``dgmm.em.starts`` below are modules, whose own text, in
+    the sources, says how it is done.
 
     Parameters
     ----------
@@ -246,7 +247,7 @@ class GaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseEstimator
         The objective of the fitted parameters.  Up to rounding (in single precision, up to
         ``fit_info_["float32_bound"]``) it is not less than any of ``lower_bounds_``.
     n_features_in_ : int
-        D.
+        The number of features, D.
     feature_names_in_ : array (D,) of str
         The names of the features, if the rows had names for all of them.
     sufficient_statistics_ : SufficientStatistics

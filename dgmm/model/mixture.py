@@ -189,12 +189,12 @@ class Mixture:
 
     @property
     def components(self) -> int:
-        """K."""
+        """The number of components, K."""
         return int(self.means.shape[0])
 
     @property
     def n_features(self) -> int:
-        """D."""
+        """The number of features, D."""
         return int(self.means.shape[1])
 
     @property
