@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dgmm.em import sparse_first_pass
 from dgmm.em.moments import DataMoments, products
 from dgmm.em.sample import OTHERS, Sample, least_hash, numbers_drawn, smallest_keys, uniform
 from dgmm.em.sample import nbytes as sample_nbytes
@@ -332,5 +333,15 @@ class Way:
     draw: Draw
 
 
-WAYS: Final = {"numpy": Way(_first_pass, numbers_drawn), "native": Way(_compiled, draw)}
-"""By the names of ``choice.KERNELS``."""
+def _sparse(block: Block, first_pass_spec: FirstPassSpec) -> DataMoments:
+    """The same of sparse rows."""
+    nothing = _nothing(block.rows.shape[1], first_pass_spec)
+    return sparse_first_pass.moments(block, nothing, invalid_weight(block))
+
+
+WAYS: Final = {
+    "numpy": Way(_first_pass, numbers_drawn),
+    "native": Way(_compiled, draw),
+    "sparse": Way(_sparse, numbers_drawn),
+}
+"""By the names of ``choice.WAYS``."""

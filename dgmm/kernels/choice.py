@@ -24,6 +24,7 @@ from dgmm.kernels import (
     native_noisy,
     native_outputs,
     noisy,
+    sparse,
 )
 from dgmm.kernels.missing import Patterns
 from dgmm.kernels.natural_parameters import Given
@@ -81,6 +82,18 @@ KERNELS: Final = {
     ),
 }
 
+SPARSE: Final = "sparse"
+"""The name of the kernel of sparse rows, which nobody chooses: rows do."""
+
+WAYS: Final = {
+    **KERNELS,
+    SPARSE: Kernel(
+        *(sparse.e_step, missing.incomplete, False, noisy.noisy, sparse.error_bound),
+        sparse.row_outputs,
+    ),
+}
+"""All kernels, by their names."""
+
 
 def preferred() -> str:
     """What ``DGMM_KERNEL`` asks for, else the compiled kernel if there is one."""
@@ -130,6 +143,6 @@ def chosen() -> str:
 
 def described(name: str) -> str:
     """A kernel's name, with the instructions it uses, or that there is no such kernel."""
-    if name not in KERNELS or (name == "native" and native.compiled is None):
+    if name not in WAYS or (name == "native" and native.compiled is None):
         return f"no {name}"
     return f"native ({native.compiled.variants()[native.VARIANT]})" if name == "native" else name

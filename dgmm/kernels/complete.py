@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dgmm.errors import DataError
 from dgmm.kernels import factor
-from dgmm.kernels.choice import KERNELS
+from dgmm.kernels.choice import WAYS
 from dgmm.kernels.kernel import TOO_FAR, log_sum_exp, tile_rows, tiles
 from dgmm.kernels.natural_parameters import NaturalParameters
 from dgmm.kernels.sweep import Block
@@ -62,7 +62,7 @@ class Inside:
     Attributes
     ----------
     kernel : str
-        A key of ``choice.KERNELS``.
+        A key of ``choice.WAYS``.
     frame : Frame
     mixture : Mixture
         In the frame.
@@ -89,7 +89,7 @@ class Inside:
 
 def compiled(judge: Judge, block: Block, inside: Inside) -> NDArray[Any] | None:
     """What compiled code says of complete rows; None where there is none, or NumPy is to say it."""
-    kernel = KERNELS[inside.kernel]
+    kernel = WAYS[inside.kernel]
     found = kernel.row_outputs(judge.name, block, inside.frame, inside.mixture)
     return None if found is None else judge.told(found, inside.added, inside.mixture)
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.kernels import missing, noisy
-from dgmm.kernels.choice import KERNELS
+from dgmm.kernels.choice import WAYS
 from dgmm.kernels.kernel import first_invalid_row
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.noise import first_invalid_noise
@@ -68,7 +68,7 @@ class Observation(ABC):
     Attributes
     ----------
     kernel : str
-        What computes that, a key of ``choice.KERNELS``.
+        What computes that, a key of ``choice.WAYS``.
     """
 
     kernel: str = "numpy"
@@ -111,12 +111,12 @@ class Observation(ABC):
     @property
     def centres(self) -> bool:
         """Whether all components are to be seen by differences from their means."""
-        return self.holes or KERNELS[self.kernel].centres
+        return self.holes or WAYS[self.kernel].centres
 
     @property
     def error_bound(self) -> Callable[[Mixture, Away, float], Array]:
         """The bound on the error of log-densities; see ``choice.Kernel``."""
-        return KERNELS[self.kernel].error_bound
+        return WAYS[self.kernel].error_bound
 
     def nbytes(self, rows: int, row_bytes: int, n_features: int, components: int) -> int:
         """What telling which rows of a block count takes, and what they lack, in bytes."""
@@ -136,7 +136,7 @@ class Complete(Observation):
     all_count = True
 
     def e_step(self, block: Block, given: Given) -> Stacked[Statistics]:
-        return KERNELS[self.kernel].e_step(block, given)
+        return WAYS[self.kernel].e_step(block, given)
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class Dropped(Observation):
         return _without(block, incomplete, incomplete, zeroed=True)
 
     def e_step(self, block: Block, given: Given) -> Stacked[Statistics]:
-        return KERNELS[self.kernel].e_step(self.counted(block).block, given)
+        return WAYS[self.kernel].e_step(self.counted(block).block, given)
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ class Marginal(Observation):
         return _without(block, holes.any(axis=1), holes.all(axis=1))
 
     def e_step(self, block: Block, given: Given) -> Stacked[Statistics]:
-        kernel = KERNELS[self.kernel]
+        kernel = WAYS[self.kernel]
         return missing.e_step(block, given, kernel.e_step, kernel.incomplete)
 
 
@@ -221,7 +221,7 @@ class Noisy(Observation):
     def e_step(self, block: Block, given: Given) -> Stacked[Statistics]:
         block = self.within.counted(block).block
         quiet = Marginal(self.kernel).e_step
-        kernel = KERNELS[self.kernel]
+        kernel = WAYS[self.kernel]
         return noisy.e_step(block, given, quiet, kernel.noisy, kernel.e_step)
 
 

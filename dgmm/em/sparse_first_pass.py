@@ -1,0 +1,58 @@
+"""What the first pass takes of a block of sparse rows, but for its sample: by what is stored."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from dgmm.em.moments import DataMoments
+from dgmm.kernels.sparse import first_invalid_row
+from dgmm.kernels.sparse_rows import SparseRows
+from dgmm.kernels.sweep import Block
+
+
+def moments(block: Block, nothing: DataMoments, wrong: tuple[str, int] | None) -> DataMoments:
+    """The moments of a ``block``; ``nothing`` are those of no rows.
+
+    ``wrong`` is what is said of weights that can't be used.  Squares are about the mean: of what is
+    stored each by itself, of zeros all at once.
+    """
+    rows: SparseRows = block.rows  # type: ignore[assignment]
+    count, holes = len(rows), first_invalid_row(block)
+    if invalid := holes or wrong:
+        return replace(
+            nothing,
+            rows=count,
+            invalid_row=(block.start, invalid[0]),
+            holes=holes[1] if holes else 0,
+            misweighted=wrong[1] if wrong and not holes else 0,
+        )
+    x = rows.csr.astype(np.float64)
+    weights = np.ones(count) if block.weights is None else block.weights.astype(np.float64)
+    if not weights.all():
+        x, weights = x[weights > 0], weights[weights > 0]
+    if not x.shape[0]:
+        return replace(nothing, rows=count)
+    n_features, weight = x.shape[1], float(weights.sum())
+    own = np.repeat(weights, np.diff(x.indptr))
+    mean = np.bincount(x.indices, own * x.data, n_features) / weight
+    away = x.data - mean[x.indices]
+    there = np.bincount(x.indices, own, n_features)
+    if nothing.scatter.ndim == 2:
+        scaled = x.copy()
+        scaled.data *= own
+        scatter = (x.T @ scaled).toarray() - weight * np.outer(mean, mean)
+        scatter = (scatter + scatter.T) / 2
+    else:
+        scatter = np.bincount(x.indices, own * away * away, n_features)
+        scatter += np.maximum(weight - there, 0.0) * mean**2
+    return replace(
+        nothing,
+        rows=count,
+        weighted=x.shape[0],
+        weight=weight,
+        mean=mean,
+        scatter=scatter,
+        low=x.min(axis=0).toarray().ravel(),
+        high=x.max(axis=0).toarray().ravel(),
+        observed=np.full(n_features, weight),
+    )

@@ -1,0 +1,239 @@
+"""The arithmetic of a block of sparse rows: what is 0 costs nothing.
+
+Rows are taken in a frame, x = (v - shift) / scale, where nothing is 0.  So they are shifted only in
+thought: with y = v / scale, as sparse as v, and a = shift / scale,
+
+    L = eta . T(y - a) = eta' . T(y)          and          S of T(y - a) from S of T(y)
+
+where both are linear in T(y) = [1, y, quadratic part].  A pass takes two products of y with (D, K)
+matrices, and as many of its squares: 8 K multiplications for each number that is stored, whatever
+D.
+
+**Cancellation.**  In L terms of size |eta| (|a| + |y|)^2 cancel, which is little where most of a
+feature is 0: its mean is then far less than its spread.  Where it is not, or a component has to be
+seen by differences from its mean, and where a quadratic part is no sum over features, a block's
+rows are made dense, a tile at a time: right, at the cost of D.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dgmm.errors import DataError
+from dgmm.kernels import kernel
+from dgmm.kernels.kernel import REMEDY, TOO_FAR, log_sum_exp, normalise, tile_rows
+from dgmm.kernels.natural_parameters import Given, NaturalParameters
+from dgmm.kernels.rounding import TOLERANCE, Away, rounding_error_bound
+from dgmm.kernels.sparse_rows import SparseRows
+from dgmm.kernels.sweep import Block
+from dgmm.model.arrays import ROUNDING, Array
+from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.statistics import Stacked, Statistics
+
+DENSE_NUMBERS: Final = 1 << 18
+"""How many numbers a tile of dense rows has, about."""
+
+
+@dataclass(frozen=True)
+class Quadratic:
+    """The quadratic part of features of a row as a sum over its numbers y_j.
+
+    Attributes
+    ----------
+    spread : callable
+        From coefficients (K, Q) to those of each y_j^2, (K, D).
+    gathered : callable
+        From sums (K, D) of y_j^2 to those of the quadratic part, (K, Q).
+    """
+
+    spread: Callable[[Array, int], Array]
+    gathered: Callable[[Array], Array]
+
+
+QUADRATIC: Final[dict[str, Quadratic | None]] = {
+    "squares": Quadratic(lambda own, n_features: own, lambda sums: sums),
+    "length": Quadratic(
+        lambda own, n_features: np.repeat(own, n_features, axis=1),
+        lambda sums: sums.sum(axis=1, keepdims=True),
+    ),
+    "linear": None,
+}
+"""By the names of features; those that are not here have other parts."""
+
+
+@dataclass(frozen=True)
+class Shifted:
+    """Natural parameters of y: L = constants + linear . y + squares . y^2.
+
+    ``constants`` (K,), ``linear`` (K, D), and ``squares`` (K, D) or None.
+    """
+
+    constants: Array
+    linear: Array
+    squares: Array | None
+
+    @classmethod
+    def of(cls, natural: NaturalParameters, frame: Frame) -> "Shifted | None":
+        """From those of x; None where that would cost digits, or can't be."""
+        features, eta = natural.features, natural.eta
+        if natural.centred or natural.includes_common or features.name not in QUADRATIC:
+            return None
+        if natural.mixture.tails is not None:
+            return None
+        by, n_features = frame.shift / frame.scale, len(frame.shift)
+        linear, quadratic = eta[:, 1 : 1 + n_features], QUADRATIC[features.name]
+        constants, size = eta[:, 0] - linear @ by, np.abs(linear) @ np.abs(by)
+        squares = None
+        if quadratic is not None:
+            squares = quadratic.spread(eta[:, 1 + n_features :], n_features)
+            constants = constants + squares @ by**2
+            linear = linear - 2 * squares * by
+            size = size + np.abs(squares) @ by**2
+        live = natural.mixture.all_weights > 0
+        if not 0.5 * ROUNDING * np.max(size, where=live, initial=0) < TOLERANCE:
+            return None
+        return cls(constants, linear, squares)
+
+    def log_joint(self, y: Any) -> Array:
+        """L (K, n) of sparse rows ``y`` (n, D)."""
+        joint: Array = (y @ self.linear.T).T
+        if self.squares is not None:
+            joint += ((y * y) @ self.squares.T).T
+        joint += self.constants[:, None]
+        return np.ascontiguousarray(joint)
+
+
+def e_step(block: Block, given: Given) -> Stacked[Statistics]:
+    """The statistics of a block under each mixture; of dense rows as by NumPy."""
+    if not isinstance(block.rows, SparseRows):
+        return kernel.e_step(block, given)
+    return Stacked(tuple(_under(block, given.frame, natural) for natural in given.naturals))
+
+
+def _under(block: Block, frame: Frame, natural: NaturalParameters) -> Statistics:
+    """The statistics under one mixture."""
+    shifted = Shifted.of(natural, frame)
+    if shifted is None:
+        every = (kernel.e_step(part, Given(frame, (natural,))) for part in _dense_tiles(block))
+        return reduce(add, every).parts[0]
+    n_features, width = len(frame.shift), natural.features.width(len(frame.shift))
+    sums, levels = np.zeros((len(natural.eta), width)), np.zeros(2)
+    quadratic = QUADRATIC[natural.features.name]
+    for part in _tiles(block, len(natural.eta)):
+        y = _scaled(part, frame)
+        log_norm, log_plain, shares = normalise(shifted.log_joint(y), natural.penalty)
+        if part.weights is not None:
+            weights = part.weights.astype(np.float64)
+            shares *= weights
+            log_norm, log_plain = log_norm * weights, log_plain * weights
+        levels += log_norm.sum(), log_plain.sum()
+        sums[:, 0] += shares.sum(axis=1)
+        sums[:, 1 : 1 + n_features] += (y.T @ shares.T).T
+        if quadratic is not None:
+            squares = ((y * y).T @ shares.T).T
+            sums[:, 1 + n_features :] += quadratic.gathered(squares)
+    if not np.isfinite(levels).all():
+        raise DataError(describe_invalid_row(block) or TOO_FAR)
+    by = np.broadcast_to(frame.shift / frame.scale, natural.center.shape)
+    moved = natural.features.shifted(sums, by)
+    weight = float(len(block.rows) if block.weights is None else block.weights.sum(dtype=float))
+    return Statistics(
+        *(moved, natural.center, float(levels[0]), float(levels[1]), weight, len(block.rows))
+    )
+
+
+def row_outputs(kind: str, block: Block, frame: Frame, mixture: Mixture) -> NDArray[Any] | None:
+    """What a ``mixture`` (in the frame) says of each row; of dense rows NumPy is to say it."""
+    if not isinstance(block.rows, SparseRows):
+        return None
+    if told := describe_invalid_row(block):
+        raise DataError(told)
+    natural = NaturalParameters.of(mixture)
+    shifted, found = Shifted.of(natural, frame), list[NDArray[Any]]()
+    if natural.features.name == "linear" and kind == "score":
+        shifted = None  # which wants what all components have in common
+    tiles = _dense_tiles(block) if shifted is None else _tiles(block, len(natural.eta))
+    for part in tiles:
+        with np.errstate(over="ignore", invalid="ignore"):  # told below
+            joint = _dense_joint(natural, frame, part) if shifted is None else None
+            if shifted is not None:
+                joint = shifted.log_joint(_scaled(part, frame))
+        assert joint is not None
+        if not np.isfinite(joint.max(axis=0)).all():
+            raise DataError(TOO_FAR)
+        found.append(JUDGED[kind](joint))
+    return np.concatenate(found)
+
+
+def _dense_joint(natural: NaturalParameters, frame: Frame, part: Block) -> Array:
+    """L (K, n) of few dense rows, by differences from the means."""
+    x = frame.rows(part.rows, np.empty(part.rows.shape[::-1]))
+    mixture = natural.mixture
+    joint = np.empty((len(natural.eta), x.shape[1]))
+    for k in range(mixture.components):
+        joint[k] = mixture.log_joint(k, x)
+    if mixture.noise_component is not None:
+        joint[-1] = natural.constants[-1]
+    return joint
+
+
+JUDGED: Final[dict[str, Callable[[Array], NDArray[Any]]]] = {
+    "labels": lambda joint: joint.argmax(axis=0),
+    "proba": lambda joint: log_sum_exp(joint)[1].T,
+    "score": lambda joint: log_sum_exp(joint)[0],
+}
+"""By the names of outputs: what is said by log-densities."""
+
+
+def _scaled(part: Block, frame: Frame) -> Any:
+    """y (n, D), sparse; rows without weight are as if absent."""
+    rows: SparseRows = part.rows  # type: ignore[assignment]
+    y = rows.scaled(1.0 / frame.scale)
+    if part.weights is not None and not part.weights.all():
+        y.data[np.repeat(part.weights == 0, np.diff(y.indptr))] = 0.0
+    return y
+
+
+def _tiles(block: Block, components: int) -> Iterator[Block]:
+    """Parts of a block whose log-densities fit the cache."""
+    size = tile_rows(4 * components)
+    return (block.part(slice(at, at + size)) for at in range(0, len(block.rows), size))
+
+
+def _dense_tiles(block: Block) -> Iterator[Block]:
+    """Parts of a block, of dense rows."""
+    size = max(1, DENSE_NUMBERS // block.rows.shape[1])
+    for at in range(0, max(1, len(block.rows)), size):
+        part = block.part(slice(at, at + size))
+        yield replace(part, rows=part.rows.dense())  # type: ignore[attr-defined]
+
+
+def error_bound(mixture: Mixture, away: Away, unit: float) -> Array:
+    """As ``rounding_error_bound``; in single precision nothing is computed."""
+    bound = rounding_error_bound(mixture, away, unit)
+    return np.full_like(bound, np.inf) if unit > ROUNDING else bound
+
+
+def first_invalid_row(block: Block) -> tuple[str, int] | None:
+    """Name the block's first row that holds NaN or infinity, and count such rows, if there are."""
+    rows: SparseRows = block.rows  # type: ignore[assignment]
+    places = np.flatnonzero(~np.isfinite(rows.csr.data))
+    if not len(places):
+        return None
+    of = np.searchsorted(rows.csr.indptr, places, side="right") - 1
+    value, column = rows.csr.data[places[0]], rows.csr.indices[places[0]]
+    name = f"NaN or infinity in the rows: {value} at row {block.start + of[0]}, column {column}"
+    return name, len(np.unique(of))
+
+
+def describe_invalid_row(block: Block) -> str | None:
+    """What is wrong with a block that holds NaN or infinity; None if it doesn't."""
+    if (invalid := first_invalid_row(block)) is None:
+        return None
+    name, count = invalid
+    return f"{name}; such rows among these {len(block.rows):,}: {count:,}. {REMEDY}"
