@@ -692,7 +692,7 @@ def test_a_process_of_its_own(store: Path) -> None:
         [
             sys.executable,
             "-m",
-            "dgmm.cli",
+            "dgmm",
             *map(str, FIT),
             "--strategy",
             "em",
@@ -709,7 +709,7 @@ def test_a_process_of_its_own(store: Path) -> None:
     assert "did not converge" in done.stderr
     assert "Traceback" not in done.stderr
     done = subprocess.run(
-        [sys.executable, "-m", "dgmm.cli", *map(str, FIT)],
+        [sys.executable, "-m", "dgmm", *map(str, FIT)],
         cwd=store,
         capture_output=True,
         text=True,
@@ -815,7 +815,7 @@ def test_a_reader_that_has_read_enough_is_no_error(tmp_path: Path) -> None:
     dgmm.GaussianMixture.from_parameters(
         np.full(3000, 1 / 3000), means, np.ones(3000), covariance_type="spherical"
     ).save(tmp_path / "m.dgmm")
-    words = [sys.executable, "-m", "dgmm.cli", "show", str(tmp_path / "m.dgmm"), "--json"]
+    words = [sys.executable, "-m", "dgmm", "show", str(tmp_path / "m.dgmm"), "--json"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
@@ -27,7 +27,7 @@ from dgmm.kernels.sweep import Block
 from dgmm.model.statistics import Statistics
 
 GIB = 1 << 30
-SIZES = (2_000_000, 36_000_000)
+SIZES = (2_000_000, 16_000_000, 36_000_000)
 CHUNK = 100_000
 
 pytestmark = [pytest.mark.memory, pytest.mark.timeout(1200)]
@@ -37,23 +37,25 @@ pytestmark = [pytest.mark.memory, pytest.mark.timeout(1200)]
 def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int, Path]]:
     """Stores of so many rows x 8, float32, in chunks of 3.2 MB; the last holds 1.15 GB.
 
-    The files of its chunks are links to those of twenty, as the size of a store is tested, not its
+    The files of their chunks are links to those of the first, as the size of a store is tested, not its
     rows.
     """
     place = tmp_path_factory.mktemp("memory")
     rng = np.random.default_rng(0)
     centres = rng.normal(scale=3.0, size=(4, 8)).astype(np.float32)
-    first, last = SIZES
+    first, *more = SIZES
     piece = rng.standard_normal((first, 8), dtype=np.float32)
     piece += centres[rng.integers(4, size=len(piece))]
     made = {rows: place / f"{rows}.zarr" for rows in SIZES}
     for rows, store in made.items():
         array = zarr.create_array(store, shape=(rows, 8), chunks=(CHUNK, 8), dtype="f4")
-        array[:first] = piece
+        if rows == first:
+            array[:] = piece
     files = first // CHUNK
-    for number in range(files, last // CHUNK):
-        (made[last] / f"c/{number}").mkdir()
-        os.link(made[last] / f"c/{number % files}/0", made[last] / f"c/{number}/0")
+    for store, rows in ((made[rows], rows) for rows in more):
+        for number in range(rows // CHUNK):
+            (store / f"c/{number}").mkdir(parents=True)
+            os.link(made[first] / f"c/{number % files}/0", store / f"c/{number}/0")
     yield made
     for path in place.glob("*"):
         subprocess.run(["rm", "-rf", str(path)], check=True)
@@ -69,9 +71,26 @@ sys.exit(os.waitstatus_to_exitcode(status))
 """Runs a command from a small process: the peak of a child counts its parent's when it was made."""
 
 
+PLANS = """
+import json, sys
+from dgmm.cli.commands import main
+for words in json.loads(sys.argv[1]):
+    main(["plan", *words, "--json"], standalone_mode=False)
+"""
+
+
+def plans(*each: Sequence[object]) -> list[dict[str, Any]]:
+    """What ``dgmm plan ... --json`` prints for such words, all in one process of its own."""
+    words = json.dumps([list(map(str, words)) for words in each])
+    done = subprocess.run(
+        [sys.executable, "-c", PLANS, words], capture_output=True, text=True, check=True
+    )
+    return list(map(json.loads, done.stdout.splitlines()))
+
+
 def run(*words: object, cwd: Path) -> tuple[dict[str, object], int]:
     """What ``dgmm ... --json`` prints, and the most memory its process had, in bytes."""
-    command = [sys.executable, "-m", "dgmm.cli", *map(str, words), "--json"]
+    command = [sys.executable, "-m", "dgmm", *map(str, words), "--json"]
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, *command],
         cwd=cwd,
@@ -85,11 +104,10 @@ def run(*words: object, cwd: Path) -> tuple[dict[str, object], int]:
 def test_fit_is_flat_in_the_number_of_rows_and_keeps_the_plan(
     stores: dict[int, Path], tmp_path: Path
 ) -> None:
-    few, many = SIZES
-    peaks = {}
-    for rows, components in ((few, 4), (many, 4), (few, 16)):
-        words = (stores[rows], "-k", components, "--cache", "none")
-        planned, _ = run("plan", *words, cwd=tmp_path)
+    few, many, _ = SIZES
+    peaks, asked = {}, ((few, 4), (many, 4), (few, 16))
+    every = [(stores[rows], "-k", components, "--cache", "none") for rows, components in asked]
+    for (rows, components), words, planned in zip(asked, every, plans(*every), strict=True):
         output = ("-o", "m.dgmm", "--overwrite", "--max-iter", 1)
         done, peak = run("fit", *words, *output, cwd=tmp_path)
         assert done["rows"] == rows
@@ -165,7 +183,7 @@ def test_narrow_integers_are_not_widened_at_once(tmp_path: Path) -> None:
         "--threads",
         8,
     )
-    planned, _ = run("plan", *words, cwd=tmp_path)
+    (planned,) = plans(words)
     _, peak = run("fit", *words, "-o", "m.dgmm", "--max-iter", 1, cwd=tmp_path)
     assert peak < planned["peak_bytes"]
 
@@ -175,10 +193,9 @@ def test_the_cache_fills_what_is_allowed_and_no_more(
 ) -> None:
     """1.15 GB of rows: some of them stay in memory, under the plan."""
     words = (stores[SIZES[-1]], "-k", 4, "--memory", "1GiB")
-    planned, _ = run("plan", *words, cwd=tmp_path)
+    planned, unkept = plans(words, (*words, "--cache", "none"))
     assert planned["peak_bytes"] == GIB
     assert 0.2 < planned["cached"] < 0.7
-    unkept, _ = run("plan", *words, "--cache", "none", cwd=tmp_path)
     assert unkept["cache_bytes"] == 0
     assert unkept["peak_bytes"] < planned["peak_bytes"]
     done, peak = run("fit", *words, "-o", "m.dgmm", "--max-iter", 1, cwd=tmp_path)
