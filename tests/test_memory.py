@@ -37,8 +37,8 @@ pytestmark = [pytest.mark.memory, pytest.mark.timeout(1200)]
 def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int, Path]]:
     """Stores of so many rows x 8, float32, in chunks of 3.2 MB; the last holds 1.15 GB.
 
-    The files of their chunks are links to those of the first, as the size of a store is tested, not its
-    rows.
+    The files of the chunks of others are links to those of the first, as the size of a store is
+    tested, not its rows.
     """
     place = tmp_path_factory.mktemp("memory")
     rng = np.random.default_rng(0)
