@@ -301,6 +301,9 @@ def test_select_keeps_figures_whole_and_tells_the_edge(tmp_path: Path) -> None:
         assert ("were tried" in shown) == (edge is not None)
         for each in told["candidates"]:
             assert f" {each['bic']:.8g} " in shown
+    assert "covariance" not in shown  # as all have one type
+    both = run(*select, "3", "--covariance-type", "full,diag", cwd=tmp_path).stdout
+    assert all(f"│ {each} " in both for each in ("full", "diag"))
 
 
 @pytest.mark.parametrize(

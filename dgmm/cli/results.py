@@ -55,14 +55,17 @@ def show_candidates(results: list[dict[str, Any]], criterion: str, as_mclust: bo
     """A table of a search's candidates, the best first, those that can't be compared last."""
     named, sign = ("2 L - p log N", -1) if as_mclust else (criterion, 1)
     unbounded = any(each["unbounded"] for each in results)
+    several = len(set(map(described, results))) > 1  # covariance types; one is told below
     heads = [
-        *("components", "covariance type", "parameters", named, "score", "dropped"),
+        "components",
+        *("covariance type",) * several,
+        *("parameters", named, "score", "dropped"),
         *("unbounded",) * unbounded,
     ]
     rows = [
         (
             str(each["n_components"]),
-            described(each),
+            *(described(each),) * several,
             f"{each['parameters']:,}",
             figure(sign * each[criterion]),
             f"{each['score']:.6f}",
@@ -71,7 +74,7 @@ def show_candidates(results: list[dict[str, Any]], criterion: str, as_mclust: bo
         )
         for each in sorted(results, key=lambda each: (bool(each["unbounded"]), each[criterion]))
     ]
-    tables.show(heads, rows, keep=2)
+    tables.show(heads, rows, keep=1 + several)
     if unbounded:
         click.echo(
             "The likelihood of an unbounded component depends on reg_covar alone. Candidates with "

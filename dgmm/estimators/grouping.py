@@ -89,8 +89,8 @@ class Grouping(ABC):
         ----------
         .. [1] J.-P. Baudry, A. E. Raftery, G. Celeux, K. Lo and R. Gottardo, "Combining mixture
            components for clustering", 2010.
-        .. [2] A. R. Runnalls, "Kullback-Leibler approach to Gaussian mixture reduction", 2007.
-        .. [3] C. Hennig, "Methods for merging Gaussian mixture components", 2010.
+        .. [2] Runnalls, "Kullback-Leibler approach to Gaussian mixture reduction", 2007.
+        .. [3] Hennig, "Methods for merging Gaussian mixture components", 2010.
 
         Examples
         --------
