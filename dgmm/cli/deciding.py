@@ -97,7 +97,10 @@ def threshold(
         found = fitted.find_threshold(dataset, rate, sweep=sweep)
     if output is not None:
         fitted.keep_threshold(found).save(output, overwrite=overwrite)
-    tell({"model": output or model, **asdict(found)}, json)
+    told = asdict(found)
+    if not json:
+        told["without a value"] = told.pop("nothing")
+    tell({"model": output or model, **told}, json)
 
 
 @click.command(cls=Command, epilog=EXIT_CODES)
