@@ -46,7 +46,8 @@ class ConjugatePrior(PriorSpec):
         Lambda, its scale: (D, D) for "full" and "tied" covariances, (D,) for "diag", a number for
         "spherical".  By default the covariance of the data over K^(2/D), or their variances, or the
         mean of these.  (mclust takes that mean for diagonal covariances, too, so that its answer
-        depends on units.)
+        depends on units.)  Where rows may have holes or known errors, features are not seen
+        together in all of them, and the default is the diagonal matrix of the variances.
     covariance, rows : array-like, float, optional
         Instead of ``scale`` and ``degrees_of_freedom``, both: a covariance that each component's is
         drawn to, in the same shape, and how many rows it counts as.

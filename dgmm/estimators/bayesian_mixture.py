@@ -129,7 +129,8 @@ class BayesianGaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseE
     covariance_prior : array-like, optional
         That times the prior's mean covariance, roughly: (D, D) for "full" and "tied", (D,) for
         "diag", a number for "spherical"; by default the covariance of the data (with N - 1), the
-        variances of the features, or the mean of these.
+        variances of the features, or the mean of these.  Where rows may have holes, the default is
+        of the variances alone.
     strategy : {"auto", "em"}, default="auto"
         "em": the iterations of scikit-learn.  "auto": accelerated by SQUAREM, from where a sample
         leads, with the components in the order of their weights there.
