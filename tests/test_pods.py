@@ -156,7 +156,7 @@ def test_real_processes_keep_within_their_containers(
             [
                 *(sys.executable, "-c", MEASURED, sys.executable, "-m", "dgmm", "fit"),
                 *(*map(str, words), "-o", str(tmp_path / "m.dgmm"), "--json", "--quiet"),
-                *("--checkpoint", str(tmp_path / "passes"), "--max-iter", "12"),
+                *("--checkpoint", str(tmp_path / "passes"), "--max-iter", "4"),
                 *("--scheduler", address, "--connect-timeout", "60"),
             ],
             cwd=place,
