@@ -1,5 +1,7 @@
 """The demonstration, run once as its user would, and the drawing functions it uses."""
 
+import fcntl
+import os
 import re
 import subprocess
 import sys
@@ -34,13 +36,23 @@ for line in run(sys.argv[1]):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """The directory a run leaves, and its lines; a process of its own, so memory is its own."""
-    directory = tmp_path_factory.mktemp("demo") / "new" / "place"
-    command = [sys.executable, "-P", "-W", "error", "-c", RUN, str(directory)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return directory, done.stdout.splitlines()
+    """The directory a run leaves, and its lines; a process of its own, so memory is its own.
+
+    It runs once, for all processes that share the tests: the first of them makes it.
+    """
+    place = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent
+    directory, told = place / "demo" / "new" / "place", place / "demo.txt"
+    with (place / "demo.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not told.exists():
+            command = [sys.executable, "-P", "-W", "error", "-c", RUN, str(directory)]
+            done = subprocess.run(command, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+            assert done.stderr == ""
+            told.write_text(done.stdout)
+    return directory, told.read_text().splitlines()
 
 
 def test_leaves_its_files_and_no_others(finished: tuple[Path, list[str]]) -> None:
