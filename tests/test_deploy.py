@@ -669,7 +669,7 @@ def test_the_job_knows_the_exit_codes(name: str) -> None:
     }
     for text in (
         (ROOT / "docs/guide/command-line.md").read_text(),
-        (DEPLOY / "README.md").read_text(),
+        (DEPLOY / "README.md").read_text().partition("\n## Each night\n")[0],
     ):
         told = {int(code) for code in re.findall(r"^\| (\d) \|", text, re.MULTILINE)}
         assert told == exit_codes() | {0, 4}  # done; interrupted: tried again
