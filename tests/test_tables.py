@@ -304,6 +304,16 @@ def test_outputs_are_tables_with_columns_of_the_rows(
     assert not list(tmp_path.glob("*.partial"))
 
 
+def test_the_probability_of_noise_is_called_so(parquet: Path, tmp_path: Path) -> None:
+    model, target = tmp_path / "model.dgmm", tmp_path / "out.parquet"
+    rows = dgmm.open_dataset(parquet, columns=list(NAMES))
+    asked = dgmm.GaussianMixture(2, noise_component=0.1, random_state=0, resolution=1)
+    asked.fit(rows).save(model)
+    words = ["predict", parquet, "-m", model, "-o", target, "--kind", "proba", "--quiet"]
+    assert CliRunner().invoke(main, [*map(str, words)]).exit_code == 0
+    assert pq.read_table(target).column_names == ["proba_0", "proba_1", "proba_noise"]
+
+
 def test_what_can_not_be_kept_is_told(parquet: Path, tmp_path: Path) -> None:
     model, rows = tmp_path / "model.dgmm", tmp_path / "rows.npy"
     fitted(dgmm.open_dataset(parquet, columns=list(NAMES))).save(model)

@@ -85,6 +85,8 @@ class Beside:
         names: tuple[str, ...] = (name,)
         if wanted.columns:
             names = tuple(f"{name}_{k}" for k in range(wanted.columns[0]))
+            if wanted.has_noise:
+                names = (*names[:-1], f"{name}_noise")
             if wanted.output.by_feature and dataset.names:
                 names = tuple(f"{name}_{feature}" for feature in dataset.names)
             if wanted.output.fills:

@@ -34,6 +34,9 @@ from dgmm.model.mixture import Frame, Mixture
 FEATURE: Final = ("feature",)
 """The axes of what says something of each feature."""
 
+COMPONENT: Final = ("component",)
+"""The axes of what says something of each component, and of noise, last, if there is any."""
+
 
 @dataclass(frozen=True)
 class Output:
@@ -65,7 +68,7 @@ class Output:
     labels: Callable[[NDArray[Any], Mixture], NDArray[Any]] | None = None
     fills: bool = False
     names: tuple[str, ...] = ()
-    axes: tuple[str, ...] = ("component",)
+    axes: tuple[str, ...] = COMPONENT
 
     @property
     def by_feature(self) -> bool:
@@ -100,6 +103,12 @@ class RowOutputs:
     def columns(self) -> tuple[int, ...]:
         """The shape of one row's output."""
         return self.output.columns(self.mixture)
+
+    @property
+    def has_noise(self) -> bool:
+        """Whether the last column is of noise."""
+        by_component = self.output.axes == COMPONENT
+        return by_component and self.columns == (self.mixture.components + 1,)
 
     def __call__(self, block: Block) -> NDArray[Any]:
         """The outputs of a block's rows; raises ``DataError`` for one that can't be used."""
@@ -218,7 +227,7 @@ OUTPUTS: Final[dict[OutputKind, Output]] = {
         "proba", partial(_judged, PROBA), np.float64, _each_component, labels=_likeliest
     ),
     "score": Output("score", partial(_judged, SCORE), np.float64, _one),
-    "factors": Output("factors", _factors, np.float64, _each_factor),
+    "factors": Output("factors", _factors, np.float64, _each_factor, axes=("factor",)),
 }
 
 FILLED: Final = Output("filled", _filled, np.float64, _each_feature, fills=True, axes=FEATURE)
