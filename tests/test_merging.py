@@ -113,8 +113,8 @@ def test_noise_and_empty_components_are_of_no_cluster() -> None:
 R = """
 suppressMessages(library(mclust)); data(Baudry_etal_2010_JCGS_examples)
 say <- function(...) cat(..., "\\n")
-for (name in c("ex4.1", "ex4.2", "ex4.4.1")) {
-  x <- get(name); m <- Mclust(x, verbose = FALSE); p <- m$parameters
+for (asked in list(list("ex4.1", 6, "EEV"), list("ex4.2", 7, "EEV"), list("ex4.4.1", 4, "VVI"))) {
+  x <- get(asked[[1]]); m <- Mclust(x, asked[[2]], asked[[3]], verbose = FALSE); p <- m$parameters
   m$z <- estep(x, m$modelName, p)$z; found <- clustCombi(m); best <- clustCombiOptim(found)
   say(format(c(m$G, nrow(x), p$pro, p$mean, p$variance$sigma, t(x)), digits = 17))
   say(format(sapply(found$combiz, function(z) -sum(mclust:::xlog(z))), digits = 17))
