@@ -1,13 +1,19 @@
 """Sparse rows, against the same rows dense."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import scipy.sparse
+import zarr
+from click.testing import CliRunner
+from distributed import Client
 
+from dgmm import GaussianMixture, load, open_dataset, select
+from dgmm.cli.commands import main
 from dgmm.em.first_pass import FirstPassSpec, first_pass
-from dgmm.errors import DataError
+from dgmm.errors import CheckpointError, DataError, UsageError
 from dgmm.kernels import kernel, sparse
 from dgmm.kernels.choice import SPARSE
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
@@ -148,3 +154,138 @@ def test_what_is_not_finite_is_told() -> None:
     mixture = a_mixture("diag", some_rows())[1]
     with pytest.raises(DataError, match="inf at row 1033"):
         RowOutputs(mixture, OUTPUTS["score"], Complete(SPARSE))(block)
+
+
+# ---------------------------------------------------------------- at the door
+
+quiet = pytest.mark.filterwarnings(
+    "ignore::dgmm.errors.DegenerateWarning", "ignore::sklearn.exceptions.ConvergenceWarning"
+)
+
+
+def zarr_of(rows: Array, path: Path) -> str:
+    """A Zarr group of compressed rows, in small chunks, as AnnData writes one."""
+    csr = scipy.sparse.csr_array(rows)
+    group = zarr.open_group(path, mode="w")
+    group.attrs.update({"encoding-type": "csr_matrix", "shape": list(rows.shape)})
+    for name in ("data", "indices", "indptr"):
+        group.create_array(name, data=getattr(csr, name), chunks=(100,))
+    return str(path)
+
+
+def npz_of(rows: Array, path: Path) -> str:
+    scipy.sparse.save_npz(path, scipy.sparse.csr_array(rows))
+    return str(path)
+
+
+def asked(kind: str = "diag", **more: Any) -> GaussianMixture:
+    given = dict(random_state=0, precision="float64", reg_covar=0.01, max_iter=15, **more)
+    return GaussianMixture(3, covariance_type=kind, **given)  # type: ignore[arg-type]
+
+
+@quiet
+@pytest.mark.parametrize(
+    ("kind", "strategy"), [("diag", "auto"), ("spherical", "em"), ("tied", "em"), ("VEI", "em")]
+)
+def test_a_fit_is_that_of_dense_rows(kind: str, strategy: str) -> None:
+    rows = some_rows(400)
+    weights = np.random.default_rng(4).uniform(0.5, 2, len(rows))
+    found = asked(kind, strategy=strategy).fit(scipy.sparse.coo_array(rows), weights)
+    expected = asked(kind, strategy=strategy).fit(rows, weights)
+    assert found.lower_bound_ == pytest.approx(expected.lower_bound_, rel=1e-9)
+    np.testing.assert_allclose(found.means_, expected.means_, rtol=1e-6, atol=1e-6)
+    held = scipy.sparse.csr_matrix(rows)
+    np.testing.assert_array_equal(found.predict(held), expected.predict(rows))
+    np.testing.assert_allclose(found.predict_proba(held), expected.predict_proba(rows), atol=1e-7)
+    np.testing.assert_allclose(found.score_samples(held), expected.score_samples(rows), rtol=1e-6)
+    assert found.score(held, sample_weight=weights) == pytest.approx(
+        found.score(rows, sample_weight=weights)
+    )
+    assert found.fit_info_["kernel"] == "sparse"
+
+
+@quiet
+def test_files_give_the_bits_of_memory(tmp_path: Path, clusters: dict[int, Client]) -> None:
+    """A Zarr group on a cluster and here; a checkpoint knows its rows; ``predict`` is lazy."""
+    rows = some_rows()
+    url, npz = zarr_of(rows, tmp_path / "x.zarr"), npz_of(rows, tmp_path / "x.npz")
+    dataset = open_dataset(url, block_bytes=4_000)
+    assert dataset.blocks > 4
+    em: Any = {"strategy": "em"}
+    here = asked(checkpoint=str(tmp_path / "kept"), **em).fit(dataset)
+    with clusters[2].as_current():
+        there = asked(**em).fit(dataset)
+    np.testing.assert_array_equal(here.means_, there.means_)
+    whole = asked(**em).fit(url)
+    np.testing.assert_array_equal(whole.means_, asked(**em).fit(npz).means_)
+    np.testing.assert_array_equal(
+        np.asarray(here.predict(dataset)), here.predict(scipy.sparse.csr_array(rows))
+    )
+    again = open_dataset(zarr_of(rows * 2, tmp_path / "y.zarr"), block_bytes=4_000)
+    with pytest.raises(CheckpointError, match="content"):
+        asked(checkpoint=str(tmp_path / "kept"), **em).fit(again)
+    here.save(tmp_path / "m.dgmm")
+    assert load(tmp_path / "m.dgmm").score(npz) == pytest.approx(here.score(rows))
+
+
+@quiet
+def test_select_and_the_command_line(tmp_path: Path) -> None:
+    rows = some_rows(300)
+    url, run = zarr_of(rows, tmp_path / "x.zarr"), CliRunner()
+    how: dict[str, Any] = dict(random_state=0, precision="float64", strategy="em", reg_covar=0.01)
+    best = select(scipy.sparse.csr_array(rows), [1, 2], ["diag", "tied"], **how)
+    dense = select(rows, [1, 2], ["diag", "tied"], **how)
+    assert best.best_params_ == dense.best_params_
+    model, labels = str(tmp_path / "m.dgmm"), str(tmp_path / "labels.zarr")
+    of = ["-k", "2", "--covariance-type", "diag", "--strategy", "em"]
+    for command in (
+        ["plan", url, *of],
+        ["fit", url, *of, "-o", model, "--quiet"],
+        ["predict", url, "-m", model, "-o", labels, "--quiet"],
+    ):
+        done = run.invoke(main, command)
+        assert done.exit_code == 0, done.output
+    found = zarr.open_array(labels, mode="r")[:]
+    np.testing.assert_array_equal(found, load(model).predict(rows))
+    done = run.invoke(main, ["impute", url, "-m", model, "-o", str(tmp_path / "filled.zarr")])
+    assert done.exit_code != 0
+    assert "filled are not told of sparse rows" in done.output
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "told"),
+    [
+        ("full", {}, "'full' is not fitted to sparse rows.*diag"),
+        ("diag", {"missing": "marginalize"}, "do not go with missing='marginalize'"),
+        ("diag", {"tails": "student"}, "do not go with tails"),
+    ],
+)
+def test_what_does_not_go_with_sparse_rows_is_refused(kind: str, more: Any, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        asked(kind, **more).fit(scipy.sparse.csr_array(some_rows()))
+
+
+@quiet
+def test_what_is_not_told_of_sparse_rows_is_refused() -> None:
+    held = scipy.sparse.csr_array(some_rows())
+    model = asked().fit(held)
+    for ask in (model.partial_fit, model.summarize, model.impute, model.deviations):
+        with pytest.raises(UsageError, match="holds sparse rows"):
+            ask(held)
+
+
+def test_what_lies_beside_rows_is_not_sparse() -> None:
+    rows = some_rows()
+    with pytest.raises(DataError, match="noise may not be sparse"):
+        open_dataset(rows, noise=scipy.sparse.csr_array(rows))
+
+
+def test_a_group_that_is_not_whole_is_told(tmp_path: Path) -> None:
+    rows = some_rows(50)
+    zarr.open_group(zarr_of(rows, tmp_path / "x.zarr")).attrs["shape"] = [60, 9]
+    with pytest.raises(DataError, match="indptr has 51 numbers for 60 rows"):
+        open_dataset(str(tmp_path / "x.zarr"))
+    group = zarr.open_group(zarr_of(rows, tmp_path / "y.zarr"))
+    group["indices"][3] = 700  # type: ignore[index]
+    with pytest.raises(DataError, match="point outside"):
+        open_dataset(str(tmp_path / "y.zarr")).block(0)

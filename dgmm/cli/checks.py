@@ -70,5 +70,5 @@ def open_for(
             f"{data} has {dataset.n_features} features; {model} was fitted "
             f"to {fitted.n_features_in_}"
         )
-    rows: Dataset = session.open_rows(fitted, dataset)
+    rows: Dataset = session.open_rows(fitted, dataset, sparse=True)
     return rows

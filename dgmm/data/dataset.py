@@ -296,6 +296,8 @@ def open_dataset(
         Or a table: ``.parquet`` or ``.csv`` (a file, a directory, or a pattern,
         ``trips/*.parquet``), ``.tsv``, ``.arrow`` or ``.feather``; nulls are NaN.  Or a dataset of
         a file, ``file.h5::/path`` or ``file.nc::name``, or of an archive, ``file.npz::name``.
+        Or sparse rows: of SciPy in memory, a file of ``scipy.sparse.save_npz``, or a Zarr group of
+        ``data``, ``indices``, ``indptr`` and a ``shape``.
         A frame of pandas, polars or Arrow in memory; of Dask, lazy.  A DataArray or Dataset of
         xarray.  A dataset or variable of h5py, netCDF4 or h5netcdf.
     sample_weight : the same, of shape (N,)
@@ -444,6 +446,8 @@ def _opened(
             continue
         open_it = partial(open_source, each, missing_chunks, raw, memory)
         found = _by_name(open_it, source) if _of_features(name, each, source) else open_it()
+        if found.sparse:
+            raise DataError(f"{name} may not be sparse: give an array, {found.name} is none")
         SHAPES[name](found, source)
         _check_dtype(found, name)
         patience()(found.check_whole)

@@ -28,6 +28,8 @@ class Source(ABC):
         Of the columns of a table; other arrays have none.
     copies : int
         How many buffers of a block's size a read takes, the result included.
+    sparse : bool
+        Whether it reads ``SparseRows``, of what is not 0.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Source(ABC):
     names: tuple[str, ...] | None = None
     in_process: bool = False
     copies: int = 1
+    sparse: bool = False
 
     @abstractmethod
     def divisions(self, block_bytes: int) -> NDArray[np.int64]:

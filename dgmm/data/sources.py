@@ -31,6 +31,14 @@ from dgmm.data.packed import Packing, unpacked
 from dgmm.data.patience import patience
 from dgmm.data.sliced import variable_maker
 from dgmm.data.source import Source
+from dgmm.data.sparse import (
+    PARTS,
+    SparseGroupSource,
+    is_sparse,
+    open_sparse,
+    open_sparse_npz,
+    shape_of,
+)
 from dgmm.data.stored import Chunks, attributes, of_this_process
 from dgmm.data.tables import is_table, open_table
 from dgmm.data.urls import exists, is_local, place, protocols, zarr_store
@@ -264,8 +272,12 @@ def open_source(
 
 
 def _of_kind(data: Any, raw: bool, memory: Amount, columns: Sequence[str] | None) -> Source | None:
-    """The source of a table, or of a variable of an open file; None if ``data`` is neither."""
+    """The source of a table, a sparse matrix or a variable of an open file; else None."""
     names = type_names(data)
+    if is_sparse(data):
+        if columns is not None:
+            raise _no_columns(f"a {type(data).__name__}", columns)
+        return open_sparse(data)
     if is_dask_frame(data):  # first: it has the protocols of frames in memory, too
         return _of_dask_frame(data, columns, memory)
     if make := maker_of(data, names):
@@ -352,6 +364,15 @@ def _of_group(
     arrays = {
         name: node for name, node in group.members(max_depth=None) if isinstance(node, zarr.Array)
     }
+    if columns is None and arrays.keys() >= set(PARTS):
+        stored = np.asarray(arrays["shape"][:]) if "shape" in arrays else None
+        shape = shape_of(dict(group.attrs), stored)
+        if shape is not None:
+            of = {
+                each: ZarrSource(arrays[each], f"{path.rstrip('/')}/{each}", absence)
+                for each in PARTS
+            }
+            return SparseGroupSource(of, shape, path)
     if columns is None or not arrays:
         raise DataError(_name_an_array(sorted(arrays), path))
     names = chosen(sorted(arrays), columns, path)
@@ -375,6 +396,8 @@ def _open_numpy(path: str, columns: Sequence[str] | None, memory: Amount) -> Sou
     """The array of a ``.npy`` or ``.npz`` file."""
     if columns is not None and exists(path):
         raise _no_columns(path, columns)
+    if sparse := open_sparse_npz(path, memory):
+        return sparse
     found = open_npz(path, memory)
     if found is not None:
         return ArraySource(found) if isinstance(found, np.ndarray) else found

@@ -327,10 +327,14 @@ Draw = Callable[[int, int, int, int], NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class Way:
-    """How the first pass takes a block, but for the sample; and how row numbers are hashed."""
+    """How the first pass takes a block, but for the sample; and how row numbers are hashed.
+
+    ``nbytes`` says what temporaries take, of a block of so many rows and features.
+    """
 
     first_pass: Callable[[Block, FirstPassSpec], DataMoments]
     draw: Draw
+    nbytes: Callable[[int, int], int]
 
 
 def _sparse(block: Block, first_pass_spec: FirstPassSpec) -> DataMoments:
@@ -340,8 +344,8 @@ def _sparse(block: Block, first_pass_spec: FirstPassSpec) -> DataMoments:
 
 
 WAYS: Final = {
-    "numpy": Way(_first_pass, numbers_drawn),
-    "native": Way(_compiled, draw),
-    "sparse": Way(_sparse, numbers_drawn),
+    "numpy": Way(_first_pass, numbers_drawn, nbytes),
+    "native": Way(_compiled, draw, nbytes),
+    "sparse": Way(_sparse, numbers_drawn, sparse_first_pass.nbytes),
 }
 """By the names of ``choice.WAYS``."""

@@ -56,3 +56,8 @@ def moments(block: Block, nothing: DataMoments, wrong: tuple[str, int] | None) -
         high=x.max(axis=0).toarray().ravel(),
         observed=np.full(n_features, weight),
     )
+
+
+def nbytes(rows: int, n_features: int) -> int:
+    """What the temporaries of a block take beside copies of what is stored (data/sparse.py)."""
+    return 8 * (12 * n_features + 2 * rows)

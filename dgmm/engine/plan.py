@@ -256,7 +256,7 @@ class Needs:
             tile=kernel.nbytes(components, width),
             parameters=native.nbytes(components, width)
             + native.nbytes_of_few(solvers, own, n_features, width),
-            first_pass=first_pass.nbytes(dataset.block_rows, n_features),
+            first_pass=first_pass.WAYS[spec.kernel].nbytes(dataset.block_rows, n_features),
             statistics=statistics.nbytes(components, width, n_features),
             given=natural_parameters.nbytes(components, width),
             solvers=spec.nbytes(rows, n_features, solvers),

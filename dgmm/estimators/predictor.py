@@ -545,7 +545,8 @@ class Predictor(ABC):
         ['aic', 'bic', 'judged', 'score']
         """
         model = self._fitted
-        dataset = open_rows(model, X, {"weights": sample_weight, "noise": noise})
+        beside = {"weights": sample_weight, "noise": noise}
+        dataset = open_rows(model, X, beside, sparse=True)
         warn_without_noise(model, dataset)
         sweep = sweep or engine.over(dataset, threads=threads_of(model))
         observation = observation_of(model, dataset.noise is not None)
@@ -619,7 +620,7 @@ def outputs_of(
     noise: Data = None,
 ) -> Any:
     """What a fitted model says of each row: an array, or a lazy one."""
-    dataset = open_rows(model, X, {"noise": noise})
+    dataset = open_rows(model, X, {"noise": noise}, sparse=output.judges)
     if output is DENOISED and dataset.noise is None:
         raise UsageError("denoise needs the noise of the rows")
     if not output.fills:

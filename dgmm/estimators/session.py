@@ -24,6 +24,7 @@ from dgmm.data import forms
 from dgmm.data.axes import has_axes
 from dgmm.data.dataset import Dataset, opened
 from dgmm.data.sources import has_columns, is_opened_by_kind
+from dgmm.data.sparse import is_sparse
 from dgmm.em.criteria import CRITERIA, Criterion
 from dgmm.em.first_pass import FirstPassSpec
 from dgmm.em.fit import fit
@@ -39,6 +40,7 @@ from dgmm.estimators.callbacks import Callback, PassesOf, callbacks_of, telling
 from dgmm.estimators.labelled import labelled
 from dgmm.estimators.parameters import begun, observation_of, prior_of, spec_of, threads_of
 from dgmm.estimators.passes import of_fit, of_selection
+from dgmm.estimators.sparse import of_sparse
 from dgmm.io.checkpoint import Checkpoint, fingerprint, writing_nbytes
 from dgmm.model.choice import choose
 from dgmm.model.lazy import lazy
@@ -227,11 +229,15 @@ def selecting(
 
 
 def open_rows(
-    model: "GaussianMixture", X: Data, beside: Mapping[str, Data] = NOTHING, reset: bool = False
+    model: "GaussianMixture",
+    X: Data,
+    beside: Mapping[str, Data] = NOTHING,
+    reset: bool = False,
+    sparse: bool = False,
 ) -> Dataset:
     """Open ``X``, which must have the ``model``'s fitted width, unless to ``reset`` sets that.
 
-    ``beside`` has what lies beside its rows, by name, or None.
+    ``beside`` has what lies beside its rows, by name, or None; ``sparse`` says whether rows may be.
     """
     _check_order(X, beside.get("noise"))
     named, columns = forms.columns(X), None
@@ -242,7 +248,7 @@ def open_rows(
         X = forms.unwrapped(X, model.memory)
     if named is not None:
         validate_data(model, named, reset=reset, skip_check_array=True)
-    elif not (isinstance(X, STORED) or has_axes(X) or is_opened_by_kind(X)):
+    elif not (isinstance(X, STORED) or has_axes(X) or is_opened_by_kind(X) or is_sparse(X)):
         forms.check_loadable(X, model.memory)
         X = validate_data(
             model,
@@ -256,6 +262,11 @@ def open_rows(
             ensure_min_features=0,
         )
     dataset = opened(X, beside, columns=columns, memory=model.memory)
+    if dataset.source.sparse and not sparse:
+        raise UsageError(
+            f"{dataset.source.name} holds sparse rows, which fit, select, predict, predict_proba, "
+            "score and score_samples take; for this, make dense ones of some of them (toarray)"
+        )
     if dataset.names is not None and named is None:
         _take_names(model, dataset.names, reset)
     if not reset and dataset.n_features != model.n_features_in_:
@@ -303,7 +314,7 @@ def _asked(
     specs = [spec_of(model) for model in models]
     seen = copy(models[0])  # which is told what the rows are like, as scikit-learn has it
     seen.__dict__.pop("feature_names_in_", None)
-    dataset = open_rows(seen, X, beside, reset=True)
+    dataset = open_rows(seen, X, beside, reset=True, sparse=True)
     noisy = dataset.noise is not None
     if noisy and any(spec.noise is not None for spec in specs):
         raise UsageError(
@@ -311,6 +322,8 @@ def _asked(
         )
     both = zip(specs, models, strict=True)
     specs = [replace(spec, observation=observation_of(model, noisy)) for spec, model in both]
+    if dataset.source.sparse:
+        specs = [of_sparse(spec, dataset.beside) for spec in specs]
     for spec in specs:
         if dataset.rows < spec.components:
             raise DataError(

@@ -54,6 +54,7 @@ from dgmm.io import storage
 from dgmm.io.codec import Known, decode, encode
 from dgmm.io.storage import Arrays
 from dgmm.kernels import choice
+from dgmm.kernels.sparse_rows import stored
 from dgmm.kernels.sweep import BESIDE
 from dgmm.model.fixed import Held
 
@@ -113,7 +114,7 @@ def fingerprint(dataset: Dataset, spec: FitSpec, seed: Any, **other: Any) -> Fin
             _digest(part)
             for index in blocks
             for block in [dataset.block(index)]
-            for part in (block.rows, *(getattr(block, name) for name in BESIDE))
+            for part in (*stored(block.rows), *(getattr(block, name) for name in BESIDE))
         ],
         **other,
     }

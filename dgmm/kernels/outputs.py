@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dgmm.errors import DataError, UsageError
 from dgmm.kernels import factor, filling, missing, noisy
+from dgmm.kernels.choice import SPARSE
 from dgmm.kernels.complete import (
     LABELS,
     NOTHING,
@@ -28,8 +29,14 @@ from dgmm.kernels.complete import (
 from dgmm.kernels.kernel import describe_invalid_row, tile_rows, tiles
 from dgmm.kernels.noise import first_invalid_noise
 from dgmm.kernels.observation import COMPLETE, Marginal, Observation
+from dgmm.kernels.sparse_rows import SparseRows
 from dgmm.kernels.sweep import Block
 from dgmm.model.mixture import Frame, Mixture
+
+NOT_SPARSE: Final = (
+    "{} are not told of sparse rows, nor is anything where they have known errors (noise=): make "
+    "dense ones of some of them (toarray)"
+)
 
 FEATURE: Final = ("feature",)
 """The axes of what says something of each feature."""
@@ -55,6 +62,8 @@ class Output:
         tells.
     fills : bool
         Whether it is there to fill in NaN.
+    judges : bool
+        Whether it is told by log-densities alone; then rows may be sparse.
     names : tuple of str
         Of its columns in a table, if it has names of its own.
     axes : tuple of str
@@ -67,6 +76,7 @@ class Output:
     columns: Callable[[Mixture], tuple[int, ...]]
     labels: Callable[[NDArray[Any], Mixture], NDArray[Any]] | None = None
     fills: bool = False
+    judges: bool = False
     names: tuple[str, ...] = ()
     axes: tuple[str, ...] = COMPONENT
 
@@ -112,6 +122,8 @@ class RowOutputs:
 
     def __call__(self, block: Block) -> NDArray[Any]:
         """The outputs of a block's rows; raises ``DataError`` for one that can't be used."""
+        if isinstance(block.rows, SparseRows) and not (self.output.judges and block.noise is None):
+            raise UsageError(NOT_SPARSE.format(self.output.name))
         return self.output.of(block, self)
 
     def check(self, block: Block) -> None:
@@ -130,8 +142,10 @@ def check_rows(block: Block, refuses: bool) -> None:
 def _judged(judge: Judge, block: Block, wanted: RowOutputs) -> NDArray[Any]:
     """What is said of a block's rows."""
     rows, mixture = block.rows, wanted.mixture
-    inside = Inside.of(wanted.observation.kernel, mixture, wanted.offset)
-    if block.noise is None and not wanted.observation.holes:  # whose rows are looked at anyway
+    kernel = SPARSE if isinstance(rows, SparseRows) else wanted.observation.kernel
+    inside = Inside.of(kernel, mixture, wanted.offset)
+    plain = kernel == SPARSE or not wanted.observation.holes  # whose rows are looked at anyway
+    if block.noise is None and plain:
         found = compiled(judge, block, inside)
         if found is not None:
             return found
@@ -222,11 +236,16 @@ OutputKind = Literal["labels", "proba", "score", "factors"]
 """The names of ``OUTPUTS``."""
 
 OUTPUTS: Final[dict[OutputKind, Output]] = {
-    "labels": Output("labels", partial(_judged, LABELS), np.int64, _one, labels=_same),
+    "labels": Output("labels", partial(_judged, LABELS), np.int64, _one, labels=_same, judges=True),
     "proba": Output(
-        "proba", partial(_judged, PROBA), np.float64, _each_component, labels=_likeliest
+        "proba",
+        partial(_judged, PROBA),
+        np.float64,
+        _each_component,
+        labels=_likeliest,
+        judges=True,
     ),
-    "score": Output("score", partial(_judged, SCORE), np.float64, _one),
+    "score": Output("score", partial(_judged, SCORE), np.float64, _one, judges=True),
     "factors": Output("factors", _factors, np.float64, _each_factor, axes=("factor",)),
 }
 

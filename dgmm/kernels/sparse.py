@@ -9,10 +9,10 @@ where both are linear in T(y) = [1, y, quadratic part].  A pass takes two produc
 matrices, and as many of its squares: 8 K multiplications for each number that is stored, whatever
 D.
 
-**Cancellation.**  In L terms of size |eta| (|a| + |y|)^2 cancel, which is little where most of a
-feature is 0: its mean is then far less than its spread.  Where it is not, or a component has to be
-seen by differences from its mean, and where a quadratic part is no sum over features, a block's
-rows are made dense, a tile at a time: right, at the cost of D.
+**Cancellation.**  In L terms of size (|m| + |y|)^2 / sigma^2 cancel, for means m from 0, which is
+little where most of a feature is 0: its mean is then far less than its spread.  Where it is not,
+and where a quadratic part is no sum over features, a block's rows are made dense, a tile at a time:
+right, at the cost of D.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ from dgmm.kernels import kernel
 from dgmm.kernels.kernel import REMEDY, TOO_FAR, log_sum_exp, normalise, tile_rows
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.rounding import TOLERANCE, Away, rounding_error_bound
-from dgmm.kernels.sparse_rows import SparseRows
+from dgmm.kernels.sparse_rows import SparseRows, squared
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import ROUNDING, Array
 from dgmm.model.mixture import Frame, Mixture
@@ -37,6 +37,10 @@ from dgmm.model.statistics import Stacked, Statistics
 
 DENSE_NUMBERS: Final = 1 << 18
 """How many numbers a tile of dense rows has, about."""
+
+
+WIDE: Final = 3.0
+"""How many standard deviations from its mean a component's rows are taken to be."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ QUADRATIC: Final[dict[str, Quadratic | None]] = {
 class Shifted:
     """Natural parameters of y: L = constants + linear . y + squares . y^2.
 
-    ``constants`` (K,), ``linear`` (K, D), and ``squares`` (K, D) or None.
+    ``constants`` (K,), ``linear`` (D, K), and ``squares`` (D, K) or None.
     """
 
     constants: Array
@@ -79,33 +83,38 @@ class Shifted:
 
     @classmethod
     def of(cls, natural: NaturalParameters, frame: Frame) -> "Shifted | None":
-        """From those of x; None where that would cost digits, or can't be."""
-        features, eta = natural.features, natural.eta
-        if natural.centred or natural.includes_common or features.name not in QUADRATIC:
-            return None
-        if natural.mixture.tails is not None:
+        """From those of x; None where that would cost digits, or can't be.
+
+        It costs u sum_j (|m_j| / sigma_j + 3)^2 / 2 at most, with m the means as y sees them.
+        """
+        features, eta, mixture = natural.features, natural.eta, natural.mixture
+        if natural.includes_common or features.name not in QUADRATIC or mixture.tails is not None:
             return None
         by, n_features = frame.shift / frame.scale, len(frame.shift)
         linear, quadratic = eta[:, 1 : 1 + n_features], QUADRATIC[features.name]
-        constants, size = eta[:, 0] - linear @ by, np.abs(linear) @ np.abs(by)
-        squares = None
-        if quadratic is not None:
+        means = np.zeros_like(linear)
+        means[: mixture.components] = mixture.means + by
+        if quadratic is None:
+            constants, squares = eta[:, 0] - linear @ by, None
+            size = np.sum(np.abs(linear) * (np.abs(means) + np.abs(by) + WIDE), axis=1)
+        else:
             squares = quadratic.spread(eta[:, 1 + n_features :], n_features)
-            constants = constants + squares @ by**2
-            linear = linear - 2 * squares * by
-            size = size + np.abs(squares) @ by**2
-        live = natural.mixture.all_weights > 0
+            linear = -2 * squares * means
+            constants = natural.constants - 0.5 * np.sum(linear * means, axis=1)
+            size = np.sum((np.sqrt(np.abs(linear * means)) + WIDE) ** 2, axis=1)
+        live = mixture.all_weights > 0
         if not 0.5 * ROUNDING * np.max(size, where=live, initial=0) < TOLERANCE:
             return None
-        return cls(constants, linear, squares)
+        turned = None if squares is None else np.ascontiguousarray(squares.T)
+        return cls(constants, np.ascontiguousarray(linear.T), turned)
 
     def log_joint(self, y: Any) -> Array:
         """L (K, n) of sparse rows ``y`` (n, D)."""
-        joint: Array = (y @ self.linear.T).T
+        joint: Array = y @ self.linear
         if self.squares is not None:
-            joint += ((y * y) @ self.squares.T).T
-        joint += self.constants[:, None]
-        return np.ascontiguousarray(joint)
+            joint += squared(y) @ self.squares
+        joint += self.constants
+        return np.ascontiguousarray(joint.T)
 
 
 def e_step(block: Block, given: Given) -> Stacked[Statistics]:
@@ -133,14 +142,14 @@ def _under(block: Block, frame: Frame, natural: NaturalParameters) -> Statistics
             log_norm, log_plain = log_norm * weights, log_plain * weights
         levels += log_norm.sum(), log_plain.sum()
         sums[:, 0] += shares.sum(axis=1)
-        sums[:, 1 : 1 + n_features] += (y.T @ shares.T).T
+        own = np.ascontiguousarray(shares.T)
+        sums[:, 1 : 1 + n_features] += (y.T @ own).T
         if quadratic is not None:
-            squares = ((y * y).T @ shares.T).T
+            squares = (squared(y).T @ own).T
             sums[:, 1 + n_features :] += quadratic.gathered(squares)
     if not np.isfinite(levels).all():
         raise DataError(describe_invalid_row(block) or TOO_FAR)
-    by = np.broadcast_to(frame.shift / frame.scale, natural.center.shape)
-    moved = natural.features.shifted(sums, by)
+    moved = natural.features.shifted(sums, frame.shift / frame.scale + natural.center)
     weight = float(len(block.rows) if block.weights is None else block.weights.sum(dtype=float))
     return Statistics(
         *(moved, natural.center, float(levels[0]), float(levels[1]), weight, len(block.rows))
@@ -200,8 +209,8 @@ def _scaled(part: Block, frame: Frame) -> Any:
 
 
 def _tiles(block: Block, components: int) -> Iterator[Block]:
-    """Parts of a block whose log-densities fit the cache."""
-    size = tile_rows(4 * components)
+    """Parts of a block: their log-densities fit the cache, or are no more than their sums."""
+    size = max(tile_rows(4 * components), block.rows.shape[1])
     return (block.part(slice(at, at + size)) for at in range(0, len(block.rows), size))
 
 

@@ -77,3 +77,15 @@ class SparseRows:
         csr = self.csr
         data = csr.data.astype(np.float64) * by[csr.indices]
         return scipy.sparse.csr_array((data, csr.indices, csr.indptr), shape=csr.shape)
+
+
+def stored(rows: Any) -> tuple[NDArray[Any], ...]:
+    """The arrays that hold the ``rows`` of a block, sparse or not."""
+    if not isinstance(rows, SparseRows):
+        return (rows,)
+    return rows.csr.data, rows.csr.indices, rows.csr.indptr
+
+
+def squared(csr: Any) -> Any:
+    """The squares of the numbers of compressed rows, where they are."""
+    return scipy.sparse.csr_array((csr.data * csr.data, csr.indices, csr.indptr), shape=csr.shape)
