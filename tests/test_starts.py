@@ -12,6 +12,7 @@ from sklearn.cluster import KMeans
 
 from dgmm import GaussianMixture, engine
 from dgmm.em import split_merge
+from dgmm.em.abreast import SMALL, Abreast, serves
 from dgmm.em.clustering import METHODS, clusters
 from dgmm.em.cost import Cost
 from dgmm.em.degenerate import unbounded
@@ -410,3 +411,31 @@ def test_thousands_of_features_are_not_split() -> None:
     assert planned.shared_bytes < 2 << 30
     assert not split_merge.affordable(4, 5000)
     assert split_merge.affordable(1000, 64)
+
+
+@pytest.mark.parametrize("kind", ["full", "diag", "spherical"])
+def test_mixtures_side_by_side_go_as_each_would_alone(kind: str) -> None:
+    """EM of three at once is EM of each; what is chosen of them, and put together, is unchanged."""
+    seen = subsample(grid(3, 60, 0), kind)
+    makes = [(each, np.random.RandomState(0)) for each in METHODS]
+    starts = [seeded(seen.sample, seen.context, 4, *make) for make in makes]
+    many = Abreast.of(seen, starts).swept(4)
+    alone = [seen.refine([EM().init(seen.context, start, StopRule(100))], 5)[0] for start in starts]
+    levels = many.objectives - seen.context.frame.log_volume
+    np.testing.assert_allclose(levels, [run.trace[-1] for run in alone], rtol=1e-12)
+    both = many.best(1).beside(many)
+    best = int(np.argmax(levels))
+    for place, other in enumerate([best, 0, 1, 2]):
+        mine, theirs = both.at(place), alone[other].best.mixture
+        np.testing.assert_allclose(mine.weights, theirs.weights, rtol=1e-10)
+        np.testing.assert_allclose(mine.means, theirs.means, rtol=1e-9, atol=1e-12)
+        values = mine.covariances.values, theirs.covariances.values
+        np.testing.assert_allclose(*values, rtol=1e-9, atol=1e-12)
+
+
+def test_what_components_share_is_not_found_side_by_side() -> None:
+    """Nor is a start on many rows, where a sweep costs what its arithmetic does."""
+    rows = grid(3, 60, 0)
+    apart = {kind for kind in COVARIANCE_MODELS if serves(subsample(rows, kind), 4)}
+    assert apart == {"full", "diag", "spherical"}
+    assert not serves(subsample(rows), SMALL // len(rows))

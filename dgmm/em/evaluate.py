@@ -320,6 +320,15 @@ def _state(
     return State(trial.mixture, statistics, objective, score, trial.empty, trial.singular, bound)
 
 
+def swept_statistics(
+    sweep: Sweep, context: FitContext, naturals: Sequence[NaturalParameters]
+) -> tuple[Statistics, ...]:
+    """What rows that are not those of a first pass say of mixtures, and nothing else."""
+    observation = context.model.observation
+    given = Given(context.frame, tuple(observation.given(each) for each in naturals))
+    return sweep(_e_steps, (observation, (given,), False)).found.parts[0].parts
+
+
 @dataclass(frozen=True)
 class Swept:
     """The statistics under the mixtures of each frame, and a ``Probe`` where it is wanted."""

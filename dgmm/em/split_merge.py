@@ -75,14 +75,14 @@ STEPS: Final = 8
 
 def taken_apart(subsample: Subsample, run: RunState) -> tuple[RunState, int]:
     """The run after splitting and merging for as long as that helps, and how many rounds did."""
-    rounds, trials = (1, FEW_TRIALS) if run.best.mixture.components >= MANY else (ROUNDS, TRIALS)
+    rounds, trials = effort(run.best.mixture.components)
     for helped in range(rounds):
         if subsample.cost.deadline.passed:
             return run, helped
         mixture = run.best.mixture
         starts = [
             moved_mixture(subsample, mixture, each)
-            for each in _candidates(subsample, mixture, trials)
+            for each in candidates(subsample, mixture, trials)
         ]
         if not starts:
             return run, helped
@@ -95,6 +95,11 @@ def taken_apart(subsample: Subsample, run: RunState) -> tuple[RunState, int]:
             return run, helped
         run = best
     return run, rounds
+
+
+def effort(components: int) -> tuple[int, int]:
+    """How many rounds there are at most of so many components, and how many trials in each."""
+    return (1, FEW_TRIALS) if components >= MANY else (ROUNDS, TRIALS)
 
 
 def nbytes(components: int, n_features: int) -> int:
@@ -141,7 +146,7 @@ class Move:
     halves: Halves
 
 
-def _candidates(subsample: Subsample, mixture: Mixture, trials: int) -> list[list[Move]]:
+def candidates(subsample: Subsample, mixture: Mixture, trials: int) -> list[list[Move]]:
     """The most promising ways to take a ``mixture`` apart, each of one move or of several."""
     live = np.flatnonzero(mixture.weights > 0)
     if len(live) < 3:
@@ -222,7 +227,8 @@ def _splits(subsample: Subsample, mixture: Mixture, live: NDArray[np.intp]) -> l
     sample = subsample.sample.first(min(len(subsample.sample.keys), 3 * most * mixture.components))
     places, responsibilities = _members(subsample, sample, mixture, most)
     splits, chosen = list[Split](), live[responsibilities.sum(axis=1)[live] > 2 * n_features + 8]
-    step = max(1, TOGETHER // (most * n_features))
+    most = places.shape[1]
+    step = max(1, TOGETHER // (max(most, 1) * n_features))
     for first in range(0, len(chosen), step):
         some = chosen[first : first + step]
         rows = sample.rows[places[some].ravel()]
@@ -300,7 +306,8 @@ def _members(
             places[k, put] = chosen.start + some
             responsibilities[k, put] = own[k, some] * weights[chosen][some]
             filled[k] = put.stop
-    return places, responsibilities
+    most = int(filled.max())
+    return places[:, :most], responsibilities[:, :most]
 
 
 def _cuts(rows: Array, responsibilities: Array, heavy: Array) -> list[NDArray[np.bool_]]:

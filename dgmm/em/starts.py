@@ -1,8 +1,9 @@
 """Where a fit begins, and what finding that may cost.
 
 Starts are found on a small part of the sample: by a race of seeds (race.py), whose winner is taken
-apart where that helps (split_merge.py).  Where it helped, the likelihood has many optima, and other
-starts may lead to better ones: then there are several, as many as the effort allows.
+apart where that helps (split_merge.py); where rows are few, in few calls for all (abreast.py).
+Where it helped, the likelihood has many optima, and other starts may lead to better ones: then
+there are several, as many as the effort allows.
 
 **The budget** is planned like memory, from the numbers of rows, features and components alone: so
 it does not depend on how busy a machine is, and the same fit finds the same start.  It is in
@@ -16,7 +17,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from dgmm.em import isolation, quasi_newton, race, sample, split_merge
+from dgmm.em import abreast, isolation, quasi_newton, race, sample, split_merge
 from dgmm.em.cost import Cost
 from dgmm.em.deadline import Deadline
 from dgmm.em.evaluate import FitContext
@@ -47,6 +48,9 @@ SOME: Final = 20
 """Starts are found on so many rows at least; for each component, ``EACH`` (D + 1); of all rows, one
 in ``SHARE``, as far as ``PLENTY`` goes; and for each free parameter, ``SOME``, as far as a 16th of
 all rows goes."""
+
+FEWER: Final = 2
+"""``LEAST`` holds up to this part of all rows; else they are no more than the largest subsample."""
 
 COPIES: Final = 3
 """Of the rows that a start is looked for on: what was sent, a part of it, and that in the frame."""
@@ -104,7 +108,8 @@ class Budget:
         least = max(
             EACH * (n_features + 1) * components, LEAST, min(SOME * parameters, count // 16)
         )
-        rows = min(max(min(count // SHARE, PLENTY), least), max(count // TOP, 1), sampled)
+        few = max(count // TOP, min(LEAST, count // FEWER), 1)
+        rows = min(max(min(count // SHARE, PLENTY), least), few, sampled)
         each = (race.SWEEPS + ROUNDS * split_merge.SWEEPS) * (rows * components + SWEPT)
         worth, most = EFFORTS[effort]
         starts = int(worth * count * components / each)
@@ -158,16 +163,25 @@ class Search:
         before, random = subsample.cost.densities, deepcopy(self.random)
         if number:
             random = Random(random.randint(np.iinfo(np.int32).max, size=number)[-1])
-        run, helped = race.race(subsample, self.components, random), 0
         n_features, rows = subsample.sample.rows.shape[1], len(subsample.sample.keys)
         parted = not subsample.context.model.covariance_model.along_loadings
         parted = parted and split_merge.affordable(self.components, n_features)
-        if rows >= self.parameters and parted:
-            run, helped = split_merge.taken_apart(subsample, run)
+        parted = parted and rows >= self.parameters
+        if abreast.serves(subsample, self.components):
+            mixture, helped = abreast.start(subsample, self.components, random, parted)
+        else:
+            mixture, helped = self._raced(subsample, random, parted)
         # Splits are found as if components were normal: with heavy tails they tell less.
         heavy = subsample.context.model.tails is not None
         rugged = helped > 0 or (heavy and self.components > 1)
-        return Found(run.best.mixture, rugged, subsample.cost.densities - before)
+        return Found(mixture, rugged, subsample.cost.densities - before)
+
+    def _raced(self, subsample: Subsample, random: Random, parted: bool) -> tuple[Mixture, int]:
+        """The winner of a race, taken apart, and in how many rounds that helped."""
+        run, helped = race.race(subsample, self.components, random), 0
+        if parted:
+            run, helped = split_merge.taken_apart(subsample, run)
+        return run.best.mixture, helped
 
     def ended(self, found: Sequence[Found]) -> bool:
         """Whether no more starts are wanted than these: one can't be bettered, or all are there."""

@@ -28,6 +28,14 @@ def kept_pool(name: str, threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, name)
 
 
+class _Own(threading.local):
+    """How often a thread is inside, and what it has set for that."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.limits = ExitStack()
+
+
 class _OneBlasThread:
     """While anyone is inside, matrix products use one thread each: threads are ours to share out.
 
@@ -35,6 +43,8 @@ class _OneBlasThread:
     or set another until it has left.  So a thread of its own sets it for the first one in, and
     leaves after the last one out.  Whoever enters sets a limit too: that of a library with one for
     each thread (OpenMP), or one under the caller's own.
+
+    A thread that is inside has its limits: to enter again costs next to nothing.
 
     All of it happens under one lock, which a fork takes first: else the child might inherit, held,
     the one that threadpoolctl has.
@@ -44,32 +54,46 @@ class _OneBlasThread:
         self.lock = threading.Lock()
         self._held = ExitStack()
         self._inside, self._forks = 0, 0
+        self._own = _Own()
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        limits = ExitStack()
+        own, forks = self._own, self._forks
+        if not own.depth:
+            self._enter(own)
+        own.depth += 1
+        try:
+            yield
+        finally:
+            own.depth -= 1
+            if not own.depth:
+                self._leave(own, forks)
+
+    def _enter(self, own: _Own) -> None:
+        """A thread comes in."""
         with self.lock:
-            limit, forks = _libraries().limit, self._forks
+            limit = _libraries().limit
             self._inside += 1
             if self._inside == 1:
                 keeper = kept_pool("dgmm-blas", 1)
                 keeper.submit(lambda: self._held.enter_context(limit(limits=1))).result()
-            limits.enter_context(limit(limits=1))
-        try:
-            yield
-        finally:
-            with self.lock:
-                limits.close()
-                if forks == self._forks:
-                    self._inside -= 1
-                    if not self._inside:
-                        kept_pool("dgmm-blas", 1).submit(self._held.close).result()
+            own.limits.enter_context(limit(limits=1))
+
+    def _leave(self, own: _Own, forks: int) -> None:
+        """A thread goes, which came in after so many ``forks``."""
+        with self.lock:
+            own.limits.close()
+            if forks == self._forks:
+                self._inside -= 1
+                if not self._inside:
+                    kept_pool("dgmm-blas", 1).submit(self._held.close).result()
 
     def forked(self) -> None:
         """Nobody is inside, in a process just forked; whoever was has a copy in the other one."""
         self.lock = threading.Lock()
         self._held.close()
         self._inside, self._forks = 0, self._forks + 1
+        self._own = _Own()
 
 
 one_blas_thread = _OneBlasThread()

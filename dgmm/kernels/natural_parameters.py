@@ -135,6 +135,36 @@ class NaturalParameters:
             penalty=self.penalty[components],
         )
 
+    def parts(self, count: int) -> list["NaturalParameters"]:
+        """Those of ``count`` mixtures of as many components each, which lie in one, without noise.
+
+        Log-densities and centers stay what they are.
+        """
+        size, centred = len(self.center) // count, np.zeros(len(self.center), bool)
+        centred[list(self.centred)] = True
+        places, found = np.arange(len(self.center)), []
+        for first in range(0, len(self.center), size):
+            own = slice(first, first + size)
+            mixture = Mixture(
+                self.mixture.weights[own],
+                self.mixture.means[own],
+                self.mixture.covariances.chosen(places[own]),
+            )
+            found.append(
+                NaturalParameters(
+                    mixture,
+                    self.features,
+                    self.eta[own],
+                    self.constants[own],
+                    tuple(np.flatnonzero(centred[own]).tolist()),
+                    self.center[own],
+                    self.penalty[own],
+                    self.includes_common,
+                    self.single,
+                )
+            )
+        return found
+
     def inner_product(self, sums: Array, center: Array) -> float:
         """sum_k sums_k . eta_k, for ``sums`` (K, P) of T(x - about_k)."""
         mixture = self.mixture
