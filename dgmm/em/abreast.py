@@ -6,7 +6,7 @@ lie one after the other in one ``Mixture``, whose components are those of all.  
 components, and so do natural parameters: only the weights, and what rows say, are of each mixture
 by itself.
 
-It is plain EM, which all can make in step, and a few sweeps more of it than SQUAREM makes there.
+It is plain EM, which all can make in step, and twice as many sweeps of it as SQUAREM makes there.
 Components must have nothing in common, and there must be nothing besides them.
 """
 
@@ -32,11 +32,11 @@ are worth more."""
 ENOUGH: Final = 100
 """Seeds are made of half the rows, if these are so many for each component; else of so many."""
 
-RACED: Final = 8
+RACED: Final = 12
 """Sweeps of all seeds before the best is chosen, and of that one after."""
 
-SHORT: Final = 6
-LONG: Final = 10
+SHORT: Final = 8
+LONG: Final = 16
 """Sweeps of all trials, and of the best few and the mixture itself."""
 
 
@@ -148,8 +148,9 @@ class Abreast:
         )
         stepped = context.m_step_of(together, self.mixture).mixture
         objectives = np.array([each.objective for each in found]) / context.weight
-        mixture = replace(stepped, weights=count * stepped.weights)
-        return replace(self, mixture=mixture, objectives=objectives)
+        weights = stepped.weights.reshape(count, -1)
+        weights = (weights / weights.sum(axis=1, keepdims=True)).ravel()
+        return replace(self, mixture=replace(stepped, weights=weights), objectives=objectives)
 
 
 def _joined(mixtures: Sequence[Mixture]) -> Mixture:
