@@ -114,6 +114,8 @@ def open_sparse_npz(url: str, memory: Amount) -> Source | None:
     filesystem, path = place(url)
     if not is_local(filesystem):
         return None
+    if not zipfile.is_zipfile(path):
+        return None
     try:
         with zipfile.ZipFile(path) as archive:
             sizes = {each.filename: each.file_size for each in archive.infolist()}
