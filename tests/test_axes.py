@@ -176,7 +176,7 @@ def test_noise_has_the_features_of_the_rows(cube: xr.DataArray) -> None:
 
 def test_variables_of_a_dataset_are_features(cube: xr.DataArray, tmp_path: Path) -> None:
     dataset = cube.to_dataset("band").assign(name=("y", [f"row {i}" for i in range(20)]))
-    with pytest.raises(dgmm.DataError, match=r"DataArray name has dtype .*: it is no array of"):
+    with pytest.raises(dgmm.DataError, match=r"name of the Dataset has dtype .*: it is no array"):
         model_of(dataset)
     model = model_of(dgmm.open_dataset(dataset, columns=BANDS))
     assert model.means_.tobytes() == model_of(cube).means_.tobytes()

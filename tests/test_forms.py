@@ -473,7 +473,7 @@ NO_ROWS: dict[str, tuple[Any, str]] = {
     "list of Delayed": ([dask.delayed(ROWS[0])] * 5, r"a Delayed is no array of rows"),
     "xarray Dataset": (
         xr.Dataset({"a": ("n", ["x"])}),
-        r"DataArray a has dtype .*no array of real",
+        r"a of the Dataset has dtype .*no array of real",
     ),
     "generator": ((row for row in ROWS), r"a generator is no array of numbers"),
     "dict": ({"a": [1.0, 2.0]}, r"a dict is no array of numbers"),

@@ -12,6 +12,7 @@ from typing import Any, Final
 import dask.array as da
 import numpy as np
 
+from dgmm.data.auxiliary import Variable, features
 from dgmm.data.columns import chosen
 from dgmm.data.packed import Packing
 from dgmm.errors import DataError, UsageError
@@ -208,9 +209,14 @@ def _of_variables(
             f"{axis!r} is an axis of the Dataset already, and its variables are to be features: "
             "say another name for that, features_dim=..., or give one of its variables"
         )
-    names = chosen([str(name) for name in data.data_vars], columns, "the Dataset")
+    names = _names_of_features(data, columns)
     widest = max(names, key=lambda name: data[name].ndim)
     for name in names:
+        if data[name].dtype.kind not in "biuf":
+            raise DataError(
+                f"{name} of the Dataset has dtype {data[name].dtype}: it is no array of real "
+                f"numbers; leave it out, open_dataset(data, columns=['!{name}'])"
+            )
         _check_numbers(data[name])
         if not set(data[name].dims) <= set(data[widest].dims):
             raise DataError(
@@ -219,6 +225,17 @@ def _of_variables(
                 f"of them, or on some of these; leave {name} out, or the others"
             )
     return data[list(names)].map(_unloaded).to_dataarray(axis), axis
+
+
+def _names_of_features(data: Any, columns: Sequence[str] | None) -> tuple[str, ...]:
+    """Which variables of a Dataset are features."""
+    # What was read from a file is in the encoding, or an attribute, as xarray was told to decode.
+    said = {str(name): {**each.encoding, **each.attrs} for name, each in data.variables.items()}
+    variables = {name: Variable(data[name].shape, said[name]) for name in map(str, data.data_vars)}
+    # Coordinates are no features, and may name variables; as may the Dataset itself.
+    others = [{**data.encoding, **data.attrs}, *(said[str(name)] for name in data.coords)]
+    named = " ".join(name for each in others for name in Variable((), each).names)
+    return features(variables, columns, "the Dataset", {"coordinates": named})
 
 
 def _axis(data: Any) -> str:

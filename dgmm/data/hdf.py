@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dgmm.data.auxiliary import NAMING, Variable, auxiliary, features
 from dgmm.data.columns import chosen
 from dgmm.data.direct import memory
 from dgmm.data.packed import ATTRIBUTES, unpacked
@@ -149,14 +150,28 @@ def _chosen(
             raise UsageError(f"{url}::{path} names its dataset: leave out columns={list(columns)}")
         (name,) = chosen(list(datasets), [path.strip("/")], url)
         return _values(datasets, url, name, raw)
+    variables = {name: _variable(each) for name, each in datasets.items()}
+    whole = _naming(file)
     if columns is None:
-        listed = ", ".join(f"{url}::{name}" for name in list(datasets)[:10])
+        others = auxiliary(variables, whole)
+        # What is most often meant comes first.
+        names = sorted(datasets, key=others.__contains__)
+        listed = ", ".join(f"{url}::{name}" for name in names[:10])
         raise DataError(
             f"{url} has {len(datasets)} datasets; name one: {listed}; or say which of them are the "
             "features, a value of each a row, by open_dataset(path, columns=[...]) (--columns)"
         )
-    names = chosen(list(datasets), columns, url)
-    return VariablesSource(url, names, [_values(datasets, url, name, raw) for name in names])
+    parts = features(variables, columns, url, whole)
+    return VariablesSource(url, parts, [_values(datasets, url, name, raw) for name in parts])
+
+
+def _variable(dataset: Any) -> Variable:
+    return Variable(dataset.shape, _naming(dataset), dataset.is_scale)
+
+
+def _naming(node: Any) -> dict[str, Any]:
+    """The attributes of a node that name variables; others may be of types that h5py lacks."""
+    return {each: node.attrs[each] for each in NAMING if each in node.attrs}
 
 
 def _datasets(file: Any) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from dask.optimization import cull
 from numpy.typing import NDArray
 
 from dgmm.data.amounts import Amount
+from dgmm.data.auxiliary import auxiliary, features
 from dgmm.data.axes import has_axes
 from dgmm.data.columns import chosen
 from dgmm.data.direct import Direct
@@ -39,7 +40,7 @@ from dgmm.data.sparse import (
     open_sparse_npz,
     shape_of,
 )
-from dgmm.data.stored import Chunks, attributes, of_this_process
+from dgmm.data.stored import Chunks, attributes, of_this_process, variable_of
 from dgmm.data.tables import is_table, open_table
 from dgmm.data.urls import exists, is_local, place, protocols, zarr_store
 from dgmm.data.variables import VariablesSource
@@ -373,9 +374,13 @@ def _of_group(
                 for each in PARTS
             }
             return SparseGroupSource(of, shape, path)
+    variables = {name: variable_of(arrays[name]) for name in sorted(arrays)}
+    whole = dict(group.attrs)
     if columns is None or not arrays:
-        raise DataError(_name_an_array(sorted(arrays), path))
-    names = chosen(sorted(arrays), columns, path)
+        others = auxiliary(variables, whole)
+        # What is most often meant comes first.
+        raise DataError(_name_an_array(sorted(variables, key=others.__contains__), path))
+    names = features(variables, columns, path, whole)
     parts = [_of_array(arrays[each], f"{path.rstrip('/')}/{each}", absence, raw) for each in names]
     return VariablesSource(path, names, parts)
 

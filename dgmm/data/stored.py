@@ -17,6 +17,7 @@ from zarr.abc.store import RangeByteRequest, SuffixByteRequest
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
+from dgmm.data.auxiliary import Variable
 from dgmm.data.transient import is_transient
 from dgmm.errors import DataError, DgmmError
 
@@ -63,6 +64,13 @@ def attributes(array: "zarr.Array[Any]") -> dict[str, Any]:
         # In this format xarray has no attribute for it, and takes an array's own fill value.
         said |= {} if array.fill_value is None else {"_FillValue": array.fill_value}
     return said
+
+
+def variable_of(array: "zarr.Array[Any]") -> Variable:
+    """What is known of an array among others of its group."""
+    named = getattr(array.metadata, "dimension_names", None)  # of format 3; xarray's of format 2:
+    dims: Any = named or array.attrs.get("_ARRAY_DIMENSIONS") or ()
+    return Variable(array.shape, dict(array.attrs), list(dims) == [array.basename])
 
 
 class Chunks:

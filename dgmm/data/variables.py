@@ -21,13 +21,16 @@ class VariablesSource(Source):
     def __init__(self, name: str, names: Sequence[str], sources: Sequence[Source]) -> None:
         first = sources[0]
         for called, each in zip(names, sources, strict=True):
+            if each.dtype.kind not in "biuf":
+                raise DataError(
+                    f"{each.name} has dtype {each.dtype}: it is no array of numbers; "
+                    f"leave {called} out"
+                )
             if each.shape != first.shape:
                 raise DataError(
                     f"{each.name} has shape {each.shape}, but {first.name} {first.shape}: features "
                     f"must have one shape; leave {called} out, or the others"
                 )
-            if each.dtype.kind not in "biuf":
-                raise DataError(f"{each.name} has dtype {each.dtype}: it is no array of numbers")
         if not first.shape:
             raise DataError(f"{first.name} is one number, no array of rows")
         self.name, self.names = name, tuple(names)
