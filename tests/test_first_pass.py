@@ -214,7 +214,7 @@ def test_rows_without_weight_are_the_zero(way: str) -> None:
 
 
 def test_there_is_a_way_for_each_kernel() -> None:
-    assert WAYS.keys() == choice.KERNELS.keys()
+    assert WAYS.keys() == choice.WAYS.keys()
 
 
 def test_compiled_code_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

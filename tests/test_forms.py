@@ -492,7 +492,6 @@ NO_ROWS: dict[str, tuple[Any, str]] = {
         ROWS_LAZY.map_blocks(scipy.sparse.csr_array),
         r"has chunks of scipy\.sparse\.\S+csr_array, which are not supported",
     ),
-    "sparse": (scipy.sparse.csr_array(ROWS), r"a csr_array is no array of numbers"),
     "ragged list": ([[1.0, 2.0], [3.0]], r"a list is no array of numbers: .*inhomogeneous"),
 }
 

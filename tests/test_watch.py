@@ -138,7 +138,7 @@ def test_what_is_done_on_samples_is_told(
     assert kinds[:2] == ["start", "pass"]
     assert kinds[2 : 2 + len(samples)] == ["samples"] * len(samples)
     stages = list(dict.fromkeys(each["stage"] for each in samples))
-    assert stages == [*(f"start {number} of 3" for number in (1, 2, 3)), "2,500 rows"]
+    assert stages == [*(f"start {number} of 3" for number in (1, 2, 3)), "5,000 rows"]
     for stage in stages:
         sweeps = [each["sweep"] for each in samples if each["stage"] == stage]
         assert all(b in (0, a + 1) for a, b in itertools.pairwise(sweeps))  # none is left out
@@ -150,17 +150,17 @@ def test_what_is_done_on_samples_is_told(
     assert re.search(r"\nstarts +3; those after the first took \d+\.\d s; the best is", done.stdout)
     shown = done.stderr.splitlines()
     assert "on samples: 7 components, full, start 2 of 3, sweep 1" in shown
-    assert "on samples: 8 components, full, 2,500 rows, sweep 1" in shown
+    assert "on samples: 8 components, full, 5,000 rows, sweep 1" in shown
 
 
 SLOW = f"""
 import time
-from dgmm.em import race
-quick = race.race
+from dgmm.em import abreast
+quick = abreast.start
 def slow(*given):
     time.sleep(0.5)
     return quick(*given)
-race.race = slow
+abreast.start = slow
 {MAIN}
 """
 

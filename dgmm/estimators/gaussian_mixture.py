@@ -48,6 +48,7 @@ from dgmm.estimators.record import (
 )
 from dgmm.estimators.session import Data, Session, fitting, open_rows
 from dgmm.estimators.shown import Shown
+from dgmm.estimators.sparse import takes_sparse
 from dgmm.estimators.sufficient_statistics import SufficientStatistics
 from dgmm.kernels import choice
 from dgmm.kernels.observation import Complete, Missing
@@ -910,6 +911,7 @@ class GaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseEstimator
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = self.missing != Complete.name
+        tags.input_tags.sparse = takes_sparse(self)
         return tags
 
     @property

@@ -22,6 +22,7 @@ from dgmm.estimators.inference import Inference
 from dgmm.estimators.predictor import Predictor
 from dgmm.estimators.record import become, fitted, warn_of
 from dgmm.estimators.session import Data, Session, selecting
+from dgmm.estimators.sparse import takes_sparse
 from dgmm.model.covariance import COVARIANCE_TYPES, CovarianceType, described
 
 SIZES: Final = tuple(range(1, 11))
@@ -314,6 +315,15 @@ class MixtureSearch(Predictor, Inference, Exports, MetaEstimatorMixin, DensityMi
         >>> passes = list(model.fit_passes(session))
         """
         return selecting(self._models(), self.criterion, X, sample_weight, client, noise, labels)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        try:
+            models = self._models()
+        except UsageError:  # told by ``fit``
+            models = []
+        tags.input_tags.sparse = bool(models) and all(map(takes_sparse, models))
+        return tags
 
     @property
     def _template(self) -> GaussianMixture:

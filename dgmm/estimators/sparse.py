@@ -2,6 +2,7 @@
 
 from collections.abc import Container
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from dgmm.em.spec import FitSpec
 from dgmm.errors import UsageError
@@ -9,6 +10,9 @@ from dgmm.kernels.choice import SPARSE
 from dgmm.kernels.observation import Complete
 from dgmm.kernels.sparse import QUADRATIC
 from dgmm.model.covariance import COVARIANCE_TYPES
+
+if TYPE_CHECKING:  # which imports this
+    from dgmm.estimators.gaussian_mixture import GaussianMixture
 
 
 def of_sparse(spec: FitSpec, beside: Container[str]) -> FitSpec:
@@ -33,3 +37,11 @@ def of_sparse(spec: FitSpec, beside: Container[str]) -> FitSpec:
         if asked:
             raise UsageError(f"sparse rows do not go with {name}: leave out one of the two")
     return replace(spec, kernel=SPARSE, observation=Complete(SPARSE))
+
+
+def takes_sparse(model: "GaussianMixture") -> bool:
+    """Whether a model is fitted to sparse rows, as far as its parameters tell."""
+    kind = model.covariance_type
+    known = COVARIANCE_TYPES.get(kind) if isinstance(kind, str) else None
+    plain = model.missing == Complete.name and model.tails == "normal"
+    return plain and known is not None and known.features.name in QUADRATIC
