@@ -4,6 +4,8 @@ import _thread
 import inspect
 import itertools
 import pickle
+import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -434,3 +436,34 @@ def test_names_are_those_of_the_last_fit(tmp_path: Path, old: str) -> None:
     assert list(dgmm.load(tmp_path / "m.dgmm").feature_names_in_) == list("xyz")
     model.fit(da.from_array(OTHER))
     assert not hasattr(model, "feature_names_in_")
+
+
+INTERRUPTED = """
+import _thread
+import dask.array as da, numpy as np
+from dgmm import GaussianMixture
+
+rows = np.random.default_rng(0).normal(size=(400, 2))
+for after in range(4):
+    seen = iter(range(10**6))
+
+    def look(block):
+        if next(seen) == after:
+            _thread.interrupt_main()  # as Ctrl-C does
+        return block
+
+    lazy = da.from_array(rows, chunks=(10, 2)).map_blocks(look, dtype=float, meta=rows[:0])
+    try:
+        GaussianMixture(2, n_jobs=2 + after).fit(lazy)  # each with threads of its own
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+"""
+
+
+def test_python_ends_after_an_interrupt_that_came_as_threads_were_started() -> None:
+    """No thread is left that nobody tells to end."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert "interrupted" in done.stdout

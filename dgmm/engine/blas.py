@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any, TypeVar
@@ -22,10 +22,21 @@ def _libraries() -> ThreadpoolController:
 def kept_pool(name: str, threads: int) -> ThreadPoolExecutor:
     """Threads for the life of this process.
 
-    Python can't end while a thread waits for work that started as Ctrl-C arrived; so they are
-    started once, not for every sweep.
+    Python can't end while a thread waits for work that the main thread was starting as Ctrl-C
+    arrived: the pool does not know of it.  So all are started once, by a thread that no Ctrl-C
+    interrupts.
     """
-    return ThreadPoolExecutor(threads, name)
+    pool = ThreadPoolExecutor(threads, name)
+    starter = threading.Thread(target=_start_all, args=(pool, threads))
+    starter.start()
+    starter.join()
+    return pool
+
+
+def _start_all(pool: ThreadPoolExecutor, threads: int) -> None:
+    """Start all threads of a ``pool``: none is free while others are not there."""
+    everyone = threading.Barrier(threads)
+    wait([pool.submit(everyone.wait) for _ in range(threads)])
 
 
 class _Own(threading.local):
