@@ -231,7 +231,9 @@ def test_bayesian_mixtures_and_searches_regress_too() -> None:
     mixture, _ = bayes._fitted.judged()
     same = dgmm.GaussianMixture.from_parameters(mixture.weights, mixture.means, bayes.covariances_)
     x = rows[:, KNOWN]
-    np.testing.assert_allclose(bayes.regress(x, TARGETS), same.regress(x, TARGETS), rtol=1e-12)
+    np.testing.assert_allclose(
+        bayes.regress(x, TARGETS), same.regress(x, TARGETS), rtol=1e-12, atol=1e-13
+    )
     search = dgmm.select(rows, [1, 2], random_state=0)
     assert (search.regress(x, [1, 3]) == search.best_estimator_.regress(x, [1, 3])).all()
 
