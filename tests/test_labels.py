@@ -228,10 +228,10 @@ def test_em_equals_that_of_one_row_after_another(
     ours = [*model.lower_bounds_, model.lower_bound_]
     np.testing.assert_allclose(ours, trace, rtol=1e-10)
     assert (np.diff(ours) >= -1e-12).all()
-    np.testing.assert_allclose(model.weights_, expected.weights, rtol=1e-9)
-    np.testing.assert_allclose(model.means_, expected.means, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(model.weights_, expected.weights, rtol=1e-10)
+    np.testing.assert_allclose(model.means_, expected.means, rtol=1e-10, atol=1e-10)
     own = model.mixture_.covariances.dense()
-    np.testing.assert_allclose(own, expected.covariances, rtol=1e-8, atol=1e-9)
+    np.testing.assert_allclose(own, expected.covariances, rtol=1e-10, atol=1e-10)
     sole = mask_of(labels, 3).sum(axis=1) == 1
     seen = ~np.isnan(rows).all(axis=1)
     assert model.fit_info_["labelled"] == (sole & seen).sum()
