@@ -145,6 +145,18 @@ def test_the_first_pass_is_that_of_dense_rows(pairs: bool) -> None:
     np.testing.assert_allclose(mine.sample.rows, theirs.sample.rows, rtol=1e-15)
 
 
+def test_squares_of_columns_far_from_0_do_not_cancel() -> None:
+    """Beside columns that are 0 mostly; against exact means taken off dense rows."""
+    rows = some_rows()
+    rows[:, 0] = 1e6 + np.random.default_rng(4).normal(size=len(rows))
+    spec = FirstPassSpec(50, 1, pairs=True, kernel=SPARSE, observation=Complete(SPARSE))
+    found = first_pass(Block(0, sparse_of(rows)), spec)  # type: ignore[arg-type]
+    away = rows - rows.mean(axis=0)
+    size = np.sqrt(np.diagonal(away.T @ away))
+    apart = np.abs(found.scatter - away.T @ away) / np.outer(size, size)
+    assert apart.max() < 1e-9  # u times a mean of a million standard deviations
+
+
 def test_what_is_not_finite_is_told() -> None:
     held = sparse_of(some_rows())
     held.csr.data[held.csr.indptr[33]] = np.inf

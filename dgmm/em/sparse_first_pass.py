@@ -1,13 +1,16 @@
 """What the first pass takes of a block of sparse rows, but for its sample: by what is stored."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from dgmm.em.moments import DataMoments
 from dgmm.kernels.sparse import first_invalid_row
 from dgmm.kernels.sparse_rows import SparseRows
 from dgmm.kernels.sweep import Block
+from dgmm.model.arrays import Array
 
 
 def moments(block: Block, nothing: DataMoments, wrong: tuple[str, int] | None) -> DataMoments:
@@ -36,14 +39,11 @@ def moments(block: Block, nothing: DataMoments, wrong: tuple[str, int] | None) -
     own = np.repeat(weights, np.diff(x.indptr))
     mean = np.bincount(x.indices, own * x.data, n_features) / weight
     away = x.data - mean[x.indices]
-    there = np.bincount(x.indices, own, n_features)
+    there = np.bincount(x.indices, own, n_features).astype(np.float64, copy=False)
     if nothing.scatter.ndim == 2:
-        scaled = x.copy()
-        scaled.data *= own
-        scatter = (x.T @ scaled).toarray() - weight * np.outer(mean, mean)
-        scatter = (scatter + scatter.T) / 2
+        scatter = _scatter(x, away, own, mean, there, weight)
     else:
-        scatter = np.bincount(x.indices, own * away * away, n_features)
+        scatter = np.bincount(x.indices, own * away * away, n_features).astype(np.float64)
         scatter += np.maximum(weight - there, 0.0) * mean**2
     return replace(
         nothing,
@@ -56,6 +56,22 @@ def moments(block: Block, nothing: DataMoments, wrong: tuple[str, int] | None) -
         high=x.max(axis=0).toarray().ravel(),
         observed=np.full(n_features, weight),
     )
+
+
+def _scatter(x: Any, away: Array, own: Array, mean: Array, there: Array, weight: float) -> Array:
+    """The scatter (D, D) of rows of which what is stored in ``x`` is so far ``away`` from the mean.
+
+    ``own`` are the weights of the numbers that are stored, ``there`` (D,) their sums.  With b for
+    what is stored, a row is away from the mean by a - m (1 - b), so products are those of a, of a
+    with what is not stored, and of m where neither is: nothing of the size of the mean cancels.
+    """
+    a, b = (csr_array((data, x.indices, x.indptr), x.shape) for data in (away, np.ones_like(own)))
+    aw, bw = (csr_array((own * each.data, x.indices, x.indptr), x.shape) for each in (a, b))
+    beside = np.bincount(x.indices, aw.data, x.shape[1])[:, None] - (aw.T @ b).toarray()
+    across = beside * mean
+    neither = weight - there[:, None] - there + (bw.T @ b).toarray()
+    scatter: Array = (aw.T @ a).toarray() - across - across.T + neither * np.outer(mean, mean)
+    return (scatter + scatter.T) / 2
 
 
 def nbytes(rows: int, n_features: int) -> int:
