@@ -36,7 +36,10 @@ def kept_pool(name: str, threads: int) -> ThreadPoolExecutor:
 def _start_all(pool: ThreadPoolExecutor, threads: int) -> None:
     """Start all threads of a ``pool``: none is free while others are not there."""
     everyone = threading.Barrier(threads)
-    wait([pool.submit(everyone.wait) for _ in range(threads)])
+    try:
+        wait([pool.submit(everyone.wait) for _ in range(threads)])
+    finally:
+        everyone.abort()  # where one can't be started, the others are not to wait for it
 
 
 class _Own(threading.local):
