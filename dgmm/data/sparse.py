@@ -18,7 +18,7 @@ from dgmm.data.npz import named_array
 from dgmm.data.source import Source
 from dgmm.data.urls import exists, is_local, place
 from dgmm.errors import DataError
-from dgmm.kernels.sparse_rows import SparseRows
+from dgmm.kernels.sparse_rows import SparseRows, canonical
 
 PARTS: Final = ("data", "indices", "indptr")
 
@@ -49,11 +49,8 @@ class SparseSource(_SparseSource):
 
     def __init__(self, matrix: Any, name: str) -> None:
         self.name, self.shape, self.dtype = name, matrix.shape, matrix.dtype
-        csr = scipy.sparse.csr_array(matrix)
-        if not csr.has_canonical_format:
-            csr = csr.copy()
-            csr.sum_duplicates()
-        self.stored, self._csr = int(csr.nnz), csr
+        self._csr = canonical(scipy.sparse.csr_array(matrix))
+        self.stored = int(self._csr.nnz)
 
     def divisions(self, block_bytes: int) -> NDArray[np.int64]:
         return self._shared_cuts(block_bytes)

@@ -31,11 +31,7 @@ class SparseRows:
         shape: tuple[int, int],
     ) -> "SparseRows":
         """From the arrays of compressed rows, which are copied where they are not canonical."""
-        csr = scipy.sparse.csr_array((data, indices, indptr), shape=shape)
-        if not csr.has_canonical_format:
-            csr = csr.copy()
-            csr.sum_duplicates()
-        return cls(csr)
+        return cls(canonical(scipy.sparse.csr_array((data, indices, indptr), shape=shape)))
 
     def __len__(self) -> int:
         return int(self.csr.shape[0])
@@ -77,6 +73,14 @@ class SparseRows:
         csr = self.csr
         data = csr.data.astype(np.float64) * by[csr.indices]
         return scipy.sparse.csr_array((data, csr.indices, csr.indptr), shape=csr.shape)
+
+
+def canonical(csr: Any) -> Any:
+    """Compressed rows with sorted columns, none twice; a copy where they are not so."""
+    if not csr.has_canonical_format:
+        csr = csr.copy()
+        csr.sum_duplicates()
+    return csr
 
 
 def stored(rows: Any) -> tuple[NDArray[Any], ...]:
