@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 import dgmm
-from dgmm.cli import progress, tables
+from dgmm.cli import tables
 from dgmm.cli.base import EXIT_CODES, Command
 from dgmm.cli.checks import open_both
 from dgmm.cli.machines import Machines
@@ -24,6 +24,7 @@ from dgmm.cli.options import (
 )
 from dgmm.cli.records import dumps
 from dgmm.cli.results import tell
+from dgmm.cli.sweeping import sweeping
 from dgmm.kernels.observation import Missing
 from dgmm.model.lazy import Late
 
@@ -80,9 +81,7 @@ def drift(
     Example: dgmm drift tonight.zarr -m model.dgmm --level 0.001 --effect 0.01
     """
     fitted, dataset = open_both(model, data, sample_weight, reading, missing)
-    meter = engine.Meter()
-    with machines.client() as client, progress.sweep_bar(meter, dataset.rows, "drift", quiet):
-        sweep = engine.over(dataset, client, machines.threads, meter)
+    with sweeping(machines, dataset, "drift", quiet) as sweep:
         found = fitted.drift(dataset, sweep=sweep)
     alarm = level is not None and found.beyond(level, effect)
     if json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 import numpy as np
 
-from dgmm.cli import progress, tables
+from dgmm.cli import tables
 from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.base import EXIT_CODES, Command
 from dgmm.cli.checks import check_model_target, open_both
@@ -29,6 +29,7 @@ from dgmm.cli.options import (
 )
 from dgmm.cli.records import dumps
 from dgmm.cli.results import tell
+from dgmm.cli.sweeping import sweeping
 from dgmm.errors import UsageError
 from dgmm.kernels.observation import Missing
 from dgmm.model.lazy import Late
@@ -88,12 +89,7 @@ def threshold(
     if output is not None:
         check_model_target(output, overwrite)
     fitted, dataset = open_both(model, data, None, reading, missing, noise)
-    meter = engine.Meter()
-    with (
-        machines.client() as client,
-        progress.sweep_bar(meter, dataset.rows, "threshold", quiet),
-    ):
-        sweep = engine.over(dataset, client, machines.threads, meter)
+    with sweeping(machines, dataset, "threshold", quiet) as sweep:
         found = fitted.find_threshold(dataset, rate, sweep=sweep)
     if output is not None:
         fitted.keep_threshold(found).save(output, overwrite=overwrite)
@@ -137,9 +133,7 @@ def errors(
     Example: dgmm errors rows.zarr -m model.dgmm
     """
     fitted, dataset = open_both(model, data, sample_weight, reading, missing)
-    meter = engine.Meter()
-    with machines.client() as client, progress.sweep_bar(meter, dataset.rows, "errors", quiet):
-        sweep = engine.over(dataset, client, machines.threads, meter)
+    with sweeping(machines, dataset, "errors", quiet) as sweep:
         found = fitted.standard_errors(dataset, kind=kind, sweep=sweep)
     if json:
         shaped = ("weights", "means", "covariances")

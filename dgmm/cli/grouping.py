@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from dgmm.cli import progress, tables
+from dgmm.cli import tables
 from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.base import EXIT_CODES, Command
 from dgmm.cli.checks import check_model_target, open_both
@@ -25,6 +25,7 @@ from dgmm.cli.options import (
 )
 from dgmm.cli.records import dumps
 from dgmm.cli.results import tell
+from dgmm.cli.sweeping import sweeping
 from dgmm.errors import UsageError
 from dgmm.kernels.observation import Missing
 from dgmm.model.lazy import Late
@@ -110,9 +111,7 @@ def merge(
         if criterion != "entropy":
             raise UsageError(f"--criterion {criterion} needs no DATA: leave them out")
         fitted, dataset = open_both(model, data, sample_weight, reading, missing, noise)
-        meter = engine.Meter()
-        with machines.client() as client, progress.sweep_bar(meter, dataset.rows, "merge", quiet):
-            sweep = engine.over(dataset, client, machines.threads, meter)
+        with sweeping(machines, dataset, "merge", quiet) as sweep:
             found = fitted.merge(dataset, sweep=sweep)
     own = found.groups(groups)
     if output is not None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import click
 
-from dgmm.cli import progress
 from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.base import EXIT_CODES, Command
 from dgmm.cli.checks import check_model_target, open_both
@@ -37,6 +36,7 @@ from dgmm.cli.results import (
     tell,
     tell_model,
 )
+from dgmm.cli.sweeping import sweeping
 from dgmm.data import urls
 from dgmm.kernels.observation import Missing
 from dgmm.kernels.outputs import DENOISED, FILLED, OUTPUTS, OutputKind
@@ -152,9 +152,7 @@ def write_rows(
     dataset = dataset.rechunk(
         datasets.BLOCK_BYTES * dataset.row_bytes // max(dataset.row_bytes, output_bytes)
     )
-    meter = engine.Meter()
-    with machines.client() as client, progress.sweep_bar(meter, dataset.rows, label, quiet):
-        sweep = engine.over(dataset, client, machines.threads, meter)
+    with sweeping(machines, dataset, label, quiet) as sweep:
         written: Written = outputs.write_outputs(sweep, dataset, wanted, output, keep)
     return written
 
@@ -272,14 +270,8 @@ def score(
     Example: dgmm score held-out.zarr -m model.dgmm
     """
     fitted, dataset = open_both(model, data, sample_weight, reading, missing, noise)
-    meter = engine.Meter()
-    with (
-        machines.client() as client,
-        progress.sweep_bar(meter, dataset.rows, "score", quiet),
-    ):
-        scored = fitted.criteria(
-            dataset, sweep=engine.over(dataset, client, machines.threads, meter)
-        )
+    with sweeping(machines, dataset, "score", quiet) as sweep:
+        scored = fitted.criteria(dataset, sweep=sweep)
     tell({"model": model, "data": data, "rows": dataset.rows, **scored}, json)
 
 
@@ -321,14 +313,8 @@ def update(
     """
     check_model_target(output, overwrite)
     fitted, dataset = open_both(model, data, sample_weight, reading, missing, noise, labels)
-    meter = engine.Meter()
-    with (
-        machines.client() as client,
-        progress.sweep_bar(meter, dataset.rows, "update", quiet),
-    ):
-        statistics = fitted.summarize(
-            dataset, sweep=engine.over(dataset, client, machines.threads, meter)
-        )
+    with sweeping(machines, dataset, "update", quiet) as sweep:
+        statistics = fitted.summarize(dataset, sweep=sweep)
     fitted.update(fitted.sufficient_statistics_ + statistics)
     fitted.save(output, overwrite=overwrite)
     tell_model(fitted, output, json)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from dgmm import engine
 from dgmm.em.prior_spec import NoPrior
 from dgmm.errors import UsageError
+from dgmm.estimators.fitted import Fitted
 from dgmm.estimators.parameters import observation_of, prior_of, threads_of
 from dgmm.estimators.session import Data, open_rows
 from dgmm.estimators.uncertainty import check_rows
@@ -24,13 +24,8 @@ if TYPE_CHECKING:  # which imports this
     from dgmm.estimators.sufficient_statistics import SufficientStatistics
 
 
-class Changes(ABC):
+class Changes(Fitted):
     """The methods that compare rows with those that a model was fitted to."""
-
-    @property
-    @abstractmethod
-    def _fitted(self) -> GaussianMixture:
-        """The fitted model that is asked; raises ``NotFittedError`` if there is none."""
 
     def drift(self, X: Data, sample_weight: Data = None, sweep: Sweep | None = None) -> Drift:
         """Test, in one pass and without a fit, whether rows are like those of the fit.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from dgmm.data.dataset import Dataset
 from dgmm.errors import UsageError
 from dgmm.estimators.exchange import given
+from dgmm.estimators.fitted import Fitted
 from dgmm.estimators.predictor import outputs_of
 from dgmm.estimators.record import become
 from dgmm.estimators.session import Data
@@ -33,13 +33,8 @@ KEPT = ("missing", "tails", "random_state", "n_jobs", "memory", "cache")
 """The parameters that models of fewer features have from the model that they were made of."""
 
 
-class Conditionals(ABC):
+class Conditionals(Fitted):
     """The methods that make models of fewer features, and predict features from others."""
-
-    @property
-    @abstractmethod
-    def _fitted(self) -> GaussianMixture:
-        """The fitted model that is asked; raises ``NotFittedError`` if there is none."""
 
     def marginal(self, features: Sequence[Feature]) -> GaussianMixture:
         """The model of some features alone, whatever the others are.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from dgmm.data import urls
+from dgmm.estimators.fitted import Fitted
 from dgmm.io import onnx_graph, plain, storage
 from dgmm.model.frozen import FrozenMixture, frozen_component
 
@@ -14,13 +14,8 @@ if TYPE_CHECKING:  # which imports this
     from dgmm.estimators.gaussian_mixture import GaussianMixture
 
 
-class Exports(ABC):
+class Exports(Fitted):
     """The methods that take a fitted mixture elsewhere."""
-
-    @property
-    @abstractmethod
-    def _fitted(self) -> GaussianMixture:
-        """The fitted model; raises ``NotFittedError`` if there is none."""
 
     def to_onnx(
         self,

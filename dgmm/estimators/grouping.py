@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,6 +10,7 @@ import numpy as np
 from dgmm import engine
 from dgmm.errors import UsageError
 from dgmm.estimators.conditionals import model_of
+from dgmm.estimators.fitted import Fitted
 from dgmm.estimators.parameters import threads_of
 from dgmm.estimators.predictor import outputs_of, warn_without_noise
 from dgmm.estimators.record import become
@@ -25,13 +25,8 @@ if TYPE_CHECKING:  # which imports this
     from dgmm.estimators.gaussian_mixture import GaussianMixture
 
 
-class Grouping(ABC):
+class Grouping(Fitted):
     """The methods that join components to groups, and label rows by these."""
-
-    @property
-    @abstractmethod
-    def _fitted(self) -> GaussianMixture:
-        """The fitted model that is asked; raises ``NotFittedError`` if there is none."""
 
     @property
     def groups_(self) -> tuple[int, ...]:

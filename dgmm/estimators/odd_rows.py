@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Self
 
 from dgmm import engine
 from dgmm.data.dataset import Dataset
 from dgmm.errors import UsageError
+from dgmm.estimators.fitted import Fitted
 from dgmm.estimators.parameters import threads_of
 from dgmm.estimators.predictor import outputs_of, warn_without_noise
 from dgmm.estimators.record import become
@@ -18,16 +18,11 @@ from dgmm.kernels.outputs import OUTPUTS, Output
 from dgmm.kernels.sweep import Sweep
 
 if TYPE_CHECKING:  # which imports this
-    from dgmm.estimators.gaussian_mixture import GaussianMixture
+    pass
 
 
-class OddRows(ABC):
+class OddRows(Fitted):
     """The methods that find thresholds of the log-density, and the rows below."""
-
-    @property
-    @abstractmethod
-    def _fitted(self) -> GaussianMixture:
-        """The fitted model that is asked; raises ``NotFittedError`` if there is none."""
 
     @property
     def threshold_(self) -> Threshold:

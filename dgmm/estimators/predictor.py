@@ -8,7 +8,7 @@ dataset's blocks.
 from __future__ import annotations
 
 import warnings
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -28,6 +28,7 @@ from dgmm.data.sources import DaskSource
 from dgmm.em.criteria import Compared, score_each
 from dgmm.errors import DataError, MissingNoiseWarning, UsageError
 from dgmm.estimators.available import available_if, has_factors
+from dgmm.estimators.fitted import Fitted
 from dgmm.estimators.parameters import draws_of, observation_of, random_of, threads_of
 from dgmm.estimators.session import STORED, Data, open_rows
 from dgmm.kernels.observation import NONE_COUNT
@@ -53,7 +54,7 @@ Labels = NDArray[np.int64]
 """Numbers of components."""
 
 
-class Predictor(ABC):
+class Predictor(Fitted):
     """The methods that need a fitted mixture and rows."""
 
     @abstractmethod
@@ -66,11 +67,6 @@ class Predictor(ABC):
         labels: Data = None,
     ) -> Self:
         """Fit to rows."""
-
-    @property
-    @abstractmethod
-    def _fitted(self) -> GaussianMixture:
-        """The fitted model that is asked; raises ``NotFittedError`` if there is none."""
 
     @overload
     def fit_predict(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from dgmm import engine
 from dgmm.data.dataset import Dataset
 from dgmm.em.prior_spec import NoPrior
 from dgmm.errors import UsageError
+from dgmm.estimators.fitted import Fitted
 from dgmm.estimators.parameters import observation_of, prior_of, threads_of
 from dgmm.estimators.session import Data, open_rows
 from dgmm.inference import standard_errors
@@ -20,13 +20,8 @@ if TYPE_CHECKING:  # which imports this
     from dgmm.estimators.gaussian_mixture import GaussianMixture
 
 
-class Uncertainty(ABC):
+class Uncertainty(Fitted):
     """The methods that tell how sure parameters are."""
-
-    @property
-    @abstractmethod
-    def _fitted(self) -> GaussianMixture:
-        """The fitted model that is asked; raises ``NotFittedError`` if there is none."""
 
     def standard_errors(
         self,
