@@ -1105,7 +1105,13 @@ def test_many_features_take_no_square_matrix(kind: str) -> None:
     rows = np.random.default_rng(0).normal(size=(100, features))
     tracemalloc.start()
     GaussianMixture(
-        2, covariance_type=kind, strategy="em", init_params="random_from_data", max_iter=2, tol=1e9
+        2,
+        covariance_type=kind,
+        strategy="em",
+        init_params="random_from_data",
+        max_iter=2,
+        tol=1e9,
+        random_state=0,
     ).fit(rows)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
