@@ -12,7 +12,7 @@ from sklearn.mixture import GaussianMixture as Reference
 from threadpoolctl import threadpool_limits
 
 from dgmm import GaussianMixture, engine
-from dgmm.em import scouts
+from dgmm.em import many, scouts
 from dgmm.em.cost import Cost
 from dgmm.em.evaluate import FitContext, evaluate
 from dgmm.em.first_pass import FirstPassSpec, first_pass
@@ -54,11 +54,11 @@ def test_a_step_of_many_is_an_em_step_of_each(kind: str, weighted: bool) -> None
     rng = np.random.default_rng(1)
     rows = groups(200) * [1.0, 100.0] + [0.0, 1e4]
     place = subsample(rows, kind, rng.gamma(1.0, size=200) if weighted else None)
-    field = scouts._Field.of(place)
+    field = many.Field.of(place)
     labels = rng.integers(3, size=(5, 200))
-    begun = scouts._stepped(field, scouts._labelled(field, labels, 3, np.zeros(5)))
-    before, many = scouts._next(field, begun), scouts._stepped(field, begun)
-    after, found = scouts._next(field, many), scouts._stepped(field, many)
+    begun = many.stepped(field, many.labelled(field, labels, 3, np.zeros(5)))
+    before, next_ones = many.following(field, begun), many.stepped(field, begun)
+    after, found = many.following(field, next_ones), many.stepped(field, next_ones)
     states = evaluate(place.sweep, [place.context] * 5, [Trial(each) for each in before])
     volume = np.log(standard(rows, COVARIANCE_MODELS[kind]).scale).sum()
     for state, objective, mixture in zip(states, found.objective, after, strict=True):

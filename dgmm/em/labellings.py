@@ -1,0 +1,113 @@
+"""Groups of rows from which starts begin, of several kinds, where rows are few.
+
+No kind leads to the best optimum everywhere; but each is cheap.  Some are the trees of hierarchical
+clustering, cut (as mclust begins: Fraley and Raftery, How many clusters? Which clustering method?,
+1998; agglomeration.py), equal parts along the longest axis, and k-means; most are rows given to the
+nearest of K seeds, drawn at random or as k-means++ draws them.  Half of each kind see features of
+spread 1, half principal components of spread 1.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import pdist
+
+from dgmm.em.agglomeration import agglomerated, group_count
+from dgmm.em.init import Random
+from dgmm.model.arrays import Array
+from dgmm.model.lazy import Late
+
+cluster = Late("sklearn.cluster")
+
+TREE_ROWS: Final = 1000
+"""How many rows hierarchical clustering sees: its costs grow as their square."""
+
+LINKAGES: Final = ("ward", "average", "complete")
+PLAIN: Final = 3
+"""With more features than that there are trees by determinants, too (agglomeration.py)."""
+
+KMEANS: Final = 2
+"""Runs of k-means on each view of the rows."""
+
+Labels = NDArray[np.int64]
+"""The component that each row belongs to, (n,) or of S starts (S, n); -1 for none."""
+
+
+def labellings(rows: Array, weights: Array, components: int, count: int, random: Random) -> Labels:
+    """The labels (S, n) of so many starts of all kinds."""
+    views = _views(rows)
+    found = [_parts(views[-1], components)]
+    found += [labels for view in views for labels in _trees(view, components, random)]
+    found += [labels for view in views for labels in _clusters(view, weights, components, random)]
+    each = -(-(count - len(found)) // (2 * len(views)))
+    draws = [
+        _seeded(view, weights, components, spread, each, random)
+        for view in views
+        for spread in (False, True)
+    ]
+    return np.concatenate([np.stack(found), *draws])[:count]
+
+
+def _views(rows: Array) -> list[Array]:
+    """The rows, and their principal components of variance 1, the longest last."""
+    away = rows - rows.mean(axis=0)
+    values, vectors = np.linalg.eigh(away.T @ away / len(rows))
+    some = values > 1e-8 * values[-1]
+    if rows.shape[1] == 1 or not some.any():
+        return [rows]
+    return [rows, away @ (vectors[:, some] / np.sqrt(values[some]))]
+
+
+def _parts(view: Array, components: int) -> Labels:
+    """Parts of as many rows each along the last axis."""
+    rank = np.empty(len(view), np.int64)
+    rank[np.argsort(view[:, -1], kind="stable")] = np.arange(len(view))
+    return rank * components // len(view)
+
+
+def _trees(view: Array, components: int, random: Random) -> Iterator[Labels]:
+    """Trees of rows, cut; rows beyond ``TREE_ROWS`` drawn belong nowhere."""
+    some = np.arange(len(view))
+    if len(view) > TREE_ROWS:
+        some = np.sort(random.choice(len(view), TREE_ROWS, replace=False))
+    distances = pdist(view[some])
+    for method in LINKAGES:
+        labels = np.full(len(view), -1)
+        labels[some] = fcluster(linkage(distances, method), components, "maxclust") - 1
+        yield labels
+    n_features = view.shape[1]
+    if n_features > PLAIN:
+        labels = np.full(len(view), -1)
+        count = group_count(components, n_features)
+        groups = fcluster(linkage(distances, "ward"), count, "maxclust") - 1
+        labels[some] = agglomerated(view[some], groups.astype(np.int64), components)
+        yield labels
+
+
+def _clusters(view: Array, weights: Array, components: int, random: Random) -> Iterator[Labels]:
+    """By k-means."""
+    for _ in range(KMEANS):
+        kmeans = cluster.KMeans(components, n_init=1, random_state=random)
+        yield kmeans.fit(view, sample_weight=weights).labels_.astype(np.int64)
+
+
+def _seeded(
+    view: Array, weights: Array, components: int, spread: bool, count: int, random: Random
+) -> Labels:
+    """Labels (S, n) of the nearest of K seeds, drawn at random, or ``spread`` as by k-means++."""
+    starts = np.arange(count)
+    labels = np.zeros((count, len(view)), np.int64)
+    near = np.ones((count, len(view)))
+    size = np.sum(view**2, axis=1)
+    for k in range(components):
+        sums = np.cumsum((near if spread else 1.0) * weights * np.ones_like(near), axis=1)
+        drawn = random.uniform(size=count) * sums[:, -1]
+        seeds = np.minimum((sums <= drawn[:, None]).sum(axis=1), len(view) - 1)
+        away = np.maximum(size + size[seeds, None] - 2 * view[seeds] @ view.T, 0.0)
+        away[starts, seeds] = 0.0
+        closer = away < near if k else np.ones_like(away, bool)
+        labels[closer], near = k, np.where(closer, away, near)
+    return labels
