@@ -19,6 +19,7 @@ import numpy as np
 from dgmm.em.evaluate import swept_statistics
 from dgmm.em.init import Random
 from dgmm.em.race import KINDS, seeded
+from dgmm.em.solver import ranked
 from dgmm.em.split_merge import FINALISTS, candidates, effort, moved_mixture
 from dgmm.em.subsamples import Subsample
 from dgmm.model.arrays import Array
@@ -112,7 +113,7 @@ class Abreast:
 
     def best(self, count: int) -> Self:
         """So many of the highest objective, the best first."""
-        return self._chosen(np.argsort(-self.objectives, kind="stable")[:count].tolist())
+        return self._chosen(ranked(self.objectives.tolist())[:count])
 
     def beside(self, other: Self) -> Self:
         """These, and those of another."""

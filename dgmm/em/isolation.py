@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from dgmm.em.evaluate import FitContext
 from dgmm.em.init import standard, standardised
 from dgmm.em.sample import Sample
+from dgmm.em.solver import ranked
 from dgmm.kernels.labels import FREE, sole
 from dgmm.kernels.natural_parameters import Given
 from dgmm.model.arrays import Array
@@ -71,7 +72,8 @@ def start(
     block, observation = seen.given, context.model.observation
     naturals = tuple(observation.given(context.natural(each)) for each in found)
     swept = observation.e_step(block, Given(context.frame, naturals))
-    return found[int(np.argmax([each.objective for each in swept.parts]))]
+    weight = seen.weights.sum()
+    return found[ranked(each.objective / weight for each in swept.parts)[0]]
 
 
 def isolation(rows: Array, covariance_model: CovarianceModel) -> Array:

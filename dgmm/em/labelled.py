@@ -17,6 +17,7 @@ from dgmm.em.evaluate import FitContext
 from dgmm.em.init import Random, cautious, labelled, mixture_of, standard, standardised
 from dgmm.em.race import EACH, LEAST, ROUGH, SWEEPS_PER_ROUND, objective
 from dgmm.em.sample import Sample
+from dgmm.em.solver import ranked
 from dgmm.em.squarem import Squarem
 from dgmm.em.subsamples import Subsample
 from dgmm.kernels.labels import FREE, allowed, sole
@@ -41,7 +42,8 @@ def found(subsample: Subsample, components: int, random: Random) -> Mixture:
     if settled:
         return starts[0]
     runs = [Squarem().init(context, start, ROUGH) for start in starts]
-    return max(subsample.refine(runs, SWEEPS_PER_ROUND), key=objective).best.mixture
+    runs = subsample.refine(runs, SWEEPS_PER_ROUND)
+    return runs[ranked(map(objective, runs))[0]].best.mixture
 
 
 def several(subsample: Subsample, components: int, wanted: int, random: Random) -> list[Mixture]:

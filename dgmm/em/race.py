@@ -19,7 +19,7 @@ from dgmm.em.evaluate import FitContext
 from dgmm.em.init import Random, cautious, labelled, mixture_of, standard, standardised
 from dgmm.em.isolation import views
 from dgmm.em.sample import Sample
-from dgmm.em.solver import RunState, StopRule
+from dgmm.em.solver import RunState, StopRule, ranked
 from dgmm.em.squarem import Squarem
 from dgmm.em.subsamples import Subsample
 from dgmm.model.mixture import Mixture
@@ -56,8 +56,9 @@ def race(subsample: Subsample, components: int, random: Random) -> RunState:
         for kind in KINDS
     ]
     runs = [Squarem().init(subsample.context, start, ROUGH) for start in starts]
-    runs = sorted(subsample.refine(runs, SWEEPS_PER_ROUND), key=objective, reverse=True)
-    (run,) = subsample.refine(runs[:1], SWEEPS_PER_ROUND)
+    runs = subsample.refine(runs, SWEEPS_PER_ROUND)
+    first = ranked(map(objective, runs))[0]
+    (run,) = subsample.refine([runs[first]], SWEEPS_PER_ROUND)
     return run
 
 

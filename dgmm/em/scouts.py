@@ -34,7 +34,7 @@ from dgmm.em.degenerate import ALONE, unbounded
 from dgmm.em.init import Random, one_thread
 from dgmm.em.labellings import labellings
 from dgmm.em.many import FEATURES, SINGULAR, Field, Many, advanced, following, labelled, rounded
-from dgmm.em.solver import RunState, StopRule
+from dgmm.em.solver import RunState, StopRule, ranked
 from dgmm.em.squarem import Squarem
 from dgmm.em.subsamples import Subsample
 from dgmm.model.arrays import Array
@@ -112,7 +112,7 @@ def scouted(
     ends: list[RunState] = []
     for first in range(0, len(finalists), FINALISTS):  # more than the first few if none is sound
         ends += subsample.refine(finalists[first : first + FINALISTS])
-        best = max(ends, key=lambda run: _worth(field, run))
+        best = ends[ranked(_worth(field, run) for run in ends)[0]]
         if _is_sound(best) and _are_full(field, best.best.mixture.weights):
             break
     return best, len(different)
@@ -142,7 +142,7 @@ def _worth(field: Field, run: RunState) -> float:
 def _best(field: Field, many: Many, most: int | None = None) -> Many:
     """The best, and so many at most: by their objectives, and what it is worth to be sound."""
     worth = WORTH * (_are_sound(field, many) + _are_full(field, many.weights).astype(np.float64))
-    return many.at(np.argsort(-(many.objective + worth), kind="stable")[:most])
+    return many.at(np.array(ranked((many.objective + worth).tolist())[:most]))
 
 
 def _are_full(field: Field, weights: Array) -> NDArray[np.bool_]:

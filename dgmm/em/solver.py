@@ -22,9 +22,9 @@ is double.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 
@@ -33,6 +33,11 @@ from dgmm.em.evaluate import FitContext, State, evaluate
 from dgmm.em.model import Trial
 from dgmm.kernels.sweep import Sweep
 from dgmm.model.mixture import Mixture
+
+TIED: Final = 1e-10
+"""Objectives, in nats a row, nearer than this are told apart by rounding alone.
+
+So far above it, and so far below what rows can tell."""
 
 
 @dataclass(frozen=True)
@@ -218,6 +223,23 @@ class RunState:
         return replace(self, solver=solver, **changes)
 
 
+def ranked(objectives: Iterable[float]) -> list[int]:
+    """Their places, the highest first; of those that are ``TIED`` the first comes first.
+
+    Starts that lead to one optimum differ in the order of its components.  Which of them is taken
+    must not depend on rounding, which depends on units and on machines.
+    """
+    found = list(objectives)
+    order: list[int] = []
+    top = np.nan
+    tied: list[int] = []
+    for place in sorted(range(len(found)), key=lambda place: -found[place]):
+        if not top - found[place] < TIED:
+            order, tied, top = order + sorted(tied), [], found[place]
+        tied.append(place)
+    return order + sorted(tied)
+
+
 def best_of(runs: Sequence[RunState]) -> RunState:
     """The run with the highest objective, of those that begun and have no singular component.
 
@@ -226,7 +248,7 @@ def best_of(runs: Sequence[RunState]) -> RunState:
     begun = [run for run in runs if run.state is not None]
     if len(begun) > 1:
         begun = [run for run in begun if not unbounded(run.best, run.context)] or begun
-    return max(begun, key=lambda run: run.best.objective)
+    return begun[ranked(run.best.objective for run in begun)[0]]
 
 
 def kept(runs: Sequence[RunState]) -> list[RunState]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from dgmm.em.init import pieces
 from dgmm.em.race import ROUGH, objective
 from dgmm.em.sample import Sample
-from dgmm.em.solver import RunState
+from dgmm.em.solver import RunState, ranked
 from dgmm.em.squarem import Squarem
 from dgmm.em.subsamples import Subsample
 from dgmm.kernels.kernel import log_sum_exp
@@ -87,9 +87,10 @@ def taken_apart(subsample: Subsample, run: RunState) -> tuple[RunState, int]:
         if not starts:
             return run, helped
         runs = [Squarem().init(subsample.context, start, ROUGH) for start in starts]
-        runs = sorted(subsample.refine(runs, SHORT), key=objective, reverse=True)[:FINALISTS]
+        runs = subsample.refine(runs, SHORT)
+        runs = [runs[place] for place in ranked(map(objective, runs))[:FINALISTS]]
         *runs, run = subsample.refine([*runs, run], LONG)
-        best = max(runs, key=objective)
+        best = runs[ranked(map(objective, runs))[0]]
         worth = subsample.resolution(mixture) / mixture.components
         if objective(best) - objective(run) < worth:
             return run, helped

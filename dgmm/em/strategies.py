@@ -25,7 +25,7 @@ from dgmm.em.moments import DataMoments
 from dgmm.em.quasi_newton import QuasiNewton
 from dgmm.em.sample import Sample
 from dgmm.em.scouts import WORK, affordable, scouted
-from dgmm.em.solver import RunState, Solver, StopRule
+from dgmm.em.solver import RunState, Solver, StopRule, ranked
 from dgmm.em.spec import FitSpec, Strategy
 from dgmm.em.squarem import Squarem
 from dgmm.em.starts import TOP, Budget, Search, named, rows_told
@@ -215,7 +215,7 @@ def _from_posteriors(
         runs = subsample.refine(
             [Squarem().init(subsample.context, start, near) for start in starts]
         )
-    best = max(runs, key=lambda run: run.best.objective).best.mixture
+    best = runs[ranked(run.best.objective for run in runs)[0]].best.mixture
     if not spec.observation.labelled:  # else components have names
         best = best.chosen(np.argsort(-best.weights, kind="stable"))
     return [Squarem().init(context, best, stop)]

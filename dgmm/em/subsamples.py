@@ -25,7 +25,7 @@ from dgmm.em.information import Information
 from dgmm.em.model import Trial
 from dgmm.em.quasi_newton import FLOOR, QuasiNewton
 from dgmm.em.sample import Sample
-from dgmm.em.solver import RunState, StopRule, run_all
+from dgmm.em.solver import RunState, StopRule, ranked, run_all
 from dgmm.kernels.outputs import row_outputs
 from dgmm.kernels.sweep import Sweep
 from dgmm.model.arrays import Array
@@ -267,7 +267,7 @@ def _different(subsample: Subsample, runs: Sequence[RunState]) -> list[RunState]
         return list(runs)
     sample = subsample.sample.first(min(len(subsample.sample.keys), ALIKE_ROWS))
     kept: list[tuple[RunState, Array]] = []
-    for run in sorted(runs, key=lambda run: run.best.objective, reverse=True):
+    for run in (runs[place] for place in ranked(run.best.objective for run in runs)):
         mixture = subsample.context.frame.leave(run.best.mixture)
         logs = row_outputs(sample.rows, mixture, "score", sample.noise)
         apart = (np.average((logs - each) ** 2, weights=sample.weights) for _, each in kept)
