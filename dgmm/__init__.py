@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from dgmm.estimators.bayesian_mixture import BayesianGaussianMixture, load
     from dgmm.estimators.callbacks import Event
     from dgmm.estimators.comparison import Comparison, compare
+    from dgmm.estimators.federation import federate
     from dgmm.estimators.gaussian_mixture import GaussianMixture
     from dgmm.estimators.search import MixtureSearch, select
+    from dgmm.estimators.site import join
     from dgmm.estimators.sufficient_statistics import SufficientStatistics
     from dgmm.inference.drift import Drift
     from dgmm.inference.merging import Merging
@@ -74,6 +76,8 @@ __all__ = [
     "UsageError",
     "align",
     "compare",
+    "federate",
+    "join",
     "load",
     "open_dataset",
     "select",
@@ -85,6 +89,7 @@ _MODULES = {
     "estimators.bayesian_mixture": ("BayesianGaussianMixture", "load"),
     "estimators.callbacks": ("Event",),
     "estimators.comparison": ("Comparison", "compare"),
+    "estimators.federation": ("federate",),
     "estimators.gaussian_mixture": ("GaussianMixture",),
     "inference.drift": ("Drift",),
     "inference.merging": ("Merging",),
@@ -94,6 +99,7 @@ _MODULES = {
     "em.conjugate_prior": ("ConjugatePrior",),
     "engine.plan": ("Plan",),
     "estimators.search": ("MixtureSearch", "select"),
+    "estimators.site": ("join",),
     "estimators.sufficient_statistics": ("SufficientStatistics",),
     "report.watching": ("ProgressBar",),
 }

@@ -12,6 +12,7 @@ from dgmm.cli.base import ENVIRONMENT, EXIT_CODES, Commands
 from dgmm.cli.changing import compare, drift
 from dgmm.cli.deciding import errors, threshold
 from dgmm.cli.exporting import export
+from dgmm.cli.federating import federate, join, summarize
 from dgmm.cli.fitting import fit, select
 from dgmm.cli.grouping import merge, reduce
 from dgmm.cli.planning import demo, plan
@@ -55,6 +56,7 @@ def main() -> None:
 for command in (
     *(fit, select, predict, impute, denoise, regress, threshold, errors, score, update),
     *(merge, reduce, drift, compare),
+    *(summarize, federate, join),
     *(show, export, plan, demo),
 ):
     main.add_command(command)

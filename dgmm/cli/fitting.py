@@ -123,11 +123,11 @@ def fit(
         n_components, covariance_type=covariance_type, n_factors=n_factors, n_init=n_init
     )
     if start is not None:
-        begin = _begin(start, n_components, covariance_type, n_factors)
+        begin = begin_at(start, n_components, covariance_type, n_factors)
         if fixed or n_factors is not None:  # the very numbers in the file
             model = begin.set_params(warm_start=True, fixed=fixed or None)
         else:
-            model.set_params(**_parameters(begin))
+            model.set_params(**parameters_of(begin))
         if how["noise_component"] is True:
             how["noise_component"] = begin.noise_weight_ or True
     model.set_params(n_jobs=machines.threads, **how)
@@ -141,7 +141,7 @@ def fit(
     tell_end(shown.log, model, output)
 
 
-def _begin(
+def begin_at(
     path: str, n_components: int, covariance_type: str, n_factors: int | None
 ) -> dgmm.GaussianMixture:
     """The model at ``path``, for a fit to begin at; it must be of this size and structure."""
@@ -161,7 +161,7 @@ def _begin(
     return model
 
 
-def _parameters(model: dgmm.GaussianMixture) -> dict[str, Any]:
+def parameters_of(model: dgmm.GaussianMixture) -> dict[str, Any]:
     """Of a model, as starting values."""
     return {
         "weights_init": model.mixture_.own_weights,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import click
 
+import dgmm
 from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.base import EXIT_CODES, Command
 from dgmm.cli.checks import check_model_target, open_both
@@ -276,10 +277,18 @@ def score(
 
 
 @click.command(cls=Command, epilog=EXIT_CODES)
-@data_argument
+@click.argument("data", type=ADDRESS, required=False)
 @model_option
 @click.option(
     "-o", "--output", required=True, type=ADDRESS, metavar="PATH", help="Where the new model goes."
+)
+@click.option(
+    "--statistics",
+    type=ADDRESS,
+    multiple=True,
+    metavar="PATH",
+    help="In place of DATA, the sums of the rows of a site under this model, by dgmm summarize; "
+    "give it once for each site. The step is then of their rows alone.",
 )
 @sample_weight_option
 @judged_option
@@ -291,9 +300,10 @@ def score(
 @json_option
 @quiet_option
 def update(
-    data: str,
+    data: str | None,
     model: str,
     output: str,
+    statistics: tuple[str, ...],
     sample_weight: str | None,
     missing: Missing | None,
     noise: str | None,
@@ -310,12 +320,24 @@ def update(
     objective that is printed is a lower bound of the objective of all rows seen.
 
     Example: dgmm update tonight.zarr -m model.dgmm -o model.dgmm --overwrite
+
+    Example: dgmm update --statistics a.stats --statistics b.stats -m model.dgmm -o next.dgmm
     """
+    if (data is None) == (not statistics):
+        raise click.UsageError("give either DATA or --statistics, one of the two")
+    if data is None and (sample_weight or missing or noise or labels):
+        raise click.UsageError("what lies beside DATA, and what NaN means, is for dgmm summarize")
+    if len(set(statistics)) < len(statistics):
+        raise click.UsageError("a file of --statistics is given twice: its rows would count twice")
     check_model_target(output, overwrite)
-    fitted, dataset = open_both(model, data, sample_weight, reading, missing, noise, labels)
-    with sweeping(machines, dataset, "update", quiet) as sweep:
-        statistics = fitted.summarize(dataset, sweep=sweep)
-    fitted.update(fitted.sufficient_statistics_ + statistics)
+    if data is None:
+        fitted = mixtures.load(model)
+        fitted.update({each: dgmm.SufficientStatistics.load(each) for each in statistics})
+    else:
+        fitted, dataset = open_both(model, data, sample_weight, reading, missing, noise, labels)
+        with sweeping(machines, dataset, "update", quiet) as sweep:
+            found = fitted.summarize(dataset, sweep=sweep)
+        fitted.update(fitted.sufficient_statistics_ + found)
     fitted.save(output, overwrite=overwrite)
     tell_model(fitted, output, json)
 

@@ -1,7 +1,7 @@
 """``GaussianMixture``: the scikit-learn face."""
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from os import PathLike
@@ -868,15 +868,16 @@ class GaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseEstimator
         beside = dataset.noise is not None, dataset.labels is not None
         return seen.summarize(sweep, self.mixture_, choice.chosen(), *beside)
 
-    def update(self, statistics: SufficientStatistics) -> Self:
+    def update(self, statistics: SufficientStatistics | Mapping[str, SufficientStatistics]) -> Self:
         """Take the M-step from ``statistics``, which become ``sufficient_statistics_``.
 
         ``fit_info_`` is then the record of that step.
 
         Parameters
         ----------
-        statistics : SufficientStatistics
-            Statistics under this model, or under one that descends from the same fit.
+        statistics : SufficientStatistics, or a mapping of str to these
+            Statistics under this model, or under one that descends from the same fit.  Or those of
+            several sites by their names, which are added up: all must be under this very model.
 
         Returns
         -------
@@ -888,7 +889,8 @@ class GaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseEstimator
         UsageError
             If the statistics do not descend from this model's fit.
         DataError
-            If the likelihood would not be finite.  The model is then as it was before.
+            If the likelihood would not be finite, or a site is refused by name: its statistics are
+            under another model, or those of another site.  The model is then as it was before.
 
         Examples
         --------
@@ -899,8 +901,13 @@ class GaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseEstimator
         >>> model = GaussianMixture(2, random_state=0).fit(rows)
         >>> model.update(model.summarize(rows)).sufficient_statistics_.rows
         200
+        >>> sites = {"north": model.summarize(rows[:90]), "south": model.summarize(rows[90:])}
+        >>> model.update(sites).sufficient_statistics_.rows
+        200
         """
         check_is_fitted(self)
+        if isinstance(statistics, Mapping):
+            statistics = incremental.together(self, self._seen(), statistics)
         incremental.check_descends(self, self._seen(), statistics)
         step = incremental.step(self.mixture_, statistics)
         names = getattr(self, "feature_names_in_", None)

@@ -1,7 +1,10 @@
 """A step of incremental EM: what a fitted model becomes by the statistics of all rows seen."""
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import reduce
+from operator import add
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -10,7 +13,7 @@ from dgmm.errors import DataError, UsageError
 from dgmm.estimators.fixed import fixed_of
 from dgmm.estimators.parameters import noise_of, prior_of, tails_of
 from dgmm.estimators.record import singular_of
-from dgmm.estimators.sufficient_statistics import SufficientStatistics
+from dgmm.estimators.sufficient_statistics import SufficientStatistics, digest
 from dgmm.kernels import choice
 from dgmm.model.choice import choose
 from dgmm.model.covariance import COVARIANCE_TYPES
@@ -18,6 +21,9 @@ from dgmm.model.mixture import Mixture
 
 if TYPE_CHECKING:  # which imports this
     from dgmm.estimators.gaussian_mixture import GaussianMixture
+
+SAME: Final = 1e-9
+"""How near sums are, relative to the largest, that are the same but for rounding."""
 
 
 def check_descends(
@@ -39,6 +45,51 @@ def check_descends(
             f"{now} now; rows can only be added under the same"
         )
     _check_kind(model, own)
+
+
+def together(
+    model: "GaussianMixture",
+    own: SufficientStatistics,
+    statistics: Mapping[str, SufficientStatistics],
+) -> SufficientStatistics:
+    """The sum of the ``statistics`` of sites, by name, which all must be under ``model``.
+
+    ``own`` are the model's, which say what it was fitted with.  Raises ``DataError`` that names the
+    site that is refused.
+    """
+    if not statistics:
+        raise UsageError("update needs the statistics of at least one site")
+    under = digest(model.mixture_)
+    seen: dict[str, SufficientStatistics] = {}
+    for name, each in statistics.items():
+        try:
+            check_descends(model, own, each)
+        except UsageError as error:
+            raise DataError(f"{name} is refused: {error}") from error
+        if each.under != under:
+            told = "its file does not say of which" if each.under is None else each.under[:12]
+            raise DataError(
+                f"{name} is refused: it has statistics under another model ({told}) than this one "
+                f"({under[:12]}); summarize the rows again, with this model"
+            )
+        for other, before in seen.items():
+            if _alike(each, before):
+                raise DataError(
+                    f"{name} is refused: it has the statistics of {other}, so rows would count "
+                    "twice; give each site once"
+                )
+        seen[name] = each
+    return reduce(add, seen.values())
+
+
+def _alike(one: SufficientStatistics, other: SufficientStatistics) -> bool:
+    """Whether two statistics under one mixture are of the same rows, as far as sums tell."""
+    size = SAME * np.abs(one.sums).max()
+    return (
+        one.rows == other.rows
+        and abs(one.weight - other.weight) <= SAME * one.weight
+        and bool(np.abs(one.sums - other.sums).max() <= size)
+    )
 
 
 def _check_kind(model: "GaussianMixture", own: SufficientStatistics) -> None:

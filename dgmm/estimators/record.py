@@ -51,6 +51,17 @@ def fitted(
 
 
 def _fitted(progress: Progress, session: Session, seconds: float, cut: str) -> dict[str, Any]:
+    how = {"seconds": seconds, "engine": session.plan.engine, "cached": session.plan.cached}
+    return {**reached(progress, session.names, cut, how), "plan_": session.plan}
+
+
+def reached(
+    progress: Progress, names: NDArray[Any] | None, cut: str, how: dict[str, Any]
+) -> dict[str, Any]:
+    """The attributes of the model that a run has come to, by name, but for its plan.
+
+    ``names`` (D,) are those of the features, and ``how`` is what ``fit_info_`` says of machines.
+    """
     run = progress.run
     best = run.best
     return {
@@ -60,14 +71,11 @@ def _fitted(progress: Progress, session: Session, seconds: float, cut: str) -> d
         "n_iter_": len(run.trace),
         "lower_bounds_": list(run.trace),
         "lower_bound_": best.objective,
-        "plan_": session.plan,
         "n_features_in_": best.mixture.n_features,
-        "feature_names_in_": session.names,
+        "feature_names_in_": names,
         "fit_info_": {
             **_of_run(progress, cut),
-            "seconds": seconds,
-            "engine": session.plan.engine,
-            "cached": session.plan.cached,
+            **how,
             **_degenerate(progress),
             "fixed": {} if run.context.model.fixed is None else run.context.model.fixed.record(),
             "prior": run.context.model.prior.numbers(),

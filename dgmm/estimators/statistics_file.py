@@ -48,6 +48,7 @@ def fields(arrays: storage.Arrays, header: dict[str, Any]) -> dict[str, Any]:
         "center": center,
         "observation": observation,
         "fixed": _fixed(record, components),
+        "under": _under(record),
     }
 
 
@@ -61,6 +62,14 @@ def _checked(record: dict[str, Any]) -> float | None:
     if reg_covar is None or (type(reg_covar) is float and 0 <= reg_covar < np.inf):
         return reg_covar
     raise ModelFileError(f"its statistics have reg_covar {reg_covar!r}")
+
+
+def _under(record: dict[str, Any]) -> str | None:
+    """The digest of the mixture that a file's statistics were taken under, if it tells that."""
+    under = record.get("under")
+    if under is None or isinstance(under, str):
+        return under
+    raise ModelFileError(f"its statistics have under {under!r:.80}")
 
 
 def _sound(arrays: storage.Arrays, record: dict[str, Any], observation: Observation) -> bool:

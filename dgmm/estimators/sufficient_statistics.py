@@ -88,6 +88,9 @@ class SufficientStatistics:
         What NaN means in them.
     fixed : Fixed or None
         What the fit held, which M-steps from them hold, too.
+    under : str or None
+        A digest of the mixture of the data that gave the responsibilities; None where several did,
+        or a file does not tell.
 
     References
     ----------
@@ -119,6 +122,7 @@ class SufficientStatistics:
     rows: int
     observation: Observation = COMPLETE
     fixed: Fixed | None = None
+    under: str | None = None
 
     def __repr__(self) -> str:
         count, n_features = self.center.shape
@@ -158,9 +162,9 @@ class SufficientStatistics:
         objective *= context.weight
         statistics = replace(_own(state.statistics, context), objective=objective)
         natural, mixture = _natural(state.mixture, context.model), state.mixture
-        told = hashlib.sha256(mixture.means.tobytes() + mixture.covariances.values.tobytes())
         shared = (context.frame, prior, context.reg_covar, observation, context.model.fixed)
-        return cls._of(told.hexdigest()[:16], statistics, natural, *shared)
+        under = digest(context.frame.leave(mixture))
+        return cls._of(digest(mixture)[:16], statistics, natural, *shared, under)
 
     @classmethod
     def _of(
@@ -173,6 +177,7 @@ class SufficientStatistics:
         reg_covar: float | None,
         observation: Observation,
         fixed: Fixed | None,
+        under: str,
     ) -> Self:
         """From ``statistics`` in the features of ``natural``."""
         entropy = statistics.objective - natural.inner_product(statistics.sums, statistics.center)
@@ -192,6 +197,7 @@ class SufficientStatistics:
             statistics.rows,
             observation,
             fixed,
+            under,
         )
 
     def __add__(self, other: "SufficientStatistics") -> "SufficientStatistics":
@@ -214,6 +220,7 @@ class SufficientStatistics:
                 *(self.observation, other.observation),
                 key=lambda each: (each.deconvolves, each.holes),
             ),
+            under=self.under if self.under == other.under else None,
         )
 
     def __radd__(self, other: int) -> "SufficientStatistics":
@@ -316,7 +323,7 @@ class SufficientStatistics:
         told = observation if noise else self.observation
         return self._of(
             *(self.origin, found, natural, self.frame, self.prior, self.reg_covar),
-            *(told, self.fixed),
+            *(told, self.fixed, digest(mixture)),
         )
 
     def bound(self, mixture: Mixture) -> float:
@@ -558,6 +565,7 @@ class SufficientStatistics:
             "components": None if self.fixed is None else len(self.fixed.weights),
             "prior": self.prior.numbers(),
             "noise": self.observation.deconvolves,
+            "under": self.under,
         }
 
     @classmethod
@@ -594,6 +602,15 @@ class SufficientStatistics:
         200
         """
         return cls(**fields(arrays, header))
+
+
+def digest(mixture: Mixture) -> str:
+    """What tells a ``mixture`` from all others: the SHA-256 of its parameters."""
+    parts = mixture.all_weights, mixture.means, mixture.covariances.values
+    told = hashlib.sha256()
+    for each in parts:
+        told.update(np.ascontiguousarray(each).data)
+    return told.hexdigest()
 
 
 def _check_weight(weight: float) -> None:

@@ -1,0 +1,205 @@
+"""``dgmm summarize``, ``federate``, ``join``: one fit over sites that do not share rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import dgmm
+from dgmm.cli.addresses import ADDRESS
+from dgmm.cli.base import EXIT_CODES, Command
+from dgmm.cli.checks import check_model_target, open_both
+from dgmm.cli.fitting import begin_at, parameters_of
+from dgmm.cli.machines import Machines
+from dgmm.cli.options import (
+    data_argument,
+    fitting_options,
+    json_option,
+    judged_option,
+    labels_option,
+    machine_options,
+    model_option,
+    model_options,
+    noise_option,
+    overwrite_option,
+    quiet_option,
+    reading_options,
+    sample_weight_option,
+)
+from dgmm.cli.results import tell, tell_model
+from dgmm.cli.sweeping import sweeping
+from dgmm.data import urls
+from dgmm.io import storage
+from dgmm.kernels.observation import Missing
+from dgmm.model.covariance import CovarianceType
+from dgmm.model.lazy import Late
+
+if TYPE_CHECKING:
+    from dgmm.estimators.federation import Round
+
+sums = Late("dgmm.estimators.sufficient_statistics")
+
+timeout_option = click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=3600.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for the other side.",
+)
+
+
+@click.command(cls=Command, epilog=EXIT_CODES)
+@data_argument
+@model_option
+@click.option(
+    "-o", "--output", required=True, type=ADDRESS, metavar="PATH", help="Where the sums go."
+)
+@sample_weight_option
+@judged_option
+@noise_option
+@labels_option
+@machine_options
+@reading_options
+@overwrite_option
+@json_option
+@quiet_option
+def summarize(
+    data: str,
+    model: str,
+    output: str,
+    sample_weight: str | None,
+    missing: Missing | None,
+    noise: str | None,
+    labels: str | None,
+    machines: Machines,
+    reading: dict[str, Any],
+    overwrite: bool,
+    json: bool,
+    quiet: bool,
+) -> None:
+    """Write the sums of the rows DATA under a model, all that an update needs of these rows.
+
+    Nothing is fitted. The file holds, for each component, a weight, a sum of the rows and sums of
+    products, and no row. Give it to dgmm update --statistics.
+
+    Example: dgmm summarize here.zarr -m model.dgmm -o here.stats
+    """
+    urls.refuse_directory(output)
+    storage.check_target(output, sums.FORMAT, overwrite)
+    urls.check_writable(output)
+    fitted, dataset = open_both(model, data, sample_weight, reading, missing, noise, labels)
+    with sweeping(machines, dataset, "summarize", quiet) as sweep:
+        found = fitted.summarize(dataset, sweep=sweep)
+    found.save(output, overwrite=overwrite)
+    told = {"output": output, "rows": found.rows, "weight": found.weight, "under": found.under}
+    tell(told, json)
+
+
+@click.command(cls=Command, epilog=EXIT_CODES)
+@click.argument("mailboxes", type=ADDRESS, nargs=-1, required=True)
+@model_options
+@click.option(
+    "-o", "--output", required=True, type=ADDRESS, metavar="PATH", help="Where the model file goes."
+)
+@click.option(
+    "--start",
+    type=ADDRESS,
+    metavar="PATH",
+    help="Begin at the parameters of this model, not where the sites' own fits lead.",
+)
+@timeout_option
+@fitting_options
+@overwrite_option
+@json_option
+@quiet_option
+def federate(
+    mailboxes: tuple[str, ...],
+    n_components: int,
+    covariance_type: CovarianceType,
+    n_factors: int | None,
+    n_init: int,
+    output: str,
+    start: str | None,
+    timeout: float,
+    how: dict[str, Any],
+    overwrite: bool,
+    json: bool,
+    quiet: bool,
+) -> None:
+    """Fit a mixture to the rows of many sites, which do not share them.
+
+    MAILBOXES are directories, at paths or URLs, one for each site. At each site, dgmm join answers
+    with sums. The model is that of a fit to all rows in one place, from the same start, but for
+    rounding. The same command goes on where it stood; --memory and --cache are for dgmm join to
+    say.
+
+    Example: dgmm federate s3://fit/north s3://fit/south -k 8 -o model.dgmm
+    """
+    check_model_target(output, overwrite)
+    model = dgmm.GaussianMixture(
+        n_components,
+        covariance_type=covariance_type,
+        n_factors=n_factors,
+        n_init=n_init,
+        **how,
+    )
+    if start is not None:
+        begin = begin_at(start, n_components, covariance_type, n_factors)
+        model.set_params(**parameters_of(begin))
+    dgmm.federate(model, mailboxes, timeout, None if quiet else _tell_round)
+    model.save(output, overwrite=overwrite)
+    tell_model(model, output, json)
+
+
+def _tell_round(found: Round) -> None:
+    changed = "" if found.number == 1 else f", change {found.change:.2e}"
+    click.echo(
+        f"round {found.number}: {found.rows:,} rows, objective {found.objective:.8g}{changed}",
+        err=True,
+    )
+
+
+@click.command(cls=Command, epilog=EXIT_CODES)
+@data_argument
+@click.argument("mailbox", type=ADDRESS)
+@timeout_option
+@sample_weight_option
+@machine_options
+@reading_options
+@json_option
+@quiet_option
+def join(
+    data: str,
+    mailbox: str,
+    timeout: float,
+    sample_weight: str | None,
+    machines: Machines,
+    reading: dict[str, Any],
+    json: bool,
+    quiet: bool,
+) -> None:
+    """Be a site of a federated fit: answer with sums of the rows DATA, which stay here.
+
+    MAILBOX is a directory, at a path or URL, that this site has with dgmm federate. What is written
+    there: number, weight, mean and scatter of the rows, which features are constant, and a mixture
+    of the site's own; then, in each round, sums for each component. It ends when the fit does.
+
+    Example: dgmm join patients.parquet s3://fit/north
+    """
+    dataset = dgmm.open_dataset(data, sample_weight, **reading)
+
+    def said(text: str) -> None:
+        click.echo(f"answered {text}", err=True)
+
+    with machines.client() as client:
+        model = dgmm.join(
+            dataset,
+            mailbox,
+            timeout=timeout,
+            client=client,
+            n_jobs=machines.threads,
+            tell=None if quiet else said,
+        )
+    tell_model(model, f"{mailbox.rstrip('/')}/fitted.dgmm", json)

@@ -1,0 +1,151 @@
+"""Mailboxes: directories, here or in buckets, where a site and who leads a fit leave files.
+
+A file is a question or the answer to it, and has a format of ``dgmm.io.storage``: checked, whole or
+not at all, and unable to execute code.  Questions have numbers, so whoever comes back after a crash
+reads what is there, and goes on.  Nobody listens on a port: a site needs to reach its mailbox only.
+
+::
+
+    question-0000.dgmm   answer-0000.dgmm    about the start
+    question-0001.dgmm   answer-0001.dgmm    a model, and the sums of a site's rows under it
+    ...
+    fitted.dgmm                              the end: the model
+    failed-0003.dgmm                         instead of an answer
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from dgmm.data import urls
+from dgmm.errors import DataError
+from dgmm.io import storage
+
+FAILURE: Final = "dgmm-failure"
+
+END: Final = "fitted.dgmm"
+
+WAITS: Final = (0.05, 2.0)
+"""Seconds between two looks into a mailbox, at first and at most."""
+
+
+def _waited(look: Callable[[], bool], timeout: float) -> bool:
+    """Whether ``look`` came to see something in so many seconds."""
+    until, wait = time.monotonic() + timeout, WAITS[0]
+    while not look():
+        left = until - time.monotonic()
+        if left <= 0:
+            return False
+        time.sleep(min(wait, left))
+        wait = min(1.5 * wait, WAITS[1])
+    return True
+
+
+@dataclass(frozen=True)
+class Mailbox:
+    """One site's mailbox, at a path or URL: by that name messages call the site."""
+
+    url: str
+
+    def at(self, kind: str, number: int) -> str:
+        """Where a "question", an "answer" or a "failed" of this number lies."""
+        return f"{self._base}/{kind}-{number:04d}.dgmm"
+
+    @property
+    def end(self) -> str:
+        """Where the fitted model lies at the end."""
+        return f"{self._base}/{END}"
+
+    @property
+    def _base(self) -> str:
+        return self.url.rstrip("/")
+
+    def names(self) -> set[str]:
+        """What lies in it."""
+        return set(urls.names(self.url))
+
+    def fail(self, number: int, error: Exception) -> None:
+        """Tell of what kind an ``error`` is, and no more: its text may tell of rows."""
+        where = self.at("failed", number)
+        storage.write(where, FAILURE, {}, {"error": type(error).__name__}, overwrite=True)
+
+    def questions(self, timeout: float) -> Iterator[int]:
+        """The numbers of the questions without an answer, as they come, until the end.
+
+        Raises ``DataError`` if none comes for so many seconds.
+        """
+        while True:
+            found: list[int] = []
+            ended = False
+
+            def look() -> bool:
+                nonlocal found, ended
+                names = self.names()
+                ended = END in names
+                asked, answered = _numbers(names, "question"), _numbers(names, "answer")
+                found = sorted(asked - answered)
+                return ended or bool(found)
+
+            if not _waited(look, timeout):
+                raise DataError(
+                    f"nothing was asked in {self.url} for {timeout:g} s: see whether dgmm federate "
+                    "runs with this mailbox, and then start again; answers given are kept"
+                )
+            if ended:
+                return
+            for number in found:
+                urls.remove(self.at("failed", number))
+                yield number
+
+
+def _numbers(names: set[str], kind: str) -> set[int]:
+    """The numbers of the files of a ``kind``."""
+    own = (each.removeprefix(f"{kind}-").removesuffix(".dgmm") for each in names)
+    return {int(each) for each in own if len(each) == 4 and each.isdigit()}
+
+
+def wait_for_answers(sites: Mapping[str, Mailbox], number: int, timeout: float) -> None:
+    """Wait until all ``sites`` have answered question ``number``.
+
+    Raises ``DataError`` that names those that failed, or that did not answer in so many seconds.
+    """
+    left, failed = dict(sites), dict[str, str]()
+
+    def look() -> bool:
+        for name, mailbox in sites.items():
+            if name not in left:
+                continue
+            names = mailbox.names()
+            if number in _numbers(names, "answer"):
+                del left[name]
+            elif number in _numbers(names, "failed"):
+                _, header = storage.read(mailbox.at("failed", number), FAILURE)
+                failed[name] = str(header.get("error"))
+        return not left or bool(failed)
+
+    answered = _waited(look, timeout)
+    again = "Mend that, start the site again and then this: it goes on from there"
+    for name, error in failed.items():
+        raise DataError(
+            f"site {name} failed at question {number} ({error}): what it says itself tells more. "
+            f"{again}"
+        )
+    if not answered:
+        raise DataError(
+            f"no answer to question {number} in {timeout:g} s from {', '.join(left)}. {again}"
+        )
+
+
+def post(mailbox: Mailbox, url: str, write: Callable[[], None], same: Callable[[], bool]) -> None:
+    """``write`` what is to lie in a ``mailbox`` at ``url``, unless the ``same`` is there.
+
+    Raises ``DataError`` if something else is there: of another fit.
+    """
+    if not urls.exists(url):
+        write()
+    elif not same():
+        raise DataError(
+            f"{mailbox.url} holds the rounds of another fit: {url} is not what this one would put "
+            "there. Take an empty mailbox for each fit"
+        )

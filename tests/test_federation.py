@@ -1,0 +1,292 @@
+"""Fits over sites that do not share rows: against a fit to all rows, and against sites that lie."""
+
+import io
+import shutil
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from uuid import uuid4
+
+import dask.array as da
+import fsspec
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from distributed import Client
+
+from dgmm import DataError, GaussianMixture, SufficientStatistics, UsageError, federate, join, load
+from dgmm.cli.commands import main
+from dgmm.em.conjugate_prior import ConjugatePrior
+
+CENTRES = np.array([[0.0, 0], [4, 1], [-2, 5]])
+
+
+def drawn(rows: int, kinds: list[int], seed: int) -> np.ndarray:
+    """Of few of the components, in units and places that differ."""
+    rng = np.random.default_rng(seed)
+    return (CENTRES[rng.choice(kinds, rows)] + rng.normal(size=(rows, 2))) * [1, 40] + [10, 1e4]
+
+
+ROWS = {
+    "north": drawn(400, [0, 1], 1),
+    "south": drawn(150, [1, 2], 2),
+    "west": drawn(500, [0, 1, 2], 3),
+}
+
+
+def led(place: str, model: GaussianMixture, sites: Mapping[str, np.ndarray]) -> GaussianMixture:
+    """The ``model``, fitted to the rows of ``sites``: each answers from a thread of its own."""
+    boxes = [f"{place}/{name}" for name in sites]
+    args = zip(sites.values(), boxes, strict=True)
+    threads = [threading.Thread(target=join, args=(*each, None, 60), daemon=True) for each in args]
+    for each in threads:
+        each.start()
+    federate(model, boxes, timeout=60)
+    for each in threads:
+        each.join()
+    return model
+
+
+@pytest.mark.parametrize(
+    ("where", "params"),
+    [
+        ("here", {}),
+        ("bucket", {"strategy": "em", "tol": 1e-6, "covariance_type": "tied"}),
+        ("here", {"prior": ConjugatePrior()}),
+        ("here", {"covariance_type": "diag", "missing": "marginalize"}),
+    ],
+)
+def test_it_is_the_fit_to_all_rows_from_the_same_start(
+    tmp_path: Path, where: str, params: dict[str, object]
+) -> None:
+    place = str(tmp_path) if where == "here" else f"memory://{uuid4().hex}"
+    sites = {name: rows.copy() for name, rows in ROWS.items()}
+    if "missing" in params:
+        sites["south"][::3, 1] = np.nan
+    model = led(place, GaussianMixture(3, random_state=0, **params), sites)
+    start = load(f"{place}/north/question-0001.dgmm")
+    begin = {
+        f"{name}_init": getattr(start, f"{name}_") for name in ("weights", "means", "precisions")
+    }
+    whole = GaussianMixture(3, precision="float64", **begin, **params).fit(
+        np.concatenate(list(sites.values()))
+    )
+    assert (model.n_iter_, model.converged_) == (whole.n_iter_, True)
+    assert model.lower_bound_ == pytest.approx(whole.lower_bound_, abs=1e-9)
+    for name in ("weights_", "means_", "covariances_"):
+        np.testing.assert_allclose(getattr(model, name), getattr(whole, name), rtol=1e-9)
+    # And the start leads where a fit to all rows goes by itself.
+    free = GaussianMixture(3, random_state=0, **params).fit(np.concatenate(list(sites.values())))
+    assert model.lower_bound_ > free.lower_bound_ - free.fit_info_["resolution"]
+    assert load(f"{place}/west/fitted.dgmm").means_.tolist() == model.means_.tolist()
+
+
+@pytest.fixture(scope="module")
+def rounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The mailboxes of a fit that is done."""
+    place = tmp_path_factory.mktemp("rounds")
+    led(str(place), GaussianMixture(3, random_state=0), ROWS)
+    return place
+
+
+def again(rounds: Path, place: Path) -> list[Path]:
+    """A copy of the mailboxes, as if whoever led the fit had crashed before its end."""
+    boxes = [Path(shutil.copytree(rounds / name, place / name)) for name in ROWS]
+    for each in boxes:
+        (each / "fitted.dgmm").unlink()
+    return boxes
+
+
+def test_no_value_of_a_row_leaves_a_site(rounds: Path) -> None:
+    for name, rows in ROWS.items():
+        answers = sorted((rounds / name).glob("answer-*"))
+        assert len(answers) > 3
+        for each in answers:
+            with np.load(each, allow_pickle=False) as file:
+                for array in file.values():
+                    assert array.size < rows.size / 4
+                    assert array.dtype.kind == "U" or not np.isin(array, rows).any()
+
+
+def test_it_goes_on_from_what_the_mailboxes_hold(rounds: Path, tmp_path: Path) -> None:
+    boxes = again(rounds, tmp_path)
+    model = federate(GaussianMixture(3, random_state=0), boxes, timeout=1)  # no site is there
+    done = (rounds / "north" / "fitted.dgmm").read_bytes()
+    assert (boxes[0] / "fitted.dgmm").read_bytes() == done
+    assert model.fit_info_["rows"] == sum(map(len, ROWS.values()))
+    with pytest.raises(DataError, match="holds the rounds of another fit"):
+        federate(GaussianMixture(2, random_state=0), boxes, timeout=1)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "told"),
+    [
+        ("west/answer-0002", "west/answer-0003", "statistics under another model"),
+        ("north/answer-0001", "west/answer-0001", "not of the 500 rows"),
+        (None, "west/answer-0001", "no answer to question 1 in 0.1 s"),
+    ],
+)
+def test_a_site_that_lies_is_refused_by_name(
+    rounds: Path, tmp_path: Path, source: str | None, target: str, told: str
+) -> None:
+    boxes = again(rounds, tmp_path)
+    if source is None:
+        (tmp_path / f"{target}.dgmm").unlink()
+    else:
+        shutil.copy(tmp_path / f"{source}.dgmm", tmp_path / f"{target}.dgmm")
+    with pytest.raises(DataError, match=told) as error:
+        federate(GaussianMixture(3, random_state=0), boxes, timeout=0.1)
+    assert "west" in str(error.value).split("/")[-1]
+
+
+def test_a_site_that_comes_twice_is_refused_by_name(tmp_path: Path) -> None:
+    sites = {**ROWS, "again": ROWS["south"]}
+    boxes = [tmp_path / name for name in sites]
+    with pytest.raises(UsageError, match="a mailbox of its own"):
+        federate(GaussianMixture(3), [boxes[0], boxes[0]])
+    args = zip(sites.values(), boxes, strict=True)
+    threads = [threading.Thread(target=quietly, args=each) for each in args]
+    for each in threads:
+        each.start()
+    with pytest.raises(DataError, match=r"again is refused: it has the statistics of \S*south"):
+        federate(GaussianMixture(3, random_state=0), boxes, timeout=60)
+    for each in threads:
+        each.join()
+
+
+def quietly(rows: np.ndarray, box: Path) -> None:
+    """A site that waits for no more questions than come soon."""
+    with pytest.raises(DataError, match="nothing was asked"):
+        join(rows, box, timeout=2)
+
+
+def test_a_site_that_fails_is_named_and_its_rows_are_not(tmp_path: Path) -> None:
+    wrong = ROWS["west"].copy()
+    wrong[7, 1] = np.nan
+    sites = {"north": ROWS["north"], "west": wrong}
+    failed = []
+
+    def failing() -> None:
+        with pytest.raises(DataError, match="row 7"):
+            join(wrong, tmp_path / "west", timeout=60)
+        failed.append(True)
+
+    threads = [
+        threading.Thread(target=quietly, args=(sites["north"], tmp_path / "north")),
+        threading.Thread(target=failing),
+    ]
+    for each in threads:
+        each.start()
+    boxes = [tmp_path / name for name in sites]
+    model = GaussianMixture(2, random_state=0)
+    with pytest.raises(DataError, match=r"west failed at question 0 \(\w+Error\)"):
+        federate(model, boxes, timeout=60)
+    for each in threads:
+        each.join()
+    assert failed
+    assert not hasattr(model, "mixture_")
+    # Mended, both go on.
+    mended = threading.Thread(target=join, args=(ROWS["west"], boxes[1], None, 60))
+    other = threading.Thread(target=join, args=(ROWS["north"], boxes[0], None, 60))
+    mended.start()
+    other.start()
+    while (boxes[1] / "failed-0000.dgmm").exists():
+        mended.join(0.02)
+    assert federate(model, boxes, timeout=60).converged_
+    mended.join()
+    other.join()
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"noise_component": True},
+        {"tails": "student"},
+        {"covariance_type": "factor", "n_factors": 1},
+        {"means_init": np.zeros((3, 2))},
+        {"checkpoint": "somewhere"},
+        {"prior": "variational"},
+    ],
+)
+def test_what_sums_can_t_tell_is_refused_at_the_door(params: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match="no federated fit"):
+        federate(GaussianMixture(3, **params), ["memory://nowhere"], timeout=1)
+
+
+def test_a_statistics_file_has_the_same_bits_whatever_the_workers(
+    rounds: Path, tmp_path: Path, clusters: Mapping[int, Client]
+) -> None:
+    model = load(rounds / "north" / "question-0002.dgmm")
+    rows = da.from_array(ROWS["west"], chunks=(60, 2))
+    with clusters[2].as_current():
+        model.summarize(rows).save(tmp_path / "cluster.stats")
+    for threads in (1, 3):
+        model.set_params(n_jobs=threads).summarize(rows).save(tmp_path / f"{threads}.stats")
+    files = [each.read_bytes() for each in tmp_path.glob("*.stats")]
+    assert len(files) == 3
+    assert len(set(files)) == 1
+
+
+def run(*words: object) -> str:
+    done = CliRunner().invoke(main, list(map(str, words)), env={"COLUMNS": "200"})
+    assert isinstance(done.exception, SystemExit | None), done.exception
+    return done.output
+
+
+def test_the_commands_take_a_round_by_hand(rounds: Path, tmp_path: Path) -> None:
+    bucket = f"memory://{uuid4().hex}"
+    for name, rows in ROWS.items():
+        np.save(tmp_path / f"{name}.npy", rows)
+    asked = rounds / "north" / "question-0001.dgmm"
+    files = [f"{bucket}/{name}.stats" for name in ROWS]
+    for name, each in zip(ROWS, files, strict=True):
+        run("summarize", tmp_path / f"{name}.npy", "-m", asked, "-o", each, "--quiet")
+    told = [word for each in files for word in ("--statistics", each)]
+    after = tmp_path / "after.dgmm"
+    run("update", *told, "-m", asked, "-o", after)
+    hand, whole = load(after), load(asked)
+    whole.update(whole.summarize(np.concatenate(list(ROWS.values()))))
+    np.testing.assert_allclose(hand.means_, whole.means_, rtol=1e-9)
+    np.testing.assert_allclose(hand.covariances_, whole.covariances_, rtol=1e-9)
+    # The rounds of the mailboxes are the same ones.
+    own = SufficientStatistics.load(rounds / "north" / "answer-0001.dgmm")
+    assert np.array_equal(own.sums, SufficientStatistics.load(files[0]).sums)
+    for words, wrong in (
+        ([*told, *told[:2]], "given twice"),
+        ([], "give either DATA or --statistics"),
+        (
+            [*told, "--statistics", rounds / "west" / "answer-0002.dgmm"],
+            "answer-0002.dgmm is refused",
+        ),
+        (
+            [*told, "--statistics", rounds / "west" / "answer-0001.dgmm"],
+            f"statistics of {files[2]}",
+        ),
+    ):
+        assert wrong in run("update", *words, "-m", asked, "-o", tmp_path / "no.dgmm")
+    assert not (tmp_path / "no.dgmm").exists()
+
+
+def test_the_commands_lead_and_join(tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", ROWS["north"])
+    box, out = tmp_path / "box", tmp_path / "model.dgmm"
+    said: list[str] = []
+    site = threading.Thread(
+        target=lambda: said.append(
+            str(join(tmp_path / "rows.npy", box, timeout=60, tell=said.append).means_.tolist())
+        )
+    )
+    site.start()
+    output = run("federate", box, "-k", "2", "-o", out, "--timeout", "60")
+    site.join()
+    assert "round 1: 400 rows, objective" in output
+    assert said[0] == "the start: 400 rows, and a mixture of their own"
+    assert said[-1] == str(load(out).means_.tolist())
+    (box / "fitted.dgmm").unlink()
+    output = run("federate", box, "-k", "2", "-o", out, "--overwrite", "--json", "--quiet")
+    assert '"rows": 400' in output
+    shown = run("join", tmp_path / "rows.npy", box)  # it is over: there is nothing to answer
+    assert str(box) in shown
+    with fsspec.open(str(box / "question-0000.dgmm"), "rb") as file:
+        asked = np.load(io.BytesIO(file.read()), allow_pickle=False)
+    assert asked.files == ["header"]
