@@ -130,10 +130,10 @@ def assert_held(model: GaussianMixture, start: dict[str, Any], fixed: Fixed) -> 
 def test_em_equals_that_of_one_row_after_another(kind: Any, weighted: bool, share: float) -> None:
     """Parameters after 20 iterations, and the objective after each; some rows have holes."""
     rng = np.random.default_rng(3)
-    rows = clumps(80)
+    rows = clumps(60)
     if share:
         rows[rng.random(rows.shape) < share] = np.nan
-    weights = rng.uniform(0.5, 2, 80) if weighted else np.ones(80)
+    weights = rng.uniform(0.5, 2, 60) if weighted else np.ones(60)
     for asked in CHOICES[3:5] if weighted else CHOICES:
         fixed, start = masks(asked), start_of(kind, rng)
         reg = 1e-3

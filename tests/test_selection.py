@@ -209,7 +209,7 @@ def test_it_goes_on_from_every_pass_to_the_same_bits(
         assert begun.results_ == expected.results_
         assert steps == list(range(1, len(steps) + 1))
         assert len(steps) > 2
-        for passes in steps[:4] + steps[4::3]:
+        for passes in {*steps[:3], *steps[3::4]}:
             found = search(tmp_path / str(passes))
             going = list(found.fit_passes(some))
             assert [step.passes for step in going] == steps[steps.index(passes) :]
@@ -273,7 +273,7 @@ def test_candidates_of_another_kind_are_errors(
 
 @pytest.mark.parametrize("to", [0.1, 1.0])
 @pytest.mark.parametrize("kind", ["diag", "full"])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_component_on_ties_does_not_win(to: float, kind: str, seed: int) -> None:
     """Rows measured to 0.1 or to 1: the likelihood of a component on one value has no bound."""
     rng = np.random.default_rng(seed)
@@ -282,7 +282,7 @@ def test_a_component_on_ties_does_not_win(to: float, kind: str, seed: int) -> No
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", "left out of the choice", DegenerateWarning)
-        search = select(rows, range(1, 7), kind, random_state=seed)
+        search = select(rows, range(1, 6), kind, random_state=seed)
     assert search.best_estimator_.fit_info_["singular"] == []
     best = search.results_[search.best_index_]
     assert best["unbounded"] == []
