@@ -97,6 +97,35 @@ def test_sums_are_those_of_dense_rows(kind: str, weighted: bool, noisy: bool) ->
             assert getattr(mine, name) == pytest.approx(getattr(theirs, name), rel=1e-11)
 
 
+@pytest.mark.parametrize("kind", ["spherical", "diag", "VEI"])
+def test_a_narrow_component_is_right_and_no_block_is_dense(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A millionth of the variances wide, of rows that are nearly one, beside wide components.
+
+    The reference takes differences of dense rows, which are exact for its own.
+    """
+    rows = some_rows(300, 40)
+    rows[200:230] = rows[7] * np.random.default_rng(5).normal(1.0, 1e-3, size=(30, 1))
+    model = COVARIANCE_TYPES[kind]
+    frame = Frame.of(rows.mean(axis=0), rows.var(axis=0), model)
+    x = frame.rows(rows, np.empty(rows.shape[::-1])).T
+    variances = np.array([0.7, 1e-6, 0.7, 0.7])
+    if len(model.shape(4, 40)) > 1:
+        variances = np.repeat(variances[:, None], 40, axis=1)
+    covariances = model.of_covariances(variances, (4, 40))
+    mixture = Mixture(np.array([0.1, 0.2, 0.3, 0.4]), x[[3, 7, 100, 250]], covariances)
+    given, held = Given(frame, (NaturalParameters.of(mixture),)), sparse_of(rows)
+    (theirs,) = kernel.e_step(Block(0, rows), given).parts
+    monkeypatch.setattr(sparse, "_dense_tiles", None)
+    (mine,) = sparse.e_step(Block(0, held), given).parts  # type: ignore[arg-type]
+    for part in (slice(1), slice(1, 41), slice(41, None)):  # counts, sums, squares
+        found, known = mine.sums[:, part], theirs.sums[:, part]
+        size = np.abs(known).max(axis=1, keepdims=True)
+        np.testing.assert_allclose(found / size, known / size, rtol=1e-10, atol=1e-10)
+    assert mine.log_likelihood == pytest.approx(theirs.log_likelihood, rel=1e-10)
+
+
 @every_kind
 def test_far_from_0_no_digits_are_lost(kind: str) -> None:
     """Where nothing is 0, and means are 1e7 spreads away, rows are made dense."""

@@ -11,8 +11,8 @@ D.
 
 **Cancellation.**  In L terms of size (|m| + |y|)^2 / sigma^2 cancel, for means m from 0, which is
 little where most of a feature is 0: its mean is then far less than its spread.  Where it is not,
-and where a quadratic part is no sum over features, a block's rows are made dense, a tile at a time:
-right, at the cost of D.
+differences from the mean are taken (sparse_differences.py).  Where a quadratic part is no sum over
+features, a block's rows are made dense, a tile at a time: right, at the cost of D.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,16 +28,13 @@ from dgmm.errors import DataError
 from dgmm.kernels import kernel
 from dgmm.kernels.kernel import REMEDY, TOO_FAR, log_sum_exp, normalise, tile_rows
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
-from dgmm.kernels.rounding import TOLERANCE, Away, rounding_error_bound
+from dgmm.kernels.rounding import Away, rounding_error_bound
+from dgmm.kernels.sparse_differences import DENSE_NUMBERS, Differences, too_large
 from dgmm.kernels.sparse_rows import SparseRows, squared
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import ROUNDING, Array
 from dgmm.model.mixture import Frame, Mixture
 from dgmm.model.statistics import Stacked, Statistics
-
-DENSE_NUMBERS: Final = 1 << 18
-"""How many numbers a tile of dense rows has, about."""
-
 
 WIDE: Final = 3.0
 """How many standard deviations from its mean a component's rows are taken to be."""
@@ -72,48 +69,66 @@ QUADRATIC: Final[dict[str, Quadratic | None]] = {
 
 @dataclass(frozen=True)
 class Shifted:
-    """Natural parameters of y: L = constants + linear . y + squares . y^2.
+    """Natural parameters of y: L = constants + linear . y + squares . y^2 + differences.
 
-    ``constants`` (K,), ``linear`` (D, K), and ``squares`` (D, K) or None.
+    Attributes
+    ----------
+    constants : (K,)
+    linear : (D, K)
+    squares : (D, K) or None
+    about : (K, D)
+        Where the sums of y are to be taken about; 0 where they are of differences.
+    differences : Differences
+        What cancels nothing, of features whose entries above are 0.
     """
 
     constants: Array
     linear: Array
     squares: Array | None
+    about: Array
+    differences: Differences
 
     @classmethod
     def of(cls, natural: NaturalParameters, frame: Frame) -> "Shifted | None":
-        """From those of x; None where that would cost digits, or can't be.
+        """From those of x; None where that can't be.
 
-        It costs u sum_j (|m_j| / sigma_j + 3)^2 / 2 at most, with m the means as y sees them.
+        A feature costs a unit of rounding of (|m_j| / sigma_j + 3)^2 / 2 at most, with m the means
+        as y sees them.
         """
         features, eta, mixture = natural.features, natural.eta, natural.mixture
         if natural.includes_common or features.name not in QUADRATIC or mixture.tails is not None:
             return None
         by, n_features = frame.shift / frame.scale, len(frame.shift)
         linear, quadratic = eta[:, 1 : 1 + n_features], QUADRATIC[features.name]
-        means = np.zeros_like(linear)
-        means[: mixture.components] = mixture.means + by
+        inside = np.zeros_like(linear)
+        inside[: mixture.components] = mixture.means
+        live = mixture.all_weights > 0
         if quadratic is None:
-            constants, squares = eta[:, 0] - linear @ by, None
-            size = np.sum(np.abs(linear) * (np.abs(means) + np.abs(by) + WIDE), axis=1)
+            size = np.abs(linear) * (np.abs(inside + by) + np.abs(by) + WIDE)
+            dense, squares, none = too_large(size, live), None, np.broadcast_to(0.0, linear.shape)
+            differences = Differences.of(dense, none, natural.center, linear, none)
+            linear = np.where(dense, 0.0, linear)
+            constants = eta[:, 0] - linear @ by
         else:
             squares = quadratic.spread(eta[:, 1 + n_features :], n_features)
+            means = inside + by
             linear = -2 * squares * means
+            dense = too_large((np.sqrt(np.abs(linear * means)) + WIDE) ** 2, live)
+            none = np.broadcast_to(0.0, linear.shape)
+            differences = Differences.of(dense, inside, natural.center, none, squares)
+            linear, squares = np.where(dense, 0.0, linear), np.where(dense, 0.0, squares)
             constants = natural.constants - 0.5 * np.sum(linear * means, axis=1)
-            size = np.sum((np.sqrt(np.abs(linear * means)) + WIDE) ** 2, axis=1)
-        live = mixture.all_weights > 0
-        if not 0.5 * ROUNDING * np.max(size, where=live, initial=0) < TOLERANCE:
-            return None
+        about = np.where(dense, 0.0, natural.center + by)
         turned = None if squares is None else np.ascontiguousarray(squares.T)
-        return cls(constants, np.ascontiguousarray(linear.T), turned)
+        return cls(constants, np.ascontiguousarray(linear.T), turned, about, differences)
 
-    def log_joint(self, y: Any) -> Array:
-        """L (K, n) of sparse rows ``y`` (n, D)."""
+    def log_joint(self, y: Any, x: Any, frame: Frame) -> Array:
+        """L (K, n) of sparse rows ``x`` (n, D) of the data, which are ``y`` scaled."""
         joint: Array = y @ self.linear
         if self.squares is not None:
             joint += squared(y) @ self.squares
         joint += self.constants
+        self.differences.add_log_joint(joint, x, frame)
         return np.ascontiguousarray(joint.T)
 
 
@@ -130,26 +145,33 @@ def _under(block: Block, frame: Frame, natural: NaturalParameters) -> Statistics
     if shifted is None:
         every = (kernel.e_step(part, Given(frame, (natural,))) for part in _dense_tiles(block))
         return reduce(add, every).parts[0]
-    n_features, width = len(frame.shift), natural.features.width(len(frame.shift))
-    sums, levels = np.zeros((len(natural.eta), width)), np.zeros(2)
-    quadratic = QUADRATIC[natural.features.name]
-    for part in _tiles(block, len(natural.eta)):
-        y = _scaled(part, frame)
-        log_norm, log_plain, shares = normalise(shifted.log_joint(y), natural.penalty)
+    n_features, count = len(frame.shift), len(natural.eta)
+    counts, sums, apart = np.zeros(count), np.zeros((2, count, n_features)), shifted.differences
+    quadratic, levels = QUADRATIC[natural.features.name], np.zeros(2)
+    near = apart.nothing
+    for part in _tiles(block, count):
+        x = _weighted(part)
+        y = x.scaled(1.0 / frame.scale)
+        log_joint = shifted.log_joint(y, x.csr, frame)
+        log_norm, log_plain, shares = normalise(log_joint, natural.penalty)
         if part.weights is not None:
             weights = part.weights.astype(np.float64)
             shares *= weights
             log_norm, log_plain = log_norm * weights, log_plain * weights
         levels += log_norm.sum(), log_plain.sum()
-        sums[:, 0] += shares.sum(axis=1)
+        counts += shares.sum(axis=1)
         own = np.ascontiguousarray(shares.T)
-        sums[:, 1 : 1 + n_features] += (y.T @ own).T
+        sums[0] += (y.T @ own).T
         if quadratic is not None:
-            squares = (squared(y).T @ own).T
-            sums[:, 1 + n_features :] += quadratic.gathered(squares)
+            sums[1] += (squared(y).T @ own).T
+        apart.add_sums(near, shares, x.csr, frame)
     if not np.isfinite(levels).all():
         raise DataError(describe_invalid_row(block) or TOO_FAR)
-    moved = natural.features.shifted(sums, frame.shift / frame.scale + natural.center)
+    for of, found in zip(apart.every, near, strict=True):
+        sums[:, of.k, of.columns] = found
+    second = np.empty((count, 0)) if quadratic is None else quadratic.gathered(sums[1])
+    whole = np.concatenate([counts[:, None], sums[0], second], axis=1)
+    moved = natural.features.shifted(whole, shifted.about)
     weight = float(len(block.rows) if block.weights is None else block.weights.sum(dtype=float))
     return Statistics(
         *(moved, natural.center, float(levels[0]), float(levels[1]), weight, len(block.rows))
@@ -171,7 +193,8 @@ def row_outputs(kind: str, block: Block, frame: Frame, mixture: Mixture) -> NDAr
         with np.errstate(over="ignore", invalid="ignore"):  # told below
             joint = _dense_joint(natural, frame, part) if shifted is None else None
             if shifted is not None:
-                joint = shifted.log_joint(_scaled(part, frame))
+                rows: SparseRows = part.rows
+                joint = shifted.log_joint(rows.scaled(1.0 / frame.scale), rows.csr, frame)
         assert joint is not None
         if not np.isfinite(joint.max(axis=0)).all():
             raise DataError(TOO_FAR)
@@ -199,13 +222,14 @@ JUDGED: Final[dict[str, Callable[[Array], NDArray[Any]]]] = {
 """By the names of outputs: what is said by log-densities."""
 
 
-def _scaled(part: Block, frame: Frame) -> Any:
-    """y (n, D), sparse; rows without weight are as if absent."""
+def _weighted(part: Block) -> SparseRows:
+    """The rows, where those without weight are 0, whatever they hold."""
     rows: SparseRows = part.rows  # type: ignore[assignment]
-    y = rows.scaled(1.0 / frame.scale)
-    if part.weights is not None and not part.weights.all():
-        y.data[np.repeat(part.weights == 0, np.diff(y.indptr))] = 0.0
-    return y
+    if part.weights is None or part.weights.all():
+        return rows
+    csr = rows.csr.copy()
+    csr.data[np.repeat(part.weights == 0, np.diff(csr.indptr))] = 0
+    return SparseRows(csr)
 
 
 def _tiles(block: Block, components: int) -> Iterator[Block]:
