@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from scipy.special import logsumexp, softmax
 from scipy.stats import chi2, chisquare, kstest, multivariate_normal
@@ -999,8 +999,15 @@ def test_the_objective_never_falls(
     never_falls(blocks, context, context.frame.enter(a_start(rows, kind, k, seed)), solver)
 
 
+TWO_ROWS = np.array([[34558.4, 82161.8], [33043.7, -130315.7]])
+UNEVEN = np.array([0.6925, 0.9043])
+COPIED = np.array([[2.041, -2.5557, 4.082], [-0.5678, -0.4526, -1.1356]])
+
+
 @pytest.mark.parametrize("kind", [*(each.name for each in DECOMPOSED), *FACTORS])
 @laws(8)
+@example(example=(TWO_ROWS, UNEVEN, 1, 1), solver=Squarem, reg=0.0)  # noise below rounding
+@example(example=(COPIED, None, 2, 3), solver=Squarem, reg=1e-6)  # below what is added
 @given(example=torture(), solver=st.sampled_from([EM, Squarem]), reg=st.sampled_from(REGS))
 def test_nor_does_that_of_parts_in_common_or_of_factors(
     kind: str, solver: type[EM | Squarem], reg: float, example: Any

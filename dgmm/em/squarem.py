@@ -265,7 +265,7 @@ def mixture_at(place: Array, like: Mixture, seen_from: Mixture, live: Mask, mode
         raise np.linalg.LinAlgError("a mean overflows")
     shapes = shapes / safe.common
     estimate = seen_from.covariances.at(shapes, safe.covariances, live, like.covariances)
-    covariances, singular = estimate.floored()
+    covariances, singular = estimate.reached(model.prior.reg)
     tails = like.tails
     if tails is not None and seen_from.tails is not None:
         tails = tails.at(freedom, seen_from.tails, seen_from.weights)

@@ -312,6 +312,13 @@ class Estimate(ABC):
     def floored(self) -> tuple[Covariances, Mask]:
         """Covariances at or above FLOOR, and which had to be raised, (K,) or (1,)."""
 
+    def reached(self, amounts: Array) -> tuple[Covariances, Mask]:
+        """The same, such as an M-step might have led to that adds ``amounts`` (D,).
+
+        An M-step from elsewhere would lead back there first, and the objective fall.
+        """
+        return self.floored()
+
     @abstractmethod
     def regularised(
         self, amounts: Array, empty: Mask, before: Covariances

@@ -58,7 +58,12 @@ class FactorEstimate(AlongLoadings):
         raise NotImplementedError(NOT_WITH.format(self.structure.name, "a prior"))
 
     def floored(self) -> "tuple[FactorCovariances, Mask]":
-        return _held_up(self.structure, self.values, np.full(self.values.shape[1], FLOOR))
+        return self.reached(np.zeros(self.values.shape[1]))
+
+    def reached(self, amounts: Array) -> "tuple[FactorCovariances, Mask]":
+        floor = np.maximum(rounding_of(self.variances()), amounts)
+        floor = self.structure.noise.pooled(floor, np.ones(len(floor)))
+        return _held_up(self.structure, self.values, floor, floor)
 
     def regularised(
         self, amounts: Array, empty: Mask, before: Covariances
@@ -158,10 +163,18 @@ class FactorSums(AlongLoadings):
         return self._floored(np.zeros(self.diagonal.shape[1]))
 
     def _floored(self, amounts: Array) -> "tuple[FactorCovariances, Mask]":
-        """The step's covariances, with noise at or above ``amounts`` (D,)."""
-        floor = np.maximum(np.maximum(FLOOR, amounts), 8 * ROUNDING * self.diagonal)
-        floor = self.before.structure.noise.pooled(floor, self.counts)
-        return _held_up(self.before.structure, self.values, floor)
+        """The step's covariances, with noise at or above ``amounts`` (D,).
+
+        Of noise that is less than rounding of the variances nothing is known; it becomes that, but
+        not if it was less before: it would cost likelihood.
+        """
+        structure = self.before.structure
+        least = np.broadcast_to(np.maximum(FLOOR, amounts), self.diagonal.shape)
+        least = structure.noise.pooled(least, self.counts)
+        known = np.maximum(least, rounding_of(self.diagonal))
+        known = structure.noise.pooled(known, self.counts)
+        held = np.maximum(least, np.minimum(known, self.before.noise))
+        return _held_up(structure, self.values, known, held)
 
     def regularised(
         self, amounts: Array, empty: Mask, before: Covariances
@@ -187,13 +200,22 @@ class FactorSums(AlongLoadings):
         return FactorEstimate(self.before.structure, self.values)
 
 
-def _held_up(structure: "Factor", values: Array, floor: Array) -> "tuple[FactorCovariances, Mask]":
-    """Covariances of ``values`` with noise at or above a ``floor``, and which are flat.
+def rounding_of(variances: Array) -> Array:
+    """Below which noise is only rounding of ``variances`` (K, D)."""
+    return np.maximum(FLOOR, 8 * ROUNDING * variances)
 
-    They are flat that had to be held up, and have no more variance in some direction than that.
+
+def _held_up(
+    structure: "Factor", values: Array, known: Array, held: Array
+) -> "tuple[FactorCovariances, Mask]":
+    """Covariances of ``values``, and which are flat.
+
+    Noise below what is ``known`` (K, D) is ``held`` at that much.  They are flat that had to be
+    held up, and have no more variance in some direction than that.
     """
-    psi = np.maximum(values[:, :, 0], floor)
-    low: Mask = np.any(values[:, :, 0] < floor, axis=1)
+    below = values[:, :, 0] < known
+    psi = np.where(below, held, values[:, :, 0])
+    low: Mask = below.any(axis=1)
     made = structure.made(psi, values[:, :, 1:])
     if low.any():
         least = least_eigenvalue(made.values, np.full(psi.shape[1], FLOOR))
