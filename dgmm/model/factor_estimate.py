@@ -215,7 +215,7 @@ def _held_up(
     """
     below = values[:, :, 0] < known
     psi = np.where(below, held, values[:, :, 0])
-    low: Mask = below.any(axis=1)
+    low: Mask = np.any(below, axis=1)
     made = structure.made(psi, values[:, :, 1:])
     if low.any():
         least = least_eigenvalue(made.values, np.full(psi.shape[1], FLOOR))
