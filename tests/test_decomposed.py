@@ -218,12 +218,12 @@ def test_it_never_falls_beside_noise_or_with_tails(kind: str, asked: dict[str, A
 
 @pytest.mark.parametrize(
     ("kind", "components", "published"),
-    [("VVV", 3, -7203.940), ("EEV", 3, -7320.631), ("VEV", 2, -7228.524), ("EVV", 3, -7284.777)],
+    [("VVV", 3, -7203.940), ("EEV", 3, -7320.631), ("VEV", 3, -7250.142), ("EVV", 3, -7284.777)],
 )
 def test_mclust_is_reached_with_fewer_rows_than_parameters(
     kind: Any, components: int, published: float
 ) -> None:
-    """178 wines of 13 features, without their units; a start by Ward's tree is not enough."""
+    """178 wines of 13 features, one far longer than others; Ward's tree is not enough."""
     rows = load_wine().data
     model = GaussianMixture(components, covariance_type=kind, random_state=0).fit(rows)
     assert -model.bic(rows) > published - 0.05

@@ -3,8 +3,9 @@
 No kind leads to the best optimum everywhere; but each is cheap.  Some are the trees of hierarchical
 clustering, cut (as mclust begins: Fraley and Raftery, How many clusters? Which clustering method?,
 1998; agglomeration.py), equal parts along the longest axis, and k-means; most are rows given to the
-nearest of K seeds, drawn at random or as k-means++ draws them.  Half of each kind see features of
-spread 1, half principal components of spread 1.
+nearest of K seeds, drawn at random or as k-means++ draws them.  Half of each kind see features, half
+principal components of spread 1; where features differ much in spread, as they may where one unit
+serves all, a third of each kind see features of spread 1.
 """
 
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from scipy.spatial.distance import pdist
 
 from dgmm.em.agglomeration import agglomerated, group_count
 from dgmm.em.init import Random
-from dgmm.model.arrays import Array
+from dgmm.model.arrays import ROUNDING, Array
 from dgmm.model.lazy import Late
 
 cluster = Late("sklearn.cluster")
@@ -31,6 +32,9 @@ PLAIN: Final = 3
 
 KMEANS: Final = 2
 """Runs of k-means on each view of the rows."""
+
+UNEQUAL: Final = 4.0
+"""By so much spreads differ where the frame has one unit for all features (model/mixture.py)."""
 
 Labels = NDArray[np.int64]
 """The component that each row belongs to, (n,) or of S starts (S, n); -1 for none."""
@@ -52,13 +56,20 @@ def labellings(rows: Array, weights: Array, components: int, count: int, random:
 
 
 def _views(rows: Array) -> list[Array]:
-    """The rows, and their principal components of variance 1, the longest last."""
+    """The rows, and their principal components of variance 1, the longest last.
+
+    Between them, where spreads of features differ, those of spread 1.
+    """
     away = rows - rows.mean(axis=0)
     values, vectors = np.linalg.eigh(away.T @ away / len(rows))
     some = values > 1e-8 * values[-1]
     if rows.shape[1] == 1 or not some.any():
         return [rows]
-    return [rows, away @ (vectors[:, some] / np.sqrt(values[some]))]
+    spread, views = rows.std(axis=0), [rows]
+    told = spread > UNEQUAL * ROUNDING * np.abs(rows).max(axis=0)
+    if told.any() and np.ptp(np.log(spread[told])) > np.log(UNEQUAL):
+        views.append(away[:, told] / spread[told])
+    return [*views, away @ (vectors[:, some] / np.sqrt(values[some]))]
 
 
 def _parts(view: Array, components: int) -> Labels:
