@@ -3,9 +3,9 @@
 No kind leads to the best optimum everywhere; but each is cheap.  Some are the trees of hierarchical
 clustering, cut (as mclust begins: Fraley and Raftery, How many clusters? Which clustering method?,
 1998; agglomeration.py), equal parts along the longest axis, and k-means; most are rows given to the
-nearest of K seeds, drawn at random or as k-means++ draws them.  Half of each kind see features, half
-principal components of spread 1; where features differ much in spread, as they may where one unit
-serves all, a third of each kind see features of spread 1.
+nearest of K seeds, drawn at random or as k-means++ draws them.  Half of each kind see features,
+half principal components of spread 1; where features differ much in spread, as they may where one
+unit serves all, a third of each kind see features of spread 1.
 """
 
 from collections.abc import Iterator
