@@ -8,7 +8,8 @@ be found.  So the weights of the components among themselves are what tied covar
 
 A component whose weight falls below rounding of the total becomes **empty**: its weight becomes 0,
 and its mean and covariance stay as they were.  A component whose covariance loses its rank is
-**singular**, at ``FLOOR``.  Neither lowers the objective; a trial and a state name them.
+**singular**, at ``FLOOR``.  Neither lowers the objective, but where rows that weigh less than
+rounding of all are left to a component that is singular; a trial and a state name them.
 """
 
 from dataclasses import dataclass, replace
