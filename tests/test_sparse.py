@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pytest
 import scipy.sparse
@@ -304,6 +305,12 @@ def test_select_and_the_command_line(tmp_path: Path) -> None:
 def test_what_does_not_go_with_sparse_rows_is_refused(kind: str, more: Any, told: str) -> None:
     with pytest.raises(UsageError, match=told):
         asked(kind, **more).fit(scipy.sparse.csr_array(some_rows()))
+
+
+def test_dask_arrays_of_sparse_chunks_are_refused_by_name() -> None:
+    chunks = da.from_array(some_rows(), chunks=(100, 9)).map_blocks(scipy.sparse.csr_matrix)
+    with pytest.raises(DataError, match=r"chunks of scipy.*are read from a matrix of SciPy"):
+        asked().fit(chunks)
 
 
 @quiet

@@ -222,7 +222,8 @@ def declared(array: da.Array, name: str) -> da.Array:
         kind = type(array._meta)
         raise DataError(
             f"{name} has chunks of {kind.__module__}.{kind.__name__}, which are not supported; "
-            "make NumPy arrays of them first, by map_blocks"
+            "make NumPy arrays of them first, by map_blocks. Sparse rows are read from a matrix of "
+            "SciPy, a file of scipy.sparse.save_npz or a Zarr group of compressed rows"
         )
     if array.ndim not in (1, 2, 3) or array.dtype.kind not in REAL:
         return array  # for the door to refuse, uncounted
