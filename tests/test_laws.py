@@ -33,7 +33,8 @@ from dgmm.kernels.outputs import row_outputs
 from dgmm.kernels.sweep import Block, tree_sum
 from dgmm.model.arrays import FLOOR
 from dgmm.model.covariance import COVARIANCE_MODELS, COVARIANCE_TYPES
-from dgmm.model.covariance_model import CovarianceModel, Covariances
+from dgmm.model.covariance_model import CovarianceModel
+from dgmm.model.covariance_parameters import Covariances
 from dgmm.model.decomposed import DECOMPOSED
 from dgmm.model.factor import Factor
 from dgmm.model.features import Features, Length, Linear, Products, Squares

@@ -12,7 +12,7 @@ from scipy.special import gammaincinv, ndtri
 from dgmm.kernels.kernel import log_sum_exp
 from dgmm.kernels.missing import NUMBERS, Judged, judge, packed, patterns
 from dgmm.model.arrays import Array
-from dgmm.model.covariance_model import Covariances
+from dgmm.model.covariance_parameters import Covariances
 from dgmm.model.mixture import Frame, Mixture
 
 FILLED: Final = 4096

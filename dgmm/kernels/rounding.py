@@ -21,7 +21,7 @@ from typing import Final
 import numpy as np
 
 from dgmm.model.arrays import Array
-from dgmm.model.covariance_model import Estimate
+from dgmm.model.covariance_estimate import Estimate
 from dgmm.model.mixture import Mixture
 
 TOLERANCE: Final = 1e-9

@@ -15,7 +15,7 @@ from typing import ClassVar, Final
 
 import numpy as np
 
-from dgmm.model.arrays import FLOOR, Array
+from dgmm.model.arrays import FLOOR, Array, Mask
 from dgmm.model.common_axes import (
     SWEEPS,
     along,
@@ -25,7 +25,8 @@ from dgmm.model.common_axes import (
     shared_axes,
     spread_of,
 )
-from dgmm.model.covariance_model import CovarianceModel, Covariances, Mask
+from dgmm.model.covariance_model import CovarianceModel
+from dgmm.model.covariance_parameters import Covariances
 from dgmm.model.diagonal import DIAGONAL
 from dgmm.model.full import FULL
 from dgmm.model.matrices import factors_along, floored_values, matrices_along

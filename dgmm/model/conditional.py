@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from dgmm.model.arrays import Array
-from dgmm.model.covariance_model import Expected, Mask
+from dgmm.model.arrays import Array, Mask
+from dgmm.model.covariance_parameters import Expected
 from dgmm.model.matrices import choleskys, triangle_inverses, unpack, upper_places
 
 

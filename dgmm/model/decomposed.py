@@ -24,10 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.errors import UsageError
-from dgmm.model.arrays import Array
+from dgmm.model.arrays import Array, Mask
 from dgmm.model.axes import ROUGH, Axes, CommonAxes, CommonForm, FeatureAxes, NoAxes, OwnAxes
 from dgmm.model.convolved import Convolved
-from dgmm.model.covariance_model import CovarianceModel, Covariances, Estimate, Expected, Mask
+from dgmm.model.covariance_estimate import Estimate
+from dgmm.model.covariance_model import CovarianceModel
+from dgmm.model.covariance_parameters import Covariances, Expected
 from dgmm.model.features import Features
 from dgmm.model.spectra import (
     OneSpectrum,

@@ -7,19 +7,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dgmm.model.arrays import Array
+from dgmm.model.arrays import Array, Mask, finite, picked, positive
 from dgmm.model.convolved import Convolved, Matrices, Variances
-from dgmm.model.covariance_model import (
-    CovarianceModel,
-    Covariances,
-    Estimate,
-    Expected,
-    Mask,
-    finite,
-    natural_form,
-    picked,
-    positive,
-)
+from dgmm.model.covariance_estimate import Estimate
+from dgmm.model.covariance_model import CovarianceModel
+from dgmm.model.covariance_parameters import Covariances, Expected, natural_form
 from dgmm.model.features import Squares
 from dgmm.model.variances import (
     check_variances,

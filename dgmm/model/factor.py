@@ -43,18 +43,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.errors import UsageError
-from dgmm.model.arrays import EXACT, FLOOR, Array
+from dgmm.model.arrays import EXACT, FLOOR, Array, Mask, finite, picked, positive
 from dgmm.model.convolved import Convolved
-from dgmm.model.covariance_model import (
-    CovarianceModel,
-    Covariances,
-    Estimate,
-    Expected,
-    Mask,
-    finite,
-    picked,
-    positive,
-)
+from dgmm.model.covariance_estimate import Estimate
+from dgmm.model.covariance_model import CovarianceModel
+from dgmm.model.covariance_parameters import Covariances, Expected
 from dgmm.model.factor_estimate import NOT_WITH, AlongLoadings, FactorEstimate, FactorSums
 from dgmm.model.factor_noise import NoiseVariances
 from dgmm.model.features import Projections

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from dgmm.model.arrays import FLOOR, ROUNDING, Array
-from dgmm.model.covariance_model import Covariances, Estimate, Mask
+from dgmm.model.arrays import FLOOR, ROUNDING, Array, Mask
+from dgmm.model.covariance_estimate import Estimate
+from dgmm.model.covariance_parameters import Covariances
 from dgmm.model.loadings import LEAST_NOISE, least_eigenvalue, packed
 
 if TYPE_CHECKING:  # which imports this

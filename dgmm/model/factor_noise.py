@@ -6,8 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from dgmm.model.arrays import Array
-from dgmm.model.covariance_model import Mask
+from dgmm.model.arrays import Array, Mask
 
 
 class NoiseVariances(ABC):

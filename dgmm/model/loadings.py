@@ -5,8 +5,7 @@ from typing import Final
 import numpy as np
 from scipy.linalg import eigh
 
-from dgmm.model.arrays import FLOOR, Array
-from dgmm.model.covariance_model import finite
+from dgmm.model.arrays import FLOOR, Array, finite
 
 LEAST_SPREAD: Final = 0.01
 """Where a start sees no factor, one of this variance beside the noise is there to be found."""

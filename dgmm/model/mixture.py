@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from dgmm.errors import UsageError
 from dgmm.model.arrays import Array
-from dgmm.model.covariance_model import CovarianceModel, Covariances
+from dgmm.model.covariance_model import CovarianceModel
+from dgmm.model.covariance_parameters import Covariances
 from dgmm.model.full import FULL, FullEstimate
 from dgmm.model.noise_component import LOG_ZERO, NoiseComponent
 from dgmm.model.tails import StudentTails

@@ -17,8 +17,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dgmm.model.arrays import FLOOR, Array
-from dgmm.model.covariance_model import CovarianceModel, Covariances, Estimate, Mask
+from dgmm.model.arrays import FLOOR, Array, Mask
+from dgmm.model.covariance_estimate import Estimate
+from dgmm.model.covariance_model import CovarianceModel
+from dgmm.model.covariance_parameters import Covariances
 from dgmm.model.mixture import Mixture
 
 

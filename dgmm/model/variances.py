@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from dgmm.model.arrays import EXACT, FLOOR, Array
-from dgmm.model.covariance_model import Mask
+from dgmm.model.arrays import EXACT, FLOOR, Array, Mask
 
 
 def raise_variances(variances: Array) -> tuple[Array, Array, Mask]:
