@@ -71,6 +71,15 @@ def test_breathing_finds_clusters_that_kmeans_misses() -> None:
     assert all(a <= b for a, b in zip(found["kmeans"], found["k-means++"], strict=True))
 
 
+def test_first_centres_of_many_clusters_are_among_some_rows() -> None:
+    """400 clusters of 110 rows are more than ``SEEDING``; nearly each has a centre of its own."""
+    rng = np.random.default_rng(0)
+    own = rng.permutation(np.repeat(np.arange(400), 110))
+    rows = np.stack([own % 20, own // 20], axis=1) + 0.05 * rng.normal(size=(len(own), 2))
+    labels = clusters(rows, np.ones(len(rows)), 400, "k-means++", np.random.RandomState(0))
+    assert np.mean([len(np.unique(labels[own == k])) == 1 for k in range(400)]) > 0.97
+
+
 def test_kmeans_ends_where_scikit_learns_can_go_no_further() -> None:
     rows = np.random.default_rng(0).normal(size=(3000, 3))
     labels = clusters(rows, np.ones(3000), 5, "kmeans", np.random.RandomState(0))

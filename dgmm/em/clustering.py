@@ -26,6 +26,12 @@ Random = np.random.RandomState
 PART: Final = 1 << 20
 """Distances in memory at a time."""
 
+SEEDING: Final = 1 << 24
+"""Of more rows times clusters than that, the first centres are among some of the rows only."""
+
+SEEDS: Final = 16
+"""For each cluster so many rows at least: their number squared is what first centres cost."""
+
 SETTLED: Final = 1e-3
 """Lloyd's iterations end when one lowers the error by less than this part of it."""
 
@@ -144,9 +150,19 @@ def clusters(rows: Any, weights: Any, count: int, method: str, random: Random) -
     """The labels (n,) of so many clusters of ``rows`` (n, D), by a ``method`` of ``METHODS``."""
     rows = np.ascontiguousarray(rows, np.float32)
     weights = (weights / weights.max()).astype(np.float32)  # of any size in double precision
-    centres, _ = cluster.kmeans_plusplus(rows, count, sample_weight=weights, random_state=random)
+    centres = _first_centres(rows, weights, count, random)
     sizes = (rows * rows).sum(axis=1)
     return METHODS[method](rows, weights, sizes, centres, random).labels
+
+
+def _first_centres(rows: Single, weights: Single, count: int, random: Random) -> Single:
+    """Centres (K, D) by k-means++ (Arthur and Vassilvitskii, 2007), of rows in any order."""
+    if len(rows) * count > SEEDING:
+        some = max(SEEDING // count, SEEDS * count)
+        # In double precision: of single precision each distance is made in small parts.
+        rows, weights = rows[:some].astype(np.float64), weights[:some]
+    centres, _ = cluster.kmeans_plusplus(rows, count, sample_weight=weights, random_state=random)
+    return np.asarray(centres, np.float32)
 
 
 Method = Callable[[Single, Single, Single, Single, Random], Clusters]
