@@ -28,7 +28,7 @@ from dgmm.kernels.natural_parameters import NaturalParameters
 from dgmm.kernels.rounding import TOLERANCE
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
-from dgmm.model.factor import FactorCovariances
+from dgmm.model.factor_covariances import FactorCovariances
 from dgmm.model.features import SQUARES, Features
 from dgmm.model.mixture import Frame, Mixture
 from dgmm.model.statistics import Statistics

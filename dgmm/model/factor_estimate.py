@@ -12,7 +12,8 @@ from dgmm.model.covariance_parameters import Covariances
 from dgmm.model.loadings import LEAST_NOISE, least_eigenvalue, packed
 
 if TYPE_CHECKING:  # which imports this
-    from dgmm.model.factor import Factor, FactorCovariances
+    from dgmm.model.factor import Factor
+    from dgmm.model.factor_covariances import FactorCovariances
 
 NOT_WITH: Final = "{} covariances are not for rows with {}"
 
