@@ -18,6 +18,7 @@ from dgmm.model.arrays import Array
 from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.covariance_parameters import Covariances
 from dgmm.model.full import FULL, FullEstimate
+from dgmm.model.lazy import lazy
 from dgmm.model.noise_component import LOG_ZERO, NoiseComponent
 from dgmm.model.tails import StudentTails
 
@@ -234,9 +235,12 @@ class Mixture:
         tiny = np.finfo(np.float64).tiny
         return np.where(self.weights > 0, np.log(np.maximum(self.weights, tiny)), LOG_ZERO)
 
-    @property
+    @lazy
     def constants(self) -> Array:
-        """log pi_k + log N(mu_k | k), (K,): each component's weighted log-density at its mean."""
+        """log pi_k + log N(mu_k | k), (K,): each component's weighted log-density at its mean.
+
+        They are kept: each component's log-density asks for them.
+        """
         half_log_det = self.covariances.half_log_det()
         if self.tails is not None:
             unit = self.tails.log_constant(self.n_features)
