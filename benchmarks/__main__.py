@@ -10,6 +10,7 @@ import click
 from benchmarks.against import peers
 from benchmarks.billion import billion
 from benchmarks.clock import clock
+from benchmarks.coverage import coverage
 from benchmarks.first import first
 from benchmarks.forms import forms
 from benchmarks.incomplete import incomplete
@@ -19,6 +20,7 @@ from benchmarks.passes import passes
 from benchmarks.patches import patches
 from benchmarks.published import table as published
 from benchmarks.reach import reach
+from benchmarks.replicates import replicates
 from benchmarks.scale import scale
 from benchmarks.sizes import sizes
 from benchmarks.skipping import skipping
@@ -80,6 +82,7 @@ def asked_for(command: click.Command) -> click.Command:
 for command in (
     *(kernel, incomplete, first, stream, forms, memory, scale, passes, clock, whole, reach, peers),
     *(threads, skipping, billion, strain, thousand, patches, sizes, torture, published),
+    *(coverage, replicates),
 ):
     main.add_command(asked_for(command))
 

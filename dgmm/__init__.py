@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from dgmm.estimators.search import MixtureSearch, select
     from dgmm.estimators.site import join
     from dgmm.estimators.sufficient_statistics import SufficientStatistics
+    from dgmm.inference.bootstrap import Bootstrap, Intervals
     from dgmm.inference.drift import Drift
     from dgmm.inference.merging import Merging
     from dgmm.inference.odd_rows import Threshold
@@ -48,6 +49,7 @@ __all__ = [
     "Alignment",
     "BayesianGaussianMixture",
     "BlockError",
+    "Bootstrap",
     "CheckpointError",
     "ClusterError",
     "ClusterLostError",
@@ -61,6 +63,7 @@ __all__ = [
     "Drift",
     "Event",
     "GaussianMixture",
+    "Intervals",
     "Merging",
     "MissingNoiseWarning",
     "Mixture",
@@ -91,6 +94,7 @@ _MODULES = {
     "estimators.comparison": ("Comparison", "compare"),
     "estimators.federation": ("federate",),
     "estimators.gaussian_mixture": ("GaussianMixture",),
+    "inference.bootstrap": ("Bootstrap", "Intervals"),
     "inference.drift": ("Drift",),
     "inference.merging": ("Merging",),
     "inference.odd_rows": ("Threshold",),

@@ -68,6 +68,11 @@ def test_standard_errors_are_near_those_of_a_bootstrap() -> None:
         errors = model.standard_errors(data, kind=kind)
         np.testing.assert_allclose(errors.weights[order], [0.0496, 0.0468, 0.0357], rtol=0.1)
         np.testing.assert_allclose(errors.means[order, 0], [1.03, 3.43, 16.45], rtol=0.25)
+    refitted = model.bootstrap(data, n_replicates=100, refit=True)
+    assert refitted.failed < 4
+    errors = refitted.standard_errors()
+    np.testing.assert_allclose(errors.weights[order], [0.0496, 0.0468, 0.0357], rtol=0.2)
+    np.testing.assert_allclose(errors.means[order, 0], [1.03, 3.43, 16.45], rtol=0.2)
 
 
 WITH_PRIOR = {

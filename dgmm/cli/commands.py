@@ -10,13 +10,14 @@ import click
 import dgmm
 from dgmm.cli.base import ENVIRONMENT, EXIT_CODES, Commands
 from dgmm.cli.changing import compare, drift
-from dgmm.cli.deciding import errors, threshold
+from dgmm.cli.deciding import threshold
 from dgmm.cli.exporting import export
 from dgmm.cli.federating import federate, join, summarize
 from dgmm.cli.fitting import fit, select
 from dgmm.cli.grouping import merge, reduce
 from dgmm.cli.planning import demo, plan
 from dgmm.cli.regressing import regress
+from dgmm.cli.uncertainty import errors
 from dgmm.cli.using import denoise, impute, predict, score, show, update
 from dgmm.kernels import choice
 

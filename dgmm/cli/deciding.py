@@ -1,4 +1,4 @@
-"""``dgmm threshold``, ``errors``: what a model tells so that something can be decided."""
+"""``dgmm threshold``: what a model tells so that something can be decided."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 import click
-import numpy as np
 
-from dgmm.cli import tables
 from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.base import EXIT_CODES, Command
 from dgmm.cli.checks import check_model_target, open_both
-from dgmm.cli.components import MOST_FEATURES
 from dgmm.cli.machines import Machines
 from dgmm.cli.options import (
     data_argument,
@@ -25,9 +22,7 @@ from dgmm.cli.options import (
     overwrite_option,
     quiet_option,
     reading_options,
-    sample_weight_option,
 )
-from dgmm.cli.records import dumps
 from dgmm.cli.results import tell
 from dgmm.cli.sweeping import sweeping
 from dgmm.errors import UsageError
@@ -36,7 +31,6 @@ from dgmm.model.lazy import Late
 
 if TYPE_CHECKING:
     from dgmm.estimators.gaussian_mixture import GaussianMixture
-    from dgmm.inference.standard_errors import ErrorKind, StandardErrors
     from dgmm.kernels.outputs import Output
 
 engine, odd_rows = Late("dgmm.engine"), Late("dgmm.inference.odd_rows")
@@ -97,65 +91,6 @@ def threshold(
     if not json:
         told["without a value"] = told.pop("nothing")
     tell({"model": output or model, **told}, json)
-
-
-@click.command(cls=Command, epilog=EXIT_CODES)
-@data_argument
-@model_option
-@sample_weight_option
-@click.option(
-    "--kind",
-    type=click.Choice(["observed", "empirical", "sandwich"]),
-    default="observed",
-    show_default=True,
-    help="By what. observed: the second derivatives of the log-likelihood. empirical: the outer "
-    "products of the rows' scores. sandwich: both, right for a model that is only near the truth, "
-    "too, and for weights by which rows were sampled.",
-)
-@judged_option
-@machine_options
-@reading_options
-@json_option
-@quiet_option
-def errors(
-    data: str,
-    model: str,
-    sample_weight: str | None,
-    kind: ErrorKind,
-    missing: Missing | None,
-    machines: Machines,
-    reading: dict[str, Any],
-    json: bool,
-    quiet: bool,
-) -> None:
-    """Tell the standard errors of a model's parameters, by the rows DATA that it was fitted to.
-
-    Example: dgmm errors rows.zarr -m model.dgmm
-    """
-    fitted, dataset = open_both(model, data, sample_weight, reading, missing)
-    with sweeping(machines, dataset, "errors", quiet) as sweep:
-        found = fitted.standard_errors(dataset, kind=kind, sweep=sweep)
-    if json:
-        shaped = ("weights", "means", "covariances")
-        own = {name: getattr(found, name).tolist() for name in shaped}
-        click.echo(dumps({"model": model, "kind": found.kind, "rows": found.rows, **own}))
-        return
-    show_errors(fitted, found)
-
-
-def show_errors(model: GaussianMixture, found: StandardErrors) -> None:
-    """A table of the components, the heaviest first: weights and means with their errors."""
-    mixture = model.mixture_
-    shown = min(mixture.n_features, MOST_FEATURES)
-    names = getattr(model, "feature_names_in_", [f"x{j}" for j in range(mixture.n_features)])
-    rows = []
-    for k in np.argsort(-mixture.weights):
-        pairs = zip(mixture.means[k, :shown], found.means[k], strict=False)
-        cells = [tables.mean_and_spread(float(mean), float(error)) for mean, error in pairs]
-        rows.append((str(k), f"{mixture.weights[k]:.4f} ± {found.weights[k]:.4f}", *cells))
-    heads = ("component", "weight ± se", *(f"{each}: mean ± se" for each in names[:shown]))
-    tables.show(heads, rows, keep=2)
-    click.echo(f"{found.kind} standard errors, by {found.rows:,} rows; --json has covariances, too")
 
 
 def outliers_of(model: GaussianMixture, path: str) -> Output:

@@ -148,18 +148,19 @@ def least_hash(largest: float) -> int:
 def numbers_drawn(start: int, count: int, seed: int, least: int) -> NDArray[np.int64]:
     """Of ``count`` row numbers from ``start`` on, those whose hash is at least ``least``."""
     numbers = np.arange(start, start + count, dtype=np.int64)
-    return numbers[_hash(numbers, seed) >= np.uint64(least)]
+    return numbers[(random_bits(numbers, seed) >> np.uint64(11)) >= np.uint64(least)]
 
 
 def uniform(numbers: NDArray[np.int64], seed: int) -> Array:
     """A uniform variate in (0, 1) for each row number, from its hash."""
-    return _hash(numbers, seed).astype(np.float64) * 2.0**-53 + 2.0**-54
+    bits = random_bits(numbers, seed) >> np.uint64(11)
+    return bits.astype(np.float64) * 2.0**-53 + 2.0**-54
 
 
-def _hash(numbers: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
-    """53 random bits for each row number: splitmix64 (Steele, Lea, Flood 2014)."""
+def random_bits(numbers: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
+    """64 random bits for each row number: splitmix64 (Steele, Lea, Flood 2014)."""
     z = numbers.astype(np.uint64) + np.uint64(1) + _mix(np.array([seed], dtype=np.uint64))
-    return _mix(z * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(11)
+    return _mix(z * np.uint64(0x9E3779B97F4A7C15))
 
 
 def _mix(z: NDArray[Any]) -> NDArray[np.uint64]:

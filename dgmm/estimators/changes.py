@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from dgmm import engine
 from dgmm.em.prior_spec import NoPrior
 from dgmm.errors import UsageError
@@ -14,14 +12,14 @@ from dgmm.estimators.parameters import observation_of, prior_of, threads_of
 from dgmm.estimators.session import Data, open_rows
 from dgmm.estimators.uncertainty import check_rows
 from dgmm.inference import drift, standard_errors
-from dgmm.inference.drift import Drift, Means
+from dgmm.inference.drift import Drift
 from dgmm.inference.information import Asked
+from dgmm.inference.means import Means
 from dgmm.kernels.sweep import Sweep
 from dgmm.model.mixture import Frame
 
 if TYPE_CHECKING:  # which imports this
     from dgmm.estimators.gaussian_mixture import GaussianMixture
-    from dgmm.estimators.sufficient_statistics import SufficientStatistics
 
 
 class Changes(Fitted):
@@ -82,7 +80,10 @@ class Changes(Fitted):
         own = Frame.of(mean, variance, mixture.covariance_model)
         frame = own if seen is None else seen.frame
         asked = Asked(frame.enter(mixture), frame, observation_of(model))
-        before = Means.known(asked) if seen is None else _of_statistics(asked, seen)
+        before = Means.known(asked)
+        if seen is not None:
+            sums = seen.sums, seen.center, seen.covariance_model
+            before = Means.of_sums(asked, *sums, seen.weight)
         level = model.fit_info_.get("score")
         return drift.drift(sweep, asked, before, level)
 
@@ -95,17 +96,3 @@ def check(model: GaussianMixture) -> None:
         if model.fit_info_.get(name):
             raise UsageError(f"drift is not told by a model of rows with {name}")
     standard_errors.check(model.mixture_, "drift is")
-
-
-def _of_statistics(asked: Asked, seen: SufficientStatistics) -> Means:
-    """What the rows of a fit say of each component, by their sufficient statistics."""
-    means, covariances = asked.mixture.means, asked.mixture.covariances
-    counts, width = seen.sums[:, 0], means.shape[1]
-    some = np.maximum(counts, np.finfo(np.float64).tiny)
-    offsets = seen.sums[:, 1 : 1 + width] / some[:, None]  # of the center
-    found = seen.center + offsets
-    own = seen.covariance_model.estimate(counts, found, offsets, seen.sums[:, 1 + width :], None)
-    empty = counts <= 0
-    away = np.where(empty[:, None], 0.0, found - means)
-    within = np.where(empty[:, None, None], covariances.dense(), asked.layout.dense(own.values))
-    return Means.of_moments(asked, counts / seen.weight, away, within, seen.weight)

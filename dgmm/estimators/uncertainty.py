@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 
 from dgmm import engine
 from dgmm.data.dataset import Dataset
 from dgmm.em.prior_spec import NoPrior
+from dgmm.engine.room import check_room
 from dgmm.errors import UsageError
 from dgmm.estimators.fitted import Fitted
 from dgmm.estimators.parameters import observation_of, prior_of, threads_of
 from dgmm.estimators.session import Data, open_rows
-from dgmm.inference import standard_errors
+from dgmm.inference import bootstrap, information, standard_errors
+from dgmm.inference import refit as refitting
+from dgmm.inference.bootstrap import Bootstrap
+from dgmm.inference.resampling import Resampling
 from dgmm.inference.standard_errors import KINDS, ErrorKind, StandardErrors
 from dgmm.kernels.sweep import Sweep
 from dgmm.model.choice import choose
@@ -75,13 +83,114 @@ class Uncertainty(Fitted):
         [0.022, 0.022]
         """
         model = self._fitted
-        check(model)
         choose("kind", kind, KINDS)
-        dataset = open_rows(model, X, {"weights": sample_weight})
-        check_rows(dataset)
+        dataset = _rows(model, X, sample_weight)
         sweep = sweep or engine.over(dataset, threads=threads_of(model))
         observation = observation_of(model)
         return standard_errors.standard_errors(sweep, model.mixture_, observation, kind)
+
+    def bootstrap(
+        self,
+        X: Data,
+        sample_weight: Data = None,
+        n_replicates: int = 1000,
+        refit: bool = False,
+        random_state: int = 0,
+        sweep: Sweep | None = None,
+    ) -> Bootstrap:
+        """Estimate the parameters as of other rows of the same kind, many times over.
+
+        In a replicate each row counts as often as a Poisson variate says, which is made from its
+        number: so replicates are the same whatever the blocks, engines and workers.  All are one
+        step of Newton's method from the estimates, by the information of all rows, and take one
+        pass together [1]_.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Those that the model was fitted to, in any form that ``fit`` takes.
+        sample_weight : (N,), optional
+            Weights of the rows, in the same forms.  A row is drawn with its weight, as is right for
+            weights by which rows were sampled.
+        n_replicates : int, default=1000
+            How many replicates; 100 do for errors.  Replicate b is the same however many there are.
+        refit : bool, default=False
+            Whether each is fitted to its rows, to the optimum next to the estimates: a few more
+            passes, each the work of one of a fit with ``n_replicates`` times as many components.
+        random_state : int, default=0
+            The seed of the variates.
+        sweep : callable, optional
+            The engine to use; by default the one that ``fit`` would use.
+
+        Returns
+        -------
+        Bootstrap
+            The replicates, in the order of the model's components; their errors and intervals.
+
+        Raises
+        ------
+        UsageError
+            For what ``standard_errors`` is not told of, and parameters that can't be.
+        DataError
+            If the rows can't be used, or don't tell all parameters.
+        PlanError
+            If it would take more memory than there is, which the number of rows does not add to.
+
+        References
+        ----------
+        .. [1] A. C. Davison and D. V. Hinkley, "Bootstrap methods and their application", 1997.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(400, 2))
+        >>> rows[100:] += 9
+        >>> model = GaussianMixture(2, random_state=0).fit(rows)
+        >>> found = model.bootstrap(rows)
+        >>> found.standard_errors().weights.round(2).tolist()
+        [0.02, 0.02]
+        >>> low, high = found.intervals(0.95).weights
+        >>> bool((low < model.weights_).all() and (model.weights_ < high).all())
+        True
+        """
+        model = self._fitted
+        for name, value, least in (
+            ("n_replicates", n_replicates, 2),
+            ("random_state", random_state, 0),
+        ):
+            whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+            if not whole or not least <= value < 1 << 32:
+                raise UsageError(f"{name} must be an integer of at least {least}, not {value!r}")
+        dataset = _rows(model, X, sample_weight)
+        resampling = Resampling.first(int(n_replicates), int(random_state))
+        asked = standard_errors.asked_of(model.mixture_, observation_of(model), resampling)
+        threads = threads_of(model)
+        for working, result in (information.nbytes(asked), *([refitting.nbytes(asked)] * refit)):
+            remedy = "ask for fewer replicates"
+            check_room(dataset, threads, model.memory, working, result, remedy)
+        sweep = sweep or engine.over(dataset, threads=threads)
+        with engine.one_blas_thread():
+            begun, found = bootstrap.bootstrap(sweep, model.mixture_, asked)
+            if not refit:
+                return begun
+            fitted = refitting.refit(sweep, asked, begun, found)
+        if fitted.failed:
+            warnings.warn(
+                f"{fitted.failed:,} of {n_replicates:,} replicates came to no optimum near the "
+                "estimates, and are left out: errors may be too small",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        return fitted
+
+
+def _rows(model: GaussianMixture, X: Data, sample_weight: Data) -> Dataset:
+    """The rows by which the errors of a ``model`` are told, if they are."""
+    check(model)
+    dataset = open_rows(model, X, {"weights": sample_weight})
+    check_rows(dataset)
+    return dataset
 
 
 def check(model: GaussianMixture) -> None:

@@ -17,6 +17,9 @@ its entries i <= j, or those on its diagonal where others are 0.  For u = P (x -
 
 Components that share covariances, or features that do, have the sums of these.  A row with holes
 has P of what was observed, and 0 elsewhere.
+
+**Replicates** of a bootstrap (resampling.py) are further sums of the same scores: by how much each
+would have moved their sum, had its rows been seen.
 """
 
 from collections.abc import Iterable
@@ -29,6 +32,7 @@ from numpy.typing import NDArray
 from dgmm.errors import DataError
 from dgmm.inference.alike import alike
 from dgmm.inference.layouts import LAYOUTS, Layout
+from dgmm.inference.resampling import NOTHING, Resampling
 from dgmm.kernels.kernel import TOO_FAR, log_sum_exp, tile_rows
 from dgmm.kernels.observation import Observation
 from dgmm.kernels.outputs import check_rows
@@ -39,11 +43,12 @@ from dgmm.model.mixture import Frame, Mixture
 
 @dataclass(frozen=True)
 class Asked:
-    """Of what mixture (in the frame) information is asked, and what NaN means."""
+    """Of what mixture (in the frame) information is asked, what NaN means, and what replicates."""
 
     mixture: Mixture
     frame: Frame
     observation: Observation
+    resampling: Resampling = NOTHING
 
     @property
     def layout(self) -> Layout:
@@ -70,6 +75,10 @@ class Information:
         w r_k P_k.
     levels : (2,)
         w log p and w (log p)^2, p the density of the data.
+    pulls : (B, p)
+        (c - 1) w s, with c how often a row counts in each of B replicates.
+    drawn : (B, 2)
+        c w and c w log p.
     weight : float
     rows : int
     """
@@ -81,6 +90,8 @@ class Information:
     sums: Array
     precisions: Array
     levels: Array
+    pulls: Array
+    drawn: Array
     weight: float
     rows: int
 
@@ -93,7 +104,9 @@ class Information:
         sums = np.zeros((components, width + len(layout.rows)))
         precisions, levels = np.zeros((components, width, width)), np.zeros(2)
         own = np.zeros(components), sums, precisions, levels
-        return cls(outer, squared, complete, *own, 0.0, 0)
+        replicates = len(asked.resampling.replicates)
+        pulls, drawn = np.zeros((replicates, count)), np.zeros((replicates, 2))
+        return cls(outer, squared, complete, *own, pulls, drawn, 0.0, 0)
 
     def __add__(self, other: "Information") -> "Information":
         names = (each.name for each in fields(self))
@@ -107,18 +120,38 @@ def information(block: Block, asked: Asked) -> Information:
     weights = np.ones(len(block.rows))
     if block.weights is not None:
         weights = block.weights.astype(np.float64)
-    layout = asked.layout
     total = Information.zero(asked)
-    size = tile_rows(2 * len(total.outer) + 3 * len(layout.own) + 3 * asked.mixture.means.size)
+    size = rows_of(asked)
     for places, observed in alike(block.rows):
         chosen = places[weights[places] > 0]
         if not len(chosen) or not observed.any():
             continue
         part = _Part.of(asked, observed)
         tiles = (chosen[start : start + size] for start in range(0, len(chosen), size))
-        rows = ((block.rows[tile][:, observed], weights[tile]) for tile in tiles)
+        rows = (
+            (block.rows[tile][:, observed], weights[tile], block.start + tile) for tile in tiles
+        )
         total += part.total(rows, Information.zero(asked))
     return total
+
+
+def numbers_of(asked: Asked) -> int:
+    """How many numbers a row has while it is looked at, at most."""
+    layout, means = asked.layout, asked.mixture.means.size
+    count = asked.mixture.components - 1 + means + int(layout.own.shape[1])
+    return 2 * count + 3 * (len(layout.own) + means) + len(asked.resampling.replicates)
+
+
+def rows_of(asked: Asked) -> int:
+    """How many rows a tile has: products of pairs of coordinates are worth more than the cache."""
+    return max(tile_rows(numbers_of(asked)), 512)
+
+
+def nbytes(asked: Asked) -> tuple[int, int]:
+    """What a thread takes for its tiles, and what it finds, in bytes."""
+    nothing = Information.zero(asked)
+    result = sum(getattr(each, "nbytes", 8) for each in vars(nothing).values())
+    return 2 * 8 * numbers_of(asked) * rows_of(asked) + 3 * result, result
 
 
 @dataclass(frozen=True)
@@ -134,6 +167,7 @@ class _Part:
     precisions : (K, D, D)
         0 where nothing was observed.
     layout : Layout
+    resampling : Resampling
     """
 
     seen: Mixture
@@ -141,6 +175,7 @@ class _Part:
     observed: NDArray[np.bool_]
     precisions: Array
     layout: Layout
+    resampling: Resampling
 
     @classmethod
     def of(cls, asked: Asked, observed: NDArray[np.bool_]) -> "_Part":
@@ -149,15 +184,19 @@ class _Part:
         precisions = np.zeros((len(seen.means), len(observed), len(observed)))
         precisions[:, places[:, None], places] = np.linalg.inv(seen.covariances.dense())
         frame = Frame(asked.frame.shift[places], asked.frame.scale[places])
-        return cls(seen, frame, observed, precisions, asked.layout)
+        return cls(seen, frame, observed, precisions, asked.layout, asked.resampling)
 
     def total(
-        self, tiles: Iterable[tuple[NDArray[Any], Array]], nothing: Information
+        self,
+        tiles: Iterable[tuple[NDArray[Any], Array, NDArray[np.int64]]],
+        nothing: Information,
     ) -> Information:
-        """The information of tiles of rows (n, o) with weights (n,)."""
-        found, (components, q) = nothing, nothing.sums.shape
+        """The information of tiles of rows (n, o) with weights (n,) and numbers (n,)."""
+        (components, q), none = nothing.sums.shape, np.zeros(())
         products = np.zeros((components, q, q))
-        for rows, weights in tiles:
+        outer, squared = np.zeros((2, *nothing.outer.shape))
+        found = replace(nothing, outer=none, squared=none, complete=none)
+        for rows, weights, numbers in tiles:
             x = self.frame.rows(rows, np.empty(rows.shape[::-1])).T
             with np.errstate(over="ignore", invalid="ignore"):  # told below
                 log_joint = self.seen.log_joints(x.T)
@@ -167,22 +206,33 @@ class _Part:
             level -= self.frame.log_volume
             scores = self._scores(x)
             own = self._in_coordinates(r, r[:, :, None] * scores)
-            weighted, r = own * weights[:, None], r * weights
+            counts = self.resampling.counts(numbers).T.astype(np.float64)
+            # A product of a matrix with itself takes half the time.
+            rooted = own * np.sqrt(weights)[:, None]
+            own *= weights[:, None]
+            r *= weights
+            product = rooted.T @ rooted
+            outer += product
+            squared += product if (weights == 1).all() else own.T @ own
             found += Information(
-                outer=weighted.T @ own,
-                squared=weighted.T @ weighted,
-                complete=nothing.complete,
+                outer=none,
+                squared=none,
+                complete=none,
                 counts=r.sum(axis=1),
                 sums=(r[:, None] @ scores)[:, 0],
                 precisions=nothing.precisions,
                 levels=np.array([level @ weights, level * level @ weights]),
+                pulls=(counts - 1) @ own,
+                drawn=counts @ np.stack([weights, level * weights], axis=1),
                 weight=float(weights.sum()),
                 rows=len(x),
             )
             products += (scores * r[:, :, None]).swapaxes(1, 2) @ scores
         precisions = found.counts[:, None, None] * self.precisions
         complete = self._complete(found.counts, found.sums, products)
-        return replace(found, complete=complete, precisions=precisions)
+        return replace(
+            found, outer=outer, squared=squared, complete=complete, precisions=precisions
+        )
 
     def _scores(self, x: Array) -> Array:
         """The scores (K, n, D + Q) of each component's own mean and entries of its covariance."""
@@ -200,7 +250,7 @@ class _Part:
         first = (r - self.seen.weights[:, None])[:-1].T
         means = scores[:, :, :width].transpose(1, 0, 2).reshape(r.shape[1], -1)
         entries = scores[:, :, width:].transpose(1, 0, 2).reshape(r.shape[1], -1)
-        return np.concatenate([first, means, entries @ self.layout.own], axis=1)
+        return np.concatenate([first, means, self.layout.gathered(entries)], axis=1)
 
     def _complete(self, counts: Array, sums: Array, products: Array) -> Array:
         """sum r (I - S S') of all components, (p, p), from sums of r, r S and r S S'."""

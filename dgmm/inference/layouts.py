@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dgmm.inference.charts import Chart, Matrices, Variances
 from dgmm.model.arrays import Array
 
 Places = NDArray[np.intp]
@@ -26,6 +27,10 @@ class Layout:
         From the coordinates (q,) to the covariances' own shape.
     dense : callable
         From the covariances in their own shape to all of them, (K, D, D).
+    entries : callable
+        From the covariances in their own shape to the coordinates (q,).
+    chart : type
+        How covariances of that shape are moved (charts.py).
     """
 
     rows: Places
@@ -33,6 +38,14 @@ class Layout:
     own: Array
     shape: Callable[[Array], Array]
     dense: Callable[[Array], Array]
+    entries: Callable[[Array], Array]
+    chart: type[Chart]
+
+    def gathered(self, entries: Array) -> Array:
+        """From scores of all entries (n, K Q) those of the coordinates (n, q)."""
+        if self.own.shape[0] == self.own.shape[1]:  # each entry is a coordinate
+            return entries
+        return entries @ self.own
 
 
 def _full(components: int, n_features: int) -> Layout:
@@ -44,6 +57,8 @@ def _full(components: int, n_features: int) -> Layout:
         own,
         lambda each: _symmetric(each.reshape(components, -1)),
         lambda values: values,
+        lambda values: values[:, rows, columns].ravel(),
+        Matrices,
     )
 
 
@@ -57,6 +72,8 @@ def _tied(components: int, n_features: int) -> Layout:
         own,
         lambda each: _symmetric(each[None])[0],
         lambda values: np.broadcast_to(values, every),
+        lambda values: values[rows, columns],
+        Matrices,
     )
 
 
@@ -70,6 +87,8 @@ def _diagonal(components: int, n_features: int) -> Layout:
         own,
         lambda each: each.reshape(components, -1),
         lambda values: values[:, :, None] * one,
+        np.ravel,
+        Variances,
     )
 
 
@@ -77,7 +96,15 @@ def _spherical(components: int, n_features: int) -> Layout:
     place = np.arange(n_features)
     own: Array = np.repeat(np.eye(components), n_features, axis=0)
     one = np.eye(n_features)
-    return Layout(place, place, own, np.asarray, lambda values: values[:, None, None] * one)
+    return Layout(
+        place,
+        place,
+        own,
+        np.asarray,
+        lambda values: values[:, None, None] * one,
+        np.asarray,
+        Variances,
+    )
 
 
 LAYOUTS: Final[dict[str, Callable[[int, int], Layout]]] = {

@@ -21,6 +21,7 @@ import numpy as np
 from dgmm.errors import DataError, UsageError
 from dgmm.inference.information import Asked, Information, information
 from dgmm.inference.layouts import LAYOUTS, Layout
+from dgmm.inference.resampling import NOTHING, Resampling
 from dgmm.kernels.observation import Observation
 from dgmm.kernels.sweep import Sweep
 from dgmm.model.arrays import Array
@@ -33,19 +34,19 @@ ErrorKind = Literal["observed", "empirical", "sandwich"]
 """The names of ``KINDS``."""
 
 KINDS: Final[dict[ErrorKind, Callable[[Information], Array]]] = {
-    "observed": lambda found: _inverse(found.complete + found.outer, found),
-    "empirical": lambda found: _inverse(found.outer, found),
+    "observed": lambda found: inverse(found.complete + found.outer, found),
+    "empirical": lambda found: inverse(found.outer, found),
     "sandwich": lambda found: _sandwich(found),
 }
 """How the covariance of the coordinates comes from the information."""
 
 
 def _sandwich(found: Information) -> Array:
-    bread = _inverse(found.complete + found.outer, found)
+    bread = inverse(found.complete + found.outer, found)
     return np.asarray(bread @ found.squared @ bread)
 
 
-def _inverse(matrix: Array, found: Information) -> Array:
+def inverse(matrix: Array, found: Information) -> Array:
     """The inverse of an information; raises ``DataError`` if it is not positive definite."""
     size = np.sqrt(np.maximum(np.diagonal(matrix), 0.0))
     if (size > 0).all():
@@ -76,7 +77,7 @@ class StandardErrors:
         The covariance of all estimates: weights, means, and the entries j <= l of covariances, or
         what there is on their diagonals, component by component.
     kind : str
-        By what it was estimated: "observed", "empirical" or "sandwich".
+        By what it was estimated: "observed", "empirical", "sandwich" or "bootstrap".
     rows : int
         How many rows counted.
 
@@ -138,31 +139,41 @@ def standard_errors(
     sweep: Sweep, mixture: Mixture, observation: Observation, kind: ErrorKind
 ) -> StandardErrors:
     """The standard errors of a ``mixture`` of the data, fitted to the rows, in one sweep."""
-    check(mixture)
-    frame = Frame.of(*mixture.moments_of_components(), mixture.covariance_model)
-    asked = Asked(frame.enter(mixture), frame, observation)
+    asked = asked_of(mixture, observation)
     found = sweep(information, asked)
     free = KINDS[kind](found)
-    layout, scale = asked.layout, frame.scale
-    unit = np.concatenate(
-        [np.tile(scale, mixture.components), _unit(layout, scale, mixture.components)]
-    )
+    unit = units(asked)
     weights, count = mixture.weights, mixture.components - 1
     to = np.zeros((len(free) + 1, len(free)))  # of all weights
     to[: count + 1, :count] = (np.diag(weights) - np.outer(weights, weights))[:, :count]
-    to[count + 1 :, count:] = np.diag(unit)
-    covariance = to @ free @ to.T
+    to[count + 1 :, count:] = np.diag(unit[count:])
+    return of_covariance(mixture, asked.layout, to @ free @ to.T, kind, found.rows)
+
+
+def of_covariance(
+    mixture: Mixture, layout: Layout, covariance: Array, kind: str, rows: int
+) -> StandardErrors:
+    """The errors by the ``covariance`` (P, P) of weights, means and the free entries."""
     errors = np.sqrt(np.diagonal(covariance))
-    ends = np.cumsum([count + 1, mixture.means.size])
+    ends = np.cumsum([mixture.components, mixture.means.size])
     own, means, entries = np.split(errors, ends)
     means, entries = means.reshape(mixture.means.shape), layout.shape(entries)
-    return StandardErrors(own, means, entries, covariance, kind, found.rows)
+    return StandardErrors(own, means, entries, covariance, kind, rows)
 
 
-def _unit(layout: Layout, scale: Array, components: int) -> Array:
-    """What the frame's unit of each coordinate of the covariances is in the data."""
+def asked_of(mixture: Mixture, observation: Observation, resampling: Resampling = NOTHING) -> Asked:
+    """What to ask of rows about a ``mixture`` of the data, if that can be told."""
+    check(mixture)
+    frame = Frame.of(*mixture.moments_of_components(), mixture.covariance_model)
+    return Asked(frame.enter(mixture), frame, observation, resampling)
+
+
+def units(asked: Asked) -> Array:
+    """What the frame's unit of each coordinate (p,) is in the data."""
+    layout, scale, components = asked.layout, asked.frame.scale, asked.mixture.components
     entries = np.tile(scale[layout.rows] * scale[layout.columns], components)
-    return np.asarray((layout.own > 0).T @ entries / (layout.own > 0).sum(axis=0))
+    own = (layout.own > 0).T @ entries / (layout.own > 0).sum(axis=0)
+    return np.concatenate([np.ones(components - 1), np.tile(scale, components), own])
 
 
 def check(mixture: Mixture, what: str = "standard errors are") -> None:
