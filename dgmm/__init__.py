@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from dgmm.inference.drift import Drift
     from dgmm.inference.merging import Merging
     from dgmm.inference.odd_rows import Threshold
+    from dgmm.inference.privacy import Privacy
     from dgmm.inference.standard_errors import StandardErrors
     from dgmm.model.mixture import Mixture
     from dgmm.report.watching import ProgressBar
@@ -72,6 +73,7 @@ __all__ = [
     "ObjectiveFellWarning",
     "Plan",
     "PlanError",
+    "Privacy",
     "ProgressBar",
     "StandardErrors",
     "SufficientStatistics",
@@ -98,6 +100,7 @@ _MODULES = {
     "inference.drift": ("Drift",),
     "inference.merging": ("Merging",),
     "inference.odd_rows": ("Threshold",),
+    "inference.privacy": ("Privacy",),
     "inference.standard_errors": ("StandardErrors",),
     "model.mixture": ("Mixture",),
     "em.conjugate_prior": ("ConjugatePrior",),

@@ -4,6 +4,7 @@ import io
 import shutil
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,11 +14,25 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from distributed import Client
+from sklearn.exceptions import ConvergenceWarning
 
-from dgmm import DataError, GaussianMixture, SufficientStatistics, UsageError, federate, join, load
+from dgmm import (
+    DataError,
+    GaussianMixture,
+    Privacy,
+    SufficientStatistics,
+    UsageError,
+    engine,
+    federate,
+    join,
+    load,
+)
 from dgmm.cli.commands import main
 from dgmm.em.conjugate_prior import ConjugatePrior
+from dgmm.estimators import private
+from dgmm.inference.privacy import LENGTH
 
+PARTS = ("weights", "means", "precisions")
 CENTRES = np.array([[0.0, 0], [4, 1], [-2, 5]])
 
 
@@ -65,9 +80,7 @@ def test_it_is_the_fit_to_all_rows_from_the_same_start(
         sites["south"][::3, 1] = np.nan
     model = led(place, GaussianMixture(3, random_state=0, **params), sites)
     start = load(f"{place}/north/question-0001.dgmm")
-    begin = {
-        f"{name}_init": getattr(start, f"{name}_") for name in ("weights", "means", "precisions")
-    }
+    begin = {f"{name}_init": getattr(start, f"{name}_") for name in PARTS}
     whole = GaussianMixture(3, precision="float64", **begin, **params).fit(
         np.concatenate(list(sites.values()))
     )
@@ -290,3 +303,124 @@ def test_the_commands_lead_and_join(tmp_path: Path) -> None:
     with fsspec.open(str(box / "question-0000.dgmm"), "rb") as file:
         asked = np.load(io.BytesIO(file.read()), allow_pickle=False)
     assert asked.files == ["header"]
+
+
+@pytest.fixture(scope="module")
+def model() -> GaussianMixture:
+    """Fitted to rows that anyone may see."""
+    return GaussianMixture(3, random_state=0).fit(drawn(300, [0, 1, 2], 4))
+
+
+def test_a_row_makes_no_more_of_the_sums_than_the_noise_goes_by(model: GaussianMixture) -> None:
+    """By itself, wherever it lies: in the units that the noise has."""
+    own, radius = model.sufficient_statistics_, Privacy(1, 1e-6).radius(2)
+    features = own.covariance_model.centred_features
+    units = np.repeat([1.0, radius, radius**2], [1, 2, 3])
+    rows = np.random.default_rng(0).normal(size=(40, 2)) * np.exp(np.linspace(0, 300, 40))[:, None]
+    lengths = []
+    for row in np.concatenate([rows * [1, 40] + [10, 1e4], ROWS["west"][:40]]):
+        sweep = engine.in_memory_sweep(row[None])
+        found = own.summarize(sweep, model.mixture_, "numpy", radius=radius)
+        sums = features.shifted(found.sums, -found.center) / units
+        lengths.append(np.hypot(np.linalg.norm(sums), found.entropy / np.log(3)))
+    assert max(lengths) < LENGTH
+    assert max(lengths) > 0.6 * LENGTH  # and the bound is no waste
+
+
+def test_noise_is_what_privacy_says(model: GaussianMixture) -> None:
+    """Of 200 answers, in each number; and of the number of rows nothing else is told."""
+    rows = drawn(20_000, [0, 1, 2], 5)
+    privacy = Privacy(2.0, 1e-6)
+    wide = Privacy(2.0, 1e-6, clip=1e3)
+    exact = model.summarize(rows)
+    features, radius = exact.covariance_model.centred_features, privacy.radius(2)
+    noise = LENGTH * privacy.noise_multiplier * np.repeat([1.0, radius, radius**2], [1, 2, 3])
+    inside = exact.summarize(engine.in_memory_sweep(rows), model.mixture_, "numpy", radius=radius)
+    about_0 = features.shifted(inside.sums, -inside.center)
+    off = []
+    for seed in range(200):
+        drawn_sums = private.hidden(
+            inside, exact.frame.enter(model.mixture_), replace(privacy, random_state=seed)
+        )
+        off.append((features.shifted(drawn_sums.sums, -drawn_sums.center) - about_0) / noise)
+    spread = np.std(off, axis=0)
+    assert np.abs(np.mean(off, axis=0)).max() < 4.5 / np.sqrt(200)
+    assert np.abs(spread - 1).max() < 4.5 / np.sqrt(400)
+    assert np.abs(np.corrcoef(np.reshape(off, (200, -1)).T) - np.eye(18)).max() < 0.35
+    one, other = (model.summarize(rows, privacy=privacy) for _ in range(2))
+    assert not np.array_equal(one.sums, other.sums)
+    assert one.rows == round(one.weight)
+    assert model.summarize(rows, privacy=wide).bound(model.mixture_) != exact.bound(model.mixture_)
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "delta", "rounds", "multiplier"),
+    # What Google's dp-accounting 0.6.0 has for these, by its privacy loss distributions.
+    [(1.0, 1e-6, 10, 13.359608), (0.5, 1e-5, 1, 7.031827), (4.0, 1e-8, 25, 6.977914)],
+)
+def test_privacy_is_accounted_for(
+    epsilon: float, delta: float, rounds: int, multiplier: float
+) -> None:
+    z = Privacy(epsilon, delta, rounds).noise_multiplier
+    assert z == pytest.approx(multiplier, abs=1e-6)
+    # And by its definition: of two normal densities, one moved by mu.
+    mu = np.sqrt(rounds) / z
+    x = np.linspace(-15, 15, 200_001)
+    here, there = (np.exp(-0.5 * (x - each) ** 2) / np.sqrt(2 * np.pi) for each in (mu, 0))
+    more = np.trapezoid(np.maximum(here - np.exp(epsilon) * there, 0), x)
+    assert more == pytest.approx(delta, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
+def test_private_rounds_get_near_at_a_price(kind: str) -> None:
+    """The less private, the nearer to the fit to all rows: from a start that all may see."""
+    public, rows = drawn(60, [0, 1, 2], 6), drawn(30_000, [0, 1, 2], 7)
+    best = GaussianMixture(3, covariance_type=kind, random_state=0).fit(rows)
+    lost = []
+    for epsilon in (0.02, 20.0):
+        model = GaussianMixture(3, covariance_type=kind, random_state=0).fit(public)
+        start = model.score(rows)
+        for seed in range(4):
+            privacy = Privacy(epsilon, 1e-6, rounds=4, random_state=seed, clip=6)
+            model.update({"one": model.summarize(rows, privacy=privacy)})
+        lost.append((best.lower_bound_ - model.score(rows)) / (best.lower_bound_ - start))
+    assert lost[1] < 0.5
+    assert lost[1] < lost[0]
+
+
+def test_privacy_that_can_not_be_is_refused(model: GaussianMixture) -> None:
+    for wrong in ({"epsilon": 0}, {"delta": 1}, {"rounds": 0}, {"clip": -1}):
+        with pytest.raises(UsageError, match=next(iter(wrong))):
+            Privacy(**{"epsilon": 1.0, "delta": 1e-6, **wrong})
+    with pytest.raises(UsageError, match="count 1 each"):
+        model.summarize(ROWS["west"], np.ones(500), privacy=Privacy(1, 1e-6))
+
+
+def test_a_private_site_tells_nothing_without_noise(model: GaussianMixture, tmp_path: Path) -> None:
+    """From a start that all may see; and no more often than it said."""
+    rows = {"north": drawn(9000, [0, 1], 8), "south": drawn(9000, [1, 2], 9)}
+    boxes = [tmp_path / name for name in rows]
+    told: list[str] = []
+
+    def at_site(name: str) -> None:
+        private = Privacy(10.0, 1e-6, rounds=4, clip=6, random_state=len(name))
+        with pytest.raises(UsageError, match=r"rounds=4.*no more rounds"):
+            join(rows[name], tmp_path / name, timeout=60, privacy=private)
+        told.append(name)
+
+    threads = [threading.Thread(target=at_site, args=(name,), daemon=True) for name in rows]
+    for each in threads:
+        each.start()
+    start = {f"{part}_init": getattr(model, f"{part}_") for part in PARTS}
+    em = {"strategy": "em", "tol": 0}
+    with pytest.raises(DataError, match=r"failed at question 4 \(UsageError\)"):
+        federate(GaussianMixture(3, max_iter=9, **em, **start), boxes, timeout=60)
+    for each in threads:
+        each.join()
+    assert sorted(told) == list(rows)
+    # What there is of it is a fit.
+    with pytest.warns(ConvergenceWarning):
+        led = federate(GaussianMixture(3, max_iter=2, **em, **start), boxes, timeout=60)
+    whole = np.concatenate(list(rows.values()))
+    assert led.score(whole) > model.score(whole)
+    assert led.fit_info_["weight"] != 18_000

@@ -13,6 +13,7 @@ from dgmm.cli.checks import check_model_target, open_both
 from dgmm.cli.fitting import begin_at, parameters_of
 from dgmm.cli.machines import Machines
 from dgmm.cli.options import (
+    as_one,
     data_argument,
     fitting_options,
     json_option,
@@ -37,6 +38,7 @@ from dgmm.model.lazy import Late
 
 if TYPE_CHECKING:
     from dgmm.estimators.federation import Round
+    from dgmm.inference.privacy import Privacy
 
 sums = Late("dgmm.estimators.sufficient_statistics")
 
@@ -50,12 +52,53 @@ timeout_option = click.option(
 )
 
 
+def _privacy(
+    epsilon: float | None, delta: float | None, rounds: int | None, clip: float | None
+) -> Privacy | None:
+    """How private sums are to be, if that is asked for."""
+    if epsilon is None:
+        if (delta, rounds, clip) != (None, None, None):
+            raise click.UsageError("--delta, --rounds and --clip go with --epsilon")
+        return None
+    if delta is None:
+        raise click.UsageError("--epsilon needs --delta: far below one over the number of rows")
+    return dgmm.Privacy(epsilon, delta, 1 if rounds is None else rounds, clip)
+
+
+privacy_options = as_one(
+    "privacy",
+    _privacy,
+    ["epsilon", "delta", "rounds", "clip"],
+    click.option(
+        "--epsilon",
+        type=float,
+        help="Add noise to the sums that hides any one row: what is told is at most e^epsilon "
+        "times as probable with the row as without.",
+    ),
+    click.option("--delta", type=float, help="With --epsilon: but for this probability."),
+    click.option(
+        "--rounds",
+        type=click.IntRange(min=1),
+        help="With --epsilon: how many times sums of these rows are told in all.  [default: 1]",
+    ),
+    click.option(
+        "--clip",
+        type=float,
+        metavar="RADIUS",
+        help="With --epsilon: rows further than this from the middle of the model's frame, in "
+        "standard deviations or so, are drawn in to there.  [default: 3 for one feature, "
+        "times the root of their number]",
+    ),
+)
+
+
 @click.command(cls=Command, epilog=EXIT_CODES)
 @data_argument
 @model_option
 @click.option(
     "-o", "--output", required=True, type=ADDRESS, metavar="PATH", help="Where the sums go."
 )
+@privacy_options
 @sample_weight_option
 @judged_option
 @noise_option
@@ -69,6 +112,7 @@ def summarize(
     data: str,
     model: str,
     output: str,
+    privacy: Privacy | None,
     sample_weight: str | None,
     missing: Missing | None,
     noise: str | None,
@@ -82,7 +126,7 @@ def summarize(
     """Write the sums of the rows DATA under a model, all that an update needs of these rows.
 
     Nothing is fitted. The file holds, for each component, a weight, a sum of the rows and sums of
-    products, and no row. Give it to dgmm update --statistics.
+    products, and no row. Give it to dgmm update --statistics. With --epsilon it hides any one row.
 
     Example: dgmm summarize here.zarr -m model.dgmm -o here.stats
     """
@@ -91,9 +135,11 @@ def summarize(
     urls.check_writable(output)
     fitted, dataset = open_both(model, data, sample_weight, reading, missing, noise, labels)
     with sweeping(machines, dataset, "summarize", quiet) as sweep:
-        found = fitted.summarize(dataset, sweep=sweep)
+        found = fitted.summarize(dataset, sweep=sweep, privacy=privacy)
     found.save(output, overwrite=overwrite)
     told = {"output": output, "rows": found.rows, "weight": found.weight, "under": found.under}
+    if privacy is not None:
+        told |= {"rows": f"about {found.rows:,}", "noise_multiplier": privacy.noise_multiplier}
     tell(told, json)
 
 
@@ -165,6 +211,7 @@ def _tell_round(found: Round) -> None:
 @data_argument
 @click.argument("mailbox", type=ADDRESS)
 @timeout_option
+@privacy_options
 @sample_weight_option
 @machine_options
 @reading_options
@@ -174,6 +221,7 @@ def join(
     data: str,
     mailbox: str,
     timeout: float,
+    privacy: Privacy | None,
     sample_weight: str | None,
     machines: Machines,
     reading: dict[str, Any],
@@ -184,7 +232,8 @@ def join(
 
     MAILBOX is a directory, at a path or URL, that this site has with dgmm federate. What is written
     there: number, weight, mean and scatter of the rows, which features are constant, and a mixture
-    of the site's own; then, in each round, sums for each component. It ends when the fit does.
+    of the site's own; then, in each round, sums for each component. It ends when the fit does. With
+    --epsilon all of that has noise that hides any one row, and dgmm federate needs a --start.
 
     Example: dgmm join patients.parquet s3://fit/north
     """
@@ -198,6 +247,7 @@ def join(
             dataset,
             mailbox,
             timeout=timeout,
+            privacy=privacy,
             client=client,
             n_jobs=machines.threads,
             tell=None if quiet else said,

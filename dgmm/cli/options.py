@@ -59,7 +59,7 @@ def _together(*decorators: Decorator) -> Decorator:
     return apply
 
 
-def _as_one(
+def as_one(
     name: str, make: Callable[..., Any], names: Iterable[str], *options: Decorator
 ) -> Decorator:
     """Several options as one parameter ``name``: what ``make`` makes of their ``names`` values."""
@@ -84,7 +84,7 @@ data_argument = click.argument("data", type=ADDRESS)
 json_option = click.option("--json", is_flag=True, help="Print one JSON object on standard output.")
 quiet_option = click.option("--quiet", is_flag=True, help="Show no progress.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace existing output.")
-reading_options = _as_one(
+reading_options = as_one(
     "reading",
     dict,
     ["missing_chunks", "raw", "columns"],
@@ -155,7 +155,7 @@ cache_option = click.option(
     help="How much of the rows each worker process keeps in memory between passes: a size such as "
     "2GiB, none, or auto for all that --memory leaves free.",
 )
-machine_options = _as_one(
+machine_options = as_one(
     "machines",
     Machines,
     [each.name for each in fields(Machines)],
@@ -224,7 +224,7 @@ def _prior_of(
     return prior
 
 
-prior_options = _as_one(
+prior_options = as_one(
     "prior",
     _prior_of,
     ["prior", "weight_concentration_prior_type", "weight_concentration_prior"],
@@ -344,7 +344,7 @@ FITTING = (
 )
 """Options that say how to fit, as ``GaussianMixture`` calls them."""
 
-fitting_options = _as_one(
+fitting_options = as_one(
     "how",
     dict,
     FITTING,
@@ -471,7 +471,7 @@ def _address(
     return host.strip("[]") or "127.0.0.1", int(port)
 
 
-shown_options = _as_one(
+shown_options = as_one(
     "shown",
     Shown,
     [each.name for each in fields(Shown)],

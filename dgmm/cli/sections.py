@@ -18,6 +18,7 @@ OPTIONS: Final = {
         *("strategy", "resolution", "tol", "max_iter", "max_seconds", "precision"),
         *("checkpoint", "resume"),
     ),
+    "Privacy": ("epsilon", "delta", "rounds", "clip"),
     "The machines": ("threads", "workers", "scheduler", "connect_timeout", "memory", "cache"),
     "What it tells": ("overwrite", "json", "quiet", "log", "metrics_port"),
 }

@@ -22,51 +22,35 @@ sites, are refused by the site's name.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, replace
-from functools import partial, reduce
-from operator import add
+from functools import partial
 from os import PathLike
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
-from sklearn.base import clone
 
 from dgmm import engine
 from dgmm.data import urls
-from dgmm.em.evaluate import FitContext, State
-from dgmm.em.fit import check
-from dgmm.em.model import Trial
 from dgmm.em.moments import DataMoments
 from dgmm.em.progress import Candidate, Progress
-from dgmm.em.solver import RunState
 from dgmm.em.spec import FitSpec
-from dgmm.em.subsamples import Samples
+from dgmm.em.strategies import given_mixture
 from dgmm.errors import DataError, UsageError
 from dgmm.estimators import gaussian_mixture
 from dgmm.estimators.gaussian_mixture import GaussianMixture
 from dgmm.estimators.incremental import together
+from dgmm.estimators.led import Led
 from dgmm.estimators.parameters import begun, spec_of
 from dgmm.estimators.record import become, reached, warn_of
 from dgmm.estimators.site import QUESTION, first_question
 from dgmm.estimators.site_summary import Summary
 from dgmm.estimators.sufficient_statistics import SufficientStatistics, digest
-from dgmm.inference import merging
 from dgmm.io import storage
 from dgmm.io.mailbox import Mailbox, post, wait_for_answers
-from dgmm.model.mixture import Mixture, full_mixture
-from dgmm.model.statistics import Statistics
+from dgmm.model.mixture import Frame, Mixture
 
 CHANGED: Final = 1e-6
 """How far a site's weight and mean may be off by rounding, relative to their size."""
-
-NOT_SENT: Final = {
-    **dict.fromkeys(("weights_init", "means_init", "precisions_init", "max_seconds")),
-    **dict.fromkeys(("n_jobs", "memory", "callbacks")),
-    **{"warm_start": False, "cache": "auto", "verbose": 0},
-}
-"""What parameters sites are not told: of the start, which they see, and of machines."""
 
 
 @dataclass(frozen=True)
@@ -161,11 +145,14 @@ def federate(
             asked = led.asking(mixture)
             statistics = _answers(asked, number, sites, timeout)
             for name, each in statistics.items():
-                _check_rows(name, each, summaries[name].moments)
+                if not summaries[name].private:
+                    _check_rows(name, each, summaries[name].moments)
             total = together(asked, asked.sufficient_statistics_, statistics)
             run = run.step(led.state(run.trial, total, mixture))
             if tell is not None:
                 tell(Round(number, run.best.objective, run.change, total.rows))
+        if any(each.private for each in summaries.values()):  # noise may lower the objective
+            run = replace(run, max_decrease=0.0)
         candidate = Candidate(led.spec, led.context, (run,))
         progress = Progress(number + 1, led.moments, (candidate,))
         found = reached(progress, led.names, "max_seconds", {"engine": f"{len(sites)} sites"})
@@ -214,8 +201,11 @@ def _summaries(
     model: GaussianMixture, spec: FitSpec, sites: Mapping[str, Mailbox], timeout: float
 ) -> dict[str, Summary]:
     """What each site says at the start."""
-    given = model.weights_init is not None or (model.warm_start and hasattr(model, "mixture_"))
-    asked = first_question(model, 1 if given else spec.components)
+    start = _given(model, spec)
+    frame = None
+    if start is not None:
+        frame = Frame.of(*start.moments_of_components(), spec.covariance_model)
+    asked = first_question(model, spec.components if start is None else 1, frame)
 
     def write(url: str) -> None:
         storage.write(url, QUESTION, {}, asked)
@@ -240,6 +230,20 @@ def _summaries(
         if each.moments.scatter.ndim != other.moments.scatter.ndim:
             raise DataError(f"{name} is refused: it answered another question than {first}")
     return found
+
+
+def _given(model: GaussianMixture, spec: FitSpec) -> Mixture | None:
+    """The start that ``model`` has, if it has one."""
+    if model.warm_start and hasattr(model, "mixture_"):
+        found: Mixture = model.mixture_
+        return found
+    if model.means_init is None:
+        return None
+    own = begun(spec, model, np.shape(model.means_init)[-1])
+    assert own.weights is not None
+    assert own.means is not None
+    assert own.precisions is not None
+    return given_mixture(spec.covariance_model, own.weights, own.means, own.precisions)
 
 
 def _features(summary: Summary) -> str:
@@ -281,130 +285,3 @@ def _check_rows(name: str, statistics: SufficientStatistics, moments: DataMoment
             f"{statistics.weight:.8g}, and not of the {moments.rows:,} rows of weight "
             f"{moments.weight:.8g} that it had at the start. Begin anew, with empty mailboxes"
         )
-
-
-@dataclass(frozen=True)
-class Led:
-    """What stays the same while rounds are led.
-
-    Attributes
-    ----------
-    spec : FitSpec
-    context : FitContext
-    run : RunState
-        Before the first round.
-    moments : DataMoments
-        Of all sites together.
-    names : (D,) or None
-        Of the features.
-    model : GaussianMixture
-        What sites are asked with, but for the mixture.
-    """
-
-    spec: FitSpec
-    context: FitContext
-    run: RunState
-    moments: DataMoments
-    names: NDArray[Any] | None
-    model: GaussianMixture
-
-    @classmethod
-    def of(cls, model: GaussianMixture, spec: FitSpec, told: Sequence[Summary]) -> "Led":
-        """What comes of what the sites ``told``; raises ``DataError`` if there is no fit."""
-        moments = reduce(add, (each.moments for each in told))
-        check(moments, spec.components)
-        context = FitContext.of(
-            *(moments, spec.covariance_model, spec.reg_covar, spec.observation),
-            prior=spec.prior,
-            components=spec.components,
-        )
-        # Sums that come from sites have each component's own quadratic part.
-        context = replace(context, total=None, moments=None, probe=None)
-        spec = begun(spec, model, len(moments.mean))
-        if not spec.given:
-            start = context.frame.leave(_start(told, context, spec.components))
-            spec = replace(
-                spec,
-                weights=start.weights,
-                means=start.means,
-                precisions=start.covariances.precisions(),
-            )
-        samples = Samples(moments.sample, moments.weighted, engine.in_memory_sweep)
-        (run,) = spec.strategy.begin(moments, context, spec, samples)
-        names = None if told[0].names is None else np.asarray(told[0].names, dtype=object)
-        return cls(spec, context, run, moments, names, _asking(model, run, context, moments, names))
-
-    def asking(self, mixture: Mixture) -> GaussianMixture:
-        """The model that a round asks about, with a ``mixture`` of the data."""
-        asked = copy(self.model)
-        become(asked, mixture_=mixture)
-        return asked
-
-    def state(self, trial: Trial, total: SufficientStatistics, mixture: Mixture) -> State:
-        """What the statistics of all sites say of a ``trial``, a ``mixture`` of the data."""
-        statistics = Statistics(total.sums, total.center, 0.0, 0.0, total.weight, total.rows)
-        objective = total.bound(mixture)
-        score = objective - self.context.model.prior.log_density(trial.mixture)
-        return State(trial.mixture, statistics, objective, score, trial.empty, trial.singular)
-
-
-def _asking(
-    model: GaussianMixture,
-    run: RunState,
-    context: FitContext,
-    moments: DataMoments,
-    names: NDArray[Any] | None,
-) -> GaussianMixture:
-    """What sites are asked with: a model whose statistics are what its start expects of the rows.
-
-    They say in what frame and under what prior sums are to be taken, and nothing of any site.
-    """
-    assert run.trial is not None
-    start = run.trial.mixture
-    expected = State(start, _expected(start, context, moments), 0.0, 0.0)
-    asked: GaussianMixture = clone(model).set_params(**NOT_SENT)
-    become(
-        asked,
-        mixture_=context.frame.leave(start),
-        sufficient_statistics_=SufficientStatistics.of(expected, context),
-        converged_=False,
-        n_iter_=0,
-        lower_bounds_=[],
-        lower_bound_=0.0,
-        fit_info_={},
-        n_features_in_=start.n_features,
-        feature_names_in_=names,
-    )
-    return asked
-
-
-def _expected(mixture: Mixture, context: FitContext, moments: DataMoments) -> Statistics:
-    """The statistics that a ``mixture`` (in the frame) expects of all rows."""
-    counts = moments.weight * mixture.weights
-    second = counts[:, None, None] * mixture.covariances.dense()
-    square = context.model.covariance_model.centred_features.of_matrices(second)
-    sums = np.concatenate([counts[:, None], np.zeros_like(mixture.means), square], axis=1)
-    return Statistics(sums, mixture.means, 0.0, 0.0, moments.weight, moments.rows)
-
-
-def _start(summaries: Sequence[Summary], context: FitContext, components: int) -> Mixture:
-    """The first mixture (in the frame): of those of all sites, reduced to so many components.
-
-    Raises ``DataError`` if they have fewer together.
-    """
-    weights = np.concatenate([each.moments.weight * each.mixture.weights for each in summaries])
-    means = np.concatenate([each.mixture.means for each in summaries])
-    dense = np.concatenate([each.mixture.covariances.dense() for each in summaries])
-    live = weights > 0
-    if live.sum() < components:
-        raise DataError(
-            f"the sites' own fits have {live.sum()} components together, fewer than {components}: "
-            "fit fewer, or give a start"
-        )
-    found = full_mixture(weights[live] / weights.sum(), means[live], dense[live], None)
-    groups = merging.merge_without_rows(found, "runnalls").groups(components)
-    less = context.frame.enter(merging.reduced(found, groups))
-    moments = reduce(add, (each.moments for each in summaries))
-    own, n_features = context.model.covariance_model, less.n_features
-    before = replace(less, covariances=own.of_variances(np.ones(n_features), components))
-    return context.m_step_of(_expected(less, context, moments), before).mixture

@@ -26,7 +26,7 @@ from dgmm.em.strategies import StrategyName
 from dgmm.engine.kubernetes import Pods
 from dgmm.engine.plan import Plan
 from dgmm.errors import UsageError
-from dgmm.estimators import incremental, saved
+from dgmm.estimators import incremental, private, saved
 from dgmm.estimators.available import NO_SUMS, adds_up, available_if
 from dgmm.estimators.callbacks import Callback
 from dgmm.estimators.exchange import from_json, from_sklearn, given, to_sklearn
@@ -50,6 +50,7 @@ from dgmm.estimators.session import Data, Session, fitting, open_rows
 from dgmm.estimators.shown import Shown
 from dgmm.estimators.sparse import takes_sparse
 from dgmm.estimators.sufficient_statistics import SufficientStatistics
+from dgmm.inference.privacy import Privacy
 from dgmm.kernels import choice
 from dgmm.kernels.observation import Complete, Missing
 from dgmm.kernels.outputs import Output, RowOutputs
@@ -818,6 +819,7 @@ class GaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseEstimator
         sweep: Sweep | None = None,
         noise: Data = None,
         labels: Data = None,
+        privacy: Privacy | None = None,
     ) -> SufficientStatistics:
         """Compute the statistics of ``X`` under the fitted mixture, in one pass; nothing is fitted.
 
@@ -838,11 +840,14 @@ class GaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseEstimator
         labels : (N,) or (N, K), optional
             What components rows may be of, in the same forms: the number of one, or -1 (or NaN)
             where that isn't known; or which of the K components each may be of.
+        privacy : Privacy, optional
+            Draw rows in, and add noise to the sums that hides any one of them.
 
         Returns
         -------
         SufficientStatistics
-            The statistics of these rows; ``+`` adds up those of several sites.
+            The statistics of these rows; ``+`` adds up those of several sites.  With ``privacy``
+            they are near those, and the number of rows is a guess, too.
 
         Raises
         ------
@@ -866,7 +871,13 @@ class GaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseEstimator
         sweep = sweep or engine.over(dataset, threads=threads_of(self))
         seen = replace(self._seen(), observation=observation_of(self))
         beside = dataset.noise is not None, dataset.labels is not None
-        return seen.summarize(sweep, self.mixture_, choice.chosen(), *beside)
+        if privacy is None:
+            return seen.summarize(sweep, self.mixture_, choice.chosen(), *beside)
+        noisy = self.mixture_.noise_component is not None
+        private.check_private(self.missing, noisy, any(beside) or dataset.weights is not None)
+        radius = privacy.radius(dataset.n_features)
+        exact = seen.summarize(sweep, self.mixture_, choice.chosen(), radius=radius)
+        return private.hidden(exact, seen.frame.enter(self.mixture_), privacy)
 
     def update(self, statistics: SufficientStatistics | Mapping[str, SufficientStatistics]) -> Self:
         """Take the M-step from ``statistics``, which become ``sufficient_statistics_``.

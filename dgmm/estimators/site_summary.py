@@ -8,8 +8,10 @@ import numpy as np
 from dgmm.em.moments import DataMoments
 from dgmm.em.sample import Sample
 from dgmm.errors import ModelFileError
+from dgmm.estimators.sufficient_statistics import SufficientStatistics
 from dgmm.io import models, storage
-from dgmm.model.mixture import Mixture
+from dgmm.model.arrays import Array
+from dgmm.model.mixture import Mixture, full_mixture
 
 COUNTS: Final = ("rows", "weighted", "incomplete", "left_out")
 
@@ -28,22 +30,47 @@ class Summary:
         Fitted to the site's own rows.
     names : tuple of str or None
         Of the features.
+    private : bool
+        Whether its answers have noise.
     """
 
     moments: DataMoments
     mixture: Mixture
     names: tuple[str, ...] | None
+    private: bool = False
 
     @classmethod
-    def of(cls, moments: DataMoments, mixture: Mixture, names: Any) -> Self:
+    def of(cls, moments: DataMoments, mixture: Mixture, names: Any, private: bool = False) -> Self:
         """What of a fit's first pass and its end a site tells."""
         told = None if names is None else tuple(str(each) for each in names)
-        return cls(_moments(*_told(moments)), mixture, told)
+        return cls(_moments(*_told(moments)), mixture, told, private)
+
+    @classmethod
+    def of_statistics(cls, statistics: SufficientStatistics, pairs: bool, names: Any) -> Self:
+        """What ``statistics`` under one component say of rows, and nothing else; see ``pairs``."""
+        frame, n_features = statistics.frame, statistics.center.shape[1]
+        features, weight = statistics.covariance_model.centred_features, statistics.weight
+        offset = statistics.sums[:, 1 : 1 + n_features] / weight
+        about = features.shifted(statistics.sums, offset)[:, 1 + n_features :]
+        scatter = features.matrices(about, n_features)[0] * frame.scale[:, None] * frame.scale
+        mean = frame.shift + frame.scale * (statistics.center + offset)[0]
+        spread = np.sqrt(np.diagonal(scatter) / weight)
+        moments = DataMoments(
+            *(statistics.rows, statistics.rows, weight, mean),
+            scatter if pairs else np.diagonal(scatter),
+            *(mean - spread, mean + spread),
+            sample=_at(mean),
+            invalid_row=None,
+            observed=np.full(n_features, weight),
+        )
+        mixture = full_mixture(np.ones(1), mean[None], scatter[None] / weight, None)
+        return cls.of(moments, mixture, names, private=True)
 
     def save(self, path: str) -> None:
         """Write it to a model file, whose record has more."""
         record, arrays = _told(self.moments)
         record["names"] = None if self.names is None else list(self.names)
+        record["private"] = self.private
         models.write_model(path, self.mixture, {"record": record}, arrays, overwrite=False)
 
     @classmethod
@@ -61,6 +88,7 @@ class Summary:
                 _moments(record, arrays),
                 mixture,
                 None if named is None else tuple(str(each) for each in named),
+                bool(record["private"]),
             )
         except (KeyError, TypeError, ValueError, ModelFileError) as error:
             raise ModelFileError(f"{path} is no usable summary of a site: {error}") from error
@@ -90,12 +118,16 @@ def _moments(record: dict[str, Any], arrays: storage.Arrays) -> DataMoments:
         raise ModelFileError("its moments are those of no rows")
     spread = np.sqrt(squares / np.where(observed > 0, observed, 1.0))
     spread = np.where(constant, 0.0, np.maximum(spread, np.spacing(np.abs(mean))))
-    one = np.ones(1)
     return DataMoments(
         *(rows, weighted, weight, mean, scatter, mean - spread, mean + spread),
-        sample=Sample(1, one, np.zeros(1, np.int64), mean[None], one),
+        sample=_at(mean),
         invalid_row=None,
         observed=observed,
         incomplete=incomplete,
         left_out=left_out,
     )
+
+
+def _at(mean: Array) -> Sample:
+    """A sample of one row, at the ``mean`` (D,)."""
+    return Sample(1, np.ones(1), np.zeros(1, np.int64), mean[None], np.ones(1))

@@ -274,6 +274,7 @@ class SufficientStatistics:
         kernel: str,
         noise: bool = False,
         labels: bool = False,
+        radius: float | None = None,
     ) -> "SufficientStatistics":
         """The statistics of other rows, which can be added to these: an E-step.
 
@@ -289,6 +290,8 @@ class SufficientStatistics:
             Whether the other rows have known errors.
         labels : bool, default=False
             Whether it is known of some what components they may be of.
+        radius : float, optional
+            Rows further than this from the origin of the frame, in it, are drawn in to there.
 
         Returns
         -------
@@ -316,7 +319,7 @@ class SufficientStatistics:
         observation = Noisy(kernel, plain) if noise else plain
         given = Given(self.frame, (observation.given(natural),))
         seen = Labelled(kernel, observation, mixture.components) if labels else observation
-        (found,) = sweep(_e_step, _Asked(seen, given)).parts
+        (found,) = sweep(_e_step, _Asked(seen, given, radius)).parts
         if found.weight == 0:
             raise DataError(NONE_COUNT.format("learn from"))
         _check_weight(found.weight)
@@ -647,6 +650,7 @@ class _Asked:
 
     observation: Observation
     given: Given
+    radius: float | None
 
 
 def _e_step(block: Block, asked: _Asked) -> Stacked[Statistics]:
@@ -657,4 +661,21 @@ def _e_step(block: Block, asked: _Asked) -> Stacked[Statistics]:
         raise DataError(invalid_row)
     if (unfit := asked.observation.invalid(block).first) is not None:
         raise DataError(unfit)
+    if asked.radius is not None:
+        block = _drawn_in(block, asked.given.frame, asked.radius)
     return asked.observation.e_step(block, asked.given)
+
+
+@np.errstate(over="ignore")
+def _drawn_in(block: Block, frame: Frame, radius: float) -> Block:
+    """The rows no further than a ``radius`` from the origin of the ``frame``, in it."""
+    away = (block.rows - frame.shift) / frame.scale
+    most = np.abs(away).max(axis=1)
+    near = away / np.where(most > 0, most, 1.0)[:, None]  # squares don't overflow
+    length = most * np.sqrt(np.sum(near**2, axis=1))
+    far = length > radius
+    if not far.any():
+        return block
+    rows = np.array(block.rows, dtype=np.float64)
+    rows[far] = frame.shift + frame.scale * away[far] * (radius / length[far])[:, None]
+    return replace(block, rows=rows)

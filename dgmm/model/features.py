@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 import numpy as np
 
 from dgmm.model.arrays import Array
-from dgmm.model.matrices import upper_places
+from dgmm.model.matrices import unpack, upper_places
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,10 @@ class Features(ABC):
     @abstractmethod
     def of_matrices(self, second: Array) -> Array:
         """The quadratic part (K, Q) of sums of x x', symmetric matrices ``second`` (K, D, D)."""
+
+    @abstractmethod
+    def matrices(self, quadratic: Array, n_features: int) -> Array:
+        """Symmetric matrices (K, D, D) that have this quadratic part (K, Q), and no more."""
 
     def of_variances(self, second: Array) -> Array:
         """The same of diagonal matrices, by their diagonals (K, D)."""
@@ -88,6 +92,9 @@ class Products(Features):
         rows, columns = upper_places(second.shape[1])
         return second[:, rows, columns]
 
+    def matrices(self, quadratic: Array, n_features: int) -> Array:
+        return unpack(quadratic, n_features)
+
 
 @dataclass(frozen=True)
 class Squares(Features):
@@ -109,6 +116,9 @@ class Squares(Features):
 
     def of_matrices(self, second: Array) -> Array:
         return np.diagonal(second, axis1=1, axis2=2)
+
+    def matrices(self, quadratic: Array, n_features: int) -> Array:
+        return quadratic[:, :, None] * np.eye(n_features)
 
     def of_variances(self, second: Array) -> Array:
         return second
@@ -137,6 +147,9 @@ class Length(Features):
         length: Array = np.trace(second, axis1=1, axis2=2)[:, None]
         return length
 
+    def matrices(self, quadratic: Array, n_features: int) -> Array:
+        return quadratic[:, :, None] / n_features * np.eye(n_features)
+
     def of_variances(self, second: Array) -> Array:
         length: Array = second.sum(axis=1, keepdims=True)
         return length
@@ -162,6 +175,9 @@ class Linear(Features):
 
     def of_matrices(self, second: Array) -> Array:
         return np.empty((len(second), 0))
+
+    def matrices(self, quadratic: Array, n_features: int) -> Array:
+        return np.zeros((len(quadratic), n_features, n_features))
 
 
 @dataclass(frozen=True)
@@ -192,6 +208,9 @@ class Projections(Features):
     def of_matrices(self, second: Array) -> Array:
         along = np.zeros((len(second), second.shape[1] * self.n_factors))
         return np.concatenate([SQUARES.of_matrices(second), along], axis=1)
+
+    def matrices(self, quadratic: Array, n_features: int) -> Array:
+        return SQUARES.matrices(quadratic[:, :n_features], n_features)
 
     def shifted(self, sums: Array, by: Array) -> Array:
         return SQUARES.shifted(sums[:, : SQUARES.width(by.shape[1])], by)

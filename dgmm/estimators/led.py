@@ -1,0 +1,164 @@
+"""What leads a federated fit: its start, its solver, and what sites are asked in its rounds."""
+
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+
+from dgmm import engine
+from dgmm.em.evaluate import FitContext, State
+from dgmm.em.fit import check
+from dgmm.em.model import Trial
+from dgmm.em.moments import DataMoments
+from dgmm.em.solver import RunState
+from dgmm.em.spec import FitSpec
+from dgmm.em.subsamples import Samples
+from dgmm.errors import DataError
+from dgmm.estimators.gaussian_mixture import GaussianMixture
+from dgmm.estimators.parameters import begun
+from dgmm.estimators.record import become
+from dgmm.estimators.site_summary import Summary
+from dgmm.estimators.sufficient_statistics import SufficientStatistics
+from dgmm.inference import merging
+from dgmm.model.mixture import Mixture, full_mixture
+from dgmm.model.statistics import Statistics
+
+NOT_SENT: Final = {
+    **dict.fromkeys(("weights_init", "means_init", "precisions_init", "max_seconds")),
+    **dict.fromkeys(("n_jobs", "memory", "callbacks")),
+    **{"warm_start": False, "cache": "auto", "verbose": 0},
+}
+"""What parameters sites are not told: of the start, which they see, and of machines."""
+
+
+@dataclass(frozen=True)
+class Led:
+    """What stays the same while rounds are led.
+
+    Attributes
+    ----------
+    spec : FitSpec
+    context : FitContext
+    run : RunState
+        Before the first round.
+    moments : DataMoments
+        Of all sites together.
+    names : (D,) or None
+        Of the features.
+    model : GaussianMixture
+        What sites are asked with, but for the mixture.
+    """
+
+    spec: FitSpec
+    context: FitContext
+    run: RunState
+    moments: DataMoments
+    names: NDArray[Any] | None
+    model: GaussianMixture
+
+    @classmethod
+    def of(cls, model: GaussianMixture, spec: FitSpec, told: Sequence[Summary]) -> "Led":
+        """What comes of what the sites ``told``; raises ``DataError`` if there is no fit."""
+        moments = reduce(add, (each.moments for each in told))
+        check(moments, spec.components)
+        context = FitContext.of(
+            *(moments, spec.covariance_model, spec.reg_covar, spec.observation),
+            prior=spec.prior,
+            components=spec.components,
+        )
+        # Sums that come from sites have each component's own quadratic part.
+        context = replace(context, total=None, moments=None, probe=None)
+        spec = begun(spec, model, len(moments.mean))
+        if not spec.given:
+            start = context.frame.leave(_start(told, context, spec.components))
+            spec = replace(
+                spec,
+                weights=start.weights,
+                means=start.means,
+                precisions=start.covariances.precisions(),
+            )
+        samples = Samples(moments.sample, moments.weighted, engine.in_memory_sweep)
+        (run,) = spec.strategy.begin(moments, context, spec, samples)
+        names = None if told[0].names is None else np.asarray(told[0].names, dtype=object)
+        return cls(spec, context, run, moments, names, _asking(model, run, context, moments, names))
+
+    def asking(self, mixture: Mixture) -> GaussianMixture:
+        """The model that a round asks about, with a ``mixture`` of the data."""
+        asked = copy(self.model)
+        become(asked, mixture_=mixture)
+        return asked
+
+    def state(self, trial: Trial, total: SufficientStatistics, mixture: Mixture) -> State:
+        """What the statistics of all sites say of a ``trial``, a ``mixture`` of the data."""
+        statistics = Statistics(total.sums, total.center, 0.0, 0.0, total.weight, total.rows)
+        objective = total.bound(mixture)
+        score = objective - self.context.model.prior.log_density(trial.mixture)
+        return State(trial.mixture, statistics, objective, score, trial.empty, trial.singular)
+
+
+def _asking(
+    model: GaussianMixture,
+    run: RunState,
+    context: FitContext,
+    moments: DataMoments,
+    names: NDArray[Any] | None,
+) -> GaussianMixture:
+    """What sites are asked with: a model whose statistics are what its start expects of the rows.
+
+    They say in what frame and under what prior sums are to be taken, and nothing of any site.
+    """
+    assert run.trial is not None
+    start = run.trial.mixture
+    expected = State(start, _expected(start, context, moments), 0.0, 0.0)
+    asked: GaussianMixture = clone(model).set_params(**NOT_SENT)
+    become(
+        asked,
+        mixture_=context.frame.leave(start),
+        sufficient_statistics_=SufficientStatistics.of(expected, context),
+        converged_=False,
+        n_iter_=0,
+        lower_bounds_=[],
+        lower_bound_=0.0,
+        fit_info_={},
+        n_features_in_=start.n_features,
+        feature_names_in_=names,
+    )
+    return asked
+
+
+def _expected(mixture: Mixture, context: FitContext, moments: DataMoments) -> Statistics:
+    """The statistics that a ``mixture`` (in the frame) expects of all rows."""
+    counts = moments.weight * mixture.weights
+    second = counts[:, None, None] * mixture.covariances.dense()
+    square = context.model.covariance_model.centred_features.of_matrices(second)
+    sums = np.concatenate([counts[:, None], np.zeros_like(mixture.means), square], axis=1)
+    return Statistics(sums, mixture.means, 0.0, 0.0, moments.weight, moments.rows)
+
+
+def _start(summaries: Sequence[Summary], context: FitContext, components: int) -> Mixture:
+    """The first mixture (in the frame): of those of all sites, reduced to so many components.
+
+    Raises ``DataError`` if they have fewer together.
+    """
+    weights = np.concatenate([each.moments.weight * each.mixture.weights for each in summaries])
+    means = np.concatenate([each.mixture.means for each in summaries])
+    dense = np.concatenate([each.mixture.covariances.dense() for each in summaries])
+    live = weights > 0
+    if live.sum() < components:
+        raise DataError(
+            f"the sites' own fits have {live.sum()} components together, fewer than {components}: "
+            "fit fewer, or give a start"
+        )
+    found = full_mixture(weights[live] / weights.sum(), means[live], dense[live], None)
+    groups = merging.merge_without_rows(found, "runnalls").groups(components)
+    less = context.frame.enter(merging.reduced(found, groups))
+    moments = reduce(add, (each.moments for each in summaries))
+    own, n_features = context.model.covariance_model, less.n_features
+    before = replace(less, covariances=own.of_variances(np.ones(n_features), components))
+    return context.m_step_of(_expected(less, context, moments), before).mixture
