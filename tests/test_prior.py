@@ -3,6 +3,7 @@
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -462,6 +463,33 @@ def test_statistics_of_other_priors_do_not_add_up() -> None:
     assert sums[0].differs(sums[1]) == "their models were fitted apart"
     with pytest.raises(UsageError, match="prior were"):
         fits[1].set_params(prior=None).partial_fit(rows)
+
+
+def test_rows_are_added_under_the_same_numbers_of_a_prior(tmp_path: Path) -> None:
+    """Given ones that changed are refused; the same, and what is the data's own, are taken."""
+    rows, begin = 100 * groups(60, 2, 2) + 7, {"random_state": 0, "max_iter": 3, "tol": 1.0}
+    own: dict[str, Any] = {"mean": [1.0, 200.0], "scale": [[900.0, 100.0], [100.0, 400.0]]}
+    model = GaussianMixture(2, prior=ConjugatePrior(**own), **begin).fit(rows)
+    model.save(tmp_path / "model.dgmm")
+    changes: dict[str, Any] = {
+        "weight_concentration": 2.0,
+        "mean_precision": 1.0,
+        "degrees_of_freedom": 9.0,
+        "mean": [1.0, 200.1],
+        "scale": [[900.0, 100.0], [100.0, 401.0]],
+    }
+    for name, value in changes.items():
+        again = load(tmp_path / "model.dgmm")
+        again.set_params(prior=ConjugatePrior(**{**own, name: value}))
+        with pytest.raises(UsageError, match=f"{name} of the prior is another now"):
+            again.partial_fit(rows)
+    for same in (ConjugatePrior(**own), ConjugatePrior(degrees_of_freedom=4.0), "conjugate"):
+        load(tmp_path / "model.dgmm").set_params(prior=same).partial_fit(rows)
+    shrunk = GaussianMixture(2, prior=ConjugatePrior.shrinkage(own["scale"], 5), **begin).fit(rows)
+    shrunk.partial_fit(rows)
+    for target, count, name in ((own["scale"], 6, "rows"), (np.eye(2), 5, "covariance")):
+        with pytest.raises(UsageError, match=f"{name} of the prior"):
+            shrunk.set_params(prior=ConjugatePrior.shrinkage(target, count)).partial_fit(rows)
 
 
 def test_checkpoint_and_clusters_and_select(tmp_path: Path) -> None:

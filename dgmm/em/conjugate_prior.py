@@ -250,6 +250,58 @@ class ConjugatePrior(PriorSpec):
             frame.log_volume,
         )
 
+    def changed(self, prior: Prior, frame: Frame) -> str:
+        """Which number that was given another prior has not, but for rounding.
+
+        Parameters
+        ----------
+        prior : Prior
+            What a fit was made with.
+        frame : Frame
+            The frame that it is in.
+
+        Returns
+        -------
+        str
+            Its name; "" if there is none.  What was not given is the data's own, whatever it is.
+
+        Examples
+        --------
+        >>> from dgmm import ConjugatePrior, GaussianMixture
+        >>> model = GaussianMixture(prior=ConjugatePrior()).fit([[0.0], [2.0], [4.0]])
+        >>> found = model.sufficient_statistics_
+        >>> ConjugatePrior(mean_precision=1.0).changed(found.prior, found.frame)
+        'mean_precision'
+        """
+        if not isinstance(prior, Conjugate):
+            return "prior"
+        model, n_features = prior.covariance_model, len(frame.shift)
+        self.check(model, n_features)
+        scatter, name = None, "scale"
+        if self.covariance is not None and self.rows is not None:
+            name, rows = "covariance", float(self.rows)
+            scatter = rows * positive_definite(name, self.covariance, model, n_features)
+        else:
+            freedom = self.degrees_of_freedom
+            freedom = n_features + 2.0 if freedom is None else float(freedom)
+            rows, over = model.mode_rows(freedom, n_features)
+            if self.scale is not None:
+                scatter = positive_definite(name, self.scale, model, n_features) / over
+        given: list[tuple[str, ArrayLike, ArrayLike]] = [
+            ("weight_concentration", self.weight_concentration, prior.concentration),
+            ("mean_precision", self.mean_precision, prior.mean_precision),
+            ("rows" if name == "covariance" else "degrees_of_freedom", rows, prior.rows),
+        ]
+        if self.mean is not None:
+            given += [("mean", self.mean, frame.shift + frame.scale * prior.mean)]
+        if scatter is not None:
+            there = model.estimate_of(scatter, (1, n_features)).rescaled(1.0 / frame.scale)
+            given += [(name, there.values, prior.scatter.values)]
+        for told, asked, was in given:
+            if not np.allclose(asked, was, rtol=0, atol=1e-9 * np.abs(was).max()):
+                return told
+        return ""
+
     def record(self) -> dict[str, Any]:
         """What a file or a fingerprint says of it.
 

@@ -76,6 +76,13 @@ class PriorSpec(ABC):
     ) -> Prior:
         """The prior in the ``frame``, for rows of these ``moments``; ``reg`` is (D,), there."""
 
+    def changed(self, prior: Prior, frame: Frame) -> str:
+        """The name of a number given here that ``prior``, in the ``frame``, has not; "" if none.
+
+        What is not given is made of the data, once: it asks for nothing else.
+        """
+        return ""
+
     def record(self) -> dict[str, Any]:
         """What a file or a fingerprint says of it: numbers, texts and lists."""
         return {"name": self.name}

@@ -44,6 +44,11 @@ def check_descends(
             f"n_components, covariance_type, reg_covar and prior were {then} in the fit and are "
             f"{now} now; rows can only be added under the same"
         )
+    if changed := prior_of(model).changed(own.prior, own.frame):
+        raise UsageError(
+            f"{changed} of the prior is another now than it was in the fit; rows can only be added "
+            "under the same prior"
+        )
     _check_kind(model, own)
 
 
