@@ -39,9 +39,11 @@ if TYPE_CHECKING:
     from dgmm.inference.drift import Drift
     from dgmm.inference.merging import Merging
     from dgmm.inference.odd_rows import Threshold
+    from dgmm.inference.overview import Overview
     from dgmm.inference.privacy import Privacy
     from dgmm.inference.standard_errors import StandardErrors
     from dgmm.model.mixture import Mixture
+    from dgmm.report.document import write_report
     from dgmm.report.watching import ProgressBar
 
 __version__ = "0.1.0"
@@ -71,6 +73,7 @@ __all__ = [
     "MixtureSearch",
     "ModelFileError",
     "ObjectiveFellWarning",
+    "Overview",
     "Plan",
     "PlanError",
     "Privacy",
@@ -86,6 +89,7 @@ __all__ = [
     "load",
     "open_dataset",
     "select",
+    "write_report",
 ]
 
 _MODULES = {
@@ -101,6 +105,7 @@ _MODULES = {
     "inference.merging": ("Merging",),
     "inference.odd_rows": ("Threshold",),
     "inference.privacy": ("Privacy",),
+    "inference.overview": ("Overview",),
     "inference.standard_errors": ("StandardErrors",),
     "model.mixture": ("Mixture",),
     "em.conjugate_prior": ("ConjugatePrior",),
@@ -108,6 +113,7 @@ _MODULES = {
     "estimators.search": ("MixtureSearch", "select"),
     "estimators.site": ("join",),
     "estimators.sufficient_statistics": ("SufficientStatistics",),
+    "report.document": ("write_report",),
     "report.watching": ("ProgressBar",),
 }
 """Where the public names are that are not in ``errors``."""

@@ -23,10 +23,10 @@ from sklearn.mixture import GaussianMixture as Reference
 
 import dgmm
 from dgmm import engine
-from dgmm.cli import tables
 from dgmm.cli.commands import main
 from dgmm.cli.records import dumps
 from dgmm.data.dataset import open_dataset
+from dgmm.estimators import telling
 from dgmm.estimators.passes import figure
 from dgmm.io.output import Written, write_outputs
 from dgmm.kernels.outputs import OUTPUTS
@@ -328,7 +328,7 @@ def test_criteria_have_the_digits_that_matter(value: float, shown: str) -> None:
 def test_means_have_the_digits_that_their_spread_tells(
     mean: float, spread: float, shown: str
 ) -> None:
-    assert tables.mean_and_spread(mean, spread) == shown
+    assert telling.mean_and_spread(mean, spread) == shown
 
 
 def test_a_fit_begins_at_a_model(store: Path, model: Path) -> None:

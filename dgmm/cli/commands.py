@@ -17,6 +17,7 @@ from dgmm.cli.fitting import fit, select
 from dgmm.cli.grouping import merge, reduce
 from dgmm.cli.planning import demo, plan
 from dgmm.cli.regressing import regress
+from dgmm.cli.reporting import report
 from dgmm.cli.uncertainty import errors
 from dgmm.cli.using import denoise, impute, predict, score, show, update
 from dgmm.kernels import choice
@@ -58,6 +59,6 @@ for command in (
     *(fit, select, predict, impute, denoise, regress, threshold, errors, score, update),
     *(merge, reduce, drift, compare),
     *(summarize, federate, join),
-    *(show, export, plan, demo),
+    *(show, report, export, plan, demo),
 ):
     main.add_command(command)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dgmm.cli import tables
 from dgmm.data.columns import chosen
+from dgmm.estimators.telling import heaviest_first, mean_and_spread, names_of
 
 if TYPE_CHECKING:
     from dgmm.estimators.gaussian_mixture import GaussianMixture
@@ -41,7 +42,7 @@ class Wanted:
 
 def features_shown(model: GaussianMixture, wanted: Wanted) -> list[str]:
     """Which features tables are to have; raises ``DataError`` if there is no such feature."""
-    names = _names(model)
+    names = names_of(model)
     if wanted.features is None:
         return names[: None if wanted.wide else MOST_FEATURES]
     return list(chosen(names, wanted.features, "the model"))
@@ -49,7 +50,7 @@ def features_shown(model: GaussianMixture, wanted: Wanted) -> list[str]:
 
 def show_components(model: GaussianMixture, wanted: Wanted) -> None:
     """A table of the components, the heaviest first: weights, means and standard deviations."""
-    mixture, names, some = model.mixture_, _names(model), features_shown(model, wanted)
+    mixture, names, some = model.mixture_, names_of(model), features_shown(model, wanted)
     place = {name: j for j, name in enumerate(names)}
     places = np.array([place[name] for name in some])
     _show_means(mixture, places, some, wanted.wide)
@@ -62,24 +63,12 @@ def show_components(model: GaussianMixture, wanted: Wanted) -> None:
         )
 
 
-def _names(model: GaussianMixture) -> list[str]:
-    """What the features are called, or their numbers."""
-    count = model.mixture_.n_features
-    return [
-        str(each) for each in getattr(model, "feature_names_in_", map("x{}".format, range(count)))
-    ]
-
-
-def _heaviest_first(mixture: Mixture) -> NDArray[np.intp]:
-    return np.argsort(-mixture.weights, kind="stable")
-
-
 def _show_means(mixture: Mixture, places: NDArray[np.intp], names: list[str], wide: bool) -> None:
     spread, student = np.sqrt(mixture.variances), mixture.tails is not None
     rows = []
-    for k in _heaviest_first(mixture):
+    for k in heaviest_first(mixture):
         pairs = zip(mixture.means[k, places], spread[k, places], strict=True)
-        cells = [tables.mean_and_spread(float(mean), float(sd)) for mean, sd in pairs]
+        cells = [mean_and_spread(float(mean), float(sd)) for mean, sd in pairs]
         own = [f"{mixture.dof[k]:.3g}"] if student else []
         rows.append((str(k), f"{mixture.weights[k]:.4f}", *own, *cells))
     if (noise := mixture.noise_component) is not None:
@@ -102,7 +91,7 @@ def _show_covariances(
         )
         return
     kind = "scale matrix" if mixture.tails is not None else "covariances"
-    order = _heaviest_first(mixture)
+    order = heaviest_first(mixture)
     dense = own.dense()
     if (dense == dense[0]).all() and len(dense) > 1:
         titles = [(order[0], f"all components: {kind}")]

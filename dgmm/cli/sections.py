@@ -33,7 +33,7 @@ COMMANDS: Final = {
         *("predict", "score", "impute", "denoise", "regress", "threshold", "merge", "drift"),
     ),
     "Over sites that do not share rows": ("summarize", "federate", "join"),
-    "Look at a model": ("show", "errors", "export", "reduce", "compare"),
+    "Look at a model": ("show", "report", "errors", "export", "reduce", "compare"),
 }
 """The commands by the heading that they stand under; all others come last."""
 

@@ -4,7 +4,6 @@ Where the columns don't fit beside each other, there are several tables one unde
 the first columns again.  What is folded is names of columns, never what stands below them.
 """
 
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from textwrap import wrap
@@ -65,12 +64,3 @@ def _groups(columns: list[_Column], keep: int, width: int) -> Iterator[list[_Col
             some = list(names)
         some.append(column)
     yield some
-
-
-def mean_and_spread(mean: float, spread: float) -> str:
-    """A mean and its standard deviation, with the digits that are larger than a part of that."""
-    digits = 4
-    if mean and spread > 0:
-        size = math.floor(math.log10(abs(mean)))
-        digits = max(4, size - math.floor(math.log10(spread)) + 3, size + 1)
-    return f"{mean:.{min(digits, 15)}g} ± {spread:.4g}"

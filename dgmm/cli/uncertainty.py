@@ -26,6 +26,7 @@ from dgmm.cli.options import (
 from dgmm.cli.records import dumps
 from dgmm.cli.sweeping import sweeping
 from dgmm.errors import UsageError
+from dgmm.estimators.telling import mean_and_spread
 from dgmm.kernels.observation import Missing
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ def show_errors(
             cells.append(_between(intervals.weights[:, k], errors.weights[k]))
         for j in shown:
             mean, error = float(mixture.means[k, j]), float(errors.means[k, j])
-            cells.append(tables.mean_and_spread(mean, error))
+            cells.append(mean_and_spread(mean, error))
             if intervals is not None:
                 cells.append(_between(intervals.means[:, k, j], error))
         rows.append(cells)
@@ -203,5 +204,5 @@ def show_errors(
 
 def _between(ends: Array | Sequence[float], error: float) -> str:
     """Two ends, with the digits that are larger than a part of the error."""
-    low, high = (tables.mean_and_spread(float(end), float(error)).split(" ")[0] for end in ends)
+    low, high = (mean_and_spread(float(end), float(error)).split(" ")[0] for end in ends)
     return f"{low} to {high}"

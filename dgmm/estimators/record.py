@@ -208,9 +208,17 @@ def warn_of_degenerate(
     fit_info: dict[str, Any], names: NDArray[Any] | None, reg_covar: float | None, stacklevel: int
 ) -> None:
     """Tell of components that came to nothing, or to what ``reg_covar`` makes of them."""
-    empty: list[int] = fit_info["empty"]
+    for each in told_of_degenerate(fit_info, names, reg_covar):
+        warnings.warn(each, DegenerateWarning, stacklevel=stacklevel)
+
+
+def told_of_degenerate(
+    fit_info: dict[str, Any], names: NDArray[Any] | None, reg_covar: float | None
+) -> list[str]:
+    """What there is to tell of them, a text for each thing."""
+    empty: list[int] = fit_info.get("empty", [])
     called = None if names is None else [str(each) for each in names]
-    said = [Collapse.of(each).said(called) for each in fit_info["singular_causes"]]
+    said = [Collapse.of(each).said(called) for each in fit_info.get("singular_causes", [])]
     if empty:
         have = "have" if len(empty) > 1 else "has"
         said.append(
@@ -236,8 +244,7 @@ def warn_of_degenerate(
             'covariance_type="factor-tied" or "ppca"'
         )
     said += _of_limits(fit_info.get("dof_at_limit", {"least": [], "most": []}))
-    for each in said:
-        warnings.warn(each, DegenerateWarning, stacklevel=stacklevel)
+    return said
 
 
 def _of_limits(limits: dict[str, list[int]]) -> list[str]:

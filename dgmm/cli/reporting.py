@@ -1,0 +1,109 @@
+"""``dgmm report``: a model, its fit and rows on one page of HTML."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dgmm.cli.addresses import ADDRESS
+from dgmm.cli.base import EXIT_CODES, Command
+from dgmm.cli.checks import check_pictures, open_both
+from dgmm.cli.machines import Machines
+from dgmm.cli.options import (
+    json_option,
+    judged_option,
+    machine_options,
+    names_of,
+    noise_option,
+    overwrite_option,
+    quiet_option,
+    reading_options,
+    sample_weight_option,
+)
+from dgmm.cli.results import tell
+from dgmm.cli.sweeping import sweeping
+from dgmm.data import urls
+from dgmm.data.columns import chosen
+from dgmm.estimators import telling
+from dgmm.model.lazy import Late
+
+if TYPE_CHECKING:
+    from dgmm.kernels.observation import Missing
+
+mixtures, document = Late("dgmm.estimators.gaussian_mixture"), Late("dgmm.report.document")
+
+
+@click.command(cls=Command, epilog=EXIT_CODES)
+@click.argument("model", type=ADDRESS)
+@click.argument("data", type=ADDRESS, required=False)
+@click.option(
+    "-o", "--output", required=True, type=ADDRESS, metavar="PATH", help="Where the page goes."
+)
+@click.option(
+    "--features",
+    metavar="NAMES",
+    callback=names_of,
+    help="Which features are drawn, at most 12, as a,b,c: names (x0, x1, ... if they have none), "
+    "patterns, ranges.  [default: the 6 that tell most of the components]",
+)
+@sample_weight_option
+@judged_option
+@noise_option
+@machine_options
+@reading_options
+@overwrite_option
+@json_option
+@quiet_option
+def report(
+    model: str,
+    data: str | None,
+    output: str,
+    features: list[str] | None,
+    sample_weight: str | None,
+    missing: Missing | None,
+    noise: str | None,
+    machines: Machines,
+    reading: dict[str, Any],
+    overwrite: bool,
+    json: bool,
+    quiet: bool,
+) -> None:
+    """Write what there is to say of a model as one page of HTML, which opens from a disk.
+
+    With DATA it also shows where these rows are and how certain their labels are, by one pass, and
+    by another one standard errors, where these are told.
+
+    Example: dgmm report model.dgmm rows.zarr -o report.html
+    """
+    check_pictures()
+    urls.refuse_directory(output)
+    if not overwrite:
+        urls.refuse_existing(output)
+    urls.check_writable(output)
+    if data is None:
+        fitted = mixtures.load(model)
+        document.write_report(
+            fitted, output, features=_places(fitted, features), name=model, overwrite=overwrite
+        )
+    else:
+        fitted, dataset = open_both(model, data, sample_weight, reading, missing, noise)
+        with sweeping(machines, dataset, "report", quiet) as sweep:
+            document.write_report(
+                fitted,
+                output,
+                dataset,
+                features=_places(fitted, features),
+                name=model,
+                overwrite=overwrite,
+                sweep=sweep,
+            )
+    tell({"model": model, "output": output}, json)
+
+
+def _places(fitted: Any, features: list[str] | None) -> list[int] | None:
+    """The numbers of features that are named."""
+    if features is None:
+        return None
+    names = telling.names_of(fitted)
+    return [names.index(each) for each in chosen(names, features, "the model")]

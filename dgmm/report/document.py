@@ -1,0 +1,233 @@
+"""``write_report``: a model, its fit and rows on one page of HTML that needs nothing else.
+
+The page has no script and asks no network for anything.  All texts are escaped: names of features
+and of files are whatever somebody called them.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.util import find_spec
+from os import PathLike, fspath
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from dgmm import engine
+from dgmm.data import urls
+from dgmm.errors import DataError, UsageError
+from dgmm.estimators.conditionals import places_of
+from dgmm.estimators.parameters import threads_of
+from dgmm.estimators.record import told_of_degenerate
+from dgmm.estimators.session import Data, open_rows
+from dgmm.estimators.telling import facts, heaviest_first, mean_and_spread, names_of
+from dgmm.inference.overview import Overview, edges_of, most_telling
+from dgmm.io import storage
+from dgmm.kernels.sweep import Sweep
+from dgmm.model.lazy import Late
+
+if TYPE_CHECKING:
+    from dgmm.estimators.conditionals import Feature
+    from dgmm.estimators.gaussian_mixture import GaussianMixture
+    from dgmm.inference.standard_errors import StandardErrors
+
+jinja2, figures = Late("jinja2"), Late("dgmm.report.figures")
+
+FEATURES: Final = 6
+"""How many features are drawn, and come first in tables, unless they are named."""
+
+OPEN: Final = 20
+"""So many components are shown at once; the others are folded."""
+
+CELLS: Final = 15_000
+"""A table of all components and features has no more cells than this."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a page: its caption, the names of its columns, and rows of cells."""
+
+    caption: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def write_report(
+    model: GaussianMixture,
+    path: str | PathLike[str],
+    X: Data = None,
+    features: Sequence[Feature] | None = None,
+    sample_weight: Data = None,
+    noise: Data = None,
+    name: str = "model.dgmm",
+    overwrite: bool = False,
+    sweep: Sweep | None = None,
+) -> None:
+    """Write what there is to say of a fitted model as one page of HTML.
+
+    The page shows what was fitted and how that went, the components, what is wrong with them, and
+    how to use the model; with rows, also their density, how certain labels are, and standard errors
+    where these are told.  It opens from a disk, without network or scripts.
+
+    Parameters
+    ----------
+    model : GaussianMixture
+        A fitted one.
+    path : str or PathLike
+        Where the page goes, also a URL.
+    X : rows (N, D), optional
+        In any form that ``fit`` takes.  They are read once; and once more for standard errors.
+    features : sequence of int or str, optional
+        Those that are drawn, at most 12; by default the 6 that tell most of the components.
+    sample_weight : (N,), optional
+        Weights of the rows, for standard errors; elsewhere rows count as one each.
+    noise : (N, D) or (N, D, D), optional
+        Known errors of the rows.
+    name : str, default="model.dgmm"
+        What the page calls the model: its file, in the commands shown.
+    overwrite : bool, default=False
+        Whether to replace an existing file.
+    sweep : callable, optional
+        The engine to use; by default the one that ``fit`` would use.
+
+    Raises
+    ------
+    UsageError
+        For features that are not there, or where matplotlib is not installed.
+    DataError
+        If the rows can't be used, or there is a file already.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import dgmm
+    >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+    >>> model = dgmm.GaussianMixture(random_state=0).fit(rows)
+    >>> dgmm.write_report(model, "report.html", rows)               # doctest: +SKIP
+    """
+    if find_spec("matplotlib") is None:
+        raise UsageError(
+            "a report has pictures, which are drawn by matplotlib, and that is not installed: pip "
+            "install 'dgmm[plot]' does that (in a clone: pip install '.[plot]')"
+        )
+    target = fspath(path)
+    urls.refuse_directory(target)
+    if not overwrite:
+        urls.refuse_existing(target)
+    fitted = model._fitted
+    mixture, _ = fitted.judged()
+    places = most_telling(mixture, FEATURES) if features is None else places_of(fitted, features)
+    seen, errors, why = None, None, "give rows (DATA, or X) to have them"
+    if X is not None:
+        dataset = open_rows(fitted, X, {"noise": noise, "weights": sample_weight})
+        sweep = sweep or engine.over(dataset, threads=threads_of(fitted))
+        seen = fitted.overview(dataset, features=list(places), sweep=sweep)
+        try:
+            errors = fitted.standard_errors(dataset, sweep=sweep)
+        except (UsageError, DataError) as error:
+            why = str(error)
+    page = _page(fitted, name, list(places), seen, errors, why)
+    storage.put(target, memoryview(page.encode()))
+
+
+def _page(
+    model: GaussianMixture,
+    name: str,
+    places: list[int],
+    seen: Overview | None,
+    errors: StandardErrors | None,
+    why: str,
+) -> str:
+    mixture, info, names = model.mixture_, model.fit_info_, names_of(model)
+    judged, _ = model.judged()
+    drawn = figures.pairs(judged, names, places, edges_of(judged, places), seen=seen)
+    objectives = [*model.lower_bounds_, model.lower_bound_]
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(files("dgmm.report").joinpath("page.html").read_text())
+    page: str = template.render(
+        name=name,
+        quoted=shlex.quote(name),
+        python=repr(name),
+        facts=facts(model),
+        settings={
+            key: str(value) for key, value in model.get_params().items() if value is not None
+        },
+        degenerate=told_of_degenerate(info, vars(model).get("feature_names_in_"), model.reg_covar),
+        converged=model.converged_,
+        names=names,
+        mixture=mixture,
+        noise=mixture.noise_component,
+        pairs=drawn,
+        path=figures.path(objectives) if len(objectives) > 1 else None,
+        bounds=Table(
+            "The objective by iteration, nats a row",
+            ("iteration", "objective"),
+            [(str(k), f"{each:.10g}") for k, each in enumerate(objectives)],
+        ),
+        certainty=None if seen is None else figures.certainty(seen),
+        labels=None if seen is None else _labels(judged, seen),
+        seen=seen,
+        components=_components(model, places, OPEN, errors),
+        all_components=_all(model, errors),
+        errors=errors,
+        why=why,
+        threshold=vars(model).get("threshold_"),
+        groups=vars(model).get("groups_"),
+        resolution=info.get("resolution"),
+        gap=info.get("estimated_gap"),
+    )
+    return page
+
+
+def _all(model: GaussianMixture, errors: StandardErrors | None) -> Table | None:
+    """All features of all components, or as many as a page can have; None if they are shown."""
+    mixture = model.mixture_
+    if mixture.components <= OPEN and mixture.n_features <= FEATURES:
+        return None
+    most = max(1, CELLS // mixture.n_features)
+    return _components(model, list(range(mixture.n_features)), most, errors)
+
+
+def _components(
+    model: GaussianMixture, places: Sequence[int], most: int, errors: StandardErrors | None
+) -> Table:
+    """The heaviest components: weights, means with spreads, and errors if there are any."""
+    mixture, names = model.mixture_, names_of(model)
+    order, spread = heaviest_first(mixture)[:most], np.sqrt(mixture.variances)
+    student = mixture.tails is not None
+    rows = []
+    for k in order:
+        weight = f"{mixture.weights[k]:.4f}"
+        cells = [mean_and_spread(float(mixture.means[k, j]), float(spread[k, j])) for j in places]
+        if errors is not None:
+            weight += f" (± {errors.weights[k]:.2g})"
+            cells = [
+                f"{cell} (± {errors.means[k, j]:.2g})"
+                for cell, j in zip(cells, places, strict=True)
+            ]
+        rows.append((str(k), weight, *[f"{mixture.dof[k]:.3g}"] * student, *cells))
+    shown = "all" if len(order) == mixture.components else f"the {len(order)} heaviest of"
+    caption = f"{shown} {mixture.components} components, the heaviest first: " + (
+        "locations ± scales" if student else "means ± standard deviations"
+    )
+    caption += " of each feature, in the units of the data"
+    caption += "; in brackets, standard errors of weights and means" * (errors is not None)
+    heads = ("component", "weight", *["degrees of freedom"] * student, *(names[j] for j in places))
+    return Table(caption[0].upper() + caption[1:], heads, rows)
+
+
+def _labels(mixture: Any, seen: Overview) -> Table:
+    """How many rows have each label, and how certain these are."""
+    known = max(1, int(seen.labels.sum()))
+    rows = []
+    for k in np.argsort(-seen.labels, kind="stable"):
+        count, sure = int(seen.labels[k]), int(seen.certainty[k, -1])
+        called = "noise" if k == mixture.components else str(k)
+        means = (f"{seen.mean_certainty[k]:.3f}", f"{sure / count:.1%}") if count else ("", "")
+        weight = f"{mixture.all_weights[k]:.2%}"
+        rows.append((called, f"{count:,}", f"{count / known:.2%}", weight, *means))
+    heads = ("component", "rows", "share", "weight", "mean probability", "0.95 or more")
+    return Table("Rows by their most probable component", heads, rows)

@@ -1,0 +1,204 @@
+"""The pictures of a report, each with the words that say what it shows."""
+
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Final
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from dgmm.inference.overview import CERTAINTIES, Overview
+from dgmm.kernels.outputs import row_outputs
+from dgmm.model.mixture import Mixture
+from dgmm.report import pictures
+
+DRAWN: Final = 40
+"""So many components are drawn: the heaviest."""
+
+TEXT: Final = "#4a515b"
+"""Of axes: darker than ``FAINT``, which is hard to read."""
+
+LONGEST: Final = 24
+"""More letters of a feature's name have no room."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A picture for a page: a PNG as a data URL, what it shows in words, and its caption."""
+
+    url: str
+    alt: str
+    caption: str
+
+
+def short(name: str) -> str:
+    """A feature's name as axes have it: not longer than there is room, and no formula."""
+    cut = name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
+    return cut.replace("$", r"\$")
+
+
+def drawing(figure: Figure, alt: str, caption: str) -> Drawing:
+    """A figure as a page has it."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=pictures.DPI, metadata={"Software": None})
+    return Drawing(f"data:image/png;base64,{b64encode(buffer.getvalue()).decode()}", alt, caption)
+
+
+def _axes(axes: Axes) -> None:
+    axes.set_facecolor(pictures.PAPER)
+    axes.tick_params(length=2.5, width=0.6, color=TEXT, labelcolor=TEXT, labelsize=7)
+    for spine in axes.spines.values():
+        spine.set(linewidth=0.6, color=TEXT)
+
+
+def pairs(
+    mixture: Mixture,
+    names: Sequence[str],
+    features: Sequence[int],
+    ends: np.ndarray,
+    *,
+    seen: Overview | None,
+) -> Drawing:
+    """Features one by one on the diagonal, and in pairs below it, with the rows that were seen.
+
+    ``ends`` (m, B + 1) are the bins of the features.
+    """
+    count = len(features)
+    size = max(420, min(1300, 240 * count + 60))
+    figure = pictures.canvas(size, size)
+    figure.set_layout_engine("constrained")
+    grid = figure.subplots(count, count, squeeze=False)
+    heaviest = np.argsort(-mixture.weights, kind="stable")[:DRAWN]
+    drawn = mixture.without_noise.chosen(heaviest)
+    colours = [f"C{k % 10}" for k in range(len(heaviest))]
+    for i in range(count):
+        for j in range(count):
+            axes = grid[i, j]
+            if j > i:
+                axes.set_axis_off()
+                continue
+            _axes(axes)
+            axes.tick_params(labelbottom=i == count - 1, labelleft=j == 0 and i > 0)
+            if i == j:
+                _draw_single(
+                    axes,
+                    mixture,
+                    features[i],
+                    ends[i],
+                    None if seen is None else seen.singles[i],
+                    seen,
+                )
+            else:
+                if seen is not None:
+                    pictures.density(axes, seen.pair(j, i), ends[j], ends[i])
+                pictures.ellipses(axes, drawn, (features[j], features[i]), colours)
+                _number(axes, drawn, heaviest, (features[j], features[i]))
+                axes.set_ylim(ends[i][0], ends[i][-1])
+            axes.set_xlim(ends[j][0], ends[j][-1])
+            axes.locator_params(nbins=4)
+            if i == count - 1:
+                axes.set_xlabel(short(names[features[j]]), fontsize=8, color=pictures.INK)
+            if j == 0 and i > 0:
+                axes.set_ylabel(short(names[features[i]]), fontsize=8, color=pictures.INK)
+    return drawing(figure, *_words(mixture, names, features, heaviest, seen))
+
+
+def _words(
+    mixture: Mixture,
+    names: Sequence[str],
+    features: Sequence[int],
+    heaviest: np.ndarray,
+    seen: Overview | None,
+) -> tuple[str, str]:
+    """What a picture of pairs shows, and its caption."""
+    called = ", ".join(short(names[j]) for j in features)
+    rows = "" if seen is None else f" over the density of {seen.rows:,} rows, in grey"
+    share = mixture.weights[heaviest].sum()
+    which = "all" if len(heaviest) == mixture.components else f"the {len(heaviest)} heaviest"
+    where = "; ".join(
+        f"component {k} at "
+        + ", ".join(f"{short(names[j])} {mixture.means[k, j]:.4g}" for j in features[:3])
+        for k in heaviest[:5]
+    )
+    alt = f"Pair plot of {called}: {which} of {mixture.components} components{rows}. {where}."
+    caption = (
+        f"Ellipses are one and two standard deviations from the means of {which} of the "
+        f"{mixture.components} components ({share:.0%} of the weight){rows}. On the diagonal, the "
+        "density of each feature by itself: the line is the model"
+    )
+    return alt, caption + (", the steps are the rows." if seen is not None else ".")
+
+
+def _draw_single(
+    axes: Axes,
+    mixture: Mixture,
+    feature: int,
+    ends: np.ndarray,
+    counts: np.ndarray | None,
+    seen: Overview | None,
+) -> None:
+    if counts is not None and seen is not None:
+        known = max(1, seen.rows - int(seen.missing[seen.features.index(feature)]))
+        heights = counts / (known * np.diff(ends))
+        axes.stairs(heights, ends, fill=True, color="#c6c8cb")
+    x = np.linspace(ends[0], ends[-1], 400)
+    density = np.exp(row_outputs(x[:, None], mixture.marginal((feature,)), "score"))
+    axes.plot(x, density, color=pictures.INK, linewidth=1)
+    axes.set_ylim(bottom=0)
+    axes.set_yticks([])
+
+
+def _number(axes: Axes, drawn: Mixture, numbers: np.ndarray, features: tuple[int, int]) -> None:
+    """The components' numbers at their means: colours alone don't tell them."""
+    for k, (x, y) in zip(numbers, drawn.means[:, list(features)], strict=True):
+        axes.text(
+            x,
+            y,
+            str(k),
+            fontsize=6,
+            ha="center",
+            va="center",
+            color=pictures.INK,
+            clip_on=True,
+            zorder=5,
+        )
+
+
+def path(objectives: Sequence[float]) -> Drawing:
+    """The objective at the beginning of each iteration, and at the end."""
+    figure = pictures.canvas(960, 420)
+    figure.set_layout_engine("constrained")
+    axes = figure.subplots()
+    _axes(axes)
+    axes.plot(range(len(objectives)), objectives, "o-", color="C0", markersize=4, linewidth=1.2)
+    axes.set_xlabel("iterations done", fontsize=8, color=pictures.INK)
+    axes.set_ylabel("objective, nats a row", fontsize=8, color=pictures.INK)
+    axes.ticklabel_format(useOffset=False)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    first, last, count = objectives[0], objectives[-1], len(objectives) - 1
+    words = f"from {first:.9g} to {last:.9g} nats a row in {count} iteration{'s' * (count != 1)}"
+    alt = f"Line: the objective of the fit goes {words}."
+    return drawing(figure, alt, f"The objective, over all rows, went {words}.")
+
+
+def certainty(seen: Overview) -> Drawing:
+    """How many rows have labels of each certainty."""
+    figure = pictures.canvas(960, 420)
+    figure.set_layout_engine("constrained")
+    axes = figure.subplots()
+    _axes(axes)
+    counts = seen.certainty.sum(axis=0)
+    known = max(1, int(counts.sum()))
+    axes.stairs(100 * counts / known, np.linspace(0, 1, CERTAINTIES + 1), fill=True, color="C0")
+    axes.set_xlim(0, 1)
+    axes.set_xlabel(
+        "probability of a row's most probable component", fontsize=8, color=pictures.INK
+    )
+    axes.set_ylabel("rows, %", fontsize=8, color=pictures.INK)
+    sure, unsure = counts[-1] / known, counts[: CERTAINTIES // 2].sum() / known
+    words = f"{sure:.1%} of the rows have 0.95 or more, and {unsure:.1%} less than 0.5"
+    return drawing(figure, f"Histogram of the certainty of labels: {words}.", words + ".")
