@@ -13,7 +13,7 @@ import dgmm
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
-FOR_USERS = {"gcs", "hdf5", "metrics", "onnx", "parquet", "plot", "s3", "xarray"}
+FOR_USERS = {"gcs", "geotiff", "hdf5", "metrics", "onnx", "parquet", "plot", "s3", "xarray"}
 OF_CONDA = {"dask": "dask-core", "matplotlib": "matplotlib-base"}
 """What packages are called there, where that differs: without what dgmm does not use."""
 

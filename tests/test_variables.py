@@ -184,10 +184,8 @@ def test_chunks_that_hold_no_value_need_not_be_stored(packed: bool, tmp_path: Pa
 
 def test_files_of_other_kinds_are_told_with_what_reads_them(tmp_path: Path) -> None:
     (tmp_path / "classic.nc").write_bytes(b"CDF\x02" + bytes(100))
-    (tmp_path / "image.tif").write_bytes(b"II*\x00")
-    for name, message in (("classic.nc", r"xarray\.open_dataset"), ("image.tif", "open_rasterio")):
-        with pytest.raises(dgmm.DataError, match=message):
-            dgmm.open_dataset(tmp_path / name)
+    with pytest.raises(dgmm.DataError, match=r"xarray\.open_dataset"):
+        dgmm.open_dataset(tmp_path / "classic.nc")
     with pytest.raises(
         dgmm.DataError, match=r"pixels of an image are its rows: .*reshape\(-1, 4\)"
     ):

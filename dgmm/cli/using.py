@@ -54,7 +54,10 @@ datasets, engine, outputs = Late("dgmm.data.dataset"), Late("dgmm.engine"), Late
 parameters, predictor = Late("dgmm.estimators.parameters"), Late("dgmm.estimators.predictor")
 
 
-OUTPUT_HELP = "What to write: a Zarr array, or a table of Parquet files where it ends in .parquet."
+OUTPUT_HELP = (
+    "What to write: a Zarr array; by its ending a table of Parquet files (.parquet), a .npy file, "
+    "of a NetCDF file one on the same axes (.nc), of a GeoTIFF file another (.tif)."
+)
 
 keep_option = click.option(
     "--keep",
@@ -101,13 +104,15 @@ def predict(
     json: bool,
     quiet: bool,
 ) -> None:
-    """Label each row of DATA with its component, in a Zarr array or a table.
+    """Label each row of DATA with its component, in a Zarr array, a table or a file.
 
     Also prints how many rows each component has, or how many are outliers.
 
     Example: dgmm predict rows.zarr -m model.dgmm -o labels.zarr
 
     Example: dgmm predict trips.parquet -m model.dgmm -o labels.parquet --keep id
+
+    Example: dgmm predict image.tif -m model.dgmm -o labels.tif
     """
     outputs.target_of(output, keep)
     urls.check_writable(output)

@@ -15,7 +15,7 @@ from dgmm.data.auxiliary import NAMING, Variable, auxiliary, features
 from dgmm.data.columns import chosen
 from dgmm.data.direct import memory
 from dgmm.data.packed import ATTRIBUTES, unpacked
-from dgmm.data.source import Source
+from dgmm.data.source import Grid, Source
 from dgmm.data.transient import is_transient
 from dgmm.data.urls import exists, is_local, place
 from dgmm.data.variables import VariablesSource
@@ -162,7 +162,9 @@ def _chosen(
             "features, a value of each a row, by open_dataset(path, columns=[...]) (--columns)"
         )
     parts = features(variables, columns, url, whole)
-    return VariablesSource(url, parts, [_values(datasets, url, name, raw) for name in parts])
+    source = VariablesSource(url, parts, [_values(datasets, url, name, raw) for name in parts])
+    source.grid = Grid(url, parts[0])
+    return source
 
 
 def _variable(dataset: Any) -> Variable:

@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -11,6 +12,22 @@ SHARED: Final = 64
 """How many blocks an array in memory has at least, where each is ``LEAST_BYTES`` or more."""
 
 LEAST_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Axes on which rows lie, the last first: those of a variable of a file.
+
+    Attributes
+    ----------
+    url : str
+        Of the file.
+    path : str
+        Of the variable in it.
+    """
+
+    url: str
+    path: str
 
 
 class Source(ABC):
@@ -28,6 +45,8 @@ class Source(ABC):
         Of the columns of a table; other arrays have none.
     copies : int
         How many buffers of a block's size a read takes, the result included.
+    grid : Grid or None
+        Where the axes are told on which rows lie, if they are.
     sparse : bool
         Whether it reads ``SparseRows``, of what is not 0.
     """
@@ -38,6 +57,7 @@ class Source(ABC):
     names: tuple[str, ...] | None = None
     in_process: bool = False
     copies: int = 1
+    grid: Grid | None = None
     sparse: bool = False
 
     @abstractmethod

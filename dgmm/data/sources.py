@@ -30,6 +30,7 @@ from dgmm.data.hdf import is_hdf, open_hdf
 from dgmm.data.npz import named_array, open_npz
 from dgmm.data.packed import Packing, unpacked
 from dgmm.data.patience import patience
+from dgmm.data.raster import is_raster, open_raster
 from dgmm.data.sliced import variable_maker
 from dgmm.data.source import Source
 from dgmm.data.sparse import (
@@ -334,7 +335,7 @@ def has_columns(data: object) -> bool:
     if not isinstance(data, str | PathLike):
         return False
     path = str(data)
-    if is_table(path) or is_hdf(path):
+    if is_table(path) or is_hdf(path) or is_raster(path):
         return True
     if path.endswith(".npy") or named_array(path):
         return False
@@ -390,7 +391,7 @@ def _open_path(
 ) -> Source:
     if table := open_table(path, columns):
         return table
-    if file := open_hdf(path, columns, raw):
+    if file := open_hdf(path, columns, raw) or open_raster(path, columns, raw):
         return file
     if named_array(path) is not None or path.endswith(".npy"):
         return _open_numpy(path, columns, memory)
@@ -421,15 +422,11 @@ def _open_zarr(path: str, absence: Absence, raw: bool, columns: Sequence[str] | 
     except FileNotFoundError as error:
         if not exists(path):
             raise DataError(f"{path} does not exist") from error
-        if path.lower().endswith((".tif", ".tiff")):
-            raise DataError(
-                f"{path} is a raster: give rioxarray.open_rasterio(path, chunks={{}}, masked=True)"
-            ) from error
         raise DataError(
             f"{path} is no Zarr array or group, and its name does not end as that of a .npy or "
             ".npz file or of a table does (.parquet, .arrow, .feather, .csv, .tsv) or of HDF5 or "
-            "NetCDF (.h5, .nc); a directory of Parquet files is read by a pattern, "
-            f"{path.rstrip('/')}/**/*.parquet"
+            "NetCDF (.h5, .nc) or GeoTIFF (.tif); a directory of Parquet files is read by a "
+            f"pattern, {path.rstrip('/')}/**/*.parquet"
         ) from error
     except Exception as error:  # each file system has errors of its own
         spoilt = local or isinstance(error, ValueError | KeyError | TypeError)

@@ -1,38 +1,33 @@
-"""Outputs of each row, written block by block to a Zarr array or a table (``targets``).
+"""Outputs of each row, written block by block to what a name asks for (``endings``).
 
 Each task writes the chunks, or the file, of its own block, whole, so no two tasks touch the same
 and a task that runs twice does no harm.  It all grows under a temporary name beside its own, which
 it gets when complete: what has that name is always whole.  An object store can't rename, so there
-it is copied in the end, its mark last: until then there is no array of that name.
+it is copied in the end, its mark last: until then there is no array of that name.  What is one
+file is made of a Zarr array when that is whole, and gets its name in one go.
 
 What fails is removed, its mark first: a task that is still at work somewhere finds them gone
 when it has written, and removes what it wrote.
 """
 
-import functools
-import logging
-import os
-import shutil
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 from uuid import uuid4
 
 import numpy as np
 
 from dgmm.data.dataset import Dataset
 from dgmm.data.patience import Patience, patience
-from dgmm.data.urls import exists, is_local, place, refuse_existing
+from dgmm.data.urls import exists, place, refuse_existing
 from dgmm.errors import DataError, DgmmError
-from dgmm.io.targets import Beside, Target, target_of
+from dgmm.io import directories
+from dgmm.io.endings import target_of
+from dgmm.io.targets import Beside, Target
 from dgmm.kernels.complete import NOTHING
 from dgmm.kernels.outputs import RowOutputs
 from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.mixture import NOISE
-
-log = logging.getLogger("dgmm")
 
 
 @dataclass(frozen=True)
@@ -73,9 +68,9 @@ def write_outputs(
             ask(lambda: target.begin(partial, dataset, wanted))
         written = sweep(_write, _Job(target, partial, url, wanted, beside, ask))
         with _written(url):
-            _rename(target, partial, url)
+            target.publish(partial, url, dataset, wanted, beside)
     except BaseException:
-        _abandon(target, partial)
+        directories.abandon(partial, target.mark)
         raise
     return written
 
@@ -89,14 +84,6 @@ def _written(url: str) -> Iterator[None]:
         raise
     except Exception as error:  # each store has errors of its own
         raise DataError(f"{url} can't be written: {error}") from error
-
-
-def _abandon(target: Target, partial: str) -> None:
-    """Remove what there is; tells if it has to stay."""
-    try:
-        remove(target, partial)
-    except Exception as error:
-        log.warning("%s can't be removed, delete it: %s", partial, error)
 
 
 def check_target(url: str, dataset: Dataset, overwrite: bool, keep: Sequence[str] = ()) -> None:
@@ -114,40 +101,6 @@ def check_target(url: str, dataset: Dataset, overwrite: bool, keep: Sequence[str
         if f"{place(source.name.rstrip('/'))[1]}/".startswith(f"{mine}/"):
             held = "the rows themselves" if source is dataset.source else "what lies beside them"
             raise DataError(f"{url} holds {held}; choose another name")
-
-
-def remove(target: Target, url: str) -> None:
-    """Remove what is at ``url``, if there is anything, its mark first."""
-    filesystem, path = place(url)
-
-    def remove_local() -> None:
-        with suppress(FileNotFoundError):
-            os.remove(f"{path}/{target.mark}")
-        for _ in range(20):  # others may be writing to it still, or removing it, too
-            shutil.rmtree(path, ignore_errors=True)
-            if not os.path.lexists(path):
-                return
-            time.sleep(0.05)
-        shutil.rmtree(path)
-
-    def remove_remote(*steps: Callable[[], Any]) -> None:
-        for step in steps:  # each by itself: all at once would seldom succeed on a bad day
-            with suppress(FileNotFoundError):
-                patience()(step)
-
-    if is_local(filesystem):
-        patience()(remove_local)
-        return
-    filesystem.invalidate_cache(path)
-    keys: list[str] = []
-    remove_remote(
-        lambda: filesystem.rm_file(f"{path}/{target.mark}"),
-        lambda: keys.extend(filesystem.find(path)),
-        lambda: filesystem.rm(keys) if keys else None,
-    )
-    filesystem.invalidate_cache(path)
-    if exists(url):  # where there are directories
-        remove_remote(lambda: filesystem.rm(path, recursive=True))
 
 
 @dataclass(frozen=True)
@@ -169,7 +122,7 @@ def _write(block: Block, job: _Job) -> Written:
         job.patience(lambda: job.target.put(job.partial, block.start, outputs, job.beside))
         place(job.partial)[0].invalidate_cache(place(job.partial)[1])
         if not exists(f"{job.partial}/{job.target.mark}"):
-            remove(job.target, job.partial)
+            directories.remove(job.partial, job.target.mark)
             raise DataError(f"{job.partial} was removed")
     labels = job.wanted.output.labels
     if labels is None:
@@ -182,31 +135,3 @@ def _write(block: Block, job: _Job) -> Written:
         noise = int(np.count_nonzero(found == NOISE))
     nothing = int(np.count_nonzero(found == NOTHING))
     return Written(len(block.rows), tuple(counts.tolist()), noise, nothing)
-
-
-def _rename(target: Target, partial: str, url: str) -> None:
-    filesystem, source = place(partial)
-    _, path = place(url.rstrip("/"))
-    if is_local(filesystem):
-        aside = f"{path}.{uuid4().hex}.old"
-        if os.path.exists(path):
-            os.rename(path, aside)
-        try:
-            os.rename(source, path)
-        except OSError:
-            if os.path.exists(aside):
-                os.rename(aside, path)
-            raise
-        shutil.rmtree(aside, ignore_errors=True)
-        return
-    # An object store can't rename: copy, and last of all the mark that makes it whole.
-    ask = patience()
-    remove(target, url)
-    try:
-        keys = ask(lambda: filesystem.find(source))
-        for key in sorted(keys, key=lambda key: key.endswith(target.mark)):
-            ask(functools.partial(filesystem.copy, key, path + key[len(source) :]))
-    except BaseException:
-        _abandon(target, url)
-        raise
-    _abandon(target, partial)

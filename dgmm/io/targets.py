@@ -1,4 +1,4 @@
-"""What outputs of rows are written to: a Zarr array, or a table of Parquet files.
+"""What outputs of rows are written to: a Zarr array, a table of Parquet files, or a file.
 
 Each says how it is begun, how rows are put in it, and which of its files is its mark: what is there
 when all is, and is removed first.
@@ -6,9 +6,8 @@ when all is, and is removed first.
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 import numpy as np
 import zarr
@@ -18,6 +17,7 @@ from dgmm.data.dataset import Dataset
 from dgmm.data.table_source import TableSource, check_installed
 from dgmm.data.urls import place, zarr_store
 from dgmm.errors import DataError, UsageError
+from dgmm.io.directories import rename
 from dgmm.kernels.outputs import RowOutputs
 from dgmm.model.lazy import Late
 
@@ -58,6 +58,12 @@ class Target(ABC):
     @abstractmethod
     def put(self, url: str, start: int, outputs: NDArray[Any], beside: "Beside") -> None:
         """Put outputs of the rows from ``start`` on in their place; again does no harm."""
+
+    def publish(
+        self, partial: str, url: str, dataset: Dataset, wanted: RowOutputs, beside: "Beside"
+    ) -> None:
+        """Have at ``url``, in one go, what was put to ``partial``, which is gone then."""
+        rename(partial, url, self.mark)
 
 
 @dataclass(frozen=True)
@@ -161,23 +167,3 @@ class ParquetTarget(Target):
         filesystem, path = place(url)
         with filesystem.open(f"{path}/part-{start:015d}.parquet", "wb") as file:
             parquet.write_table(pyarrow.table(made), file)
-
-
-def target_of(url: str, keep: Sequence[str] = ()) -> Target:
-    """What the name at ``url`` asks for; raises ``UsageError`` if that can't be written."""
-    name = url.rstrip("/").lower()
-    for ending in OTHERS:
-        if name.endswith(ending):
-            raise UsageError(
-                f"{url} reads like a {ending} file, and what is written is a Zarr array or a table "
-                f"of Parquet files: call it {url.rstrip('/')[: -len(ending)]}.zarr, say, or "
-                ".parquet"
-            )
-    made = ParquetTarget if name.endswith(PARQUET) else ZarrTarget
-    return made(tuple(keep))
-
-
-PARQUET: Final = (".parquet", ".parq", ".pq")
-
-OTHERS: Final = (".npy", ".npz", ".csv", ".h5", ".hdf5", ".nc", ".zip", ".feather", ".arrow")
-"""How the names of files end that are neither."""

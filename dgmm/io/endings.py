@@ -1,0 +1,37 @@
+"""Which target the ending of a name asks for."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from dgmm.errors import UsageError
+from dgmm.io.files import NpyTarget
+from dgmm.io.geotiff import GeoTiffTarget
+from dgmm.io.netcdf import NetCdfTarget
+from dgmm.io.targets import ParquetTarget, Target, ZarrTarget
+
+TARGETS: Final[dict[tuple[str, ...], type[Target]]] = {
+    (".parquet", ".parq", ".pq"): ParquetTarget,
+    (".npy",): NpyTarget,
+    (".nc", ".nc4"): NetCdfTarget,
+    (".tif", ".tiff"): GeoTiffTarget,
+}
+"""By the endings of names; all others are of Zarr arrays."""
+
+OTHERS: Final = (".npz", ".csv", ".h5", ".hdf5", ".zip", ".feather", ".arrow")
+"""How the names of files end that are not written."""
+
+
+def target_of(url: str, keep: Sequence[str] = ()) -> Target:
+    """What the name at ``url`` asks for; raises ``UsageError`` if that can't be written."""
+    name = url.rstrip("/").lower()
+    for ending in OTHERS:
+        if name.endswith(ending):
+            raise UsageError(
+                f"{url} reads like a {ending} file, and what is written is a Zarr array, a table "
+                "of Parquet files, or a .npy, NetCDF (.nc) or GeoTIFF (.tif) file: call it "
+                f"{url.rstrip('/')[: -len(ending)]}.zarr, say, or .parquet"
+            )
+    for endings, target in TARGETS.items():
+        if name.endswith(endings):
+            return target(tuple(keep))
+    return ZarrTarget(tuple(keep))

@@ -1,0 +1,206 @@
+"""Rasters and cubes in, rasters and cubes out: on the same axes, at the same place on earth."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from click.testing import CliRunner
+
+import dgmm
+from dgmm.cli.commands import main
+from dgmm.data.raster import RasterSource
+from dgmm.io import files, geotiff
+
+rasterio = pytest.importorskip("rasterio")
+
+# Of rasterio itself, by what it is built on.
+pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
+
+HEIGHT, WIDTH = 30, 50
+RNG = np.random.default_rng(0)
+KINDS = (np.arange(HEIGHT)[:, None] // 10 + np.arange(WIDTH) // 25) % 2
+BANDS = (1000 * (1 + KINDS) + RNG.normal(0, 50, (3, HEIGHT, WIDTH))).astype("uint16")
+BANDS[:, :3, :7] = 0  # no data
+PLACE: dict[str, Any] = {
+    "crs": "EPSG:32633",
+    "transform": rasterio.Affine(10, 0, 5e5, 0, -10, 5.2e6),
+}
+
+
+def run(*words: str, code: int = 0) -> str:
+    done = CliRunner().invoke(main, [*words, "--quiet"] if words[0] != "show" else [*words])
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("maps") / "image.tif"
+    profile = {"height": HEIGHT, "width": WIDTH, "count": 3, "dtype": "uint16", "nodata": 0}
+    with rasterio.open(path, "w", driver="GTiff", blockysize=4, **profile, **PLACE) as made:
+        made.write(BANDS)
+        made.descriptions = ("red", "green", "nir")
+    run("fit", str(path), "-k", "2", "--missing", "drop", "-o", f"{path.parent}/m.dgmm")
+    return path
+
+
+def test_a_raster_is_read_as_rioxarray_reads_it(image: Path, tmp_path: Path) -> None:
+    rioxarray = pytest.importorskip("rioxarray")
+    there = rioxarray.open_rasterio(image, masked=True)
+    dataset = dgmm.open_dataset(image, block_bytes=3000)
+    assert dataset.blocks > 3
+    assert dataset.names == ("red", "green", "nir")
+    rows = np.concatenate([dataset.block(i).rows for i in range(dataset.blocks)])
+    np.testing.assert_array_equal(rows, there.values.reshape(3, -1).T)
+    np.testing.assert_array_equal(dataset.source.read(17, 141), rows[17:141])
+    chosen = dgmm.open_dataset(image, columns=["nir", "red"])
+    np.testing.assert_array_equal(chosen.block(0).rows, rows[:, [2, 0]])
+    raw = dgmm.open_dataset(image, raw=True)
+    assert raw.source.dtype == np.uint16
+
+    scaled = tmp_path / "scaled.tif"
+    with (
+        rasterio.open(image) as own,
+        rasterio.open(scaled, "w", **{**own.profile, "count": 4, "nodata": None}) as made,
+    ):
+        colors = rasterio.enums.ColorInterp
+        made.colorinterp = [*[colors.gray] * 3, colors.alpha]
+        made.write(np.concatenate([BANDS, 65535 * (BANDS[:1] > 0)]).astype("uint16"))
+        made.scales, made.offsets = (0.5, 0.5, 0.5, 1), (1, 2, 3, 0)
+    found = dgmm.open_dataset(scaled)
+    assert found.names == ("band_1", "band_2", "band_3")  # not which pixels have data
+    np.testing.assert_array_equal(found.block(0).rows, rows * 0.5 + np.array([1, 2, 3]))
+
+
+def test_labels_of_a_raster_are_one_at_its_place(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(geotiff, "STRIP_BYTES", 1000)  # several strips, of whole lines
+    words = [str(image), "-m", f"{image.parent}/m.dgmm", "-o"]
+    for kind in ("labels", "proba", "score"):
+        run("predict", *words, f"{tmp_path}/{kind}.tif", "--kind", kind)
+    model = dgmm.load(image.parent / "m.dgmm")
+    expected = np.asarray(model.predict(image)).reshape(HEIGHT, WIDTH)
+    with rasterio.open(tmp_path / "labels.tif") as made:
+        assert (made.crs, made.transform) == (PLACE["crs"], PLACE["transform"])
+        assert (made.dtypes, made.nodata) == (("int16",), -2)
+        np.testing.assert_array_equal(made.read(1), expected)
+        assert (expected == -2).sum() == 21
+    agree = np.mean((expected == expected[4, 0]) == (KINDS[4, 0] == KINDS))
+    assert agree > 0.98
+    with rasterio.open(tmp_path / "proba.tif") as made:
+        assert made.descriptions == ("proba_0", "proba_1")
+        proba = np.asarray(model.predict_proba(image)).T.reshape(2, HEIGHT, WIDTH)
+        np.testing.assert_array_equal(made.read(), proba)
+        assert np.isnan(made.nodata)
+    assert {each.name for each in tmp_path.iterdir()} == {
+        "labels.tif",
+        "proba.tif",
+        "score.tif",
+    }
+    run("predict", *words, f"{tmp_path}/labels.tif", code=3)
+    run("predict", *words, f"{tmp_path}/labels.tif", "--overwrite")
+    assert "overwritten" in run("predict", *words, str(image), "--overwrite", code=3)
+    np.save(tmp_path / "rows.npy", np.zeros((9, 3)))
+    told = run(*("predict", f"{tmp_path}/rows.npy", *words[1:], f"{tmp_path}/x.tif"), code=2)
+    assert "a GeoTIFF file is written of one" in told
+
+
+@pytest.mark.parametrize("thrown", [KeyboardInterrupt, OSError])
+def test_a_file_is_there_whole_or_not_at_all(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, thrown: type[BaseException]
+) -> None:
+    """Where the file itself is half-written when it ends, and where rows are."""
+    words = ["predict", str(image), "-m", f"{image.parent}/m.dgmm", "-o", f"{tmp_path}/x.tif"]
+    read = RasterSource.read
+
+    def fail(*_: Any) -> Any:
+        raise thrown("no more")
+
+    for where, name in ((geotiff, "cast"), (RasterSource, "read")):
+        with monkeypatch.context() as patch:
+            patch.setattr(where, name, fail)
+            assert CliRunner().invoke(main, words).exit_code
+        assert list(tmp_path.iterdir()) == []
+    assert RasterSource.read is read
+    run(*words)
+
+
+CUBE = xr.Dataset(
+    {
+        "t2m": (
+            ("time", "lat", "lon"),
+            280 + 20 * RNG.integers(0, 2, (5, 6, 7)) + RNG.random((5, 6, 7)),
+        ),
+        "rain": (("time", "lat", "lon"), RNG.random((5, 6, 7))),
+        "crs": ((), 0, {"grid_mapping_name": "latitude_longitude"}),
+        "time_bounds": (("time", "side"), np.arange(10.0).reshape(5, 2)),
+    },
+    coords={
+        "time": ("time", np.arange(5), {"units": "days since 2020-01-01", "bounds": "time_bounds"}),
+        "lat": ("lat", np.linspace(-50, 50, 6), {"units": "degrees_north"}),
+        "lon": ("lon", np.arange(7.0)),
+        "area": (("lat", "lon"), np.arange(42.0).reshape(6, 7), {"units": "m2"}),
+        "zone": ("lat", list("abcdef")),
+    },
+    attrs={"title": "a cube"},
+)
+for name in ("t2m", "rain"):
+    CUBE[name].attrs["grid_mapping"] = "crs"
+CUBE["t2m"][:, 2, 3] = np.nan
+CUBE["rain"][0, 2, 3] = np.nan  # and so nothing there
+
+
+def test_labels_of_a_cube_have_its_axes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "SLAB_BYTES", 100)  # several slabs, on several axes
+    CUBE.to_netcdf(tmp_path / "cube.nc", engine="h5netcdf")
+    model = dgmm.GaussianMixture(2, missing="drop", random_state=0)
+    rows = dgmm.open_dataset(tmp_path / "cube.nc", columns=["t2m", "rain"])
+    model.fit(rows).save(tmp_path / "m.dgmm")
+    words = ["predict", f"{tmp_path}/cube.nc", "-m", f"{tmp_path}/m.dgmm", "-o"]
+    run(*words, f"{tmp_path}/labels.nc")
+    run(*words, f"{tmp_path}/proba.nc", "--kind", "proba")
+    opened = xr.open_dataset(tmp_path / "cube.nc", engine="h5netcdf", decode_coords="all")
+    whole = dgmm.GaussianMixture(2, missing="drop", random_state=0).fit(opened[["t2m", "rain"]])
+    expected = model.predict(opened[["t2m", "rain"]])
+    assert whole.n_features_in_ == 2
+
+    with xr.open_dataset(tmp_path / "labels.nc", engine="h5netcdf", mask_and_scale=False) as plain:
+        assert plain["label"].dtype == np.int16
+        assert plain["label"].attrs["flag_meanings"] == "component_0 component_1"
+        np.testing.assert_array_equal(plain["label"], expected)
+    with xr.open_dataset(tmp_path / "labels.nc", engine="h5netcdf", decode_coords="all") as made:
+        assert made.attrs["title"] == "a cube"
+        for each in (made, opened):
+            each.attrs.clear()
+        xr.testing.assert_identical(made.coords.to_dataset(), opened.coords.to_dataset())
+        np.testing.assert_array_equal(made["label"], expected.where(expected >= 0))
+        assert int(made["label"].isnull().sum()) == 1
+    with xr.open_dataset(tmp_path / "proba.nc", engine="h5netcdf") as made:
+        assert made["proba"].dims == ("time", "lat", "lon", "component")
+        np.testing.assert_array_equal(made["proba"], model.predict_proba(opened[["t2m", "rain"]]))
+    run(
+        *("impute", f"{tmp_path}/cube.nc", "-m", f"{tmp_path}/m.dgmm", "-o"),
+        f"{tmp_path}/whole.nc",
+    )
+    with xr.open_dataset(tmp_path / "whole.nc", engine="h5netcdf") as made:
+        assert not made["t2m"].isnull().any()
+        seen = CUBE["rain"].notnull().values
+        np.testing.assert_array_equal(made["rain"].values[seen], CUBE["rain"].values[seen])
+    assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_labels_of_any_rows_may_be_a_file(tmp_path: Path) -> None:
+    rows = RNG.normal(size=(100, 2)) + 6 * (np.arange(100) % 2)[:, None]
+    np.save(tmp_path / "rows.npy", rows)
+    model = dgmm.GaussianMixture(2, random_state=0).fit(rows)
+    model.save(tmp_path / "m.dgmm")
+    words = ["predict", f"{tmp_path}/rows.npy", "-m", f"{tmp_path}/m.dgmm", "--kind"]
+    run(*words, "proba", "-o", f"{tmp_path}/proba.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "proba.npy"), model.predict_proba(rows))
+    run(*words, "labels", "-o", f"{tmp_path}/labels.nc")
+    with xr.open_dataset(tmp_path / "labels.nc", engine="h5netcdf") as made:
+        assert made["label"].dims == ("row",)
+        np.testing.assert_array_equal(made["label"], model.predict(rows))
