@@ -120,6 +120,8 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "plot":
+        return import_module("dgmm.plot")
     if name not in __all__:
         raise AttributeError(f"module 'dgmm' has no attribute {name!r}")
     module = next((place for place, names in _MODULES.items() if name in names), "errors")
@@ -128,4 +130,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return [*__all__, "__version__", "plot"]

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from matplotlib import pyplot, rc_context
 
 import dgmm
+from dgmm import plot
 
 validate = pytest.importorskip("numpydoc.validate").validate
 
@@ -37,6 +39,9 @@ NAMES = [
 ]
 
 
+NAMES += [f"plot.{name}" for name in plot.__all__]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_all_sections_are_there(name: str) -> None:
     missing = {code for code, _ in validate(f"dgmm.{name}")["errors"]} & CODES
@@ -49,6 +54,15 @@ def test_examples_run(name: str) -> None:
     for path, value in methods(name):
         for each in finder.find(value, path, globs={}) if path != name else [own(value, path)]:
             runner.run(each)
+    assert runner.summarize(verbose=False).failed == 0
+
+
+@pytest.mark.parametrize("name", plot.__all__)
+def test_examples_of_pictures_run(name: str) -> None:
+    with rc_context({"backend": "agg"}):
+        runner = doctest.DocTestRunner()
+        runner.run(own(getattr(plot, name), name))
+        pyplot.close("all")
     assert runner.summarize(verbose=False).failed == 0
 
 

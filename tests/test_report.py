@@ -108,7 +108,7 @@ def test_many_components_and_features_are_folded(tmp_path: Path) -> None:
     path = tmp_path / "large.html"
     dgmm.write_report(large, path, features=[0])
     assert path.stat().st_size < 2_000_000
-    assert "the 40 heaviest of" in path.read_text()
+    assert "the 20 heaviest of" in path.read_text()
     assert len(Page(path.read_text()).all("details")) >= 2
 
 

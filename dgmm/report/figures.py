@@ -4,19 +4,23 @@ from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from dgmm.inference.overview import CERTAINTIES, Overview
 from dgmm.kernels.outputs import row_outputs
 from dgmm.model.mixture import Mixture
 from dgmm.report import pictures
 
-DRAWN: Final = 40
+FEATURES: Final = 6
+"""How many features are drawn unless they are named."""
+
+DRAWN: Final = 20
 """So many components are drawn: the heaviest."""
 
 TEXT: Final = "#4a515b"
@@ -55,6 +59,11 @@ def _axes(axes: Axes) -> None:
         spine.set(linewidth=0.6, color=TEXT)
 
 
+def side(count: int) -> int:
+    """How wide and high a picture of the pairs of so many features is, in pixels."""
+    return max(420, min(1300, 240 * count + 60))
+
+
 def pairs(
     mixture: Mixture,
     names: Sequence[str],
@@ -63,18 +72,36 @@ def pairs(
     *,
     seen: Overview | None,
 ) -> Drawing:
-    """Features one by one on the diagonal, and in pairs below it, with the rows that were seen.
+    """Features one by one and in pairs; see ``draw_pairs``."""
+    figure = pictures.canvas(side(len(features)), side(len(features)))
+    draw_pairs(figure, mixture, names, features, ends, seen=seen)
+    return drawing(figure, *_words(mixture, names, features, _heaviest(mixture), seen))
 
-    ``ends`` (m, B + 1) are the bins of the features.
+
+def _heaviest(mixture: Mixture) -> NDArray[np.intp]:
+    """The components that are drawn."""
+    return np.argsort(-mixture.weights, kind="stable")[:DRAWN]
+
+
+def draw_pairs(
+    figure: Figure,
+    mixture: Mixture,
+    names: Sequence[str],
+    features: Sequence[int],
+    ends: np.ndarray,
+    *,
+    seen: Overview | None,
+) -> NDArray[Any]:
+    """Draw features one by one on the diagonal, and in pairs below it, with the rows seen.
+
+    ``ends`` (m, B + 1) are the bins of the features.  Returns the axes (m, m).
     """
     count = len(features)
-    size = max(420, min(1300, 240 * count + 60))
-    figure = pictures.canvas(size, size)
     figure.set_layout_engine("constrained")
-    grid = figure.subplots(count, count, squeeze=False)
-    heaviest = np.argsort(-mixture.weights, kind="stable")[:DRAWN]
+    grid: NDArray[Any] = figure.subplots(count, count, squeeze=False)
+    heaviest = _heaviest(mixture)
     drawn = mixture.without_noise.chosen(heaviest)
-    colours = [f"C{k % 10}" for k in range(len(heaviest))]
+    colours = [f"C{k % 10}" for k in heaviest]
     for i in range(count):
         for j in range(count):
             axes = grid[i, j]
@@ -89,12 +116,13 @@ def pairs(
                     mixture,
                     features[i],
                     ends[i],
-                    None if seen is None else seen.singles[i],
+                    None if seen is None else seen.singles[seen.features.index(features[i])],
                     seen,
                 )
             else:
                 if seen is not None:
-                    pictures.density(axes, seen.pair(j, i), ends[j], ends[i])
+                    counts = _counts(seen, features[j], features[i])
+                    pictures.density(axes, counts, ends[j], ends[i])
                 pictures.ellipses(axes, drawn, (features[j], features[i]), colours)
                 _number(axes, drawn, heaviest, (features[j], features[i]))
                 axes.set_ylim(ends[i][0], ends[i][-1])
@@ -104,7 +132,13 @@ def pairs(
                 axes.set_xlabel(short(names[features[j]]), fontsize=8, color=pictures.INK)
             if j == 0 and i > 0:
                 axes.set_ylabel(short(names[features[i]]), fontsize=8, color=pictures.INK)
-    return drawing(figure, *_words(mixture, names, features, heaviest, seen))
+    return grid
+
+
+def _counts(seen: Overview, across: int, up: int) -> NDArray[Any]:
+    """How many rows are in each bin of two features."""
+    first, second = seen.features.index(across), seen.features.index(up)
+    return seen.pair(first, second) if first < second else seen.pair(second, first).T
 
 
 def _words(
@@ -172,24 +206,37 @@ def path(objectives: Sequence[float]) -> Drawing:
     """The objective at the beginning of each iteration, and at the end."""
     figure = pictures.canvas(960, 420)
     figure.set_layout_engine("constrained")
-    axes = figure.subplots()
-    _axes(axes)
-    axes.plot(range(len(objectives)), objectives, "o-", color="C0", markersize=4, linewidth=1.2)
-    axes.set_xlabel("iterations done", fontsize=8, color=pictures.INK)
-    axes.set_ylabel("objective, nats a row", fontsize=8, color=pictures.INK)
-    axes.ticklabel_format(useOffset=False)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    draw_path(figure.subplots(), objectives)
     first, last, count = objectives[0], objectives[-1], len(objectives) - 1
     words = f"from {first:.9g} to {last:.9g} nats a row in {count} iteration{'s' * (count != 1)}"
     alt = f"Line: the objective of the fit goes {words}."
     return drawing(figure, alt, f"The objective, over all rows, went {words}.")
 
 
+def draw_path(axes: Axes, objectives: Sequence[float]) -> None:
+    """Draw the objective at the beginning of each iteration, and at the end."""
+    _axes(axes)
+    axes.plot(range(len(objectives)), objectives, "o-", color="C0", markersize=4, linewidth=1.2)
+    axes.set_xlabel("iterations done", fontsize=8, color=pictures.INK)
+    axes.set_ylabel("objective, nats a row", fontsize=8, color=pictures.INK)
+    axes.ticklabel_format(useOffset=False)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
 def certainty(seen: Overview) -> Drawing:
     """How many rows have labels of each certainty."""
     figure = pictures.canvas(960, 420)
     figure.set_layout_engine("constrained")
-    axes = figure.subplots()
+    draw_certainty(figure.subplots(), seen)
+    counts = seen.certainty.sum(axis=0)
+    known = max(1, int(counts.sum()))
+    sure, unsure = counts[-1] / known, counts[: CERTAINTIES // 2].sum() / known
+    words = f"{sure:.1%} of the rows have 0.95 or more, and {unsure:.1%} less than 0.5"
+    return drawing(figure, f"Histogram of the certainty of labels: {words}.", words + ".")
+
+
+def draw_certainty(axes: Axes, seen: Overview) -> None:
+    """Draw how many rows have labels of each certainty."""
     _axes(axes)
     counts = seen.certainty.sum(axis=0)
     known = max(1, int(counts.sum()))
@@ -199,6 +246,3 @@ def certainty(seen: Overview) -> Drawing:
         "probability of a row's most probable component", fontsize=8, color=pictures.INK
     )
     axes.set_ylabel("rows, %", fontsize=8, color=pictures.INK)
-    sure, unsure = counts[-1] / known, counts[: CERTAINTIES // 2].sum() / known
-    words = f"{sure:.1%} of the rows have 0.95 or more, and {unsure:.1%} less than 0.5"
-    return drawing(figure, f"Histogram of the certainty of labels: {words}.", words + ".")

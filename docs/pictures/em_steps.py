@@ -11,8 +11,7 @@ import warnings
 import matplotlib.pyplot as plt
 import numpy as np
 
-from dgmm import GaussianMixture
-from dgmm.report import pictures
+from dgmm import GaussianMixture, plot
 
 random = np.random.default_rng(3)
 centres = np.array([[-3, 0], [3, 1], [0, 4]])
@@ -27,6 +26,6 @@ for axes, steps in zip(panels, [0, 1, 2, 4, 20], strict=True):
         warnings.simplefilter("ignore")  # that it has not converged
         model.fit(rows)
     axes.scatter(*rows.T, s=1, c="0.7")
-    pictures.ellipses(axes, model.mixture_, (0, 1), ["C0", "C1", "C2"])
+    plot.ellipses(model, ax=axes)
     axes.set(title=f"{steps} steps", xlim=(-7, 7), ylim=(-4, 7))
     axes.set_xlabel(f"log-likelihood {model.score(rows):.2f}")

@@ -9,8 +9,7 @@ as blurred as the rows are; a mixture that knows the errors finds the streams.
 import matplotlib.pyplot as plt
 import numpy as np
 
-from dgmm import GaussianMixture
-from dgmm.report import pictures
+from dgmm import GaussianMixture, plot
 
 random = np.random.default_rng(1)
 along = random.normal(scale=2, size=(6_000, 1))
@@ -30,5 +29,5 @@ shown = {
 figure, panels = plt.subplots(1, 3, figsize=(9, 3.2), sharey=True, layout="constrained")
 for axes, (title, (rows, model)) in zip(panels, shown.items(), strict=True):
     axes.scatter(*rows.T, s=1, c="0.6")
-    pictures.ellipses(axes, model.mixture_, (0, 1), ["C0", "C1"])
+    plot.ellipses(model, ax=axes)
     axes.set(title=title, xlim=(-6, 6), ylim=(-5, 5))

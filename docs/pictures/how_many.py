@@ -9,8 +9,7 @@ Candidates that can no longer win are dropped on the way.
 import matplotlib.pyplot as plt
 import numpy as np
 
-from dgmm import select
-from dgmm.report import pictures
+from dgmm import plot, select
 
 random = np.random.default_rng(0)
 centres = random.normal(scale=4, size=(5, 3))
@@ -19,5 +18,5 @@ rows = centres[random.integers(0, 5, size=20_000)] + random.normal(size=(20_000,
 search = select(rows, range(1, 9), ["full", "diag", "spherical"], random_state=0)
 
 figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-pictures.draw_criteria(axes, search.results_, "bic")
+plot.selection(search, axes)
 print(search.best_params_)

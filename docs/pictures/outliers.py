@@ -9,8 +9,7 @@ reach those rows; a component of constant density takes them, and t distribution
 import matplotlib.pyplot as plt
 import numpy as np
 
-from dgmm import GaussianMixture
-from dgmm.report import pictures
+from dgmm import GaussianMixture, plot
 
 random = np.random.default_rng(0)
 rows = random.normal(size=(3_000, 2)) @ [[1, 0.6], [0, 0.5]]
@@ -26,5 +25,5 @@ figure, panels = plt.subplots(1, 3, figsize=(9, 3.2), sharey=True, layout="const
 for axes, (name, model) in zip(panels, models.items(), strict=True):
     model.fit(rows)
     axes.scatter(*rows.T, s=1, c="0.6")
-    pictures.ellipses(axes, model.mixture_, (0, 1), ["C0", "C1"])
+    plot.ellipses(model, ax=axes)
     axes.set(title=name, xlim=(-20, 27), ylim=(-15, 15))

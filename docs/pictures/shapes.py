@@ -10,8 +10,7 @@ three clusters, and the title has the BIC of each, less the best one's.
 import matplotlib.pyplot as plt
 import numpy as np
 
-from dgmm import GaussianMixture
-from dgmm.report import pictures
+from dgmm import GaussianMixture, plot
 
 random = np.random.default_rng(0)
 turned = np.array([[0.8, 0.6], [-0.6, 0.8]])
@@ -33,5 +32,5 @@ bic = {name: model.fit(rows).bic(rows) for name, model in models.items()}
 figure, panels = plt.subplots(2, 7, figsize=(11, 4), sharex=True, sharey=True, layout="constrained")
 for axes, (name, model) in zip(panels.ravel(), models.items(), strict=True):
     axes.scatter(*rows.T, s=0.5, c="0.7")
-    pictures.ellipses(axes, model.mixture_, (0, 1), ["C0", "C1", "C2"])
+    plot.ellipses(model, ax=axes)
     axes.set(title=f"{name}  +{bic[name] - min(bic.values()):.0f}", xticks=[], yticks=[])
