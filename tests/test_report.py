@@ -125,3 +125,17 @@ def test_the_command(model: dgmm.GaussianMixture, tmp_path: Path) -> None:
     wrong = CliRunner().invoke(main, [*words, "--features", "d", "--overwrite", "--quiet"])
     assert wrong.exit_code == 3
     assert output.read_bytes() == first
+
+
+def test_a_notebook_shows_what_was_fitted() -> None:
+    rows = np.random.default_rng(0).normal(size=(200, 2))
+    model = dgmm.GaussianMixture(1, random_state=0)
+    assert "<table>" not in model._repr_html_()
+    model.fit(rows)
+    bundle = model._repr_mimebundle_()
+    for shown in (model._repr_html_(), bundle["text/html"]):
+        assert shown.count("1 component, full, of 2 features") == 1
+        assert shown.index("nats a row") < shown.index("sk-top-container")
+    assert bundle["text/plain"] == repr(model)
+    search = dgmm.select(rows, [1, 2], random_state=0)
+    assert "1 component, full" in search._repr_html_()

@@ -28,7 +28,7 @@ from dgmm.data.sources import DaskSource
 from dgmm.em.criteria import Compared, score_each
 from dgmm.errors import DataError, MissingNoiseWarning, UsageError
 from dgmm.estimators.available import available_if, has_factors
-from dgmm.estimators.fitted import Fitted
+from dgmm.estimators.notebook import Shown
 from dgmm.estimators.parameters import draws_of, observation_of, random_of, threads_of
 from dgmm.estimators.session import STORED, Data, open_rows
 from dgmm.kernels.observation import NONE_COUNT
@@ -54,7 +54,7 @@ Labels = NDArray[np.int64]
 """Numbers of components."""
 
 
-class Predictor(Fitted):
+class Predictor(Shown):
     """The methods that need a fitted mixture and rows."""
 
     @abstractmethod

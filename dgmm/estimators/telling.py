@@ -20,8 +20,8 @@ def facts(model: GaussianMixture) -> dict[str, str]:
     """What a fitted ``model`` is, and how it was fitted, by name: what matters first."""
     info, mixture = model.fit_info_, model.mixture_
     lines = {
-        "mixture": f"{mixture.components} components, {mixture.covariance_model.name}, of "
-        f"{mixture.n_features} features",
+        "mixture": f"{_count(mixture.components, 'component')}, {mixture.covariance_model.name}, "
+        f"of {_count(mixture.n_features, 'feature')}",
     }
     lines |= _beside(mixture) | _kept(model) | _of_fit(model)
     if "objective_before" in info:
@@ -36,6 +36,10 @@ def facts(model: GaussianMixture) -> dict[str, str]:
         if info.get(name):
             lines[name] = ", ".join(map(str, info[name]))
     return lines
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def names_of(model: GaussianMixture) -> list[str]:
