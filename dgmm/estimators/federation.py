@@ -126,8 +126,8 @@ def federate(
     >>> with tempfile.TemporaryDirectory() as place:
     ...     sites = {f"{place}/north": rows[:90], f"{place}/south": rows[90:]}
     ...     for mailbox, own in sites.items():
-    ...         threading.Thread(target=join, args=(own, mailbox, None, 60)).start()
-    ...     model = federate(GaussianMixture(2, random_state=0), list(sites), timeout=60)
+    ...         threading.Thread(target=join, args=(own, mailbox, None, 300)).start()
+    ...     model = federate(GaussianMixture(2, random_state=0), list(sites), timeout=300)
     >>> model.means_.round().tolist(), model.fit_info_["rows"]
     ([[-0.0, 0.0], [9.0, 9.0]], 200)
     """

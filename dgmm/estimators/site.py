@@ -130,9 +130,9 @@ def join(
     >>> from dgmm import GaussianMixture, federate, join
     >>> rows = np.random.default_rng(0).normal(size=(200, 2))
     >>> with tempfile.TemporaryDirectory() as place:
-    ...     site = threading.Thread(target=join, args=(rows, f"{place}/site", None, 60))
+    ...     site = threading.Thread(target=join, args=(rows, f"{place}/site", None, 300))
     ...     site.start()
-    ...     model = federate(GaussianMixture(1), [f"{place}/site"], timeout=60)
+    ...     model = federate(GaussianMixture(1), [f"{place}/site"], timeout=300)
     ...     site.join()
     >>> bool(np.allclose(model.means_, rows.mean(axis=0)))
     True
