@@ -16,6 +16,7 @@ import processes
 import pyarrow
 import pyarrow.parquet
 import pytest
+import scipy.sparse
 import zarr
 from click.testing import CliRunner
 from conftest import QUIET
@@ -97,27 +98,72 @@ def test_the_same_bits_from_s3(stores: dict[str, tuple[str, Path]], name: str) -
     np.testing.assert_array_equal(spread.means_, expected.means_)
 
 
-@pytest.mark.parametrize("kind", ["csv", "h5"])
-def test_texts_and_files_of_variables_are_read_from_s3(
+def in_the_form_of(kind: str, rows: np.ndarray, place: Path) -> str:
+    """Write rows below a place, and say by what name they are read there."""
+    if kind == "csv":
+        np.savetxt(place / "rows.csv", rows, delimiter=",", header="a,b,c", comments="")
+        return "rows.csv"
+    if kind == "h5":
+        with h5py.File(place / "rows.h5", "w") as file:
+            file.create_dataset("rows", data=rows, chunks=(100, 3))
+        return "rows.h5::rows"
+    if kind == "variables":
+        with h5py.File(place / "columns.h5", "w") as file:
+            for name, column in zip("abc", rows.T, strict=True):
+                file.create_dataset(name, data=column, chunks=(100,))
+        return "columns.h5"
+    if kind == "tif":
+        rasterio = pytest.importorskip("rasterio")
+        size = {"height": 30, "width": 20, "count": 3, "dtype": "float64"}
+        with rasterio.open(place / "rows.tif", "w", driver="GTiff", blockysize=2, **size) as file:
+            file.write(rows.T.reshape(3, 30, 20))
+        return "rows.tif"
+    if kind == "sparse":
+        found = scipy.sparse.csr_array(np.where(rows > 1, rows, 0))
+        group = zarr.open_group(place / kind, mode="w", attributes={"shape": found.shape})
+        parts = {name: getattr(found, name) for name in ("data", "indices", "indptr")}
+    else:
+        group = zarr.open_group(place / kind, mode="w")
+        parts = dict(zip("abc", rows.T, strict=True))
+    for name, column in parts.items():
+        group.create_array(name, data=np.ascontiguousarray(column), chunks=(100,))
+    return kind
+
+
+@pytest.mark.parametrize("kind", ["csv", "h5", "variables", "tif", "group", "sparse"])
+@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
+def test_every_other_form_is_read_from_s3_as_it_is_here(
     bucket: str, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delimited, "PART_BYTES", 3000)
     rows = np.random.default_rng(0).normal(size=(600, 3)).round(6)
-    here, there = tmp_path / f"rows.{kind}", f"{bucket}/rows.{kind}"
-    if kind == "csv":
-        np.savetxt(here, rows, delimiter=",", header="a,b,c", comments="")
-    else:
-        with h5py.File(here, "w") as file:
-            file.create_dataset("rows", data=rows, chunks=(100, 3))
-    fsspec.filesystem("s3").put(str(here), there)
-    name = "" if kind == "csv" else "::rows"
-    local, remote = (dgmm.open_dataset(f"{each}{name}", block_bytes=3000) for each in (here, there))
+    name = in_the_form_of(kind, rows, tmp_path)
+    (written,) = tmp_path.iterdir()
+    there = f"{bucket}/{written.name}"
+    fsspec.filesystem("s3").put(str(written), there, recursive=written.is_dir())
+    more = {"columns": ["a", "b", "c"]} if kind in ("variables", "group") else {}
+    local, remote = (
+        dgmm.open_dataset(f"{place}/{name}", block_bytes=3000, **more)
+        for place in (tmp_path, bucket)
+    )
     assert remote.blocks > 3
     np.testing.assert_array_equal(remote.divisions, local.divisions)
     for index in range(remote.blocks):
-        np.testing.assert_array_equal(remote.block(index).rows, local.block(index).rows)
-    one, other = (dgmm.GaussianMixture(2, random_state=0).fit(each) for each in (local, remote))
+        found, expected = (each.block(index).rows for each in (remote, local))
+        if kind == "sparse":
+            found, expected = found.csr.toarray(), expected.csr.toarray()
+        np.testing.assert_array_equal(found, expected)
+    one, other = (
+        dgmm.GaussianMixture(1, covariance_type="diag").fit(each) for each in (local, remote)
+    )
     assert one.means_.tobytes() == other.means_.tobytes()
+
+
+@pytest.mark.parametrize("name", ["rows.npy", "rows.npz::rows", "rows.arrow", "rows.feather"])
+def test_what_is_read_here_alone_says_so(bucket: str, name: str) -> None:
+    fsspec.filesystem("s3").pipe(f"{bucket}/{name.partition('::')[0]}", b"any")
+    with pytest.raises(dgmm.UsageError, match="local paths; remote data as"):
+        dgmm.open_dataset(f"{bucket}/{name}")
 
 
 def test_a_forked_process_has_connections_of_its_own(stores: dict[str, tuple[str, Path]]) -> None:
