@@ -125,9 +125,14 @@ def federate(
     >>> rows[100:] += 9
     >>> with tempfile.TemporaryDirectory() as place:
     ...     sites = {f"{place}/north": rows[:90], f"{place}/south": rows[90:]}
-    ...     for mailbox, own in sites.items():
-    ...         threading.Thread(target=join, args=(own, mailbox, None, 300)).start()
-    ...     model = federate(GaussianMixture(2, random_state=0), list(sites), timeout=300)
+    ...     answering = [
+    ...         threading.Thread(target=join, args=(own, mailbox)) for mailbox, own in sites.items()
+    ...     ]
+    ...     for each in answering:
+    ...         each.start()
+    ...     model = federate(GaussianMixture(2, random_state=0), list(sites))
+    ...     for each in answering:                                   # until they have the model
+    ...         each.join()
     >>> model.means_.round().tolist(), model.fit_info_["rows"]
     ([[-0.0, 0.0], [9.0, 9.0]], 200)
     """
