@@ -8,15 +8,15 @@ as an ``Overview``, which counts any number of them in one pass (``model.overvie
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from dgmm.errors import UsageError
 from dgmm.estimators.conditionals import places_of
 from dgmm.estimators.telling import names_of
-from dgmm.inference.overview import Overview, edges_of, most_telling
+from dgmm.inference.overview import SHOWN, Overview, edges_of, most_telling
 from dgmm.model.arrays import Array
 from dgmm.model.lazy import Late
+from dgmm.report.installed import check_pictures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -130,13 +130,13 @@ def pairs(
     >>> dgmm.plot.pairs(model, model.overview(rows), features=[0, 2]).shape
     (2, 2)
     """
-    _check_installed()
+    check_pictures()
     fitted = model._fitted
     mixture, _ = fitted.judged()
     if features is not None:
         places = list(places_of(fitted, features))
     else:
-        places = list(most_telling(mixture, figures.FEATURES) if seen is None else seen.features)
+        places = list(most_telling(mixture, SHOWN) if seen is None else seen.features)
     if seen is not None and not set(places) <= set(seen.features):
         names = names_of(fitted)
         missing = ", ".join(names[j] for j in places if j not in seen.features)
@@ -263,15 +263,6 @@ def uncertainty(seen: Overview, ax: Axes | None = None) -> Axes:
 
 def _axes(ax: Axes | None) -> Axes:
     """The axes to draw on: those given, or the current ones."""
-    _check_installed()
+    check_pictures()
     axes: Axes = pyplot.gca() if ax is None else ax
     return axes
-
-
-def _check_installed() -> None:
-    """Raise ``UsageError`` if there is no matplotlib."""
-    if find_spec("matplotlib") is None:
-        raise UsageError(
-            "pictures are drawn by matplotlib, which is not installed: pip install 'dgmm[plot]' "
-            "does that (in a clone: pip install '.[plot]')"
-        )

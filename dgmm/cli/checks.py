@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import dgmm
 from dgmm.data import urls
-from dgmm.errors import DataError, UsageError
+from dgmm.errors import DataError
 from dgmm.io import models, storage
 from dgmm.model.lazy import Late
 
@@ -25,15 +24,6 @@ def check_model_target(output: str, overwrite: bool) -> None:
     urls.refuse_directory(output)
     storage.check_target(output, models.MODEL, overwrite)
     urls.check_writable(output)
-
-
-def check_pictures() -> None:
-    """Raise unless what pictures are drawn with is there, before any work is done for one."""
-    if find_spec("matplotlib") is None or find_spec("PIL") is None:
-        raise UsageError(
-            "pictures are drawn by matplotlib and pillow, and not both are installed: "
-            "pip install 'dgmm[plot]' does that (in a clone: pip install '.[plot]')"
-        )
 
 
 def open_both(

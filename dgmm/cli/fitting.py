@@ -11,7 +11,7 @@ import dgmm
 from dgmm.cli import progress
 from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.base import EXIT_CODES, Command
-from dgmm.cli.checks import check_model_target, check_pictures
+from dgmm.cli.checks import check_model_target
 from dgmm.cli.machines import Machines
 from dgmm.cli.options import (
     Shown,
@@ -38,6 +38,7 @@ from dgmm.errors import UsageError
 from dgmm.model.covariance import COVARIANCE_TYPES, CovarianceType
 from dgmm.model.fixed import PARTS
 from dgmm.model.lazy import Late
+from dgmm.report.installed import check_pictures
 
 # Loaded when a command needs them, not for a usage error.
 mixtures = Late("dgmm.estimators.gaussian_mixture")

@@ -9,7 +9,6 @@ import click
 
 import dgmm
 from dgmm.cli.base import EXIT_CODES, Command
-from dgmm.cli.checks import check_pictures
 from dgmm.cli.machines import Machines
 from dgmm.cli.options import (
     cache_option,
@@ -41,6 +40,7 @@ from dgmm.kernels.observation import Missing
 from dgmm.model.covariance import CovarianceType
 from dgmm.model.lazy import Late
 from dgmm.model.tails import Tails
+from dgmm.report.installed import check_pictures
 
 demonstration = Late("dgmm.cli.demo")  # which draws pictures
 

@@ -8,7 +8,7 @@ import click
 
 from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.base import EXIT_CODES, Command
-from dgmm.cli.checks import check_pictures, open_both
+from dgmm.cli.checks import open_both
 from dgmm.cli.machines import Machines
 from dgmm.cli.options import (
     json_option,
@@ -27,6 +27,7 @@ from dgmm.data import urls
 from dgmm.data.columns import chosen
 from dgmm.estimators import telling
 from dgmm.model.lazy import Late
+from dgmm.report.installed import check_pictures
 
 if TYPE_CHECKING:
     from dgmm.kernels.observation import Missing

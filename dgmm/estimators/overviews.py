@@ -21,9 +21,6 @@ from dgmm.kernels.sweep import Sweep
 if TYPE_CHECKING:
     from dgmm.estimators.conditionals import Feature
 
-FEATURES = 6
-"""How many features rows are counted by, unless they are named."""
-
 
 class Overviews(Fitted):
     """The method that tells what rows look like."""
@@ -78,7 +75,7 @@ class Overviews(Fitted):
         model = self._fitted
         mixture, _ = model.judged()
         places = (
-            overview.most_telling(mixture, FEATURES)
+            overview.most_telling(mixture, overview.SHOWN)
             if features is None
             else tuple(places_of(model, features))
         )

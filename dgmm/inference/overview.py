@@ -30,6 +30,9 @@ CERTAINTIES: Final = 20
 TAIL: Final = 2e-4
 """How much of a mixture's weight lies outside the bins of a feature, at either end."""
 
+SHOWN: Final = 6
+"""How many features are looked at unless they are named."""
+
 MOST: Final = 12
 """So many features are looked at side by side."""
 

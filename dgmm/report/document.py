@@ -10,7 +10,6 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from importlib.util import find_spec
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,10 +23,11 @@ from dgmm.estimators.parameters import threads_of
 from dgmm.estimators.record import told_of_degenerate
 from dgmm.estimators.session import Data, open_rows
 from dgmm.estimators.telling import facts, heaviest_first, mean_and_spread, names_of
-from dgmm.inference.overview import Overview, edges_of, most_telling
+from dgmm.inference.overview import SHOWN, Overview, edges_of, most_telling
 from dgmm.io import storage
 from dgmm.kernels.sweep import Sweep
 from dgmm.model.lazy import Late
+from dgmm.report.installed import check_pictures
 
 if TYPE_CHECKING:
     from dgmm.estimators.conditionals import Feature
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
     from dgmm.inference.standard_errors import StandardErrors
 
 jinja2, figures = Late("jinja2"), Late("dgmm.report.figures")
-
-FEATURES: Final = 6
-"""How many features are drawn, and come first in tables, unless they are named."""
 
 OPEN: Final = 20
 """So many components are shown at once; the others are folded."""
@@ -108,18 +105,14 @@ def write_report(
     >>> model = dgmm.GaussianMixture(random_state=0).fit(rows)
     >>> dgmm.write_report(model, "report.html", rows)               # doctest: +SKIP
     """
-    if find_spec("matplotlib") is None:
-        raise UsageError(
-            "a report has pictures, which are drawn by matplotlib, and that is not installed: pip "
-            "install 'dgmm[plot]' does that (in a clone: pip install '.[plot]')"
-        )
+    check_pictures()
     target = fspath(path)
     urls.refuse_directory(target)
     if not overwrite:
         urls.refuse_existing(target)
     fitted = model._fitted
     mixture, _ = fitted.judged()
-    places = most_telling(mixture, FEATURES) if features is None else places_of(fitted, features)
+    places = most_telling(mixture, SHOWN) if features is None else places_of(fitted, features)
     seen, errors, why = None, None, "give rows (DATA, or X) to have them"
     if X is not None:
         dataset = open_rows(fitted, X, {"noise": noise, "weights": sample_weight})
@@ -185,7 +178,7 @@ def _page(
 def _all(model: GaussianMixture, errors: StandardErrors | None) -> Table | None:
     """All features of all components, or as many as a page can have; None if they are shown."""
     mixture = model.mixture_
-    if mixture.components <= OPEN and mixture.n_features <= FEATURES:
+    if mixture.components <= OPEN and mixture.n_features <= SHOWN:
         return None
     most = max(1, CELLS // mixture.n_features)
     return _components(model, list(range(mixture.n_features)), most, errors)

@@ -17,9 +17,6 @@ from dgmm.kernels.outputs import row_outputs
 from dgmm.model.mixture import Mixture
 from dgmm.report import pictures
 
-FEATURES: Final = 6
-"""How many features are drawn unless they are named."""
-
 DRAWN: Final = 20
 """So many components are drawn: the heaviest."""
 
