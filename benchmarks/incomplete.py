@@ -31,7 +31,8 @@ from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.observation import OBSERVATIONS, Noisy
 from dgmm.kernels.sweep import Block
 from dgmm.model.covariance import COVARIANCE_MODELS
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.frame import Frame
+from dgmm.model.mixture import Mixture
 
 SHAPES = ((8, 16), (16, 16), (32, 16))
 SHARE = 0.3

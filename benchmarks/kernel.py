@@ -19,7 +19,8 @@ from dgmm.kernels.sweep import Block
 from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.features import Linear
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.frame import Frame
+from dgmm.model.mixture import Mixture
 from dgmm.model.prior import Regularised
 
 SHAPES = ((4, 8), (8, 16), (16, 16), (32, 16), (64, 64))

@@ -25,7 +25,8 @@ from dgmm.kernels.observation import Complete
 from dgmm.kernels.outputs import OUTPUTS, RowOutputs
 from dgmm.kernels.sweep import Block
 from dgmm.model.covariance import COVARIANCE_MODELS
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.frame import Frame
+from dgmm.model.mixture import Mixture
 
 SHAPES = ((8, 16), (32, 16), (64, 64), (64, 200))
 PRECISIONS = ("float64", "float32")

@@ -33,7 +33,8 @@ from dgmm.kernels import natural_parameters
 from dgmm.kernels.natural_parameters import NaturalParameters
 from dgmm.kernels.sweep import Block
 from dgmm.model.covariance import COVARIANCE_MODELS
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.frame import Frame
+from dgmm.model.mixture import Mixture
 from dgmm.model.statistics import Statistics
 
 BLOCK_BYTES, MOST_BLOCKS = 8 << 20, 12_000

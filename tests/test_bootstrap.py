@@ -22,7 +22,7 @@ from dgmm.inference.information import Asked
 from dgmm.inference.layouts import LAYOUTS
 from dgmm.inference.resampling import Resampling
 from dgmm.kernels.observation import Marginal
-from dgmm.model.mixture import Frame
+from dgmm.model.frame import Frame
 
 
 def test_rows_count_as_poisson_variates() -> None:

@@ -31,8 +31,9 @@ from dgmm.kernels.observation import Complete
 from dgmm.kernels.sweep import Block
 from dgmm.model.covariance import COVARIANCE_TYPES
 from dgmm.model.factor import Factor
+from dgmm.model.frame import Frame
 from dgmm.model.loadings import least_eigenvalue
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.mixture import Mixture
 from dgmm.model.prior import Regularised
 
 Array = np.ndarray

@@ -36,7 +36,8 @@ from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.observation import OBSERVATIONS
 from dgmm.kernels.sweep import Block
 from dgmm.model.covariance import COVARIANCE_MODELS
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.frame import Frame
+from dgmm.model.mixture import Mixture
 from dgmm.model.prior import Regularised
 
 KINDS = sorted(COVARIANCE_MODELS)

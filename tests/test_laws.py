@@ -38,7 +38,8 @@ from dgmm.model.covariance_parameters import Covariances
 from dgmm.model.decomposed import DECOMPOSED
 from dgmm.model.factor import Factor
 from dgmm.model.features import Features, Length, Linear, Products, Squares
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.frame import Frame
+from dgmm.model.mixture import Mixture
 from dgmm.model.prior import Regularised
 from dgmm.model.statistics import Stacked, Statistics, WeightedSum
 

@@ -35,7 +35,8 @@ from dgmm.kernels.observation import OBSERVATIONS, Marginal
 from dgmm.kernels.probe import Probe
 from dgmm.kernels.sweep import Block
 from dgmm.model.covariance import COVARIANCE_MODELS
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.frame import Frame
+from dgmm.model.mixture import Mixture
 from dgmm.model.prior import Regularised
 
 Array = np.ndarray

@@ -21,7 +21,8 @@ from dgmm.kernels.observation import Complete, Marginal
 from dgmm.kernels.sweep import Block
 from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.covariance_model import CovarianceModel
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.frame import Frame
+from dgmm.model.mixture import Mixture
 from dgmm.model.noise_component import NoiseComponent
 from dgmm.model.prior import Regularised
 from dgmm.model.tails import Each, StudentTails

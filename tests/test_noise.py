@@ -32,7 +32,8 @@ from dgmm.kernels.noise_bounds import ROWS, NoiseBounds
 from dgmm.kernels.observation import Marginal, Noisy
 from dgmm.kernels.sweep import Block, tree_sum
 from dgmm.model.covariance import COVARIANCE_MODELS
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.frame import Frame
+from dgmm.model.mixture import Mixture
 from dgmm.model.prior import Regularised
 from dgmm.model.statistics import WeightedSum
 

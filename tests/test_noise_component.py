@@ -24,7 +24,8 @@ from dgmm.errors import DgmmError
 from dgmm.kernels.complete import NOTHING
 from dgmm.kernels.observation import COMPLETE
 from dgmm.model.covariance import COVARIANCE_MODELS
-from dgmm.model.mixture import NOISE, Frame, Mixture
+from dgmm.model.frame import Frame
+from dgmm.model.mixture import NOISE, Mixture
 from dgmm.model.noise_component import NoiseComponent
 from dgmm.model.prior import Regularised
 

@@ -20,7 +20,8 @@ from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.sweep import Block, PairwiseSum
 from dgmm.model import statistics
 from dgmm.model.covariance import COVARIANCE_MODELS
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.frame import Frame
+from dgmm.model.mixture import Mixture
 
 
 @pytest.fixture(scope="module")

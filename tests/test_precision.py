@@ -22,7 +22,8 @@ from dgmm.kernels.observation import Complete
 from dgmm.kernels.rounding import Away
 from dgmm.kernels.sweep import Block
 from dgmm.model.covariance import COVARIANCE_MODELS
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.frame import Frame
+from dgmm.model.mixture import Mixture
 from dgmm.model.prior import Regularised
 
 kernels = pytest.mark.parametrize(

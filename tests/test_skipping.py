@@ -17,7 +17,8 @@ from dgmm.kernels.observation import Complete
 from dgmm.kernels.rounding import OMITTED
 from dgmm.kernels.sweep import Block
 from dgmm.model.covariance import COVARIANCE_MODELS
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.frame import Frame
+from dgmm.model.mixture import Mixture
 from dgmm.model.noise_component import NoiseComponent
 
 pytestmark = pytest.mark.skipif(native.compiled is None, reason="built without a C compiler")

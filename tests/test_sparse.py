@@ -23,7 +23,8 @@ from dgmm.kernels.outputs import OUTPUTS, RowOutputs
 from dgmm.kernels.sparse_rows import SparseRows
 from dgmm.kernels.sweep import Block
 from dgmm.model.covariance import COVARIANCE_TYPES
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.frame import Frame
+from dgmm.model.mixture import Mixture
 from dgmm.model.noise_component import NoiseComponent
 
 Array = np.ndarray

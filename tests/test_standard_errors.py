@@ -18,7 +18,8 @@ from dgmm.inference.information import Asked, information
 from dgmm.inference.layouts import LAYOUTS
 from dgmm.kernels.observation import Marginal
 from dgmm.kernels.sweep import Block
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.frame import Frame
+from dgmm.model.mixture import Mixture
 
 L = np.longdouble
 

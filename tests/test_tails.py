@@ -20,7 +20,8 @@ from dgmm.kernels import kernel, native
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.sweep import Block
 from dgmm.model.covariance import COVARIANCE_MODELS
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.frame import Frame
+from dgmm.model.mixture import Mixture
 from dgmm.model.statistics import Statistics
 from dgmm.model.tails import LEAST, MOST, RULES, StudentTails, root
 

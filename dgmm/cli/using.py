@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 # Loaded when a command needs them, not for a usage error.
 mixtures = Late("dgmm.estimators.gaussian_mixture")
 datasets, engine, outputs = Late("dgmm.data.dataset"), Late("dgmm.engine"), Late("dgmm.io.output")
-parameters, predictor = Late("dgmm.estimators.parameters"), Late("dgmm.estimators.predictor")
+row_outputs, parameters = Late("dgmm.estimators.row_outputs"), Late("dgmm.estimators.parameters")
 
 
 OUTPUT_HELP = (
@@ -117,7 +117,7 @@ def predict(
     outputs.target_of(output, keep)
     urls.check_writable(output)
     fitted, dataset = open_both(model, data, None, reading, missing, noise)
-    predictor.warn_without_noise(fitted, dataset)
+    row_outputs.warn_without_noise(fitted, dataset)
     chosen = MORE[kind](fitted, model) if kind in MORE else OUTPUTS[cast(OutputKind, kind)]
     wanted = fitted.row_outputs(chosen, noise=dataset.noise is not None)
     written = write_rows(wanted, dataset, machines, output, keep, overwrite, "predict", quiet)

@@ -19,7 +19,7 @@ from dgmm.errors import UsageError
 from dgmm.model.arrays import Array
 from dgmm.model.conjugate import Conjugate
 from dgmm.model.covariance_model import CovarianceModel
-from dgmm.model.mixture import Frame
+from dgmm.model.frame import Frame
 from dgmm.model.prior import Prior
 
 

@@ -29,7 +29,8 @@ from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.arrays import Array
 from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.fixed import Fixed
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.frame import Frame
+from dgmm.model.mixture import Mixture
 from dgmm.model.prior import MaximumLikelihood
 from dgmm.model.statistics import Stacked, Statistics
 from dgmm.model.tails import TailsSpec

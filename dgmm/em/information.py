@@ -21,7 +21,8 @@ from dgmm.kernels.kernel import log_sum_exp
 from dgmm.kernels.labels import allowed
 from dgmm.model.arrays import Array
 from dgmm.model.covariance_model import CovarianceModel
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.frame import Frame
+from dgmm.model.mixture import Mixture
 
 PART: Final = 1 << 21
 """Scores in memory at a time."""

@@ -32,8 +32,9 @@ from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
 from dgmm.model.covariance import COVARIANCE_MODELS, CovarianceType
 from dgmm.model.covariance_model import CovarianceModel
+from dgmm.model.frame import Frame
 from dgmm.model.lazy import Late
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.mixture import Mixture
 from dgmm.model.statistics import Statistics
 
 cluster, metrics = Late("sklearn.cluster"), Late("sklearn.metrics")

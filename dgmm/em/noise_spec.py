@@ -7,7 +7,7 @@ import numpy as np
 
 from dgmm.em.moments import DataMoments
 from dgmm.errors import DataError
-from dgmm.model.mixture import Frame
+from dgmm.model.frame import Frame
 from dgmm.model.noise_component import NoiseComponent
 
 SHARES: Final = (0.02, 0.1, 0.3)

@@ -15,7 +15,7 @@ from dgmm.em.moments import DataMoments
 from dgmm.errors import UsageError
 from dgmm.model.arrays import Array
 from dgmm.model.covariance_model import CovarianceModel
-from dgmm.model.mixture import Frame
+from dgmm.model.frame import Frame
 from dgmm.model.prior import Prior, Regularised
 
 

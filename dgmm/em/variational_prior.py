@@ -20,7 +20,7 @@ from dgmm.model.arrays import Array
 from dgmm.model.choice import choose
 from dgmm.model.concentration import CONCENTRATIONS, ConcentrationType
 from dgmm.model.covariance_model import CovarianceModel
-from dgmm.model.mixture import Frame
+from dgmm.model.frame import Frame
 from dgmm.model.prior import Prior
 from dgmm.model.variational import Variational
 

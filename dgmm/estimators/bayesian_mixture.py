@@ -26,13 +26,13 @@ from dgmm.errors import UsageError
 from dgmm.estimators import gaussian_mixture
 from dgmm.estimators.callbacks import Callback
 from dgmm.estimators.exports import Exports
+from dgmm.estimators.fitted_attribute import FittedAttribute
 from dgmm.estimators.gaussian_mixture import GaussianMixture
 from dgmm.estimators.inference import Inference
 from dgmm.estimators.parameters import prior_of
 from dgmm.estimators.predictor import Predictor
 from dgmm.estimators.record import read_only
 from dgmm.estimators.session import Data
-from dgmm.estimators.shown import Shown
 from dgmm.estimators.sufficient_statistics import SufficientStatistics
 from dgmm.kernels.observation import Missing
 from dgmm.model.arrays import Array
@@ -91,12 +91,12 @@ def in_sum(model: GaussianMixture, bound: float) -> float:
     return statistics.weight * bound - float(constant)
 
 
-def _shown(part: Callable[[GaussianMixture], Any], doc: str) -> Shown[Any]:
+def _shown(part: Callable[[GaussianMixture], Any], doc: str) -> FittedAttribute[Any]:
     """An attribute that shows a part of the posterior."""
-    return Shown("model_", part, doc)
+    return FittedAttribute("model_", part, doc)
 
 
-def _same(name: str) -> Shown[Any]:
+def _same(name: str) -> FittedAttribute[Any]:
     """What the mixture itself has by that name."""
     return _shown(lambda model: getattr(model, name), f"As in ``GaussianMixture.{name}``.")
 

@@ -16,7 +16,7 @@ from dgmm.inference.drift import Drift
 from dgmm.inference.information import Asked
 from dgmm.inference.means import Means
 from dgmm.kernels.sweep import Sweep
-from dgmm.model.mixture import Frame
+from dgmm.model.frame import Frame
 
 if TYPE_CHECKING:  # which imports this
     from dgmm.estimators.gaussian_mixture import GaussianMixture

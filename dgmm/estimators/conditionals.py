@@ -11,8 +11,8 @@ from dgmm.data.dataset import Dataset
 from dgmm.errors import UsageError
 from dgmm.estimators.exchange import given
 from dgmm.estimators.fitted import Fitted
-from dgmm.estimators.predictor import outputs_of
 from dgmm.estimators.record import become
+from dgmm.estimators.row_outputs import outputs_of
 from dgmm.estimators.session import Data
 from dgmm.inference.regression import ANSWERS, AnswerKind, check_regressed, regression
 from dgmm.kernels.observation import Marginal

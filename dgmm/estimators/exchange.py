@@ -1,87 +1,222 @@
-"""Models of scikit-learn made of ours, and ours of theirs, or of parameters."""
+"""Models made of parameters, JSON or scikit-learn's models; and models of scikit-learn of ours."""
 
-from typing import TYPE_CHECKING, Any
+from abc import abstractmethod
+from typing import Any, Final, Self, cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dgmm.errors import UsageError
+from dgmm.estimators.fitted import Fitted
+from dgmm.estimators.parameters import mixture_of, with_given_tails
 from dgmm.estimators.record import become
 from dgmm.io import plain
+from dgmm.model.covariance import CovarianceType
 from dgmm.model.lazy import Late
 from dgmm.model.mixture import Mixture
 
-if TYPE_CHECKING:  # which imports this
-    from dgmm.estimators.gaussian_mixture import GaussianMixture
-
 mixture = Late("sklearn.mixture")
 
-SHARED = (
+SHARED: Final = (
     *("n_components", "covariance_type", "max_iter", "n_init", "random_state", "warm_start"),
     *("weights_init", "means_init", "precisions_init"),
 )
 """Parameters that have the same meaning in both."""
 
 
-def to_sklearn(model: "GaussianMixture") -> Any:
-    """The ``sklearn.mixture.GaussianMixture`` that says the same of rows."""
-    own = model.mixture_
-    if own.noise_component is not None or own.tails is not None:
-        raise UsageError(
-            "scikit-learn has no mixtures with a noise component or heavy tails: there is none "
-            "that says the same"
+class Exchange(Fitted):
+    """The methods that make a model without a fit, and a model of scikit-learn of ours."""
+
+    @abstractmethod
+    def __init__(self, n_components: int = 1, **params: Any) -> None:
+        """What ``GaussianMixture`` takes."""
+
+    @classmethod
+    def from_parameters(
+        cls,
+        weights: ArrayLike,
+        means: ArrayLike,
+        covariances: ArrayLike | None = None,
+        *,
+        precisions: ArrayLike | None = None,
+        covariance_type: CovarianceType = "full",
+        **params: Any,
+    ) -> Self:
+        """A fitted model of given parameters.
+
+        It predicts, scores, draws samples and is saved as any other model; with
+        ``warm_start=True`` a fit begins there.  It has seen no rows: it has no
+        ``sufficient_statistics_``, and its ``lower_bound_`` is minus infinity.
+
+        Parameters
+        ----------
+        weights : array-like (K,)
+            The components' weights, which sum to 1.
+        means : array-like (K, D)
+            The components' means.
+        covariances, precisions : array-like
+            One of the two, not both: (K, D, D) full, (D, D) tied, (K, D) diag, (K,) spherical; with
+            ``n_factors`` covariances (K, D, 1 + q), the noise variances and beside them loadings.
+        covariance_type : str, default="full"
+            What the covariances may be, as in ``GaussianMixture``.  Those that have parts in common
+            must be given so, but for rounding.
+        **params
+            Other parameters of ``GaussianMixture``.  With ``tails="student"``, ``dof`` is a number,
+            or one for each component, and the ``covariances`` are the scale matrices.
+
+        Raises
+        ------
+        UsageError
+            If they can't be the parameters of a mixture, or if a noise component is asked for,
+            whose box they don't tell.
+
+        Examples
+        --------
+        >>> from dgmm import GaussianMixture
+        >>> model = GaussianMixture.from_parameters(
+        ...     [0.5, 0.5], [[0.0], [9.0]], [[1.0], [4.0]], covariance_type="diag"
+        ... )
+        >>> model.predict([[1.0], [8.0]])
+        array([0, 1])
+        """
+        count = params.get("n_factors")
+        mixture = mixture_of(covariance_type, weights, means, covariances, precisions, count)
+        made: Any = cls(mixture.components, covariance_type=covariance_type, **params)
+        become(made, **given(with_given_tails(made, mixture)))
+        return cast(Self, made)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Make a model of parameters as ``to_json`` writes them.
+
+        Parameters
+        ----------
+        text : str
+            The JSON.
+
+        Returns
+        -------
+        GaussianMixture
+            A fitted model; with ``warm_start=True`` a fit begins there.
+
+        Raises
+        ------
+        ModelFileError
+            If these are no parameters of a mixture.
+
+        Examples
+        --------
+        >>> from dgmm import GaussianMixture
+        >>> model = GaussianMixture.from_parameters([1.0], [[0.5]], [[[1.0]]])
+        >>> GaussianMixture.from_json(model.to_json()).means_.tolist()
+        [[0.5]]
+        """
+        mixture, names = plain.loads(text)
+        kind: Any = mixture.covariance_model.name
+        model = cls(
+            mixture.components,
+            covariance_type=kind,
+            n_factors=mixture.covariance_model.factor_count,
+            noise_component=mixture.noise_component is not None,
+            tails="normal" if mixture.tails is None else "student",
         )
-    if own.covariance_model.along_loadings:
-        raise UsageError(
-            f"scikit-learn has no mixtures with covariance_type={own.covariance_model.name!r}; "
-            'one of "full" has their component_covariances_'
+        named = {} if names is None else {"feature_names_in_": np.array(names, dtype=object)}
+        become(model, **given(mixture), **named)
+        return model
+
+    @classmethod
+    def from_sklearn(cls, model: Any) -> Self:
+        """Make a model of a fitted mixture of scikit-learn.
+
+        Parameters
+        ----------
+        model : sklearn.mixture.GaussianMixture or BayesianGaussianMixture
+            Fitted.  Of a Bayesian one, the means of its posterior are taken.
+
+        Returns
+        -------
+        GaussianMixture
+            A fitted model of its parameters; with ``warm_start=True`` a fit begins there.
+
+        Raises
+        ------
+        UsageError
+            If it is not fitted.
+
+        Examples
+        --------
+        >>> import numpy as np, sklearn.mixture
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> theirs = sklearn.mixture.GaussianMixture(2, random_state=0).fit(rows)
+        >>> ours = GaussianMixture.from_sklearn(theirs)
+        >>> bool(np.allclose(ours.score_samples(rows), theirs.score_samples(rows)))
+        True
+        """
+        needed = ("weights_", "means_", "covariances_")
+        missing = [name for name in needed if not hasattr(model, name)]
+        if missing:
+            raise UsageError(
+                f"a fitted mixture of scikit-learn has weights_, means_ and covariances_; this "
+                f"{type(model).__name__} has no {', '.join(missing)}"
+            )
+        made: Any = cls.from_parameters(
+            model.weights_ / np.sum(model.weights_),
+            model.means_,
+            model.covariances_,
+            covariance_type=model.covariance_type,
+            random_state=model.random_state,
         )
-    params = {name: getattr(model, name) for name in SHARED}
-    params["covariance_type"] = own.covariance_model.plain.name
-    theirs = mixture.GaussianMixture(**params)
-    for name in ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_"):
-        setattr(theirs, name, np.array(getattr(model, name)))
-    for name in ("converged_", "n_iter_", "lower_bound_", "lower_bounds_", "n_features_in_"):
-        setattr(theirs, name, getattr(model, name))
-    if hasattr(model, "feature_names_in_"):
-        theirs.feature_names_in_ = model.feature_names_in_.copy()
-    return theirs
+        if hasattr(model, "feature_names_in_"):
+            made.feature_names_in_ = np.array(model.feature_names_in_)
+        return cast(Self, made)
 
+    def to_sklearn(self) -> Any:
+        """Make a mixture of scikit-learn that says the same of rows.
 
-def from_sklearn(cls: "type[GaussianMixture]", theirs: Any) -> "GaussianMixture":
-    """Ours of the parameters of a fitted mixture of scikit-learn."""
-    missing = [name for name in ("weights_", "means_", "covariances_") if not hasattr(theirs, name)]
-    if missing:
-        raise UsageError(
-            f"a fitted mixture of scikit-learn has weights_, means_ and covariances_; this "
-            f"{type(theirs).__name__} has no {', '.join(missing)}"
-        )
-    kind = theirs.covariance_type
-    model = cls.from_parameters(
-        theirs.weights_ / np.sum(theirs.weights_),
-        theirs.means_,
-        theirs.covariances_,
-        covariance_type=kind,
-        random_state=theirs.random_state,
-    )
-    if hasattr(theirs, "feature_names_in_"):
-        model.feature_names_in_ = np.array(theirs.feature_names_in_)
-    return model
+        Returns
+        -------
+        sklearn.mixture.GaussianMixture
+            Fitted: it predicts, scores and draws as this model does, in memory.
 
+        Raises
+        ------
+        UsageError
+            If the model has what scikit-learn has not: a noise component, or heavy tails.
+        NotFittedError
+            Before the fit.
 
-def from_json(cls: "type[GaussianMixture]", text: str) -> "GaussianMixture":
-    """Ours of parameters as JSON."""
-    mixture, names = plain.loads(text)
-    kind: Any = mixture.covariance_model.name
-    model = cls(
-        mixture.components,
-        covariance_type=kind,
-        n_factors=mixture.covariance_model.factor_count,
-        noise_component=mixture.noise_component is not None,
-        tails="normal" if mixture.tails is None else "student",
-    )
-    named = {} if names is None else {"feature_names_in_": np.array(names, dtype=object)}
-    become(model, **given(mixture), **named)
-    return model
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> model = GaussianMixture(2, random_state=0).fit(rows)
+        >>> model.to_sklearn().predict(rows).tolist() == model.predict(rows).tolist()
+        True
+        """
+        model = self._fitted
+        own = model.mixture_
+        if own.noise_component is not None or own.tails is not None:
+            raise UsageError(
+                "scikit-learn has no mixtures with a noise component or heavy tails: there is none "
+                "that says the same"
+            )
+        if own.covariance_model.along_loadings:
+            raise UsageError(
+                f"scikit-learn has no mixtures with covariance_type={own.covariance_model.name!r}; "
+                'one of "full" has their component_covariances_'
+            )
+        params = {name: getattr(model, name) for name in SHARED}
+        params["covariance_type"] = own.covariance_model.plain.name
+        theirs = mixture.GaussianMixture(**params)
+        for name in ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_"):
+            setattr(theirs, name, np.array(getattr(model, name)))
+        for name in ("converged_", "n_iter_", "lower_bound_", "lower_bounds_", "n_features_in_"):
+            setattr(theirs, name, getattr(model, name))
+        if hasattr(model, "feature_names_in_"):
+            theirs.feature_names_in_ = model.feature_names_in_.copy()
+        return theirs
 
 
 def given(mixture: Mixture) -> dict[str, Any]:

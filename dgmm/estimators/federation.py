@@ -47,7 +47,8 @@ from dgmm.estimators.site_summary import Summary
 from dgmm.estimators.sufficient_statistics import SufficientStatistics, digest
 from dgmm.io import storage
 from dgmm.io.mailbox import Mailbox, post, wait_for_answers
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.frame import Frame
+from dgmm.model.mixture import Mixture
 
 CHANGED: Final = 1e-6
 """How far a site's weight and mean may be off by rounding, relative to their size."""

@@ -1,21 +1,16 @@
 """``GaussianMixture``: the scikit-learn face."""
 
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import replace
 from os import PathLike
-from typing import Any, Final, Literal, Self
+from typing import Any, Literal, Self
 
-import numpy as np
-import sklearn.cluster
-import sklearn.metrics  # noqa: F401
 from distributed import Client
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils.validation import check_is_fitted
 
-from dgmm import engine
 from dgmm.em.evaluate import Precision
 from dgmm.em.init import InitParams
 from dgmm.em.prior_spec import PriorSpec
@@ -24,61 +19,35 @@ from dgmm.em.progress import Progress
 from dgmm.em.starts import Effort
 from dgmm.em.strategies import StrategyName
 from dgmm.engine.kubernetes import Pods
-from dgmm.engine.plan import Plan
-from dgmm.errors import UsageError
-from dgmm.estimators import incremental, private, saved
-from dgmm.estimators.available import NO_SUMS, adds_up, available_if
+from dgmm.estimators import saved
 from dgmm.estimators.callbacks import Callback
-from dgmm.estimators.exchange import from_json, from_sklearn, given, to_sklearn
+from dgmm.estimators.exchange import Exchange
 from dgmm.estimators.exports import Exports
+from dgmm.estimators.fits import Fits
+from dgmm.estimators.fitted_parameters import FittedParameters
 from dgmm.estimators.inference import Inference
-from dgmm.estimators.parameters import (
-    mixture_of,
-    observation_of,
-    threads_of,
-    with_given_tails,
-)
-from dgmm.estimators.predictor import Predictor, warn_without_noise
-from dgmm.estimators.record import (
-    become,
-    fitted,
-    read_only,
-    warn_of,
-    warn_of_degenerate,
-)
-from dgmm.estimators.session import Data, Session, fitting, open_rows
-from dgmm.estimators.shown import Shown
+from dgmm.estimators.parameters import observation_of
+from dgmm.estimators.partial_fit import PartialFit
+from dgmm.estimators.record import become, fitted, warn_of
+from dgmm.estimators.session import Data, Session, fitting
 from dgmm.estimators.sparse import takes_sparse
-from dgmm.estimators.sufficient_statistics import SufficientStatistics
-from dgmm.inference.privacy import Privacy
-from dgmm.kernels import choice
 from dgmm.kernels.observation import Complete, Missing
 from dgmm.kernels.outputs import Output, RowOutputs
-from dgmm.kernels.sweep import Sweep
-from dgmm.model.arrays import Array
 from dgmm.model.covariance import CovarianceType
 from dgmm.model.mixture import Mixture
 from dgmm.model.tails import Tails
 
-INSTEAD: Final = (
-    ". GaussianMixture.from_parameters(weights, means, covariances) makes a model of other "
-    "parameters, and with warm_start=True a fit goes on from there"
-)
 
-
-def _parameter(part: Callable[[Mixture], Array], doc: str) -> Shown[Array]:
-    """An attribute that shows an array of ``mixture_``."""
-    return Shown("mixture_", lambda mixture: read_only(part(mixture)), doc, INSTEAD)
-
-
-def _factor_parts(mixture: Mixture) -> tuple[Array, Array]:
-    """The loadings and noise variances; raises ``AttributeError`` if there are none."""
-    if (parts := mixture.covariances.factor_parts()) is None:
-        raise AttributeError(f"{mixture.covariance_model.name!r} covariances have no factors")
-    return parts
-
-
-class GaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseEstimator):
+class GaussianMixture(
+    FittedParameters,
+    Fits,
+    PartialFit,
+    Inference,
+    Exchange,
+    Exports,
+    DensityMixin,
+    BaseEstimator,
+):
     """A mixture of normal distributions, fitted by EM to data of any size.
 
     Parameters and attributes are those of ``sklearn.mixture.GaussianMixture``, with the same
@@ -436,190 +405,6 @@ class GaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseEstimator
         found: tuple[Mixture, float] = prior.judged(self.mixture_, seen.weight / seen.rows)
         return found
 
-    @property
-    def noise_weight_(self) -> float:
-        """The weight of the noise component; 0 if there is none."""
-        check_is_fitted(self)
-        noise = self.mixture_.noise_component
-        return 0.0 if noise is None else noise.weight
-
-    @property
-    def noise_log_density_(self) -> float:
-        """The logarithm of the noise component's density; minus infinity if there is none."""
-        check_is_fitted(self)
-        noise = self.mixture_.noise_component
-        return -np.inf if noise is None else noise.log_density
-
-    dof_ = _parameter(
-        lambda mixture: mixture.dof, "The components' degrees of freedom, (K,); infinity if normal."
-    )
-    component_covariances_ = _parameter(
-        lambda mixture: mixture.component_covariances,
-        "The components' own covariances, (K, D, D), whatever their tails.",
-    )
-    loadings_ = _parameter(
-        lambda mixture: _factor_parts(mixture)[0],
-        "The loadings of each component's factors, (K, D, q).",
-    )
-    noise_variance_ = _parameter(
-        lambda mixture: _factor_parts(mixture)[1],
-        "The variance of each feature beside the factors, (K, D).",
-    )
-    weights_ = _parameter(lambda mixture: mixture.weights, "The components' weights, (K,).")
-    means_ = _parameter(lambda mixture: mixture.means, "The components' means, (K, D).")
-    covariances_ = _parameter(
-        lambda mixture: mixture.covariances.values,
-        "The covariances: (K, D, D) full, (D, D) tied, (K, D) diag, (K,) spherical.",
-    )
-    precisions_cholesky_ = _parameter(
-        lambda mixture: mixture.covariances.precisions_cholesky,
-        "C with precision C C', upper triangular, in the shape of the covariances.",
-    )
-    precisions_ = _parameter(
-        lambda mixture: mixture.covariances.precisions(),
-        "The inverse covariances, in their shape.",
-    )
-
-    @classmethod
-    def from_parameters(
-        cls,
-        weights: ArrayLike,
-        means: ArrayLike,
-        covariances: ArrayLike | None = None,
-        *,
-        precisions: ArrayLike | None = None,
-        covariance_type: CovarianceType = "full",
-        **params: Any,
-    ) -> Self:
-        """A fitted model of given parameters.
-
-        It predicts, scores, draws samples and is saved as any other model; with
-        ``warm_start=True`` a fit begins there.  It has seen no rows: it has no
-        ``sufficient_statistics_``, and its ``lower_bound_`` is minus infinity.
-
-        Parameters
-        ----------
-        weights : array-like (K,)
-            The components' weights, which sum to 1.
-        means : array-like (K, D)
-            The components' means.
-        covariances, precisions : array-like
-            One of the two, not both: (K, D, D) full, (D, D) tied, (K, D) diag, (K,) spherical; with
-            ``n_factors`` covariances (K, D, 1 + q), the noise variances and beside them loadings.
-        covariance_type : str, default="full"
-            What the covariances may be, as in ``GaussianMixture``.  Those that have parts in common
-            must be given so, but for rounding.
-        **params
-            Other parameters of ``GaussianMixture``.  With ``tails="student"``, ``dof`` is a number,
-            or one for each component, and the ``covariances`` are the scale matrices.
-
-        Raises
-        ------
-        UsageError
-            If they can't be the parameters of a mixture, or if a noise component is asked for,
-            whose box they don't tell.
-
-        Examples
-        --------
-        >>> from dgmm import GaussianMixture
-        >>> model = GaussianMixture.from_parameters(
-        ...     [0.5, 0.5], [[0.0], [9.0]], [[1.0], [4.0]], covariance_type="diag"
-        ... )
-        >>> model.predict([[1.0], [8.0]])
-        array([0, 1])
-        """
-        count = params.get("n_factors")
-        mixture = mixture_of(covariance_type, weights, means, covariances, precisions, count)
-        model = cls(mixture.components, covariance_type=covariance_type, **params)
-        become(model, **given(with_given_tails(model, mixture)))
-        return model
-
-    @classmethod
-    def from_json(cls, text: str) -> "GaussianMixture":
-        """Make a model of parameters as ``to_json`` writes them.
-
-        Parameters
-        ----------
-        text : str
-            The JSON.
-
-        Returns
-        -------
-        GaussianMixture
-            A fitted model; with ``warm_start=True`` a fit begins there.
-
-        Raises
-        ------
-        ModelFileError
-            If these are no parameters of a mixture.
-
-        Examples
-        --------
-        >>> from dgmm import GaussianMixture
-        >>> model = GaussianMixture.from_parameters([1.0], [[0.5]], [[[1.0]]])
-        >>> GaussianMixture.from_json(model.to_json()).means_.tolist()
-        [[0.5]]
-        """
-        return from_json(cls, text)
-
-    @classmethod
-    def from_sklearn(cls, model: Any) -> "GaussianMixture":
-        """Make a model of a fitted mixture of scikit-learn.
-
-        Parameters
-        ----------
-        model : sklearn.mixture.GaussianMixture or BayesianGaussianMixture
-            Fitted.  Of a Bayesian one, the means of its posterior are taken.
-
-        Returns
-        -------
-        GaussianMixture
-            A fitted model of its parameters; with ``warm_start=True`` a fit begins there.
-
-        Raises
-        ------
-        UsageError
-            If it is not fitted.
-
-        Examples
-        --------
-        >>> import numpy as np, sklearn.mixture
-        >>> from dgmm import GaussianMixture
-        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
-        >>> theirs = sklearn.mixture.GaussianMixture(2, random_state=0).fit(rows)
-        >>> ours = GaussianMixture.from_sklearn(theirs)
-        >>> bool(np.allclose(ours.score_samples(rows), theirs.score_samples(rows)))
-        True
-        """
-        return from_sklearn(cls, model)
-
-    def to_sklearn(self) -> Any:
-        """Make a mixture of scikit-learn that says the same of rows.
-
-        Returns
-        -------
-        sklearn.mixture.GaussianMixture
-            Fitted: it predicts, scores and draws as this model does, in memory.
-
-        Raises
-        ------
-        UsageError
-            If the model has what scikit-learn has not: a noise component, or heavy tails.
-        NotFittedError
-            Before the fit.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from dgmm import GaussianMixture
-        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
-        >>> model = GaussianMixture(2, random_state=0).fit(rows)
-        >>> model.to_sklearn().predict(rows).tolist() == model.predict(rows).tolist()
-        True
-        """
-        check_is_fitted(self)
-        return to_sklearn(self)
-
     def fit(
         self,
         X: Data,
@@ -687,244 +472,15 @@ class GaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseEstimator
             raise
         return self
 
-    def fit_passes(
-        self,
-        X: Data,
-        sample_weight: Data = None,
-        client: Client | None = None,
-        meter: engine.Meter | None = None,
-        noise: Data = None,
-        labels: Data = None,
-    ) -> Generator[Progress, None, None]:
-        """Fit, a pass at a time.
+    def _session(
+        self, X: Data, sample_weight: Data, client: Client | None, noise: Data, labels: Data
+    ) -> Session:
+        return fitting(self, X, sample_weight, client, noise, labels)
 
-        The model is fitted when the generator is exhausted; until then it is as it was before.
-
-        Parameters
-        ----------
-        X : rows (N, D)
-            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame; or a
-            ``session`` of this model, which includes the other parameters.
-        sample_weight : (N,), optional
-            Weights of the rows, in the same forms, or one for all; by default each counts as one.
-        client : distributed.Client, optional
-            The cluster to use; by default the active one, else this process.
-        meter : Meter, optional
-            Counts the rows that are read, also within a pass.
-        noise : (N, D) or (N, D, D), optional
-            Known errors of the rows, in the same forms: their variances, or their covariances.  A
-            value of infinite variance is missing.
-        labels : (N,) or (N, K), optional
-            What components rows may be of, in the same forms: the number of one, or -1 (or NaN)
-            where that isn't known; or which of the K components each may be of.
-
-        Yields
-        ------
-        Progress
-            The state of the fit after each pass over the data.
-
-        Raises
-        ------
-        UsageError, DataError
-            If a parameter or the rows can't be used; both are a ``ValueError``.
-        PlanError
-            If the fit would not fit in memory.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from dgmm import GaussianMixture
-        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
-        >>> rows[100:] += 9
-        >>> model = GaussianMixture(2, random_state=0)
-        >>> passes = [each.passes for each in model.fit_passes(rows)]
-        >>> model.converged_
-        True
-        """
-        session = (
-            X if isinstance(X, Session) else self.session(X, sample_weight, client, noise, labels)
-        )
-        session.plan.check()
-        began = time.perf_counter()
-        with closing(session.passes(meter)) as passes:
-            for last in passes:
-                yield last
-        found = fitted(last, session, time.perf_counter() - began)
-        warn_of(found, last.best)
+    def _keep(self, last: Progress, session: Session, seconds: float) -> None:
+        found = fitted(last, session, seconds)
+        warn_of(found, last.best, stacklevel=5)
         become(self, **found)
-
-    @available_if(adds_up)
-    def partial_fit(
-        self,
-        X: Data,
-        y: None = None,
-        sample_weight: Data = None,
-        noise: Data = None,
-        labels: Data = None,
-    ) -> Self:
-        """Learn from more rows: a step of incremental EM, in one pass over them.
-
-        The statistics of the new rows are added to ``sufficient_statistics_``, those of all rows
-        seen before, and an M-step is taken.  Earlier rows are not read again, so they keep the
-        responsibilities they had; ``dgmm.estimators.sufficient_statistics`` says what is exact in
-        that and what is not.  ``lower_bound_`` becomes a lower bound of the objective for all rows
-        seen, and ``lower_bounds_`` holds its value before the M-step.  For a model that is not
-        fitted yet, this is ``fit``.
-
-        Parameters
-        ----------
-        X : rows (N, D)
-            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
-        y : None
-            Not used; scikit-learn's tools pass it.
-        sample_weight : (N,), optional
-            Weights of the rows, in the same forms, or one for all; by default each counts as one.
-        noise : (N, D) or (N, D, D), optional
-            Known errors of the rows, in the same forms: their variances, or their covariances.  A
-            value of infinite variance is missing.
-        labels : (N,) or (N, K), optional
-            What components rows may be of, in the same forms: the number of one, or -1 (or NaN)
-            where that isn't known; or which of the K components each may be of.
-
-        Returns
-        -------
-        self
-            The fitted model.
-
-        Raises
-        ------
-        DataError
-            If the rows can't be used; the model is then as it was before.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from dgmm import GaussianMixture
-        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
-        >>> rows[100:] += 9
-        >>> model = GaussianMixture(2, random_state=0).fit(rows)
-        >>> model.partial_fit([[1.0, 3], [10, 9]]).sufficient_statistics_.rows
-        202
-        """
-        if not hasattr(self, "mixture_"):
-            return self.fit(X, sample_weight=sample_weight, noise=noise, labels=labels)
-        return self.update(
-            self._seen() + self.summarize(X, sample_weight, noise=noise, labels=labels)
-        )
-
-    def summarize(
-        self,
-        X: Data,
-        sample_weight: Data = None,
-        sweep: Sweep | None = None,
-        noise: Data = None,
-        labels: Data = None,
-        privacy: Privacy | None = None,
-    ) -> SufficientStatistics:
-        """Compute the statistics of ``X`` under the fitted mixture, in one pass; nothing is fitted.
-
-        Statistics from different sites add up, can be saved, and are given to ``update``.  So many
-        sites can fit one mixture together; each round is an EM iteration over the rows of all.
-
-        Parameters
-        ----------
-        X : rows (N, D)
-            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
-        sample_weight : (N,), optional
-            Weights of the rows, in the same forms, or one for all; by default each counts as one.
-        sweep : callable, optional
-            The engine to use; by default the one that ``fit`` would use.
-        noise : (N, D) or (N, D, D), optional
-            Known errors of the rows, in the same forms: their variances, or their covariances.  A
-            value of infinite variance is missing.
-        labels : (N,) or (N, K), optional
-            What components rows may be of, in the same forms: the number of one, or -1 (or NaN)
-            where that isn't known; or which of the K components each may be of.
-        privacy : Privacy, optional
-            Draw rows in, and add noise to the sums that hides any one of them.
-
-        Returns
-        -------
-        SufficientStatistics
-            The statistics of these rows; ``+`` adds up those of several sites.  With ``privacy``
-            they are near those, and the number of rows is a guess, too.
-
-        Raises
-        ------
-        UsageError, DataError
-            If a parameter or the rows can't be used.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from dgmm import GaussianMixture
-        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
-        >>> rows[100:] += 9
-        >>> model = GaussianMixture(2, random_state=0).fit(rows)
-        >>> both = model.summarize(rows[:2]) + model.summarize(rows[2:])
-        >>> both.rows
-        200
-        """
-        check_is_fitted(self)
-        dataset = open_rows(self, X, {"weights": sample_weight, "noise": noise, "labels": labels})
-        warn_without_noise(self, dataset)
-        sweep = sweep or engine.over(dataset, threads=threads_of(self))
-        seen = replace(self._seen(), observation=observation_of(self))
-        beside = dataset.noise is not None, dataset.labels is not None
-        if privacy is None:
-            return seen.summarize(sweep, self.mixture_, choice.chosen(), *beside)
-        noisy = self.mixture_.noise_component is not None
-        private.check_private(self.missing, noisy, any(beside) or dataset.weights is not None)
-        radius = privacy.radius(dataset.n_features)
-        exact = seen.summarize(sweep, self.mixture_, choice.chosen(), radius=radius)
-        return private.hidden(exact, seen.frame.enter(self.mixture_), privacy)
-
-    def update(self, statistics: SufficientStatistics | Mapping[str, SufficientStatistics]) -> Self:
-        """Take the M-step from ``statistics``, which become ``sufficient_statistics_``.
-
-        ``fit_info_`` is then the record of that step.
-
-        Parameters
-        ----------
-        statistics : SufficientStatistics, or a mapping of str to these
-            Statistics under this model, or under one that descends from the same fit.  Or those of
-            several sites by their names, which are added up: all must be under this very model.
-
-        Returns
-        -------
-        self
-            The fitted model.
-
-        Raises
-        ------
-        UsageError
-            If the statistics do not descend from this model's fit.
-        DataError
-            If the likelihood would not be finite, or a site is refused by name: its statistics are
-            under another model, or those of another site.  The model is then as it was before.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from dgmm import GaussianMixture
-        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
-        >>> rows[100:] += 9
-        >>> model = GaussianMixture(2, random_state=0).fit(rows)
-        >>> model.update(model.summarize(rows)).sufficient_statistics_.rows
-        200
-        >>> sites = {"north": model.summarize(rows[:90]), "south": model.summarize(rows[90:])}
-        >>> model.update(sites).sufficient_statistics_.rows
-        200
-        """
-        check_is_fitted(self)
-        if isinstance(statistics, Mapping):
-            statistics = incremental.together(self, self._seen(), statistics)
-        incremental.check_descends(self, self._seen(), statistics)
-        step = incremental.step(self.mixture_, statistics)
-        names = getattr(self, "feature_names_in_", None)
-        warn_of_degenerate(step["fit_info_"], names, self.reg_covar, stacklevel=3)
-        become(self, **step, n_iter_=self.n_iter_ + 1)
-        return self
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -936,115 +492,6 @@ class GaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseEstimator
     def _fitted(self) -> "GaussianMixture":
         check_is_fitted(self)
         return self
-
-    def _seen(self) -> SufficientStatistics:
-        """``sufficient_statistics_``, which there must be."""
-        if not hasattr(self, "sufficient_statistics_"):
-            if self.mixture_.covariance_model.along_loadings:
-                raise UsageError(NO_SUMS.format(f"covariance_type={self.covariance_type!r}"))
-            raise UsageError(
-                NO_SUMS.format('tails="student"')
-                if self.mixture_.tails is not None
-                else "this model was saved without the statistics of its rows, or made of given "
-                "parameters; fit it first (with warm_start=True the fit begins here)"
-            )
-        seen: SufficientStatistics = self.sufficient_statistics_
-        return seen
-
-    def plan(
-        self,
-        X: Data,
-        sample_weight: Data = None,
-        client: Client | None = None,
-        noise: Data = None,
-        labels: Data = None,
-    ) -> Plan:
-        """Work out what ``fit`` would need for ``X``, without fitting.
-
-        Parameters
-        ----------
-        X : rows (N, D)
-            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
-        sample_weight : (N,), optional
-            Weights of the rows, in the same forms, or one for all; by default each counts as one.
-        client : distributed.Client, optional
-            The cluster to use; by default the active one, else this process.
-        noise : (N, D) or (N, D, D), optional
-            Known errors of the rows, in the same forms: their variances, or their covariances.  A
-            value of infinite variance is missing.
-        labels : (N,) or (N, K), optional
-            What components rows may be of, in the same forms: the number of one, or -1 (or NaN)
-            where that isn't known; or which of the K components each may be of.
-
-        Returns
-        -------
-        Plan
-            Blocks, tasks, bytes read and memory.
-
-        Raises
-        ------
-        UsageError, DataError
-            If a parameter or the rows can't be used.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from dgmm import GaussianMixture
-        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
-        >>> rows[100:] += 9
-        >>> GaussianMixture(2).plan(rows).rows
-        200
-        """
-        return self.session(X, sample_weight, client, noise, labels).plan
-
-    def session(
-        self,
-        X: Data,
-        sample_weight: Data = None,
-        client: Client | None = None,
-        noise: Data = None,
-        labels: Data = None,
-    ) -> Session:
-        """Check what a fit to ``X`` needs, and plan it; ``fit_passes`` runs the session.
-
-        Parameters
-        ----------
-        X : rows (N, D)
-            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
-        sample_weight : (N,), optional
-            Weights of the rows, in the same forms, or one for all; by default each counts as one.
-        client : distributed.Client, optional
-            The cluster to use; by default the active one, else this process.
-        noise : (N, D) or (N, D, D), optional
-            Known errors of the rows, in the same forms: their variances, or their covariances.  A
-            value of infinite variance is missing.
-        labels : (N,) or (N, K), optional
-            What components rows may be of, in the same forms: the number of one, or -1 (or NaN)
-            where that isn't known; or which of the K components each may be of.
-
-        Returns
-        -------
-        Session
-            The session of one run; its ``max_seconds`` count from now.
-
-        Raises
-        ------
-        UsageError, DataError
-            If a parameter or the rows can't be used; both are a ``ValueError``.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from dgmm import GaussianMixture
-        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
-        >>> rows[100:] += 9
-        >>> model = GaussianMixture(2, random_state=0)
-        >>> session = model.session(rows)
-        >>> session.plan.rows
-        200
-        >>> passes = list(model.fit_passes(session))
-        """
-        return fitting(self, X, sample_weight, client, noise, labels)
 
     def pods(
         self,

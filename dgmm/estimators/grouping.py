@@ -12,8 +12,8 @@ from dgmm.errors import UsageError
 from dgmm.estimators.conditionals import model_of
 from dgmm.estimators.fitted import Fitted
 from dgmm.estimators.parameters import threads_of
-from dgmm.estimators.predictor import outputs_of, warn_without_noise
 from dgmm.estimators.record import become
+from dgmm.estimators.row_outputs import outputs_of, warn_without_noise
 from dgmm.estimators.session import Data, open_rows
 from dgmm.inference import merging
 from dgmm.inference.merging import WITHOUT_ROWS, CriterionName, Merging

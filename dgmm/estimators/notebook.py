@@ -13,7 +13,7 @@ from dgmm.estimators.telling import facts
 LEFT = 'style="text-align: left"'
 
 
-class Shown(Fitted):
+class NotebookView(Fitted):
     """The hooks of notebooks; names of features and files are escaped."""
 
     def _repr_html_inner(self) -> str:

@@ -9,8 +9,8 @@ from dgmm.data.dataset import Dataset
 from dgmm.errors import UsageError
 from dgmm.estimators.fitted import Fitted
 from dgmm.estimators.parameters import threads_of
-from dgmm.estimators.predictor import outputs_of, warn_without_noise
 from dgmm.estimators.record import become
+from dgmm.estimators.row_outputs import outputs_of, warn_without_noise
 from dgmm.estimators.session import Data, open_rows
 from dgmm.inference import odd_rows, oddness
 from dgmm.inference.odd_rows import Threshold

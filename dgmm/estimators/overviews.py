@@ -11,7 +11,7 @@ from dgmm import engine
 from dgmm.estimators.conditionals import places_of
 from dgmm.estimators.fitted import Fitted
 from dgmm.estimators.parameters import threads_of
-from dgmm.estimators.predictor import warn_without_noise
+from dgmm.estimators.row_outputs import warn_without_noise
 from dgmm.estimators.session import Data, open_rows
 from dgmm.inference import overview
 from dgmm.inference.overview import Asked, Overview

@@ -1,46 +1,30 @@
-"""What a fitted mixture says of rows, the same for a model and for the best one of a search.
-
-NumPy in, NumPy out; Dask in, lazy Dask out, in the same row chunks, also for a dask.dataframe;
-xarray in, xarray out, on the axes of rows; for a path, a URL or a Zarr array, lazy Dask out, in the
-dataset's blocks.
-"""
+"""What a fitted mixture says of rows, the same for a model and for the best one of a search."""
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Self, overload
 
 import dask.array as da
 import numpy as np
 import zarr
-from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 
-from dgmm import engine
 from dgmm.data.dataset import Dataset
-from dgmm.data.source import Source
-from dgmm.data.sources import DaskSource
-from dgmm.em.criteria import Compared, score_each
-from dgmm.errors import DataError, MissingNoiseWarning, UsageError
+from dgmm.errors import UsageError
 from dgmm.estimators.available import available_if, has_factors
-from dgmm.estimators.notebook import Shown
-from dgmm.estimators.parameters import draws_of, observation_of, random_of, threads_of
-from dgmm.estimators.session import STORED, Data, open_rows
-from dgmm.kernels.observation import NONE_COUNT
-from dgmm.kernels.outputs import DENOISED, FILLED, OUTPUTS, Output, RowOutputs
-from dgmm.kernels.sweep import Block, Sweep
+from dgmm.estimators.criteria import Criteria
+from dgmm.estimators.notebook import NotebookView
+from dgmm.estimators.parameters import draws_of, random_of
+from dgmm.estimators.row_outputs import outputs_of
+from dgmm.estimators.session import Data
+from dgmm.kernels.outputs import DENOISED, FILLED, OUTPUTS
 from dgmm.model.arrays import Array
-from dgmm.model.fixed import free_parameters
 from dgmm.model.mixture import Mixture
 
 if TYPE_CHECKING:  # which imports this
-    from dgmm.estimators.gaussian_mixture import GaussianMixture
-
     Lazy = da.Array | zarr.Array[Any] | str | PathLike[str] | Dataset
     """Rows whose outputs are lazy Dask arrays."""
 
@@ -54,7 +38,7 @@ Labels = NDArray[np.int64]
 """Numbers of components."""
 
 
-class Predictor(Shown):
+class Predictor(Criteria, NotebookView):
     """The methods that need a fitted mixture and rows."""
 
     @abstractmethod
@@ -386,179 +370,6 @@ class Predictor(Shown):
         """
         return outputs_of(self._fitted, X, DENOISED, noise=noise)
 
-    def score(
-        self, X: Data, y: None = None, sample_weight: Data = None, noise: Data = None
-    ) -> float:
-        """The mean log-likelihood of the rows of ``X``, in nats, weighted if asked.
-
-        Parameters
-        ----------
-        X : rows (N, D)
-            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
-        y : None
-            Not used; scikit-learn's tools pass it.
-        sample_weight : (N,), optional
-            Weights of the rows, in the same forms, or one for all; by default each counts as one.
-        noise : (N, D) or (N, D, D), optional
-            Known errors of the rows, in the same forms: their variances, or their covariances.  A
-            value of infinite variance is missing.
-
-        Returns
-        -------
-        float
-            In nats a row, per unit of weight.
-
-        Raises
-        ------
-        DataError
-            If the rows can't be used.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from dgmm import GaussianMixture
-        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
-        >>> rows[100:] += 9
-        >>> model = GaussianMixture(2, random_state=0).fit(rows)
-        >>> bool(np.isclose(model.score(rows), model.score_samples(rows).mean()))
-        True
-        """
-        return self.criteria(X, sample_weight, noise=noise)["score"]
-
-    def bic(self, X: Data, sample_weight: Data = None, noise: Data = None) -> float:
-        """The Bayesian information criterion of the model for ``X``; lower is better.
-
-        Parameters
-        ----------
-        X : rows (N, D)
-            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
-        sample_weight : (N,), optional
-            Weights of the rows, in the same forms, or one for all; by default each counts as one.
-        noise : (N, D) or (N, D, D), optional
-            Known errors of the rows, in the same forms: their variances, or their covariances.  A
-            value of infinite variance is missing.
-
-        Returns
-        -------
-        float
-            -2 L + p log N, for p free parameters, in nats.
-
-        Raises
-        ------
-        DataError
-            If the rows can't be used.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from dgmm import GaussianMixture
-        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
-        >>> rows[100:] += 9
-        >>> model = GaussianMixture(2, random_state=0).fit(rows)
-        >>> p = model.mixture_.free_parameters
-        >>> bool(np.isclose(model.bic(rows) - model.aic(rows), p * (np.log(200) - 2)))
-        True
-        """
-        return self.criteria(X, sample_weight, noise=noise)["bic"]
-
-    def aic(self, X: Data, sample_weight: Data = None, noise: Data = None) -> float:
-        """Akaike's information criterion of the model for ``X``; lower is better.
-
-        Parameters
-        ----------
-        X : rows (N, D)
-            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
-        sample_weight : (N,), optional
-            Weights of the rows, in the same forms, or one for all; by default each counts as one.
-        noise : (N, D) or (N, D, D), optional
-            Known errors of the rows, in the same forms: their variances, or their covariances.  A
-            value of infinite variance is missing.
-
-        Returns
-        -------
-        float
-            -2 L + 2 p, for p free parameters, in nats.
-
-        Raises
-        ------
-        DataError
-            If the rows can't be used.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from dgmm import GaussianMixture
-        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
-        >>> rows[100:] += 9
-        >>> model = GaussianMixture(2, random_state=0).fit(rows)
-        >>> two_l = 2 * 200 * model.score(rows)
-        >>> bool(np.isclose(model.aic(rows), 2 * model.mixture_.free_parameters - two_l))
-        True
-        """
-        return self.criteria(X, sample_weight, noise=noise)["aic"]
-
-    def criteria(
-        self,
-        X: Data,
-        sample_weight: Data = None,
-        sweep: Sweep | None = None,
-        noise: Data = None,
-    ) -> dict[str, float]:
-        """``score``, ``aic`` and ``bic`` of ``X`` in one pass, and of how many rows.
-
-        The weights count as numbers of rows.
-
-        Parameters
-        ----------
-        X : rows (N, D)
-            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
-        sample_weight : (N,), optional
-            Weights of the rows, in the same forms, or one for all; by default each counts as one.
-        sweep : callable, optional
-            The engine to use; by default the one that ``fit`` would use.
-        noise : (N, D) or (N, D, D), optional
-            Known errors of the rows, in the same forms: their variances, or their covariances.  A
-            value of infinite variance is missing.
-
-        Returns
-        -------
-        dict
-            The three by name; and ``judged``, how many rows have a weight and a value.
-
-        Raises
-        ------
-        DataError
-            If the rows can't be used.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from dgmm import GaussianMixture
-        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
-        >>> rows[100:] += 9
-        >>> model = GaussianMixture(2, random_state=0).fit(rows)
-        >>> sorted(model.criteria(rows))
-        ['aic', 'bic', 'judged', 'score']
-        """
-        model = self._fitted
-        beside = {"weights": sample_weight, "noise": noise}
-        dataset = open_rows(model, X, beside, sparse=True)
-        warn_without_noise(model, dataset)
-        sweep = sweep or engine.over(dataset, threads=threads_of(model))
-        observation = observation_of(model, dataset.noise is not None)
-        mixture, offset = model.judged()
-        (total,) = sweep(score_each, Compared((mixture,), observation)).parts
-        if not total.weight > 0:
-            raise DataError(NONE_COUNT.format("score"))
-        total = replace(total, value=total.value + offset * total.weight)
-        parameters = free_parameters(model.mixture_, model.fit_info_)
-        return {
-            "score": total.value / total.weight,
-            "aic": -2 * total.value + 2 * parameters,
-            "bic": -2 * total.value + parameters * float(np.log(total.weight)),
-            "judged": total.rows,
-        }
-
     def sample(self, n_samples: int = 1) -> tuple[Array, NDArray[np.int64]]:
         """Draw rows (n_samples, D) and their components (n_samples,), grouped by component.
 
@@ -595,117 +406,3 @@ class Predictor(Shown):
             raise UsageError(f"Invalid value for 'n_samples': {n_samples}. It must be at least 1")
         mixture: Mixture = model.mixture_
         return mixture.sample(n_samples, random_of(model))
-
-
-def warn_without_noise(model: GaussianMixture, dataset: Dataset, stacklevel: int = 3) -> None:
-    """Say that a model knew of errors of rows, if none are given for those of ``dataset``."""
-    if dataset.noise is None and model.fit_info_.get("noise"):
-        warnings.warn(
-            "the model was fitted to rows with known errors, and none are given for these: they "
-            "are judged as if they had none. Give noise= (--noise); zeros say that there are none",
-            MissingNoiseWarning,
-            stacklevel=stacklevel,
-        )
-
-
-def outputs_of(
-    model: GaussianMixture,
-    X: Data,
-    output: Output,
-    seed: int | None = None,
-    noise: Data = None,
-) -> Any:
-    """What a fitted model says of each row: an array, or a lazy one."""
-    dataset = open_rows(model, X, {"noise": noise}, sparse=output.judges)
-    if output is DENOISED and dataset.noise is None:
-        raise UsageError("denoise needs the noise of the rows")
-    if not output.fills:
-        warn_without_noise(model, dataset, stacklevel=4)
-    wanted = model.row_outputs(output, seed, dataset.noise is not None)
-    values = _of_dataset(model, X, dataset, wanted)
-    if dataset.axes is None:
-        return values
-    return dataset.axes.put_back(values, output.name, output.by_feature, output.axes)
-
-
-def _of_dataset(model: GaussianMixture, X: Data, dataset: Dataset, wanted: RowOutputs) -> Any:
-    """The same for opened rows."""
-    elsewhere = isinstance(X, STORED) or not dataset.source.in_process
-    if dataset.lazy or (elsewhere and not isinstance(X, np.ndarray)):
-        return _lazy_outputs(dataset, wanted)
-    values = np.empty((dataset.rows, *wanted.columns), dtype=wanted.output.dtype)
-
-    def fill(index: int) -> None:
-        block = dataset.block(index)
-        values[block.start : block.start + len(block.rows)] = wanted(block)
-
-    with engine.one_blas_thread(), ThreadPoolExecutor(threads_of(model) or CPU_COUNT) as pool:
-        list(pool.map(fill, range(dataset.blocks)))
-    return values
-
-
-def _lazy_outputs(dataset: Dataset, wanted: RowOutputs) -> Any:
-    """The same as a Dask array: of the rows' own chunks, or of the dataset's blocks."""
-    columns = wanted.columns
-    chunks = (tuple(np.diff(dataset.divisions).tolist()), *((n,) for n in columns))
-    meta = np.empty((0,) * (1 + len(columns)), dtype=wanted.output.dtype)
-    if not isinstance(dataset.source, DaskSource):
-        return da.map_blocks(_output_block, (dataset, wanted), chunks=chunks, meta=meta)
-    if dataset.noise is not None:
-        return _noisy_outputs(dataset.source.array, dataset, wanted, meta)
-    return da.map_blocks(
-        _output_chunk,
-        *(dataset.source.array, wanted),
-        chunks=chunks,
-        drop_axis=None if columns else 1,
-        new_axis=list(range(2, 1 + len(columns))) or None,
-        meta=meta,
-    )
-
-
-def _noisy_outputs(rows: da.Array, dataset: Dataset, wanted: RowOutputs, meta: NDArray[Any]) -> Any:
-    """The same of the chunks of ``rows`` with their noise."""
-    source = dataset.noise
-    assert source is not None
-    if isinstance(source, DaskSource):
-        noise = source.array
-    else:
-        chunks = (rows.chunks[0], *((n,) for n in source.shape[1:]))
-        noise = da.map_blocks(_noise_chunk, source, chunks=chunks, dtype=source.dtype)
-    starts = da.from_array(dataset.divisions[:-1], chunks=1)
-    columns = dict(zip("uv", wanted.columns, strict=False))
-    return da.blockwise(
-        _noisy_output,
-        ("n", *columns),
-        *(rows, "nd", noise, "nab"[: noise.ndim], starts, "n", wanted, None),
-        new_axes=columns,
-        concatenate=True,
-        align_arrays=False,
-        meta=meta,
-    )
-
-
-def _noise_chunk(source: Source, block_info: dict[Any, Any]) -> NDArray[Any]:
-    start, stop = block_info[None]["array-location"][0]
-    return source.read(start, stop)
-
-
-def _noisy_output(
-    rows: NDArray[Any], noise: NDArray[Any], starts: NDArray[Any], wanted: RowOutputs
-) -> NDArray[Any]:
-    with engine.one_blas_thread():
-        return wanted(Block(int(starts[0]) if len(starts) else 0, rows, noise=noise))
-
-
-def _output_block(given: tuple[Dataset, RowOutputs], block_info: dict[Any, Any]) -> NDArray[Any]:
-    dataset, wanted = given
-    block = dataset.block(block_info[None]["chunk-location"][0])
-    with engine.one_blas_thread():
-        return wanted(block)
-
-
-def _output_chunk(
-    rows: NDArray[Any], wanted: RowOutputs, block_info: dict[Any, Any]
-) -> NDArray[Any]:
-    with engine.one_blas_thread():
-        return wanted(Block(block_info[0]["array-location"][0][0], rows))

@@ -1,9 +1,6 @@
 """``MixtureSearch`` and ``select``: the best of many mixtures, in the passes of about one fit."""
 
-import time
-import warnings
-from collections.abc import Collection, Generator, Iterable, Iterator
-from contextlib import closing
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Final, Self
 
 import numpy as np
@@ -11,25 +8,27 @@ from distributed import Client
 from sklearn.base import BaseEstimator, DensityMixin, MetaEstimatorMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
-from dgmm import engine
 from dgmm.em.criteria import CriterionName
-from dgmm.em.progress import Candidate, Progress
-from dgmm.engine.plan import Plan
-from dgmm.errors import DegenerateWarning, UsageError
+from dgmm.em.progress import Progress
+from dgmm.errors import UsageError
+from dgmm.estimators import search_results
 from dgmm.estimators.exports import Exports
+from dgmm.estimators.fits import Fits
 from dgmm.estimators.gaussian_mixture import GaussianMixture
 from dgmm.estimators.inference import Inference
 from dgmm.estimators.predictor import Predictor
 from dgmm.estimators.record import become, fitted, warn_of
 from dgmm.estimators.session import Data, Session, selecting
 from dgmm.estimators.sparse import takes_sparse
-from dgmm.model.covariance import COVARIANCE_TYPES, CovarianceType, described
+from dgmm.model.covariance import COVARIANCE_TYPES, CovarianceType
 
 SIZES: Final = tuple(range(1, 11))
 """How many components are tried unless told."""
 
 
-class MixtureSearch(Predictor, Inference, Exports, MetaEstimatorMixin, DensityMixin, BaseEstimator):
+class MixtureSearch(
+    Fits, Predictor, Inference, Exports, MetaEstimatorMixin, DensityMixin, BaseEstimator
+):
     """Fit mixtures of several sizes and covariance types side by side, and keep the best.
 
     All candidates share every pass over the data, and those that can no longer win are dropped
@@ -156,164 +155,9 @@ class MixtureSearch(Predictor, Inference, Exports, MetaEstimatorMixin, DensityMi
             pass
         return self
 
-    def fit_passes(
-        self,
-        X: Data,
-        sample_weight: Data = None,
-        client: Client | None = None,
-        meter: engine.Meter | None = None,
-        noise: Data = None,
-        labels: Data = None,
-    ) -> Generator[Progress, None, None]:
-        """Choose, a pass at a time.
-
-        The search is fitted when the generator is exhausted; until then it is as it was before.
-
-        Parameters
-        ----------
-        X : rows (N, D)
-            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame; or a
-            ``session`` of this search, which includes the other parameters.
-        sample_weight : (N,), optional
-            Weights of the rows, in the same forms, or one for all; by default each counts as one.
-        client : distributed.Client, optional
-            The cluster to use; by default the active one, else this process.
-        meter : Meter, optional
-            Counts the rows that are read, also within a pass.
-        noise : (N, D) or (N, D, D), optional
-            Known errors of the rows, in the same forms: their variances, or their covariances.  A
-            value of infinite variance is missing.
-        labels : (N,) or (N, K), optional
-            What components rows may be of, in the same forms: the number of one, or -1 (or NaN)
-            where that isn't known; or which of the K components each may be of.
-
-        Yields
-        ------
-        Progress
-            The state of all candidates after each pass over the data.
-
-        Raises
-        ------
-        UsageError, DataError
-            If a parameter or the rows can't be used; both are a ``ValueError``.
-        PlanError
-            If the candidates would not fit in memory.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from dgmm import GaussianMixture, MixtureSearch
-        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
-        >>> rows[100:] += 9
-        >>> search = MixtureSearch(GaussianMixture(random_state=0), n_components=[1, 2])
-        >>> passes = list(search.fit_passes(rows))
-        >>> search.passes_ > 1
-        True
-        """
-        session = (
-            X if isinstance(X, Session) else self.session(X, sample_weight, client, noise, labels)
-        )
-        session.plan.check()
-        began = time.perf_counter()
-        with closing(session.passes(meter)) as passes:
-            for last in passes:
-                yield last
-        self._keep(last, session, time.perf_counter() - began)
-
-    def plan(
-        self,
-        X: Data,
-        sample_weight: Data = None,
-        client: Client | None = None,
-        noise: Data = None,
-        labels: Data = None,
-    ) -> Plan:
-        """Work out what ``fit`` would need for ``X``, without fitting.
-
-        Parameters
-        ----------
-        X : rows (N, D)
-            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
-        sample_weight : (N,), optional
-            Weights of the rows, in the same forms, or one for all; by default each counts as one.
-        client : distributed.Client, optional
-            The cluster to use; by default the active one, else this process.
-        noise : (N, D) or (N, D, D), optional
-            Known errors of the rows, in the same forms: their variances, or their covariances.  A
-            value of infinite variance is missing.
-        labels : (N,) or (N, K), optional
-            What components rows may be of, in the same forms: the number of one, or -1 (or NaN)
-            where that isn't known; or which of the K components each may be of.
-
-        Returns
-        -------
-        Plan
-            Blocks, tasks, bytes read and memory.
-
-        Raises
-        ------
-        UsageError, DataError
-            If a parameter or the rows can't be used; both are a ``ValueError``.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from dgmm import GaussianMixture, MixtureSearch
-        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
-        >>> rows[100:] += 9
-        >>> search = MixtureSearch(GaussianMixture(random_state=0), n_components=[1, 2])
-        >>> search.plan(rows).n_components
-        3
-        """
-        return self.session(X, sample_weight, client, noise, labels).plan
-
-    def session(
-        self,
-        X: Data,
-        sample_weight: Data = None,
-        client: Client | None = None,
-        noise: Data = None,
-        labels: Data = None,
+    def _session(
+        self, X: Data, sample_weight: Data, client: Client | None, noise: Data, labels: Data
     ) -> Session:
-        """Check what a search on ``X`` needs, and plan it; ``fit_passes`` runs the session.
-
-        Parameters
-        ----------
-        X : rows (N, D)
-            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
-        sample_weight : (N,), optional
-            Weights of the rows, in the same forms, or one for all; by default each counts as one.
-        client : distributed.Client, optional
-            The cluster to use; by default the active one, else this process.
-        noise : (N, D) or (N, D, D), optional
-            Known errors of the rows, in the same forms: their variances, or their covariances.  A
-            value of infinite variance is missing.
-        labels : (N,) or (N, K), optional
-            What components rows may be of, in the same forms: the number of one, or -1 (or NaN)
-            where that isn't known; or which of the K components each may be of.
-
-        Returns
-        -------
-        Session
-            The session of one run; its ``max_seconds`` count from now.
-
-        Raises
-        ------
-        UsageError, DataError
-            If a parameter or the rows can't be used; both are a ``ValueError``.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from dgmm import GaussianMixture, MixtureSearch
-        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
-        >>> rows[100:] += 9
-        >>> model = MixtureSearch(GaussianMixture(random_state=0), n_components=[1, 2])
-        >>> session = model.session(rows)
-        >>> session.plan.rows
-        200
-        >>> passes = list(model.fit_passes(session))
-        """
         return selecting(self._models(), self.criterion, X, sample_weight, client, noise, labels)
 
     def __sklearn_tags__(self) -> Any:
@@ -364,17 +208,13 @@ class MixtureSearch(Predictor, Inference, Exports, MetaEstimatorMixin, DensityMi
         best, index = last.best, last.candidates.index(last.best)
         found = fitted(last, session, seconds)
         warn_of(found, best, stacklevel=5)
-        results = [
-            {**_record(each, self.criterion), "covariance_type": asked.covariance_type}
-            for each, asked in zip(last.candidates, self._models(), strict=True)
-        ]
-        params = _params(results[index])
-        _warn_of_left_out(results, self.criterion, best.value)
+        names = [each.covariance_type for each in self._models()]
+        results = search_results.records(last.candidates, names, self.criterion)
+        search_results.warn_of_left_out(results, self.criterion, best.value, stacklevel=5)
+        params = search_results.params(results[index])
         own = {"n_factors": None, **params, "checkpoint": None}  # that is the search's
         model = clone(self._template).set_params(**own)
         become(model, **found)
-        values = np.array([each.value for each in last.candidates])
-        unbounded = np.array([bool(each["unbounded"]) for each in results])
         become(
             self,
             best_index_=index,
@@ -383,17 +223,10 @@ class MixtureSearch(Predictor, Inference, Exports, MetaEstimatorMixin, DensityMi
             best_score_=-best.value,
             passes_=last.passes,
             results_=results,
-            at_edge_=_edge(model.n_components, [each["n_components"] for each in results]),
+            at_edge_=search_results.edge(results, index),
             feature_names_in_=session.names,
             n_features_in_=model.n_features_in_,
-            cv_results_={
-                "params": [_params(record) for record in results],
-                **_param_factors(results),
-                "param_n_components": np.array([each["n_components"] for each in results]),
-                "param_covariance_type": np.array([each["covariance_type"] for each in results]),
-                "mean_test_score": -values,
-                "rank_test_score": np.lexsort((values, unbounded)).argsort() + 1,
-            },
+            cv_results_=search_results.cv_results(results, self.criterion),
         )
 
     def mclust_bic(self) -> dict[str, dict[int, float]]:
@@ -423,11 +256,7 @@ class MixtureSearch(Predictor, Inference, Exports, MetaEstimatorMixin, DensityMi
         check_is_fitted(self)
         if self.criterion != "bic":
             raise UsageError(f"the search was by {self.criterion}: mclust's sign is of the bic")
-        table: dict[str, dict[int, float]] = {}
-        for each in self.results_:
-            value = np.nan if each["unbounded"] else -float(each["bic"])
-            table.setdefault(described(each), {})[int(each["n_components"])] = value
-        return table
+        return search_results.mclust_table(self.results_)
 
     @property
     def _fitted(self) -> GaussianMixture:
@@ -514,58 +343,7 @@ def _several(given: Any) -> Any:
     return tuple(given) if isinstance(given, Iterator) else given
 
 
-def _edge(best: int, tried: list[int]) -> str | None:
-    """At which edge of the sizes ``tried`` the ``best`` is; None if there is none beyond it."""
-    if best == max(tried) > min(tried):
-        return "most"
-    return "fewest" if 1 < best == min(tried) < max(tried) else None
-
-
-def _warn_of_left_out(results: list[dict[str, Any]], criterion: str, best: float) -> None:
-    """Say that candidates were not compared that would have won but for an unbounded component."""
-    better = [each for each in results if each["unbounded"] and each[criterion] < best]
-    if better:
-        named = ", ".join(f"{each['n_components']} {described(each)}" for each in better[:6])
-        warnings.warn(
-            f"left out of the choice, though their {criterion} is lower: {named}"
-            f"{' and others' * (len(better) > 6)}. Each has a component that nothing but reg_covar "
-            "holds up, so that how likely it is depends on that alone. Such a component is of rows "
-            "with ties, or of a few rows far from all others: see results_, or leave those out",
-            DegenerateWarning,
-            stacklevel=5,
-        )
-
-
 def _has_factors(kind: Any) -> bool:
     """Whether covariances of a type have factors; not if there is no such type."""
     known = COVARIANCE_TYPES.get(kind) if isinstance(kind, str) else None
     return known is not None and known.factor_count is not None
-
-
-def _params(record: dict[str, Any]) -> dict[str, Any]:
-    """The parameters by which a candidate differs from others."""
-    names = ("n_components", "covariance_type", "n_factors")
-    return {name: record[name] for name in names if name in record}
-
-
-def _param_factors(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """The numbers of factors of all candidates, for ``cv_results_``; nothing if none has any."""
-    counts = [each.get("n_factors") for each in results]
-    known = any(each is not None for each in counts)
-    return {"param_n_factors": np.array(counts, dtype=object)} if known else {}
-
-
-def _record(candidate: Candidate, criterion: str) -> dict[str, Any]:
-    best = candidate.run.best
-    count = best.mixture.covariance_model.factor_count
-    return {
-        "n_components": best.mixture.components,
-        "covariance_type": best.mixture.covariance_model.name,
-        **({} if count is None else {"n_factors": count}),
-        "parameters": candidate.context.model.free_parameters(best.mixture),
-        "score": best.score,
-        criterion: candidate.value,
-        "iterations": len(candidate.run.trace),
-        "unbounded": list(candidate.unbounded),
-        "dropped_after": candidate.dropped,
-    }

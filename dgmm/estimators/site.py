@@ -37,7 +37,8 @@ from dgmm.io.mailbox import Mailbox
 from dgmm.kernels import choice
 from dgmm.kernels.sweep import Sweep
 from dgmm.model.covariance import COVARIANCE_MODELS
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.frame import Frame
+from dgmm.model.mixture import Mixture
 from dgmm.model.prior import Regularised
 
 FULL: Final = COVARIANCE_MODELS["full"]

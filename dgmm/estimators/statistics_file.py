@@ -12,7 +12,7 @@ from dgmm.model.arrays import Array
 from dgmm.model.conjugate import Conjugate
 from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.fixed import Fixed
-from dgmm.model.mixture import Frame
+from dgmm.model.frame import Frame
 from dgmm.model.prior import Prior, Regularised
 from dgmm.model.variational import Variational
 

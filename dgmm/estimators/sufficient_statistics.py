@@ -45,7 +45,8 @@ from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.arrays import Array
 from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.fixed import Fixed
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.frame import Frame
+from dgmm.model.mixture import Mixture
 from dgmm.model.prior import Prior
 from dgmm.model.statistics import Stacked, Statistics
 
@@ -358,7 +359,7 @@ class SufficientStatistics:
         if np.any(self.sums[dead, 0] > np.finfo(np.float64).eps * self.weight):
             return -np.inf
         sums = np.where(dead[:, None], 0.0, self.sums)
-        linear = _natural(inside, self._setting.model).inner_product(sums, self.center)
+        linear = _natural(inside, self._context.model).inner_product(sums, self.center)
         likelihood = (self.entropy + linear) / self.weight - self.frame.log_volume
         return likelihood + prior.log_density(inside)
 
@@ -385,7 +386,7 @@ class SufficientStatistics:
         >>> bool(np.allclose(trial.mixture.means, rows.mean(axis=0)))
         True
         """
-        trial = self._setting.m_step_of(self._statistics, self.frame.enter(mixture))
+        trial = self._context.m_step_of(self._statistics, self.frame.enter(mixture))
         improved = self.frame.leave(trial.mixture)
         return replace(trial, mixture=self._model.hold(improved, mixture))
 
@@ -436,14 +437,14 @@ class SufficientStatistics:
         >>> model.sufficient_statistics_.held(model.mixture_)
         ()
         """
-        return thin(self._statistics, self._setting, self.frame.enter(mixture), ALONE)
+        return thin(self._statistics, self._context, self.frame.enter(mixture), ALONE)
 
     @property
     def _model(self) -> Model:
         return Model(self.covariance_model, self.prior, self.observation, self.fixed)
 
     @property
-    def _setting(self) -> FitContext:
+    def _context(self) -> FitContext:
         model = replace(self._model, prior=self.prior.of_weight(self.weight))
         return FitContext(model, self.frame, self.weight, None, 0.0)
 
@@ -493,7 +494,7 @@ class SufficientStatistics:
         Returns
         -------
         SufficientStatistics
-            The model as it was saved.
+            The statistics as they were saved.
 
         Raises
         ------

@@ -38,7 +38,8 @@ from dgmm.kernels.observation import Observation
 from dgmm.kernels.outputs import check_rows
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.frame import Frame
+from dgmm.model.mixture import Mixture
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,8 @@ from dgmm.kernels.complete import NOTHING
 from dgmm.kernels.outputs import OUTPUTS, Output, RowOutputs
 from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.arrays import Array
-from dgmm.model.mixture import NOISE, Frame, Mixture, full_mixture
+from dgmm.model.frame import Frame
+from dgmm.model.mixture import NOISE, Mixture, full_mixture
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from dgmm.kernels.kernel import tile_rows
 from dgmm.kernels.outputs import FEATURE, Output, RowOutputs
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.frame import Frame
+from dgmm.model.mixture import Mixture
 
 
 @dataclass(frozen=True)

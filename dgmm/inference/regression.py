@@ -29,7 +29,8 @@ from dgmm.kernels.kernel import TOO_FAR, log_sum_exp, tile_rows
 from dgmm.kernels.outputs import Output, RowOutputs, check_rows
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.frame import Frame
+from dgmm.model.mixture import Mixture
 
 ROUNDS: Final = 200
 """More than bisection of any bracket of doubles takes, one round in three."""

@@ -25,7 +25,8 @@ from dgmm.inference.resampling import NOTHING, Resampling
 from dgmm.kernels.observation import Observation
 from dgmm.kernels.sweep import Sweep
 from dgmm.model.arrays import Array
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.frame import Frame
+from dgmm.model.mixture import Mixture
 
 MOST: Final = 1200
 """With more coordinates a matrix of all pairs is too much work for each row."""

@@ -17,9 +17,10 @@ from dgmm.kernels.natural_parameters import LOWEST, Given, NaturalParameters
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
 from dgmm.model.diagonal import DIAGONAL
+from dgmm.model.frame import Frame
 from dgmm.model.full import FULL
 from dgmm.model.matrices import unpack
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.mixture import Mixture
 from dgmm.model.statistics import Stacked, Statistics
 
 MANY: Final = 1024

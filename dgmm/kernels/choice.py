@@ -31,7 +31,8 @@ from dgmm.kernels.natural_parameters import Given
 from dgmm.kernels.rounding import Away, rounding_error_bound
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.frame import Frame
+from dgmm.model.mixture import Mixture
 from dgmm.model.statistics import Stacked, Statistics
 
 

@@ -17,7 +17,8 @@ from dgmm.kernels.kernel import TOO_FAR, log_sum_exp, tile_rows, tiles
 from dgmm.kernels.natural_parameters import NaturalParameters
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
-from dgmm.model.mixture import NOISE, Frame, Mixture
+from dgmm.model.frame import Frame
+from dgmm.model.mixture import NOISE, Mixture
 
 NOTHING: Final = -2
 """The label of a row of which nothing was observed; ``NOISE`` is -1."""

@@ -30,7 +30,8 @@ from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
 from dgmm.model.factor_covariances import FactorCovariances
 from dgmm.model.features import SQUARES, Features
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.frame import Frame
+from dgmm.model.mixture import Mixture
 from dgmm.model.statistics import Statistics
 
 TILE_BYTES: Final = 8 << 20

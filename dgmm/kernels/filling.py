@@ -13,7 +13,8 @@ from dgmm.kernels.kernel import log_sum_exp
 from dgmm.kernels.missing import NUMBERS, Judged, judge, packed, patterns
 from dgmm.model.arrays import Array
 from dgmm.model.covariance_parameters import Covariances
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.frame import Frame
+from dgmm.model.mixture import Mixture
 
 FILLED: Final = 4096
 """Rows that are filled in at a time."""

@@ -21,8 +21,8 @@ from dgmm.kernels.natural_parameters import WIDE, Given, NaturalParameters
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
 from dgmm.model.features import Features
+from dgmm.model.frame import Frame
 from dgmm.model.lazy import Late
-from dgmm.model.mixture import Frame
 from dgmm.model.statistics import Stacked, Statistics
 
 _factor = Late("dgmm.kernels.factor")

@@ -29,7 +29,8 @@ from dgmm.kernels.kernel import TOO_FAR, describe_invalid_row, normalise
 from dgmm.kernels.natural_parameters import LOWEST, Given, NaturalParameters
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.frame import Frame
+from dgmm.model.mixture import Mixture
 from dgmm.model.statistics import Stacked, Statistics
 from dgmm.model.tails import Latent
 

@@ -34,7 +34,8 @@ from dgmm.kernels.rounding import Away
 from dgmm.kernels.sweep import Block, tree_sum
 from dgmm.model.arrays import Array
 from dgmm.model.features import Features, Length, Linear, Products, Squares
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.frame import Frame
+from dgmm.model.mixture import Mixture
 from dgmm.model.statistics import Stacked, Statistics
 
 compiled: Any

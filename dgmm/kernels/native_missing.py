@@ -11,7 +11,7 @@ from dgmm.kernels.missing import Patterns
 from dgmm.kernels.natural_parameters import LOWEST, Given, NaturalParameters
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
-from dgmm.model.mixture import Frame
+from dgmm.model.frame import Frame
 from dgmm.model.statistics import Stacked, Statistics
 
 

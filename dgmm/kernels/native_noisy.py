@@ -10,8 +10,8 @@ from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.noise_bounds import NoiseBounds
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
+from dgmm.model.frame import Frame
 from dgmm.model.matrices import unpack
-from dgmm.model.mixture import Frame
 from dgmm.model.statistics import Stacked, Statistics
 
 NO_SHARE: Final = 1e-15

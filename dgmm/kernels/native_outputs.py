@@ -10,7 +10,8 @@ from dgmm.kernels.native import LAYOUTS, UNUSABLE, factors, in_order, pieces, ru
 from dgmm.kernels.natural_parameters import NaturalParameters
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.frame import Frame
+from dgmm.model.mixture import Mixture
 
 KINDS: Final = {"labels": np.int64, "score": np.float64, "proba": np.float64}
 """What compiled code has to say of rows, in its order, and the type of that."""

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from dgmm.kernels.rounding import TOLERANCE, Away, rounding_error_bound
 from dgmm.model.arrays import Array
 from dgmm.model.features import Features
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.frame import Frame
+from dgmm.model.mixture import Mixture
 from dgmm.model.tails import Latent
 
 LOWEST: Final = (-1e300, -1e30)

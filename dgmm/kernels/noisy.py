@@ -30,7 +30,8 @@ from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
 from dgmm.model.convolved import Convolved
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.frame import Frame
+from dgmm.model.mixture import Mixture
 from dgmm.model.statistics import Stacked, Statistics
 
 NUMBERS: Final = 1 << 18

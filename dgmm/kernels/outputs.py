@@ -31,7 +31,8 @@ from dgmm.kernels.noise import first_invalid_noise
 from dgmm.kernels.observation import COMPLETE, Marginal, Observation
 from dgmm.kernels.sparse_rows import SparseRows
 from dgmm.kernels.sweep import Block
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.frame import Frame
+from dgmm.model.mixture import Mixture
 
 NOT_SPARSE: Final = (
     "{} are not told of sparse rows, nor is anything where they have known errors (noise=): make "

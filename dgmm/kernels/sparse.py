@@ -33,7 +33,8 @@ from dgmm.kernels.sparse_differences import DENSE_NUMBERS, Differences, too_larg
 from dgmm.kernels.sparse_rows import SparseRows, squared
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import ROUNDING, Array
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.frame import Frame
+from dgmm.model.mixture import Mixture
 from dgmm.model.statistics import Stacked, Statistics
 
 WIDE: Final = 3.0

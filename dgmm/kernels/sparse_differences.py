@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.model.arrays import Array
-from dgmm.model.mixture import Frame
+from dgmm.model.frame import Frame
 
 TERMS: Final = 1e6
 """How large the terms of a log-density may be together that cancel: they cost 1e-10 of it."""

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from dgmm.model.arrays import Array
 from dgmm.model.covariance_model import CovarianceModel
-from dgmm.model.mixture import Frame, Mixture
+from dgmm.model.frame import Frame
+from dgmm.model.mixture import Mixture
 
 Mask = NDArray[np.bool_]
 

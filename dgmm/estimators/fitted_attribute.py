@@ -6,7 +6,7 @@ from typing import Any, Generic, Self, TypeVar, overload
 T = TypeVar("T")
 
 
-class Shown(Generic[T]):
+class FittedAttribute(Generic[T]):
     """An attribute that shows a part of what was fitted, and can't be set by itself.
 
     Parameters

@@ -1,0 +1,191 @@
+"""How a fit is planned and run, a pass at a time: the same for a model and for a search."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Generator
+from contextlib import closing
+
+from distributed import Client
+
+from dgmm import engine
+from dgmm.em.progress import Progress
+from dgmm.engine.plan import Plan
+from dgmm.estimators.session import Data, Session
+
+
+class Fits(ABC):
+    """The methods that plan and run a fit.
+
+    An estimator says what its session is, and how it keeps what a run came to.
+    """
+
+    @abstractmethod
+    def _session(
+        self, X: Data, sample_weight: Data, client: Client | None, noise: Data, labels: Data
+    ) -> Session:
+        """The session of a fit to these rows, checked and planned."""
+
+    @abstractmethod
+    def _keep(self, last: Progress, session: Session, seconds: float) -> None:
+        """Take on the result of a run of so many ``seconds``, in one step, after its warnings."""
+
+    def fit_passes(
+        self,
+        X: Data,
+        sample_weight: Data = None,
+        client: Client | None = None,
+        meter: engine.Meter | None = None,
+        noise: Data = None,
+        labels: Data = None,
+    ) -> Generator[Progress, None, None]:
+        """Fit, a pass at a time.
+
+        The estimator is fitted when the generator is exhausted; until then it is as it was before.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame; or a
+            ``session`` of this estimator, which includes the other parameters.
+        sample_weight : (N,), optional
+            Weights of the rows, in the same forms, or one for all; by default each counts as one.
+        client : distributed.Client, optional
+            The cluster to use; by default the active one, else this process.
+        meter : Meter, optional
+            Counts the rows that are read, also within a pass.
+        noise : (N, D) or (N, D, D), optional
+            Known errors of the rows, in the same forms: their variances, or their covariances.  A
+            value of infinite variance is missing.
+        labels : (N,) or (N, K), optional
+            What components rows may be of, in the same forms: the number of one, or -1 (or NaN)
+            where that isn't known; or which of the K components each may be of.
+
+        Yields
+        ------
+        Progress
+            The state of the fit after each pass over the data.
+
+        Raises
+        ------
+        UsageError, DataError
+            If a parameter or the rows can't be used; both are a ``ValueError``.
+        PlanError
+            If the fit would not fit in memory.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> model = GaussianMixture(2, random_state=0)
+        >>> passes = [each.passes for each in model.fit_passes(rows)]
+        >>> model.converged_
+        True
+        """
+        session = (
+            X if isinstance(X, Session) else self.session(X, sample_weight, client, noise, labels)
+        )
+        session.plan.check()
+        began = time.perf_counter()
+        with closing(session.passes(meter)) as passes:
+            for last in passes:
+                yield last
+        self._keep(last, session, time.perf_counter() - began)
+
+    def plan(
+        self,
+        X: Data,
+        sample_weight: Data = None,
+        client: Client | None = None,
+        noise: Data = None,
+        labels: Data = None,
+    ) -> Plan:
+        """Work out what ``fit`` would need for ``X``, without fitting.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+        sample_weight : (N,), optional
+            Weights of the rows, in the same forms, or one for all; by default each counts as one.
+        client : distributed.Client, optional
+            The cluster to use; by default the active one, else this process.
+        noise : (N, D) or (N, D, D), optional
+            Known errors of the rows, in the same forms: their variances, or their covariances.  A
+            value of infinite variance is missing.
+        labels : (N,) or (N, K), optional
+            What components rows may be of, in the same forms: the number of one, or -1 (or NaN)
+            where that isn't known; or which of the K components each may be of.
+
+        Returns
+        -------
+        Plan
+            Blocks, tasks, bytes read and memory.
+
+        Raises
+        ------
+        UsageError, DataError
+            If a parameter or the rows can't be used.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> GaussianMixture(2).plan(rows).rows
+        200
+        """
+        return self.session(X, sample_weight, client, noise, labels).plan
+
+    def session(
+        self,
+        X: Data,
+        sample_weight: Data = None,
+        client: Client | None = None,
+        noise: Data = None,
+        labels: Data = None,
+    ) -> Session:
+        """Check what a fit to ``X`` needs, and plan it; ``fit_passes`` runs the session.
+
+        Nothing is fitted yet.
+
+        Parameters
+        ----------
+        X : rows (N, D)
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
+        sample_weight : (N,), optional
+            Weights of the rows, in the same forms, or one for all; by default each counts as one.
+        client : distributed.Client, optional
+            The cluster to use; by default the active one, else this process.
+        noise : (N, D) or (N, D, D), optional
+            Known errors of the rows, in the same forms: their variances, or their covariances.  A
+            value of infinite variance is missing.
+        labels : (N,) or (N, K), optional
+            What components rows may be of, in the same forms: the number of one, or -1 (or NaN)
+            where that isn't known; or which of the K components each may be of.
+
+        Returns
+        -------
+        Session
+            The session of one run; its ``max_seconds`` count from now.
+
+        Raises
+        ------
+        UsageError, DataError
+            If a parameter or the rows can't be used; both are a ``ValueError``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+        >>> rows[100:] += 9
+        >>> model = GaussianMixture(2, random_state=0)
+        >>> session = model.session(rows)
+        >>> session.plan.rows
+        200
+        >>> passes = list(model.fit_passes(session))
+        """
+        return self._session(X, sample_weight, client, noise, labels)
