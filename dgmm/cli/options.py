@@ -87,7 +87,7 @@ overwrite_option = click.option("--overwrite", is_flag=True, help="Replace exist
 reading_options = as_one(
     "reading",
     dict,
-    ["missing_chunks", "raw", "columns"],
+    ["missing_chunks", "raw", "columns", "where"],
     click.option(
         "--missing-chunks",
         type=click.Choice(["auto", "error", "late", "fill"]),
@@ -111,6 +111,14 @@ reading_options = as_one(
         "HDF5 or NetCDF file, are the features, as a,b,c: names, patterns (band_*), ranges of "
         "neighbours (red:nir); after a !, what to leave out.  A name with a comma stands in "
         "double quotes: 'a,\"b, c\"'.  [default: all; those of the model]",
+    ),
+    click.option(
+        "--where",
+        metavar="FILTER",
+        help='Which rows of a table (Parquet, Arrow, CSV) are taken, as "tip > 0 and city == '
+        "'Oslo'\": comparisons of columns, in [1, 2], is null, and, or, not.  A name with spaces "
+        "stands in backticks.  What is missing meets no comparison.  Columns of the same table "
+        "(--sample-weight DATA::name) are of the same rows.  [default: all rows]",
     ),
 )
 """The options of ``open_dataset``, by name."""

@@ -11,7 +11,16 @@ OPTIONS: Final = {
         *("prior", "weight_concentration_prior_type", "weight_concentration_prior", "reg_covar"),
     ),
     "The rows": (
-        *("columns", "sample_weight", "missing", "noise", "labels", "raw", "missing_chunks"),
+        *(
+            "columns",
+            "where",
+            "sample_weight",
+            "missing",
+            "noise",
+            "labels",
+            "raw",
+            "missing_chunks",
+        ),
     ),
     "Where it starts": ("init_params", "n_init", "effort", "start", "fixed", "random_state"),
     "How long it runs": (

@@ -35,7 +35,7 @@ class ArrowSource(TableSource):
             raise
         except Exception as error:
             raise DataError(f"{url} can't be read as an Arrow file: {error}") from error
-        parts = [Part(path, index, count) for index, count in enumerate(rows) if count]
+        parts = [Part.of(path, index, count) for index, count in enumerate(rows)]
         return cls(url, parts, schema, names, vector)
 
     def _columns(self, part: Part, names: Sequence[str]) -> Any:

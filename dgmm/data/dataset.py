@@ -30,8 +30,10 @@ from dgmm.data.sources import (
     DaskSource,
     MissingChunks,
     has_columns,
+    named,
     open_source,
 )
+from dgmm.data.tables import named_column
 from dgmm.data.transient import is_transient
 from dgmm.errors import DataError, DgmmError, UsageError
 from dgmm.kernels.sweep import BESIDE, Block
@@ -87,9 +89,10 @@ class Dataset:
         more = ["..."] * (len(self.names or ()) > NAMED)
         named = f" ({', '.join([*shown, *more])})" * bool(shown)
         beside = "".join(f", with {name}" for name in self.beside)
+        where = "" if self.source.where is None else f" where {self.source.where}"
         return (
             f"<Dataset: {self.rows:,} rows of {self.n_features} features{named}{beside}, in "
-            f"{self.blocks:,} block{'s' * (self.blocks != 1)}; {self.source.name}>"
+            f"{self.blocks:,} block{'s' * (self.blocks != 1)}; {self.source.name}{where}>"
         )
 
     @property
@@ -280,6 +283,7 @@ def open_dataset(
     missing_chunks: MissingChunks = "auto",
     raw: bool = False,
     columns: Sequence[str] | None = None,
+    where: str | None = None,
     features_dim: str | None = None,
     block_bytes: int = BLOCK_BYTES,
     memory: Amount = None,
@@ -316,6 +320,11 @@ def open_dataset(
         ranges of neighbours (``red:nir``); after a ``!``, what to leave out.  By default all.  Or
         which variables of a Zarr group or an HDF5 or NetCDF file, all of one shape: rows go along
         their last axis first.
+    where : str, optional
+        Which rows of a table in files are taken, ``"tip > 0 and city == 'Oslo'"``: comparisons of
+        columns, features or not, with numbers, texts and columns; ``in [...]``, ``is null``,
+        ``and``, ``or``, ``not``.  A name with spaces stands in backticks.  What is missing meets no
+        comparison.  These rows are counted now; columns of the same table beside them are of them.
     features_dim : str, optional
         Which axis of a DataArray of xarray holds the features; the others, however many, hold the
         rows.  By default the one called feature, band, variable or channel, or the last of two.
@@ -342,9 +351,11 @@ def open_dataset(
     Raises
     ------
     DataError
-        If there is no array there, or its shape or dtype can't be rows of numbers.
+        If there is no array there, or its shape or dtype can't be rows of numbers; or no row meets
+        the filter, or there is no column that it names.
     UsageError
-        If ``missing_chunks`` is none of the four, or ``columns`` are asked of what has none.
+        If ``missing_chunks`` is none of the four, ``columns`` are asked of what has none, or a
+        filter of what is no table in files, or can't be read.
     PlanError
         If it would have to be loaded, and there is no room for it.
 
@@ -363,6 +374,7 @@ def open_dataset(
         missing_chunks=missing_chunks,
         raw=raw,
         columns=columns,
+        where=where,
         features_dim=features_dim,
         block_bytes=block_bytes,
         memory=memory,
@@ -376,6 +388,7 @@ def opened(
     missing_chunks: MissingChunks = "auto",
     raw: bool = False,
     columns: Sequence[str] | None = None,
+    where: str | None = None,
     features_dim: str | None = None,
     block_bytes: int = BLOCK_BYTES,
     memory: Amount = None,
@@ -388,7 +401,16 @@ def opened(
             raise UsageError(f"a Dataset brings its own {first}: give them to open_dataset")
         return data
     asked = partial(
-        _opened, data, beside, missing_chunks, block_bytes, raw, memory, columns, features_dim
+        _opened,
+        data,
+        beside,
+        missing_chunks,
+        block_bytes,
+        raw,
+        memory,
+        columns,
+        features_dim,
+        where,
     )
     try:
         return patience()(asked)
@@ -397,12 +419,7 @@ def opened(
     except Exception as error:  # each store has errors of its own
         if not is_transient(error):
             raise
-        raise DataError(f"{_named(data)} can't be reached: {error}") from error
-
-
-def _named(data: Any) -> str:
-    """What to call ``data`` that could not be opened."""
-    return str(data) if isinstance(data, str | PathLike) else f"a {type(data).__name__}"
+        raise DataError(f"{named(data)} can't be reached: {error}") from error
 
 
 def _opened(
@@ -414,6 +431,7 @@ def _opened(
     memory: Amount,
     columns: Sequence[str] | None,
     features_dim: str | None,
+    where: str | None,
 ) -> Dataset:
     if has_axes(data):
         axes = of_axes(data, features_dim, columns)
@@ -429,14 +447,15 @@ def _opened(
             memory,
             columns=None,
             features_dim=None,
+            where=where,
         )
         return replace(opened, axes=axes)
     if features_dim is not None:
         raise UsageError(
             f"features_dim={features_dim!r} is an axis of an array of xarray, and "
-            f"{_named(data)} is none"
+            f"{named(data)} is none"
         )
-    source = open_source(data, missing_chunks, raw, memory, columns)
+    source = open_source(data, missing_chunks, raw, memory, columns, where)
     _check_rows(source)
     patience()(source.check_whole)
     sources: dict[str, Source] = {}
@@ -444,7 +463,9 @@ def _opened(
         if name == "weights" and is_number(each):
             sources[name] = ConstantSource(float(each), source.shape[0])
             continue
-        open_it = partial(open_source, each, missing_chunks, raw, memory)
+        open_it = partial(
+            open_source, each, missing_chunks, raw, memory, where=_where_of(name, each, source)
+        )
         found = _by_name(open_it, source) if _of_features(name, each, source) else open_it()
         if found.sparse:
             raise DataError(f"{name} may not be sparse: give an array, {found.name} is none")
@@ -453,6 +474,22 @@ def _opened(
         patience()(found.check_whole)
         sources[name] = found
     return _cut(source, sources, block_bytes)
+
+
+def _where_of(name: str, data: Any, source: Source) -> str | None:
+    """The filter of what lies beside rows: that of the rows, as it is of the same table.
+
+    What is in memory has as many rows as meet it, or is refused by its shape.
+    """
+    if source.where is None or not isinstance(data, str | PathLike):
+        return None
+    if named_column(str(data))[0] == source.name:
+        return source.where
+    raise UsageError(
+        f"{name} {data}: rows of {source.name} are taken by a filter, {source.where}, and these "
+        f"are not of that table: give a column of it, {source.name}::name, or write the rows that "
+        "are meant to files of their own"
+    )
 
 
 def _of_features(name: str, data: Any, source: Source) -> bool:

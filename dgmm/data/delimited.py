@@ -51,12 +51,11 @@ class DelimitedSource(TableSource):
         paths = files(url, (".csv", ".tsv"))
         ends = {path: patience()(partial(_row_ends, url, path)) for path in paths}
         parts = [
-            Part(path, index, rows)
+            Part.of(path, index, rows)
             for path, (_, rows_of_parts) in ends.items()
             for index, rows in enumerate(rows_of_parts)
-            if rows
         ]
-        first = parts[0].path if parts else paths[0]
+        first = next((part.path for part in parts if part.rows), paths[0])
         form = _Form.of(url, first, ends[first][0])
         for path in paths:
             form.check_alike(url, path, first, ends[path][0])
@@ -73,8 +72,8 @@ class DelimitedSource(TableSource):
 
     def nbytes(self, rows: int) -> int:
         # The rows; and of a part, the text, and its columns decoded, all at once.
-        largest = max((part.rows for part in self._parts), default=0) * self.row_bytes
-        return rows * self.row_bytes + 2 * PART_BYTES + 2 * largest
+        largest = self._most_stored() * self.row_bytes
+        return rows * self.row_bytes + 2 * PART_BYTES + 2 * largest + self._filter_nbytes()
 
     def _together(self, part: Part) -> int:
         return len(self.names)  # the text is read once

@@ -3,6 +3,8 @@
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
+from operator import and_
 from typing import Any, Final
 
 from dgmm.data.columns import chosen, once
@@ -15,6 +17,7 @@ from dgmm.errors import DataError
 from dgmm.model.lazy import Late
 
 pyarrow, parquet = Late("pyarrow"), Late("pyarrow.parquet")
+dataset, fs = Late("pyarrow.dataset"), Late("pyarrow.fs")
 
 ASKED: Final = 16
 """How many files are asked at once for what they hold."""
@@ -59,12 +62,12 @@ class ParquetSource(TableSource):
         in_files = [dict(zip(each.names, each.types, strict=True)) for each in schemas.values()]
         fields = [(each.name, _type_of_all(each, in_files)) for each in own]
         parts = [
-            Part(path, index, footer.row_group(index).num_rows)
+            Part.of(path, index, footer.row_group(index).num_rows)
             for path, footer in held
             for index in range(footer.num_row_groups)
         ]
         schema = pyarrow.schema([*fields, *types.items()])
-        source = cls(url, [part for part in parts if part.rows], schema, names, vector)
+        source = cls(url, parts, schema, names, vector)
         source._keys, source._types = keys, types
         return source
 
@@ -88,11 +91,37 @@ class ParquetSource(TableSource):
             for name in names
             if name in self._types
         }
-        columns = {name: pyarrow.repeat(value, part.rows) for name, value in said.items()}
+        columns = {name: pyarrow.repeat(value, part.stored) for name, value in said.items()}
         if stored:
             table = _open.file.read_row_group(part.index, columns=stored, use_threads=False)
             columns |= dict(zip(table.column_names, table.columns, strict=True))
         return pyarrow.table(columns)
+
+    def _possible(self, parts: Sequence[Part]) -> Sequence[Part]:
+        # By the statistics in the footer, and by what directories say.
+        asked = self._filter and self._filter.expression()
+        if asked is None:
+            return parts
+        path = parts[0].path
+        field = dataset.field
+        known = [
+            field(name).is_null() if value is None else field(name) == value
+            for name, value in self._keys[path].items()
+            if name in self._types
+        ]
+        own, _ = place(self.name)
+        other = not is_local(own)
+        filesystem = fs.PyFileSystem(fs.FSSpecHandler(own)) if other else fs.LocalFileSystem()
+        try:
+            fragment = dataset.ParquetFileFormat().make_fragment(
+                path,
+                filesystem,
+                partition_expression=reduce(and_, known) if known else None,
+            )
+            found = {each.id for each in fragment.subset(asked, schema=self._schema).row_groups}
+        except pyarrow.ArrowException:
+            return parts  # of types that are brought together when they are read
+        return [part for part in parts if part.index in found]
 
     def _forget(self) -> None:
         if _open.file is not None:

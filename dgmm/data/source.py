@@ -43,6 +43,8 @@ class Source(ABC):
         Whether only this process can read it.
     names : tuple of str, or None
         Of the columns of a table; other arrays have none.
+    where : str or None
+        The filter that its rows meet, of those of a table in files.
     copies : int
         How many buffers of a block's size a read takes, the result included.
     grid : Grid or None
@@ -55,6 +57,7 @@ class Source(ABC):
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     names: tuple[str, ...] | None = None
+    where: str | None = None
     in_process: bool = False
     copies: int = 1
     grid: Grid | None = None

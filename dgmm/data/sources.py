@@ -42,7 +42,7 @@ from dgmm.data.sparse import (
     shape_of,
 )
 from dgmm.data.stored import Chunks, attributes, of_this_process, variable_of
-from dgmm.data.tables import is_table, open_table
+from dgmm.data.tables import is_table, is_table_or_column, open_table
 from dgmm.data.urls import exists, is_local, place, protocols, zarr_store
 from dgmm.data.variables import VariablesSource
 from dgmm.errors import DataError, UsageError
@@ -245,17 +245,23 @@ def open_source(
     raw: bool = False,
     memory: Amount = None,
     columns: Sequence[str] | None = None,
+    where: str | None = None,
 ) -> Source:
     """Find out what ``data`` is: a source of rows, or of what lies beside them.
 
     The parameters are those of ``open_dataset``.
     """
     absence = choose("missing_chunks", missing_chunks, MISSING_CHUNKS)
+    if where is not None and not is_table_or_column(data):
+        raise UsageError(
+            f"where={where!r} is asked of {named(data)}, which is no table in files: filters "
+            "are for Parquet, Arrow and CSV; of a frame or an array, give the rows that are meant"
+        )
     if known := _of_kind(data, raw, memory, columns):
         return known
     match unwrapped(data, memory):
         case str() | PathLike() as path:
-            return _open_path(str(path), absence, raw, columns, memory)
+            return _open_path(str(path), absence, raw, columns, memory, where)
         case zarr.Group() as group:
             return _of_group(group, str(group.store_path), absence, raw, columns)
         case other if columns is not None:
@@ -320,6 +326,11 @@ def _no_columns(what: str, columns: Sequence[str]) -> UsageError:
         f"columns {list(columns)} are asked of {what}, which has no names of columns: they are of "
         "a table or frame, or variables of a Zarr group or an HDF5 or NetCDF file"
     )
+
+
+def named(data: Any) -> str:
+    """What to call ``data`` that could not be opened."""
+    return str(data) if isinstance(data, str | PathLike) else f"a {type(data).__name__}"
 
 
 def is_opened_by_kind(data: Any) -> bool:
@@ -387,9 +398,14 @@ def _of_group(
 
 
 def _open_path(
-    path: str, absence: Absence, raw: bool, columns: Sequence[str] | None, memory: Amount
+    path: str,
+    absence: Absence,
+    raw: bool,
+    columns: Sequence[str] | None,
+    memory: Amount,
+    where: str | None,
 ) -> Source:
-    if table := open_table(path, columns):
+    if table := open_table(path, columns, where):
         return table
     if file := open_hdf(path, columns, raw) or open_raster(path, columns, raw):
         return file

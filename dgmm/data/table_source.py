@@ -1,7 +1,8 @@
 """A table in files: rows come a part at a time, what its format lets one read by itself.
 
 A part is a row group of Parquet, a record batch of Arrow, or some lines of a text.  So blocks are
-whole parts, as many as make one worth its overhead, and a task reads its own.
+whole parts, as many as make one worth its overhead, and a task reads its own.  Of a part, a filter
+leaves the rows that meet it; they are counted when it is opened.
 
 **Numbers.**  Columns of float32 alone stay so; all others are read as float64, in which a null is
 NaN.  What is no number (texts, categories, booleans, times) is refused by name.
@@ -9,9 +10,13 @@ NaN.  What is no number (texts, categories, booleans, times) is refused by name.
 
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from copy import copy
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from typing import Any, ClassVar, Final
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, ClassVar, Final, Self
 from uuid import uuid4
 
 import numpy as np
@@ -19,6 +24,7 @@ from numpy.typing import NDArray
 
 from dgmm.data.columns import check_numbers, chosen, once
 from dgmm.data.direct import memory
+from dgmm.data.filters import Filter
 from dgmm.data.patience import patience
 from dgmm.data.source import Source
 from dgmm.data.transient import is_transient
@@ -30,6 +36,9 @@ pyarrow = Late("pyarrow")
 
 COLUMNS_BYTES: Final = 8 << 20
 """How much of a part is decoded at once, in columns: so it takes little beside the rows."""
+
+COUNTING: Final = 4
+"""In how many files at once rows are counted that meet a filter."""
 
 HIDDEN: Final = ("_", ".")
 """What the names begin with of files that are no part of a table."""
@@ -46,11 +55,29 @@ def check_installed(url: str) -> None:
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of a table that are read together: the file, the number of the part in it, and rows."""
+    """Rows of a table that are read together.
+
+    Attributes
+    ----------
+    path : str
+        Of the file.
+    index : int
+        The number of the part in it.
+    stored : int
+        How many rows it has.
+    rows : int
+        How many of these are read: those that meet the filter, if there is one.
+    """
 
     path: str
     index: int
+    stored: int
     rows: int
+
+    @classmethod
+    def of(cls, path: str, index: int, rows: int) -> "Part":
+        """A part of which all rows are read."""
+        return cls(path, index, rows, rows)
 
 
 class TableSource(Source):
@@ -77,11 +104,44 @@ class TableSource(Source):
         self.name, self.names, self._all_names = url, names, tuple(schema.names)
         self._schema = schema
         self._opened = uuid4().hex
-        self._parts = tuple(parts)
-        self._starts = np.cumsum([0, *(part.rows for part in parts)], dtype=np.int64)
-        rows = int(self._starts[-1])
-        self.shape = (rows,) if vector else (rows, len(names))
         self.dtype = np.dtype(_common(url, schema, names))
+        self.shape = (0,) if vector else (0, len(names))
+        self._have(parts)
+
+    def _have(self, parts: Sequence[Part]) -> None:
+        """Be of these parts."""
+        self._parts = tuple(part for part in parts if part.rows)
+        self._starts = np.cumsum([0, *(part.rows for part in self._parts)], dtype=np.int64)
+        self.shape = (int(self._starts[-1]), *self.shape[1:])
+
+    _filter: Filter | None = None
+
+    def filtered(self, where: str) -> Self:
+        """The same of the rows that meet a filter, which are counted now."""
+        made = copy(self)
+        made.where, made._filter = where, Filter.of(where, self.name, self._schema)
+        files = [list(parts) for _, parts in groupby(self._parts, attrgetter("path"))]
+        with ThreadPoolExecutor(COUNTING) as pool:
+            counted = list(pool.map(made._counted, files))
+        made._have([part for parts in counted for part in parts])
+        if not made.shape[0]:
+            raise DataError(f"no row of {self.name} meets the filter {where!r}")
+        return made
+
+    def _counted(self, parts: Sequence[Part]) -> list[Part]:
+        """The parts of a file, with the numbers of their rows that meet the filter."""
+        found = []
+        try:
+            for part in self._possible(parts):
+                kept = self._kept(part)
+                found.append(part if kept is None else replace(part, rows=int(kept.sum())))
+        finally:
+            self._forget()  # what a thread has open that ends
+        return found
+
+    def _possible(self, parts: Sequence[Part]) -> Sequence[Part]:
+        """Those parts of a file that may have rows that meet the filter."""
+        return parts
 
     def divisions(self, block_bytes: int) -> NDArray[np.int64]:
         # Whole parts, as many as stay within the bytes; but a part that is larger by itself.
@@ -94,9 +154,19 @@ class TableSource(Source):
 
     def nbytes(self, rows: int) -> int:
         # The rows; and of a part, some columns as they are stored, decoded, and with NaN for nulls.
-        largest = max((part.rows for part in self._parts), default=0) * self.row_bytes
+        largest = self._most_stored() * self.row_bytes
         column = largest // max(1, len(self.names))
-        return rows * self.row_bytes + 3 * max(column, min(largest, COLUMNS_BYTES))
+        whole = rows * self.row_bytes + 3 * max(column, min(largest, COLUMNS_BYTES))
+        return whole + self._filter_nbytes()
+
+    def _most_stored(self) -> int:
+        """The rows of the largest part."""
+        return max((part.stored for part in self._parts), default=0)
+
+    def _filter_nbytes(self) -> int:
+        """What the columns take that the filter asks for: twice, and which rows meet it."""
+        asked = 0 if self._filter is None else len(self._filter.names)
+        return self._most_stored() * 2 * (8 * asked + 1) * (asked > 0)
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         rows = memory.array((stop - start, len(self.names)), self.dtype)
@@ -115,25 +185,48 @@ class TableSource(Source):
     def _read(self, part: Part, taken: slice, rows: NDArray[Any]) -> None:
         """Write the rows of a part that are ``taken`` to the first of ``rows``."""
         count = taken.stop - taken.start
-        step = self._together(part)
+        step, kept = self._together(part), self._kept(part)
         for j in range(0, len(self.names), step):
             names = self.names[j : j + step]
-            table = self._part(part, names)
+            table = self._part(part, names, kept)
             for k, name in enumerate(names, j):
                 rows[:count, k] = numbers(table.column(name))[taken]
 
     def _together(self, part: Part) -> int:
         """How many columns of a part are decoded at once."""
-        return max(1, COLUMNS_BYTES // max(1, part.rows * self.dtype.itemsize))
+        return max(1, COLUMNS_BYTES // max(1, part.stored * self.dtype.itemsize))
 
-    def _part(self, part: Part, names: Sequence[str]) -> Any:
+    def _kept(self, part: Part) -> "NDArray[np.bool_] | None":
+        """Which rows of a part meet the filter, (stored,); None if there is no filter."""
+        if self._filter is None:
+            return None
+        asked = self._as_declared(self._stored(part, self._filter.names))
+        kept: NDArray[np.bool_] = np.asarray(self._filter.mask(asked))
+        return kept
+
+    def _part(
+        self, part: Part, names: Sequence[str], kept: "NDArray[np.bool_] | None" = None
+    ) -> Any:
+        """Some columns of the rows of a part that are ``kept``, as a table of Arrow."""
+        table = self._stored(part, names)
+        if kept is None:
+            return table
+        table = table.filter(pyarrow.array(kept))
+        if table.num_rows != part.rows:
+            raise DataError(
+                f"{part.path} has changed since it was opened: {table.num_rows:,} rows of part "
+                f"{part.index} meet the filter, not {part.rows:,}"
+            )
+        return table
+
+    def _stored(self, part: Part, names: Sequence[str]) -> Any:
         """Some columns of a part, as a table of Arrow, if it is what it was."""
         try:
             table = self._columns(part, names)
-            if table.num_rows != part.rows:
+            if table.num_rows != part.stored:
                 raise DataError(
                     f"{part.path} has changed since it was opened: part {part.index} has "
-                    f"{table.num_rows:,} rows, not {part.rows:,}{self.doubt}"
+                    f"{table.num_rows:,} rows, not {part.stored:,}{self.doubt}"
                 )
             if gone := [name for name in names if name not in table.column_names]:
                 raise DataError(f"{part.path} has no column {gone[0]!r}, which others have")
@@ -154,8 +247,8 @@ class TableSource(Source):
         """Some columns of rows ``start`` to ``stop``, as they are, as a table of Arrow."""
         first = int(np.searchsorted(self._starts, start, side="right")) - 1
         last = int(np.searchsorted(self._starts, stop, side="left"))
-        parts = [self._as_declared(self._part(each, names)) for each in self._parts[first:last]]
-        whole = pyarrow.concat_tables(parts)
+        parts = [self._part(each, names, self._kept(each)) for each in self._parts[first:last]]
+        whole = pyarrow.concat_tables(map(self._as_declared, parts))
         return whole.slice(start - int(self._starts[first]), stop - start)
 
     def _as_declared(self, table: Any) -> Any:

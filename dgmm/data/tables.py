@@ -39,8 +39,23 @@ def is_table(data: object) -> bool:
     return isinstance(data, str | PathLike) and _format(str(data)) is not None
 
 
-def open_table(url: str, wanted: Sequence[str] | None = None) -> TableSource | None:
-    """The table at ``url``, of which the columns ``wanted`` are read; None if it is none."""
+def is_table_or_column(data: object) -> bool:
+    """Whether ``data`` is the address of a table, or of one column."""
+    return isinstance(data, str | PathLike) and is_table(named_column(str(data))[0])
+
+
+def open_table(
+    url: str, wanted: Sequence[str] | None = None, where: str | None = None
+) -> TableSource | None:
+    """The table at ``url``, of which the columns ``wanted`` are read; None if it is none.
+
+    Of its rows those are read that meet the filter ``where``.
+    """
+    opened = _opened(url, wanted)
+    return opened if opened is None or where is None else opened.filtered(where)
+
+
+def _opened(url: str, wanted: Sequence[str] | None) -> TableSource | None:
     table, column = named_column(url)
     if table.endswith(PACKED):
         raise UsageError(

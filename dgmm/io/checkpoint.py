@@ -107,6 +107,7 @@ def fingerprint(dataset: Dataset, spec: FitSpec, seed: Any, **other: Any) -> Fin
         "kernel": choice.described(spec.kernel),
         "rows": [dataset.rows, dataset.n_features],
         "dtype": str(dataset.source.dtype),
+        "where": dataset.source.where,
         "blocks": _digest(dataset.divisions),
         "sample_weight": dataset.weights is not None,
         **{name: list(each.shape[1:]) for name, each in dataset.beside.items() if each.shape[1:]},
