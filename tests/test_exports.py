@@ -164,6 +164,6 @@ def test_the_command(tmp_path: Path) -> None:
 
 
 def test_a_graph_without_onnx_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dgmm.io.onnx_graph.find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"pip install 'dgmm\[onnx\]'"):
+    monkeypatch.setattr("dgmm.model.extras.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"needs onnx, .*pip install 'dgmm\[onnx\]'"):
         GaussianMixture.from_parameters([1.0], [[0.5]], [[[1.0]]]).to_onnx()

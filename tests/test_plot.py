@@ -61,6 +61,6 @@ def test_paths_selections_and_certainty() -> None:
 def test_without_matplotlib_it_is_told(
     model: dgmm.GaussianMixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dgmm.report.installed.find_spec", lambda name: None)
-    with pytest.raises(dgmm.UsageError, match="not both are installed: pip"):
+    monkeypatch.setattr("dgmm.model.extras.find_spec", lambda name: None)
+    with pytest.raises(dgmm.UsageError, match="matplotlib and pillow, which are not installed"):
         plot.ellipses(model)

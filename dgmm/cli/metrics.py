@@ -17,6 +17,7 @@ from dgmm.engine import Meter
 from dgmm.engine.plan import Plan
 from dgmm.errors import UsageError
 from dgmm.estimators.passes import NUMBERS, Pass
+from dgmm.model.extras import how_to_install
 
 log = logging.getLogger("dgmm")
 
@@ -70,7 +71,7 @@ def served(address: tuple[str, int] | None) -> Iterator[Watch]:
         yield progress.silent
         return
     if prometheus_client is None:
-        raise UsageError("--metrics-port needs prometheus_client: pip install 'dgmm[metrics]'")
+        raise UsageError(f"--metrics-port needs prometheus_client: {how_to_install('metrics')}")
     registry, collector = prometheus_client.CollectorRegistry(), _Collector()
     registry.register(collector)
     prometheus_client.ProcessCollector(registry=registry)

@@ -5,7 +5,6 @@ A file is opened for each read: what h5py has open can't go to another process, 
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from importlib.util import find_spec
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +19,7 @@ from dgmm.data.transient import is_transient
 from dgmm.data.urls import exists, is_local, place
 from dgmm.data.variables import VariablesSource
 from dgmm.errors import DataError, DgmmError, UsageError
+from dgmm.model.extras import require
 from dgmm.model.lazy import Late
 
 h5py = Late("h5py")
@@ -102,11 +102,7 @@ def open_hdf(url: str, columns: Sequence[str] | None, raw: bool) -> Source | Non
     where, colons, path = url.partition("::") if "://" not in url else _parted(url)
     if not where.endswith(ENDINGS):
         return None
-    if find_spec("h5py") is None:
-        raise UsageError(
-            f"{url}: HDF5 and NetCDF files are read by h5py, which is not installed: "
-            "pip install 'dgmm[hdf5]' does that (in a clone: pip install '.[hdf5]')"
-        )
+    require("hdf5", f"{url}: an HDF5 or NetCDF file", "h5py")
     if not exists(where):
         raise DataError(f"{where} does not exist")
     try:

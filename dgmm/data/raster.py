@@ -6,7 +6,6 @@ first line first, and blocks are whole lines.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import Any, Final
 
 import numpy as np
@@ -17,7 +16,8 @@ from dgmm.data.direct import memory
 from dgmm.data.source import Source
 from dgmm.data.transient import is_transient
 from dgmm.data.urls import exists, is_local, place
-from dgmm.errors import DataError, DgmmError, UsageError
+from dgmm.errors import DataError, DgmmError
+from dgmm.model.extras import require
 from dgmm.model.lazy import Late
 
 rasterio = Late("rasterio")
@@ -105,11 +105,7 @@ def is_raster(url: str) -> bool:
 
 def check_raster_installed(url: str) -> None:
     """Raise ``UsageError`` if the library of rasters is not installed."""
-    if find_spec("rasterio") is None:
-        raise UsageError(
-            f"{url}: GeoTIFF files are read and written by rasterio, which is not installed: "
-            "pip install 'dgmm[geotiff]' does that (in a clone: pip install '.[geotiff]')"
-        )
+    require("geotiff", f"{url}: a GeoTIFF file", "rasterio")
 
 
 def open_raster(url: str, columns: Sequence[str] | None, raw: bool) -> Source | None:

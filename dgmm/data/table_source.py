@@ -13,7 +13,6 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, ClassVar, Final, Self
@@ -29,7 +28,8 @@ from dgmm.data.patience import patience
 from dgmm.data.source import Source
 from dgmm.data.transient import is_transient
 from dgmm.data.urls import place
-from dgmm.errors import DataError, DgmmError, UsageError
+from dgmm.errors import DataError, DgmmError
+from dgmm.model.extras import require
 from dgmm.model.lazy import Late
 
 pyarrow = Late("pyarrow")
@@ -46,11 +46,7 @@ HIDDEN: Final = ("_", ".")
 
 def check_installed(url: str) -> None:
     """Raise ``UsageError`` if the library that reads tables is not installed."""
-    if find_spec("pyarrow") is None:
-        raise UsageError(
-            f"{url}: tables are read by pyarrow, which is not installed: "
-            "pip install 'dgmm[parquet]' does that (in a clone: pip install '.[parquet]')"
-        )
+    require("parquet", f"{url}: a table", "pyarrow")
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,12 @@ import fsspec
 from dgmm.data.patience import patience
 from dgmm.data.transient import is_transient
 from dgmm.errors import DataError
+from dgmm.model.extras import how_to_install
 
 PROBE: Final = "pass-000000.dgmm.{}.partial"
 """What is written to see whether one can; a checkpoint clears away what has such a name."""
 
 PROBE_BYTES: Final = 64 << 10
-
-S3: Final = ": pip install 'dgmm[s3]' does that (in a clone: pip install '.[s3]')"
 
 R = TypeVar("R")
 
@@ -30,7 +29,8 @@ def place(url: str) -> tuple[Any, str]:
     try:
         filesystem, path = fsspec.core.url_to_fs(url)
     except (ValueError, ImportError) as error:
-        remedy = S3 if isinstance(error, ImportError) and url.startswith("s3") else ""
+        absent = isinstance(error, ImportError) and url.startswith("s3")
+        remedy = f": {how_to_install('s3')}" if absent else ""
         raise DataError(f"{url} can't be opened: {error}{remedy}") from error
     return filesystem, path
 

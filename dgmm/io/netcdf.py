@@ -7,7 +7,6 @@ comes along as it is stored, with all attributes.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any, Final
 
 import numpy as np
@@ -15,10 +14,10 @@ import numpy as np
 from dgmm.data.auxiliary import Variable
 from dgmm.data.dataset import Dataset
 from dgmm.data.urls import place
-from dgmm.errors import UsageError
 from dgmm.io.files import FileTarget, cast, no_value, row_size, slabs, stored_type
 from dgmm.io.targets import Beside
 from dgmm.kernels.outputs import RowOutputs
+from dgmm.model.extras import require
 from dgmm.model.lazy import Late
 
 h5netcdf = Late("h5netcdf")
@@ -47,11 +46,7 @@ class NetCdfTarget(FileTarget):
 
     def check(self, url: str, dataset: Dataset) -> None:
         super().check(url, dataset)
-        if find_spec("h5netcdf") is None:
-            raise UsageError(
-                f"{url}: NetCDF files are written by h5netcdf, which is not installed: "
-                "pip install 'dgmm[hdf5]' does that (in a clone: pip install '.[hdf5]')"
-            )
+        require("hdf5", f"{url}: writing NetCDF", "h5netcdf")
 
     def is_at(self, url: str) -> bool:
         try:

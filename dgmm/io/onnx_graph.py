@@ -10,13 +10,13 @@ narrow components keep their digits; outputs have the type of the rows.  A noise
 more, with C = 0.
 """
 
-from importlib.util import find_spec
 from typing import Any, Final, Literal
 
 import numpy as np
 
 from dgmm.errors import UsageError
 from dgmm.model.arrays import Array
+from dgmm.model.extras import require
 from dgmm.model.lazy import Late
 from dgmm.model.mixture import NOISE, Mixture
 
@@ -35,21 +35,12 @@ OUTPUTS: Final = ("labels", "probabilities", "log_densities")
 """The names of the outputs, in their order."""
 
 
-def check_installed() -> None:
-    """Raise ``UsageError`` if the library that makes graphs is not installed."""
-    if find_spec("onnx") is None:
-        raise UsageError(
-            "graphs are made by onnx, which is not installed: pip install 'dgmm[onnx]' does that "
-            "(in a clone: pip install '.[onnx]')"
-        )
-
-
 def graph_of(mixture: Mixture, offset: float, dtype: Precision, names: list[str] | None) -> Any:
     """The ``onnx.ModelProto`` of a ``mixture``, whose log-densities are ``offset`` more.
 
     ``names`` are those of the features; they are kept as metadata.
     """
-    check_installed()
+    require("onnx", "an ONNX graph", "onnx")
     types = {"float32": onnx.TensorProto.FLOAT, "float64": onnx.TensorProto.DOUBLE}
     if dtype not in types:
         raise UsageError(f"dtype must be one of {', '.join(types)}, not {dtype!r}")
