@@ -20,7 +20,7 @@ def run(page: Path) -> int:
     """Run what ``page`` shows, in this directory; raise if something else happens.
 
     Returns how many examples of Python there were.  Lines ``$ dgmm ...`` of blocks of ``console``
-    are run when their place comes, and have to succeed.
+    are run when their place comes, and have to succeed; ``> file`` keeps what they print.
     """
     runner = doctest.DocTestRunner(verbose=False)
     parser = doctest.DocTestParser()
@@ -33,8 +33,11 @@ def run(page: Path) -> int:
         shared = test.globs
         seen += len(test.examples)
         for command in re.findall(r"^\$ dgmm (.*)$", commands, re.MULTILINE):
+            command, _, file = command.partition(" > ")
             done = CliRunner().invoke(main, shlex.split(command))
             assert done.exit_code == 0, f"{page.name}: dgmm {command}: {done.output}"
+            if file:
+                Path(file).write_text(done.stdout)
     assert runner.summarize(verbose=False).failed == 0, f"{page.name}: Python shows an untruth"
     return seen
 

@@ -191,3 +191,19 @@ def test_the_commands(tmp_path: Path) -> None:
     told = CliRunner().invoke(main, ["compare", *ends, "--json"])
     assert json.loads(told.output)["order"] == [0, 1]
     assert "Hellinger" in CliRunner().invoke(main, ["compare", *ends]).output
+    files = []
+    for name, seed in (("model", 0), ("other", 1)):
+        np.save(rows := tmp_path / f"{name}.npy", night(2000, seed))
+        words = ["errors", str(rows), "-m", str(tmp_path / f"{name}.dgmm"), "--json", "--quiet"]
+        files.append(tmp_path / f"{name}.json")
+        files[-1].write_text(CliRunner().invoke(main, words).output)
+    given = ["--errors", str(files[0]), "--other-errors", str(files[1])]
+    record = json.loads(CliRunner().invoke(main, ["compare", *ends, *given, "--json"]).output)
+    own, theirs = (json.loads(each.read_text())["weights"] for each in files)
+    np.testing.assert_allclose(
+        record["weights_in_errors"], record["weights"] / np.hypot(own, theirs)
+    )
+    assert "x1: mean" in CliRunner().invoke(main, ["compare", *ends, *given]).output
+    swapped = CliRunner().invoke(main, ["compare", *ends, "--errors", str(files[1])])
+    assert swapped.exit_code == 3
+    assert "the errors of another model" in swapped.output

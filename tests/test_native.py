@@ -132,6 +132,12 @@ def test_row_outputs_are_those_of_numpy(
                 )
                 assert one.dtype == other.dtype
                 np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-12)
+        for way in ("native", "numpy"):  # what is said at once has the same bits
+            of = outputs.RowOutputs(made, outputs.JUDGED, Complete(way), offset=0.5)
+            apart = (replace(of, output=outputs.OUTPUTS[kind]) for kind in ("score", "proba"))
+            np.testing.assert_array_equal(
+                of(block), np.column_stack([each(block) for each in apart])
+            )
 
 
 @built

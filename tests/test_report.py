@@ -109,7 +109,12 @@ def test_many_components_and_features_are_folded(tmp_path: Path) -> None:
     dgmm.write_report(large, path, features=[0])
     assert path.stat().st_size < 2_000_000
     assert "the 20 heaviest of" in path.read_text()
-    assert len(Page(path.read_text()).all("details")) >= 2
+    page = Page(path.read_text())
+    assert len(page.all("details")) >= 2
+    regions = [each["aria-label"] for tag, each in page.seen if each.get("role") == "region"]
+    assert len(set(regions)) == len(regions) >= 4  # whoever hears the page can tell them apart
+    scrolled = [each for tag, each in page.seen if "tabindex" in each]
+    assert all(each.get("role") == "region" for each in scrolled)
 
 
 def test_the_command(model: dgmm.GaussianMixture, tmp_path: Path) -> None:

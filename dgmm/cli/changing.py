@@ -9,6 +9,7 @@ import click
 
 import dgmm
 from dgmm.cli import tables
+from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.base import EXIT_CODES, Command
 from dgmm.cli.checks import open_both
 from dgmm.cli.machines import Machines
@@ -25,6 +26,8 @@ from dgmm.cli.options import (
 from dgmm.cli.records import dumps
 from dgmm.cli.results import tell
 from dgmm.cli.sweeping import sweeping
+from dgmm.cli.told_errors import read_errors
+from dgmm.estimators.telling import names_of
 from dgmm.kernels.observation import Missing
 from dgmm.model.lazy import Late
 
@@ -124,8 +127,18 @@ def _p(test: Test) -> str:
 
 
 @click.command(cls=Command, epilog=EXIT_CODES)
-@click.argument("model")
-@click.argument("other")
+@click.argument("model", type=ADDRESS)
+@click.argument("other", type=ADDRESS)
+@click.option(
+    "--errors",
+    type=ADDRESS,
+    metavar="PATH",
+    help="Also tell what changed in units of standard errors: a file with what dgmm errors --json "
+    "printed of MODEL. Without --other-errors, OTHER is taken for known.",
+)
+@click.option(
+    "--other-errors", type=ADDRESS, metavar="PATH", help="The same of OTHER; both count together."
+)
 @click.option(
     "--samples",
     type=click.IntRange(min=100),
@@ -141,13 +154,27 @@ def _p(test: Test) -> str:
     help="The seed of the draws.",
 )
 @json_option
-def compare(model: str, other: str, samples: int, random_state: int, json: bool) -> None:
+def compare(
+    model: str,
+    other: str,
+    errors: str | None,
+    other_errors: str | None,
+    samples: int,
+    random_state: int,
+    json: bool,
+) -> None:
     """Tell how far the model OTHER is from MODEL, and which components moved.
 
     Example: dgmm compare monday.dgmm tuesday.dgmm
+
+    Example: dgmm errors monday.zarr -m monday.dgmm --json > monday.json
+
+    Example: dgmm compare monday.dgmm tuesday.dgmm --errors monday.json
     """
     one, second = mixtures.load(model), mixtures.load(other)
-    found = dgmm.compare(one, second, n_samples=samples, random_state=random_state)
+    own = None if errors is None else read_errors(errors, one, model)
+    theirs = None if other_errors is None else read_errors(other_errors, second, other)
+    found = dgmm.compare(one, second, own, theirs, samples, random_state)
     if json:
         click.echo(dumps({"model": model, "other": other, **found.record()}))
         return
@@ -159,10 +186,17 @@ def compare(model: str, other: str, samples: int, random_state: int, json: bool)
     tell({k: f"{v.value:.6g} ± {v.error:.1e}{unit}" for k, (v, unit) in named.items()}, False)
     if found.order is None or found.weights is None or found.moved is None:
         return
+    heads = ["component", "of OTHER", "weight", "mean moved (sd)"]
     rows = [
-        (str(k), str(place), f"{weight:+.4f}", f"{moved:.4f}")
+        [str(k), str(place), f"{weight:+.4f}", f"{moved:.4f}"]
         for k, (place, weight, moved) in enumerate(
             zip(found.order, found.weights, found.moved, strict=True)
         )
     ]
-    tables.show(("component", "of OTHER", "weight", "mean moved (sd)"), rows, keep=2)
+    if found.weights_in_errors is not None and found.means_in_errors is not None:
+        heads += ["weight (errors)", *(f"{name}: mean (errors)" for name in names_of(one))]
+        for row, weight, mean in zip(
+            rows, found.weights_in_errors, found.means_in_errors, strict=True
+        ):
+            row += [f"{weight:+.2f}", *(f"{each:+.2f}" for each in mean)]
+    tables.show(heads, rows, keep=2)

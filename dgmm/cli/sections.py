@@ -36,6 +36,9 @@ OPTIONS: Final = {
 All others come first, and so does what a command can't do without.
 """
 
+NEEDED: Final = {"Where it starts": "n_init"}
+"""An option that a command has if it has what a heading is about: other draws have seeds, too."""
+
 COMMANDS: Final = {
     "Fit": ("demo", "plan", "fit", "select", "update"),
     "Use a model": (
@@ -72,6 +75,7 @@ def write_options(command: click.Command, context: click.Context, to: click.Help
         else {
             heading: [name for name in names if name in options and not options[name].required]
             for heading, names in OPTIONS.items()
+            if heading not in NEEDED or NEEDED[heading] in options
         }
     )
     rest = [name for name in options if name not in chain(*sorted_in.values())]

@@ -28,12 +28,15 @@ from dgmm.cli.sweeping import sweeping
 from dgmm.errors import UsageError
 from dgmm.estimators.telling import mean_and_spread
 from dgmm.kernels.observation import Missing
+from dgmm.model.lazy import Late
 
 if TYPE_CHECKING:
     from dgmm.estimators.gaussian_mixture import GaussianMixture
     from dgmm.inference.bootstrap import Bootstrap, IntervalKind, Intervals
     from dgmm.inference.standard_errors import ErrorKind, StandardErrors
     from dgmm.model.arrays import Array
+
+sums = Late("dgmm.estimators.sufficient_statistics")
 
 OF_BOOTSTRAP: Final = ("refit", "interval", "level", "random_state")
 """Options that are of a bootstrap alone."""
@@ -130,8 +133,8 @@ def errors(
             errors = replicates.standard_errors()
             intervals = replicates.intervals(level, interval)
     if json:
-        told = _record(errors) if replicates is None else _record(errors, replicates, intervals)
-        click.echo(dumps({"model": model, **told}))
+        under = sums.digest(fitted.mixture_)
+        click.echo(dumps({"model": model, **_record(errors, under, replicates, intervals)}))
         return
     show_errors(fitted, errors, intervals)
     said = f"{errors.kind} standard errors, by {errors.rows:,} rows"
@@ -156,11 +159,14 @@ def _check_options(context: click.Context, bootstrap: int | None) -> None:
 
 
 def _record(
-    errors: StandardErrors, replicates: Bootstrap | None = None, intervals: Intervals | None = None
+    errors: StandardErrors,
+    under: str,
+    replicates: Bootstrap | None = None,
+    intervals: Intervals | None = None,
 ) -> dict[str, Any]:
-    """Errors, and intervals, as JSON has them."""
+    """Errors ``under`` a model, and intervals, as JSON has them."""
     shaped = ("weights", "means", "covariances")
-    told: dict[str, Any] = {"kind": errors.kind, "rows": errors.rows}
+    told: dict[str, Any] = {"kind": errors.kind, "rows": errors.rows, "under": under}
     told |= {name: getattr(errors, name).tolist() for name in shaped}
     if replicates is None or intervals is None:
         return told

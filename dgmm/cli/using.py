@@ -81,7 +81,9 @@ keep_option = click.option(
     "of each component, and of noise last, if there is any. score: its log-density. factors: its "
     "factors in its most probable component, by a model that has some. groups: its most probable "
     "group of components, by those that the model keeps; see dgmm merge. outliers: whether its "
-    "log-density is below the threshold that the model keeps; see dgmm threshold.",
+    "log-density is below the threshold that the model keeps; see dgmm threshold. distances: how "
+    "far it is from the mean of each component, in standard deviations (Mahalanobis). deviations: "
+    "how far each feature is from what the others make one expect, in standard deviations.",
 )
 @judged_option
 @noise_option

@@ -15,7 +15,7 @@ from dgmm.estimators.row_outputs import warn_without_noise
 from dgmm.estimators.session import Data, open_rows
 from dgmm.inference import overview
 from dgmm.inference.overview import Asked, Overview
-from dgmm.kernels.outputs import OUTPUTS
+from dgmm.kernels.outputs import JUDGED
 from dgmm.kernels.sweep import Sweep
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Overviews(Fitted):
         )
         dataset = open_rows(model, X, {"noise": noise})
         warn_without_noise(model, dataset)
-        wanted = model.row_outputs(OUTPUTS["proba"], noise=dataset.noise is not None)
+        wanted = model.row_outputs(JUDGED, noise=dataset.noise is not None)
         kept = vars(model).get("threshold_")
         below = -np.inf if kept is None else kept.log_density
         asked = Asked(wanted, places, overview.edges_of(mixture, places), below)

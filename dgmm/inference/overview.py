@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dgmm.errors import UsageError
 from dgmm.inference.regression import quantile
-from dgmm.kernels.outputs import OUTPUTS, RowOutputs
+from dgmm.kernels.outputs import RowOutputs
 from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.arrays import Array
 from dgmm.model.mixture import Mixture
@@ -154,7 +154,7 @@ class Asked:
     Attributes
     ----------
     wanted : RowOutputs
-        The responsibilities of each row.
+        The log-density and the responsibilities of each row (``JUDGED``).
     features : tuple of int
     edges : (m, B + 1)
     threshold : float
@@ -223,6 +223,7 @@ def of_block(block: Block, asked: Asked) -> Overview:
 
 
 def _of_part(part: Block, asked: Asked) -> Overview:
+    judged = asked.wanted(part)
     count, bins = len(asked.features), asked.bins(part.rows)
     outcomes = BINS + 2
     singles = np.stack([np.bincount(bins[:, i], minlength=outcomes) for i in range(count)])
@@ -232,10 +233,8 @@ def _of_part(part: Block, asked: Asked) -> Overview:
         for j in range(i + 1, count)
     ]
     pairs = np.array(both, dtype=np.int64).reshape(-1, outcomes, outcomes)[:, :BINS, :BINS]
-    proba = asked.wanted(part)
-    scores = replace(asked.wanted, output=OUTPUTS["score"])(part)
-    known = ~np.isnan(scores)
-    proba = proba[known]
+    known = ~np.isnan(judged[:, 0])
+    scores, proba = judged[known, 0], judged[known, 1:]
     labels, certain = proba.argmax(axis=1), proba.max(axis=1, initial=0.0)
     steps = np.minimum((certain * CERTAINTIES).astype(np.intp), CERTAINTIES - 1)
     kinds = proba.shape[1]
@@ -251,6 +250,6 @@ def _of_part(part: Block, asked: Asked) -> Overview:
         np.bincount(labels, weights=certain, minlength=kinds).astype(np.float64),
         len(part.rows),
         int((~known).sum()),
-        int((scores[known] < asked.threshold).sum()),
-        float(scores[known].sum()),
+        int((scores < asked.threshold).sum()),
+        float(scores.sum()),
     )

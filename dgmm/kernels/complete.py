@@ -145,6 +145,11 @@ def _score(log_joint: Array) -> NDArray[Any]:
     return log_sum_exp(log_joint)[0]
 
 
+def _both(log_joint: Array) -> NDArray[Any]:
+    log_norm, responsibilities = log_sum_exp(log_joint)
+    return np.column_stack([log_norm, responsibilities.T])
+
+
 def _named_of(places: NDArray[Any], common: Array | float, mixture: Mixture) -> NDArray[Any]:
     return named(places, mixture)
 
@@ -160,6 +165,13 @@ def _whole(log_norm: NDArray[Any], common: Array | float, mixture: Mixture) -> N
     return whole
 
 
+def _first_whole(found: NDArray[Any], common: Array | float, mixture: Mixture) -> NDArray[Any]:
+    found[:, 0] += common
+    return found
+
+
 LABELS: Final = Judge("labels", _labels, _named_of, NOTHING)
 PROBA: Final = Judge("proba", _proba, _as_it_is, np.nan)
 SCORE: Final = Judge("score", _score, _whole, np.nan)
+BOTH: Final = Judge("both", _both, _first_whole, np.nan)
+"""The score, and then the probabilities, by one look at each row."""

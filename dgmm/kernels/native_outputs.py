@@ -16,12 +16,15 @@ from dgmm.model.mixture import Mixture
 KINDS: Final = {"labels": np.int64, "score": np.float64, "proba": np.float64}
 """What compiled code has to say of rows, in its order, and the type of that."""
 
+BOTH: Final = ("score", "proba")
+"""What is said at once where "both" is asked for."""
+
 FAR: Final = 1e100
 """Values this large may have squares that overflow."""
 
 
 def row_outputs(kind: str, block: Block, frame: Frame, inside: Mixture) -> NDArray[Any] | None:
-    """An output of ``KINDS`` of each of a block's rows; ``inside`` is in the ``frame``.
+    """An output of ``KINDS``, or "both", of each of a block's rows; ``inside`` is in the ``frame``.
 
     Components are numbered, and have responsibilities, in their order, noise after the last.
     Log-densities are of the frame.  None if some row holds NaN, or is so far out that its
@@ -30,15 +33,19 @@ def row_outputs(kind: str, block: Block, frame: Frame, inside: Mixture) -> NDArr
     if inside.covariance_model.along_loadings:
         return None
     natural = NaturalParameters.of(inside, centre=True)
-    whole = (len(natural.constants),) if kind == "proba" else ()
-    outputs = np.empty((len(block.rows), *whole), KINDS[kind])
+    shapes = {"proba": (len(natural.constants),)}
+    asked = BOTH if kind == "both" else (kind,)
+    found = {
+        each: np.empty((len(block.rows), *shapes.get(each, ())), KINDS[each]) for each in asked
+    }
     parameters = _parameters(natural)
     for piece in pieces(block):
         if inside.tails is not None and not (np.abs(piece.rows) < np.float64(FAR)).all():
             return None  # a compiled t density is finite wherever a row is, and is where none is
         start = piece.start - block.start
-        wanted = dict.fromkeys(KINDS, np.empty(0)) | {"labels": np.empty(0, np.int64)}
-        wanted[kind] = outputs[start : start + len(piece.rows)]
+        chosen = slice(start, start + len(piece.rows))
+        none = {each: np.empty(0, dtype) for each, dtype in KINDS.items()}
+        wanted = none | {each: outputs[chosen] for each, outputs in found.items()}
         status = run(
             "row_outputs",
             LAYOUTS[natural.features].code,
@@ -52,7 +59,7 @@ def row_outputs(kind: str, block: Block, frame: Frame, inside: Mixture) -> NDArr
         )
         if status == UNUSABLE:
             return None
-    return outputs
+    return np.column_stack(list(found.values())) if kind == "both" else found[kind]
 
 
 def _parameters(natural: NaturalParameters) -> tuple[Array, Array, Array, Array, Array]:

@@ -16,6 +16,7 @@ from dgmm.errors import DataError, UsageError
 from dgmm.kernels import factor, filling, missing, noisy
 from dgmm.kernels.choice import SPARSE
 from dgmm.kernels.complete import (
+    BOTH,
     LABELS,
     NOTHING,
     PROBA,
@@ -222,6 +223,10 @@ def _each_component(mixture: Mixture) -> tuple[int, ...]:
     return mixture.all_weights.shape
 
 
+def _score_and_each(mixture: Mixture) -> tuple[int, ...]:
+    return (1 + len(mixture.all_weights),)
+
+
 def _each_feature(mixture: Mixture) -> tuple[int, ...]:
     return (mixture.n_features,)
 
@@ -249,6 +254,9 @@ OUTPUTS: Final[dict[OutputKind, Output]] = {
     "score": Output("score", partial(_judged, SCORE), np.float64, _one, judges=True),
     "factors": Output("factors", _factors, np.float64, _each_factor, axes=("factor",)),
 }
+
+JUDGED: Final = Output("judgements", partial(_judged, BOTH), np.float64, _score_and_each)
+"""The log-density and the responsibilities, side by side, by one look at each row."""
 
 FILLED: Final = Output("filled", _filled, np.float64, _each_feature, fills=True, axes=FEATURE)
 """The rows, with what they lack."""

@@ -206,7 +206,9 @@ def _components(
     caption = f"{shown} {mixture.components} components, the heaviest first: " + (
         "locations ± scales" if student else "means ± standard deviations"
     )
-    caption += " of each feature, in the units of the data"
+    whole = len(places) == mixture.n_features
+    which = "each feature" if whole else f"{len(places)} of {mixture.n_features} features"
+    caption += f" of {which}, in the units of the data"
     caption += "; in brackets, standard errors of weights and means" * (errors is not None)
     heads = ("component", "weight", *["degrees of freedom"] * student, *(names[j] for j in places))
     return Table(caption[0].upper() + caption[1:], heads, rows)
