@@ -13,6 +13,7 @@ from benchmarks.clock import clock
 from benchmarks.coverage import coverage
 from benchmarks.first import first
 from benchmarks.forms import forms
+from benchmarks.holding import holding
 from benchmarks.incomplete import incomplete
 from benchmarks.kernel import kernel
 from benchmarks.memory import memory
@@ -82,7 +83,7 @@ def asked_for(command: click.Command) -> click.Command:
 for command in (
     *(kernel, incomplete, first, stream, forms, memory, scale, passes, clock, whole, reach, peers),
     *(threads, skipping, billion, strain, thousand, patches, sizes, torture, published),
-    *(coverage, replicates),
+    *(coverage, replicates, holding),
 ):
     main.add_command(asked_for(command))
 

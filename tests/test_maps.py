@@ -1,6 +1,9 @@
 """Rasters and cubes in, rasters and cubes out: on the same axes, at the same place on earth."""
 
+import os
+import signal
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -11,7 +14,7 @@ from click.testing import CliRunner
 import dgmm
 from dgmm.cli.commands import main
 from dgmm.data.raster import RasterSource
-from dgmm.io import files, geotiff
+from dgmm.io import files, geotiff, netcdf
 
 rasterio = pytest.importorskip("rasterio")
 
@@ -126,6 +129,37 @@ def test_a_file_is_there_whole_or_not_at_all(
         assert list(tmp_path.iterdir()) == []
     assert RasterSource.read is read
     run(*words)
+
+
+@pytest.mark.parametrize(("ending", "module"), [("tif", geotiff), ("nc", netcdf)])
+def test_a_process_that_is_killed_leaves_no_file_half_written(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str, module: ModuleType
+) -> None:
+    """The file there was stays as it was, until another is whole."""
+    monkeypatch.setattr(geotiff, "STRIP_BYTES", 1000)
+    monkeypatch.setattr(files, "SLAB_BYTES", 1000)
+    words = [str(image), "-m", f"{image.parent}/m.dgmm", "-o", f"{tmp_path}/x.{ending}"]
+    run("predict", *words)
+    before = (tmp_path / f"x.{ending}").read_bytes()
+    cast, written = module.cast, []
+
+    def die(*given: Any) -> Any:
+        written.append(given)
+        if len(written) == 2:  # after one strip
+            os.kill(os.getpid(), signal.SIGKILL)
+        return cast(*given)
+
+    child = os.fork()
+    if not child:
+        module.cast = die
+        CliRunner().invoke(main, ["predict", *words, "--kind", "score", "--overwrite"])
+        os._exit(0)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    (half,) = tmp_path.glob("*.partial/whole.*")
+    assert half.stat().st_size
+    assert (tmp_path / f"x.{ending}").read_bytes() == before
+    run("predict", *words, "--kind", "score", "--overwrite")
+    assert (tmp_path / f"x.{ending}").read_bytes() != before
 
 
 CUBE = xr.Dataset(

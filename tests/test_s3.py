@@ -209,6 +209,37 @@ def test_the_command_line_on_s3(bucket: str, stores: dict[str, tuple[str, Path]]
     assert scores.mean() == pytest.approx(run("score", rows, "-m", model)["score"], rel=1e-12)
 
 
+def test_outputs_are_files_on_s3_as_they_are_here(bucket: str, tmp_path: Path) -> None:
+    """A raster there gives a raster, NetCDF and NumPy files there, whole or not at all."""
+    rasterio = pytest.importorskip("rasterio")
+    size = {"height": 30, "width": 20, "count": 3, "dtype": "float64", "crs": "EPSG:32633"}
+    place = {"transform": rasterio.Affine(10, 0, 5e5, 0, -10, 5.2e6)}
+    rows = np.random.default_rng(0).normal(size=(3, 30, 20)) + 5 * (np.arange(20) % 2)
+    with rasterio.open(tmp_path / "rows.tif", "w", driver="GTiff", **size, **place) as file:
+        file.write(rows)
+    s3 = fsspec.filesystem("s3")
+    s3.put(str(tmp_path / "rows.tif"), f"{bucket}/maps/rows.tif")
+    dgmm.GaussianMixture(2, random_state=0).fit(tmp_path / "rows.tif").save(tmp_path / "m.dgmm")
+    for ending in ("tif", "nc", "npy"):
+        for at in (tmp_path, f"{bucket}/maps"):
+            words = ["predict", f"{at}/rows.tif", "-m", f"{tmp_path}/m.dgmm", "--quiet"]
+            done = CliRunner().invoke(main, [*words, "-o", f"{at}/labels.{ending}"])
+            assert done.exit_code == 0, done.output
+            again = CliRunner().invoke(main, [*words, "-o", f"{at}/labels.{ending}"])
+            assert again.exit_code == 3
+        s3.get(f"{bucket}/maps/labels.{ending}", str(tmp_path / f"back.{ending}"))
+    np.testing.assert_array_equal(np.load(tmp_path / "back.npy"), np.load(tmp_path / "labels.npy"))
+    labels = np.load(tmp_path / "labels.npy")
+    with rasterio.open(tmp_path / "back.tif") as file:
+        assert (file.crs, file.transform) == (size["crs"], place["transform"])
+        np.testing.assert_array_equal(file.read(1).ravel(), labels)
+    with h5py.File(tmp_path / "back.nc") as file:
+        np.testing.assert_array_equal(file["label"][:], labels)
+    found = fsspec.filesystem("s3", use_listings_cache=False).find(f"{bucket}/maps")
+    names = {key.rpartition("/")[2] for key in found}
+    assert names == {"rows.tif", "labels.tif", "labels.nc", "labels.npy"}
+
+
 FIT = dict(strategy="em", tol=1e-6, random_state=0)
 
 

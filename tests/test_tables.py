@@ -393,6 +393,15 @@ def test_filled_in_rows_are_a_table_with_their_names(
     np.testing.assert_allclose(filled.source.read(0, 3000), expected, rtol=1e-12)
 
 
+def test_features_of_other_names_are_told(parquet: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model.dgmm"
+    fitted(dgmm.open_dataset(parquet, columns=list(NAMES))).save(model)
+    words = ["score", parquet, "-m", model, "--columns", "b,a,c", "--quiet"]
+    done = CliRunner().invoke(main, [*map(str, words)])
+    assert done.exit_code == 3
+    assert "feature names should match those that were passed during fit: a, b, c" in done.output
+
+
 def test_columns_of_one_name_are_told(tmp_path: Path) -> None:
     twice = pa.Table.from_arrays([pa.array([float(i)]) for i in range(3)], names=["a", "a", "b"])
     pq.write_table(twice, tmp_path / "twice.parquet")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
-
-import numpy as np
 
 from dgmm import engine
 from dgmm.em.criteria import Compared, score_each
@@ -187,9 +186,10 @@ class Criteria(Fitted):
             raise DataError(NONE_COUNT.format("score"))
         total = replace(total, value=total.value + offset * total.weight)
         parameters = free_parameters(model.mixture_, model.fit_info_)
+        deviance, weight = -2 * float(total.value), float(total.weight)
         return {
-            "score": total.value / total.weight,
-            "aic": -2 * total.value + 2 * parameters,
-            "bic": -2 * total.value + parameters * float(np.log(total.weight)),
+            "score": float(total.value) / weight,
+            "aic": deviance + 2 * parameters,
+            "bic": deviance + parameters * math.log(weight),
             "judged": total.rows,
         }

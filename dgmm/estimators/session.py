@@ -301,7 +301,7 @@ def _take_names(model: "GaussianMixture", names: tuple[str, ...], reset: bool) -
             f"X has feature names, but {called} was fitted without feature names", stacklevel=4
         )
     elif list(known) != list(names):
-        raise ValueError(
+        raise DataError(
             "The feature names should match those that were passed during fit: "
             f"{', '.join(map(str, known))}; X has {', '.join(names)}"
         )
