@@ -9,7 +9,10 @@ import click
 
 from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.base import EXIT_CODES, Command
-from dgmm.cli.options import json_option, overwrite_option
+from dgmm.cli.options import (
+    json_option,
+    overwrite_option,
+)
 from dgmm.cli.results import tell
 from dgmm.data import urls
 from dgmm.errors import UsageError

@@ -11,17 +11,19 @@ from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.base import EXIT_CODES, Command
 from dgmm.cli.checks import check_model_target, open_both
 from dgmm.cli.fitting import begin_at, parameters_of
+from dgmm.cli.fitting_options import (
+    fitting_options,
+    model_options,
+)
 from dgmm.cli.machines import Machines
 from dgmm.cli.options import (
     as_one,
     data_argument,
-    fitting_options,
     json_option,
     judged_option,
     labels_option,
     machine_options,
     model_option,
-    model_options,
     noise_option,
     overwrite_option,
     quiet_option,

@@ -12,21 +12,23 @@ from dgmm.cli import progress
 from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.base import EXIT_CODES, Command
 from dgmm.cli.checks import check_model_target
+from dgmm.cli.fitting_options import (
+    fitting_options,
+    model_options,
+    n_init_option,
+)
 from dgmm.cli.machines import Machines
 from dgmm.cli.options import (
-    Shown,
+    ProgressDisplay,
     data_argument,
-    fitting_options,
+    display_options,
     json_option,
     labels_option,
     machine_options,
-    model_options,
-    n_init_option,
     noise_option,
     overwrite_option,
     reading_options,
     sample_weight_option,
-    shown_options,
 )
 from dgmm.cli.results import (
     tell_end,
@@ -90,7 +92,7 @@ def _fixed(
 @reading_options
 @overwrite_option
 @json_option
-@shown_options
+@display_options
 def fit(
     data: str,
     n_components: int,
@@ -108,7 +110,7 @@ def fit(
     reading: dict[str, Any],
     overwrite: bool,
     json: bool,
-    shown: Shown,
+    display: ProgressDisplay,
 ) -> None:
     """Fit a mixture to the rows of DATA, and write it to a model file.
 
@@ -133,13 +135,13 @@ def fit(
             how["noise_component"] = begin.noise_weight_ or True
     model.set_params(n_jobs=machines.threads, **how)
     meter = engine.Meter()
-    with shown.watches() as watches, machines.client() as client:
+    with display.watches() as watches, machines.client() as client:
         session = model.session(dataset, client=client)
         steps = model.fit_passes(session, meter=meter)
         progress.run(passes.of_fit(steps), session.plan, meter, *watches)
     model.save(output, overwrite=overwrite)
     tell_model(model, output, json)
-    tell_end(shown.log, model, output)
+    tell_end(display.log, model, output)
 
 
 def begin_at(
@@ -248,7 +250,7 @@ def _covariance_types(context: click.Context, option: click.Parameter, text: str
 @reading_options
 @overwrite_option
 @json_option
-@shown_options
+@display_options
 def select(
     data: str,
     n_components: list[int],
@@ -267,7 +269,7 @@ def select(
     reading: dict[str, Any],
     overwrite: bool,
     json: bool,
-    shown: Shown,
+    display: ProgressDisplay,
 ) -> None:
     """Choose the number of components and the covariance type for DATA.
 
@@ -292,7 +294,7 @@ def select(
         criterion=criterion,
     )
     meter = engine.Meter()
-    with shown.watches() as watches, machines.client() as client:
+    with display.watches() as watches, machines.client() as client:
         session = search.session(dataset, client=client)
         steps = search.fit_passes(session, meter=meter)
         progress.run(passes.of_selection(steps, criterion), session.plan, meter, *watches)
@@ -300,4 +302,4 @@ def select(
     if plot is not None:
         report.criteria_figure(search.results_, criterion).savefig(plot)
     tell_search(search, output, json, mclust_sign)
-    tell_end(shown.log, search.best_estimator_, output, at_edge=search.at_edge_)
+    tell_end(display.log, search.best_estimator_, output, at_edge=search.at_edge_)

@@ -9,24 +9,26 @@ import click
 
 import dgmm
 from dgmm.cli.base import EXIT_CODES, Command
+from dgmm.cli.fitting_options import (
+    effort_option,
+    missing_option,
+    model_options,
+    noise_options,
+    prior_option,
+    strategy_option,
+    tails_options,
+)
 from dgmm.cli.machines import Machines
 from dgmm.cli.options import (
     cache_option,
     data_argument,
-    effort_option,
     json_option,
     labels_option,
     machine_options,
     memory_option,
-    missing_option,
-    model_options,
     noise_option,
-    noise_options,
     overwrite_option,
-    prior_option,
     reading_options,
-    strategy_option,
-    tails_options,
 )
 from dgmm.cli.records import dumps
 from dgmm.cli.results import (
