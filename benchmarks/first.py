@@ -20,7 +20,7 @@ from benchmarks.stream import nothing
 from benchmarks.table import Cell, show
 from benchmarks.timing import ROUNDS, alternate
 from dgmm import engine
-from dgmm.data.dataset import open_dataset
+from dgmm.data.opening import open_dataset
 from dgmm.em.first_pass import first_pass
 from dgmm.em.spec import FitSpec
 from dgmm.em.strategies import STRATEGIES

@@ -20,7 +20,7 @@ from benchmarks.stream import Case, nothing
 from benchmarks.table import Cell, mebibytes, show
 from benchmarks.timing import ROUNDS, Timings, alternate
 from dgmm import engine
-from dgmm.data.dataset import open_dataset
+from dgmm.data.opening import open_dataset
 
 DIMS, COMPONENTS = 8, 16
 CHUNK = 1 << 16

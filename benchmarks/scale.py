@@ -19,7 +19,7 @@ from benchmarks.stream import Passes
 from benchmarks.table import percent, show
 from benchmarks.timing import ROUNDS, Seconds, alternate, say
 from dgmm import GaussianMixture
-from dgmm.data.dataset import open_dataset
+from dgmm.data.opening import open_dataset
 
 QUIET = {"dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
 DIMS, COMPONENTS = 32, 16

@@ -16,7 +16,7 @@ from benchmarks import data, machine
 from benchmarks.table import Cell, percent, show
 from benchmarks.timing import ROUNDS, Timings, alternate
 from dgmm import GaussianMixture, engine
-from dgmm.data.dataset import open_dataset
+from dgmm.data.opening import open_dataset
 from dgmm.em.evaluate import PRECISIONS
 from dgmm.em.progress import Progress
 from dgmm.kernels.sweep import Block

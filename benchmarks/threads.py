@@ -20,7 +20,8 @@ from benchmarks.kernel import fitted
 from benchmarks.table import Cell, percent, show
 from benchmarks.timing import ROUNDS, Seconds, Timings, alternate
 from dgmm import GaussianMixture, engine
-from dgmm.data.dataset import Dataset, open_dataset
+from dgmm.data.dataset import Dataset
+from dgmm.data.opening import open_dataset
 from dgmm.em.first_pass import first_pass
 from dgmm.em.spec import FitSpec
 from dgmm.em.strategies import STRATEGIES

@@ -8,7 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dgmm.data.dataset import Dataset, open_dataset
+    from dgmm.data.dataset import Dataset
+    from dgmm.data.opening import open_dataset
     from dgmm.em.conjugate_prior import ConjugatePrior
     from dgmm.engine.plan import Plan
     from dgmm.errors import (
@@ -93,7 +94,8 @@ __all__ = [
 ]
 
 _MODULES = {
-    "data.dataset": ("Dataset", "open_dataset"),
+    "data.dataset": ("Dataset",),
+    "data.opening": ("open_dataset",),
     "estimators.alignment": ("Alignment", "align"),
     "estimators.bayesian_mixture": ("BayesianGaussianMixture", "load"),
     "estimators.callbacks": ("Event",),

@@ -25,7 +25,7 @@ import dgmm
 from dgmm import engine
 from dgmm.cli.commands import main
 from dgmm.cli.records import dumps
-from dgmm.data.dataset import open_dataset
+from dgmm.data.opening import open_dataset
 from dgmm.estimators import telling
 from dgmm.estimators.passes import figure
 from dgmm.io.output import Written, write_outputs

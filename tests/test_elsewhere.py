@@ -12,7 +12,7 @@ import zarr
 from distributed import Client
 
 from dgmm import GaussianMixture, MixtureSearch, engine
-from dgmm.data.dataset import open_dataset
+from dgmm.data.opening import open_dataset
 from dgmm.em.sample import Sample
 from dgmm.em.starts import Search
 

@@ -20,7 +20,7 @@ from sklearn.mixture import GaussianMixture as Reference
 
 import dgmm
 from dgmm import engine
-from dgmm.data.dataset import open_dataset
+from dgmm.data.opening import open_dataset
 from dgmm.em.first_pass import FirstPassSpec, first_pass
 from dgmm.kernels import choice
 from dgmm.kernels.sweep import Block

@@ -21,7 +21,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from dgmm import GaussianMixture, MissingNoiseWarning, engine, load, open_dataset, select
 from dgmm.cli.commands import main
-from dgmm.data.dataset import Dataset, opened
+from dgmm.data.dataset import Dataset
+from dgmm.data.opening import opened
 from dgmm.em.first_pass import FirstPassSpec, first_pass
 from dgmm.em.moments import DataMoments
 from dgmm.errors import CheckpointError, DataError, UsageError

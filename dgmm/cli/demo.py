@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_sample_image
 
 from dgmm.data import urls
-from dgmm.data.dataset import Dataset, open_dataset
+from dgmm.data.dataset import Dataset
+from dgmm.data.opening import open_dataset
 from dgmm.errors import DataError, DegenerateWarning
 from dgmm.estimators.gaussian_mixture import GaussianMixture
 from dgmm.model.arrays import Array

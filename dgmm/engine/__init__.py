@@ -13,7 +13,8 @@ from typing import Any, Final, Protocol
 from dask.system import CPU_COUNT
 from distributed import Client
 
-from dgmm.data.dataset import Dataset, opened
+from dgmm.data.dataset import Dataset
+from dgmm.data.opening import opened
 from dgmm.engine.blas import each_on_one_blas_thread, one_blas_thread
 from dgmm.engine.cache import Cache
 from dgmm.engine.cluster import Cluster

@@ -22,7 +22,8 @@ from sklearn.utils.validation import validate_data
 from dgmm import engine
 from dgmm.data import forms
 from dgmm.data.axes import has_axes
-from dgmm.data.dataset import Dataset, opened
+from dgmm.data.dataset import Dataset
+from dgmm.data.opening import opened
 from dgmm.data.sources import has_columns, is_opened_by_kind
 from dgmm.data.sparse import is_sparse
 from dgmm.em.criteria import CRITERIA, Criterion
