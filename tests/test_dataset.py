@@ -20,7 +20,7 @@ import pytest
 import zarr
 
 from dgmm import BlockError, DataError, GaussianMixture, UsageError, open_dataset
-from dgmm.data.sources import ArraySource, NpySource
+from dgmm.data.array_sources import ArraySource, NpySource
 
 RNG = np.random.default_rng(11)
 ROWS = RNG.normal(size=(103, 3)).round(3)

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from dgmm.data.array_sources import ArraySource
 from dgmm.data.forms import REAL
 from dgmm.data.source import Source
-from dgmm.data.sources import ArraySource
 from dgmm.errors import DataError
 
 IMAGE: Final = (

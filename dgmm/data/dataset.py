@@ -1,6 +1,6 @@
 """A dataset: rows, and what lies beside them, such as their weights, cut into blocks.
 
-A source (``sources``) knows where an array lies and reads any of its rows; a dataset says which
+A source (``source``) knows where an array lies and reads any of its rows; a dataset says which
 rows belong together in a block.
 
 Blocks depend on how the rows are stored and on nothing else: whole Zarr chunks (or shards) of
@@ -18,12 +18,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dgmm.data.array_sources import DaskSource
 from dgmm.data.axes import NamedAxes
 from dgmm.data.patience import Patience, patience
 from dgmm.data.source import Source, even_divisions
-from dgmm.data.sources import (
-    DaskSource,
-)
 from dgmm.kernels.sweep import BESIDE, Block
 from dgmm.model.lazy import lazy
 

@@ -13,9 +13,10 @@ from dgmm.data.constant import ConstantSource, is_number
 from dgmm.data.dataset import BLOCK_BYTES, Dataset, cut
 from dgmm.data.patience import patience
 from dgmm.data.source import Source
-from dgmm.data.sources import MissingChunks, has_columns, named, open_source
+from dgmm.data.sources import has_columns, named, open_source
 from dgmm.data.tables import named_column
 from dgmm.data.transient import is_transient
+from dgmm.data.zarr_source import MissingChunks
 from dgmm.errors import DataError, DgmmError, UsageError
 
 

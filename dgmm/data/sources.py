@@ -1,4 +1,4 @@
-"""Where an array lies, and how any of its rows are read.
+"""What source serves some data: an array in memory, a path or URL, a table, a Dask collection.
 
 Arrays with an address (Zarr, ``.npy``) are read inside the task that computes on them, so no chunk
 of data ever rests in a task graph or travels between processes.  Any other ``dask.array`` is
@@ -6,29 +6,23 @@ computed through its own graph.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from os import PathLike
-from typing import Any, Final, Literal
-from zipfile import BadZipFile
+from typing import Any
 
 import dask.array as da
 import numpy as np
 import zarr
-from dask.base import optimize
-from dask.local import get_sync
-from dask.optimization import cull
-from numpy.typing import NDArray
 
 from dgmm.data.amounts import Amount
+from dgmm.data.array_sources import ArraySource, DaskSource, NpySource
 from dgmm.data.auxiliary import auxiliary, features
 from dgmm.data.axes import has_axes
 from dgmm.data.columns import chosen
-from dgmm.data.direct import Direct
-from dgmm.data.forms import check_loadable, declared, is_dask_frame, type_names, unwrapped
+from dgmm.data.forms import check_loadable, is_dask_frame, type_names, unwrapped
 from dgmm.data.frames import Maker, maker_of, open_frame, plain_array
 from dgmm.data.hdf import is_hdf, open_hdf
 from dgmm.data.npz import named_array, open_npz
-from dgmm.data.packed import Packing, unpacked
+from dgmm.data.packed import unpacked
 from dgmm.data.patience import patience
 from dgmm.data.raster import is_raster, open_raster
 from dgmm.data.sliced import variable_maker
@@ -41,202 +35,13 @@ from dgmm.data.sparse import (
     open_sparse_npz,
     shape_of,
 )
-from dgmm.data.stored import Chunks, attributes, of_this_process, variable_of
+from dgmm.data.stored import attributes, variable_of
 from dgmm.data.tables import is_table, is_table_or_column, open_table
-from dgmm.data.urls import exists, is_local, place, protocols, zarr_store
+from dgmm.data.urls import exists, is_local, place, zarr_store
 from dgmm.data.variables import VariablesSource
+from dgmm.data.zarr_source import MISSING_CHUNKS, Absence, MissingChunks, ZarrSource
 from dgmm.errors import DataError, UsageError
 from dgmm.model.choice import choose
-from dgmm.model.lazy import lazy
-
-MissingChunks = Literal["auto", "error", "late", "fill"]
-"""The names of ``MISSING_CHUNKS``."""
-
-
-@dataclass(frozen=True)
-class Absence:
-    """What a chunk that isn't stored means.
-
-    Attributes
-    ----------
-    listed : bool
-        Whether the chunks are listed when the array is opened, and all must be there.
-    checked : bool
-        Whether a chunk must be there when it is read; else it holds the fill value.
-    missing : bool
-        Whether that is so only if the fill value stands for no value.
-    """
-
-    listed: bool
-    checked: bool
-    missing: bool = False
-
-    def of(self, array: "zarr.Array[Any]", raw: bool) -> "Absence":
-        """What it means for an ``array``: Zarr stores no chunk in which there is no value."""
-        return MISSING_CHUNKS["fill"] if self.missing and _fills_nothing(array, raw) else self
-
-
-MISSING_CHUNKS: Final[dict[MissingChunks, Absence]] = {
-    "auto": Absence(listed=True, checked=True, missing=True),
-    "error": Absence(listed=True, checked=True),
-    "late": Absence(listed=False, checked=True),
-    "fill": Absence(listed=False, checked=False),
-}
-
-
-class ArraySource(Source):
-    """An array in this process's memory."""
-
-    in_process = True
-    copies = 0
-
-    def __init__(self, array: NDArray[Any]) -> None:
-        self.name = "the array in memory"
-        self.shape, self.dtype = array.shape, array.dtype
-        self._array = array
-
-    @classmethod
-    def of(cls, data: Any) -> "ArraySource":
-        """The source of what NumPy makes of ``data``."""
-        try:
-            array = np.asarray(data)
-        except (ValueError, TypeError) as error:
-            raise DataError(f"a {type(data).__name__} is no array of numbers: {error}") from error
-        if array.shape == () and array.dtype.kind == "O":
-            raise DataError(
-                "rows must be 2-D, (rows, features), and weights 1-D; a "
-                f"{type(array.item()).__name__} is no array of numbers"
-            )
-        return cls(array)
-
-    def divisions(self, block_bytes: int) -> NDArray[np.int64]:
-        return self._shared_cuts(block_bytes)
-
-    def read(self, start: int, stop: int) -> NDArray[Any]:
-        return self._array[start:stop]
-
-
-class NpySource(Source):
-    """A ``.npy`` file on a file system that all processes share."""
-
-    def __init__(self, path: str) -> None:
-        self.name = self._path = path
-        try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError, OSError, BadZipFile) as error:
-            raise DataError(f"{path} can't be read as a .npy file: {error}") from error
-        if not isinstance(array, np.ndarray):
-            raise DataError(f"{path} can't be read as a .npy file: it is a .npz archive")
-        self.shape, self.dtype = array.shape, array.dtype
-
-    @classmethod
-    def behind(cls, array: "np.memmap[Any, Any]") -> "NpySource | None":
-        """The file that ``array`` maps, if it maps all of a ``.npy`` file as it is."""
-        try:
-            source = cls(str(array.filename))
-        except DataError:
-            return None
-        whole = source._map()
-        same = all(
-            getattr(array, name) == getattr(whole, name)
-            for name in ("offset", "shape", "dtype", "strides")
-        )
-        return source if same and array.mode != "c" else None
-
-    def divisions(self, block_bytes: int) -> NDArray[np.int64]:
-        return self._even_cuts(1, block_bytes)
-
-    def _map(self) -> "np.memmap[Any, Any]":
-        mapped: np.memmap[Any, Any] = np.load(self._path, mmap_mode="r", allow_pickle=False)
-        return mapped
-
-    def read(self, start: int, stop: int) -> NDArray[Any]:
-        # Mapped afresh each time: pages of a map that stays would count as memory in use.
-        return np.array(self._map()[start:stop])
-
-
-class ZarrSource(Source):
-    """A Zarr array, of either format, sharded or not, on any store."""
-
-    copies = 3  # the result, the compressed chunk and the decompressed one
-
-    def __init__(self, array: "zarr.Array[Any]", name: str, absence: Absence) -> None:
-        array = of_this_process(array)
-        self.name, self._array = name, array
-        self.shape, self.dtype = array.shape, np.dtype(array.dtype)
-        self._absence = absence
-        self._chunks, self._direct = Chunks(array, name), Direct.of(array)
-        store = array.store
-        self.in_process = isinstance(store, zarr.storage.MemoryStore) or (
-            isinstance(store, zarr.storage.FsspecStore) and "memory" in protocols(store.fs)
-        )
-
-    def check_whole(self) -> None:
-        if self._absence.listed:
-            self._chunks.check_all()
-
-    def divisions(self, block_bytes: int) -> NDArray[np.int64]:
-        return self._even_cuts(self._chunks.unit[0], block_bytes)
-
-    def nbytes(self, rows: int) -> int:
-        # Blocks are cut by the rows' chunks; those of what lies beside them may be larger.
-        chunk = max(rows, min(self._array.chunks[0], self.shape[0]))
-        return (rows + (self.copies - 1) * chunk) * self.row_bytes
-
-    def read(self, start: int, stop: int) -> NDArray[Any]:
-        array = of_this_process(self._array)
-        if array is not self._array:
-            self._array, self._chunks = array, Chunks(array, self.name)
-        rows = None if self._direct is None else self._direct.read(start, stop)
-        if rows is None:
-            rows = np.asarray(array[start:stop])
-        if self._absence.checked:
-            self._chunks.check_read(rows, start)
-        return rows
-
-
-class DaskSource(Source):
-    """A ``dask.array`` of any making, a chunk of rows a block.
-
-    ``array`` has its columns together, and chunks that are what they say (``declared``).
-    """
-
-    copies = 3  # the result, and what its graph needs on the way: a guess
-
-    def __init__(self, array: da.Array, name: str) -> None:
-        if max(array.numblocks[1:], default=1) > 1:
-            array = array.rechunk(dict.fromkeys(range(1, array.ndim), -1))
-        self.name = name
-        self.shape, self.dtype = array.shape, array.dtype
-        self.array = array
-
-    @classmethod
-    def of(cls, array: da.Array) -> "DaskSource":
-        """Of an array as it was given."""
-        name = f"the Dask array {array.name}"
-        return cls(declared(array, name), name)
-
-    def divisions(self, block_bytes: int) -> NDArray[np.int64]:
-        return np.cumsum([0, *self.array.chunks[0]], dtype=np.int64)
-
-    @lazy
-    def _graph(self) -> dict[Any, Any]:
-        """The graph of all chunks, optimised once; it never leaves this process."""
-        (optimised,) = optimize(self.array)
-        return dict(optimised.__dask_graph__())
-
-    def read(self, start: int, stop: int) -> NDArray[Any]:
-        if start == stop:
-            return np.empty((0, *self.shape[1:]), self.dtype)
-        index = int(np.searchsorted(self.divisions(0), start, side="right")) - 1
-        key = (self.array.name, index, *[0] * (self.array.ndim - 1))
-        return np.asarray(get_sync(cull(self._graph, [key])[0], key))
-
-    def rechunk(self, divisions: NDArray[np.int64]) -> "DaskSource":
-        """The same rows in chunks of other sizes."""
-        again = DaskSource(self.array.rechunk({0: tuple(np.diff(divisions).tolist())}), self.name)
-        again.names = self.names
-        return again
 
 
 def open_source(
@@ -359,15 +164,6 @@ def has_columns(data: object) -> bool:
 def _of_array(array: "zarr.Array[Any]", name: str, absence: Absence, raw: bool) -> Source:
     """The values of an array."""
     return unpacked(ZarrSource(array, name, absence.of(array, raw)), attributes(array), raw)
-
-
-def _fills_nothing(array: "zarr.Array[Any]", raw: bool) -> bool:
-    """Whether the fill value of an ``array`` stands for no value: NaN, or what says so."""
-    fill, dtype = array.fill_value, np.dtype(array.dtype)
-    if fill is None or dtype.kind not in "iuf":
-        return False
-    packing = None if raw else Packing.of(array.name, attributes(array), dtype)
-    return bool(np.isnan(fill)) or (packing is not None and fill in packing.missing)
 
 
 def _of_group(

@@ -12,8 +12,8 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from dgmm.data.array_sources import ArraySource
 from dgmm.data.dataset import Dataset
-from dgmm.data.sources import ArraySource
 from dgmm.engine.cluster import Cluster
 from dgmm.engine.meter import Meter
 from dgmm.kernels.sweep import Block, Sweep

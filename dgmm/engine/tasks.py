@@ -11,10 +11,10 @@ import numpy as np
 from dask.sizeof import sizeof
 from distributed import Client, get_worker
 
+from dgmm.data.array_sources import DaskSource
 from dgmm.data.dataset import Dataset
 from dgmm.data.direct import memory
 from dgmm.data.source import Source
-from dgmm.data.sources import DaskSource
 from dgmm.data.transient import elsewhere
 from dgmm.engine.blas import one_blas_thread
 from dgmm.engine.cache import Cache, caches

@@ -17,9 +17,9 @@ from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 
 from dgmm import engine
+from dgmm.data.array_sources import DaskSource
 from dgmm.data.dataset import Dataset
 from dgmm.data.source import Source
-from dgmm.data.sources import DaskSource
 from dgmm.errors import MissingNoiseWarning, UsageError
 from dgmm.estimators.parameters import threads_of
 from dgmm.estimators.session import STORED, Data, open_rows
