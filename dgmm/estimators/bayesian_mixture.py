@@ -325,10 +325,8 @@ class BayesianGaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseE
         ----------
         X : rows (N, D)
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
-        sample_weight : (N,), optional
-            Weights of the rows, in the same forms, or one for all; by default each counts as one.
-        noise : (N, D) or (N, D, D), optional
-            What is known of the errors of each row: variances, or covariances.
+        sample_weight, noise : optional
+            What lies beside the rows, in the same forms; as in ``fit``.
         client : distributed.Client, optional
             The cluster to use; by default the active one, else this process.
         meter : Meter, optional
@@ -375,10 +373,8 @@ class BayesianGaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseE
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
         y : None
             Not used; scikit-learn's tools pass it.
-        sample_weight : (N,), optional
-            Weights of the rows, in the same forms, or one for all; by default each counts as one.
-        noise : (N, D) or (N, D, D), optional
-            What is known of the errors of each row: variances, or covariances.
+        sample_weight, noise : optional
+            What lies beside the rows, in the same forms; as in ``fit``.
 
         Returns
         -------
@@ -443,10 +439,8 @@ class BayesianGaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseE
         ----------
         X : rows (N, D)
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
-        sample_weight : (N,), optional
-            Weights of the rows, in the same forms, or one for all; by default each counts as one.
-        noise : (N, D) or (N, D, D), optional
-            What is known of the errors of each row: variances, or covariances.
+        sample_weight, noise : optional
+            What lies beside the rows, in the same forms; as in ``fit``.
 
         Returns
         -------
@@ -481,10 +475,8 @@ class BayesianGaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseE
         ----------
         X : rows (N, D)
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
-        sample_weight : (N,), optional
-            Weights of the rows, in the same forms, or one for all; by default each counts as one.
-        noise : (N, D) or (N, D, D), optional
-            What is known of the errors of each row: variances, or covariances.
+        sample_weight, noise : optional
+            What lies beside the rows, in the same forms; as in ``fit``.
         client : distributed.Client, optional
             The cluster to use; by default the active one, else this process.
 

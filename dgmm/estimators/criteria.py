@@ -31,11 +31,8 @@ class Criteria(Fitted):
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
         y : None
             Not used; scikit-learn's tools pass it.
-        sample_weight : (N,), optional
-            Weights of the rows, in the same forms, or one for all; by default each counts as one.
-        noise : (N, D) or (N, D, D), optional
-            Known errors of the rows, in the same forms: their variances, or their covariances.  A
-            value of infinite variance is missing.
+        sample_weight, noise : optional
+            What lies beside the rows, in the same forms; as in ``fit``.
 
         Returns
         -------
@@ -66,11 +63,8 @@ class Criteria(Fitted):
         ----------
         X : rows (N, D)
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
-        sample_weight : (N,), optional
-            Weights of the rows, in the same forms, or one for all; by default each counts as one.
-        noise : (N, D) or (N, D, D), optional
-            Known errors of the rows, in the same forms: their variances, or their covariances.  A
-            value of infinite variance is missing.
+        sample_weight, noise : optional
+            What lies beside the rows, in the same forms; as in ``fit``.
 
         Returns
         -------
@@ -102,11 +96,8 @@ class Criteria(Fitted):
         ----------
         X : rows (N, D)
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
-        sample_weight : (N,), optional
-            Weights of the rows, in the same forms, or one for all; by default each counts as one.
-        noise : (N, D) or (N, D, D), optional
-            Known errors of the rows, in the same forms: their variances, or their covariances.  A
-            value of infinite variance is missing.
+        sample_weight, noise : optional
+            What lies beside the rows, in the same forms; as in ``fit``.
 
         Returns
         -------
@@ -146,13 +137,10 @@ class Criteria(Fitted):
         ----------
         X : rows (N, D)
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
-        sample_weight : (N,), optional
-            Weights of the rows, in the same forms, or one for all; by default each counts as one.
+        sample_weight, noise : optional
+            What lies beside the rows, in the same forms; as in ``fit``.
         sweep : callable, optional
             The engine to use; by default the one that ``fit`` would use.
-        noise : (N, D) or (N, D, D), optional
-            Known errors of the rows, in the same forms: their variances, or their covariances.  A
-            value of infinite variance is missing.
 
         Returns
         -------

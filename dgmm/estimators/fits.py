@@ -47,18 +47,12 @@ class Fits(ABC):
         X : rows (N, D)
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame; or a
             ``session`` of this estimator, which includes the other parameters.
-        sample_weight : (N,), optional
-            Weights of the rows, in the same forms, or one for all; by default each counts as one.
+        sample_weight, noise, labels : optional
+            What lies beside the rows, in the same forms; as in ``fit``.
         client : distributed.Client, optional
             The cluster to use; by default the active one, else this process.
         meter : Meter, optional
             Counts the rows that are read, also within a pass.
-        noise : (N, D) or (N, D, D), optional
-            Known errors of the rows, in the same forms: their variances, or their covariances.  A
-            value of infinite variance is missing.
-        labels : (N,) or (N, K), optional
-            What components rows may be of, in the same forms: the number of one, or -1 (or NaN)
-            where that isn't known; or which of the K components each may be of.
 
         Yields
         ------
@@ -107,16 +101,10 @@ class Fits(ABC):
         ----------
         X : rows (N, D)
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
-        sample_weight : (N,), optional
-            Weights of the rows, in the same forms, or one for all; by default each counts as one.
+        sample_weight, noise, labels : optional
+            What lies beside the rows, in the same forms; as in ``fit``.
         client : distributed.Client, optional
             The cluster to use; by default the active one, else this process.
-        noise : (N, D) or (N, D, D), optional
-            Known errors of the rows, in the same forms: their variances, or their covariances.  A
-            value of infinite variance is missing.
-        labels : (N,) or (N, K), optional
-            What components rows may be of, in the same forms: the number of one, or -1 (or NaN)
-            where that isn't known; or which of the K components each may be of.
 
         Returns
         -------
@@ -155,16 +143,10 @@ class Fits(ABC):
         ----------
         X : rows (N, D)
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
-        sample_weight : (N,), optional
-            Weights of the rows, in the same forms, or one for all; by default each counts as one.
+        sample_weight, noise, labels : optional
+            What lies beside the rows, in the same forms; as in ``fit``.
         client : distributed.Client, optional
             The cluster to use; by default the active one, else this process.
-        noise : (N, D) or (N, D, D), optional
-            Known errors of the rows, in the same forms: their variances, or their covariances.  A
-            value of infinite variance is missing.
-        labels : (N,) or (N, K), optional
-            What components rows may be of, in the same forms: the number of one, or -1 (or NaN)
-            where that isn't known; or which of the K components each may be of.
 
         Returns
         -------

@@ -514,14 +514,8 @@ class GaussianMixture(
             How many pods, a worker process in each.
         threads : int
             How many threads each worker has.
-        sample_weight : (N,), optional
-            Weights of the rows, in the same forms, or one for all; by default each counts as one.
-        noise : (N, D) or (N, D, D), optional
-            Known errors of the rows, in the same forms: their variances, or their covariances.  A
-            value of infinite variance is missing.
-        labels : (N,) or (N, K), optional
-            What components rows may be of, in the same forms: the number of one, or -1 (or NaN)
-            where that isn't known; or which of the K components each may be of.
+        sample_weight, noise, labels : optional
+            What lies beside the rows, in the same forms; as in ``fit``.
 
         Returns
         -------

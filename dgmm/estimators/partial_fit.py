@@ -54,14 +54,8 @@ class PartialFit(Predictor):
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
         y : None
             Not used; scikit-learn's tools pass it.
-        sample_weight : (N,), optional
-            Weights of the rows, in the same forms, or one for all; by default each counts as one.
-        noise : (N, D) or (N, D, D), optional
-            Known errors of the rows, in the same forms: their variances, or their covariances.  A
-            value of infinite variance is missing.
-        labels : (N,) or (N, K), optional
-            What components rows may be of, in the same forms: the number of one, or -1 (or NaN)
-            where that isn't known; or which of the K components each may be of.
+        sample_weight, noise, labels : optional
+            What lies beside the rows, in the same forms; as in ``fit``.
 
         Returns
         -------
@@ -106,16 +100,10 @@ class PartialFit(Predictor):
         ----------
         X : rows (N, D)
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
-        sample_weight : (N,), optional
-            Weights of the rows, in the same forms, or one for all; by default each counts as one.
+        sample_weight, noise, labels : optional
+            What lies beside the rows, in the same forms; as in ``fit``.
         sweep : callable, optional
             The engine to use; by default the one that ``fit`` would use.
-        noise : (N, D) or (N, D, D), optional
-            Known errors of the rows, in the same forms: their variances, or their covariances.  A
-            value of infinite variance is missing.
-        labels : (N,) or (N, K), optional
-            What components rows may be of, in the same forms: the number of one, or -1 (or NaN)
-            where that isn't known; or which of the K components each may be of.
         privacy : Privacy, optional
             Draw rows in, and add noise to the sums that hides any one of them.
 

@@ -95,13 +95,8 @@ class Predictor(Criteria, NotebookView):
             Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
         y : None
             Not used; scikit-learn's tools pass it.
-        sample_weight : (N,), optional
-            Weights of the rows, in the same forms, or one for all; by default each counts as one.
-        noise : (N, D) or (N, D, D), optional
-            Known errors of the rows, in the same forms: their variances, or their covariances.  A
-            value of infinite variance is missing.
-        labels : (N,) or (N, K), optional
-            What is known of the rows' components, for the fit, as ``fit`` has it.
+        sample_weight, noise, labels : optional
+            What lies beside the rows, in the same forms; as in ``fit``.
 
         Returns
         -------
