@@ -11,7 +11,7 @@ import pytest
 from sklearn.cluster import KMeans
 
 from dgmm import GaussianMixture, engine
-from dgmm.em import split_merge
+from dgmm.em import splits
 from dgmm.em.abreast import SMALL, Abreast, serves
 from dgmm.em.clustering import METHODS, clusters
 from dgmm.em.cost import Cost
@@ -25,7 +25,8 @@ from dgmm.em.quasi_newton import QuasiNewton, nbytes
 from dgmm.em.race import seeded
 from dgmm.em.solver import RunState, StopRule, kept, run_all
 from dgmm.em.spec import FitSpec
-from dgmm.em.split_merge import Halves, Move, merge_costs, moved_mixture, taken_apart
+from dgmm.em.split_merge import Move, merge_costs, moved_mixture, taken_apart
+from dgmm.em.splits import Halves
 from dgmm.em.squarem import Squarem, coordinates, mixture_at
 from dgmm.em.starts import EFFORTS
 from dgmm.em.strategies import STRATEGIES
@@ -418,8 +419,8 @@ def test_thousands_of_features_are_not_split() -> None:
     planned = GaussianMixture(4, covariance_type="diag").plan(wide)
     assert planned.starts >= 1
     assert planned.shared_bytes < 2 << 30
-    assert not split_merge.affordable(4, 5000)
-    assert split_merge.affordable(1000, 64)
+    assert not splits.affordable(4, 5000)
+    assert splits.affordable(1000, 64)
 
 
 @pytest.mark.parametrize("kind", ["full", "diag", "spherical"])

@@ -17,7 +17,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from dgmm.em import abreast, isolation, quasi_newton, race, sample, split_merge
+from dgmm.em import abreast, isolation, quasi_newton, race, sample, split_merge, splits
 from dgmm.em.cost import Cost
 from dgmm.em.deadline import Deadline
 from dgmm.em.evaluate import FitContext
@@ -165,7 +165,7 @@ class Search:
             random = Random(random.randint(np.iinfo(np.int32).max, size=number)[-1])
         n_features, rows = subsample.sample.rows.shape[1], len(subsample.sample.keys)
         parted = not subsample.context.model.covariance_model.along_loadings
-        parted = parted and split_merge.affordable(self.components, n_features)
+        parted = parted and splits.affordable(self.components, n_features)
         parted = parted and rows >= self.parameters
         if abreast.serves(subsample, self.components):
             mixture, helped = abreast.start(subsample, self.components, random, parted)
@@ -194,7 +194,7 @@ class Search:
         rows = sample.nbytes(self.budget.rows, n_features, beside)
         if self.context.model.covariance_model.along_loadings:
             return COPIES * rows
-        return COPIES * rows + split_merge.nbytes(self.components, n_features)
+        return COPIES * rows + splits.nbytes(self.components, n_features)
 
 
 def look(searches: Sequence[Search], samples: Samples) -> list[list[Mixture]]:

@@ -15,7 +15,7 @@ from typing import ClassVar, Final, Literal
 
 import numpy as np
 
-from dgmm.em import init, isolation, labelled, quasi_newton, race, split_merge
+from dgmm.em import init, isolation, labelled, quasi_newton, race, splits
 from dgmm.em.control_variate import ControlVariateEM
 from dgmm.em.evaluate import FitContext
 from dgmm.em.expectation_maximization import EM
@@ -124,7 +124,7 @@ class Auto(Strategy):
         parted = not spec.covariance_model.along_loadings
         if spec.given or _direct(spec, rows, n_features) or not parted:
             return remembered
-        return max(remembered, split_merge.nbytes(spec.components, n_features))
+        return max(remembered, splits.nbytes(spec.components, n_features))
 
     def search(
         self, context: FitContext, spec: FitSpec, shape: tuple[int, int], sampled: int
