@@ -28,7 +28,7 @@ from dgmm import GaussianMixture, SufficientStatistics, load, select
 from dgmm.cli.commands import main
 from dgmm.em.first_pass import FirstPassSpec, first_pass
 from dgmm.errors import DgmmError
-from dgmm.kernels import missing
+from dgmm.kernels import missing, native
 from dgmm.kernels.choice import KERNELS
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.observation import OBSERVATIONS, Marginal
@@ -163,6 +163,31 @@ def test_the_e_step_equals_that_of_one_row_after_another(
     else:
         expected = np.trace(second, axis1=1, axis2=2)[:, None]
     np.testing.assert_allclose(rest, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.skipif(native.compiled is None, reason="no compiler was at hand")
+@pytest.mark.parametrize("kind", sorted(COVARIANCE_MODELS))
+def test_compiled_code_takes_patterns_of_any_number_of_rows(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of more rows than a tile, of some, and of one; more components than a vector holds."""
+    rng = np.random.default_rng(1)
+    d, k, ends = 5, 9, [1100, 1140, 1155, 1158, 1159]
+    inside, rows = some_mixture(kind, k, d, rng), rng.normal(scale=2, size=(ends[-1], d))
+    for bits, own in enumerate(np.split(rows, ends[:-1]), 3):
+        own[:, [bits >> i & 1 == 1 for i in range(d)]] = np.nan
+    block = Block(0, rows[rng.permutation(len(rows))], rng.uniform(0.5, 2, len(rows)))
+    penalties = Regularised(np.full(d, 0.03)).penalties(inside)
+    natural = NaturalParameters.of(inside, penalties, centre=True, per_component=True)
+    given, plain = Given(Frame(np.full(d, 0.5), np.full(d, 2.0)), (natural,)), KERNELS["numpy"]
+    (true,) = missing.e_step(block, given, plain.e_step, plain.incomplete).parts
+    own = KERNELS["native"]
+    for variant in range(len(native.compiled.variants())):
+        monkeypatch.setattr(native, "VARIANT", variant)
+        (found,) = missing.e_step(block, given, own.e_step, own.incomplete).parts
+        assert found.objective == pytest.approx(true.objective, rel=1e-13)
+        assert found.log_likelihood == pytest.approx(true.log_likelihood, rel=1e-13)
+        np.testing.assert_allclose(found.sums, true.sums, rtol=1e-11, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", ["numpy", "native"])

@@ -25,6 +25,7 @@
 #define FIRST_ROWS 128 /* that are tried so */
 #define FEW 0.4  /* the share of pairs of row and component that matters there, */
 #define PAYS 0.9 /* and of the work that is still to be done, at most */
+#define SOME 16 /* rows with the same holes that are taken together */
 #define FIRST_PASS_BYTES (128 << 10) /* the same of the first pass */
 #define LARGEST_FIRST_PASS_TILE 4096
 #define UNUSABLE (-1)            /* what is said of a block with a NaN and the like */

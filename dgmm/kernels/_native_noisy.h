@@ -331,6 +331,58 @@ TARGET static void FN(noisy_variance_sums)(ptrdiff_t n_features, ptrdiff_t rows,
     sums[0] += FN(total)(count);
 }
 
+/* Those two steps for rows without noise, which divide by nothing of their own: ``inverse`` and ``logs`` are of
+   the variances. */
+#define STEP 4
+TARGET static void FN(quiet_variances)(ptrdiff_t n_features, ptrdiff_t rows, const double *x, const double *observed,
+                                       const double *mean, const double *inverse, const double *logs, double constant,
+                                       const double *base, double *joint) {
+    for (ptrdiff_t row = 0; row < rows; row += STEP * LANES) {
+        ptrdiff_t at[STEP];
+        Vector sum[STEP];
+        for (int v = 0; v < STEP; v++) {
+            at[v] = row + v * LANES < rows ? row + v * LANES : row;
+            sum[v] = FN(fill)(0);
+        }
+        for (ptrdiff_t i = 0; i < n_features; i++)
+#pragma GCC unroll 4
+            for (int v = 0; v < STEP; v++) {
+                Vector d = AT(x, i * rows + at[v]) - mean[i];
+                sum[v] += AT(observed, i * rows + at[v]) * (d * d * inverse[i] + logs[i]);
+            }
+        for (int v = 0; v < STEP; v++) AT(joint, at[v]) = constant + AT(base, at[v]) - 0.5 * sum[v];
+    }
+}
+
+TARGET static void FN(quiet_variance_sums)(ptrdiff_t n_features, ptrdiff_t rows, const double *x, const double *observed,
+                                           const double *mean, const double *inverse, const double *shares, double *sums) {
+    Vector whole = FN(fill)(0);
+    for (ptrdiff_t row = 0; row < rows; row += LANES) whole += AT(shares, row);
+    sums[0] += FN(total)(whole);
+    for (ptrdiff_t start = 0; start < n_features; start += STEP) {
+        ptrdiff_t of[STEP];
+        Vector count[STEP], first[STEP], second[STEP];
+        for (int c = 0; c < STEP; c++) {
+            of[c] = start + c < n_features ? start + c : start;
+            count[c] = first[c] = second[c] = FN(fill)(0);
+        }
+        for (ptrdiff_t row = 0; row < rows; row += LANES) {
+            Vector share = AT(shares, row);
+#pragma GCC unroll 4
+            for (int c = 0; c < STEP; c++) {
+                Vector own = share * AT(observed, of[c] * rows + row), d = AT(x, of[c] * rows + row) - mean[of[c]], moved = own * d;
+                count[c] += own, first[c] += moved, second[c] += moved * d;
+            }
+        }
+        for (int c = 0; c < STEP && start + c < n_features; c++) {
+            double unit = inverse[start + c];
+            sums[1 + start + c] += FN(total)(first[c]) * unit;
+            sums[1 + n_features + start + c] += (FN(total)(second[c]) * unit - FN(total)(count[c])) * unit;
+        }
+    }
+}
+#undef STEP
+
 /* The densities of the rows of a tile, to L (K, rows): those of components that may have a share of a row.
    Returns how many were computed. */
 TARGET static ptrdiff_t FN(noisy_densities)(const Noisy *p, FN(Told) told, ptrdiff_t noises, ptrdiff_t here, int bounded,
@@ -422,16 +474,19 @@ TARGET static ptrdiff_t FN(noisy)(const Noisy *p) {
     rows = rows < LANES ? LANES : rows > LARGEST_TILE ? LARGEST_TILE : rows;
     if (rows / LANES % 2 == 0) rows -= LANES; /* else features of a row share their places in the cache */
     ptrdiff_t vectors = p->full ? 2 * size * size + (2 + SIDE) * size + sums + 2 * size + noises : 0;
-    size_t needed = ALIGNMENT + (size_t)(numbers * rows) * sizeof(double) + (size_t)(vectors + D) * sizeof(Vector);
+    ptrdiff_t quiet = p->noise ? 0 : K * D;
+    size_t needed = ALIGNMENT + (size_t)(numbers * rows + 2 * quiet) * sizeof(double) + (size_t)(vectors + D) * sizeof(Vector);
     if (p->space_bytes < needed) return (ptrdiff_t)needed;
     double *x = aligned(p->space), *observed = x + size * rows, *noise = observed + size * rows, *logs = noise + noises * rows;
     double *L = logs + (p->white ? size * rows : 0), *base = L + K * rows, *weights = base + rows, *top = weights + rows;
     int64_t *best = (int64_t *)(top + rows);
     ptrdiff_t *chosen = (ptrdiff_t *)(best + rows);
-    double *unit = (double *)(best + 2 * rows), *picked = unit + D * LANES;
+    double *unit = (double *)(best + 2 * rows), *log_scale = unit + D, *picked = unit + D * LANES;
+    double *inverse = picked, *log_variances = inverse + quiet; /* without noise nothing is picked */
     Vector *space = (Vector *)picked + 2 * size + noises;
     ptrdiff_t calm = 0;
-    for (ptrdiff_t i = 0; i < D; i++) unit[i] = 1 / p->scale[i];
+    for (ptrdiff_t i = 0; i < quiet; i++) inverse[i] = 1 / p->covariances[i], log_variances[i] = log(p->covariances[i]);
+    for (ptrdiff_t i = 0; i < D; i++) unit[i] = 1 / p->scale[i], log_scale[i] = log(p->scale[i]);
     for (ptrdiff_t start = 0; start < p->rows; start += rows) {
         ptrdiff_t here = p->rows - start < rows ? p->rows - start : rows;
         int whole = 1;
@@ -445,7 +500,7 @@ TARGET static ptrdiff_t FN(noisy)(const Noisy *p) {
                 int seen = value == value && (!own || own[p->pairs ? i * D + i : i] < INFINITY);
                 observed[i * rows + row] = seen;
                 x[i * rows + row] = seen ? (value - p->shift[i]) * unit[i] : 0;
-                lost += seen ? -0.91893853320467274178 : log(p->scale[i]);
+                lost += seen ? -0.91893853320467274178 : log_scale[i];
                 whole &= seen;
                 if (!p->pairs) noise[i * rows + row] = seen && own ? own[i] * unit[i] * unit[i] : 0;
             }
@@ -473,11 +528,16 @@ TARGET static ptrdiff_t FN(noisy)(const Noisy *p) {
             if (bounded && computed > K * here / 4 * 3) calm = CALM; /* so bounds don't help */
         } else
             for (ptrdiff_t k = 0; k < K; k++)
-                FN(noisy_variances)(D, rows, x, observed, noise, p->means + k * D, p->covariances + k * D, p->constants[k], base, L + k * rows);
+                if (quiet)
+                    FN(quiet_variances)(D, rows, x, observed, p->means + k * D, inverse + k * D, log_variances + k * D, p->constants[k], base, L + k * rows);
+                else
+                    FN(noisy_variances)(D, rows, x, observed, noise, p->means + k * D, p->covariances + k * D, p->constants[k], base, L + k * rows);
         FN(normalise)(K, rows, L, weights, p->boost, p->most, p->objective, p->plain);
         for (ptrdiff_t k = 0; k < K; k++)
             if (p->full)
                 FN(noisy_expected)(p, k, told, noises, here, L + k * rows, weights, chosen, picked, space);
+            else if (quiet)
+                FN(quiet_variance_sums)(D, rows, x, observed, p->means + k * D, inverse + k * D, L + k * rows, p->sums + k * (1 + 2 * D));
             else
                 FN(noisy_variance_sums)(D, rows, x, observed, noise, p->means + k * D, p->covariances + k * D, L + k * rows, p->sums + k * (1 + 2 * D));
     }

@@ -26,7 +26,7 @@ from dgmm.kernels import (
     noisy,
     sparse,
 )
-from dgmm.kernels.missing import Patterns
+from dgmm.kernels.missing import IncompleteStep
 from dgmm.kernels.natural_parameters import Given
 from dgmm.kernels.rounding import Away, rounding_error_bound
 from dgmm.kernels.sweep import Block
@@ -45,7 +45,7 @@ class Kernel:
     e_step : callable
         What is swept.
     incomplete : callable
-        The same of the rows of some patterns of holes.
+        The same of the rows of some patterns of holes; see missing.py.
     centres : bool
         Whether it wants all components centred.
     noisy : callable
@@ -59,7 +59,7 @@ class Kernel:
     """
 
     e_step: Callable[[Block, Given], Stacked[Statistics]]
-    incomplete: Callable[[Block, Patterns, Given], Stacked[Statistics]]
+    incomplete: IncompleteStep
     centres: bool
     noisy: Callable[[Block, Given], Stacked[Statistics]]
     error_bound: Callable[[Mixture, Away, float], Array]

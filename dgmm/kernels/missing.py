@@ -14,11 +14,13 @@ so sums about a component's mean are completed without any cancellation.
 **Rows of one pattern** (those with the same holes) share S_oo and its factor.  Where many rows have
 a pattern, they are complete rows of fewer features: the kernel for complete rows takes them, and
 their sums are completed once.  The few rows of rare patterns are taken together, a batch of
-patterns at a time.
+patterns at a time.  Compiled code (native_missing.py) does both by itself, in double precision.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 from typing import Any, Final
 
 import numpy as np
@@ -53,11 +55,12 @@ def nbytes(rows: int, n_features: int, components: int) -> int:
     words = -(-n_features // 64)
     patterns = rows * (n_features + 3 * 8 * words + 5 * 8)
     patterns += PATTERN_BYTES * min(rows, 1 << n_features)
-    return patterns + 8 * 8 * NUMBERS + 4 * 8 * (components + 8) * (n_features + 2) ** 2
+    return patterns + 8 * 8 * NUMBERS + 6 * 8 * (components + 24) * (n_features + 2) ** 2
 
 
 EStep = Callable[[Block, Given], Stacked[Statistics]]
-IncompleteStep = Callable[[Block, "Patterns", Given], Stacked[Statistics]]
+Rest = Callable[[Block, "Patterns", Given], Stacked[Statistics]]
+IncompleteStep = Callable[[Block, "Patterns", Given, EStep], Stacked[Statistics]]
 
 
 @dataclass(frozen=True)
@@ -151,9 +154,9 @@ def e_step(
 ) -> Stacked[Statistics]:
     """The statistics of a block some of whose rows have holes.
 
-    ``complete`` is the E-step of complete rows, ``incomplete`` that of others; the natural
-    parameters are those about each component's mean, with a quadratic part of each.  Rows without
-    any value count for nothing.
+    ``complete`` is the E-step of complete rows, ``incomplete`` that of others, which is given
+    ``complete``, too; the natural parameters are those about each component's mean, with a
+    quadratic part of each.  Rows without any value count for nothing.
     """
     holes = np.isnan(block.rows)
     words = packed(holes)
@@ -165,21 +168,35 @@ def e_step(
         counted &= block.weights > 0
     alike = patterns(holes, words, np.flatnonzero(counted))
     alike = alike.among(np.asarray(alike.observed.any(axis=1)))
-    many = alike.counts >= MANY
-    for pattern in alike.among(many):
-        total += _of_common(block, pattern, given, complete)
-    rare = alike.among(~many)
-    if not len(rare):
+    if not len(alike):
         return total
-    found = incomplete(block, rare, given)
+    found = incomplete(block, alike, given, complete)
     if not all(np.isfinite(each.objective) for each in found.parts):
         raise DataError(describe_invalid_row(block, missing=True) or TOO_FAR)
     return total + found
 
 
-def incomplete(block: Block, rare: Patterns, given: Given) -> Stacked[Statistics]:
-    """The statistics of the rows of some patterns, by NumPy."""
-    return Stacked(tuple(_of_rare(block, rare, given.frame, each) for each in given.naturals))
+def incomplete(
+    block: Block, patterns: Patterns, given: Given, complete: EStep
+) -> Stacked[Statistics]:
+    """The statistics of the rows of some ``patterns``, by NumPy but for ``complete`` rows."""
+    return by_pattern(block, patterns, given, complete, _of_rare)
+
+
+def by_pattern(
+    block: Block, patterns: Patterns, given: Given, complete: EStep, rest: Rest
+) -> Stacked[Statistics]:
+    """The same, with ``rest`` for the rows of rare patterns; others are ``complete`` rows."""
+    many = patterns.counts >= MANY
+    parts = [_of_common(block, each, given, complete) for each in patterns.among(many)]
+    if not many.all():
+        parts.append(rest(block, patterns.among(~many), given))
+    return reduce(add, parts)
+
+
+def _of_rare(block: Block, rare: Patterns, given: Given) -> Stacked[Statistics]:
+    """The statistics of the rows of ``rare`` patterns, under each form."""
+    return Stacked(tuple(_under(block, rare, given.frame, each) for each in given.naturals))
 
 
 def _of_common(
@@ -234,8 +251,8 @@ def _completed(
     )
 
 
-def _of_rare(block: Block, rare: Patterns, frame: Frame, natural: NaturalParameters) -> Statistics:
-    """The statistics of the rows of ``rare`` patterns."""
+def _under(block: Block, rare: Patterns, frame: Frame, natural: NaturalParameters) -> Statistics:
+    """The same under one mixture."""
     features, n_features = natural.features, len(frame.shift)
     student = natural.mixture.tails is not None
     total = Statistics.zero(natural.center, features.width(n_features), student)

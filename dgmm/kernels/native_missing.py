@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.kernels import missing, native, native_noisy
-from dgmm.kernels.missing import Patterns
+from dgmm.kernels.missing import EStep, Patterns
 from dgmm.kernels.natural_parameters import LOWEST, Given, NaturalParameters
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
@@ -15,12 +15,25 @@ from dgmm.model.frame import Frame
 from dgmm.model.statistics import Stacked, Statistics
 
 
-def incomplete(block: Block, patterns: Patterns, given: Given) -> Stacked[Statistics]:
-    """The statistics of the rows of some ``patterns`` of holes, under each form."""
+def incomplete(
+    block: Block, patterns: Patterns, given: Given, complete: EStep
+) -> Stacked[Statistics]:
+    """The statistics of the rows of some ``patterns`` of holes, under each form.
+
+    In single precision the many rows of a pattern are ``complete`` ones of fewer features, as this
+    code has double precision alone.
+    """
     mixtures = [each.mixture for each in given.naturals]
     special = any(each.noise_component or each.tails for each in mixtures)
     if special or native.is_wide(given):
-        return missing.incomplete(block, patterns, given)
+        return missing.incomplete(block, patterns, given, complete)
+    if any(each.single for each in given.naturals):
+        return missing.by_pattern(block, patterns, given, complete, _of_all)
+    return _of_all(block, patterns, given)
+
+
+def _of_all(block: Block, patterns: Patterns, given: Given) -> Stacked[Statistics]:
+    """The same by compiled code."""
     rows = replace(block.taken(patterns.rows), noise=None)
     return Stacked(tuple(_of(rows, patterns, given.frame, each) for each in given.naturals))
 
