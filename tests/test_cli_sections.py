@@ -21,7 +21,7 @@ def test_each_option_is_told_once(name: str) -> None:
         start = re.escape(", ".join(sorted(option.opts, key=len)))
         assert len(re.findall(rf"^  {start}(?![\w-])", told, re.MULTILINE)) == 1
     assert told.count("\nThe rows:") == (len(options_of(command)) > FEW)
-    assert told.count("\nWhere it starts:") == ("n_init" in options_of(command))
+    assert told.count("\nWhere it starts:") == ("effort" in options_of(command))
 
 
 def test_what_is_required_comes_first() -> None:

@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import signal
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,6 +12,7 @@ from uuid import uuid4
 import dask.array as da
 import fsspec
 import numpy as np
+import processes
 import pytest
 from click.testing import CliRunner
 from distributed import Client
@@ -303,6 +305,55 @@ def test_the_commands_lead_and_join(tmp_path: Path) -> None:
     with fsspec.open(str(box / "question-0000.dgmm"), "rb") as file:
         asked = np.load(io.BytesIO(file.read()), allow_pickle=False)
     assert asked.files == ["header"]
+
+
+def test_a_signal_ends_it_and_it_goes_on(tmp_path: Path) -> None:
+    """Who leads, in the middle of its rounds, and a site that waits: both end with 4."""
+    np.save(tmp_path / "rows.npy", ROWS["north"])
+    box, go_on = tmp_path / "box", threading.Event()
+    rounds = ["-k", "2", "--strategy", "em", "--tol", "0", "--max-iter", "4", "-o", "model.dgmm"]
+    rounds += ["--effort", "low"]
+
+    def slow(text: str) -> None:
+        if text.startswith("round 2"):
+            go_on.wait(60)
+
+    site = threading.Thread(target=join, args=(ROWS["north"], box, None, 60), kwargs={"tell": slow})
+    site.start()
+    with processes.start("federate", "box", *rounds, cwd=tmp_path) as process:
+        while not process.stderr.readline().startswith("round 2"):
+            assert process.returncode is None
+        process.send_signal(signal.SIGTERM)
+        told = process.stderr.read()
+    assert process.returncode == 4
+    assert "the same command continues where it stopped" in told
+    assert not (tmp_path / "model.dgmm").exists()
+    answered = {each: each.stat().st_mtime_ns for each in box.glob("answer-*")}
+    assert len(answered) == 3
+    go_on.set()
+    with processes.start("federate", "box", *rounds, cwd=tmp_path) as process:
+        process.stderr.read()
+    site.join()
+    assert process.returncode == 0
+    assert load(tmp_path / "model.dgmm").n_iter_ == 4
+    assert {each: each.stat().st_mtime_ns for each in answered} == answered
+    words = [
+        "federate",
+        str(tmp_path / "other"),
+        *rounds[:8],
+        "--effort",
+        "low",
+        "-o",
+        str(tmp_path / "no.dgmm"),
+    ]
+    late = CliRunner().invoke(main, [*words, "--timeout", "0.1"])
+    assert late.exit_code == 4
+    assert "no answer to question 0" in late.output
+    with processes.start("join", "rows.npy", "other", cwd=tmp_path) as process:
+        assert process.stderr.readline().startswith("answered the start")
+        process.send_signal(signal.SIGINT)
+        assert "the same command continues" in process.stderr.read()
+    assert process.returncode == 4
 
 
 @pytest.fixture(scope="module")

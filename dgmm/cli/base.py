@@ -95,8 +95,16 @@ class Command(click.Command):
         _refuse_unknown_variables(ctx)
         return rest
 
+    def goes_on(self, ctx: click.Context) -> str | None:
+        """How the command goes on where it was interrupted, in words; None if it begins anew."""
+        if ctx.params.get("checkpoint") is None:
+            return None
+        same = "the same command" if ctx.params["resume"] else "the same command with --resume"
+        return f"{same} continues where it stopped"
+
     def invoke(self, ctx: click.Context) -> Any:
-        resumable = ctx.params.get("checkpoint") is not None
+        again = self.goes_on(ctx)
+        resumable = again is not None
         log = LOGS[ctx.params.get("log", "auto")]
         with warnings.catch_warnings(), _interruptible(resumable), _logged(log):
             warnings.showwarning = partial(_show_warning, log)
@@ -107,7 +115,7 @@ class Command(click.Command):
                 log.say("error", str(error), exit_code=code)
             except _Interrupted as error:
                 code = error.exit_code
-                log.say("interrupted", _goes_on(ctx) if resumable else NOTHING, exit_code=code)
+                log.say("interrupted", again or NOTHING, exit_code=code)
             except click.exceptions.Exit:
                 raise
             except Exception as error:
@@ -131,12 +139,6 @@ def _nobody_reads() -> bool:
     except (OSError, ValueError):  # it is no file
         return False
     return any(found & (select.POLLERR | select.POLLHUP) for _, found in asked.poll(0))
-
-
-def _goes_on(ctx: click.Context) -> str:
-    """How an interrupted fit with a checkpoint goes on."""
-    same = "the same command" if ctx.params["resume"] else "the same command with --resume"
-    return f"{same} continues where it stopped"
 
 
 def _variable(ctx: click.Context, option: str) -> str:

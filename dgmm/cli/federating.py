@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -11,10 +11,7 @@ from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.base import EXIT_CODES, Command
 from dgmm.cli.checks import check_model_target, open_both
 from dgmm.cli.fitting import begin_at, parameters_of
-from dgmm.cli.fitting_options import (
-    fitting_options,
-    model_options,
-)
+from dgmm.cli.fitting_options import covariance_type_option, fitting_but, n_components_option
 from dgmm.cli.machines import Machines
 from dgmm.cli.options import (
     as_one,
@@ -43,6 +40,35 @@ if TYPE_CHECKING:
     from dgmm.inference.privacy import Privacy
 
 sums = Late("dgmm.estimators.sufficient_statistics")
+
+MAILBOX_CODES = """\b
+Exit codes:
+  0  done
+  1  a crash: please report it
+  2  wrong usage
+  3  rows or answers that can't be used, or a site that failed: mend that first
+  4  interrupted, no answer in time, or a mailbox, store or cluster could not be
+     reached; the same command continues
+"""
+
+
+class OfMailboxes(Command):
+    """A command that goes on from what mailboxes hold."""
+
+    def goes_on(self, ctx: click.Context) -> str:
+        if ctx.params.get("epsilon") is None:
+            return "mailboxes keep what was said; the same command continues where it stopped"
+        return (
+            "the mailbox keeps what was said; the same command continues, with --rounds less those "
+            "that were answered"
+        )
+
+
+NOT_TOLD: Final = (
+    *("noise_component", "noise_volume", "tails", "dof"),
+    *("checkpoint", "resume", "memory", "cache"),
+)
+"""Options of a fit that sums of sites can't have, or that are for who has rows."""
 
 timeout_option = click.option(
     "--timeout",
@@ -145,9 +171,10 @@ def summarize(
     tell(told, json)
 
 
-@click.command(cls=Command, epilog=EXIT_CODES)
+@click.command(cls=OfMailboxes, epilog=MAILBOX_CODES)
 @click.argument("mailboxes", type=ADDRESS, nargs=-1, required=True)
-@model_options
+@n_components_option
+@covariance_type_option
 @click.option(
     "-o", "--output", required=True, type=ADDRESS, metavar="PATH", help="Where the model file goes."
 )
@@ -158,7 +185,7 @@ def summarize(
     help="Begin at the parameters of this model, not where the sites' own fits lead.",
 )
 @timeout_option
-@fitting_options
+@fitting_but(*NOT_TOLD)
 @overwrite_option
 @json_option
 @quiet_option
@@ -166,8 +193,6 @@ def federate(
     mailboxes: tuple[str, ...],
     n_components: int,
     covariance_type: CovarianceType,
-    n_factors: int | None,
-    n_init: int,
     output: str,
     start: str | None,
     timeout: float,
@@ -180,8 +205,7 @@ def federate(
 
     MAILBOXES are directories, at paths or URLs, one for each site. At each site, dgmm join answers
     with sums. The model is that of a fit to all rows in one place, from the same start, but for
-    rounding. The same command goes on where it stood; --memory and --cache are for dgmm join to
-    say.
+    rounding. Interrupted, the same command goes on where it stood.
 
     Example: dgmm federate s3://fit/north s3://fit/south -k 8 -o model.dgmm
     """
@@ -189,12 +213,10 @@ def federate(
     model = dgmm.GaussianMixture(
         n_components,
         covariance_type=covariance_type,
-        n_factors=n_factors,
-        n_init=n_init,
         **how,
     )
     if start is not None:
-        begin = begin_at(start, n_components, covariance_type, n_factors)
+        begin = begin_at(start, n_components, covariance_type, None)
         model.set_params(**parameters_of(begin))
     dgmm.federate(model, mailboxes, timeout, None if quiet else _tell_round)
     model.save(output, overwrite=overwrite)
@@ -209,7 +231,7 @@ def _tell_round(found: Round) -> None:
     )
 
 
-@click.command(cls=Command, epilog=EXIT_CODES)
+@click.command(cls=OfMailboxes, epilog=MAILBOX_CODES)
 @data_argument
 @click.argument("mailbox", type=ADDRESS)
 @timeout_option

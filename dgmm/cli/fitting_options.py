@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import chain
+from typing import Final
+
 import click
 
 from dgmm.cli.addresses import ADDRESS
-from dgmm.cli.options import as_one, cache_option, memory_option, together
+from dgmm.cli.options import Decorator, as_one, cache_option, memory_option, together
 from dgmm.em.evaluate import PRECISIONS
 from dgmm.em.init import METHODS
 from dgmm.em.priors import PRIORS, PriorName
@@ -154,53 +157,30 @@ tails_options = together(
         "estimated for each component]",
     ),
 )
-FITTING = (
-    *("init_params", "effort", "strategy", "random_state", "tol", "resolution", "max_iter"),
-    *(
-        "max_seconds",
-        "reg_covar",
-        "prior",
-        "missing",
-        "noise_component",
-        "noise_volume",
-        "tails",
-        "dof",
-        "precision",
-        "checkpoint",
-        "resume",
-        "memory",
-        "cache",
-    ),
-)
-"""Options that say how to fit, as ``GaussianMixture`` calls them."""
-
-fitting_options = as_one(
-    "how",
-    dict,
-    FITTING,
-    click.option(
+FITTING: Final[dict[tuple[str, ...], Decorator]] = {
+    ("init_params",): click.option(
         "--init-params",
         type=click.Choice(["auto", *METHODS]),
         default="auto",
         show_default=True,
         help="How to find a start, on a sample of the rows. auto: several methods compete.",
     ),
-    effort_option,
-    strategy_option,
-    click.option(
+    ("effort",): effort_option,
+    ("strategy",): strategy_option,
+    ("random_state",): click.option(
         "--random-state",
         type=click.IntRange(0, 2**32 - 1),
         default=0,
         show_default=True,
         help="The seed of all random choices.",
     ),
-    click.option(
+    ("tol",): click.option(
         "--tol",
         type=click.FloatRange(min=0),
         help="Stop when a pass changes the objective (a mean over the rows) by less than this.  "
         "[default: 1e-3 with --strategy em; auto stops by --resolution]",
     ),
-    click.option(
+    ("resolution",): click.option(
         "--resolution",
         type=click.FloatRange(min=0),
         default=0.1,
@@ -208,31 +188,31 @@ fitting_options = as_one(
         help="Stop when the objective could grow, as estimated, by less than this fraction of "
         "p / (2 N), which N rows can't tell from chance for p parameters; --strategy auto only.",
     ),
-    click.option(
+    ("max_iter",): click.option(
         "--max-iter",
         type=click.IntRange(min=0),
         default=100,
         show_default=True,
         help="The most iterations; each is a pass over the data.",
     ),
-    click.option(
+    ("max_seconds",): click.option(
         "--max-seconds",
         type=click.FloatRange(min=0),
         metavar="SECONDS",
         help="Stop after this time, when the pass under way is done, and write the best model so "
         "far (exit code 0). With --checkpoint, the same command continues from there.",
     ),
-    click.option(
+    ("reg_covar",): click.option(
         "--reg-covar",
         type=click.FloatRange(min=0),
         help="A number to add to all variances, in the data's units squared.  [default: 1e-6 of "
         "each feature's variance]",
     ),
-    prior_options,
-    missing_option,
-    noise_options,
-    tails_options,
-    click.option(
+    ("prior",): prior_options,
+    ("missing",): missing_option,
+    ("noise_component", "noise_volume"): noise_options,
+    ("tails", "dof"): tails_options,
+    ("precision",): click.option(
         "--precision",
         type=click.Choice(PRECISIONS),
         default="auto",
@@ -240,50 +220,59 @@ fitting_options = as_one(
         help="auto: early passes multiply in float32 where a bound on the error allows that; the "
         "result is in float64 either way.",
     ),
-    click.option(
+    ("checkpoint",): click.option(
         "--checkpoint",
         type=ADDRESS,
         metavar="PATH",
         help="A directory where the state after each pass is saved. The same command, run again, "
         "continues from there.",
     ),
-    click.option(
+    ("resume",): click.option(
         "--resume/--no-resume",
         default=True,
         show_default=True,
         help="Continue from the checkpoint, or delete it and begin anew.",
     ),
-    memory_option,
-    cache_option,
-)
+    ("memory",): memory_option,
+    ("cache",): cache_option,
+}
+"""Options that say how to fit, by what ``GaussianMixture`` calls them."""
+
+
+def fitting_but(*without: str) -> Decorator:
+    """The options of ``FITTING`` as one parameter ``how``, but for those of these names."""
+    kept = {names: option for names, option in FITTING.items() if not {*names} & {*without}}
+    return as_one("how", dict, [*chain(*kept)], *kept.values())
+
+
+fitting_options = fitting_but()
 n_factors_option = click.option(
     "--n-factors",
     type=click.IntRange(min=1),
     metavar="Q",
     help="How many factors each component has, below the number of features.",
 )
+n_components_option = click.option(
+    "-k",
+    "--n-components",
+    type=click.IntRange(min=1),
+    required=True,
+    metavar="K",
+    help="How many components.",
+)
+covariance_type_option = click.option(
+    "--covariance-type",
+    type=click.Choice(list(COVARIANCE_TYPES)),
+    default="full",
+    show_default=True,
+    metavar="TYPE",
+    help="full: any covariance for each component. tied: one for all. diag: uncorrelated "
+    "features. spherical: also the same variance for all features. Or one of mclust's fourteen "
+    "(EII, VII, EEI, VEI, EVI, VVI, EEE, VEE, EVE, VVE, EEV, VEV, EVV, VVV): volumes, shapes "
+    "and axes are equal (E), varying (V) or none (I). For many features, "
+    "with --n-factors: factor, that is a few factors, and noise in each feature; factor-tied: "
+    "the same noise in all components; ppca: the same in all features.",
+)
 model_options = together(
-    click.option(
-        "-k",
-        "--n-components",
-        type=click.IntRange(min=1),
-        required=True,
-        metavar="K",
-        help="How many components.",
-    ),
-    click.option(
-        "--covariance-type",
-        type=click.Choice(list(COVARIANCE_TYPES)),
-        default="full",
-        show_default=True,
-        metavar="TYPE",
-        help="full: any covariance for each component. tied: one for all. diag: uncorrelated "
-        "features. spherical: also the same variance for all features. Or one of mclust's fourteen "
-        "(EII, VII, EEI, VEI, EVI, VVI, EEE, VEE, EVE, VVE, EEV, VEV, EVV, VVV): volumes, shapes "
-        "and axes are equal (E), varying (V) or none (I). For many features, "
-        "with --n-factors: factor, that is a few factors, and noise in each feature; factor-tied: "
-        "the same noise in all components; ppca: the same in all features.",
-    ),
-    n_factors_option,
-    n_init_option,
+    n_components_option, covariance_type_option, n_factors_option, n_init_option
 )

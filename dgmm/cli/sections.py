@@ -36,7 +36,7 @@ OPTIONS: Final = {
 All others come first, and so does what a command can't do without.
 """
 
-NEEDED: Final = {"Where it starts": "n_init"}
+NEEDED: Final = {"Where it starts": "effort"}
 """An option that a command has if it has what a heading is about: other draws have seeds, too."""
 
 COMMANDS: Final = {

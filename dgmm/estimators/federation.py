@@ -187,6 +187,8 @@ def _checked(model: GaussianMixture) -> FitSpec:
         why = "fixed holds what a start has, and sites are not told of it"
     elif model.checkpoint is not None:
         why = "the mailboxes are its checkpoint"
+    elif spec.n_init > 1:
+        why = "the sites' own fits lead to one start, and n_init asks for more"
     elif any(given) and not all(given):
         why = "a start that is given in part needs rows for the rest"
     if why:

@@ -30,6 +30,12 @@ WAITS: Final = (0.05, 2.0)
 """Seconds between two looks into a mailbox, at first and at most."""
 
 
+class NoAnswerError(DataError):
+    """The other side said nothing in time; it may later."""
+
+    is_transient = True
+
+
 def _waited(look: Callable[[], bool], timeout: float) -> bool:
     """Whether ``look`` came to see something in so many seconds."""
     until, wait = time.monotonic() + timeout, WAITS[0]
@@ -88,7 +94,7 @@ class Mailbox:
                 return ended or bool(found)
 
             if not _waited(look, timeout):
-                raise DataError(
+                raise NoAnswerError(
                     f"nothing was asked in {self.url} for {timeout:g} s: see whether dgmm federate "
                     "runs with this mailbox, and then start again; answers given are kept"
                 )
@@ -132,7 +138,7 @@ def wait_for_answers(sites: Mapping[str, Mailbox], number: int, timeout: float) 
             f"{again}"
         )
     if not answered:
-        raise DataError(
+        raise NoAnswerError(
             f"no answer to question {number} in {timeout:g} s from {', '.join(left)}. {again}"
         )
 
