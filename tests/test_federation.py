@@ -96,6 +96,22 @@ def test_it_is_the_fit_to_all_rows_from_the_same_start(
     assert load(f"{place}/west/fitted.dgmm").means_.tolist() == model.means_.tolist()
 
 
+@pytest.mark.filterwarnings("ignore::dgmm.errors.DegenerateWarning")  # of the rows of one value
+def test_a_few_rows_far_away_do_not_make_reg_covar(tmp_path: Path) -> None:
+    """As in one place it goes by most rows; but not where most have one value."""
+    rng = np.random.default_rng(5)
+    sites = {name: np.column_stack([rows, rows[:, 1]]) for name, rows in ROWS.items()}
+    for rows in sites.values():
+        rows[-3:, :2] += 1e5 * rng.normal(size=(3, 2))
+        rows[: len(rows) * 9 // 10, 2] = 7.0
+    del sites["west"]
+    model = led(str(tmp_path), GaussianMixture(4, effort="low", random_state=0), sites)
+    pooled = GaussianMixture(4, effort="low", random_state=0).fit(np.concatenate([*sites.values()]))
+    own, whole = (np.array(each.fit_info_["reg_covar"]) for each in (model, pooled))
+    np.testing.assert_allclose(own, whole, rtol=0.3)  # of all rows it is 10,000 times as much
+    np.testing.assert_allclose(own[2], whole[2], rtol=1e-9)
+
+
 @pytest.fixture(scope="module")
 def rounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The mailboxes of a fit that is done."""

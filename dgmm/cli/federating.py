@@ -207,6 +207,10 @@ def federate(
     with sums. The model is that of a fit to all rows in one place, from the same start, but for
     rounding. Interrupted, the same command goes on where it stood.
 
+    The default --reg-covar is that of one place; but where a few rows far away make up most of a
+    feature's variance it is only near that, as the sites' own fits tell how wide most rows lie, and
+    with --start it goes by all rows. Give a number to have the same.
+
     Example: dgmm federate s3://fit/north s3://fit/south -k 8 -o model.dgmm
     """
     check_model_target(output, overwrite)

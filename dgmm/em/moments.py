@@ -152,9 +152,15 @@ class DataMoments:
         return bulk
 
     @property
+    def narrow(self) -> NDArray[np.bool_]:
+        """Features (D,) of which most rows have one value."""
+        found: NDArray[np.bool_] = self._bulk == 0
+        return found
+
+    @property
     def _far(self) -> NDArray[np.bool_]:
         """Features (D,) whose variance is made by a few rows far away, or by a cluster of few."""
-        return (self._bulk > 0) & (self.variance > FAR * self._bulk)
+        return ~self.narrow & (self.variance > FAR * self._bulk)
 
     @lazy
     @np.errstate(over="ignore", invalid="ignore")

@@ -6,8 +6,9 @@ and the sums of sites add up.  So who leads a fit sends each site the mixture of
 would have: the same steps, the same stop rule, the same end but for rounding.
 
 **The start.**  The frame, the prior and ``reg_covar`` come of the sites' moments, and these add up.
-The default ``reg_covar`` goes by the variance of all rows, also where a few rows far away make up
-most of it: what quantiles say, nobody knows here.  The first mixture comes of those that the sites
+The default ``reg_covar`` goes by the variance of all rows; where a few rows far away make up most
+of it, by that of most rows, as in one place, whose quantiles are those of the mixtures that sites
+fitted to their own rows: near, but not the same.  The first mixture comes of those that the sites
 fitted to their own rows: side by side, each with the weight of its site, they are one mixture of
 all rows, which is reduced to K components (Runnalls, Kullback-Leibler approach to Gaussian mixture
 reduction, 2007).

@@ -16,6 +16,7 @@ from dgmm.em.evaluate import FitContext, State
 from dgmm.em.fit import check
 from dgmm.em.model import Trial
 from dgmm.em.moments import DataMoments
+from dgmm.em.sample import Sample
 from dgmm.em.solver import RunState
 from dgmm.em.spec import FitSpec
 from dgmm.em.subsamples import Samples
@@ -26,8 +27,12 @@ from dgmm.estimators.record import become
 from dgmm.estimators.site_summary import Summary
 from dgmm.estimators.sufficient_statistics import SufficientStatistics
 from dgmm.inference import merging
+from dgmm.inference.regression import quantile
 from dgmm.model.mixture import Mixture, full_mixture
 from dgmm.model.statistics import Statistics
+
+LEVELS: Final = (0.01, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99)
+"""Of eleven rows at these quantiles the 10 %, 50 % and 90 % quantiles are those."""
 
 NOT_SENT: Final = {
     **dict.fromkeys(("weights_init", "means_init", "precisions_init", "max_seconds")),
@@ -68,7 +73,7 @@ class Led:
         moments = reduce(add, (each.moments for each in told))
         check(moments, spec.components)
         context = FitContext.of(
-            *(moments, spec.covariance_model, spec.reg_covar, spec.observation),
+            *(_of_most(told, moments), spec.covariance_model, spec.reg_covar, spec.observation),
             prior=spec.prior,
             components=spec.components,
         )
@@ -141,21 +146,49 @@ def _expected(mixture: Mixture, context: FitContext, moments: DataMoments) -> St
     return Statistics(sums, mixture.means, 0.0, 0.0, moments.weight, moments.rows)
 
 
+def _together(summaries: Sequence[Summary]) -> Mixture:
+    """The mixtures of all sites side by side, each with the weight of its rows."""
+    weights = np.concatenate([each.moments.weight * each.mixture.weights for each in summaries])
+    means = np.concatenate([each.mixture.means for each in summaries])
+    dense = np.concatenate([each.mixture.covariances.dense() for each in summaries])
+    live = weights > 0
+    return full_mixture(weights[live] / weights.sum(), means[live], dense[live], None)
+
+
+def _of_most(summaries: Sequence[Summary], moments: DataMoments) -> DataMoments:
+    """The ``moments`` of all rows, with a sample that has the quantiles of the sites' mixtures.
+
+    So they know a few rows far away from most, about as in one place.  Where most rows have one
+    value, components are as wide as sites make them, and tell no quantiles.
+    """
+    found = _together(summaries)
+    weights, spread = found.weights[:, None], np.sqrt(found.variances)
+    rows = np.array(
+        [
+            [
+                quantile(weights, mean[:, None], deviation[:, None], level)[0]
+                for mean, deviation in zip(found.means.T, spread.T, strict=True)
+            ]
+            for level in LEVELS
+        ]
+    )
+    narrow = sum(each.moments.weight * each.narrow for each in summaries) > 0.5 * moments.weight
+    rows[:, narrow] = moments.mean[narrow]
+    count, ones = len(LEVELS), np.ones(len(LEVELS))
+    return replace(moments, sample=Sample(count, ones, np.arange(count), rows, ones))
+
+
 def _start(summaries: Sequence[Summary], context: FitContext, components: int) -> Mixture:
     """The first mixture (in the frame): of those of all sites, reduced to so many components.
 
     Raises ``DataError`` if they have fewer together.
     """
-    weights = np.concatenate([each.moments.weight * each.mixture.weights for each in summaries])
-    means = np.concatenate([each.mixture.means for each in summaries])
-    dense = np.concatenate([each.mixture.covariances.dense() for each in summaries])
-    live = weights > 0
-    if live.sum() < components:
+    found = _together(summaries)
+    if found.components < components:
         raise DataError(
-            f"the sites' own fits have {live.sum()} components together, fewer than {components}: "
-            "fit fewer, or give a start"
+            f"the sites' own fits have {found.components} components together, fewer than "
+            f"{components}: fit fewer, or give a start"
         )
-    found = full_mixture(weights[live] / weights.sum(), means[live], dense[live], None)
     groups = merging.merge_without_rows(found, "runnalls").groups(components)
     less = context.frame.enter(merging.reduced(found, groups))
     moments = reduce(add, (each.moments for each in summaries))

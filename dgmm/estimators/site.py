@@ -1,11 +1,11 @@
 """A site of a federated fit: it answers questions about its rows, which stay where they are.
 
 **What leaves the site.**  At the start: how many rows it has, their weight, mean and scatter, which
-features are constant, what these are called, and the weights, means and covariances of a mixture
-that the site fits to its own rows.  Then, in each round, the sums of the rows under the mixture of
-that round: for each component a weight, D sums and the sums of products, and one number for the
-entropy (``SufficientStatistics``).  No row leaves the site, no least or largest value, and of an
-error its kind alone.
+features are constant, or have one value in most rows, what features are called, and the weights,
+means and covariances of a mixture that the site fits to its own rows.  Then, in each round, the
+sums of the rows under the mixture of that round: for each component a weight, D sums and the sums
+of products, and one number for the entropy (``SufficientStatistics``).  No row leaves the site, no
+least or largest value, and of an error its kind alone.
 
 **What that may tell.**  Sums over rows are no secrets.  A component that has the weight of one row
 has that row for its mean; so whoever leads the fit learns a row by asking with a mixture that is

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dgmm.em.moments import DataMoments
 from dgmm.em.sample import Sample
@@ -30,6 +31,8 @@ class Summary:
         Fitted to the site's own rows.
     names : tuple of str or None
         Of the features.
+    narrow : (D,) of bool
+        Of which features most rows have one value.
     private : bool
         Whether its answers have noise.
     """
@@ -37,13 +40,14 @@ class Summary:
     moments: DataMoments
     mixture: Mixture
     names: tuple[str, ...] | None
+    narrow: NDArray[np.bool_]
     private: bool = False
 
     @classmethod
     def of(cls, moments: DataMoments, mixture: Mixture, names: Any, private: bool = False) -> Self:
         """What of a fit's first pass and its end a site tells."""
         told = None if names is None else tuple(str(each) for each in names)
-        return cls(_moments(*_told(moments)), mixture, told, private)
+        return cls(_moments(*_told(moments)), mixture, told, moments.narrow, private)
 
     @classmethod
     def of_statistics(cls, statistics: SufficientStatistics, pairs: bool, names: Any) -> Self:
@@ -70,6 +74,7 @@ class Summary:
         """Write it to a model file, whose record has more."""
         record, arrays = _told(self.moments)
         record["names"] = None if self.names is None else list(self.names)
+        record["narrow"] = self.narrow.tolist()
         record["private"] = self.private
         models.write_model(path, self.mixture, {"record": record}, arrays, overwrite=False)
 
@@ -88,6 +93,7 @@ class Summary:
                 _moments(record, arrays),
                 mixture,
                 None if named is None else tuple(str(each) for each in named),
+                np.broadcast_to(np.array(record["narrow"], dtype=bool), one),
                 bool(record["private"]),
             )
         except (KeyError, TypeError, ValueError, ModelFileError) as error:
