@@ -78,8 +78,9 @@ def assert_same(one: GaussianMixture, other: GaussianMixture) -> None:
     }
 
 
-@pytest.mark.parametrize("where", ["local", "memory"])
-@pytest.mark.parametrize("name", FITS)
+@pytest.mark.parametrize(
+    ("name", "where"), [*((name, "local") for name in FITS), ("full", "memory"), ("em", "memory")]
+)
 def test_it_goes_on_from_every_pass_to_the_same_bits(tmp_path: Path, name: str, where: str) -> None:
     rows, params = drawn(), FITS[name]
     place = str(tmp_path / "fit") if where == "local" else f"memory://{tmp_path.name}/fit"

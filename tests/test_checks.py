@@ -36,8 +36,7 @@ MODELS: dict[str, Any] = {
         f"{kind} {strategy}": GaussianMixture(
             3, covariance_type=kind, strategy=strategy, max_iter=20
         )
-        for kind in COVARIANCE_MODELS
-        for strategy in ("auto", "em")
+        for kind, strategy in (*((kind, "auto") for kind in COVARIANCE_MODELS), ("full", "em"))
     },
     "prior": GaussianMixture(3, prior=ConjugatePrior(), max_iter=20),
     "heavy tails": GaussianMixture(2, tails="student", max_iter=5),

@@ -124,8 +124,7 @@ def assert_held(model: GaussianMixture, start: dict[str, Any], fixed: Fixed) -> 
     assert model.weights_.sum() == pytest.approx(1, abs=1e-12)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3])
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("share", "weighted"), [(0.0, False), (0.3, True)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_em_equals_that_of_one_row_after_another(kind: Any, weighted: bool, share: float) -> None:
     """Parameters after 20 iterations, and the objective after each; some rows have holes."""

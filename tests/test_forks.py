@@ -154,7 +154,7 @@ def busy(store: Path) -> Iterator[None]:
 
 def test_children_forked_in_the_midst_of_fits(busy: None, rows: np.ndarray, store: Path) -> None:
     expected = all_of(store)
-    for _ in range(5):
+    for _ in range(3):
         assert in_a_child(lambda: all_of(store)) == expected
 
 

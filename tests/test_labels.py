@@ -193,8 +193,7 @@ def start_of(kind: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("form", ["numbers", "mask"])
-@pytest.mark.parametrize("holes", [False, True])
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("holes", "weighted"), [(False, False), (True, True)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_em_equals_that_of_one_row_after_another(
     kind: Any, weighted: bool, holes: bool, form: str

@@ -989,7 +989,7 @@ def allowed_fall(state: State, context: FitContext) -> float:
 @every_structure
 @pytest.mark.parametrize("solver", [EM, Squarem])
 @pytest.mark.parametrize("reg_covar", REGS)
-@laws(40)
+@laws(20)
 @given(example=torture())
 def test_the_objective_never_falls(
     kind: str, solver: type[EM | Squarem], reg_covar: float, example: Any

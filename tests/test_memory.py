@@ -27,7 +27,7 @@ from dgmm.kernels.sweep import Block
 from dgmm.model.statistics import Statistics
 
 GIB = 1 << 30
-SIZES = (2_000_000, 10_000_000, 36_000_000)
+SIZES = (1_000_000, 5_000_000, 36_000_000)
 CHUNK = 100_000
 
 pytestmark = [pytest.mark.memory, pytest.mark.timeout(1200)]
@@ -169,9 +169,9 @@ def test_memory_does_not_creep(
 def test_narrow_integers_are_not_widened_at_once(tmp_path: Path) -> None:
     """Rows of int8 would take eight times their size as float64."""
     rows = zarr.create_array(
-        tmp_path / "r.zarr", shape=(12_000_000, 4), chunks=(2**21, 4), dtype="i1"
+        tmp_path / "r.zarr", shape=(6_000_000, 4), chunks=(2**20, 4), dtype="i1"
     )
-    rows[:] = np.random.default_rng(0).integers(-9, 9, size=(1_200_000, 4)).repeat(10, axis=0)
+    rows[:] = np.random.default_rng(0).integers(-9, 9, size=(600_000, 4)).repeat(10, axis=0)
     words = (
         tmp_path / "r.zarr",
         "-k",

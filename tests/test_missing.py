@@ -597,8 +597,8 @@ print(int(peak[1]) * 1024, model.plan_.peak_bytes)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the peak there")
 @pytest.mark.parametrize("kernel", sorted(KERNELS))
 def test_rows_of_all_different_patterns_stay_in_planned_memory(tmp_path: Path, kernel: str) -> None:
-    """In two blocks, of 40,000 rows; of fewer with NumPy, as that is slow."""
-    rows, store = {"native": 80_000, "numpy": 1000}[kernel], str(tmp_path / "rows.zarr")
+    """In two blocks, of 20,000 rows; of fewer with NumPy, as that is slow."""
+    rows, store = {"native": 40_000, "numpy": 1000}[kernel], str(tmp_path / "rows.zarr")
     array: Any = zarr.create_array(
         store=store, shape=(rows, 24), chunks=(rows // 2, 24), dtype="f4"
     )
