@@ -27,7 +27,7 @@ from dgmm.kernels.sweep import Block
 from dgmm.model.statistics import Statistics
 
 GIB = 1 << 30
-SIZES = (1_000_000, 5_000_000, 36_000_000)
+SIZES = (2_000_000, 10_000_000, 36_000_000)
 CHUNK = 100_000
 
 pytestmark = [pytest.mark.memory, pytest.mark.timeout(1200)]

@@ -261,7 +261,7 @@ def test_what_starts_after_the_first_bring() -> None:
 
 def test_effort_says_how_many_starts_there_may_be() -> None:
     """The plan tells, the fit keeps to it; where the first start can't be bettered, it is one."""
-    cube = np.random.default_rng(0).uniform(size=(100_000, 3))
+    cube = np.random.default_rng(0).uniform(size=(500_000, 3))
     starts = {}
     for effort in ("low", "auto", "high"):
         model = GaussianMixture(12, effort=effort, random_state=0, resolution=10)
