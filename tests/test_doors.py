@@ -1,9 +1,10 @@
 """Every form that rows may have, and what can be done with each: the same, with the same result.
 
-The table of docs/guide/data.md has these forms.
+The table of docs/guide/data.md is made of these forms.
 """
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -24,7 +25,7 @@ import xarray as xr
 import zarr
 from distributed import Client
 
-from dgmm import GaussianMixture, MixtureSearch, load
+from dgmm import GaussianMixture, MixtureSearch, load, open_dataset
 
 N, HALF = 600, 300
 NAMES = ["a", "b", "c"]
@@ -49,12 +50,24 @@ class Form:
         Whether there are two blocks; else all rows are one.
     dims : tuple of str
         Of what is said of rows, for arrays of xarray.
+    opened : bool
+        Whether it is said which variables are the features, by open_dataset.
+    s3 : str
+        What tests/test_s3.py calls it there; "no" if it is told that it must lie here.
     """
 
     make: Callable[[Path], tuple[Any, Any]]
     names: bool = False
     halves: bool = False
     dims: tuple[str, ...] = ()
+    opened: bool = False
+    s3: str = ""
+
+    def fit(self, model: Any, rows: Any, weights: Any = None) -> Any:
+        """Fit a model to rows of this form."""
+        if self.opened:
+            return model.fit(open_dataset(rows, weights, columns=NAMES))
+        return model.fit(rows, **({} if weights is None else {"sample_weight": weights}))
 
 
 def npy(at: Path) -> tuple[Any, Any]:
@@ -78,6 +91,11 @@ def stored(at: Path) -> zarr.Group:
 def zarr_path(at: Path) -> tuple[Any, Any]:
     stored(at)
     return at / "x.zarr/x", at / "x.zarr/w"
+
+
+def zarr_variables(at: Path) -> tuple[Any, Any]:
+    stored(at)
+    return at / "x.zarr", at / "x.zarr/w"
 
 
 def zarr_array(at: Path) -> tuple[Any, Any]:
@@ -111,6 +129,23 @@ def hdf(at: Path) -> tuple[Any, Any]:
         file.create_dataset("group/x", data=ROWS, chunks=(100, 3))
         file["w"] = WEIGHTS
     return f"{at}/x.nc::/group/x", f"{at}/x.nc::w"
+
+
+def hdf_variables(at: Path) -> tuple[Any, Any]:
+    with h5py.File(at / "x.nc", "w") as file:
+        for name, values in zip([*NAMES, "w"], [*ROWS.T, WEIGHTS], strict=True):
+            file.create_dataset(name, data=values.reshape(20, 30), chunks=(5, 30))
+    return at / "x.nc", WEIGHTS
+
+
+def geotiff(at: Path) -> tuple[Any, Any]:
+    library = pytest.importorskip("rasterio")
+    size = {"height": 20, "width": 30, "dtype": "float64", "count": 3, "crs": "EPSG:32633"}
+    place = {"transform": library.Affine(10, 0, 5e5, 0, -10, 5.2e6)}
+    with library.open(at / "x.tif", "w", driver="GTiff", **size, **place) as file:
+        file.write(ROWS.T.reshape(3, 20, 30))
+        file.descriptions = NAMES
+    return at / "x.tif", WEIGHTS
 
 
 def hdf_object(at: Path) -> tuple[Any, Any]:
@@ -155,15 +190,18 @@ def dask_frame(at: Path) -> tuple[Any, Any]:
 FORMS = {
     "NumPy": Form(lambda at: (ROWS, WEIGHTS)),
     "list": Form(lambda at: (ROWS.tolist(), WEIGHTS.tolist())),
-    ".npy": Form(npy),
-    ".npz": Form(npz),
-    "Zarr": Form(zarr_path),
-    "zarr.Array": Form(zarr_array),
-    "Parquet": Form(parquet, names=True),
-    "Arrow": Form(arrow, names=True),
-    "CSV": Form(text, names=True),
-    "HDF5, NetCDF": Form(hdf),
+    ".npy": Form(npy, s3="no"),
+    ".npz": Form(npz, s3="no"),
+    "Zarr": Form(zarr_path, s3="plain"),
+    "zarr.Array": Form(zarr_array, s3="plain"),
+    "Zarr, variables": Form(zarr_variables, names=True, opened=True, s3="group"),
+    "Parquet": Form(parquet, names=True, s3="table"),
+    "Arrow": Form(arrow, names=True, s3="no"),
+    "CSV": Form(text, names=True, s3="csv"),
+    "HDF5, NetCDF": Form(hdf, s3="h5"),
+    "HDF5, NetCDF, variables": Form(hdf_variables, names=True, opened=True, s3="variables"),
     "h5py.Dataset": Form(hdf_object),
+    "GeoTIFF": Form(geotiff, names=True, s3="tif"),
     "pandas": Form(lambda at: (FRAME, pd.Series(WEIGHTS)), names=True),
     "polars": Form(polars, names=True),
     "pyarrow.Table": Form(lambda at: (TABLE.select(NAMES), TABLE.column("w")), names=True),
@@ -209,7 +247,7 @@ def test_every_form_of_rows_can_be_used_for_everything(
     expected, sought = references[form.halves]
     rows, weights = form.make(tmp_path)
 
-    model = GaussianMixture(2, random_state=0).fit(rows, sample_weight=weights)
+    model = form.fit(GaussianMixture(2, random_state=0), rows, weights)
     assert model.means_.tobytes() == expected.means_.tobytes()
     assert model.covariances_.tobytes() == expected.covariances_.tobytes()
     for other, _ in references.values():  # in other blocks
@@ -226,11 +264,39 @@ def test_every_form_of_rows_can_be_used_for_everything(
     score = model.score(rows, sample_weight=weights)
     assert score == pytest.approx(expected.score(ROWS, sample_weight=WEIGHTS), rel=1e-12)
 
-    chosen = search().fit(rows)
+    chosen = form.fit(search(), rows)
     assert chosen.best_estimator_.means_.tobytes() == sought.best_estimator_.means_.tobytes()
     with clusters[1].as_current():
-        spread = GaussianMixture(2, random_state=0).fit(rows, sample_weight=weights)
+        spread = form.fit(GaussianMixture(2, random_state=0), rows, weights)
     assert spread.means_.tobytes() == expected.means_.tobytes()
+
+
+TABLE_HEAD = (
+    "| rows in | fit, weights, predict, score, select | cluster | names kept | from S3 | MiB |",
+    "| --- | --- | --- | --- | --- | --- |",
+)
+S3 = {"": "-", "no": "must lie here"}
+HERE = Path(__file__).parent.parent
+
+
+def test_the_guide_has_the_table_of_these_forms() -> None:
+    """What memory each took was measured by ``python -m benchmarks holding``."""
+    measured = dict(
+        re.findall(
+            r"^\| (.*?) \| \d+MiB \| ([\d,]+) MiB \| (?:[\d,]+ MiB|-) \|",
+            (HERE / "benchmarks/README.md").read_text(),
+            re.M,
+        )
+    )
+    lines = [
+        f"| {name} | yes | yes | {'yes' if form.names else '-'} | {S3.get(form.s3, 'yes')} | "
+        f"{measured.get(name, '-')} |"
+        for name, form in FORMS.items()
+    ]
+    held = {"NumPy", "list", "pandas", "polars", "pyarrow.Table", "DataArray", "xarray.Dataset"}
+    others = {"dask.array", "h5py.Dataset"}  # which others are made of
+    assert set(FORMS) - set(measured) <= held | others
+    assert "\n".join([*TABLE_HEAD, *lines]) in (HERE / "docs/guide/data.md").read_text()
 
 
 LAZY = """

@@ -24,6 +24,7 @@ from distributed import Client, LocalCluster
 from moto.server import ThreadedMotoServer
 from processes import Process
 from s3fs import S3FileSystem
+from test_doors import FORMS
 from test_forks import in_a_child
 
 import dgmm
@@ -130,7 +131,17 @@ def in_the_form_of(kind: str, rows: np.ndarray, place: Path) -> str:
     return kind
 
 
-@pytest.mark.parametrize("kind", ["csv", "h5", "variables", "tif", "group", "sparse"])
+KINDS = ["csv", "h5", "variables", "tif", "group", "sparse"]
+
+
+def test_all_forms_that_are_said_to_be_read_from_s3_are_read_here() -> None:
+    """The table of the guide is made of these words."""
+    assert {form.s3 for form in FORMS.values()} - {"", "no"} == {"plain", "table", *KINDS} - {
+        "sparse"
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
 def test_every_other_form_is_read_from_s3_as_it_is_here(
     bucket: str, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch

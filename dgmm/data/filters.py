@@ -42,7 +42,8 @@ QUOTED: Final = re.compile(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|`([^`]+)`""
 
 HOW: Final = (
     "a filter compares columns with numbers, texts in quotes or lists of these: tip > 0 and city "
-    "== 'Oslo', year in [2025, 2026], tip is null; a name with spaces stands in backticks"
+    "== 'Oslo' (with two =), year in [2025, 2026], tip is null; a name with spaces stands in "
+    "backticks"
 )
 
 Get = Callable[[str], Any]
