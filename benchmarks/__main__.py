@@ -11,6 +11,7 @@ from benchmarks.against import peers
 from benchmarks.billion import billion
 from benchmarks.clock import clock
 from benchmarks.coverage import coverage
+from benchmarks.decisions import decisions
 from benchmarks.first import first
 from benchmarks.forms import forms
 from benchmarks.holding import holding
@@ -83,7 +84,7 @@ def asked_for(command: click.Command) -> click.Command:
 for command in (
     *(kernel, incomplete, first, stream, forms, memory, scale, passes, clock, whole, reach, peers),
     *(threads, skipping, billion, strain, thousand, patches, sizes, torture, published),
-    *(coverage, replicates, holding),
+    *(coverage, decisions, replicates, holding),
 ):
     main.add_command(asked_for(command))
 
