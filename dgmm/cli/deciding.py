@@ -87,10 +87,10 @@ def threshold(
         found = fitted.find_threshold(dataset, rate, sweep=sweep)
     if output is not None:
         fitted.keep_threshold(found).save(output, overwrite=overwrite)
-    told = asdict(found)
+    result = asdict(found)
     if not json:
-        told["without a value"] = told.pop("nothing")
-    tell({"model": output or model, **told}, json)
+        result["without a value"] = result.pop("nothing")
+    tell({"model": output or model, **result}, json)
 
 
 def outliers_of(model: GaussianMixture, path: str) -> Output:

@@ -165,10 +165,10 @@ def summarize(
     with sweeping(machines, dataset, "summarize", quiet) as sweep:
         found = fitted.summarize(dataset, sweep=sweep, privacy=privacy)
     found.save(output, overwrite=overwrite)
-    told = {"output": output, "rows": found.rows, "weight": found.weight, "under": found.under}
+    result = {"output": output, "rows": found.rows, "weight": found.weight, "under": found.under}
     if privacy is not None:
-        told |= {"rows": f"about {found.rows:,}", "noise_multiplier": privacy.noise_multiplier}
-    tell(told, json)
+        result |= {"rows": f"about {found.rows:,}", "noise_multiplier": privacy.noise_multiplier}
+    tell(result, json)
 
 
 @click.command(cls=OfMailboxes, epilog=MAILBOX_CODES)

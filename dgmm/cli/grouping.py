@@ -118,8 +118,8 @@ def merge(
         fitted.keep_groups(own).save(output, overwrite=overwrite)
     if json:
         arrays = {"pairs": found.pairs, "costs": found.costs, "levels": found.levels, "groups": own}
-        told = {"model": output or model, "criterion": criterion, "cut": found.cut}
-        click.echo(dumps({**told, **{name: each.tolist() for name, each in arrays.items()}}))
+        result = {"model": output or model, "criterion": criterion, "cut": found.cut}
+        click.echo(dumps({**result, **{name: each.tolist() for name, each in arrays.items()}}))
         return
     show_merging(fitted, found, own)
 
@@ -164,5 +164,5 @@ def reduce(model: str, components: int, output: str, overwrite: bool, json: bool
     check_model_target(output, overwrite)
     less = mixtures.load(model).reduce(components)
     less.save(output, overwrite=overwrite)
-    told = {"n_components": components, "divergence_bound": less.fit_info_["divergence_bound"]}
-    tell({"model": output, **told}, json)
+    result = {"n_components": components, "divergence_bound": less.fit_info_["divergence_bound"]}
+    tell({"model": output, **result}, json)

@@ -172,5 +172,4 @@ def counted(number: int, name: str) -> str:
 
 def show_plan(planned: Plan) -> None:
     """Print a plan for a person."""
-    told = planned.told()
-    tell({**told, "kernel": choice.described(choice.chosen())}, as_json=False)
+    tell({**planned.described(), "kernel": choice.described(choice.chosen())}, as_json=False)

@@ -88,10 +88,10 @@ def write_commands(group: click.Group, context: click.Context, to: click.HelpFor
     known = group.list_commands(context)
     rest = [name for name in known if name not in chain(*COMMANDS.values())]
     for heading, names in {**COMMANDS, LAST: rest}.items():
-        _write(heading, [_told(group.get_command(context, name)) for name in names], to)
+        _write(heading, [_command_record(group.get_command(context, name)) for name in names], to)
 
 
-def _told(command: click.Command | None) -> Record | None:
+def _command_record(command: click.Command | None) -> Record | None:
     """The name of a ``command`` and its first sentence."""
     return None if command is None else (str(command.name), command.get_short_help_str(ALL))
 

@@ -11,7 +11,7 @@ Tell = Callable[[str, int], None]
 """Takes what is done on samples at the moment ("" for nothing any more), and in which sweep."""
 
 
-def untold(stage: str, sweep: int) -> None:
+def silent(stage: str, sweep: int) -> None:
     """Tell nobody."""
 
 
@@ -39,7 +39,7 @@ class Cost:
     seconds: float = 0.0
     starts_seconds: float = 0.0
     deadline: Deadline = NEVER
-    tell: Tell = untold
+    tell: Tell = silent
     _stages: tuple[str, ...] = ()
     _sweeps: int = 0
 
@@ -58,7 +58,7 @@ class Cost:
         """Tell what is done inside, as a part of what is done outside; "" for no more than that."""
         outer = self._stages, self._sweeps
         self._stages, self._sweeps = (*self._stages, *[said] * bool(said)), 0
-        self._told()
+        self._report()
         try:
             yield
         finally:
@@ -84,7 +84,7 @@ class Cost:
         """Count a sweep, of so many."""
         self.densities += densities
         self._sweeps += 1
-        self._told()
+        self._report()
 
-    def _told(self) -> None:
+    def _report(self) -> None:
         self.tell(", ".join(self._stages), self._sweeps)

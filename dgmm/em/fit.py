@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.random import RandomState
 
-from dgmm.em.cost import Cost, Tell, untold
+from dgmm.em.cost import Cost, Tell, silent
 from dgmm.em.evaluate import FitContext, frame_of
 from dgmm.em.first_pass import FirstPassSpec, first_pass
 from dgmm.em.holdout import Counted
@@ -46,7 +46,7 @@ def fit(
     in_memory_sweep: InMemorySweep,
     choice: Choice,
     stopped: Stopped | None = None,
-    tell: Tell = untold,
+    tell: Tell = silent,
     elsewhere: Elsewhere | None = None,
 ) -> Iterator[Progress]:
     """Fit what ``specs`` ask for, and make the ``choice``; yields after every sweep.

@@ -66,9 +66,9 @@ def _views(rows: Array) -> list[Array]:
     if rows.shape[1] == 1 or not some.any():
         return [rows]
     spread, views = rows.std(axis=0), [rows]
-    told = spread > UNEQUAL * ROUNDING * np.abs(rows).max(axis=0)
-    if told.any() and np.ptp(np.log(spread[told])) > np.log(UNEQUAL):
-        views.append(away[:, told] / spread[told])
+    spread_out = spread > UNEQUAL * ROUNDING * np.abs(rows).max(axis=0)
+    if spread_out.any() and np.ptp(np.log(spread[spread_out])) > np.log(UNEQUAL):
+        views.append(away[:, spread_out] / spread[spread_out])
     return [*views, away @ (vectors[:, some] / np.sqrt(values[some]))]
 
 

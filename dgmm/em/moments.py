@@ -118,16 +118,16 @@ class DataMoments:
         """Which row can't be used, how many can't, and what to do; None if all can."""
         if self.invalid_row is None:
             return None
-        told = self.invalid_row[1]
+        message = self.invalid_row[1]
         if self.misweighted:
-            told += f"; such weights: {self.misweighted:,} of {self.rows:,}"
+            message += f"; such weights: {self.misweighted:,} of {self.rows:,}"
         if self.misjudged:
-            told += f"; rows with such noise: {self.misjudged:,} of {self.rows:,}"
+            message += f"; rows with such noise: {self.misjudged:,} of {self.rows:,}"
         if self.mislabelled:
-            told += f"; rows with such labels: {self.mislabelled:,} of {self.rows:,}"
+            message += f"; rows with such labels: {self.mislabelled:,} of {self.rows:,}"
         if self.holes:
-            told += f"; rows with NaN or infinity: {self.holes:,} of {self.rows:,}. {REMEDY}"
-        return told
+            message += f"; rows with NaN or infinity: {self.holes:,} of {self.rows:,}. {REMEDY}"
+        return message
 
     @property
     def variance(self) -> Array:

@@ -61,7 +61,7 @@ ROUNDS: Final = 2
 TOP: Final = 8
 """The largest subsample is this part of all rows, if the sample has so many."""
 
-TOLD: Final = 40_000
+INFORMING: Final = 40_000
 """Rows at most that the information is taken from."""
 
 PARAMETERS: Final = 150
@@ -312,11 +312,11 @@ def _named(subsample: Subsample, components: int, method: str, random: Random) -
     )
 
 
-def rows_told(shape: tuple[int, int], parameters: int, top: int) -> int:
+def information_rows(shape: tuple[int, int], parameters: int, top: int) -> int:
     """How many rows the information is to be taken from; 0 where that costs too much.
 
     Of many ``parameters`` its small eigenvalues are too rough to be of use.
     """
-    told = min(top, max(SOME * parameters, min(6 * shape[0] // parameters, TOLD)))
-    cheap = told * parameters <= 8 * shape[0] and parameters <= PARAMETERS
-    return told if cheap and told >= SOME * parameters else 0
+    rows = min(top, max(SOME * parameters, min(6 * shape[0] // parameters, INFORMING)))
+    cheap = rows * parameters <= 8 * shape[0] and parameters <= PARAMETERS
+    return rows if cheap and rows >= SOME * parameters else 0

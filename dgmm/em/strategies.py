@@ -28,7 +28,7 @@ from dgmm.em.scouts import WORK, affordable, scouted
 from dgmm.em.solver import RunState, Solver, StopRule, ranked
 from dgmm.em.spec import FitSpec, Strategy
 from dgmm.em.squarem import Squarem
-from dgmm.em.starts import TOP, Budget, Search, named, rows_told
+from dgmm.em.starts import TOP, Budget, Search, information_rows, named
 from dgmm.em.subsamples import Samples, Subsample, informed, refine
 from dgmm.errors import UsageError
 from dgmm.kernels.observation import COMPLETE
@@ -261,11 +261,12 @@ def _over_all(
     if top * FAR_BELOW < rows and top > SURROGATE * parameters and not other:
         solver = ControlVariateEM(subsample, rows)
         return [solver.init(context, end, stop) for end in ends]
-    covariance_model, told = context.model.covariance_model, rows_told(shape, parameters, top)
+    covariance_model = context.model.covariance_model
+    informing = information_rows(shape, parameters, top)
     seen = context.model.observation
     plain = context.model.prior.is_likelihood and not seen.deconvolves and not student
-    if told and plain and is_known(covariance_model, shape[1]):
-        near = [informed(subsample, end, told) for end in ends]
+    if informing and plain and is_known(covariance_model, shape[1]):
+        near = [informed(subsample, end, informing) for end in ends]
         return [
             QuasiNewton(information=known, floor=floor).init(context, end, stop)
             for end, known, floor in near

@@ -56,10 +56,10 @@ class VariationalPrior(PriorSpec):
                 raise UsageError(f"{name} must be a number above 0, not {value!r}")
         freedom = self.degrees_of_freedom_prior
         if freedom is not None and not (is_number(freedom) and n_features - 1 < freedom < np.inf):
-            told = f"{freedom:.3f}" if is_number(freedom) else repr(freedom)
+            shown = f"{freedom:.3f}" if is_number(freedom) else repr(freedom)
             raise UsageError(
                 "The parameter 'degrees_of_freedom_prior' should be greater than "
-                f"{n_features - 1}, but got {told}."
+                f"{n_features - 1}, but got {shown}."
             )
         if self.mean_prior is not None:
             of_numbers("mean_prior", self.mean_prior, (n_features,))

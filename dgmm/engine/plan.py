@@ -96,9 +96,9 @@ class Plan:
     starts_passes: float
 
     def __str__(self) -> str:
-        return "\n".join(f"{name:<26}  {said}" for name, said in self.told().items())
+        return "\n".join(f"{name:<26}  {said}" for name, said in self.described().items())
 
-    def told(self) -> dict[str, str]:
+    def described(self) -> dict[str, str]:
         """The plan in words, by what each is about.
 
         Returns
@@ -110,7 +110,7 @@ class Plan:
         --------
         >>> import numpy as np
         >>> from dgmm import GaussianMixture
-        >>> GaussianMixture(2).plan(np.eye(6)).told()["rows x columns"]
+        >>> GaussianMixture(2).plan(np.eye(6)).described()["rows x columns"]
         '6 x 6'
         """
         machines = f"worker processes: {self.workers}, threads of each: {self.threads}"

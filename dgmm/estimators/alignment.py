@@ -189,13 +189,13 @@ def _statistics(statistics: SufficientStatistics, order: NDArray[np.intp]) -> Su
     """The statistics in that order; those of the same fit in another order don't add to them."""
     if (order == np.arange(len(order))).all():
         return statistics
-    told = hashlib.sha256(statistics.origin.encode() + order.astype("<i8").tobytes())
+    digest = hashlib.sha256(statistics.origin.encode() + order.astype("<i8").tobytes())
     fixed = None if statistics.fixed is None else statistics.fixed.chosen(order)
     order = np.append(order, np.arange(len(order), len(statistics.sums)))  # noise stays last
     return replace(
         statistics,
         fixed=fixed,
-        origin=told.hexdigest()[:16],
+        origin=digest.hexdigest()[:16],
         sums=statistics.sums[order],
         center=statistics.center[order],
     )

@@ -72,9 +72,9 @@ def together(
         except UsageError as error:
             raise DataError(f"{name} is refused: {error}") from error
         if each.under != under:
-            told = "its file does not say of which" if each.under is None else each.under[:12]
+            named = "its file does not say of which" if each.under is None else each.under[:12]
             raise DataError(
-                f"{name} is refused: it has statistics under another model ({told}) than this one "
+                f"{name} is refused: it has statistics under another model ({named}) than this one "
                 f"({under[:12]}); summarize the rows again, with this model"
             )
         for other, before in seen.items():

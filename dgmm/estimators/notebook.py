@@ -28,11 +28,11 @@ class NotebookView(Fitted):
     def _head(self) -> str:
         """A table of what a fit came to; nothing before one."""
         try:
-            told = facts(self._fitted)
+            shown = facts(self._fitted)
         except NotFittedError:
             return ""
         lines = "".join(
             f'<tr><th scope="row" {LEFT}>{escape(name)}</th><td {LEFT}>{escape(value)}</td></tr>'
-            for name, value in told.items()
+            for name, value in shown.items()
         )
         return f"<table>{lines}</table>"

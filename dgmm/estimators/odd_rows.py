@@ -202,7 +202,7 @@ class OddRows(Fitted):
         >>> model.distances([[3.0, 4.0]]).tolist()
         [[5.0, 5.0]]
         """
-        return self._told(X, oddness.DISTANCES)
+        return self._outputs(X, oddness.DISTANCES)
 
     def deviations(self, X: Data) -> Any:
         """How far each feature of a row is from what its other features make one expect, (N, D).
@@ -238,9 +238,9 @@ class OddRows(Fitted):
         >>> model.deviations([[1.0, -1.0, 1.0]]).round(1).tolist()
         [[7.0, -7.0, 1.0]]
         """
-        return self._told(X, oddness.DEVIATIONS)
+        return self._outputs(X, oddness.DEVIATIONS)
 
-    def _told(self, X: Data, output: Output) -> Any:
+    def _outputs(self, X: Data, output: Output) -> Any:
         """An output of rows without known errors."""
         if isinstance(X, Dataset) and X.noise is not None:
             raise UsageError(f"{output.name} are not told of rows with known errors (noise)")

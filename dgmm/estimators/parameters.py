@@ -220,10 +220,10 @@ def begun(spec: FitSpec, model: "GaussianMixture", n_features: int) -> FitSpec:
         fitted = model.mixture_
         if fitted.covariance_model != spec.covariance_model:
             was, now = fitted.covariance_model, spec.covariance_model
-            told = "" if was.name != now.name else f" of {was.factor_count} factors"
+            more = "" if was.name != now.name else f" of {was.factor_count} factors"
             asked = "" if was.name != now.name else f", n_factors {now.factor_count}"
             raise UsageError(
-                f"warm_start goes on from {was.name!r} covariances{told}; "
+                f"warm_start goes on from {was.name!r} covariances{more}; "
                 f"covariance_type is {model.covariance_type!r}{asked}"
             )
         if fitted.means.shape != (components, n_features):

@@ -106,7 +106,7 @@ class Session:
     checkpoint: str | PathLike[str] | None
     resume: bool
     random_state: Any
-    told: dict[str, Any] = field(default_factory=dict)
+    record: dict[str, Any] = field(default_factory=dict)
     callbacks: tuple[Callback, ...] = ()
     passes_of: PassesOf = of_fit
 
@@ -167,7 +167,7 @@ class Session:
         """Where passes are kept, if anywhere; empty if the run shall not go on from there."""
         if self.checkpoint is None:
             return None
-        of = fingerprint(self.dataset, self.specs[0], self.random_state, **self.told)
+        of = fingerprint(self.dataset, self.specs[0], self.random_state, **self.record)
         checkpoint = Checkpoint(str(self.checkpoint), of)
         checkpoint.prepare()
         if not self.resume:
@@ -217,7 +217,7 @@ def selecting(
         share = _share(dataset, specs, seed) if chosen.holds_out else HELD
         return Selection(chosen, share)
 
-    told = {
+    record = {
         "components": [each.components for each in specs],
         "covariance_type": [each.covariance_model.name for each in specs],
         "n_factors": [each.covariance_model.factor_count for each in specs],
@@ -226,7 +226,7 @@ def selecting(
     together = _together(specs, dataset)
     how = _means(models[0], client)
     watched = callbacks_of(models[0]), partial(of_selection, criterion=criterion)
-    return Session(dataset, names, specs, together, choose_by, *how, told, *watched)
+    return Session(dataset, names, specs, together, choose_by, *how, record, *watched)
 
 
 def open_rows(

@@ -324,10 +324,10 @@ class SufficientStatistics:
         if found.weight == 0:
             raise DataError(NONE_COUNT.format("learn from"))
         _check_weight(found.weight)
-        told = observation if noise else self.observation
+        kept = observation if noise else self.observation
         return self._of(
             *(self.origin, found, natural, self.frame, self.prior, self.reg_covar),
-            *(told, self.fixed, digest(mixture)),
+            *(kept, self.fixed, digest(mixture)),
         )
 
     def bound(self, mixture: Mixture) -> float:
@@ -611,10 +611,10 @@ class SufficientStatistics:
 def digest(mixture: Mixture) -> str:
     """What tells a ``mixture`` from all others: the SHA-256 of its parameters."""
     parts = mixture.all_weights, mixture.means, mixture.covariances.values
-    told = hashlib.sha256()
+    hashed = hashlib.sha256()
     for each in parts:
-        told.update(np.ascontiguousarray(each).data)
-    return told.hexdigest()
+        hashed.update(np.ascontiguousarray(each).data)
+    return hashed.hexdigest()
 
 
 def _check_weight(weight: float) -> None:

@@ -89,11 +89,11 @@ def criteria_of_fit(model: GaussianMixture) -> dict[str, float]:
 def _of_rows(info: dict[str, Any]) -> str:
     """What a fit's record says of its rows, beside their number."""
     labelled, incomplete = info.get("labelled"), info.get("incomplete")
-    told = f", of which {labelled:,} have labels" if labelled else ""
+    beside = f", of which {labelled:,} have labels" if labelled else ""
     if incomplete:
-        told += f", of which {incomplete:,} are incomplete"
-        told += f", and {info['left_out']:,} left out" * bool(info["left_out"])
-    return told
+        beside += f", of which {incomplete:,} are incomplete"
+        beside += f", and {info['left_out']:,} left out" * bool(info["left_out"])
+    return beside
 
 
 def _of_fit(model: GaussianMixture) -> dict[str, str]:

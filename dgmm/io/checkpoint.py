@@ -302,22 +302,22 @@ def _restored(
     counts = decode(tuple[int, int, bool], [header.get(name) for name in COUNTS], arrays)
     if min(counts[:2]) < 0 or counts[1] == 0:
         raise CheckpointError(f"a checkpoint says {counts[:2]} for {COUNTS[:2]}: no such counts")
-    told = header.get("candidates")
-    if not isinstance(told, list) or len(told) != len(entrants):
+    stored = header.get("candidates")
+    if not isinstance(stored, list) or len(stored) != len(entrants):
         raise CheckpointError("a checkpoint holds other candidates; start over with resume=False")
-    both = zip(entrants, told, strict=True)
+    both = zip(entrants, stored, strict=True)
     candidates = tuple(_candidate(each, one, arrays, samples) for each, one in both)
     if all(each.dropped is not None for each in candidates):
         raise CheckpointError("a checkpoint says that all candidates were dropped")
     return Progress(passes, moments, candidates, *counts)
 
 
-def _candidate(entrant: Candidate, told: Any, arrays: Arrays, samples: Samples) -> Candidate:
+def _candidate(entrant: Candidate, stored: Any, arrays: Arrays, samples: Samples) -> Candidate:
     """An ``entrant`` as far as it had come."""
     spec = entrant.spec
     known = Known(entrant.context, samples, spec.strategy.solvers)
     kind = tuple[tuple[RunState, ...], float, int | None, int]
-    runs, value, dropped, refits = decode(kind, told, arrays, known)
+    runs, value, dropped, refits = decode(kind, stored, arrays, known)
     if not runs:
         raise CheckpointError("a checkpoint holds no runs; start over with resume=False")
     for run in runs:

@@ -87,21 +87,23 @@ def first_invalid_label(block: Block, components: int) -> tuple[str, int] | None
             return None
         row = int(bad.argmax())
         if barred[row]:
-            told = f"row {block.start + row} may be of no component by its labels"
+            message = f"row {block.start + row} may be of no component by its labels"
         else:
-            told = f"labels of shape (N, K) must be true or false: not so row {block.start + row}"
-        return told, int(bad.sum())
+            message = (
+                f"labels of shape (N, K) must be true or false: not so row {block.start + row}"
+            )
+        return message, int(bad.sum())
     with np.errstate(invalid="ignore"):
         good = (labels == np.floor(labels)) & (labels >= FREE) & (labels < components)
     bad = ~(good | (np.isnan(labels) if labels.dtype.kind == "f" else False))
     if not bad.any():
         return None
     row = int(bad.argmax())
-    told = (
+    message = (
         f"labels must be components, from 0 to {components - 1}, or -1 where nothing is known: "
         f"{labels[row]} at row {block.start + row}"
     )
-    return told, int(bad.sum())
+    return message, int(bad.sum())
 
 
 def e_step(block: Block, given: Given, free: EStep) -> Stacked[Statistics]:

@@ -73,7 +73,7 @@ def e_step(
     """
     block = masked(block)
     assert block.noise is not None
-    complete_rows, loud = _told(block.rows, variances_of(block.noise))
+    complete_rows, loud = _complete_and_noisy(block.rows, variances_of(block.noise))
     if not loud.any():
         return quiet(replace(block, noise=None), given)
     total = quiet(replace(block.taken(np.flatnonzero(~loud)), noise=None), given)
@@ -90,7 +90,7 @@ def e_step(
     return total + found
 
 
-def _told(
+def _complete_and_noisy(
     rows: NDArray[Any], variances: NDArray[Any]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which rows (n,) are complete, and which have noise in what of them was observed."""

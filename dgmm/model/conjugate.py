@@ -144,12 +144,12 @@ class Conjugate(Prior):
         n_features: int,
     ) -> "Conjugate":
         least = {"weight": 0.0, "concentration": 1.0, "mean_precision": 0.0, "rows": 0.0}
-        told = numbers_of(numbers, {**least, "volume": -np.inf})
+        parsed = numbers_of(numbers, {**least, "volume": -np.inf})
         shape = covariance_model.shape(1, n_features)
         scatter = of_shape(arrays, "prior_scatter", shape)
         mean = of_shape(arrays, "prior_mean", (n_features,))
         estimate = covariance_model.estimate_of(scatter, (1, n_features))
-        return cls(arrays["reg"], covariance_model, mean=mean, scatter=estimate, **told)
+        return cls(arrays["reg"], covariance_model, mean=mean, scatter=estimate, **parsed)
 
     def _counts(self, found: MaximumLikelihood) -> Array:
         """How many rows of all (K,) the components have: those ``found`` stand for all."""

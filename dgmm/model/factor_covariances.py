@@ -244,8 +244,8 @@ class FactorCovariances(Covariances):
     def noiseless(self, reg: Array, counts: Array) -> Mask:
         rows = self.structure.noise.seen_by(counts)[:, None]
         share = self.values[:, :, 0] * self._diagonal()  # of what other features don't tell
-        told = share > np.sqrt(2 / np.maximum(rows, 1.0))  # its standard error, near 0
-        return ~told & (self.variances() > WIDE * np.maximum(reg, FLOOR))
+        noisy = share > np.sqrt(2 / np.maximum(rows, 1.0))  # its standard error, near 0
+        return ~noisy & (self.variances() > WIDE * np.maximum(reg, FLOOR))
 
     def factor_parts(self) -> tuple[Array, Array]:
         return self.loadings, self.values[:, :, 0]

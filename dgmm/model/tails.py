@@ -78,7 +78,7 @@ class DofRule(ABC):
         """
 
     @abstractmethod
-    def told(self, of_each: Array) -> Array:
+    def free_of(self, of_each: Array) -> Array:
         """The free ones of numbers ``of_each`` (K,) component, where equal ones are one."""
 
     @abstractmethod
@@ -100,7 +100,7 @@ class Each(DofRule):
         mean = np.where(live, evidence, -1.0) / np.where(live, counts, 1.0)
         return np.where(live, root(mean), before)
 
-    def told(self, of_each: Array) -> Array:
+    def free_of(self, of_each: Array) -> Array:
         return of_each
 
     def spread(self, values: Array, components: int) -> Array:
@@ -121,7 +121,7 @@ class Common(DofRule):
             return before
         return np.full(len(counts), root(np.atleast_1d(evidence.sum() / counts.sum()))[0])
 
-    def told(self, of_each: Array) -> Array:
+    def free_of(self, of_each: Array) -> Array:
         return of_each[:1]
 
     def spread(self, values: Array, components: int) -> Array:
@@ -140,7 +140,7 @@ class Given(DofRule):
     def estimate(self, counts: Array, evidence: Array, before: Array) -> Array:
         return before
 
-    def told(self, of_each: Array) -> Array:
+    def free_of(self, of_each: Array) -> Array:
         return of_each[:0]
 
     def spread(self, values: Array, components: int) -> Array:
@@ -253,13 +253,13 @@ class StudentTails:
     def coordinates(self, seen_from: "StudentTails", weights: Array) -> Array:
         """Logarithms of the free ones, scaled as complete data know them at ``seen_from``."""
         logs = np.log(self.dof) - np.log(seen_from.dof)
-        return self.rule.told(logs) * self._roots(seen_from, weights)
+        return self.rule.free_of(logs) * self._roots(seen_from, weights)
 
     def at(self, place: Array, seen_from: "StudentTails", weights: Array) -> "StudentTails":
         """Those with such coordinates, no further than ``FAR`` from these, and in the limits."""
         roots = self._roots(seen_from, weights)
-        logs = self.rule.told(np.log(seen_from.dof)) + place / np.where(roots > 0, roots, 1.0)
-        own = self.rule.told(np.log(self.dof))
+        logs = self.rule.free_of(np.log(seen_from.dof)) + place / np.where(roots > 0, roots, 1.0)
+        own = self.rule.free_of(np.log(self.dof))
         moved = np.where(roots > 0, own + np.clip(logs - own, -FAR, FAR), own)
         moved = np.clip(moved, np.log(LEAST), np.log(MOST))
         free = self.rule.spread(np.exp(moved), len(self.dof))
@@ -269,7 +269,7 @@ class StudentTails:
         """The roots of how much complete data know of the logarithms of the free ones."""
         dof = seen_from.dof
         known = dof * dof * (polygamma(1, dof / 2) / 4 - 1 / (2 * dof))
-        own = self.rule.told(weights * known)
+        own = self.rule.free_of(weights * known)
         if len(own) == 1:
             own = np.atleast_1d(np.sum(weights * known))
         roots: Array = np.sqrt(np.maximum(own, 0.0))

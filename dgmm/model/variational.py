@@ -182,17 +182,17 @@ class Variational(Prior):
     ) -> "Variational":
         tiny = float(np.finfo(np.float64).tiny)
         names = ("weight", "weight_concentration", "mean_precision", "degrees_of_freedom")
-        told = numbers_of(numbers, dict.fromkeys(names, tiny))
+        parsed = numbers_of(numbers, dict.fromkeys(names, tiny))
         kind = CONCENTRATIONS[numbers["weight_concentration_prior_type"]]
         scatter = of_shape(arrays, "prior_scatter", covariance_model.shape(1, n_features))
         return cls(
             arrays["reg"],
             covariance_model,
-            told["weight"],
-            kind(told["weight_concentration"]),
+            parsed["weight"],
+            kind(parsed["weight_concentration"]),
             of_shape(arrays, "prior_mean", (n_features,)),
-            told["mean_precision"],
-            told["degrees_of_freedom"],
+            parsed["mean_precision"],
+            parsed["degrees_of_freedom"],
             covariance_model.estimate_of(scatter, (1, n_features)),
         )
 
