@@ -151,3 +151,15 @@ def em(
         if step < steps:
             at = maximised(sums, at, kind, reg, fixed)
     return at, trace
+
+
+def shaped(kind: str, counts: Array, scatters: Array) -> Array:
+    """The maximum-likelihood covariances (K, D, D) of a plain type, from scatters (K, D, D)."""
+    full = scatters / counts[:, None, None]
+    if kind == "tied":
+        full = np.broadcast_to(scatters.sum(axis=0) / counts.sum(), full.shape)
+    if kind in ("diag", "spherical"):
+        full = np.stack([np.diag(np.diag(each)) for each in full])
+    if kind == "spherical":
+        full = np.stack([np.trace(each) / len(each) * np.eye(len(each)) for each in full])
+    return full

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import zarr
 from click.testing import CliRunner
+from dense import shaped
 from distributed import Client
 from scipy.stats import multivariate_normal
 
@@ -38,18 +39,6 @@ def rows_with_noise(seed: int = 0, count: int = 300, d: int = 3) -> Array:
     rng = np.random.default_rng(seed)
     near, there = rng.normal(size=(count, d)), 0.5 * rng.normal(size=(count, d)) + 4
     return rng.permutation(np.concatenate([near, there, rng.uniform(-9, 9, (2 * count // 3, d))]))
-
-
-def shaped(kind: str, counts: Array, scatters: Array) -> Array:
-    """The maximum-likelihood covariances (K, D, D) of a type from scatters (K, D, D)."""
-    full = scatters / counts[:, None, None]
-    if kind == "tied":
-        full = np.broadcast_to(scatters.sum(axis=0) / counts.sum(), full.shape)
-    if kind in ("diag", "spherical"):
-        full = np.stack([np.diag(np.diag(each)) for each in full])
-    if kind == "spherical":
-        full = np.stack([np.trace(each) / len(each) * np.eye(len(each)) for each in full])
-    return full
 
 
 def textbook(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import zarr
 from click.testing import CliRunner
+from dense import shaped
 from distributed import Client
 from scipy import optimize, stats
 from scipy.special import psi
@@ -41,18 +42,6 @@ def heavy(seed: int = 0, count: int = 300) -> Array:
     rng, scale = np.random.default_rng(seed), np.array([[1, 0.5, 0], [0.5, 2, 0], [0, 0, 0.5]])
     both = drawn(rng, count, 3, np.zeros(3), scale), drawn(rng, count, 6, np.full(3, 7), np.eye(3))
     return rng.permutation(np.concatenate(both))
-
-
-def shaped(kind: str, counts: Array, scatters: Array) -> Array:
-    """The scale matrices (K, D, D) of a type from scatters (K, D, D)."""
-    full = scatters / counts[:, None, None]
-    if kind == "tied":
-        full = np.broadcast_to(scatters.sum(axis=0) / counts.sum(), full.shape)
-    if kind in ("diag", "spherical"):
-        full = np.stack([np.diag(np.diag(each)) for each in full])
-    if kind == "spherical":
-        full = np.stack([np.trace(each) / len(each) * np.eye(len(each)) for each in full])
-    return full
 
 
 def textbook(

@@ -37,7 +37,7 @@ class RasterSource(Source):
         self.name, self.names = url, tuple(names)
         self.size = raster.height, raster.width
         self.shape = (raster.height * raster.width, len(bands))
-        self._bands, self._raw = list(bands), raw
+        self._bands = list(bands)
         self._lines = max(lines for lines, _ in raster.block_shapes)
         self._scales = np.array([raster.scales[band - 1] for band in bands])
         self._offsets = np.array([raster.offsets[band - 1] for band in bands])
