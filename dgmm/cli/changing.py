@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -11,24 +11,20 @@ import dgmm
 from dgmm.cli import tables
 from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.base import EXIT_CODES, Command
-from dgmm.cli.checks import open_both
+from dgmm.cli.judged_rows import JudgedRows, rows_options
 from dgmm.cli.machines import Machines
 from dgmm.cli.options import (
     data_argument,
     json_option,
-    judged_option,
     machine_options,
     model_option,
     quiet_option,
-    reading_options,
-    sample_weight_option,
 )
 from dgmm.cli.records import dumps
 from dgmm.cli.results import tell
 from dgmm.cli.sweeping import sweeping
 from dgmm.cli.told_errors import read_errors
 from dgmm.estimators.telling import names_of
-from dgmm.kernels.observation import Missing
 from dgmm.model.lazy import Late
 
 if TYPE_CHECKING:
@@ -59,10 +55,8 @@ ALARM = f"{EXIT_CODES}  {DRIFTED}  the rows have drifted beyond --level and --ef
     help="With --level: how much it must amount to, in nats a row. With many rows any change is "
     "significant, also one that does not matter.",
 )
-@sample_weight_option
-@judged_option
 @machine_options
-@reading_options
+@rows_options("sample_weight", "missing")
 @json_option
 @quiet_option
 def drift(
@@ -70,10 +64,8 @@ def drift(
     model: str,
     level: float | None,
     effect: float,
-    sample_weight: str | None,
-    missing: Missing | None,
     machines: Machines,
-    reading: dict[str, Any],
+    rows: JudgedRows,
     json: bool,
     quiet: bool,
 ) -> None:
@@ -83,7 +75,7 @@ def drift(
 
     Example: dgmm drift tonight.zarr -m model.dgmm --level 0.001 --effect 0.01
     """
-    fitted, dataset = open_both(model, data, sample_weight, reading, missing)
+    fitted, dataset = rows.open(model, data)
     with sweeping(machines, dataset, "drift", quiet) as sweep:
         found = fitted.drift(dataset, sweep=sweep)
     alarm = level is not None and found.beyond(level, effect)

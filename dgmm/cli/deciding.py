@@ -4,29 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.base import EXIT_CODES, Command
-from dgmm.cli.checks import check_model_target, open_both
+from dgmm.cli.checks import check_model_target
+from dgmm.cli.judged_rows import JudgedRows, rows_options
 from dgmm.cli.machines import Machines
 from dgmm.cli.options import (
     data_argument,
     json_option,
-    judged_option,
     machine_options,
     model_option,
-    noise_option,
     overwrite_option,
     quiet_option,
-    reading_options,
 )
 from dgmm.cli.results import tell
 from dgmm.cli.sweeping import sweeping
 from dgmm.errors import UsageError
-from dgmm.kernels.observation import Missing
 from dgmm.model.lazy import Late
 
 if TYPE_CHECKING:
@@ -53,10 +50,8 @@ merging, oddness = Late("dgmm.inference.merging"), Late("dgmm.inference.oddness"
     metavar="PATH",
     help="Where the model goes, with its threshold, if anywhere.",
 )
-@judged_option
-@noise_option
 @machine_options
-@reading_options
+@rows_options("missing", "noise")
 @overwrite_option
 @json_option
 @quiet_option
@@ -65,10 +60,8 @@ def threshold(
     model: str,
     rate: float,
     output: str | None,
-    missing: Missing | None,
-    noise: str | None,
     machines: Machines,
-    reading: dict[str, Any],
+    rows: JudgedRows,
     overwrite: bool,
     json: bool,
     quiet: bool,
@@ -82,7 +75,7 @@ def threshold(
     """
     if output is not None:
         check_model_target(output, overwrite)
-    fitted, dataset = open_both(model, data, None, reading, missing, noise)
+    fitted, dataset = rows.open(model, data)
     with sweeping(machines, dataset, "threshold", quiet) as sweep:
         found = fitted.find_threshold(dataset, rate, sweep=sweep)
     if output is not None:

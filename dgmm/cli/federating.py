@@ -9,19 +9,17 @@ import click
 import dgmm
 from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.base import EXIT_CODES, Command
-from dgmm.cli.checks import check_model_target, open_both
+from dgmm.cli.checks import check_model_target
 from dgmm.cli.fitting import begin_at, parameters_of
 from dgmm.cli.fitting_options import covariance_type_option, fitting_but, n_components_option
+from dgmm.cli.judged_rows import JudgedRows, rows_options
 from dgmm.cli.machines import Machines
 from dgmm.cli.options import (
     as_one,
     data_argument,
     json_option,
-    judged_option,
-    labels_option,
     machine_options,
     model_option,
-    noise_option,
     overwrite_option,
     quiet_option,
     reading_options,
@@ -31,7 +29,6 @@ from dgmm.cli.results import tell, tell_model
 from dgmm.cli.sweeping import sweeping
 from dgmm.data import urls
 from dgmm.io import storage
-from dgmm.kernels.observation import Missing
 from dgmm.model.covariance import CovarianceType
 from dgmm.model.lazy import Late
 
@@ -127,12 +124,8 @@ privacy_options = as_one(
     "-o", "--output", required=True, type=ADDRESS, metavar="PATH", help="Where the sums go."
 )
 @privacy_options
-@sample_weight_option
-@judged_option
-@noise_option
-@labels_option
 @machine_options
-@reading_options
+@rows_options("sample_weight", "missing", "noise", "labels")
 @overwrite_option
 @json_option
 @quiet_option
@@ -141,12 +134,8 @@ def summarize(
     model: str,
     output: str,
     privacy: Privacy | None,
-    sample_weight: str | None,
-    missing: Missing | None,
-    noise: str | None,
-    labels: str | None,
     machines: Machines,
-    reading: dict[str, Any],
+    rows: JudgedRows,
     overwrite: bool,
     json: bool,
     quiet: bool,
@@ -161,7 +150,7 @@ def summarize(
     urls.refuse_directory(output)
     storage.check_target(output, sums.FORMAT, overwrite)
     urls.check_writable(output)
-    fitted, dataset = open_both(model, data, sample_weight, reading, missing, noise, labels)
+    fitted, dataset = rows.open(model, data)
     with sweeping(machines, dataset, "summarize", quiet) as sweep:
         found = fitted.summarize(dataset, sweep=sweep, privacy=privacy)
     found.save(output, overwrite=overwrite)

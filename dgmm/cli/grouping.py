@@ -10,24 +10,20 @@ import numpy as np
 from dgmm.cli import tables
 from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.base import EXIT_CODES, Command
-from dgmm.cli.checks import check_model_target, open_both
+from dgmm.cli.checks import check_model_target
+from dgmm.cli.judged_rows import JudgedRows, rows_options
 from dgmm.cli.machines import Machines
 from dgmm.cli.options import (
     json_option,
-    judged_option,
     machine_options,
     model_option,
-    noise_option,
     overwrite_option,
     quiet_option,
-    reading_options,
-    sample_weight_option,
 )
 from dgmm.cli.records import dumps
 from dgmm.cli.results import tell
 from dgmm.cli.sweeping import sweeping
 from dgmm.errors import UsageError
-from dgmm.kernels.observation import Missing
 from dgmm.model.lazy import Late
 
 if TYPE_CHECKING:
@@ -68,11 +64,8 @@ LEVELS = {
     metavar="PATH",
     help="Where the model goes, with its groups, if anywhere.",
 )
-@sample_weight_option
-@judged_option
-@noise_option
 @machine_options
-@reading_options
+@rows_options("sample_weight", "missing", "noise")
 @overwrite_option
 @json_option
 @quiet_option
@@ -82,11 +75,8 @@ def merge(
     criterion: CriterionName,
     groups: int | None,
     output: str | None,
-    sample_weight: str | None,
-    missing: Missing | None,
-    noise: str | None,
     machines: Machines,
-    reading: dict[str, Any],
+    rows: JudgedRows,
     overwrite: bool,
     json: bool,
     quiet: bool,
@@ -110,7 +100,7 @@ def merge(
     else:
         if criterion != "entropy":
             raise UsageError(f"--criterion {criterion} needs no DATA: leave them out")
-        fitted, dataset = open_both(model, data, sample_weight, reading, missing, noise)
+        fitted, dataset = rows.open(model, data)
         with sweeping(machines, dataset, "merge", quiet) as sweep:
             found = fitted.merge(dataset, sweep=sweep)
     own = found.groups(groups)

@@ -8,7 +8,7 @@ import click
 
 from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.base import EXIT_CODES, Command
-from dgmm.cli.checks import open_for
+from dgmm.cli.judged_rows import JudgedRows, rows_options
 from dgmm.cli.machines import Machines
 from dgmm.cli.options import (
     data_argument,
@@ -17,7 +17,6 @@ from dgmm.cli.options import (
     model_option,
     overwrite_option,
     quiet_option,
-    reading_options,
 )
 from dgmm.cli.results import tell
 from dgmm.cli.using import OUTPUT_HELP, keep_option, write_rows
@@ -70,7 +69,7 @@ def _levels(context: click.Context, option: click.Parameter, text: str) -> tuple
     help="Which quantiles, with --kind quantiles.",
 )
 @machine_options
-@reading_options
+@rows_options()
 @overwrite_option
 @json_option
 @quiet_option
@@ -83,7 +82,7 @@ def regress(
     kind: str,
     quantiles: tuple[float, ...],
     machines: Machines,
-    reading: dict[str, Any],
+    rows: JudgedRows,
     overwrite: bool,
     json: bool,
     quiet: bool,
@@ -101,7 +100,7 @@ def regress(
     names = list(vars(fitted).get("feature_names_in_", ()))
     asked = [_feature(each, names) for each in targets.split(",")]
     known, wanted = conditionals.regression_of(fitted, asked, kind, quantiles)
-    dataset = open_for(known, model, data, reading)
+    dataset = rows.open_for(known, model, data)
     job = known.row_outputs(wanted)
     written = write_rows(job, dataset, machines, output, keep, overwrite, "regress", quiet)
     tell({"output": output, "kind": kind, "rows": written.rows}, as_json=json)

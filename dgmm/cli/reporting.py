@@ -8,18 +8,14 @@ import click
 
 from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.base import EXIT_CODES, Command
-from dgmm.cli.checks import open_both
+from dgmm.cli.judged_rows import JudgedRows, rows_options
 from dgmm.cli.machines import Machines
 from dgmm.cli.options import (
     json_option,
-    judged_option,
     machine_options,
     names_of,
-    noise_option,
     overwrite_option,
     quiet_option,
-    reading_options,
-    sample_weight_option,
 )
 from dgmm.cli.results import tell
 from dgmm.cli.sweeping import sweeping
@@ -30,7 +26,7 @@ from dgmm.model.lazy import Late
 from dgmm.report.installed import check_pictures
 
 if TYPE_CHECKING:
-    from dgmm.kernels.observation import Missing
+    pass
 
 mixtures, document = Late("dgmm.estimators.gaussian_mixture"), Late("dgmm.report.document")
 
@@ -48,11 +44,8 @@ mixtures, document = Late("dgmm.estimators.gaussian_mixture"), Late("dgmm.report
     help="Which features are drawn, at most 12, as a,b,c: names (x0, x1, ... if they have none), "
     "patterns, ranges.  [default: the 6 that tell most of the components]",
 )
-@sample_weight_option
-@judged_option
-@noise_option
 @machine_options
-@reading_options
+@rows_options("sample_weight", "missing", "noise")
 @overwrite_option
 @json_option
 @quiet_option
@@ -61,11 +54,8 @@ def report(
     data: str | None,
     output: str,
     features: list[str] | None,
-    sample_weight: str | None,
-    missing: Missing | None,
-    noise: str | None,
     machines: Machines,
-    reading: dict[str, Any],
+    rows: JudgedRows,
     overwrite: bool,
     json: bool,
     quiet: bool,
@@ -88,7 +78,7 @@ def report(
             fitted, output, features=_places(fitted, features), name=model, overwrite=overwrite
         )
     else:
-        fitted, dataset = open_both(model, data, sample_weight, reading, missing, noise)
+        fitted, dataset = rows.open(model, data)
         with sweeping(machines, dataset, "report", quiet) as sweep:
             document.write_report(
                 fitted,

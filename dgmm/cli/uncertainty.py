@@ -10,24 +10,20 @@ import numpy as np
 
 from dgmm.cli import tables
 from dgmm.cli.base import EXIT_CODES, Command
-from dgmm.cli.checks import open_both
 from dgmm.cli.components import MOST_FEATURES
+from dgmm.cli.judged_rows import JudgedRows, rows_options
 from dgmm.cli.machines import Machines
 from dgmm.cli.options import (
     data_argument,
     json_option,
-    judged_option,
     machine_options,
     model_option,
     quiet_option,
-    reading_options,
-    sample_weight_option,
 )
 from dgmm.cli.records import dumps
 from dgmm.cli.sweeping import sweeping
 from dgmm.errors import UsageError
 from dgmm.estimators.telling import mean_and_spread
-from dgmm.kernels.observation import Missing
 from dgmm.model.lazy import Late
 
 if TYPE_CHECKING:
@@ -45,7 +41,6 @@ OF_BOOTSTRAP: Final = ("refit", "interval", "level", "random_state")
 @click.command(cls=Command, epilog=EXIT_CODES)
 @data_argument
 @model_option
-@sample_weight_option
 @click.option(
     "--kind",
     type=click.Choice(["observed", "empirical", "sandwich"]),
@@ -90,9 +85,8 @@ OF_BOOTSTRAP: Final = ("refit", "interval", "level", "random_state")
     metavar="SEED",
     help="The seed of the replicates.",
 )
-@judged_option
 @machine_options
-@reading_options
+@rows_options("sample_weight", "missing")
 @json_option
 @quiet_option
 @click.pass_context
@@ -100,16 +94,14 @@ def errors(
     context: click.Context,
     data: str,
     model: str,
-    sample_weight: str | None,
     kind: ErrorKind,
     bootstrap: int | None,
     refit: bool,
     interval: IntervalKind,
     level: float,
     random_state: int,
-    missing: Missing | None,
     machines: Machines,
-    reading: dict[str, Any],
+    rows: JudgedRows,
     json: bool,
     quiet: bool,
 ) -> None:
@@ -123,7 +115,7 @@ def errors(
             f"intervals of {level:g} need at least {int(np.ceil(2 / (1 - level) - 1e-9)):,} "
             f"replicates: --bootstrap {bootstrap} is fewer"
         )
-    fitted, dataset = open_both(model, data, sample_weight, reading, missing)
+    fitted, dataset = rows.open(model, data)
     with sweeping(machines, dataset, "errors", quiet) as sweep:
         if bootstrap is None:
             errors = fitted.standard_errors(dataset, kind=kind, sweep=sweep)

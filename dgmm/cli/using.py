@@ -11,24 +11,21 @@ import click
 import dgmm
 from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.base import EXIT_CODES, Command
-from dgmm.cli.checks import check_model_target, open_both
+from dgmm.cli.checks import check_model_target
 from dgmm.cli.components import Wanted, features_shown, show_components
 from dgmm.cli.deciding import MORE
+from dgmm.cli.judged_rows import JudgedRows, rows_options
 from dgmm.cli.machines import Machines
 from dgmm.cli.options import (
     NOISE_HELP,
     data_argument,
     json_option,
-    judged_option,
-    labels_option,
     machine_options,
     model_option,
     names_of,
-    noise_option,
     overwrite_option,
     quiet_option,
     reading_options,
-    sample_weight_option,
 )
 from dgmm.cli.records import dumps
 from dgmm.cli.results import (
@@ -39,7 +36,6 @@ from dgmm.cli.results import (
 )
 from dgmm.cli.sweeping import sweeping
 from dgmm.data import urls
-from dgmm.kernels.observation import Missing
 from dgmm.kernels.outputs import DENOISED, FILLED, OUTPUTS, OutputKind
 from dgmm.model.lazy import Late
 
@@ -85,10 +81,8 @@ keep_option = click.option(
     "far it is from the mean of each component, in standard deviations (Mahalanobis). deviations: "
     "how far each feature is from what the others make one expect, in standard deviations.",
 )
-@judged_option
-@noise_option
 @machine_options
-@reading_options
+@rows_options("missing", "noise")
 @overwrite_option
 @json_option
 @quiet_option
@@ -98,10 +92,8 @@ def predict(
     output: str,
     keep: list[str],
     kind: OutputKind | Literal["groups", "outliers", "distances", "deviations"],
-    missing: Missing | None,
-    noise: str | None,
     machines: Machines,
-    reading: dict[str, Any],
+    rows: JudgedRows,
     overwrite: bool,
     json: bool,
     quiet: bool,
@@ -118,7 +110,7 @@ def predict(
     """
     outputs.target_of(output, keep)
     urls.check_writable(output)
-    fitted, dataset = open_both(model, data, None, reading, missing, noise)
+    fitted, dataset = rows.open(model, data)
     row_outputs.warn_without_noise(fitted, dataset)
     chosen = MORE[kind](fitted, model) if kind in MORE else OUTPUTS[cast(OutputKind, kind)]
     wanted = fitted.row_outputs(chosen, noise=dataset.noise is not None)
@@ -183,7 +175,7 @@ def write_rows(
     help="The seed of the draws; they don't depend on how the rows are cut into blocks.",
 )
 @machine_options
-@reading_options
+@rows_options()
 @overwrite_option
 @json_option
 @quiet_option
@@ -195,7 +187,7 @@ def impute(
     sample: bool,
     random_state: int,
     machines: Machines,
-    reading: dict[str, Any],
+    rows: JudgedRows,
     overwrite: bool,
     json: bool,
     quiet: bool,
@@ -208,7 +200,7 @@ def impute(
     """
     outputs.target_of(output, keep)
     urls.check_writable(output)
-    fitted, dataset = open_both(model, data, None, reading)
+    fitted, dataset = rows.open(model, data)
     fitted.set_params(random_state=random_state)
     wanted = fitted.row_outputs(FILLED, parameters.draws_of(fitted) if sample else None)
     written = write_rows(wanted, dataset, machines, output, keep, overwrite, "impute", quiet)
@@ -246,7 +238,7 @@ def denoise(
     """
     outputs.target_of(output, keep)
     urls.check_writable(output)
-    fitted, dataset = open_both(model, data, None, reading, noise=noise)
+    fitted, dataset = JudgedRows(reading, noise=noise).open(model, data)
     wanted = fitted.row_outputs(DENOISED, noise=True)
     written = write_rows(wanted, dataset, machines, output, keep, overwrite, "denoise", quiet)
     tell({"output": output, "rows": written.rows}, as_json=json)
@@ -255,21 +247,15 @@ def denoise(
 @click.command(cls=Command, epilog=EXIT_CODES)
 @data_argument
 @model_option
-@sample_weight_option
-@judged_option
-@noise_option
 @machine_options
-@reading_options
+@rows_options("sample_weight", "missing", "noise")
 @json_option
 @quiet_option
 def score(
     data: str,
     model: str,
-    sample_weight: str | None,
-    missing: Missing | None,
-    noise: str | None,
     machines: Machines,
-    reading: dict[str, Any],
+    rows: JudgedRows,
     json: bool,
     quiet: bool,
 ) -> None:
@@ -277,7 +263,7 @@ def score(
 
     Example: dgmm score held-out.zarr -m model.dgmm
     """
-    fitted, dataset = open_both(model, data, sample_weight, reading, missing, noise)
+    fitted, dataset = rows.open(model, data)
     with sweeping(machines, dataset, "score", quiet) as sweep:
         scored = fitted.criteria(dataset, sweep=sweep)
     tell({"model": model, "data": data, "rows": dataset.rows, **scored}, json)
@@ -297,12 +283,8 @@ def score(
     help="In place of DATA, the sums of the rows of a site under this model, by dgmm summarize; "
     "give it once for each site. The step is then of their rows alone.",
 )
-@sample_weight_option
-@judged_option
-@noise_option
-@labels_option
 @machine_options
-@reading_options
+@rows_options("sample_weight", "missing", "noise", "labels")
 @overwrite_option
 @json_option
 @quiet_option
@@ -311,12 +293,8 @@ def update(
     model: str,
     output: str,
     statistics: tuple[str, ...],
-    sample_weight: str | None,
-    missing: Missing | None,
-    noise: str | None,
-    labels: str | None,
     machines: Machines,
-    reading: dict[str, Any],
+    rows: JudgedRows,
     overwrite: bool,
     json: bool,
     quiet: bool,
@@ -332,7 +310,7 @@ def update(
     """
     if (data is None) == (not statistics):
         raise click.UsageError("give either DATA or --statistics, one of the two")
-    if data is None and (sample_weight or missing or noise or labels):
+    if data is None and (rows.sample_weight or rows.missing or rows.noise or rows.labels):
         raise click.UsageError("what lies beside DATA, and what NaN means, is for dgmm summarize")
     if len(set(statistics)) < len(statistics):
         raise click.UsageError("a file of --statistics is given twice: its rows would count twice")
@@ -341,7 +319,7 @@ def update(
         fitted = mixtures.load(model)
         fitted.update({each: dgmm.SufficientStatistics.load(each) for each in statistics})
     else:
-        fitted, dataset = open_both(model, data, sample_weight, reading, missing, noise, labels)
+        fitted, dataset = rows.open(model, data)
         with sweeping(machines, dataset, "update", quiet) as sweep:
             found = fitted.summarize(dataset, sweep=sweep)
         fitted.update(fitted.sufficient_statistics_ + found)
