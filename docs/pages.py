@@ -33,8 +33,10 @@ def run(page: Path) -> int:
         shared = test.globs
         seen += len(test.examples)
         for command in re.findall(r"^\$ dgmm (.*)$", commands, re.MULTILINE):
-            command, _, file = command.partition(" > ")
-            done = CliRunner().invoke(main, shlex.split(command))
+            words, file = shlex.split(command), ""
+            if words[-2:-1] == [">"]:  # and not one within quotes, such as a filter's
+                *words, _, file = words
+            done = CliRunner().invoke(main, words)
             assert done.exit_code == 0, f"{page.name}: dgmm {command}: {done.output}"
             if file:
                 Path(file).write_text(done.stdout)
