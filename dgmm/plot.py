@@ -26,11 +26,12 @@ if TYPE_CHECKING:
     from dgmm.estimators.conditionals import Feature
     from dgmm.estimators.gaussian_mixture import GaussianMixture
     from dgmm.estimators.search import MixtureSearch
+    from dgmm.inference.merging import Merging
 
 pyplot, pictures = Late("matplotlib.pyplot"), Late("dgmm.report.pictures")
 figures = Late("dgmm.report.figures")
 
-__all__ = ["ellipses", "pairs", "path", "selection", "uncertainty"]
+__all__ = ["ellipses", "merging", "pairs", "path", "selection", "uncertainty"]
 
 
 def ellipses(
@@ -224,6 +225,45 @@ def selection(search: MixtureSearch, ax: Axes | None = None) -> Axes:
     axes = _axes(ax)
     _ = search._fitted
     pictures.draw_criteria(axes, search.results_, search.criterion)
+    return axes
+
+
+def merging(found: Merging, ax: Axes | None = None) -> Axes:
+    """Draw what is left at each number of groups of a tree: by it one sees where to cut.
+
+    Parameters
+    ----------
+    found : Merging
+        The tree, as ``model.merge(X)`` makes it.
+    ax : matplotlib Axes, optional
+        Where to draw; by default on the current axes.
+
+    Returns
+    -------
+    matplotlib Axes
+        Where it was drawn: the levels at 1, 2, ... K groups, with a ring at the cut.
+
+    Raises
+    ------
+    UsageError
+        Where matplotlib is not installed.
+
+    References
+    ----------
+    Baudry, Raftery, Celeux, Lo and Gottardo (2010). Combining mixture components for clustering.
+    Journal of Computational and Graphical Statistics 19, 332-353.
+
+    Examples
+    --------
+    >>> import dgmm
+    >>> model = dgmm.GaussianMixture.from_parameters(
+    ...     [0.3, 0.3, 0.4], [[0.0], [1.0], [9.0]], [1.0, 1.0, 1.0], covariance_type="spherical"
+    ... )
+    >>> dgmm.plot.merging(model.merge(criterion="runnalls")).get_xlabel()
+    'groups'
+    """
+    axes = _axes(ax)
+    figures.draw_levels(axes, found)
     return axes
 
 

@@ -72,6 +72,30 @@ def test_regressions_are_the_dense_formulas(kind: str) -> None:
         np.testing.assert_allclose(np.einsum("kn,knt->nt", weights, below), level, rtol=1e-9)
 
 
+def test_it_is_what_gmr_says() -> None:
+    """gmr 2.0.3 has these numbers for this mixture."""
+    covariances = [
+        [[1, 0.3, 0.2], [0.3, 2, 0.1], [0.2, 0.1, 1.5]],
+        [[0.5, -0.2, 0.1], [-0.2, 1, 0.3], [0.1, 0.3, 0.8]],
+        [[2, 0.5, -0.4], [0.5, 1, 0.2], [-0.4, 0.2, 1]],
+    ]
+    means = [[0.0, 0, 1], [2, -1, 0], [-1, 3, 2]]
+    model = dgmm.GaussianMixture.from_parameters([0.3, 0.5, 0.2], means, covariances)
+    rows = np.array([[0.3, -0.7], [1.9, 2.4], [-3.0, 0.5], [8.0, -6.0]])
+    told = [0.77385362, 1.27288617, 1.45302247, 0.23914359]
+    np.testing.assert_allclose(model.regress(rows, targets=[2])[:, 0], told, atol=5e-9)
+    given = model.condition({0: 1.9, 1: 2.4})
+    weights = [0.6401681769456133, 0.06806041568048671, 0.29177140737389984]
+    centres = [1.418324607329843, 1.2217391304347824, 0.9657142857142857]
+    spreads = [1.4591623036649215, 0.6543478260869566, 0.8171428571428572]
+    for own, theirs in (
+        (given.weights_, weights),
+        (given.means_, centres),
+        (given.covariances_, spreads),
+    ):
+        np.testing.assert_allclose(own.ravel(), theirs, rtol=1e-10)
+
+
 def test_what_is_not_known_of_a_row_is_left_out() -> None:
     model = model_of()
     x = model.sample(60)[0][:, KNOWN]

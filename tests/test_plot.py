@@ -54,6 +54,10 @@ def test_paths_selections_and_certainty() -> None:
     (line,) = plot.path(search, Figure().subplots()).lines
     best = search.best_estimator_
     assert line.get_ydata().tolist() == [*best.lower_bounds_, best.lower_bound_]
+    tree = search.merge(ROWS)
+    line, ring = plot.merging(tree, Figure().subplots()).lines
+    assert line.get_ydata().tolist() == tree.levels.tolist()
+    assert ring.get_xdata() == [tree.cut]
     (steps,) = plot.uncertainty(search.overview(ROWS), Figure().subplots()).patches
     assert steps.get_data().values.sum() == pytest.approx(100)
 

@@ -24,6 +24,7 @@ from dgmm.cli.records import dumps
 from dgmm.cli.results import tell
 from dgmm.cli.sweeping import sweeping
 from dgmm.errors import UsageError
+from dgmm.inference.merging import LEVELS
 from dgmm.model.lazy import Late
 
 if TYPE_CHECKING:
@@ -31,13 +32,6 @@ if TYPE_CHECKING:
     from dgmm.inference.merging import CriterionName, Merging
 
 engine, mixtures = Late("dgmm.engine"), Late("dgmm.estimators.gaussian_mixture")
-
-LEVELS = {
-    "entropy": "entropy of the labels",
-    "runnalls": "bound of the divergence",
-    "bhattacharyya": "distance of the two joined",
-}
-"""What levels are called, by the criterion."""
 
 
 @click.command(cls=Command, epilog=EXIT_CODES)

@@ -35,6 +35,13 @@ from dgmm.model.arrays import Array
 from dgmm.model.frame import Frame
 from dgmm.model.mixture import NOISE, Mixture, full_mixture
 
+LEVELS: Final = {
+    "entropy": "entropy of the labels",
+    "runnalls": "bound of the divergence",
+    "bhattacharyya": "distance of the two joined",
+}
+"""What levels are called, by the criterion."""
+
 
 @dataclass(frozen=True)
 class _Moments:

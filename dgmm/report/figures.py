@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from dgmm.inference.merging import LEVELS, Merging
 from dgmm.inference.overview import CERTAINTIES, Overview
 from dgmm.kernels.outputs import row_outputs
 from dgmm.model.mixture import Mixture
@@ -217,6 +218,17 @@ def draw_path(axes: Axes, objectives: Sequence[float]) -> None:
     axes.set_xlabel("iterations done", fontsize=8, color=pictures.INK)
     axes.set_ylabel("objective, nats a row", fontsize=8, color=pictures.INK)
     axes.ticklabel_format(useOffset=False)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def draw_levels(axes: Axes, found: Merging) -> None:
+    """Draw the levels of a tree by the number of groups, with a ring where it is cut."""
+    _axes(axes)
+    groups = np.arange(1, len(found.levels) + 1)
+    axes.plot(groups, found.levels, "o-", color="C0", markersize=4, linewidth=1.2)
+    axes.plot([found.cut], [found.levels[found.cut - 1]], markersize=11, **pictures.RING)
+    axes.set_xlabel("groups", fontsize=8, color=pictures.INK)
+    axes.set_ylabel(LEVELS[found.criterion], fontsize=8, color=pictures.INK)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
