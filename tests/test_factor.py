@@ -26,7 +26,7 @@ from dgmm.em.model import Model
 from dgmm.errors import CheckpointError, DegenerateWarning, ModelFileError
 from dgmm.kernels import factor, native
 from dgmm.kernels.labels import FREE
-from dgmm.kernels.natural_parameters import Given
+from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.observation import Complete
 from dgmm.kernels.sweep import Block
 from dgmm.model.covariance import COVARIANCE_TYPES
@@ -34,6 +34,7 @@ from dgmm.model.factor import Factor
 from dgmm.model.frame import Frame
 from dgmm.model.loadings import least_eigenvalue
 from dgmm.model.mixture import Mixture
+from dgmm.model.noise_component import NoiseComponent
 from dgmm.model.prior import Regularised
 
 Array = np.ndarray
@@ -133,6 +134,35 @@ def test_each_iteration_is_that_of_dense_matrices(kind: str, kernel: str, spread
         np.testing.assert_allclose(mixture.covariances.dense(), dense, atol=size)
         assert objective >= before - 1e-12 * abs(objective)
         before = objective
+
+
+@pytest.mark.parametrize("spread", [1.0, 1e-3])
+def test_sums_of_rows_that_few_components_share_are_those_of_all(spread: float) -> None:
+    rng, count, d, q = np.random.default_rng(13), 30, 8, 2
+    means = rng.normal(size=(count, d))
+    where = rng.integers(count, size=700)
+    rows = means[where] + 0.1 * spread * rng.normal(size=(700, d))
+    weights = rng.integers(3, size=700) / 2
+    rows[0], weights[0] = 1e6, 1.0  # far out: noise
+    own = model_of("factor", q)
+    psi, loadings = 0.01 * spread**2 * (1 + rng.random((count, d))), rng.normal(size=(count, d, q))
+    covariances = own.made(psi, 0.1 * spread * loadings)
+    noise = NoiseComponent(0.01, np.zeros(d), np.full(d, 10.0))
+    mixture = Mixture(np.full(count, 0.99 / count), means, covariances, noise)
+    seen = Given(Frame(np.zeros(d), np.ones(d)), (NaturalParameters.of(mixture),))
+    (found,) = Complete("numpy").e_step(Block(0, rows, weights), seen).parts
+    flat = np.full(700, noise.log_joint)
+    joint = np.stack([*(mixture.log_joint(k, rows.T) for k in range(count)), flat])
+    norm = logsumexp(joint, axis=0)
+    shares = np.exp(joint - norm) * weights
+    assert found.objective == pytest.approx(weights @ norm, rel=1e-10)
+    np.testing.assert_allclose(found.sums[:, 0], shares.sum(axis=1), atol=1e-10)
+    for k in range(count):
+        away = rows - means[k]
+        factors = away @ covariances.directions[k]
+        along = (away[:, :, None] * factors[:, None]).reshape(700, -1)
+        expected = shares[k] @ np.concatenate([away, away * away, along], axis=1)
+        np.testing.assert_allclose(found.sums[k, 1:], expected, atol=1e-9 * spread**2)
 
 
 @every_kind

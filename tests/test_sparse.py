@@ -288,6 +288,8 @@ def test_select_and_the_command_line(tmp_path: Path) -> None:
     ):
         done = run.invoke(main, command)
         assert done.exit_code == 0, done.output
+        if command[0] == "plan":
+            assert done.output.splitlines()[-1].split() == ["kernel", SPARSE]
     found = zarr.open_array(labels, mode="r")[:]
     np.testing.assert_array_equal(found, load(model).predict(rows))
     done = run.invoke(main, ["impute", url, "-m", model, "-o", str(tmp_path / "filled.zarr")])

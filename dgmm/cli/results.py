@@ -14,7 +14,6 @@ from dgmm.cli.progress import LOGS
 from dgmm.cli.records import dumps
 from dgmm.estimators.passes import figure
 from dgmm.estimators.telling import criteria_of_fit, facts
-from dgmm.kernels import choice
 from dgmm.model.covariance import described
 
 if TYPE_CHECKING:
@@ -172,4 +171,4 @@ def counted(number: int, name: str) -> str:
 
 def show_plan(planned: Plan) -> None:
     """Print a plan for a person."""
-    tell({**planned.described(), "kernel": choice.described(choice.chosen())}, as_json=False)
+    tell(planned.described(), as_json=False)

@@ -22,7 +22,7 @@ from dgmm.engine.cuts import count_tasks
 from dgmm.engine.resources import Resources, resources
 from dgmm.engine.threads import results_alive
 from dgmm.errors import PlanError
-from dgmm.kernels import kernel, native, natural_parameters
+from dgmm.kernels import choice, kernel, native, natural_parameters
 from dgmm.kernels.sweep import PairwiseSum
 from dgmm.model import statistics
 
@@ -45,6 +45,9 @@ class Plan:
         N, D, K and P.
     engine : {"threads", "distributed"}
         What sweeps: threads of this process, or workers of a Dask cluster.
+    kernel : str
+        What computes blocks of rows: "native" with the processor's instructions, "numpy", or
+        "sparse".
     workers, threads : int
         How many worker processes, and how many threads each of them has.
     blocks, block_rows, block_bytes : int
@@ -79,6 +82,7 @@ class Plan:
     n_components: int
     width: int
     engine: str
+    kernel: str
     workers: int
     threads: int
     blocks: int
@@ -129,6 +133,7 @@ class Plan:
             "peak memory per worker": f"at most {format_bytes(self.peak_bytes)}",
             "allowed per worker": format_bytes(self.limit_bytes),
             "finding a start": self._starting(),
+            "kernel": self.kernel,
         }
 
     def _starting(self) -> str:
@@ -318,6 +323,7 @@ def plan_on(
         n_components=spec.components,
         width=spec.covariance_model.features.width(n_features),
         engine=on.engine,
+        kernel=choice.described(spec.kernel),
         workers=on.workers,
         threads=threads,
         blocks=dataset.blocks,

@@ -14,6 +14,12 @@ for the sums, which are moved to the means once a block.
 factors.  Where that would cost more than ``TOLERANCE`` by u sum_j (|mu_j| + 3 sigma_j)^2 / psi_j, a
 component is seen by itself: L is from x - mu, by a root of the precision, in which nothing cancels
 (``Covariances.whiten``), and so are its sums.
+
+**Leaving out.**  With hundreds of features nearly every row is of one component, or of few.  Where
+that is so in a tile, a component's sums are over its own rows, gathered: those of a responsibility
+above ``OMITTED`` over K, as in the compiled kernel.  And a component that is seen by itself is seen
+so on the rows that may be its own: products say which these cannot be, for what rounding costs
+there is far less than what a row must lack.
 """
 
 from collections.abc import Callable
@@ -25,7 +31,7 @@ from numpy.typing import NDArray
 
 from dgmm.kernels.kernel import normalise
 from dgmm.kernels.natural_parameters import NaturalParameters
-from dgmm.kernels.rounding import TOLERANCE
+from dgmm.kernels.rounding import OMITTED, TOLERANCE
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
 from dgmm.model.factor_covariances import FactorCovariances
@@ -39,6 +45,12 @@ TILE_BYTES: Final = 8 << 20
 
 WIDE: Final = 3.0
 """How many standard deviations from its mean a component's rows are taken to be."""
+
+FAR: Final = 40.0
+"""A row is not of a component that lacks so many nats beside the best: its share is below 2^-57."""
+
+GATHERED: Final = 0.125
+"""Of at most so many of a tile's pairs of row and component, sums are over gathered rows."""
 
 
 def tile_rows(components: int, n_features: int, n_factors: int) -> int:
@@ -82,6 +94,11 @@ class Written:
         sqrt((1 + s) / 2).
     apart : tuple of int
         The components that are seen by themselves.
+    inverse : (A, D)
+        1 / psi of those.
+    slack : (A,)
+        The largest error of their L by products is ``unit`` (x'x / psi + this) in these units.
+    unit : float
     """
 
     natural: NaturalParameters
@@ -91,6 +108,9 @@ class Written:
     offsets: Array
     roots: Array
     apart: tuple[int, ...]
+    inverse: Array
+    slack: Array
+    unit: float
 
     @classmethod
     def of(cls, natural: NaturalParameters) -> Self:
@@ -100,7 +120,10 @@ class Written:
         inverse, directions = own.inverse_noise, own.directions
         linear = np.concatenate([inverse * means, -0.5 * inverse], axis=1)
         level = natural.constants[: len(means)] - 0.5 * np.sum(inverse * means * means, axis=1)
-        far = products_error(mixture) > TOLERANCE
+        apart = np.flatnonzero(products_error(mixture) > TOLERANCE)
+        # Each of the 2 D + q terms of L, and each of D in a factor, adds u times its size at most;
+        # all terms together are 2 (1 + q) times the sum of (x^2 + mu^2) / psi at most.
+        terms = 4 * means.shape[1] * (2 + own.structure.n_factors)
         return cls(
             natural,
             linear,
@@ -108,7 +131,10 @@ class Written:
             np.ascontiguousarray(directions.swapaxes(1, 2)).reshape(-1, means.shape[1]),
             np.matmul(means[:, None], directions)[:, 0],
             np.sqrt((1 + own.spreads) / 2),
-            tuple(np.flatnonzero(far).tolist()),
+            tuple(apart.tolist()),
+            inverse[apart],
+            np.sum(inverse[apart] * means[apart] ** 2, axis=1),
+            terms * float(np.finfo(np.float64).eps),
         )
 
     def log_joint(self, seen: Array) -> tuple[Array, Array]:
@@ -122,13 +148,38 @@ class Written:
         factors -= self.offsets[:, :, None]
         scaled = factors * self.roots[:, :, None]
         joint[:count] += np.einsum("kqn,kqn->kn", scaled, scaled)
-        for k in self.apart:
-            joint[k] = natural.mixture.log_joint(k, x) - natural.penalty[k]
-            away = x - natural.mixture.means[k][:, None]
-            factors[k] = self.directions[k * q : (k + 1) * q] @ away
         if natural.mixture.noise_component is not None:
             joint[-1] = natural.constants[-1]
+        for k, some in self._near(joint, seen[len(x) :]):
+            own = x[:, some]
+            joint[k, some] = natural.mixture.log_joint(k, own) - natural.penalty[k]
+            away = own - natural.mixture.means[k][:, None]
+            factors[k][:, some] = self.directions[k * q : (k + 1) * q] @ away
         return joint, factors
+
+    @property
+    def about(self) -> Array:
+        """What sums of each component are about, (K, D): its mean, if it is seen by itself."""
+        about = np.zeros_like(self.natural.mixture.means)
+        about[list(self.apart)] = self.natural.mixture.means[list(self.apart)]
+        return about
+
+    def _near(self, joint: Array, squares: Array) -> list[tuple[int, NDArray[np.intp]]]:
+        """The components that are seen by themselves, each with the rows that may be its own.
+
+        L (K, n) is what products made of it, of rows whose ``squares`` (D, n) are known.
+        """
+        if not self.apart:
+            return []
+        apart = list(self.apart)
+        error = self.inverse @ squares
+        error += self.slack[:, None]
+        error *= self.unit
+        best = joint.max(axis=0)
+        best -= error.max(axis=0)  # at least
+        with np.errstate(invalid="ignore"):  # where a row is no number, or too large: it is seen
+            gone = joint[apart] + error < best - FAR
+        return [(k, np.flatnonzero(~own)) for k, own in zip(apart, gone, strict=True)]
 
 
 def grouped(
@@ -142,32 +193,32 @@ def _under(block: Block, frame: Frame, written: Written) -> Statistics:
     """The statistics under one mixture."""
     natural, (count, q) = written.natural, written.offsets.shape
     n_features, size = len(frame.shift), tile_rows(count, len(frame.shift), q)
-    sums = np.zeros((len(natural.constants), 1 + 2 * n_features))
-    along, totals, level = np.zeros((count * q, n_features)), np.zeros((count, q)), np.zeros(2)
+    sums = Sums.zero(len(natural.constants), count, q, n_features)
+    level, by = np.zeros(2), written.about
     for start in range(0, len(block.rows), size):
         part = block.part(slice(start, min(start + size, len(block.rows))))
         weights = None if part.weights is None else part.weights.astype(np.float64)
         seen = _seen(part, frame, weights)
-        x = seen[:n_features]
         joint, factors = written.log_joint(seen)
         log_norm, log_plain, responsibilities = normalise(joint, natural.penalty)
+        matter = responsibilities[:count] > OMITTED[False] / count
         if weights is not None:
             responsibilities *= weights
             log_norm, log_plain = log_norm * weights, log_plain * weights
         level += log_norm.sum(), log_plain.sum()
-        factors *= responsibilities[:count, None]
-        product, moved = responsibilities @ seen.T, factors.reshape(count * q, -1) @ x.T
-        for k in written.apart:
-            away = x - natural.center[k][:, None]
-            product[k] = np.concatenate([away, away * away]) @ responsibilities[k]
-            moved[k * q : (k + 1) * q] = factors[k] @ away.T
-        sums[:, 0] += responsibilities.sum(axis=1)
-        sums[:, 1:] += product
-        totals += factors.sum(axis=2)
-        along += moved
+        np.add(sums.counts, responsibilities.sum(axis=1), out=sums.counts)
+        every = np.count_nonzero(matter) > GATHERED * matter.size
+        alone = written.apart if every else range(count)
+        if every:
+            sums.add(seen, responsibilities, factors, list(written.apart))
+        if alone:
+            rows = seen[:n_features].T.copy()
+            for k in alone:
+                own = np.flatnonzero(matter[k])
+                sums.add_rows(k, rows[own] - by[k], responsibilities[k, own], factors[k][:, own])
     weight = float(len(block.rows) if block.weights is None else block.weights.sum(dtype=float))
     return Statistics(
-        _about_means(sums, along.reshape(count, q, -1), totals, written),
+        sums.about_means(written),
         *(natural.center, float(level[0]), float(level[1]), weight, len(block.rows)),
     )
 
@@ -183,20 +234,72 @@ def _seen(part: Block, frame: Frame, weights: Array | None) -> Array:
     return seen
 
 
-def _about_means(sums: Array, along: Array, totals: Array, written: Written) -> Array:
-    """Sums (K, P) about the means, with noise (K + 1, P).
+@dataclass(frozen=True)
+class Sums:
+    """What is added up over a block; about 0, or the means of components seen by themselves.
 
-    From ``sums`` of 1, x and x^2, and those ``along`` (K, q, D) loadings; ``totals`` (K, q) are of
-    the factors.  Those of components that are seen by themselves are about their means.
+    Attributes
+    ----------
+    counts : (K,)
+        Of responsibilities; with noise, here and below it is (K + 1).
+    plain : (K, 2 D)
+        Of x and x^2.
+    factors : (K, q)
+        Of z.
+    along : (K, q, D)
+        Of z x'.
     """
-    count = len(along)
-    by = written.natural.center.copy()
-    by[list(written.apart)] = 0.0
-    moved = SQUARES.shifted(sums, by)
-    own = along.swapaxes(1, 2) - by[:count, :, None] * totals[:, None]
-    beside = np.zeros((len(sums), own[0].size))
-    beside[:count] = own.reshape(count, -1)
-    return np.concatenate([moved, beside], axis=1)
+
+    counts: Array
+    plain: Array
+    factors: Array
+    along: Array
+
+    @classmethod
+    def zero(cls, rows: int, components: int, n_factors: int, n_features: int) -> Self:
+        """Those of no rows."""
+        return cls(
+            np.zeros(rows),
+            np.zeros((rows, 2 * n_features)),
+            np.zeros((components, n_factors)),
+            np.zeros((components, n_factors, n_features)),
+        )
+
+    def add(self, seen: Array, shares: Array, factors: Array, others: list[int]) -> None:
+        """Add a tile [x, x^2] ``seen`` (2 D, n) to all components but for some ``others``.
+
+        ``shares`` are R (K, n), and ``factors`` z (K, q, n).
+        """
+        count, q, n_features = self.along.shape
+        weighted = factors * shares[:count, None]
+        weighted[others] = 0.0
+        product = shares @ seen.T
+        product[others] = 0.0
+        moved = weighted.reshape(count * q, -1) @ seen[:n_features].T
+        np.add(self.plain, product, out=self.plain)
+        np.add(self.factors, weighted.sum(axis=2), out=self.factors)
+        np.add(self.along, moved.reshape(self.along.shape), out=self.along)
+
+    def add_rows(self, k: int, away: Array, shares: Array, factors: Array) -> None:
+        """Add rows ``away`` (m, D) to component ``k``, with ``shares`` (m,) and z (q, m)."""
+        if not len(shares):
+            return
+        weighted, n_features = factors * shares, away.shape[1]
+        self.factors[k] += weighted.sum(axis=1)
+        self.along[k] += weighted @ away
+        self.plain[k, :n_features] += shares @ away
+        self.plain[k, n_features:] += shares @ (away * away)
+
+    def about_means(self, written: Written) -> Array:
+        """The sums (K, P) about the means."""
+        count = len(self.along)
+        by = written.natural.center.copy()
+        by[list(written.apart)] = 0.0
+        moved = SQUARES.shifted(np.column_stack([self.counts, self.plain]), by)
+        own = self.along.swapaxes(1, 2) - by[:count, :, None] * self.factors[:, None]
+        beside = np.zeros((len(moved), own[0].size))
+        beside[:count] = own.reshape(count, -1)
+        return np.concatenate([moved, beside], axis=1)
 
 
 def log_joints(natural: NaturalParameters, size: int) -> Callable[[Array], Array]:
