@@ -23,7 +23,7 @@ cluster = Late("sklearn.cluster")
 Single = NDArray[np.float32]
 Random = np.random.RandomState
 
-PART: Final = 1 << 20
+PART: Final = 1 << 18
 """Distances in memory at a time."""
 
 SEEDING: Final = 1 << 24
@@ -65,20 +65,19 @@ def _assigned(rows: Single, weights: Single, sizes: Single, centres: Single) -> 
     """Each of ``rows`` (n, D), whose squared ``sizes`` are known, with its nearest centre."""
     count, n = len(centres), len(rows)
     labels, away = np.empty(n, np.int64), np.zeros((2, n), np.float32)
-    square = (centres * centres).sum(axis=1)[:, None]
+    square, twice = (centres * centres).sum(axis=1), -2 * centres.T
     step = max(1, PART // count)
     for start in range(0, n, step):
         part = slice(start, start + step)
-        far = centres @ rows[part].T
-        far *= -2
+        far = rows[part] @ twice  # a row's distances lie beside each other: so they are searched
         far += square
-        nearest = far.argmin(axis=0)
+        nearest = far.argmin(axis=1)
         labels[part] = nearest
         places = np.arange(len(nearest))
-        away[0, part] = far[nearest, places]
+        away[0, part] = far[places, nearest]
         if count > 1:
-            far[nearest, places] = np.inf
-            away[1, part] = far.min(axis=0)
+            far[places, nearest] = np.inf
+            away[1, part] = far.min(axis=1)
     away = np.maximum(away + sizes, 0)
     return Clusters(centres, labels, away, float(away[0].astype(np.float64) @ weights))
 

@@ -61,12 +61,12 @@ FILLED_STEP: Final = 2.0**-20
 class Drawn:
     """How a method shares out the rows of a sample.
 
-    ``responsibilities`` yields, for consecutive rows, their responsibilities (K, n) in the
-    components; ``labels`` (n,) are the components of rows that belong to one alone; ``center`` (K,
+    ``responsibilities`` yields, for consecutive rows, some components (m,) and their
+    responsibilities (m, n), which are 0 in others; ``labels`` (n,) are the components of rows that belong to one alone; ``center`` (K,
     D) are points near the means to come, in the frame.
     """
 
-    responsibilities: Iterator[tuple[slice, Array]]
+    responsibilities: Iterator[tuple[slice, NDArray[np.intp], Array]]
     labels: NDArray[Any] | None = None
     center: Array | None = None
 
@@ -216,15 +216,17 @@ def mixture_of(sample: Sample, context: FitContext, drawn: Drawn, components: in
     x = context.frame.rows(sample.rows, np.empty((n_features, len(sample.rows))))
     center = np.zeros((components, n_features)) if drawn.center is None else drawn.center
     if drawn.labels is not None:
-        for k in np.unique(drawn.labels):
-            center[k] = x[:, drawn.labels == k].mean(axis=1)
+        order = np.argsort(drawn.labels, kind="stable")
+        there, begins = np.unique(drawn.labels[order], return_index=True)
+        for k, own in zip(there, np.split(order, begins[1:]), strict=True):
+            center[k] = x[:, own].mean(axis=1)
     sums = np.zeros((components, features.width(n_features)))
-    for chosen, responsibilities in drawn.responsibilities:
-        for k in np.flatnonzero(responsibilities.any(axis=1)):
-            some = responsibilities[k] > 0
+    for chosen, present, responsibilities in drawn.responsibilities:
+        for k, own in zip(present, responsibilities, strict=True):
+            some = own > 0
             moved = x[:, chosen][:, some] - center[k][:, None]
             seen = features.of(moved, np.empty((sums.shape[1], moved.shape[1])))
-            sums[k] += seen @ (responsibilities[k] * sample.weights[chosen])[some]
+            sums[k] += seen @ (own * sample.weights[chosen])[some]
     weight = float(sample.weights.sum())
     nothing = Mixture(
         np.full(components, 1 / components),
@@ -260,10 +262,14 @@ def pieces(rows: int, components: int) -> Iterator[slice]:
 
 def labelled(labels: NDArray[Any], components: int) -> Drawn:
     """Each row belongs to the component that its label (n,) names."""
-    every = np.arange(components)[:, None]
-    parts = pieces(len(labels), components)
-    responsibilities = ((chosen, (labels[chosen] == every).astype(np.float64)) for chosen in parts)
-    return Drawn(responsibilities, labels)
+
+    def responsibilities() -> Iterator[tuple[slice, NDArray[np.intp], Array]]:
+        for chosen in pieces(len(labels), components):
+            present = np.unique(labels[chosen])
+            own = labels[chosen] == present[:, None]
+            yield chosen, present.astype(np.intp), own.astype(np.float64)
+
+    return Drawn(responsibilities(), labels)
 
 
 def _nearest(sample: Sample, components: int, seeds: NDArray[Any]) -> Drawn:
@@ -287,10 +293,10 @@ def _kmeans_plus_plus(sample: Sample, components: int, random: Random) -> Drawn:
 
 
 def _random(sample: Sample, components: int, random: Random) -> Drawn:
-    def responsibilities() -> Iterator[tuple[slice, Array]]:
+    def responsibilities() -> Iterator[tuple[slice, NDArray[np.intp], Array]]:
         for chosen in pieces(len(sample.rows), components):
             drawn = random.uniform(size=(chosen.stop - chosen.start, components))
-            yield chosen, (drawn / drawn.sum(axis=1, keepdims=True)).T
+            yield chosen, np.arange(components), (drawn / drawn.sum(axis=1, keepdims=True)).T
 
     return Drawn(responsibilities())
 

@@ -246,7 +246,8 @@ def following(field: Field, many: Many) -> list[Mixture]:
     mixtures, count, context = [], many.weights.shape[1], field.subsample.context
     for eta in _natural(field, many):
         (responsibilities,), _ = _shared(field, eta[None])
-        drawn = Drawn(iter([(slice(0, len(field.rows)), responsibilities[:count])]))
+        whole = slice(0, len(field.rows))
+        drawn = Drawn(iter([(whole, np.arange(count), responsibilities[:count])]))
         found = mixture_of(field.subsample.sample, context, drawn, count)
         noise = responsibilities[count:].sum(axis=0) @ field.weights / field.weights.sum()
         mixtures.append(context.model.begun(found, float(noise)))

@@ -55,8 +55,11 @@ INLINE REAL FN(across)(Vector v) {
     return TERMS((c[0] + c[1 % TERMS(4, 2)]) + (c[2 % TERMS(4, 2)] + c[3 % TERMS(4, 2)]), c[0] + c[1]);
 }
 
-/* squares[g] += those of WIDE columns of C, ``depth`` of whose rows are not 0, for each of GROUP rows. */
-INLINE void FN(more_squares)(ptrdiff_t depth, const REAL *panel, const REAL *const *d, REAL *const *squares) {
+/* squares[g] += those of WIDE columns of C, ``depth`` of whose rows are not 0, for each of GROUP rows.
+
+   It is a function of its own: among others the compiler keeps one of its sums in memory, not in a register,
+   and each product waits for that. */
+TARGET static __attribute__((noinline)) void FN(more_squares)(ptrdiff_t depth, const REAL *panel, const REAL *const *d, REAL *const *squares) {
     Vector y[GROUP][SPAN];
     for (int g = 0; g < GROUP; g++)
         for (int s = 0; s < SPAN; s++) y[g][s] = FN(fill)(0);
