@@ -62,8 +62,8 @@ class Drawn:
     """How a method shares out the rows of a sample.
 
     ``responsibilities`` yields, for consecutive rows, some components (m,) and their
-    responsibilities (m, n), which are 0 in others; ``labels`` (n,) are the components of rows that belong to one alone; ``center`` (K,
-    D) are points near the means to come, in the frame.
+    responsibilities (m, n), which are 0 in others; ``labels`` (n,) are the components of rows that
+    belong to one alone; ``center`` (K, D) are points near the means to come, in the frame.
     """
 
     responsibilities: Iterator[tuple[slice, NDArray[np.intp], Array]]
