@@ -29,13 +29,14 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from dgmm.kernels.factor_sums import Sums
 from dgmm.kernels.kernel import normalise
 from dgmm.kernels.natural_parameters import NaturalParameters
 from dgmm.kernels.rounding import OMITTED, TOLERANCE
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
 from dgmm.model.factor_covariances import FactorCovariances
-from dgmm.model.features import SQUARES, Features
+from dgmm.model.features import Features
 from dgmm.model.frame import Frame
 from dgmm.model.mixture import Mixture
 from dgmm.model.statistics import Statistics
@@ -218,7 +219,7 @@ def _under(block: Block, frame: Frame, written: Written) -> Statistics:
                 sums.add_rows(k, rows[own] - by[k], responsibilities[k, own], factors[k][:, own])
     weight = float(len(block.rows) if block.weights is None else block.weights.sum(dtype=float))
     return Statistics(
-        sums.about_means(written),
+        sums.about_means(natural.center, list(written.apart)),
         *(natural.center, float(level[0]), float(level[1]), weight, len(block.rows)),
     )
 
@@ -232,74 +233,6 @@ def _seen(part: Block, frame: Frame, weights: Array | None) -> Array:
         x[:, weights == 0] = 0.0
     np.multiply(x, x, out=seen[n_features:])
     return seen
-
-
-@dataclass(frozen=True)
-class Sums:
-    """What is added up over a block; about 0, or the means of components seen by themselves.
-
-    Attributes
-    ----------
-    counts : (K,)
-        Of responsibilities; with noise, here and below it is (K + 1).
-    plain : (K, 2 D)
-        Of x and x^2.
-    factors : (K, q)
-        Of z.
-    along : (K, q, D)
-        Of z x'.
-    """
-
-    counts: Array
-    plain: Array
-    factors: Array
-    along: Array
-
-    @classmethod
-    def zero(cls, rows: int, components: int, n_factors: int, n_features: int) -> Self:
-        """Those of no rows."""
-        return cls(
-            np.zeros(rows),
-            np.zeros((rows, 2 * n_features)),
-            np.zeros((components, n_factors)),
-            np.zeros((components, n_factors, n_features)),
-        )
-
-    def add(self, seen: Array, shares: Array, factors: Array, others: list[int]) -> None:
-        """Add a tile [x, x^2] ``seen`` (2 D, n) to all components but for some ``others``.
-
-        ``shares`` are R (K, n), and ``factors`` z (K, q, n).
-        """
-        count, q, n_features = self.along.shape
-        weighted = factors * shares[:count, None]
-        weighted[others] = 0.0
-        product = shares @ seen.T
-        product[others] = 0.0
-        moved = weighted.reshape(count * q, -1) @ seen[:n_features].T
-        np.add(self.plain, product, out=self.plain)
-        np.add(self.factors, weighted.sum(axis=2), out=self.factors)
-        np.add(self.along, moved.reshape(self.along.shape), out=self.along)
-
-    def add_rows(self, k: int, away: Array, shares: Array, factors: Array) -> None:
-        """Add rows ``away`` (m, D) to component ``k``, with ``shares`` (m,) and z (q, m)."""
-        if not len(shares):
-            return
-        weighted, n_features = factors * shares, away.shape[1]
-        self.factors[k] += weighted.sum(axis=1)
-        self.along[k] += weighted @ away
-        self.plain[k, :n_features] += shares @ away
-        self.plain[k, n_features:] += shares @ (away * away)
-
-    def about_means(self, written: Written) -> Array:
-        """The sums (K, P) about the means."""
-        count = len(self.along)
-        by = written.natural.center.copy()
-        by[list(written.apart)] = 0.0
-        moved = SQUARES.shifted(np.column_stack([self.counts, self.plain]), by)
-        own = self.along.swapaxes(1, 2) - by[:count, :, None] * self.factors[:, None]
-        beside = np.zeros((len(moved), own[0].size))
-        beside[:count] = own.reshape(count, -1)
-        return np.concatenate([moved, beside], axis=1)
 
 
 def log_joints(natural: NaturalParameters, size: int) -> Callable[[Array], Array]:
