@@ -60,8 +60,10 @@ where all rows have patterns of their own, each needs factors of its own for eac
 flops and more.
 Noise is variances or covariances of each row's own, of errors from {low} to {high}, beside complete
 rows; "far" are components three times as far apart, so that a row has a share in few. In the others
-it has one in most, and each then needs a factor of its own, D^3 / 6 multiplications, and thrice
-that for its sums, beside D^2 for complete rows: with full covariances, that is the limit."""
+it has one in most, and with full covariances each such pair then needs a matrix of its own: its
+factor (D^3 / 3 flops), and for the sums its inverse (2 D^3 / 3), beside 2 D^2 for complete rows. So
+D / 2 times as many flops, 4, 8 and 16 here, are the least; the factor is made twice, as to keep all
+takes more room than the cache has: 2 D / 3 times as many."""
 
 PEERS_NOTE = """\
 Seconds of one EM iteration over {rows:,} rows x {features}, K = {components}, float64, on one

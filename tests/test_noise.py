@@ -683,15 +683,68 @@ def test_the_commands_take_noise(tmp_path: Path) -> None:
     assert load(names["model"]).sufficient_statistics_.rows == 1000
 
 
+@pytest.mark.parametrize("kernel", ["numpy", "native"])
+def test_a_noise_component_beside_known_errors_equals_em_a_row_at_a_time(
+    kernel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With holes and weights, iteration by iteration."""
+    monkeypatch.setenv("DGMM_KERNEL", kernel)
+    rng = np.random.default_rng(0)
+    wide = rng.uniform(-10, 12, (30, 2))
+    rows = np.concatenate([rng.normal(size=(60, 2)), rng.normal([6, 0], 1, (60, 2)), wide])
+    noise, weights = rng.uniform(0, 0.8, rows.shape), rng.uniform(0.5, 2, len(rows))
+    rows[::7, 0], noise[3::7, 1] = np.nan, np.inf
+    seen = ~np.isnan(rows) & np.isfinite(noise)
+    pi, mu, v = np.array([0.4, 0.4]), np.array([[0.0, 0], [5, 0]]), np.array(2 * [2 * np.eye(2)])
+    model = GaussianMixture(
+        *(2,),
+        **dict(noise_component=0.2, missing="marginalize", strategy="em", tol=0, max_iter=6),
+        **dict(reg_covar=0, precision="float64", weights_init=[0.5, 0.5], means_init=mu),
+        precisions_init=np.linalg.inv(v),
+    )
+    with pytest.warns(ConvergenceWarning):
+        model.fit(rows, noise=noise, sample_weight=weights)
+    even = model.mixture_.noise_component
+    assert even is not None
+    objectives, share = [], 0.2
+    for _ in range(7):
+        sums = [np.zeros(3), np.zeros((2, 2)), np.zeros((2, 2, 2))]
+        objective = 0.0
+        for x, own, o, weight in zip(rows, noise, seen, weights, strict=True):
+            wider = [each[np.ix_(o, o)] + np.diag(own[o]) for each in v]
+            normal = [
+                each * multivariate_normal(m[o], w).pdf(x[o])
+                for each, m, w in zip(pi, mu, wider, strict=True)
+            ]
+            densities = np.array([*normal, share / np.prod(even.extent[o])])
+            objective += weight * np.log(densities.sum())
+            r = weight * densities / densities.sum()
+            sums[0] += r
+            for k in range(2):
+                gain = v[k][:, o] @ np.linalg.inv(wider[k])
+                expected = mu[k] + gain @ (x[o] - mu[k][o])
+                sums[1][k] += r[k] * expected
+                sums[2][k] += r[k] * (np.outer(expected, expected) + v[k] - gain @ v[k][o])
+        objectives.append(objective / weights.sum())
+        if len(objectives) <= 6:
+            pi, share = sums[0][:2] / weights.sum(), sums[0][2] / weights.sum()
+            mu = sums[1] / sums[0][:2, None]
+            v = sums[2] / sums[0][:2, None, None] - mu[:, :, None] * mu[:, None, :]
+    found = [*model.lower_bounds_, model.lower_bound_]
+    np.testing.assert_allclose(found, objectives, rtol=1e-12)
+    np.testing.assert_allclose(model.means_, mu, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(model.covariances_, v, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(model.weights_, pi, rtol=1e-10)
+    assert model.noise_weight_ == pytest.approx(share, rel=1e-10)
+
+
 def test_a_noise_component_knows_no_errors() -> None:
-    """It is not fitted together with known errors, but judges rows that have them."""
+    """Rows that have errors are judged by it as they were seen."""
     rng = np.random.default_rng(12)
     rows = rng.normal(size=(400, 2))
     rows[300:] = rng.uniform(-20, 20, size=(100, 2))
     model = GaussianMixture(1, noise_component=True, random_state=0).fit(rows)
     noise = np.full((400, 2), 0.5)
-    with pytest.raises(UsageError, match="not fitted with a noise component"):
-        model.fit(rows, noise=noise)
     even = model.mixture_.noise_component
     assert even is not None
     log_normal = multivariate_normal(model.means_[0], model.covariances_[0] + 0.5 * np.eye(2))

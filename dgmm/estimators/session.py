@@ -317,10 +317,6 @@ def _asked(
     seen.__dict__.pop("feature_names_in_", None)
     dataset = open_rows(seen, X, beside, reset=True, sparse=True)
     noisy = dataset.noise is not None
-    if noisy and any(spec.noise is not None for spec in specs):
-        raise UsageError(
-            "rows with known errors (noise=) are not fitted with a noise component: leave out one"
-        )
     both = zip(specs, models, strict=True)
     specs = [replace(spec, observation=observation_of(model, noisy)) for spec, model in both]
     if dataset.source.sparse:

@@ -128,7 +128,9 @@ class SufficientStatistics:
     def __repr__(self) -> str:
         count, n_features = self.center.shape
         return (
-            f"<SufficientStatistics: {self.rows:,} rows of weight {self.weight:.8g}, under {count} "
+            f"<SufficientStatistics: {self.rows:,} rows"
+            + " with known errors" * self.observation.deconvolves
+            + f" of weight {self.weight:.8g}, under {count} "
             f"{self.covariance_model.name} components of {n_features} features>"
         )
 

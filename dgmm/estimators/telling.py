@@ -93,7 +93,7 @@ def _of_rows(info: dict[str, Any]) -> str:
     if incomplete:
         beside += f", of which {incomplete:,} are incomplete"
         beside += f", and {info['left_out']:,} left out" * bool(info["left_out"])
-    return beside
+    return beside + ", with known errors" * bool(info.get("noise"))
 
 
 def _of_fit(model: GaussianMixture) -> dict[str, str]:

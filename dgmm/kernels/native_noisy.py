@@ -24,7 +24,7 @@ SIDE: Final = 4
 
 def with_noise(block: Block, given: Given) -> Stacked[Statistics]:
     """The statistics of rows that all have noise, a value each, and weight."""
-    if native.is_wide(given):
+    if native.is_wide(given) or any(each.mixture.noise_component for each in given.naturals):
         return noisy.noisy(block, given)
     return Stacked(tuple(statistics(block, given.frame, each) for each in given.naturals))
 

@@ -12,6 +12,9 @@ What is summed are u and u u' - T^-1, which the component's covariance turns int
 once for all rows.  That is exact however small or large noise is; a value that is missing is one
 without a row and a column in T.
 
+**A noise component** knows no errors: its density is that of the row as it was seen, which EM
+leaves as it is, so the errors are of the normal components alone.
+
 **Rows with the same noise** share T and its factor; where they are many, they are rows without
 noise under T (alike.py).  Rows without any are rows as any others.
 """
@@ -79,7 +82,9 @@ def e_step(
     total = quiet(replace(block.taken(np.flatnonzero(~loud)), noise=None), given)
     if block.weights is not None:
         loud &= block.weights > 0
-    for places in alike.same_noise(block, loud & complete_rows):
+    mixtures = [each.mixture for each in given.naturals]
+    wider = all(each.noise_component is None for each in mixtures)  # else T is not all there is
+    for places in alike.same_noise(block, loud & complete_rows) if wider else ():
         total += alike.e_step(block.taken(places), given, complete)
         loud[places] = False
     if not loud.any():
@@ -113,7 +118,7 @@ def noisy(block: Block, given: Given) -> Stacked[Statistics]:
 def _under(block: Block, frame: Frame, natural: NaturalParameters) -> Statistics:
     """The same under one mixture."""
     features, n_features = natural.features, len(frame.shift)
-    covariances = natural.mixture.covariances
+    covariances, components = natural.mixture.covariances, natural.mixture.components
     total = Statistics.zero(natural.center, features.width(n_features))
     for seen in judge(block, frame, natural.mixture):
         log_joint = seen.log_joint - natural.penalty[:, None] + frame.log_volume
@@ -122,17 +127,19 @@ def _under(block: Block, frame: Frame, natural: NaturalParameters) -> Statistics
         if block.weights is not None:
             weights = block.weights[seen.rows].astype(np.float64)
         responsibilities = responsibilities * weights
-        sums = np.empty_like(total.sums)
+        sums = np.zeros_like(total.sums)
+        sums[:, 0] = responsibilities.sum(axis=1)  # all there is of a noise component
         buffer = np.empty((sums.shape[1], len(weights)))
-        counts = np.zeros((len(responsibilities), seen.kinds))
-        for k, own in enumerate(responsibilities):
+        counts = np.zeros((components, seen.kinds))
+        for k, own in enumerate(responsibilities[:components]):
             sums[k] = features.of(seen.pull[:, k].T, buffer) @ own
             np.add.at(counts[k], seen.of, own)
-        sums[:, 1 + n_features :] -= seen.convolved.inverse_sums(features, counts)
+        sums[:components, 1 + n_features :] -= seen.convolved.inverse_sums(features, counts)
         objective, plain = float(log_norm @ weights), float(log_plain @ weights)
         center, count = natural.center, len(weights)
         total += Statistics(sums, center, objective, plain, float(weights.sum()), count)
-    return replace(total, sums=covariances.deconvolved(total.sums))
+    own, even = np.split(total.sums, [components])
+    return replace(total, sums=np.concatenate([covariances.deconvolved(own), even]))
 
 
 @dataclass(frozen=True)
