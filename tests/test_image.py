@@ -105,10 +105,13 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     base, storage = place / "base", place / "storage"
     run("debootstrap", "--variant=minbase", SUITE, base, *mirror())
     run("chroot", base, "apt-get", "clean")
+    # As in the images of Debian: nothing that is installed is waited for until it is on disk.
+    (base / "etc/dpkg/dpkg.cfg.d/docker-apt-speedup").write_text("force-unsafe-io\n")
     container = buildah("from", "scratch", storage=storage)
     buildah("add", container, base, "/", storage=storage)
     buildah("commit", "--rm", container, "base", storage=storage)
-    words = ["--isolation=chroot", "--network=host", "--format=docker", *pip_settings(place)]
+    words = ["--isolation=chroot", "--network=host", "--format=docker", "--jobs=2"]
+    words += pip_settings(place)
     words += ["--build-arg=BASE=localhost/base", f"--file={DEPLOY / 'Dockerfile'}", "--tag=dgmm"]
     buildah("build", *words, ROOT, storage=storage)
     config = json.loads(buildah("inspect", "--type=image", "dgmm", storage=storage))
