@@ -187,6 +187,17 @@ def test_the_commands(tmp_path: Path) -> None:
     assert [run("drift", quiet, *alarm).exit_code, run("drift", moved).exit_code] == [0, 0]
     assert run("drift", moved, *alarm, "--effect", "9").exit_code == 0
     assert "mean moved" in run("drift", moved).output
+    page = tmp_path / "night.html"
+    assert run("drift", moved, *alarm, "--html", str(page)).exit_code == 5
+    text = page.read_text()
+    assert "Drifted." in text
+    assert "mean moved (sd)" in text
+    assert 'alt="Two charts by component: weights' in text
+    assert "http" not in text
+    assert "<script" not in text
+    assert run("drift", quiet, "--html", str(page)).exit_code == 3  # it is there
+    assert run("drift", quiet, *alarm, "--html", str(page), "--overwrite").exit_code == 0
+    assert "no more than is allowed" in page.read_text()
     ends = [str(tmp_path / f"{name}.dgmm") for name in ("model", "other")]
     told = CliRunner().invoke(main, ["compare", *ends, "--json"])
     assert json.loads(told.output)["order"] == [0, 1]

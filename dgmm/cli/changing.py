@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -18,19 +17,24 @@ from dgmm.cli.options import (
     json_option,
     machine_options,
     model_option,
+    overwrite_option,
     quiet_option,
 )
 from dgmm.cli.records import dumps
 from dgmm.cli.results import tell
 from dgmm.cli.sweeping import sweeping
 from dgmm.cli.told_errors import read_errors
+from dgmm.data import urls
 from dgmm.estimators.telling import names_of
+from dgmm.io import storage
 from dgmm.model.lazy import Late
+from dgmm.report.drifting import drift_page, in_words, p_value
+from dgmm.report.installed import check_pictures
 
 if TYPE_CHECKING:
-    from dgmm.inference.drift import Drift, Test
+    from dgmm.inference.drift import Drift
 
-engine, mixtures = Late("dgmm.engine"), Late("dgmm.estimators.gaussian_mixture")
+mixtures = Late("dgmm.estimators.gaussian_mixture")
 
 DRIFTED: Final = 5
 """The exit code where rows have drifted beyond what was allowed."""
@@ -55,8 +59,15 @@ ALARM = f"{EXIT_CODES}  {DRIFTED}  the rows have drifted beyond --level and --ef
     help="With --level: how much it must amount to, in nats a row. With many rows any change is "
     "significant, also one that does not matter.",
 )
+@click.option(
+    "--html",
+    type=ADDRESS,
+    metavar="PATH",
+    help="Also write a page of HTML with the changes, which opens from a disk.",
+)
 @machine_options
 @rows_options("sample_weight", "missing")
+@overwrite_option
 @json_option
 @quiet_option
 def drift(
@@ -64,8 +75,10 @@ def drift(
     model: str,
     level: float | None,
     effect: float,
+    html: str | None,
     machines: Machines,
     rows: JudgedRows,
+    overwrite: bool,
     json: bool,
     quiet: bool,
 ) -> None:
@@ -74,48 +87,43 @@ def drift(
     It takes one pass, and no fit.
 
     Example: dgmm drift tonight.zarr -m model.dgmm --level 0.001 --effect 0.01
+
+    Example: dgmm drift tonight.zarr -m model.dgmm --html tonight.html
     """
+    if html is not None:
+        check_pictures()
+        urls.refuse_directory(html)
+        if not overwrite:
+            urls.refuse_existing(html)
+        urls.check_writable(html)
     fitted, dataset = rows.open(model, data)
     with sweeping(machines, dataset, "drift", quiet) as sweep:
         found = fitted.drift(dataset, sweep=sweep)
     alarm = level is not None and found.beyond(level, effect)
+    if html is not None:
+        allowed = "" if level is None else f"p < {level:g} and an effect of {effect:g} nats a row"
+        page = drift_page(found, names_of(fitted), model, data, allowed, alarm)
+        storage.put(html, memoryview(page.encode()))
     if json:
         click.echo(dumps({"model": model, "data": data, "drifted": alarm, **found.record()}))
     else:
-        show_drift(found, alarm)
+        show_drift(found, None if level is None else alarm)
     if alarm:
         click.get_current_context().exit(DRIFTED)
 
 
-def show_drift(found: Drift, alarm: bool) -> None:
-    """What changed, in all and of each component."""
-    before = found.score_before
-    known = math.isfinite(found.weight_before)
-    tell(
-        {
-            "rows": found.rows,
-            "before": f"{found.weight_before:,.8g}" if known else "parameters, taken for known",
-            "score": f"{found.score:.9g} ± {found.score_error:.1e} nats a row"
-            + ("" if before is None else f"; before {before:.9g}"),
-            "test": f"{_p(found.test)}, F = {found.test.statistic:.4g} of {found.test.degrees}",
-            "effect": f"{found.test.effect:.3g} nats a row",
-            "drifted": "yes, beyond what is allowed" if alarm else "not beyond what is allowed",
-        },
-        as_json=False,
-    )
+def show_drift(found: Drift, alarm: bool | None) -> None:
+    """What changed, in all and of each component; and whether that is an alarm, if it was asked."""
+    said = "yes, beyond what is allowed" if alarm else "not beyond what is allowed"
+    tell({**in_words(found), **({} if alarm is None else {"drifted": said})}, as_json=False)
     rows = []
     for k, each in enumerate(found.components):
         shares = f"{each.weight_before:.4f} > {each.weight_now:.4f}"
         spread = f"{min(each.spread):.3f} to {max(each.spread):.3f}"
-        cells = (shares, _p(each.weight), f"{each.moved:.4f}", _p(each.mean), spread)
-        rows.append((str(k), *cells, _p(each.covariance)))
+        cells = (shares, p_value(each.weight), f"{each.moved:.4f}", p_value(each.mean), spread)
+        rows.append((str(k), *cells, p_value(each.covariance)))
     heads = ("component", "weight", "", "mean moved (sd)", "", "spread, by what it was", "")
     tables.show(heads, rows)
-
-
-def _p(test: Test) -> str:
-    """A p-value: below what is of use to know, only that."""
-    return f"p = {test.p_value:.2g}" if test.p_value >= 1e-9 else "p < 1e-9"
 
 
 @click.command(cls=Command, epilog=EXIT_CODES)

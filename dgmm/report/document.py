@@ -1,15 +1,9 @@
-"""``write_report``: a model, its fit and rows on one page of HTML that needs nothing else.
-
-The page has no script and asks no network for anything.  All texts are escaped: names of features
-and of files are whatever somebody called them.
-"""
+"""``write_report``: a model, its fit and rows on one page of HTML that needs nothing else."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib.resources import files
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,28 +22,20 @@ from dgmm.io import storage
 from dgmm.kernels.sweep import Sweep
 from dgmm.model.lazy import Late
 from dgmm.report.installed import check_pictures
+from dgmm.report.pages import Table, page
 
 if TYPE_CHECKING:
     from dgmm.estimators.conditionals import Feature
     from dgmm.estimators.gaussian_mixture import GaussianMixture
     from dgmm.inference.standard_errors import StandardErrors
 
-jinja2, figures = Late("jinja2"), Late("dgmm.report.figures")
+figures = Late("dgmm.report.figures")
 
 OPEN: Final = 20
 """So many components are shown at once; the others are folded."""
 
 CELLS: Final = 15_000
 """A table of all components and features has no more cells than this."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of a page: its caption, the names of its columns, and rows of cells."""
-
-    caption: str
-    heads: Sequence[str]
-    rows: Sequence[Sequence[str]]
 
 
 def write_report(
@@ -122,8 +108,8 @@ def write_report(
             errors = fitted.standard_errors(dataset, sweep=sweep)
         except (UsageError, DataError) as error:
             why = str(error)
-    page = _page(fitted, name, list(places), seen, errors, why)
-    storage.put(target, memoryview(page.encode()))
+    text = _page(fitted, name, list(places), seen, errors, why)
+    storage.put(target, memoryview(text.encode()))
 
 
 def _page(
@@ -138,9 +124,8 @@ def _page(
     judged, _ = model.judged()
     drawn = figures.pairs(judged, names, places, edges_of(judged, places), seen=seen)
     objectives = [*model.lower_bounds_, model.lower_bound_]
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(files("dgmm.report").joinpath("page.html").read_text())
-    page: str = template.render(
+    return page(
+        "report.html",
         name=name,
         quoted=shlex.quote(name),
         python=repr(name),
@@ -172,7 +157,6 @@ def _page(
         resolution=info.get("resolution"),
         gap=info.get("estimated_gap"),
     )
-    return page
 
 
 def _all(model: GaussianMixture, errors: StandardErrors | None) -> Table | None:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from dgmm.inference.drift import Drift
 from dgmm.inference.merging import LEVELS, Merging
 from dgmm.inference.overview import CERTAINTIES, Overview
 from dgmm.kernels.outputs import row_outputs
@@ -255,3 +256,45 @@ def draw_certainty(axes: Axes, seen: Overview) -> None:
         "probability of a row's most probable component", fontsize=8, color=pictures.INK
     )
     axes.set_ylabel("rows, %", fontsize=8, color=pictures.INK)
+
+
+def changes(found: Drift) -> Drawing:
+    """What changed of the components: of all, or of those that were heaviest."""
+    before = np.array([each.weight_before for each in found.components])
+    shown = np.sort(np.argsort(-before, kind="stable")[:DRAWN])
+    figure = pictures.canvas(960, 160 + 36 * len(shown))
+    figure.set_layout_engine("constrained")
+    weights, moves = figure.subplots(1, 2, sharey=True)
+    draw_changes(weights, moves, found, shown)
+    now = np.array([each.weight_now for each in found.components])
+    moved = np.array([each.moved for each in found.components])
+    k, m = int(np.argmax(np.abs(now - before))), int(np.nanargmax(np.append(moved, 0.0)))
+    words = f"the weight of component {k} went from {before[k]:.4f} to {now[k]:.4f}"
+    if m < len(moved):
+        words += f", and the mean of component {m} moved by {moved[m]:.3g} standard deviations"
+    which = "all" if len(shown) == len(before) else f"the {len(shown)} heaviest of {len(before)}"
+    return drawing(
+        figure,
+        f"Two charts by component: weights before and now, and how far means moved. Most: {words}.",
+        f"Of {which} components: weights before (rings) and now (dots), and how far means have "
+        f"moved. The largest changes of all: {words}.",
+    )
+
+
+def draw_changes(weights: Axes, moves: Axes, found: Drift, shown: NDArray[np.intp]) -> None:
+    """Draw the weights of components before and now, and how far their means have moved."""
+    each = [found.components[k] for k in shown]
+    places = np.arange(len(each))
+    before, now = ([getattr(one, name) for one in each] for name in ("weight_before", "weight_now"))
+    weights.hlines(places, before, now, color="C0", linewidth=1.2)
+    weights.plot(before, places, "o", color="C0", markerfacecolor=pictures.PAPER, markersize=6)
+    weights.plot(now, places, "o", color="C0", markersize=6)
+    moves.barh(places, [one.moved for one in each], color="C0", height=0.5)
+    words = ("weight", "mean moved, standard deviations")
+    for axes, said in zip((weights, moves), words, strict=True):
+        _axes(axes)
+        axes.set_xlabel(said, fontsize=8, color=pictures.INK)
+        axes.set_xlim(0, 1.06 * axes.get_xlim()[1])
+    weights.set_yticks(places, [str(k) for k in shown])
+    weights.set_ylabel("component", fontsize=8, color=pictures.INK)
+    weights.invert_yaxis()
