@@ -31,6 +31,7 @@ from benchmarks.stream import stream
 from benchmarks.thousand import thousand
 from benchmarks.threads import threads
 from benchmarks.torture import torture
+from benchmarks.variational import variational
 from benchmarks.whole import whole
 from dgmm.kernels import choice
 
@@ -83,8 +84,19 @@ def asked_for(command: click.Command) -> click.Command:
 
 for command in (
     *(kernel, incomplete, first, stream, forms, memory, scale, passes, clock, whole, reach, peers),
-    *(threads, skipping, billion, strain, thousand, patches, sizes, torture, published),
-    *(coverage, decisions, replicates, holding),
+    *(
+        threads,
+        skipping,
+        billion,
+        strain,
+        thousand,
+        patches,
+        sizes,
+        torture,
+        published,
+        variational,
+    ),
+    *(coverage, decisions, replicates, holding, variational),
 ):
     main.add_command(asked_for(command))
 

@@ -230,7 +230,8 @@ def _parsed(text: str) -> tuple[ast.expr, dict[str, str]]:
     try:
         return ast.parse(QUOTED.sub(stand_in, text).strip(), mode="eval").body, names
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise UsageError(f"where {text!r} can't be read: {error}; {HOW}") from error
+        why = getattr(error, "msg", error)  # of a syntax error, without a line of a file
+        raise UsageError(f"where {text!r} can't be read: {why}; {HOW}") from error
 
 
 def _is_word(node: ast.Name, names: Mapping[str, str]) -> bool:
