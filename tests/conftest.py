@@ -22,6 +22,15 @@ multiprocessing.set_forkserver_preload(["distributed", "zarr", "dgmm.em.fit", "d
 QUIET = {"dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
 
 
+CALM = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "5s",
+    "distributed.worker.memory.monitor-interval": "1s",
+}
+"""For clusters that live long: idle, they would look after themselves for a third of all time."""
+
+
 FIRST = ("test_memory.py", "test_pods.py", "test_chaos.py", "test_engine.py", "test_s3.py")
 """Files with the longest tests: begun last, one would go on alone while all else is done."""
 
@@ -55,7 +64,8 @@ class Clusters(Mapping[int, Client]):
         if workers not in (1, 2, 3):
             raise KeyError(workers)
         if workers not in self._open:
-            cluster = LocalCluster(n_workers=workers, threads_per_worker=1, **QUIET)
+            with dask.config.set(CALM):
+                cluster = LocalCluster(n_workers=workers, threads_per_worker=1, **QUIET)
             self._stack.enter_context(cluster)
             client = Client(cluster, set_as_default=False)
             self._open[workers] = self._stack.enter_context(closing(client))
