@@ -10,6 +10,7 @@ import dgmm
 from dgmm.cli import tables
 from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.base import EXIT_CODES, Command
+from dgmm.cli.checks import check_file_target
 from dgmm.cli.judged_rows import JudgedRows, rows_options
 from dgmm.cli.machines import Machines
 from dgmm.cli.options import (
@@ -24,7 +25,6 @@ from dgmm.cli.records import dumps
 from dgmm.cli.results import tell
 from dgmm.cli.sweeping import sweeping
 from dgmm.cli.told_errors import read_errors
-from dgmm.data import urls
 from dgmm.estimators.telling import names_of
 from dgmm.io import storage
 from dgmm.model.lazy import Late
@@ -92,10 +92,7 @@ def drift(
     """
     if html is not None:
         check_pictures()
-        urls.refuse_directory(html)
-        if not overwrite:
-            urls.refuse_existing(html)
-        urls.check_writable(html)
+        check_file_target(html, overwrite)
     fitted, dataset = rows.open(model, data)
     with sweeping(machines, dataset, "drift", quiet) as sweep:
         found = fitted.drift(dataset, sweep=sweep)

@@ -9,12 +9,12 @@ import click
 
 from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.base import EXIT_CODES, Command
+from dgmm.cli.checks import check_file_target
 from dgmm.cli.options import (
     json_option,
     overwrite_option,
 )
 from dgmm.cli.results import tell
-from dgmm.data import urls
 from dgmm.errors import UsageError
 from dgmm.model.lazy import Late
 
@@ -64,9 +64,7 @@ def export(model: str, output: str, dtype: str, overwrite: bool, json: bool) -> 
     kind = os.path.splitext(output)[1]
     if kind not in FORMATS:
         raise UsageError(f"{output} must end in {' or '.join(FORMATS)}: that says what is written")
-    urls.refuse_directory(output)
-    if not overwrite:
-        urls.refuse_existing(output)
+    check_file_target(output, overwrite)
     fitted = mixtures.load(model)
     content = FORMATS[kind](fitted, dtype)
     storage.put(output, memoryview(content))

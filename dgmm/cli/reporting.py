@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.base import EXIT_CODES, Command
+from dgmm.cli.checks import check_file_target
 from dgmm.cli.judged_rows import JudgedRows, rows_options
 from dgmm.cli.machines import Machines
 from dgmm.cli.options import (
@@ -19,14 +20,10 @@ from dgmm.cli.options import (
 )
 from dgmm.cli.results import tell
 from dgmm.cli.sweeping import sweeping
-from dgmm.data import urls
 from dgmm.data.columns import chosen
 from dgmm.estimators import telling
 from dgmm.model.lazy import Late
 from dgmm.report.installed import check_pictures
-
-if TYPE_CHECKING:
-    pass
 
 mixtures, document = Late("dgmm.estimators.gaussian_mixture"), Late("dgmm.report.document")
 
@@ -68,10 +65,7 @@ def report(
     Example: dgmm report model.dgmm rows.zarr -o report.html
     """
     check_pictures()
-    urls.refuse_directory(output)
-    if not overwrite:
-        urls.refuse_existing(output)
-    urls.check_writable(output)
+    check_file_target(output, overwrite)
     if data is None:
         fitted = mixtures.load(model)
         document.write_report(

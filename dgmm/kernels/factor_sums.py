@@ -16,7 +16,7 @@ class Sums:
     Attributes
     ----------
     counts : (K,)
-        Of responsibilities; with noise, here and below it is (K + 1).
+        Of responsibilities; with noise (K + 1), here and below, of which this alone is used.
     plain : (K, 2 D)
         Of x and x^2.
     factors : (K, q)
