@@ -193,17 +193,19 @@ def test_replicates_without_an_optimum_are_told() -> None:
 
 
 def test_memory_is_planned_and_does_not_grow_with_rows(tmp_path: Any) -> None:
-    rows = np.random.default_rng(0).permutation(rows_of(60_000)).astype("f4")
+    few, many = 15_000, 150_000
+    rows = np.random.default_rng(0).permutation(rows_of(many)).astype("f4")
     model = dgmm.GaussianMixture(2, random_state=0, n_jobs=1).fit(rows[:2000])
     peaks = []
-    for count in (15_000, 60_000):
+    for count in (few, many):
         np.save(tmp_path / "rows.npy", rows[:count])
         dataset = dgmm.open_dataset(str(tmp_path / "rows.npy")).rechunk(16 << 10)
         tracemalloc.start()
-        model.bootstrap(dataset, n_replicates=8, refit=True)
+        model.bootstrap(dataset, n_replicates=4, refit=True)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] < 1.1 * peaks[0]
+    # Less than a number a row: other threads of this process allocate a little, too.
+    assert peaks[1] - peaks[0] < 8 * (many - few)
     model.set_params(memory="300MiB")
     with pytest.raises(dgmm.PlanError, match="ask for fewer replicates"):
         model.bootstrap(rows, n_replicates=3_000_000)
