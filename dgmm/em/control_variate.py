@@ -99,8 +99,8 @@ class ControlVariateEM(Solver):
         run = RunState.begin(context, start, stop, self, far)
         return replace(run, gap_upper=gap, gap_estimate=gap)
 
-    def step(self, run: RunState, found: State) -> RunState:
-        after, solver = self._judged(run, found)
+    def step(self, run: RunState, state: State) -> RunState:
+        after, solver = self._judged(run, state)
         better = after.rejected == run.rejected
         if not better and after.budget_exhausted:
             return after.by(solver).finish(False)
@@ -128,12 +128,12 @@ class ControlVariateEM(Solver):
     def reach(self, run: RunState) -> float:
         return np.inf
 
-    def _judged(self, run: RunState, found: State) -> "tuple[RunState, ControlVariateEM]":
+    def _judged(self, run: RunState, state: State) -> "tuple[RunState, ControlVariateEM]":
         """At the better reference, with damping that fits how well the last gain was predicted."""
-        after = run.record(found)
+        after = run.record(state)
         if run.state is None:
-            return replace(after, state=found), self
-        gained = found.objective - run.state.objective
+            return replace(after, state=state), self
+        gained = state.objective - run.state.objective
         share = gained / self.predicted_gain if self.predicted_gain > 0 else 1.0
         if gained < 0:
             rejected = replace(after, rejected=run.rejected + 1)
@@ -143,7 +143,7 @@ class ControlVariateEM(Solver):
             damping = _more(damping)
         elif share > GOOD:
             damping = _less(damping)
-        return replace(after, state=found), replace(self, damping=damping)
+        return replace(after, state=state), replace(self, damping=damping)
 
     def _reached(self, run: RunState) -> "_Reached | None":
         """Where the sample leads from the best reference; None if astray."""
@@ -152,16 +152,16 @@ class ControlVariateEM(Solver):
 
     def _reached_on(self, subsample: Subsample, run: RunState) -> "_Reached | None":
         """The same, by way of ``subsample``."""
-        found = run.best
-        own = subsample.evaluate(Trial(found.mixture))
-        if found.statistics.sums.shape != own.statistics.sums.shape:
+        reference = run.best
+        sampled = subsample.evaluate(Trial(reference.mixture))
+        if reference.statistics.sums.shape != sampled.statistics.sums.shape:
             return None
-        held, context = self._held(run, own)
-        fine = FINE * found.mixture.free_parameters / (2 * self.rows)
-        coarse = COARSE * min(run.gap_estimate, subsample.resolution(found.mixture))
+        held, context = self._held(run, sampled)
+        fine = FINE * reference.mixture.free_parameters / (2 * self.rows)
+        coarse = COARSE * min(run.gap_estimate, subsample.resolution(reference.mixture))
         stop = StopRule(ITERATIONS, target=max(fine, coarse))
-        inner = Squarem().init(context, found.mixture, stop)
-        degenerate = set(found.empty + found.singular)
+        inner = Squarem().init(context, reference.mixture, stop)
+        degenerate = set(reference.empty + reference.singular)
         while inner.trial is not None and not (
             inner.state is not None and subsample.cost.deadline.passed
         ):
@@ -170,10 +170,10 @@ class ControlVariateEM(Solver):
             if lost or inner.max_decrease or not np.isfinite(inner.best.objective):
                 return None  # what the correction takes away may be all that held a component
         best, weight = inner.best, context.weight
-        ends = [run.context.natural(each) for each in (found.mixture, best.mixture)]
+        ends = [run.context.natural(each) for each in (reference.mixture, best.mixture)]
         before, after = (held.linear(natural) + natural.common_sum(held.total) for natural in ends)
         prior = run.context.model.prior
-        priors = [prior.log_density(each) for each in (found.mixture, best.mixture)]
+        priors = [prior.log_density(each) for each in (reference.mixture, best.mixture)]
         held_back = (after - before) / weight + self.damping * (priors[1] - priors[0])
         gain = max(0.0, best.objective - inner.trace[0] - held_back)
         assert isinstance(inner.solver, Squarem)
@@ -182,16 +182,16 @@ class ControlVariateEM(Solver):
         left += inner.gap_estimate if np.isfinite(inner.gap_estimate) else gain
         return _Reached(Trial(best.mixture, best.empty, best.singular), gain, left)
 
-    def _held(self, run: RunState, own: State) -> tuple[StatisticsCorrection, FitContext]:
+    def _held(self, run: RunState, sampled: State) -> tuple[StatisticsCorrection, FitContext]:
         """What damping adds to the sample, and the context with that and the correction.
 
-        ``own`` is what the sample says of the reference.
+        ``sampled`` is what the sample says of the reference.
         """
-        context, found = self.subsample.context, run.best
-        features = run.context.natural(found.mixture).features
-        center = found.statistics.center
+        context, reference = self.subsample.context, run.best
+        features = run.context.natural(reference.mixture).features
+        center = reference.statistics.center
         share = context.weight / run.context.weight
-        whole = found.statistics.sums * share
+        whole = reference.statistics.sums * share
         total = more = damped = None
         if run.context.total is not None and context.total is not None:
             damped = run.context.total * share * self.damping
@@ -199,7 +199,7 @@ class ControlVariateEM(Solver):
             more = total - context.total
         held = StatisticsCorrection(features, whole * self.damping, center, damped)
         correction = StatisticsCorrection(
-            features, whole - own.statistics.sums + held.sums, center, more, self.damping
+            features, whole - sampled.statistics.sums + held.sums, center, more, self.damping
         )
         return held, replace(context, correction=correction, total=total, precision="float64")
 

@@ -198,10 +198,10 @@ class FitContext:
         raw = self.maximum_likelihood(statistics, mixture)
         offsets = raw.means - mixture.means
         noise = self._noise(mixture, Away.measured(mixture, raw.estimate, offsets))
-        own = float(raw.weights @ np.where(raw.empty, 0.0, noise))
+        error = float(raw.weights @ np.where(raw.empty, 0.0, noise))
         even = mixture.noise_component
         rounded = 0.0 if even is None else raw.noise * abs(even.log_joint) * SINGLE / 2
-        return float((own + rounded) / (raw.weights.sum() + raw.noise))
+        return float((error + rounded) / (raw.weights.sum() + raw.noise))
 
     def _noise(self, mixture: Mixture, away: Away) -> Array:
         """The bound (K,) on single precision's error in the log-densities of such rows."""
@@ -280,10 +280,14 @@ def evaluate(sweep: Sweep, contexts: Sequence[FitContext], trials: Sequence[Tria
     The contexts share the observation model; those of one frame share its rows, too.
     """
     pairs = list(zip(contexts, trials, strict=True))
-    naturals = tuple(each.natural(trial.mixture, trial.bound < np.inf) for each, trial in pairs)
+    naturals = tuple(
+        context.natural(trial.mixture, trial.bound < np.inf) for context, trial in pairs
+    )
     observation = contexts[0].model.observation
-    frames = {id(each.frame): each.frame for each in contexts}
-    places = [[i for i, each in enumerate(contexts) if id(each.frame) == key] for key in frames]
+    frames = {id(context.frame): context.frame for context in contexts}
+    places = [
+        [i for i, context in enumerate(contexts) if id(context.frame) == key] for key in frames
+    ]
     givens = tuple(
         Given(frame, tuple(observation.given(naturals[i]) for i in chosen))
         for frame, chosen in zip(frames.values(), places, strict=True)
@@ -291,11 +295,11 @@ def evaluate(sweep: Sweep, contexts: Sequence[FitContext], trials: Sequence[Tria
     probe = contexts[0].probe
     swept = sweep(_e_steps, (observation, givens, probe is not None))
     _check_probe(probe, swept.probe)
-    found: dict[int, Statistics] = {}
-    for chosen, own in zip(places, swept.found.parts, strict=True):
-        found |= zip(chosen, own.parts, strict=True)
+    statistics: dict[int, Statistics] = {}
+    for chosen, stacked in zip(places, swept.statistics.parts, strict=True):
+        statistics |= zip(chosen, stacked.parts, strict=True)
     return [
-        _state(context, trial, natural, found[i])
+        _state(context, trial, natural, statistics[i])
         for i, ((context, trial), natural) in enumerate(zip(pairs, naturals, strict=True))
     ]
 
@@ -326,27 +330,27 @@ def swept_statistics(
 ) -> tuple[Statistics, ...]:
     """What rows that are not those of a first pass say of mixtures, and nothing else."""
     observation = context.model.observation
-    given = Given(context.frame, tuple(observation.given(each) for each in naturals))
-    return sweep(_e_steps, (observation, (given,), False)).found.parts[0].parts
+    given = Given(context.frame, tuple(observation.given(natural) for natural in naturals))
+    return sweep(_e_steps, (observation, (given,), False)).statistics.parts[0].parts
 
 
 @dataclass(frozen=True)
 class Swept:
     """The statistics under the mixtures of each frame, and a ``Probe`` where it is wanted."""
 
-    found: Stacked[Stacked[Statistics]]
+    statistics: Stacked[Stacked[Statistics]]
     probe: Probe | None
 
     def __add__(self, other: "Swept") -> "Swept":
         both = None if self.probe is None or other.probe is None else self.probe + other.probe
-        return Swept(self.found + other.found, both)
+        return Swept(self.statistics + other.statistics, both)
 
 
 def _e_steps(block: Block, given: tuple[Observation, tuple[Given, ...], bool]) -> Swept:
     """The statistics of a block under the mixtures of each frame."""
     observation, givens, probed = given
-    found = Stacked(tuple(observation.e_step(block, each) for each in givens))
-    return Swept(found, Probe.of(block) if probed else None)
+    statistics = Stacked(tuple(observation.e_step(block, each) for each in givens))
+    return Swept(statistics, Probe.of(block) if probed else None)
 
 
 def _check_probe(before: Probe | None, now: Probe | None) -> None:

@@ -1,9 +1,9 @@
 """Expectation-maximisation, as the textbook has it: from each mixture to its EM image.
 
-Where the change of an iteration is below ``tol``, the solver takes its last sweep again in double
-precision, and where that can't be told from what the bound on single precision explains, the one
-before, too.  So it stops after as many iterations as if all had been double, the last M-step has
-double statistics, and the last objective is as exact.
+Sweeps may be in single precision.  Where the change of an iteration is below ``tol``, the solver
+takes its last sweep again in double precision.  Where single precision may hide on which side of
+``tol`` the change is, it takes the one before again, too.  So it stops after as many iterations as
+if all had been double, the last M-step has double statistics, and the last objective is as exact.
 """
 
 from dataclasses import dataclass, replace
@@ -33,24 +33,24 @@ class EM(Solver):
     def init(self, context: FitContext, start: Mixture, stop: StopRule) -> RunState:
         return RunState.begin(context, start, stop, self)
 
-    def step(self, run: RunState, found: State) -> RunState:
-        known = None if self.again else run.state
-        exact = self.exact if known is None else not known.bound
-        counted = run.record_again(found) if self.again else run.record(found, mapped=True)
-        after = counted.by(EM(exact), state=found)
+    def step(self, run: RunState, state: State) -> RunState:
+        before = None if self.again else run.state
+        exact = self.exact if before is None else not before.bound
+        recorded = run.record_again(state) if self.again else run.record(state, mapped=True)
+        after = recorded.by(EM(exact), state=state)
         settled = _is_settled(run)
         if settled or after.budget_exhausted:
             return after.finish(converged=settled)
         change, tol = abs(after.change), run.stop.tol
-        unseen = 2 * after.bound if found.bound or not exact else 0.0
-        if tol > 0 and change - unseen < tol and not self.again:
-            if change + unseen >= tol and unseen and run.state is not None:
+        hidden = 2 * after.bound if state.bound or not exact else 0.0
+        if tol > 0 and change - hidden < tol and not self.again:
+            if change + hidden >= tol and hidden and run.state is not None:
                 again = run.by(replace(self, again=True)).repeat(2)
                 return replace(again, float64_passes=after.float64_passes)
-            if found.bound:
+            if state.bound:
                 return after.by(EM(exact, again=True)).repeat()
-        trial = run.context.m_step(found)
-        return after.propose(trial, far=change > 2 * unseen)
+        trial = run.context.m_step(state)
+        return after.propose(trial, far=change > 2 * hidden)
 
     def reach(self, run: RunState) -> float:
         return np.inf
@@ -58,5 +58,5 @@ class EM(Solver):
 
 def _is_settled(run: RunState) -> bool:
     """Whether the last iteration met the stop rule, as double precision sees it."""
-    seen = run.state is not None and not run.state.bound
-    return seen and abs(run.change) < run.stop.tol
+    exact = run.state is not None and not run.state.bound
+    return exact and abs(run.change) < run.stop.tol

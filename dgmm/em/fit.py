@@ -5,9 +5,9 @@
     first pass -> errors at the door -> candidates -> their runs -> sweeps and choices -> end
 
 A fit is a selection with one candidate.  Every candidate goes its own way, and all share each
-sweep: the rows are read and decompressed once for all, whatever there is to compute on them.  It
-yields after every sweep.  Its consumer shows progress, saves, stops, and takes the best run of the
-last one.
+sweep: the rows are read and decompressed once for all, whatever there is to compute on them.  The
+generator yields after every sweep.  Its consumer shows progress, saves, stops, and takes the best
+run of the last progress.
 """
 
 from collections.abc import Iterator, Sequence
@@ -51,12 +51,13 @@ def fit(
 ) -> Iterator[Progress]:
     """Fit what ``specs`` ask for, and make the ``choice``; yields after every sweep.
 
-    ``first_pass_spec`` is the largest that any of them asks.  ``in_memory_sweep`` sweeps over rows
-    in memory.  ``tell`` is told what is done on samples, for as long as that takes; the machines
-    ``elsewhere`` help with it.  Raises
-    ``DataError`` after the first sweep if the rows can't be used.  What is to go on from where it
-    ``stopped`` yields that first, without a sweep.  Once the deadline of the first of the ``specs``
-    has passed, it ends with what it has, when the choice can be made.
+    ``first_pass_spec`` is the largest that any of the ``specs`` needs.  ``in_memory_sweep`` sweeps
+    over rows in memory.  ``tell`` is called with what is done on samples, for as long as that
+    takes; the machines ``elsewhere`` help with it.  A fit that ``stopped`` before goes on from
+    there: it yields that progress first, without a sweep.  Once the deadline of the first of the
+    ``specs`` has passed, the fit ends with what it has, when the choice can be made.
+
+    Raises ``DataError`` after the first sweep if the rows can't be used.
     """
     counted = Counted(sweep, choice.held, first_pass_spec.seed)
     moments = counted(first_pass, first_pass_spec) if stopped is None else stopped.moments
@@ -91,35 +92,35 @@ def fit(
 
 def _begun(moments: DataMoments, entrants: Sequence[Candidate]) -> Progress:
     """After the first pass."""
-    return Progress(1, moments, seeking=not all(each.spec.complete for each in entrants))
+    return Progress(1, moments, seeking=not all(entrant.spec.complete for entrant in entrants))
 
 
 def _started(
     entrants: Sequence[Candidate], moments: DataMoments, samples: Samples, choice: Choice
 ) -> tuple[Candidate, ...]:
     """The candidates with their runs, whose starts are found on ``samples``."""
-    specs = _of_their_own([each.spec for each in entrants])
-    return all_begun(entrants, specs, moments, samples, [choice.title(each) for each in specs])
+    specs = _with_separate_random([entrant.spec for entrant in entrants])
+    return all_begun(entrants, specs, moments, samples, [choice.title(spec) for spec in specs])
 
 
-def _of_their_own(specs: Sequence[FitSpec]) -> list[FitSpec]:
+def _with_separate_random(specs: Sequence[FitSpec]) -> list[FitSpec]:
     """The ``specs``, each with random numbers that no other draws from."""
-    if len({id(each.random) for each in specs}) == len(specs):
+    if len({id(spec.random) for spec in specs}) == len(specs):
         return list(specs)
-    return [replace(each, random=RandomState(sample_seed(each.random))) for each in specs]
+    return [replace(spec, random=RandomState(sample_seed(spec.random))) for spec in specs]
 
 
 def _resumed(stopped: Stopped, entrants: Sequence[Candidate], samples: Samples) -> Progress:
     """Where a run ``stopped``, with random numbers as they were there."""
     if stopped.passes > 1:
         return replace(stopped.restored(entrants, samples), resumed=True)
-    for each in entrants:
-        each.spec.random.set_state(stopped.random.get_state())
+    for entrant in entrants:
+        entrant.spec.random.set_state(stopped.random.get_state())
     return replace(_begun(stopped.moments, entrants), resumed=True)
 
 
 def _swept(sweep: Counted, choice: Choice, at: Progress) -> Progress:
-    """One sweep further: of all candidates that run, or of what they are judged by."""
+    """One sweep further: of all candidates that run, or of the rows they are judged by."""
     weight = at.moments.weight
     if at.due:
         return replace(at, candidates=choice.judged(sweep, at.candidates, weight), due=False)
@@ -132,41 +133,43 @@ def _swept(sweep: Counted, choice: Choice, at: Progress) -> Progress:
 
 def _advanced(sweep: Sweep, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
     """All candidates that run, one sweep further."""
-    running = [each for each in candidates if each.running]
-    runs = iter(advanced(sweep, [run for each in running for run in each.runs]))
+    running = [candidate for candidate in candidates if candidate.running]
+    runs = iter(advanced(sweep, [run for candidate in running for run in candidate.runs]))
     return tuple(
-        replace(each, runs=tuple(kept([next(runs) for _ in each.runs]))) if each.running else each
-        for each in candidates
+        replace(candidate, runs=tuple(kept([next(runs) for _ in candidate.runs])))
+        if candidate.running
+        else candidate
+        for candidate in candidates
     )
 
 
 def _entrants(moments: DataMoments, specs: Sequence[FitSpec]) -> list[Candidate]:
-    """The candidates without runs; those of one frame share it, and so the rows in it."""
-    own = [frame_of(moments, each.covariance_model) for each in specs]
-    frames = {each.scale.tobytes(): each for each in reversed(own)}
+    """The candidates, without runs; those with equal frames share one, and so the rows in it."""
+    frames = [frame_of(moments, spec.covariance_model) for spec in specs]
+    shared = {frame.scale.tobytes(): frame for frame in reversed(frames)}
     return [
         Candidate(
-            each,
+            spec,
             FitContext.of(
                 moments,
-                each.covariance_model,
-                each.reg_covar,
-                each.observation,
-                each.precision,
-                frames[frame.scale.tobytes()],
-                None if each.held is None else each.held.fixed,
-                each.prior,
-                each.components,
-                each.noise,
-                each.tails,
+                spec.covariance_model,
+                spec.reg_covar,
+                spec.observation,
+                spec.precision,
+                shared[frame.scale.tobytes()],
+                None if spec.held is None else spec.held.fixed,
+                spec.prior,
+                spec.components,
+                spec.noise,
+                spec.tails,
             ),
         )
-        for each, frame in zip(specs, own, strict=True)
+        for spec, frame in zip(specs, frames, strict=True)
     ]
 
 
 def check(moments: DataMoments, components: int) -> None:
-    """Raise ``DataError`` unless so many components can be fitted to the rows."""
+    """Raise ``DataError`` unless so many ``components`` can be fitted to the rows."""
     if moments.complaint is not None:
         raise DataError(moments.complaint)
     if moments.left_out and not moments.weight > 0:

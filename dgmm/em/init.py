@@ -113,22 +113,22 @@ def _filled(moments: DataMoments, kernel: str) -> Sample:
     if not holes.any():
         return sample
     kind: CovarianceType = "full" if len(moments.mean) <= FILLED_FULL else "diag"
-    seen = Marginal(kernel)
-    context = FitContext.of(moments, COVARIANCE_MODELS[kind], None, seen)
+    observation = Marginal(kernel)
+    context = FitContext.of(moments, COVARIANCE_MODELS[kind], None, observation)
     mean = ((moments.mean - context.frame.shift) / context.frame.scale)[None]
     variances = moments.variance / context.frame.scale**2 + context.model.prior.reg
     mixture = Mixture(np.ones(1), mean, context.model.covariance_model.of_variances(variances, 1))
     some = sample.first(FILLED_ROWS)
     block = Block(0, some.rows, some.weights)
     for _ in range(FILLED_SWEEPS):
-        given = Given(context.frame, (seen.given(context.natural(mixture)),))
-        (found,) = seen.e_step(block, given).parts
-        mixture = context.m_step_of(found, mixture).mixture
+        given = Given(context.frame, (observation.given(context.natural(mixture)),))
+        (statistics,) = observation.e_step(block, given).parts
+        mixture = context.m_step_of(statistics, mixture).mixture
     rows = filling.draw(sample.rows, context.frame, mixture.means[0], mixture.covariances, seed=0)
     centre, spread = moments.robust_centre, np.sqrt(moments.robust_variance)
     step = np.where(spread > 0, spread, 1.0) * FILLED_STEP
-    for j, own in enumerate(holes.T):  # so it is the same in all units
-        rows[own, j] = centre[j] + step[j] * np.round((rows[own, j] - centre[j]) / step[j])
+    for j, missing in enumerate(holes.T):  # so it is the same in all units
+        rows[missing, j] = centre[j] + step[j] * np.round((rows[missing, j] - centre[j]) / step[j])
     return replace(sample, rows=rows, filled=holes)
 
 
@@ -173,11 +173,11 @@ def seeded(
     sample: Sample, context: FitContext, components: int, method: str, random: Random
 ) -> Mixture:
     """A first mixture (in the frame), by a ``method`` that sees the rows ``standardised``."""
-    seen = replace(
+    scaled = replace(
         sample,
         rows=standardised(sample.rows, standard(sample.rows, context.model.covariance_model)),
     )
-    return mixture_of(sample, context, draw(seen, components, method, random), components)
+    return mixture_of(sample, context, draw(scaled, components, method, random), components)
 
 
 def standard(rows: Array, covariance_model: CovarianceModel) -> Frame:
@@ -205,8 +205,8 @@ def standardised(rows: Array, frame: Frame) -> Array:
 
     They are rounded far above rounding: so distances that are equal are equal in all units.
     """
-    seen = frame.rows(rows, np.empty(rows.shape[::-1]))
-    return np.ascontiguousarray((np.round(seen * QUANTUM) / QUANTUM).T)
+    scaled = frame.rows(rows, np.empty(rows.shape[::-1]))
+    return np.ascontiguousarray((np.round(scaled * QUANTUM) / QUANTUM).T)
 
 
 def mixture_of(sample: Sample, context: FitContext, drawn: Drawn, components: int) -> Mixture:
@@ -234,13 +234,13 @@ def mixture_of(sample: Sample, context: FitContext, drawn: Drawn, components: in
         covariance_model.of_variances(np.ones(n_features), components),
     )
     statistics = Statistics(sums, center, 0.0, 0.0, weight, len(sample.rows))
-    made = context.m_step_of(statistics, nothing).mixture
+    mixture = context.m_step_of(statistics, nothing).mixture
 
     def members(k: int) -> tuple[Array, Array]:
-        own = slice(None) if drawn.labels is None else drawn.labels == k
-        return x[:, own] - made.means[k][:, None], sample.weights[own]
+        chosen = slice(None) if drawn.labels is None else drawn.labels == k
+        return x[:, chosen] - mixture.means[k][:, None], sample.weights[chosen]
 
-    return replace(made, covariances=made.covariances.begun(members))
+    return replace(mixture, covariances=mixture.covariances.begun(members))
 
 
 def cautious(mixture: Mixture, rows: int) -> Mixture:
@@ -266,8 +266,8 @@ def labelled(labels: NDArray[Any], components: int) -> Drawn:
     def responsibilities() -> Iterator[tuple[slice, NDArray[np.intp], Array]]:
         for chosen in pieces(len(labels), components):
             present = np.unique(labels[chosen])
-            own = labels[chosen] == present[:, None]
-            yield chosen, present.astype(np.intp), own.astype(np.float64)
+            belongs = labels[chosen] == present[:, None]
+            yield chosen, present.astype(np.intp), belongs.astype(np.float64)
 
     return Drawn(responsibilities(), labels)
 

@@ -1,15 +1,15 @@
 """The model that is fitted: a covariance model, a prior and an observation model; and its M-step.
 
 The three are orthogonal.  The observation model says how a block of rows becomes expected sums, the
-covariance model what these say of the covariances, the prior what the objective holds besides.
+covariance model what these sums say of the covariances, the prior what the objective holds besides.
 
-**Noise** (model/noise_component.py) is beside the components: it has a weight, and nothing else to
-be found.  So the weights of the components among themselves are what tied covariances go by.
+**Noise** (model/noise_component.py) is beside the components: its weight is its only parameter.
+Tied covariances go by the weights of the components among themselves.
 
 A component whose weight falls below rounding of the total becomes **empty**: its weight becomes 0,
 and its mean and covariance stay as they were.  A component whose covariance loses its rank is
-**singular**, at ``FLOOR``.  Neither lowers the objective, but where rows that weigh less than
-rounding of all are left to a component that is singular; a trial and a state name them.
+**singular**, at ``FLOOR``.  A trial and a state name both.  Neither lowers the objective, with one
+exception: where a singular component keeps rows that weigh less than rounding of the total.
 """
 
 from dataclasses import dataclass, replace
@@ -72,9 +72,9 @@ class Model:
         return replace(self, prior=self.prior.unregularised)
 
     def begun(self, mixture: Mixture, weight: float | None = None) -> Mixture:
-        """A ``mixture`` of normal components alone, with noise of a first ``weight``, if any.
+        """A ``mixture`` of normal components, with the noise or the tails that this model has.
 
-        Or with heavy tails.
+        Noise begins with that ``weight``.
         """
         if self.tails is not None:
             return replace(mixture, tails=self.tails.begun(mixture.components))
@@ -86,10 +86,14 @@ class Model:
         return replace(mixture, weights=weights, noise_component=noise)
 
     def natural(self, mixture: Mixture, spread: float, single: bool = False) -> NaturalParameters:
-        """A ``mixture`` as its kernel sees it; ``spread`` and ``single`` as there."""
-        seen = self.observation
+        """A ``mixture`` as its kernel sees it; the rest as in ``NaturalParameters.of``."""
         return NaturalParameters.of(
-            mixture, self.penalties(mixture), spread, seen.centres, single, per_component=seen.holes
+            mixture,
+            self.penalties(mixture),
+            spread,
+            self.observation.centres,
+            single,
+            per_component=self.observation.holes,
         )
 
     def penalties(self, mixture: Mixture) -> Array:
@@ -118,8 +122,8 @@ class Model:
 
         ``total`` (D, D) is the scatter of all rows about 0, where the covariance model needs it.
         """
-        n_features, own = before.n_features, slice(before.components)
-        sums, noise = statistics.sums[own], float(statistics.sums[before.components :, 0].sum())
+        n_features, components = before.n_features, before.components
+        sums, noise = statistics.sums[:components], float(statistics.sums[components:, 0].sum())
         counts = sums[:, 0]
         empty = counts <= np.finfo(np.float64).eps * statistics.weight
         weights = np.where(empty, 0.0, counts)
@@ -127,7 +131,7 @@ class Model:
             return self._of_tails(statistics, statistics.tails, before, weights)
         divisors = np.where(empty, 1.0, counts)
         offsets = sums[:, 1 : 1 + n_features] / divisors[:, None]
-        means = np.where(empty[:, None], before.means, statistics.center[own] + offsets)
+        means = np.where(empty[:, None], before.means, statistics.center[:components] + offsets)
         second = sums[:, 1 + n_features :]
         estimate = before.covariances.estimated(weights, means, offsets, second, total)
         return MaximumLikelihood(weights, means, estimate, empty, noise)
@@ -145,13 +149,13 @@ class Model:
         estimate = self.covariance_model.estimate(weights, means, none, second, None)
         return MaximumLikelihood(weights, means, estimate, empty)
 
-    def maximised(self, found: MaximumLikelihood, before: Mixture) -> tuple[Array, Array]:
+    def maximised(self, likelihood: MaximumLikelihood, before: Mixture) -> tuple[Array, Array]:
         """The M-step's weights (K,) and means (K, D), after the mixture ``before``.
 
         Weights are those of normal components among themselves; where there is noise, what is fixed
         of them is not held yet.
         """
-        weights, means = self.prior.weights(found), self.prior.means(found)
+        weights, means = self.prior.weights(likelihood), self.prior.means(likelihood)
         if self.fixed is None:
             return weights, means
         held = np.where(self.fixed.means[:, None], before.means, means)
@@ -165,23 +169,23 @@ class Model:
 
     def m_step(self, statistics: Statistics, total: Array | None, before: Mixture) -> Trial:
         """The mixture that maximises the expected objective; arguments as above."""
-        found = self.maximum_likelihood(statistics, total, before)
-        weights, means = self.maximised(found, before)
-        covariances, singular = self.prior.covariances(found, means, before.covariances)
-        every = np.broadcast_to(singular, len(means))
+        likelihood = self.maximum_likelihood(statistics, total, before)
+        weights, means = self.maximised(likelihood, before)
+        covariances, singular = self.prior.covariances(likelihood, means, before.covariances)
+        degenerate = np.broadcast_to(singular, len(means))
         mixture = Mixture(weights, means, covariances)
         if before.noise_component is not None:
-            own, other = self.prior.shares(found)
-            noise, weights = before.noise_component.weighing(other), weights * own
+            share, noise_share = self.prior.shares(likelihood)
+            noise, weights = before.noise_component.weighing(noise_share), weights * share
             mixture = replace(mixture, weights=weights, noise_component=noise)
         if before.tails is not None and statistics.tails is not None:
-            tails = before.tails.updated(found.weights, statistics.tails[:, 1])
+            tails = before.tails.updated(likelihood.weights, statistics.tails[:, 1])
             mixture = replace(mixture, tails=tails)
-        lacking = found.empty & (not self.prior.prunes)
+        lacking = likelihood.empty & (not self.prior.prunes)
         if self.fixed is None:
-            return Trial(mixture, numbers(lacking), numbers(every))
+            return Trial(mixture, numbers(lacking), numbers(degenerate))
         empty = lacking & ~self.fixed.weights
-        lost = every & ~self.fixed.covariances
+        lost = degenerate & ~self.fixed.covariances
         return Trial(self.hold(mixture, before), numbers(empty), numbers(lost))
 
 

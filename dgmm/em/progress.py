@@ -86,15 +86,15 @@ def all_begun(
     """
     shape, sampled = (moments.weighted, len(moments.mean)), len(moments.sample.keys)
     searches = {}
-    for at, (each, spec) in enumerate(zip(candidates, specs, strict=True)):
-        search = spec.strategy.search(each.context, spec, shape, sampled)
+    for at, (candidate, spec) in enumerate(zip(candidates, specs, strict=True)):
+        search = spec.strategy.search(candidate.context, spec, shape, sampled)
         if search is not None:
             searches[at] = replace(search, title=titles[at])
-    found = dict(zip(searches, look(list(searches.values()), samples), strict=True))
-    ready = [replace(spec, found=tuple(found.get(at, ()))) for at, spec in enumerate(specs)]
+    starts = dict(zip(searches, look(list(searches.values()), samples), strict=True))
+    ready = [replace(spec, starts=tuple(starts.get(at, ()))) for at, spec in enumerate(specs)]
     return tuple(
-        each.begun(spec, moments, samples, title)
-        for each, spec, title in zip(candidates, ready, titles, strict=True)
+        candidate.begun(spec, moments, samples, title)
+        for candidate, spec, title in zip(candidates, ready, titles, strict=True)
     )
 
 

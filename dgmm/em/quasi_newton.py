@@ -113,17 +113,17 @@ class QuasiNewton(Solver):
         origin = start if self.information is None else self.information.origin
         return RunState.begin(context, start, stop, replace(self, origin=origin))
 
-    def step(self, run: RunState, found: State) -> RunState:
-        seen = self._seen(run, found)
+    def step(self, run: RunState, state: State) -> RunState:
+        point = self._point(run, state)
         if run.state is None or self.again:
-            solver = replace(self._at(seen), again=False)
-            return solver._next(replace(run.record_again(found), state=found))
-        after = run.record(found, mapped=self.mapped)
-        gained = found.objective - run.state.objective
-        learnt = self._learnt(seen)
-        if gained >= 0 and seen.step is not None:
-            solver = replace(learnt._at(seen), falls=0, floor=self._refloored(gained))
-            return solver._next(replace(after, state=found))
+            solver = replace(self._at(point), again=False)
+            return solver._next(replace(run.record_again(state), state=state))
+        after = run.record(state, mapped=self.mapped)
+        gained = state.objective - run.state.objective
+        learnt = self._learnt(point)
+        if gained >= 0 and point.step is not None:
+            solver = replace(learnt._at(point), falls=0, floor=self._refloored(gained))
+            return solver._next(replace(after, state=state))
         after = replace(after, rejected=run.rejected + 1)
         floor = min(4 * self.floor, FLOOR[2])
         solver = replace(self, falls=self.falls + 1, floor=floor, cycles_below_target=0)
@@ -146,27 +146,27 @@ class QuasiNewton(Solver):
             return max(self.floor / 3, FLOOR[0])
         return min(2 * self.floor, FLOOR[2]) if share < POOR else self.floor
 
-    def _seen(self, run: RunState, state: State) -> "_Seen":
-        """A state as coordinates see it, as far as rounding allows that."""
+    def _point(self, run: RunState, state: State) -> "_Point":
+        """A ``state`` in coordinates, as far as rounding allows that."""
         assert self.origin is not None
         image, prior = run.context.m_step(state), run.context.model.prior
         try:
             here = coordinates(state.mixture, self.origin, self._live(state), prior)
             there = coordinates(image.mixture, self.origin, self._live(state), prior)
         except np.linalg.LinAlgError:
-            return _Seen(image)
+            return _Point(image)
         if not (np.isfinite(state.objective) and np.isfinite(there).all()):
-            return _Seen(image)
-        return _Seen(image, here, there - here)
+            return _Point(image)
+        return _Point(image, here, there - here)
 
     def _live(self, state: State) -> NDArray[np.bool_]:
         assert self.origin is not None
         live: NDArray[np.bool_] = (state.mixture.weights > 0) & (self.origin.weights > 0)
         return live
 
-    def _at(self, seen: "_Seen") -> Self:
-        """The solver that stands where it has ``seen``."""
-        return replace(self, here=seen.here, gradient=seen.step, image=seen.image)
+    def _at(self, point: "_Point") -> Self:
+        """The solver that stands at ``point``."""
+        return replace(self, here=point.here, gradient=point.step, image=point.image)
 
     @property
     def _forgetful(self) -> Self:
@@ -174,11 +174,11 @@ class QuasiNewton(Solver):
         return replace(self, steps=(), changes=())
 
     @np.errstate(over="ignore", invalid="ignore")
-    def _learnt(self, seen: "_Seen") -> Self:
-        """With the curvature between where the solver stands and what it has ``seen``, if any."""
-        if seen.here is None or seen.step is None or self.here is None or self.gradient is None:
+    def _learnt(self, point: "_Point") -> Self:
+        """The solver that also knows the curvature between where it stands and ``point``."""
+        if point.here is None or point.step is None or self.here is None or self.gradient is None:
             return self
-        step, change = seen.here - self.here, self.gradient - seen.step
+        step, change = point.here - self.here, self.gradient - point.step
         if not step @ change > 1e-6 * np.linalg.norm(step) * np.linalg.norm(change):
             return self
         most = _pairs(len(step))
@@ -274,7 +274,7 @@ def nbytes(parameters: int) -> int:
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _Point:
     """Where EM leads from a mixture; its coordinates (M,) and EM's step (M,), if there are any."""
 
     image: Trial

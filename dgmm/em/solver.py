@@ -72,8 +72,8 @@ class Solver(ABC):
         """The run by this solver that begins at ``start``, before its first sweep."""
 
     @abstractmethod
-    def step(self, run: "RunState", found: State) -> "RunState":
-        """The ``run``, which is by this solver, after a sweep ``found`` this about its trial."""
+    def step(self, run: "RunState", state: State) -> "RunState":
+        """The ``run``, which is by this solver, after a sweep gave the ``state`` of its trial."""
 
     @abstractmethod
     def reach(self, run: "RunState") -> float:
@@ -151,9 +151,9 @@ class RunState:
         """The run by a ``solver`` that begins at ``start``."""
         return cls(context, stop, solver, None).propose(Trial(start), far)
 
-    def step(self, found: State) -> "RunState":
-        """The run after a sweep ``found`` this about its trial."""
-        return self.solver.step(self, found)
+    def step(self, state: State) -> "RunState":
+        """The run after a sweep gave the ``state`` of its trial."""
+        return self.solver.step(self, state)
 
     @property
     def best(self) -> State:
@@ -184,23 +184,23 @@ class RunState:
         """Whether all iterations are used up."""
         return len(self.trace) >= self.stop.max_iter
 
-    def record(self, found: State, mapped: bool = False) -> Self:
-        """The run with a sweep counted; ``mapped`` if that found the EM image of ``state``."""
+    def record(self, state: State, mapped: bool = False) -> Self:
+        """The run with a sweep counted; ``mapped`` if it was of the EM image of the last state."""
         before = self.state
         if before is None:
-            return self.record_again(found)
-        slack = found.rounding + 2 * max(found.bound, before.bound)
-        fall = mapped * (before.objective - found.objective - slack)
+            return self.record_again(state)
+        slack = state.rounding + 2 * max(state.bound, before.bound)
+        fall = mapped * (before.objective - state.objective - slack)
         return replace(
-            self.record_again(found),
+            self.record_again(state),
             trace=(*self.trace, before.objective),
             max_decrease=max(self.max_decrease, fall),
         )
 
-    def record_again(self, found: State) -> Self:
-        """The run with a sweep counted that is no iteration: of a mixture seen before, or first."""
-        float64_passes = self.float64_passes + (not found.bound)
-        return replace(self, float64_passes=float64_passes, bound=max(self.bound, found.bound))
+    def record_again(self, state: State) -> Self:
+        """The run with a sweep counted that is no iteration: the first, or one made again."""
+        float64_passes = self.float64_passes + (not state.bound)
+        return replace(self, float64_passes=float64_passes, bound=max(self.bound, state.bound))
 
     def propose(self, trial: Trial, far: bool) -> Self:
         """The run with its next trial, in single precision if it is ``far`` from the end."""
@@ -210,8 +210,8 @@ class RunState:
 
     def repeat(self, sweeps: int = 1) -> Self:
         """The run with ``state`` on trial again, in double, in place of so many ``sweeps``."""
-        found = self.best
-        trial = Trial(found.mixture, found.empty, found.singular)
+        best = self.best
+        trial = Trial(best.mixture, best.empty, best.singular)
         return replace(self, repeated=self.repeated + sweeps).propose(trial, far=False)
 
     def finish(self, converged: bool) -> Self:
@@ -224,26 +224,26 @@ class RunState:
 
 
 def ranked(objectives: Iterable[float]) -> list[int]:
-    """Their places, the highest first; of those that are ``TIED`` the first comes first.
+    """The places of ``objectives``, the highest first; those that are ``TIED`` keep their order.
 
     Starts that lead to one optimum differ in the order of its components.  Which of them is taken
     must not depend on rounding, which depends on units and on machines.
     """
-    found = list(objectives)
+    values = list(objectives)
     order: list[int] = []
     top = np.nan
     tied: list[int] = []
-    for place in sorted(range(len(found)), key=lambda place: -found[place]):
-        if not top - found[place] < TIED:
-            order, tied, top = order + sorted(tied), [], found[place]
+    for place in sorted(range(len(values)), key=lambda place: -values[place]):
+        if not top - values[place] < TIED:
+            order, tied, top = order + sorted(tied), [], values[place]
         tied.append(place)
     return order + sorted(tied)
 
 
 def best_of(runs: Sequence[RunState]) -> RunState:
-    """The run with the highest objective, of those that begun and have no singular component.
+    """The run with the highest objective, of those that have begun.
 
-    Of all that begun, if all have.
+    Runs with a singular component are passed over, unless all have one.
     """
     begun = [run for run in runs if run.state is not None]
     if len(begun) > 1:
@@ -252,18 +252,18 @@ def best_of(runs: Sequence[RunState]) -> RunState:
 
 
 def kept(runs: Sequence[RunState]) -> list[RunState]:
-    """The ``runs``, of which those rest that are not expected to get as far as the best has.
+    """The ``runs``; those rest that are not expected to get as far as the best one is already.
 
-    Those that rested go on if that is so no more: the best may have become singular.
+    A run that rested goes on when that no longer holds: the best may have become singular.
     """
     best = best_of(runs).best.objective
-    found = []
+    after = []
     for run in runs:
         trial = run.trial or run.aside
         beaten = trial is not None and run.solver.reach(run) < best
         trials = (None, trial) if beaten else (trial, None)
-        found.append(replace(run, trial=trials[0], aside=trials[1]))
-    return found
+        after.append(replace(run, trial=trials[0], aside=trials[1]))
+    return after
 
 
 def run_all(sweep: Sweep, runs: Sequence[RunState]) -> Iterator[tuple[RunState, ...]]:

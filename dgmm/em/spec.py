@@ -98,7 +98,7 @@ class FitSpec:
         When it ends with what it has, once there is an objective; asked between sweeps.
     prior : PriorSpec
         What the objective holds beside the likelihood.
-    found : tuple of Mixture
+    starts : tuple of Mixture
         Starts (in the frame) that its strategy's search has found.
     """
 
@@ -125,7 +125,7 @@ class FitSpec:
     tails: TailsSpec | None = None
     deadline: Deadline = NEVER
     prior: PriorSpec = NO_PRIOR
-    found: tuple[Mixture, ...] = ()
+    starts: tuple[Mixture, ...] = ()
 
     def first_pass_spec(
         self, rows: int, n_features: int, weighted: bool, beside: int = 0

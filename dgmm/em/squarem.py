@@ -107,24 +107,24 @@ class Squarem(Solver):
         """The ``run`` of another solver, by this one from where it stands."""
         return self._mapped(run, run.best)
 
-    def step(self, run: RunState, found: State) -> RunState:
+    def step(self, run: RunState, state: State) -> RunState:
         if self.fallback is not None:
-            return self._judged(run, found, self.fallback)
-        after = run.record(found, mapped=True).by(self, state=found)
+            return self._judged(run, state, self.fallback)
+        after = run.record(state, mapped=True).by(self, state=state)
         if self.base is not None:
-            return self._extrapolated(after, self.base, found)
-        return after.finish(False) if after.budget_exhausted else self._mapped(after, found)
+            return self._extrapolated(after, self.base, state)
+        return after.finish(False) if after.budget_exhausted else self._mapped(after, state)
 
     def reach(self, run: RunState) -> float:
         return np.inf
 
-    def _judged(self, run: RunState, found: State, fallback: Trial) -> RunState:
+    def _judged(self, run: RunState, state: State, fallback: Trial) -> RunState:
         """After the sweep of theta'."""
-        after = run.record(found)
-        if found.objective >= run.best.objective:
+        after = run.record(state)
+        if state.objective >= run.best.objective:
             solver = replace(self, fallback=None, longest=self._longer)
-            after = after.by(solver, state=found)
-            return after.finish(False) if after.budget_exhausted else solver._mapped(after, found)
+            after = after.by(solver, state=state)
+            return after.finish(False) if after.budget_exhausted else solver._mapped(after, state)
         solver = replace(self, fallback=None, longest=max(1.0, self.taken / 4), base=None)
         after = after.by(solver, rejected=run.rejected + 1)
         if after.budget_exhausted:
@@ -141,30 +141,31 @@ class Squarem(Solver):
         trial = run.context.m_step(base)
         return run.by(replace(self, base=base)).propose(trial, _is_far(run))
 
-    def _extrapolated(self, run: RunState, base: State, found: State) -> RunState:
+    def _extrapolated(self, run: RunState, base: State, state: State) -> RunState:
         """After the sweep of theta_1: stop, or put theta' on trial."""
-        fallback = run.context.m_step(found)
-        ends = base.mixture, found.mixture, fallback.mixture
+        fallback = run.context.m_step(state)
+        ends = base.mixture, state.mixture, fallback.mixture
         step = extrapolate(*ends, self.longest, run.context.model)
-        gain, target = found.objective - base.objective, run.stop.target
+        gain, target = state.objective - base.objective, run.stop.target
         lengths = (*self.lengths, step.length)[-MEMORY:]
-        unseen = 2 * max(base.bound, found.bound)  # what single precision may hide of it
-        brought, longest = found.objective - self.level, max(lengths)
-        gap_estimate = max(_left(max(0.0, gain) + unseen, longest), brought)
-        gap = max(_left(max(0.0, gain) + unseen, SLOWER * longest), brought)
+        hidden = 2 * max(base.bound, state.bound)  # what single precision may hide of it
+        brought, longest = state.objective - self.level, max(lengths)
+        gap_estimate = max(_left(max(0.0, gain) + hidden, longest), brought)
+        gap = max(_left(max(0.0, gain) + hidden, SLOWER * longest), brought)
         exact = run.float64_passes > 1 and not base.bound
         known = exact and len(lengths) >= LEARNT
         below = self.cycles_below_target + 1 if known and gap < target else 0
         memory: dict[str, Any] = {
             "lengths": lengths,
-            "level": found.objective,
+            "level": state.objective,
             "cycles_below_target": below,
         }
         solver = replace(self, base=None, **memory)
         run = run.by(solver, gap_upper=gap, gap_estimate=gap_estimate)
-        still = abs(gain) <= (seen := min(found.rounding, target)) and seen > 0  # EM's fixed point
+        smallest = min(state.rounding, target)
+        still = abs(gain) <= smallest and smallest > 0  # EM's fixed point
         settled = below > 1 or (exact and (still or abs(gain) < run.stop.tol))
-        if settled or run.budget_exhausted or not np.isfinite(found.objective):
+        if settled or run.budget_exhausted or not np.isfinite(state.objective):
             return run.finish(settled)
         solver = replace(solver, taken=min(step.length, self.longest))
         if step.mixture is None:
@@ -248,17 +249,17 @@ def mixture_at(place: Array, like: Mixture, seen_from: Mixture, live: Mask, mode
     second = count + (noise is not None)
     third = second + (0 if like.tails is None else like.tails.rule.free(count))
     ends = [count, second, third, third + count * n_features]
-    logs, own, freedom, white, shapes = np.split(place, ends)
+    logs, log_noise, freedom, white, shapes = np.split(place, ends)
     log_weights = like.log_weights + np.clip(logs / safe.weights - like.log_weights, -JUMP, JUMP)
     top = log_weights.max()
     weights = np.where(live, np.exp(log_weights - top), 0.0)
-    whole = weights.sum()
+    total = weights.sum()
     if noise is not None and seen_from.noise_component is not None:
         there = np.sqrt(max(seen_from.noise_component.weight, 1e-300))
-        moved = np.clip(own[0] / there - noise.log_weight, -JUMP, JUMP)
-        even = float(np.exp(noise.log_weight + moved - top))
-        whole += even
-        noise = noise.weighing(even / whole)
+        moved = np.clip(log_noise[0] / there - noise.log_weight, -JUMP, JUMP)
+        noise_weight = float(np.exp(noise.log_weight + moved - top))
+        total += noise_weight
+        noise = noise.weighing(noise_weight / total)
     away = seen_from.covariances.coloured(white.reshape(count, n_features) / safe.means[:, None])
     means = np.where(live[:, None], seen_from.means + away, like.means)
     if not np.isfinite(means).all():
@@ -269,7 +270,7 @@ def mixture_at(place: Array, like: Mixture, seen_from: Mixture, live: Mask, mode
     tails = like.tails
     if tails is not None and seen_from.tails is not None:
         tails = tails.at(freedom, seen_from.tails, seen_from.weights)
-    mixture = model.hold(Mixture(weights / whole, means, covariances, noise, tails), like)
+    mixture = model.hold(Mixture(weights / total, means, covariances, noise, tails), like)
     if model.penalties(mixture).max() > model.penalties(like).max() + THIN * n_features:
         raise np.linalg.LinAlgError("the extrapolation is thin")
     lost = np.broadcast_to(singular, live.shape) & live

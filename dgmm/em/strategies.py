@@ -1,13 +1,17 @@
 """The ways to fit that users can name: a strategy says by what solvers, and from what starts.
 
-"em" is the textbook: EM from each start.  "auto" finds its start on a small part of the first
-pass's sample (starts.py), refines it on larger parts (subsamples.py), up to an eighth of all rows,
-and goes on over all rows in quasi-Newton steps (quasi_newton.py).  Several ends go on side by side
-where the largest part can't tell which is best.  Where rows are so many that the sample is far
-less, it goes on serving between two passes (control_variate.py).  Where all rows are so few that
-hundreds of starts over them are cheap, these take the place of the sample's (scouts.py); and then,
-or where rows are too few for the number of parameters, or the start is given, it is SQUAREM over
-all rows (squarem.py).
+"em" is the textbook: EM from each start.
+
+"auto" finds its start on a small part of the first pass's sample (starts.py), refines it on larger
+parts (subsamples.py), up to an eighth of all rows, and goes on over all rows in quasi-Newton steps
+(quasi_newton.py).  Where the largest part can't tell which of several ends is best, they go on side
+by side.  There are three exceptions:
+
+- The sample is a far smaller part of all rows: it goes on serving between two passes
+  (control_variate.py).
+- All rows are so few that hundreds of starts over them are cheap: these take the place of the
+  sample's (scouts.py), and SQUAREM over all rows follows (squarem.py).
+- Rows are too few for the number of parameters, or the start is given: it is SQUAREM over all rows.
 """
 
 from dataclasses import dataclass, replace
@@ -147,7 +151,7 @@ class Auto(Strategy):
         target = spec.resolution * (parameters / (2 * moments.weighted))
         tol = (spec.tol or 0.0) * spec.prior.unit(moments.weight)
         stop = StopRule(spec.max_iter, tol, target if spec.tol is None else 0.0)
-        late = spec.deadline.passed  # to look around
+        late = spec.deadline.passed  # no time to look for a start
         cheap = _cheap(spec, shape, len(moments.sample.keys))
         if cheap and not late:
             return _from_scouts(context, spec, samples, stop, max(spec.n_init, cheap))
@@ -169,7 +173,8 @@ class Auto(Strategy):
 def _direct(spec: FitSpec, rows: int, n_features: int) -> bool:
     """Whether "auto" goes on over all rows from any start.
 
-    There are few, or one optimum; or what tells optima apart is not the likelihood.
+    It does where rows are few, where there is one optimum, and where it is not the likelihood that
+    tells optima apart.
     """
     few = rows < RACEABLE * spec.parameters(n_features)
     return few or spec.components == 1 or not spec.prior.is_density
@@ -227,8 +232,8 @@ def _from_samples(
     """The runs from where starts on a small part of the sample lead on larger parts."""
     wanted, random = spec.n_init, spec.random
     budget = spec.budget(*shape, len(samples.sample.keys))
-    if spec.found:
-        starts = list(spec.found)
+    if spec.starts:
+        starts = list(spec.starts)
     elif spec.observation.labelled:
         raced = samples.part(budget.rows, context)
         starts = labelled.several(raced, spec.components, wanted, random)
@@ -263,8 +268,8 @@ def _over_all(
         return [solver.init(context, end, stop) for end in ends]
     covariance_model = context.model.covariance_model
     informing = information_rows(shape, parameters, top)
-    seen = context.model.observation
-    plain = context.model.prior.is_likelihood and not seen.deconvolves and not student
+    observation = context.model.observation
+    plain = context.model.prior.is_likelihood and not observation.deconvolves and not student
     if informing and plain and is_known(covariance_model, shape[1]):
         near = [informed(subsample, end, informing) for end in ends]
         return [
@@ -301,20 +306,21 @@ def _start(sample: Sample, context: FitContext, spec: FitSpec, ours: bool = Fals
         return context.model.begun(context.frame.enter(given))
     unnamed = spec.init_params == "auto"
     method = "kmeans" if unnamed else spec.init_params
-    theirs = init.seeded if ours or unnamed else init.seed
-    make = race.seeded if ours and unnamed else theirs
+    by_method = init.seeded if ours or unnamed else init.seed
+    make = race.seeded if ours and unnamed else by_method
     make = _labelled_start if sample.labels is not None else make
 
-    def one(seen: Sample) -> Mixture:
-        """Of these rows, but for what is given."""
-        seed = context.frame.leave(make(seen, context, spec.components, method, spec.random))
+    def one(rows: Sample) -> Mixture:
+        """The first mixture from these ``rows``, but for what is given."""
+        seed = context.frame.leave(make(rows, context, spec.components, method, spec.random))
         if means is not None and (ours or unnamed) and sample.labels is None:
             seed = _in_order_of(means, seed, context)
-        own = seed.weights if weights is None else weights
-        where = seed.means if means is None else means
+        first_weights = seed.weights if weights is None else weights
+        first_means = seed.means if means is None else means
         if precisions is None:
-            return context.frame.enter(replace(seed, weights=own, means=where))
-        return context.frame.enter(given_mixture(spec.covariance_model, own, where, precisions))
+            return context.frame.enter(replace(seed, weights=first_weights, means=first_means))
+        first = given_mixture(spec.covariance_model, first_weights, first_means, precisions)
+        return context.frame.enter(first)
 
     return isolation.start(sample, context, spec.components, one)
 
@@ -331,8 +337,8 @@ def _in_order_of(means: Array, seed: Mixture, context: FitContext) -> Mixture:
 
     So what is not given of a component comes of rows that are near its mean.
     """
-    apart = [np.sum(((each - seed.means) / context.frame.scale) ** 2, axis=1) for each in means]
-    return seed.chosen(matched(np.stack(apart)))
+    distances = [np.sum(((mean - seed.means) / context.frame.scale) ** 2, axis=1) for mean in means]
+    return seed.chosen(matched(np.stack(distances)))
 
 
 def given_mixture(
@@ -352,5 +358,7 @@ def given_mixture(
 StrategyName = Literal["auto", "em"]
 """The names of ``STRATEGIES``."""
 
-STRATEGIES: Final[dict[str, Strategy]] = {each.name: each for each in (Auto(), Textbook())}
+STRATEGIES: Final[dict[str, Strategy]] = {
+    strategy.name: strategy for strategy in (Auto(), Textbook())
+}
 """What ``strategy`` may be, by name."""
