@@ -10,7 +10,7 @@ from benchmarks.data import draw, mixture
 from benchmarks.table import percent, show
 from benchmarks.timing import say
 from dgmm import GaussianMixture, engine
-from dgmm.inference.standard_errors import asked_of
+from dgmm.inference.standard_errors import query_of
 from dgmm.kernels import choice
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.observation import COMPLETE, Complete, Observation
@@ -51,7 +51,7 @@ def replicates(rows: int, components: int, replicates: int) -> None:
             for _ in range(FITS)
         ]
     )
-    asked = asked_of(model.mixture_, COMPLETE)
+    asked = query_of(model.mixture_, COMPLETE)
     kernel = Complete(choice.chosen())
     natural = kernel.given(NaturalParameters.of(asked.mixture))
     sweep = engine.in_memory_sweep(x)

@@ -151,7 +151,7 @@ def pairs(
         size = figures.side(len(places)) / pictures.DPI
         figure = pyplot.figure(figsize=(size, size))
     axes: NDArray[Any] = figures.draw_pairs(
-        figure, mixture, names_of(fitted), places, ends, seen=seen
+        figure, mixture, names_of(fitted), places, ends, overview=seen
     )
     return axes
 

@@ -19,7 +19,7 @@ from dgmm import BayesianGaussianMixture, GaussianMixture, SufficientStatistics,
 from dgmm.cli.commands import main
 from dgmm.em.variational_prior import VariationalPrior
 from dgmm.errors import DgmmError, UsageError
-from dgmm.estimators.bayesian_mixture import in_sum
+from dgmm.estimators.posterior_parameters import in_sum
 from dgmm.model.covariance import COVARIANCE_MODELS
 
 Array = np.ndarray

@@ -18,7 +18,7 @@ from dgmm import engine
 from dgmm.cli.commands import main
 from dgmm.inference import bootstrap
 from dgmm.inference.charts import Matrices, Variances
-from dgmm.inference.information import Asked
+from dgmm.inference.information import Query
 from dgmm.inference.layouts import LAYOUTS
 from dgmm.inference.resampling import Resampling
 from dgmm.kernels.observation import Marginal
@@ -61,9 +61,9 @@ def test_a_step_is_that_of_numerical_derivatives(kind: str, holes: float) -> Non
     counts = resampling.counts(np.arange(len(rows))).astype(float)
     steps = np.linalg.solve(-second.astype(float), (first.astype(float).T @ (counts - 1))).T
     frame = Frame(np.zeros(2), np.ones(2))
-    asked = Asked(mixture, frame, Marginal(), resampling)
+    query = Query(mixture, frame, Marginal(), resampling)
     sweep = engine.in_memory_sweep(rows, weights=weights)
-    found, sums = bootstrap.bootstrap(sweep, mixture, asked)
+    found, sums = bootstrap.bootstrap(sweep, mixture, query)
     levels = weights * log_densities(kind, theta, rows).astype(float)
     np.testing.assert_allclose(
         sums.drawn, counts.T @ np.stack([weights, levels], axis=1), rtol=1e-7
@@ -76,7 +76,7 @@ def test_a_step_is_that_of_numerical_derivatives(kind: str, holes: float) -> Non
     np.testing.assert_allclose(found.means, means, rtol=1e-4, atol=1e-5)
     before = mixture.covariances.dense()
     moves = np.stack([three[..., :2], three[..., 1:]], axis=-2) - before
-    layout = asked.layout
+    layout = query.layout
     for each, move in zip(found.covariances, moves, strict=True):
         for was, by, now in zip(before, move, layout.dense(each), strict=True):
             root = linalg.cholesky(was, lower=True)

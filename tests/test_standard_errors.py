@@ -14,7 +14,7 @@ import dgmm
 from dgmm import engine
 from dgmm.cli.commands import main
 from dgmm.inference import standard_errors
-from dgmm.inference.information import Asked, information
+from dgmm.inference.information import Query, information
 from dgmm.inference.layouts import LAYOUTS
 from dgmm.kernels.observation import Marginal
 from dgmm.kernels.sweep import Block
@@ -93,8 +93,8 @@ def test_information_is_that_of_numerical_derivatives(kind: str, holes: float) -
     values = own.get(kind, entries[:, 0])
     model = dgmm.GaussianMixture.from_parameters(share, means, values, covariance_type=kind)
     frame = Frame(np.zeros(2), np.ones(2))
-    asked = Asked(model.mixture_, frame, Marginal())
-    found = information(Block(0, rows, weights), asked)
+    query = Query(model.mixture_, frame, Marginal())
+    found = information(Block(0, rows, weights), query)
     first, second = derivatives(lambda at: log_densities(kind, at, rows) * weights.astype(L), theta)
     per_row = np.divide(first, weights[:, None], where=weights[:, None] > 0, out=0 * first)
     close = {"rtol": 2e-6, "atol": 2e-6 * float(abs(second).max())}
@@ -139,8 +139,8 @@ def test_information_has_the_digits_of_doubles() -> None:
     share, means, entries = (each.astype(float) for each in dense("full", np.array(theta, L)))
     values = np.array([[[a, b], [b, c]] for a, b, c in entries])
     model = dgmm.GaussianMixture.from_parameters(share, means, values)
-    asked = Asked(model.mixture_, Frame(np.zeros(2), np.ones(2)), Marginal())
-    told = information(Block(0, rows), asked)
+    query = Query(model.mixture_, Frame(np.zeros(2), np.ones(2)), Marginal())
+    told = information(Block(0, rows), query)
     np.testing.assert_allclose(told.complete + told.outer, expected, rtol=1e-10, atol=1e-10)
 
 

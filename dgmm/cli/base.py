@@ -133,12 +133,12 @@ class Command(click.Command):
 
 def _nobody_reads() -> bool:
     """Whether standard output leads to a pipe that was closed at its other end."""
-    asked = select.poll()
+    poll = select.poll()
     try:
-        asked.register(sys.stdout, 0)
+        poll.register(sys.stdout, 0)
     except (OSError, ValueError):  # it is no file
         return False
-    return any(found & (select.POLLERR | select.POLLHUP) for _, found in asked.poll(0))
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
 
 
 def _variable(ctx: click.Context, option: str) -> str:

@@ -95,26 +95,26 @@ def drift(
         check_file_target(html, overwrite)
     fitted, dataset = rows.open(model, data)
     with sweeping(machines, dataset, "drift", quiet) as sweep:
-        found = fitted.drift(dataset, sweep=sweep)
-    alarm = level is not None and found.beyond(level, effect)
+        changes = fitted.drift(dataset, sweep=sweep)
+    alarm = level is not None and changes.beyond(level, effect)
     if html is not None:
         allowed = "" if level is None else f"p < {level:g} and an effect of {effect:g} nats a row"
-        page = drift_page(found, names_of(fitted), model, data, allowed, alarm)
+        page = drift_page(changes, names_of(fitted), model, data, allowed, alarm)
         storage.put(html, memoryview(page.encode()))
     if json:
-        click.echo(dumps({"model": model, "data": data, "drifted": alarm, **found.record()}))
+        click.echo(dumps({"model": model, "data": data, "drifted": alarm, **changes.record()}))
     else:
-        show_drift(found, None if level is None else alarm)
+        show_drift(changes, None if level is None else alarm)
     if alarm:
         click.get_current_context().exit(DRIFTED)
 
 
-def show_drift(found: Drift, alarm: bool | None) -> None:
+def show_drift(changes: Drift, alarm: bool | None) -> None:
     """What changed, in all and of each component; and whether that is an alarm, if it was asked."""
     said = "yes, beyond what is allowed" if alarm else "not beyond what is allowed"
-    tell({**in_words(found), **({} if alarm is None else {"drifted": said})}, as_json=False)
+    tell({**in_words(changes), **({} if alarm is None else {"drifted": said})}, as_json=False)
     rows = []
-    for k, each in enumerate(found.components):
+    for k, each in enumerate(changes.components):
         shares = f"{each.weight_before:.4f} > {each.weight_now:.4f}"
         spread = f"{min(each.spread):.3f} to {max(each.spread):.3f}"
         cells = (shares, p_value(each.weight), f"{each.moved:.4f}", p_value(each.mean), spread)
@@ -169,31 +169,31 @@ def compare(
     Example: dgmm compare monday.dgmm tuesday.dgmm --errors monday.json
     """
     one, second = mixtures.load(model), mixtures.load(other)
-    own = None if errors is None else read_errors(errors, one, model)
-    theirs = None if other_errors is None else read_errors(other_errors, second, other)
-    found = dgmm.compare(one, second, own, theirs, samples, random_state)
+    one_errors = None if errors is None else read_errors(errors, one, model)
+    two_errors = None if other_errors is None else read_errors(other_errors, second, other)
+    comparison = dgmm.compare(one, second, one_errors, two_errors, samples, random_state)
     if json:
-        click.echo(dumps({"model": model, "other": other, **found.record()}))
+        click.echo(dumps({"model": model, "other": other, **comparison.record()}))
         return
     named = {
-        "divergence": (found.divergence, " nats a row, of MODEL from OTHER"),
-        "and back": (found.divergence_back, " nats a row, of OTHER from MODEL"),
-        "Hellinger distance": (found.hellinger, ", from 0 to 1"),
+        "divergence": (comparison.divergence, " nats a row, of MODEL from OTHER"),
+        "and back": (comparison.divergence_back, " nats a row, of OTHER from MODEL"),
+        "Hellinger distance": (comparison.hellinger, ", from 0 to 1"),
     }
     tell({k: f"{v.value:.6g} ± {v.error:.1e}{unit}" for k, (v, unit) in named.items()}, False)
-    if found.order is None or found.weights is None or found.moved is None:
+    if comparison.order is None or comparison.weights is None or comparison.moved is None:
         return
     heads = ["component", "of OTHER", "weight", "mean moved (sd)"]
     rows = [
         [str(k), str(place), f"{weight:+.4f}", f"{moved:.4f}"]
         for k, (place, weight, moved) in enumerate(
-            zip(found.order, found.weights, found.moved, strict=True)
+            zip(comparison.order, comparison.weights, comparison.moved, strict=True)
         )
     ]
-    if found.weights_in_errors is not None and found.means_in_errors is not None:
+    if comparison.weights_in_errors is not None and comparison.means_in_errors is not None:
         heads += ["weight (errors)", *(f"{name}: mean (errors)" for name in names_of(one))]
         for row, weight, mean in zip(
-            rows, found.weights_in_errors, found.means_in_errors, strict=True
+            rows, comparison.weights_in_errors, comparison.means_in_errors, strict=True
         ):
             row += [f"{weight:+.2f}", *(f"{each:+.2f}" for each in mean)]
     tables.show(heads, rows, keep=2)

@@ -69,8 +69,8 @@ def _show_means(mixture: Mixture, places: NDArray[np.intp], names: list[str], wi
     for k in heaviest_first(mixture):
         pairs = zip(mixture.means[k, places], spread[k, places], strict=True)
         cells = [mean_and_spread(float(mean), float(sd)) for mean, sd in pairs]
-        own = [f"{mixture.dof[k]:.3g}"] if student else []
-        rows.append((str(k), f"{mixture.weights[k]:.4f}", *own, *cells))
+        dof = [f"{mixture.dof[k]:.3g}"] if student else []
+        rows.append((str(k), f"{mixture.weights[k]:.4f}", *dof, *cells))
     if (noise := mixture.noise_component) is not None:
         ends = zip(noise.low[places], noise.high[places], strict=True)
         box = [f"{low:.4g} to {high:.4g}" for low, high in ends]
@@ -84,15 +84,15 @@ def _show_covariances(
     mixture: Mixture, places: NDArray[np.intp], names: list[str], wide: bool
 ) -> None:
     """A table for each component, or one for all that share theirs."""
-    own = mixture.covariances.among(places)
-    if own.alone(np.arange(1)) is not None:
+    covariances = mixture.covariances.among(places)
+    if covariances.alone(np.arange(1)) is not None:
         click.echo(
             "No feature goes with another: the squares of the spreads above are all there is"
         )
         return
     kind = "scale matrix" if mixture.tails is not None else "covariances"
     order = heaviest_first(mixture)
-    dense = own.dense()
+    dense = covariances.dense()
     if (dense == dense[0]).all() and len(dense) > 1:
         titles = [(order[0], f"all components: {kind}")]
     else:

@@ -77,10 +77,10 @@ def threshold(
         check_model_target(output, overwrite)
     fitted, dataset = rows.open(model, data)
     with sweeping(machines, dataset, "threshold", quiet) as sweep:
-        found = fitted.find_threshold(dataset, rate, sweep=sweep)
+        limit = fitted.find_threshold(dataset, rate, sweep=sweep)
     if output is not None:
-        fitted.keep_threshold(found).save(output, overwrite=overwrite)
-    result = asdict(found)
+        fitted.keep_threshold(limit).save(output, overwrite=overwrite)
+    result = asdict(limit)
     if not json:
         result["without a value"] = result.pop("nothing")
     tell({"model": output or model, **result}, json)
@@ -93,8 +93,8 @@ def outliers_of(model: GaussianMixture, path: str) -> Output:
             f"{path} keeps no threshold: dgmm threshold DATA -m {path} --rate RATE -o {path} "
             "--overwrite finds one and keeps it"
         )
-    found: Output = odd_rows.outliers_below(model.threshold_.log_density)
-    return found
+    output: Output = odd_rows.outliers_below(model.threshold_.log_density)
+    return output
 
 
 def groups_of(model: GaussianMixture, path: str) -> Output:
@@ -103,18 +103,18 @@ def groups_of(model: GaussianMixture, path: str) -> Output:
         raise UsageError(
             f"{path} keeps no groups: dgmm merge DATA -m {path} -o {path} --overwrite makes some"
         )
-    found: Output = merging.groups_output(model.groups_)
-    return found
+    output: Output = merging.groups_output(model.groups_)
+    return output
 
 
 def _distances(model: GaussianMixture, path: str) -> Output:
-    found: Output = oddness.DISTANCES
-    return found
+    output: Output = oddness.DISTANCES
+    return output
 
 
 def _deviations(model: GaussianMixture, path: str) -> Output:
-    found: Output = oddness.DEVIATIONS
-    return found
+    output: Output = oddness.DEVIATIONS
+    return output
 
 
 MORE: Final[dict[str, Callable[[GaussianMixture, str], Output]]] = {

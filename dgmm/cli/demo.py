@@ -129,11 +129,11 @@ def run(directory: str | PathLike[str], overwrite: bool = False) -> Iterator[str
 
 def prepare(directory: Path, overwrite: bool) -> None:
     """Make ``directory``, and clear it of an earlier run's files or raise ``DataError``."""
-    made = [directory / PICTURE]
+    written = [directory / PICTURE]
     for photograph in PHOTOGRAPHS:
         files = Files.of(photograph, directory)
-        made += [files.rows, files.model, files.labels]
-    existing = [path for path in made if path.exists()]
+        written += [files.rows, files.model, files.labels]
+    existing = [path for path in written if path.exists()]
     if existing and not overwrite:
         raise DataError(
             f"{existing[0]} exists; choose another directory, or overwrite it (--overwrite)"

@@ -152,11 +152,19 @@ def summarize(
     urls.check_writable(output)
     fitted, dataset = rows.open(model, data)
     with sweeping(machines, dataset, "summarize", quiet) as sweep:
-        found = fitted.summarize(dataset, sweep=sweep, privacy=privacy)
-    found.save(output, overwrite=overwrite)
-    result = {"output": output, "rows": found.rows, "weight": found.weight, "under": found.under}
+        statistics = fitted.summarize(dataset, sweep=sweep, privacy=privacy)
+    statistics.save(output, overwrite=overwrite)
+    result = {
+        "output": output,
+        "rows": statistics.rows,
+        "weight": statistics.weight,
+        "under": statistics.under,
+    }
     if privacy is not None:
-        result |= {"rows": f"about {found.rows:,}", "noise_multiplier": privacy.noise_multiplier}
+        result |= {
+            "rows": f"about {statistics.rows:,}",
+            "noise_multiplier": privacy.noise_multiplier,
+        }
     tell(result, json)
 
 
@@ -185,7 +193,7 @@ def federate(
     output: str,
     start: str | None,
     timeout: float,
-    how: dict[str, Any],
+    params: dict[str, Any],
     overwrite: bool,
     json: bool,
     quiet: bool,
@@ -206,7 +214,7 @@ def federate(
     model = dgmm.GaussianMixture(
         n_components,
         covariance_type=covariance_type,
-        **how,
+        **params,
     )
     if start is not None:
         begin = begin_at(start, n_components, covariance_type, None)
@@ -216,10 +224,10 @@ def federate(
     tell_model(model, output, json)
 
 
-def _tell_round(found: Round) -> None:
-    changed = "" if found.number == 1 else f", change {found.change:.2e}"
+def _tell_round(done: Round) -> None:
+    changed = "" if done.number == 1 else f", change {done.change:.2e}"
     click.echo(
-        f"round {found.number}: {found.rows:,} rows, objective {found.objective:.8g}{changed}",
+        f"round {done.number}: {done.rows:,} rows, objective {done.objective:.8g}{changed}",
         err=True,
     )
 

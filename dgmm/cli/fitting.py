@@ -52,7 +52,7 @@ def _fixed(
     context: click.Context, option: click.Parameter, texts: tuple[str, ...]
 ) -> dict[str, Any] | None:
     """What is to be held: means, or means=0,2."""
-    found: dict[str, Any] = {}
+    fixed: dict[str, Any] = {}
     for text in texts:
         name, given, numbers = text.partition("=")
         listed = numbers.split(",")
@@ -60,8 +60,8 @@ def _fixed(
             raise click.BadParameter(
                 f"{text!r} is not like means or means=0,2; what can be held is {', '.join(PARTS)}"
             )
-        found[name] = [int(each) for each in listed] if given else True
-    return found or None
+        fixed[name] = [int(each) for each in listed] if given else True
+    return fixed or None
 
 
 @click.command(cls=Command, epilog=EXIT_CODES)
@@ -105,7 +105,7 @@ def fit(
     labels: str | None,
     start: str | None,
     fixed: dict[str, Any] | None,
-    how: dict[str, Any],
+    params: dict[str, Any],
     machines: Machines,
     reading: dict[str, Any],
     overwrite: bool,
@@ -117,7 +117,7 @@ def fit(
     Example: dgmm fit rows.zarr -k 16 -o model.dgmm
     """
     check_model_target(output, overwrite)
-    if start is not None and (how["init_params"] != "auto" or n_init > 1):
+    if start is not None and (params["init_params"] != "auto" or n_init > 1):
         raise click.UsageError("--start gives the only start: leave out --init-params and --n-init")
     if fixed and start is None:
         raise click.UsageError("--fixed holds what --start gives: give that, too")
@@ -131,9 +131,9 @@ def fit(
             model = begin.set_params(warm_start=True, fixed=fixed or None)
         else:
             model.set_params(**parameters_of(begin))
-        if how["noise_component"] is True:
-            how["noise_component"] = begin.noise_weight_ or True
-    model.set_params(n_jobs=machines.threads, **how)
+        if params["noise_component"] is True:
+            params["noise_component"] = begin.noise_weight_ or True
+    model.set_params(n_jobs=machines.threads, **params)
     meter = engine.Meter()
     with display.watches() as watches, machines.client() as client:
         session = model.session(dataset, client=client)
@@ -150,13 +150,13 @@ def begin_at(
     """The model at ``path``, for a fit to begin at; it must be of this size and structure."""
     model: dgmm.GaussianMixture = mixtures.load(path)
     size = (model.n_components, model.covariance_type)
-    asked = (n_components, COVARIANCE_TYPES[covariance_type].name)
-    if model.n_factors != n_factors and size == asked:
+    wanted = (n_components, COVARIANCE_TYPES[covariance_type].name)
+    if model.n_factors != n_factors and size == wanted:
         raise UsageError(
             f"{path} has n_factors {model.n_factors}; a fit that begins there must have the same, "
             f"not {n_factors}"
         )
-    if size != asked:
+    if size != wanted:
         raise UsageError(
             f"{path} has {size[0]} components and {size[1]} covariances; a fit that begins there "
             f"must have the same, not {n_components} components and {covariance_type} covariances"
@@ -264,7 +264,7 @@ def select(
     noise: str | None,
     labels: str | None,
     n_init: int,
-    how: dict[str, Any],
+    params: dict[str, Any],
     machines: Machines,
     reading: dict[str, Any],
     overwrite: bool,
@@ -285,7 +285,7 @@ def select(
     if plot is not None:
         check_pictures()
     dataset = dgmm.open_dataset(data, sample_weight, noise=noise, labels=labels, **reading)
-    template = dgmm.GaussianMixture(n_init=n_init, n_jobs=machines.threads, **how)
+    template = dgmm.GaussianMixture(n_init=n_init, n_jobs=machines.threads, **params)
     search = dgmm.MixtureSearch(
         template,
         n_components=n_components,

@@ -240,9 +240,9 @@ FITTING: Final[dict[tuple[str, ...], Decorator]] = {
 
 
 def fitting_but(*without: str) -> Decorator:
-    """The options of ``FITTING`` as one parameter ``how``, but for those of these names."""
+    """The options of ``FITTING`` as one parameter ``params``, but for those of these names."""
     kept = {names: option for names, option in FITTING.items() if not {*names} & {*without}}
-    return as_one("how", dict, [*chain(*kept)], *kept.values())
+    return as_one("params", dict, [*chain(*kept)], *kept.values())
 
 
 fitting_options = fitting_but()

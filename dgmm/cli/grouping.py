@@ -90,39 +90,44 @@ def merge(
                 "--criterion entropy needs DATA, rows such as the model was fitted to; runnalls "
                 "and bhattacharyya need none"
             )
-        found = fitted.merge(criterion=criterion)
+        merging = fitted.merge(criterion=criterion)
     else:
         if criterion != "entropy":
             raise UsageError(f"--criterion {criterion} needs no DATA: leave them out")
         fitted, dataset = rows.open(model, data)
         with sweeping(machines, dataset, "merge", quiet) as sweep:
-            found = fitted.merge(dataset, sweep=sweep)
-    own = found.groups(groups)
+            merging = fitted.merge(dataset, sweep=sweep)
+    labels = merging.groups(groups)
     if output is not None:
-        fitted.keep_groups(own).save(output, overwrite=overwrite)
+        fitted.keep_groups(labels).save(output, overwrite=overwrite)
     if json:
-        arrays = {"pairs": found.pairs, "costs": found.costs, "levels": found.levels, "groups": own}
-        result = {"model": output or model, "criterion": criterion, "cut": found.cut}
+        arrays = {
+            "pairs": merging.pairs,
+            "costs": merging.costs,
+            "levels": merging.levels,
+            "groups": labels,
+        }
+        result = {"model": output or model, "criterion": criterion, "cut": merging.cut}
         click.echo(dumps({**result, **{name: each.tolist() for name, each in arrays.items()}}))
         return
-    show_merging(fitted, found, own)
+    show_merging(fitted, merging, labels)
 
 
-def show_merging(model: GaussianMixture, found: Merging, groups: np.ndarray[Any, Any]) -> None:
+def show_merging(model: GaussianMixture, merging: Merging, groups: np.ndarray[Any, Any]) -> None:
     """Two tables: how groups were made, and which there are now."""
-    count = len(found.levels)
+    count = len(merging.levels)
     parts = [str(k) for k in range(count)]
     rows = []
-    for made, (pair, level) in enumerate(zip(found.pairs, found.levels[-2::-1], strict=True)):
+    for step, (pair, level) in enumerate(zip(merging.pairs, merging.levels[-2::-1], strict=True)):
         one, other = (parts[number] for number in pair)
         parts.append(f"{one} {other}")
-        rows.append((str(count - 1 - made), f"{one} + {other}", f"{level:.6g}"))
-    tables.show(("groups left", "joined", LEVELS[found.criterion]), rows, keep=2)
+        rows.append((str(count - 1 - step), f"{one} + {other}", f"{level:.6g}"))
+    tables.show(("groups left", "joined", LEVELS[merging.criterion]), rows, keep=2)
     weights = model.mixture_.weights
     members = [np.flatnonzero(groups == number) for number in range(int(groups.max()) + 1)]
     shown = [
-        (str(number), " ".join(map(str, own)), f"{weights[own].sum():.4f}")
-        for number, own in enumerate(members)
+        (str(number), " ".join(map(str, group)), f"{weights[group].sum():.4f}")
+        for number, group in enumerate(members)
     ]
     tables.show(("group", "components", "weight"), shown, keep=2)
 

@@ -58,8 +58,8 @@ def as_one(
     def apply(command: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(command)
         def gathered(**given: Any) -> None:
-            made = make(**{option: given.pop(option) for option in names})
-            command(**given, **{name: made})
+            value = make(**{option: given.pop(option) for option in names})
+            command(**given, **{name: value})
 
         return together(*options)(gathered)
 

@@ -98,8 +98,8 @@ def regress(
     urls.check_writable(output)
     fitted = mixtures.load(model)
     names = list(vars(fitted).get("feature_names_in_", ()))
-    asked = [_feature(each, names) for each in targets.split(",")]
-    known, wanted = conditionals.regression_of(fitted, asked, kind, quantiles)
+    features = [_feature(each, names) for each in targets.split(",")]
+    known, wanted = conditionals.regression_of(fitted, features, kind, quantiles)
     dataset = rows.open_for(known, model, data)
     job = known.row_outputs(wanted)
     written = write_rows(job, dataset, machines, output, keep, overwrite, "regress", quiet)

@@ -22,12 +22,12 @@ def read_errors(url: str, model: GaussianMixture, path: str) -> StandardErrors:
     """The errors of weights and means of a ``model`` at ``path``; raises ``DataError``."""
     filesystem, place = urls.place(url)
     try:
-        told = json.loads(filesystem.cat_file(place))
+        record = json.loads(filesystem.cat_file(place))
         shape = model.mixture_.means.shape
-        weights, means = (np.array(told[name], dtype=np.float64) for name in ("weights", "means"))
+        weights, means = (np.array(record[name], dtype=np.float64) for name in ("weights", "means"))
         if (weights.shape, means.shape) != (shape[:1], shape):
             raise ValueError(f"means of shape {means.shape}, where {path} has {shape}")
-        kind, rows, under = str(told["kind"]), int(told["rows"]), str(told["under"])
+        kind, rows, under = str(record["kind"]), int(record["rows"]), str(record["under"])
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{url} is not what dgmm errors DATA -m {path} --json prints: "

@@ -158,13 +158,13 @@ def _record(
 ) -> dict[str, Any]:
     """Errors ``under`` a model, and intervals, as JSON has them."""
     shaped = ("weights", "means", "covariances")
-    told: dict[str, Any] = {"kind": errors.kind, "rows": errors.rows, "under": under}
-    told |= {name: getattr(errors, name).tolist() for name in shaped}
+    record: dict[str, Any] = {"kind": errors.kind, "rows": errors.rows, "under": under}
+    record |= {name: getattr(errors, name).tolist() for name in shaped}
     if replicates is None or intervals is None:
-        return told
+        return record
     ends = {name: getattr(intervals, name).tolist() for name in shaped}
     return {
-        **told,
+        **record,
         "replicates": len(replicates.weights),
         "refitted": replicates.refitted,
         "failed": replicates.failed,

@@ -359,8 +359,8 @@ def show(model: str, features: list[str] | None, covariances: bool, wide: bool, 
             described["dof"] = mixture.dof.tolist()
         if (noise := mixture.noise_component) is not None:
             box = {"low": noise.low.tolist(), "high": noise.high.tolist()}
-            own = {"weight": noise.weight, "log_density": noise.log_density, **box}
-            described["noise_component"] = own
+            shown = {"weight": noise.weight, "log_density": noise.log_density, **box}
+            described["noise_component"] = shown
         click.echo(dumps(described))
         return
     wanted = Wanted(features, covariances, wide)

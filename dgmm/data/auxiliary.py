@@ -41,13 +41,13 @@ class Variable:
     @property
     def names(self) -> list[str]:
         """The variables that it names."""
-        found: list[str] = []
+        names: list[str] = []
         for attribute in NAMING:
             words = _text(self.said.get(attribute, "")).split()
             # "area: name", but "name: axis axis" of a grid mapping, as far as it has colons.
             keys = attribute == "grid_mapping"
-            found += [each.rstrip(":") for each in words if keys or not each.endswith(":")]
-        return found
+            names += [each.rstrip(":") for each in words if keys or not each.endswith(":")]
+        return names
 
 
 def features(
@@ -63,18 +63,18 @@ def features(
     """
     others = auxiliary(variables, whole or {})
     plain = [name for name in variables if name not in others]
-    asked = set() if wanted is None else {str(each).removeprefix("!") for each in wanted}
-    known = [name for name in variables if name not in others or name in asked]
+    requested = set() if wanted is None else {str(each).removeprefix("!") for each in wanted}
+    known = [name for name in variables if name not in others or name in requested]
     return chosen(known, wanted, table, plain)
 
 
 def auxiliary(variables: Mapping[str, Variable], whole: Mapping[str, Any]) -> set[str]:
     """Those that say something of others, unless all do; ``whole`` are attributes of the table."""
-    found = {name for name, each in variables.items() if each.is_axis or not each.shape}
+    names = {name for name, each in variables.items() if each.is_axis or not each.shape}
     for path, each in {**variables, "": Variable((), whole)}.items():
         for name in each.names:
-            found |= _meant(variables, path, name)
-    return found if len(found) < len(variables) else set()
+            names |= _meant(variables, path, name)
+    return names if len(names) < len(variables) else set()
 
 
 def _meant(variables: Mapping[str, Variable], path: str, name: str) -> set[str]:

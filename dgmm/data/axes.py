@@ -119,11 +119,11 @@ class NamedAxes:
 
     def _check_places(self, values: Any) -> None:
         """Raise ``DataError`` if coordinates say that values lie elsewhere, or in another order."""
-        own: dict[Any, Any] = dict(self.template.indexes)
+        indexes: dict[Any, Any] = dict(self.template.indexes)
         if self.names is not None:
-            own[self.axis] = self.names
+            indexes[self.axis] = self.names
         for dim, index in values.indexes.items():
-            if dim in own and list(index) != list(own[dim]):
+            if dim in indexes and list(index) != list(indexes[dim]):
                 raise DataError(
                     f"what lies beside rows has other coordinates on the axis {dim} than they, or "
                     f"the same in another order: select theirs, or drop its own, "

@@ -26,19 +26,19 @@ def chosen(
         return tuple(usual)
     if isinstance(wanted, str):
         raise UsageError(f"columns must be a list of names, not the text {wanted!r}")
-    asked = [str(each) for each in wanted]
+    requested = [str(each) for each in wanted]
     known = set(names)
     kept: dict[str, None] = {}
-    if all(_leaves_out(each, known) for each in asked):
+    if all(_leaves_out(each, known) for each in requested):
         kept = dict.fromkeys(usual)
-    for each in asked:
+    for each in requested:
         if _leaves_out(each, known):
             for name in _meant(names, each[1:], table):
                 kept.pop(name, None)
         else:
             kept |= dict.fromkeys(_meant(names, each, table))
     if not kept:
-        raise DataError(f"columns {asked} leave no column of {table}")
+        raise DataError(f"columns {requested} leave no column of {table}")
     return tuple(kept)
 
 
@@ -85,8 +85,8 @@ def _meant(names: Sequence[str], wanted: str, table: str) -> list[str]:
         if start < stop:
             return places[start:stop]
         raise DataError(f"{table} has {last!r} before {first!r}: ask for {last}:{first}")
-    if found := fnmatch.filter(names, wanted) if set(wanted) & set("*?[") else []:
-        return found
+    if matches := fnmatch.filter(names, wanted) if set(wanted) & set("*?[") else []:
+        return matches
     raise DataError(f"{table} has no column {wanted!r}; {_near(names, wanted)}")
 
 

@@ -264,9 +264,9 @@ class Dataset:
 
 def cut(source: Source, beside: Mapping[str, Source], block_bytes: int) -> Dataset:
     """Rows and what lies beside them, in blocks of about so many bytes: only noise counts."""
-    own = source.row_bytes
-    whole = own + sum(each.row_bytes for name, each in beside.items() if name == "noise")
-    divisions = source.divisions(block_bytes * own // whole)
+    row_bytes = source.row_bytes
+    whole = row_bytes + sum(each.row_bytes for name, each in beside.items() if name == "noise")
+    divisions = source.divisions(block_bytes * row_bytes // whole)
     cut: dict[str, Any] = {
         name: each.rechunk(divisions) if isinstance(each, DaskSource) else each
         for name, each in beside.items()

@@ -128,8 +128,8 @@ class _Form:
 
     def check_alike(self, url: str, path: str, first: str, places: tuple[int, ...]) -> None:
         """Raise ``DataError`` unless a file has the first line that the ``first`` has."""
-        own = _read(url, path, 0, places[0]).removeprefix(b"\xef\xbb\xbf").strip(b"\r\n")
-        if own != self.header:
+        header = _read(url, path, 0, places[0]).removeprefix(b"\xef\xbb\xbf").strip(b"\r\n")
+        if header != self.header:
             raise DataError(f"{path} has other columns than {first}, or in another order")
 
     def parsed(self, text: bytes, names: Sequence[str]) -> Any:
@@ -140,16 +140,16 @@ class _Form:
     def told(self, error: str) -> str:
         """What Arrow says, with the names of columns for their numbers."""
         names = self.schema.names
-        return re.sub(r"CSV column #(\d+)", lambda found: f"column {names[int(found[1])]!r}", error)
+        return re.sub(r"CSV column #(\d+)", lambda match: f"column {names[int(match[1])]!r}", error)
 
-    def _table(self, text: bytes, names: Sequence[str], **how: Any) -> Any:
+    def _table(self, text: bytes, names: Sequence[str], **options: Any) -> Any:
         if not text.strip(b"\r\n"):
             return self.schema.empty_table()
         return csv.read_csv(
             pyarrow.BufferReader(text),
             csv.ReadOptions(use_threads=False, block_size=len(text) + 1, column_names=list(names)),
             csv.ParseOptions(delimiter=self.separator, newlines_in_values=True),
-            csv.ConvertOptions(decimal_point=self.decimal, strings_can_be_null=True, **how),
+            csv.ConvertOptions(decimal_point=self.decimal, strings_can_be_null=True, **options),
         )
 
     def _named(self) -> list[str]:
@@ -183,8 +183,8 @@ def _read(url: str, path: str, start: int, stop: int) -> bytes:
     """Bytes of the file at a ``path`` on the file system of ``url``; less if it has no more."""
     with place(url)[0].open(path, "rb") as file:
         file.seek(start)
-        found: bytes = file.read(stop - start)
-    return found
+        content: bytes = file.read(stop - start)
+    return content
 
 
 def _row_ends(url: str, path: str) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -72,8 +72,10 @@ class Filter:
     def of(cls, text: str, table: str, schema: Any) -> "Filter":
         """That of a table with a ``schema``; raises ``DataError`` if it can't be asked of it."""
         root, names = _parsed(text)
-        found = [node for node in ast.walk(root) if isinstance(node, ast.Name)]
-        used = {names.get(node.id, node.id): None for node in found if not _is_word(node, names)}
+        name_nodes = [node for node in ast.walk(root) if isinstance(node, ast.Name)]
+        used = {
+            names.get(node.id, node.id): None for node in name_nodes if not _is_word(node, names)
+        }
         try:
             for name in used:
                 once(table, schema.names, chosen(schema.names, [name], table))
@@ -83,18 +85,18 @@ class Filter:
             raise DataError(f"where {text!r}: {error}") from error
         if not used:
             raise UsageError(f"where {text!r} names no column: {HOW}")
-        made = cls(text, table, {name: schema.field(name).type for name in used})
-        empty = pyarrow.schema(list(made.types.items())).empty_table()
+        result = cls(text, table, {name: schema.field(name).type for name in used})
+        empty = pyarrow.schema(list(result.types.items())).empty_table()
         try:
-            kind = made.mask(empty).type
+            kind = result.mask(empty).type
         except pyarrow.ArrowException as error:
-            types = ", ".join(f"{name} is {kind}" for name, kind in made.types.items())
+            types = ", ".join(f"{name} is {kind}" for name, kind in result.types.items())
             raise DataError(
                 f"where {text!r} can't be asked of {table}, of which {types}: {error}"
             ) from error
         if not pyarrow.types.is_boolean(kind):
             raise DataError(f"where {text!r} is {kind}, and neither true nor false: {HOW}")
-        return made
+        return result
 
     @property
     def names(self) -> list[str]:
@@ -110,8 +112,8 @@ class Filter:
 
     def mask(self, table: Any) -> Any:
         """Which rows of a ``table`` of Arrow, with its columns, meet it; a column of booleans."""
-        found = self._made(lambda name: _plain(table.column(name)), pyarrow.scalar)
-        return compute.fill_null(found, False)
+        mask = self._made(lambda name: _plain(table.column(name)), pyarrow.scalar)
+        return compute.fill_null(mask, False)
 
     def expression(self) -> Any:
         """The same of columns by their names, by which Arrow skips parts; None if it can't be.
@@ -160,8 +162,8 @@ class _Making:
         if isinstance(kind, ast.In | ast.NotIn):
             if not isinstance(right, ast.List | ast.Tuple | ast.Set) or not right.elts:
                 raise self._refused(right)
-            found = _all("or_kleene", (self._equal(left, each) for each in right.elts))
-            return compute.invert(found) if isinstance(kind, ast.NotIn) else found
+            comparisons = _all("or_kleene", (self._equal(left, each) for each in right.elts))
+            return compute.invert(comparisons) if isinstance(kind, ast.NotIn) else comparisons
         return self._called(COMPARISONS[type(kind)], left, right)
 
     def _equal(self, left: ast.expr, right: ast.expr) -> Any:
@@ -218,13 +220,13 @@ def _parsed(text: str) -> tuple[ast.expr, dict[str, str]]:
     """The tree of a filter, and the names that were in backticks by what stands for them there."""
     names: dict[str, str] = {}
 
-    def stand_in(found: re.Match[str]) -> str:
-        if found[1]:
-            return found[1]
+    def stand_in(match: re.Match[str]) -> str:
+        if match[1]:
+            return match[1]
         word = f"_column_{len(names)}"
         while word in text:
             word += "_"
-        names[word] = found[2]
+        names[word] = match[2]
         return word
 
     try:

@@ -151,11 +151,11 @@ class FrameSource(Source):
         kinds = [table.kinds[place] for place in self._places]
         masks = bool(kinds) and all(map(table.boolean, kinds))
         if not masks:  # which together are an array, such as labels may be
-            every = {
+            parts_by_name = {
                 str(each): (kind, table.number(kind))
                 for each, kind in zip(table.columns, table.kinds, strict=True)
             }
-            check_numbers(name, every, list(map(str, names)))
+            check_numbers(name, parts_by_name, list(map(str, names)))
         small = bool(kinds) and all(map(table.single, kinds))
         self.dtype = np.dtype("bool" if masks else "float32" if small else "float64")
         self.shape = (table.rows, len(names))

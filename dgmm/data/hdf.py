@@ -174,14 +174,14 @@ def _naming(node: Any) -> dict[str, Any]:
 
 def _datasets(file: Any) -> dict[str, Any]:
     """All datasets of a file, by their paths in it."""
-    found: dict[str, Any] = {}
+    datasets: dict[str, Any] = {}
 
     def note(name: str, node: Any) -> None:
         if isinstance(node, h5py.Dataset) and node.shape is not None:  # which has values
-            found[name] = node
+            datasets[name] = node
 
     file.visititems(note)
-    return found
+    return datasets
 
 
 def _values(datasets: dict[str, Any], url: str, name: str, raw: bool) -> Source:

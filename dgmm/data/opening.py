@@ -144,7 +144,7 @@ def opened(
             (first, *_) = beside
             raise UsageError(f"a Dataset brings its own {first}: give them to open_dataset")
         return data
-    asked = partial(
+    open_all = partial(
         _opened,
         data,
         beside,
@@ -157,7 +157,7 @@ def opened(
         where,
     )
     try:
-        return patience()(asked)
+        return patience()(open_all)
     except DgmmError:
         raise
     except Exception as error:  # each store has errors of its own
@@ -179,12 +179,12 @@ def _opened(
 ) -> Dataset:
     if has_axes(data):
         axes = of_axes(data, features_dim, columns)
-        own = {
+        parts_of_dataset = {
             name: each if is_number(each) else axes.beside(each) for name, each in beside.items()
         }
         opened = _opened(
             axes.rows,
-            own,
+            parts_of_dataset,
             missing_chunks,
             block_bytes,
             raw,
@@ -210,13 +210,15 @@ def _opened(
         open_it = partial(
             open_source, each, missing_chunks, raw, memory, where=_where_of(name, each, source)
         )
-        found = _by_name(open_it, source) if _of_features(name, each, source) else open_it()
-        if found.sparse:
-            raise DataError(f"{name} may not be sparse: give an array, {found.name} is none")
-        CHECKS[name](found, source)
-        check_dtype(found, name)
-        patience()(found.check_whole)
-        sources[name] = found
+        opened_source = _by_name(open_it, source) if _of_features(name, each, source) else open_it()
+        if opened_source.sparse:
+            raise DataError(
+                f"{name} may not be sparse: give an array, {opened_source.name} is none"
+            )
+        CHECKS[name](opened_source, source)
+        check_dtype(opened_source, name)
+        patience()(opened_source.check_whole)
+        sources[name] = opened_source
     return cut(source, sources, block_bytes)
 
 

@@ -50,17 +50,19 @@ class ParquetSource(TableSource):
         # What writers give a file without rows says nothing: often it has no types.
         held = [each for each in zip(paths, footers, strict=True) if each[1].num_rows]
         (first, footer), *_ = held or [(paths[0], footers[0])]
-        own = footer.schema.to_arrow_schema()
-        known = own.names
+        arrow_schema = footer.schema.to_arrow_schema()
+        known = arrow_schema.names
         keys = partition_keys(url, [path for path, _ in held])
         types = {name: kind for name, kind in types_of(keys).items() if name not in known}
         all_names = [*known, *types]
         names = once(url, all_names, chosen(all_names, wanted, url, known))
         schemas = {path: each.schema.to_arrow_schema() for path, each in held}
         for path, each in schemas.items():
-            _check_alike(first, own, path, each, [name for name in names if name not in types])
+            _check_alike(
+                first, arrow_schema, path, each, [name for name in names if name not in types]
+            )
         in_files = [dict(zip(each.names, each.types, strict=True)) for each in schemas.values()]
-        fields = [(each.name, _type_of_all(each, in_files)) for each in own]
+        fields = [(each.name, _type_of_all(each, in_files)) for each in arrow_schema]
         parts = [
             Part.of(path, index, footer.row_group(index).num_rows)
             for path, footer in held
@@ -99,8 +101,8 @@ class ParquetSource(TableSource):
 
     def _possible(self, parts: Sequence[Part]) -> Sequence[Part]:
         # By the statistics in the footer, and by what directories say.
-        asked = self._filter and self._filter.expression()
-        if asked is None:
+        expression = self._filter and self._filter.expression()
+        if expression is None:
             return parts
         path = parts[0].path
         field = dataset.field
@@ -109,19 +111,21 @@ class ParquetSource(TableSource):
             for name, value in self._keys[path].items()
             if name in self._types
         ]
-        own, _ = place(self.name)
-        other = not is_local(own)
-        filesystem = fs.PyFileSystem(fs.FSSpecHandler(own)) if other else fs.LocalFileSystem()
+        file_path, _ = place(self.name)
+        other = not is_local(file_path)
+        filesystem = fs.PyFileSystem(fs.FSSpecHandler(file_path)) if other else fs.LocalFileSystem()
         try:
             fragment = dataset.ParquetFileFormat().make_fragment(
                 path,
                 filesystem,
                 partition_expression=reduce(and_, known) if known else None,
             )
-            found = {each.id for each in fragment.subset(asked, schema=self._schema).row_groups}
+            row_groups = {
+                each.id for each in fragment.subset(expression, schema=self._schema).row_groups
+            }
         except pyarrow.ArrowException:
             return parts  # of types that are brought together when they are read
-        return [part for part in parts if part.index in found]
+        return [part for part in parts if part.index in row_groups]
 
     def _forget(self) -> None:
         if _open.file is not None:
@@ -156,18 +160,20 @@ def _footer(url: str, path: str) -> Any:
         file.close(force=True)
 
 
-def _check_alike(first: str, schema: Any, path: str, own: Any, names: Sequence[str]) -> None:
+def _check_alike(
+    first: str, schema: Any, path: str, arrow_schema: Any, names: Sequence[str]
+) -> None:
     """Raise ``DataError`` unless a file has the columns that the ``first`` has."""
     for name in names:
-        if name not in own.names:
+        if name not in arrow_schema.names:
             raise DataError(f"{path} has no column {name!r}, which {first} has")
-        kinds = own.field(name).type, schema.field(name).type
+        kinds = arrow_schema.field(name).type, schema.field(name).type
         if kinds[0] != kinds[1] and not all(map(is_number, kinds)):
             raise DataError(f"column {name!r} is {kinds[0]} in {path}, but {kinds[1]} in {first}")
 
 
 def _type_of_all(field: Any, in_files: Sequence[Mapping[str, Any]]) -> Any:
     """The type of a column in all files: float64 for numbers of several types."""
-    found = [types[field.name] for types in in_files if field.name in types]
-    several = any(kind != field.type for kind in found)
-    return pyarrow.float64() if several and all(map(is_number, found)) else field.type
+    types_in_files = [types[field.name] for types in in_files if field.name in types]
+    several = any(kind != field.type for kind in types_in_files)
+    return pyarrow.float64() if several and all(map(is_number, types_in_files)) else field.type

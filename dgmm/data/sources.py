@@ -126,9 +126,9 @@ def _of_dask_frame(frame: Any, columns: Sequence[str] | None, memory: Amount) ->
     return source
 
 
-def _no_columns(what: str, columns: Sequence[str]) -> UsageError:
+def _no_columns(kind: str, columns: Sequence[str]) -> UsageError:
     return UsageError(
-        f"columns {list(columns)} are asked of {what}, which has no names of columns: they are of "
+        f"columns {list(columns)} are asked of {kind}, which has no names of columns: they are of "
         "a table or frame, or variables of a Zarr group or an HDF5 or NetCDF file"
     )
 
@@ -216,9 +216,9 @@ def _open_numpy(path: str, columns: Sequence[str] | None, memory: Amount) -> Sou
         raise _no_columns(path, columns)
     if sparse := open_sparse_npz(path, memory):
         return sparse
-    found = open_npz(path, memory)
-    if found is not None:
-        return ArraySource(found) if isinstance(found, np.ndarray) else found
+    archive = open_npz(path, memory)
+    if archive is not None:
+        return ArraySource(archive) if isinstance(archive, np.ndarray) else archive
     filesystem, inner = place(path)
     if not exists(path):
         raise DataError(f"{path} does not exist")

@@ -87,8 +87,8 @@ class SparseGroupSource(_SparseSource):
                 f"{self.name} is no group of compressed rows: of rows {start} to {stop}, indptr "
                 "or indices point outside"
             )
-        own = self._parts["data"].read(low, high)
-        return SparseRows.of(own, indices, indptr - low, (stop - start, self.shape[1]))
+        values = self._parts["data"].read(low, high)
+        return SparseRows.of(values, indices, indptr - low, (stop - start, self.shape[1]))
 
 
 def is_sparse(data: Any) -> bool:
@@ -131,7 +131,7 @@ def shape_of(attributes: Mapping[str, Any], stored: NDArray[Any] | None) -> tupl
     """
     if str(attributes.get("encoding-type", "csr_matrix")) != "csr_matrix":
         return None
-    told = attributes.get("shape") if stored is None else stored.tolist()
-    if not isinstance(told, list | tuple) or len(told) != 2:
+    shape = attributes.get("shape") if stored is None else stored.tolist()
+    if not isinstance(shape, list | tuple) or len(shape) != 2:
         return None
-    return int(told[0]), int(told[1])
+    return int(shape[0]), int(shape[1])

@@ -114,26 +114,26 @@ class TableSource(Source):
 
     def filtered(self, where: str) -> Self:
         """The same of the rows that meet a filter, which are counted now."""
-        made = copy(self)
-        made.where, made._filter = where, Filter.of(where, self.name, self._schema)
+        result = copy(self)
+        result.where, result._filter = where, Filter.of(where, self.name, self._schema)
         files = [list(parts) for _, parts in groupby(self._parts, attrgetter("path"))]
         with ThreadPoolExecutor(COUNTING) as pool:
-            counted = list(pool.map(made._counted, files))
-        made._have([part for parts in counted for part in parts])
-        if not made.shape[0]:
+            counted = list(pool.map(result._counted, files))
+        result._have([part for parts in counted for part in parts])
+        if not result.shape[0]:
             raise DataError(f"no row of {self.name} meets the filter {where!r}")
-        return made
+        return result
 
     def _counted(self, parts: Sequence[Part]) -> list[Part]:
         """The parts of a file, with the numbers of their rows that meet the filter."""
-        found = []
+        counts = []
         try:
             for part in self._possible(parts):
                 kept = self._kept(part)
-                found.append(part if kept is None else replace(part, rows=int(kept.sum())))
+                counts.append(part if kept is None else replace(part, rows=int(kept.sum())))
         finally:
             self._forget()  # what a thread has open that ends
-        return found
+        return counts
 
     def _possible(self, parts: Sequence[Part]) -> Sequence[Part]:
         """Those parts of a file that may have rows that meet the filter."""
@@ -161,8 +161,8 @@ class TableSource(Source):
 
     def _filter_nbytes(self) -> int:
         """What the columns take that the filter asks for: twice, and which rows meet it."""
-        asked = 0 if self._filter is None else len(self._filter.names)
-        return self._most_stored() * 2 * (8 * asked + 1) * (asked > 0)
+        width = 0 if self._filter is None else len(self._filter.names)
+        return self._most_stored() * 2 * (8 * width + 1) * (width > 0)
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         rows = memory.array((stop - start, len(self.names)), self.dtype)
@@ -196,8 +196,8 @@ class TableSource(Source):
         """Which rows of a part meet the filter, (stored,); None if there is no filter."""
         if self._filter is None:
             return None
-        asked = self._as_declared(self._stored(part, self._filter.names))
-        kept: NDArray[np.bool_] = np.asarray(self._filter.mask(asked))
+        columns = self._as_declared(self._stored(part, self._filter.names))
+        kept: NDArray[np.bool_] = np.asarray(self._filter.mask(columns))
         return kept
 
     def _part(
@@ -271,24 +271,24 @@ def files(url: str, endings: Iterable[str]) -> list[str]:
     def ask() -> list[str]:
         filesystem.invalidate_cache()
         if filesystem.isdir(path):
-            found = filesystem.find(path)
+            paths = filesystem.find(path)
         elif filesystem.exists(path):  # whatever is in its name
             return [path]
         elif set(path) & set("*?["):
-            found = filesystem.glob(path)
+            paths = filesystem.glob(path)
         else:
             raise DataError(f"{url} does not exist")
-        return [each for each in sorted(found) if _is_part(each, path, tuple(endings))]
+        return [each for each in sorted(paths) if _is_part(each, path, tuple(endings))]
 
     try:
-        found: list[str] = patience()(ask)
+        paths: list[str] = patience()(ask)
     except DgmmError:
         raise
     except Exception as error:  # each file system has errors of its own
         raise DataError(f"{url} can't be reached: {error}") from error
-    if not found:
+    if not paths:
         raise DataError(f"{url} has no file whose name ends in {', '.join(endings)}")
-    return found
+    return paths
 
 
 def _is_part(path: str, root: str, endings: tuple[str, ...]) -> bool:

@@ -88,15 +88,15 @@ def _holds_parquet(url: str) -> bool:
     path = url.removeprefix("file://")
     if not os.path.isdir(path):
         return False
-    with os.scandir(path) as found:
-        return any(map(_is_part, found))
+    with os.scandir(path) as entries:
+        return any(map(_is_part, entries))
 
 
-def _is_part(found: "os.DirEntry[str]") -> bool:
+def _is_part(entry: "os.DirEntry[str]") -> bool:
     """Whether it is a Parquet file, or a directory of those with one value: ``year=2020``."""
-    if found.is_dir():
-        return "=" in found.name
-    return found.name.endswith(PARQUET)
+    if entry.is_dir():
+        return "=" in entry.name
+    return entry.name.endswith(PARQUET)
 
 
 def named_column(url: str) -> tuple[str, str | None]:

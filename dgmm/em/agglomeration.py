@@ -41,11 +41,11 @@ class _Groups:
 
     @classmethod
     def of(cls, rows: Array, labels: Labels) -> Self:
-        every = [rows[labels == k] for k in range(labels.max() + 1)]
-        means = np.array([each.mean(axis=0) for each in every])
-        away = [each - mean for each, mean in zip(every, means, strict=True)]
+        members = [rows[labels == k] for k in range(labels.max() + 1)]
+        means = np.array([each.mean(axis=0) for each in members])
+        away = [each - mean for each, mean in zip(members, means, strict=True)]
         return cls(
-            np.array([float(len(each)) for each in every]),
+            np.array([float(len(each)) for each in members]),
             means,
             np.array([each.T @ each for each in away]),
         )
@@ -63,8 +63,8 @@ class _Groups:
     def levels(self, spread: float) -> Array:
         """n log |W / n|, (m,), with an even spread added; ``spread`` is that of all rows."""
         n_features = self.means.shape[1]
-        own = np.trace(self.scatters, axis1=1, axis2=2)
-        even = (own + spread) / (self.counts * n_features)
+        traces = np.trace(self.scatters, axis1=1, axis2=2)
+        even = (traces + spread) / (self.counts * n_features)
         inner = self.scatters / self.counts[:, None, None]
         inner = inner + even[:, None, None] * np.eye(n_features)
         levels: Array = self.counts * np.linalg.slogdet(inner)[1]

@@ -86,52 +86,54 @@ def _lloyd(
     rows: Single, weights: Single, sizes: Single, centres: Single, iterations: int
 ) -> Clusters:
     """k-means from ``centres``, for so many iterations at most."""
-    found = _assigned(rows, weights, sizes, centres)
+    clusters = _assigned(rows, weights, sizes, centres)
     for _ in range(iterations):
-        moved = _means(rows, weights, found)
-        before, found = found.error, _assigned(rows, weights, sizes, moved)
-        if before - found.error < SETTLED * before:
+        moved = _means(rows, weights, clusters)
+        before, clusters = clusters.error, _assigned(rows, weights, sizes, moved)
+        if before - clusters.error < SETTLED * before:
             break
-    return found
+    return clusters
 
 
-def _means(rows: Single, weights: Single, found: Clusters) -> Single:
+def _means(rows: Single, weights: Single, clusters: Clusters) -> Single:
     """The mean of each cluster's rows; an empty one stays where it is."""
-    count = len(found.centres)
-    heavy = np.bincount(found.labels, weights, count)
+    count = len(clusters.centres)
+    heavy = np.bincount(clusters.labels, weights, count)
     sums = np.stack(
-        [np.bincount(found.labels, weights * column, count) for column in rows.T], axis=1
+        [np.bincount(clusters.labels, weights * column, count) for column in rows.T], axis=1
     )
     means = sums / np.where(heavy > 0, heavy, 1.0)[:, None]
-    return np.where(heavy[:, None] > 0, means, found.centres).astype(np.float32)
+    return np.where(heavy[:, None] > 0, means, clusters.centres).astype(np.float32)
 
 
 def _breathed(
-    rows: Single, weights: Single, sizes: Single, found: Clusters, random: Random
+    rows: Single, weights: Single, sizes: Single, clusters: Clusters, random: Random
 ) -> Clusters:
     """The clusters after breathing, for as long as that helps."""
-    count, n_features = found.centres.shape
+    count, n_features = clusters.centres.shape
     depth = min(DEPTH, max(1, count // 2))
     while depth > 0:
-        error = np.bincount(found.labels, found.away[0] * weights, count)
+        error = np.bincount(clusters.labels, clusters.away[0] * weights, count)
         most = np.argsort(-error, kind="stable")[:depth]
-        step = NUDGE * np.sqrt(found.error / weights.sum() / n_features)
-        nudged = found.centres[most] + step * random.standard_normal((depth, n_features))
-        more = np.concatenate([found.centres, nudged.astype(np.float32)])
+        step = NUDGE * np.sqrt(clusters.error / weights.sum() / n_features)
+        nudged = clusters.centres[most] + step * random.standard_normal((depth, n_features))
+        more = np.concatenate([clusters.centres, nudged.astype(np.float32)])
         many = _lloyd(rows, weights, sizes, more, BREATH)
         kept = np.delete(many.centres, _useless(many, weights, depth), axis=0)
         new = _lloyd(rows, weights, sizes, kept, 2 * BREATH)
-        if new.error < found.error * (1 - BETTER):
-            found = new
+        if new.error < clusters.error * (1 - BETTER):
+            clusters = new
         else:
             depth -= 1
-    return found
+    return clusters
 
 
-def _useless(found: Clusters, weights: Single, depth: int) -> list[int]:
+def _useless(clusters: Clusters, weights: Single, depth: int) -> list[int]:
     """So many centres without which the error would grow least, and no two that are neighbours."""
-    centres = found.centres
-    use = np.bincount(found.labels, (found.away[1] - found.away[0]) * weights, len(centres))
+    centres = clusters.centres
+    use = np.bincount(
+        clusters.labels, (clusters.away[1] - clusters.away[0]) * weights, len(centres)
+    )
     apart = np.stack([((centres - each) ** 2).sum(axis=1) for each in centres])
     np.fill_diagonal(apart, np.inf)
     order = np.argsort(use, kind="stable").tolist()

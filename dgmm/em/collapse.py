@@ -31,7 +31,7 @@ MANY: Final = 200
 
 
 @dataclass(frozen=True)
-class Seen:
+class LabelledSample:
     """A sample of the rows: itself (n, D), and the component of each row (n,)."""
 
     rows: NDArray[Any]
@@ -44,7 +44,7 @@ def collapses(
     counts: Array,
     reg: Array,
     alone: float,
-    seen: Seen | None = None,
+    sample: LabelledSample | None = None,
 ) -> list[Collapse]:
     """Why each of the components ``collapsed`` did; of those of one cause, one ``Collapse``.
 
@@ -58,21 +58,21 @@ def collapses(
         chosen = _flattest(bare, collapsed, reg, alone)
         if (few := bare.covariances.narrowed(chosen)) is not None:
             narrow = Mixture(bare.weights, bare.means[:, chosen], few)
-            return _of_features(narrow, chosen, collapsed, counts, reg, alone, seen)
+            return _of_features(narrow, chosen, collapsed, counts, reg, alone, sample)
     dense = bare.covariances.dense()
     flats = [Flat.of(each) for each in dense]
-    whole = flat_in_all(bare, flats)
-    tally = None if seen is None else _Tally.of(seen, bare.components)
-    found: list[Found] = []
+    flat_everywhere = flat_in_all(bare, flats)
+    tally = None if sample is None else _Tally.of(sample, bare.components)
+    causes: list[Cause] = []
     for k in collapsed:
         variances = np.diagonal(dense[k])
         if variances.max() > WIDE:
-            found.append(("far rows", k, np.sqrt(variances / variances.max()), 0))
+            causes.append(("far rows", k, np.sqrt(variances / variances.max()), 0))
         elif flats[k].rank < bare.n_features:
-            found += _own(bare, k, flats[k], whole, counts, tally)
+            causes += _own(bare, k, flats[k], flat_everywhere, counts, tally)
         else:
-            found.append(_held(k, dense[k], total_covariance(bare, dense), reg, alone))
-    return _merged(found)
+            causes.append(_held(k, dense[k], total_covariance(bare, dense), reg, alone))
+    return _merged(causes)
 
 
 def _flattest(
@@ -90,27 +90,27 @@ def _of_features(
     counts: Array,
     reg: Array,
     alone: float,
-    seen: Seen | None,
+    sample: LabelledSample | None,
 ) -> list[Collapse]:
     """The same from the ``chosen`` features alone, of which ``narrow`` is the mixture.
 
     So nothing is of size D^2 where the mixture itself is not.
     """
-    seen = None if seen is None else replace(seen, rows=seen.rows[:, chosen])
+    sample = None if sample is None else replace(sample, rows=sample.rows[:, chosen])
     return [
         replace(each, features=tuple(int(chosen[j]) for j in each.features))
-        for each in collapses(narrow, collapsed, counts, reg[chosen], alone, seen)
+        for each in collapses(narrow, collapsed, counts, reg[chosen], alone, sample)
     ]
 
 
-Found = tuple[str, int, Array, int]
+Cause = tuple[str, int, Array, int]
 """A cause, a component, the loading of each feature (D,), and the number that goes with it."""
 
 
-def _held(k: int, own: Array, total: Array, reg: Array, alone: float) -> Found:
+def _held(k: int, covariance: Array, total: Array, reg: Array, alone: float) -> Cause:
     """Why ``reg`` holds up component ``k``, though it is more than flat by itself."""
     root = np.sqrt(np.maximum(alone * reg, FLOOR))
-    values, vectors = np.linalg.eigh(own / root[:, None] / root)
+    values, vectors = np.linalg.eigh(covariance / root[:, None] / root)
     thin = vectors[:, values <= max(1.0, values[0])]
     spread = np.sum(thin * ((total / root[:, None] / root) @ thin), axis=0)
     return "reg_covar" if np.any(alone * spread < 1.0) else "flat", k, _loadings(thin), 0
@@ -120,53 +120,53 @@ def _held(k: int, own: Array, total: Array, reg: Array, alone: float) -> Found:
 class _Tally:
     """Of a sample's rows: how many, and how many distinct ones, in all and in each component."""
 
-    seen: Seen
+    sample: LabelledSample
     rows: int
     distinct: int
     rows_of: Array
     distinct_of: Array
 
     @classmethod
-    def of(cls, seen: Seen, components: int) -> "_Tally":
-        members = [seen.rows[seen.labels == k] for k in range(components)]
+    def of(cls, sample: LabelledSample, components: int) -> "_Tally":
+        members = [sample.rows[sample.labels == k] for k in range(components)]
         rows_of, distinct_of = (
             np.array(list(map(count, members)), dtype=np.float64) for count in (len, _distinct)
         )
-        return cls(seen, len(seen.rows), _distinct(seen.rows), rows_of, distinct_of)
+        return cls(sample, len(sample.rows), _distinct(sample.rows), rows_of, distinct_of)
 
 
 def _own(
     mixture: Mixture, k: int, flat: Flat, whole: Flat, counts: Array, tally: _Tally | None
-) -> list[Found]:
+) -> list[Cause]:
     """Why component ``k`` collapsed: what is flat in all rows, and what in its own alone."""
-    found: list[Found] = []
+    causes: list[Cause] = []
     if whole.constant.any():
-        found.append(("constant", k, whole.constant.astype(np.float64), 0))
+        causes.append(("constant", k, whole.constant.astype(np.float64), 0))
     if columns := whole.directions.shape[1]:
         cause, number = _cause_in_all(whole.rank, columns, counts, tally)
-        found.append((cause, k, _loadings(whole.directions), number))
+        causes.append((cause, k, _loadings(whole.directions), number))
     singles, others = flat.constant & ~whole.constant, flat.beyond(whole)
     loadings = np.maximum(singles, _loadings(others))
     if not loadings.any():
-        return found
+        return causes
     freedom = mixture.covariance_model.freedom
     if freedom(counts)[k] < flat.rank + 0.5:
-        return [*found, ("few rows", k, loadings, max(1, round(float(counts[k]))))]
+        return [*causes, ("few rows", k, loadings, max(1, round(float(counts[k]))))]
     repeated = flat.rank == 0
     if tally is not None:
         few = freedom(tally.distinct_of)[k] <= flat.rank < freedom(tally.rows_of)[k]
         repeated = repeated or bool(few)
     if repeated:
         return [
-            *found,
+            *causes,
             ("equal rows", k, loadings, 0 if tally is None else int(tally.distinct_of[k])),
         ]
     if singles.any():
-        values = 0 if tally is None else _most_values(tally.seen.rows[:, singles])
-        found.append(("few values", k, singles.astype(np.float64), values))
+        values = 0 if tally is None else _most_values(tally.sample.rows[:, singles])
+        causes.append(("few values", k, singles.astype(np.float64), values))
     if others.shape[1]:
-        found.append(("flat", k, _loadings(others), 0))
-    return found
+        causes.append(("flat", k, _loadings(others), 0))
+    return causes
 
 
 def _cause_in_all(rank: int, columns: int, counts: Array, tally: _Tally | None) -> tuple[str, int]:
@@ -193,16 +193,18 @@ def _most_values(columns: NDArray[Any]) -> int:
     return max(len(np.unique(column)) for column in columns.T)
 
 
-def _merged(found: list[Found]) -> list[Collapse]:
+def _merged(causes: list[Cause]) -> list[Collapse]:
     """One ``Collapse`` for each cause."""
     merged = []
     for cause in CAUSES:
-        own = [each for each in found if each[0] == cause]
-        if own:
-            loadings = np.max([each[2] for each in own], axis=0)
+        of_cause = [each for each in causes if each[0] == cause]
+        if of_cause:
+            loadings = np.max([each[2] for each in of_cause], axis=0)
             # To three digits, so that equal ones stay in the order of the columns.
             order = np.argsort(-np.round(loadings, 3), kind="stable")
             named = [int(j) for j in order if loadings[j] >= LOADING * loadings.max()]
-            components = tuple(sorted({each[1] for each in own}))
-            merged.append(Collapse(cause, components, tuple(named), max(each[3] for each in own)))
+            components = tuple(sorted({each[1] for each in of_cause}))
+            merged.append(
+                Collapse(cause, components, tuple(named), max(each[3] for each in of_cause))
+            )
     return merged

@@ -316,5 +316,5 @@ class ConjugatePrior(PriorSpec):
         >>> ConjugatePrior().record()["mean_precision"]
         0.01
         """
-        own = {name: plain(value) for name, value in asdict(self).items()}
-        return {"name": self.name, **own}
+        values = {name: plain(value) for name, value in asdict(self).items()}
+        return {"name": self.name, **values}

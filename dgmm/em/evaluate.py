@@ -195,13 +195,13 @@ class FitContext:
 
     def single_error(self, statistics: Statistics, mixture: Mixture) -> float:
         """The same bound from what a sweep found: the rows may not be where they are expected."""
-        raw = self.maximum_likelihood(statistics, mixture)
-        offsets = raw.means - mixture.means
-        noise = self._noise(mixture, Away.measured(mixture, raw.estimate, offsets))
-        error = float(raw.weights @ np.where(raw.empty, 0.0, noise))
+        mle = self.maximum_likelihood(statistics, mixture)
+        offsets = mle.means - mixture.means
+        noise = self._noise(mixture, Away.measured(mixture, mle.estimate, offsets))
+        error = float(mle.weights @ np.where(mle.empty, 0.0, noise))
         even = mixture.noise_component
-        rounded = 0.0 if even is None else raw.noise * abs(even.log_joint) * SINGLE / 2
-        return float((error + rounded) / (raw.weights.sum() + raw.noise))
+        rounded = 0.0 if even is None else mle.noise * abs(even.log_joint) * SINGLE / 2
+        return float((error + rounded) / (mle.weights.sum() + mle.noise))
 
     def _noise(self, mixture: Mixture, away: Away) -> Array:
         """The bound (K,) on single precision's error in the log-densities of such rows."""

@@ -92,8 +92,8 @@ class FirstPassSpec:
         expected = (sample + 10 * np.sqrt(sample) + 10) / max(rows, 1)
         alike = not weighted and observation.all_count  # else some rows may have no weight
         largest = -np.log1p(-expected) if expected < 1 and alike else np.inf
-        how = pairs, kernel, observation, beside, components
-        return cls(sample, seed, float(largest), *how)
+        rest = pairs, kernel, observation, beside, components
+        return cls(sample, seed, float(largest), *rest)
 
     def sampled(self, rows: int) -> int:
         """How many of so many rows come into the sample."""
@@ -153,12 +153,12 @@ def _known(block: Block, first_pass_spec: FirstPassSpec) -> tuple[Sample, ...]:
     """Some rows of a block that are known to be of each component: those with the smallest keys."""
     if block.labels is None:
         return ()
-    own = sole(block.labels)
+    labels = sole(block.labels)
     if block.weights is not None:
-        own = np.where(block.weights > 0, own, FREE)
-    found = []
+        labels = np.where(block.weights > 0, labels, FREE)
+    parts = []
     for k in range(first_pass_spec.components):
-        places = np.flatnonzero(own == k)
+        places = np.flatnonzero(labels == k)
         numbers = block.start + places
         keys = -np.log(uniform(numbers, first_pass_spec.seed))
         if block.weights is not None:
@@ -167,8 +167,8 @@ def _known(block: Block, first_pass_spec: FirstPassSpec) -> tuple[Sample, ...]:
         rows, weights = taken.rows.astype(np.float64, order="C"), np.ones(len(places))
         others: dict[str, Any] = {name: getattr(taken, name) for name in OTHERS}
         sample = Sample(KNOWN_ROWS, keys, numbers, rows, weights, **others)
-        found.append(sample.smallest())
-    return tuple(found)
+        parts.append(sample.smallest())
+    return tuple(parts)
 
 
 def nbytes(rows: int, n_features: int) -> int:
@@ -201,11 +201,11 @@ def _compiled(block: Block, first_pass_spec: FirstPassSpec) -> DataMoments:
     nothing = _nothing(block.rows.shape[1], first_pass_spec)
     parts = []
     for piece in pieces(block):
-        found = moments(piece, first_pass_spec.pairs)
-        if found is None:
+        compiled = moments(piece, first_pass_spec.pairs)
+        if compiled is None:
             return _first_pass(block, first_pass_spec)
-        observed = np.full(len(nothing.mean), found.weight)
-        parts.append(replace(nothing, rows=len(piece.rows), observed=observed, **vars(found)))
+        observed = np.full(len(nothing.mean), compiled.weight)
+        parts.append(replace(nothing, rows=len(piece.rows), observed=observed, **vars(compiled)))
     return reduce(add, parts)
 
 
@@ -297,18 +297,18 @@ def _sample(block: Block, first_pass_spec: FirstPassSpec, draw: "Draw") -> Sampl
     size, bound, held = first_pass_spec.sample, first_pass_spec.largest, 0
     keys, numbers = [np.empty(0)], [np.empty(0, np.int64)]
     for first in range(block.start, block.start + len(block.rows), DRAWN):
-        here = slice(first - block.start, first - block.start + DRAWN)
-        weights = None if block.weights is None else block.weights[here].astype(np.float64)
+        part = slice(first - block.start, first - block.start + DRAWN)
+        weights = None if block.weights is None else block.weights[part].astype(np.float64)
         most = 1.0 if weights is None else float(weights.max())
         if most == 0:
             continue
-        moments = draw(first, len(block.rows[here]), first_pass_spec.seed, least_hash(bound * most))
-        own = -np.log(uniform(moments, first_pass_spec.seed))
+        drawn = draw(first, len(block.rows[part]), first_pass_spec.seed, least_hash(bound * most))
+        drawn_keys = -np.log(uniform(drawn, first_pass_spec.seed))
         if weights is not None:
-            own /= weights[moments - first]
-        near = own < bound  # so those without weight are not
-        keys.append(own[near])
-        numbers.append(moments[near])
+            drawn_keys /= weights[drawn - first]
+        near = drawn_keys < bound  # so those without weight are not
+        keys.append(drawn_keys[near])
+        numbers.append(drawn[near])
         held += int(np.count_nonzero(near))
         if held >= 2 * size:
             keys, numbers = smallest_keys(keys, numbers, size)

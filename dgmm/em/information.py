@@ -99,8 +99,8 @@ class Information:
                 joint[~may.T] = -np.inf
             every = log_sum_exp(joint)[1]
             responsibilities = every[:count]
-            own = responsibilities * weights
-            blocks += (scores * own[:, None]) @ scores.swapaxes(1, 2)
+            weighted = responsibilities * weights
+            blocks += (scores * weighted[:, None]) @ scores.swapaxes(1, 2)
             scores *= (responsibilities / safe[:, None])[:, None]
             scores[:, 0] -= root[:, None]
             flat = scores.reshape(count * width, -1)

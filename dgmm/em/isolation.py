@@ -51,39 +51,39 @@ def views(sample: Sample, context: FitContext, components: int) -> list[View]:
     away = isolation(sample.rows, context.model.covariance_model)
     if sample.labels is not None:  # what is known to be of a component is no noise
         away = np.where(sole(sample.labels) == FREE, away, 0.0)
-    found = []
+    parts = []
     for share in context.left_out:
         kept = np.flatnonzero(~isolated(away, sample.weights, share, components))
-        found.append(View(replace(sample.chosen(kept), size=len(kept)), share))
-    return found
+        parts.append(View(replace(sample.chosen(kept), size=len(kept)), share))
+    return parts
 
 
 def start(
     sample: Sample, context: FitContext, components: int, make: Callable[[Sample], Mixture]
 ) -> Mixture:
     """What ``make`` makes of the ``sample``: the likeliest of the ``views``, with noise."""
-    found = [
+    starts = [
         context.model.begun(make(view.sample), view.weight)
         for view in views(sample, context, components)
     ]
-    if len(found) == 1:
-        return found[0]
-    seen = sample.first(min(MOST, len(sample.keys)))
-    block, observation = seen.given, context.model.observation
-    naturals = tuple(observation.given(context.natural(each)) for each in found)
+    if len(starts) == 1:
+        return starts[0]
+    looked_at = sample.first(min(MOST, len(sample.keys)))
+    block, observation = looked_at.given, context.model.observation
+    naturals = tuple(observation.given(context.natural(each)) for each in starts)
     swept = observation.e_step(block, Given(context.frame, naturals))
-    weight = seen.weights.sum()
-    return found[ranked(each.objective / weight for each in swept.parts)[0]]
+    weight = looked_at.weights.sum()
+    return starts[ranked(each.objective / weight for each in swept.parts)[0]]
 
 
 def isolation(rows: Array, covariance_model: CovarianceModel) -> Array:
     """How far each of ``rows`` (n, D) is from its neighbours, (n,)."""
-    seen = standardised(rows, standard(rows, covariance_model))
+    scaled = standardised(rows, standard(rows, covariance_model))
     count = min(NEIGHBOUR, len(rows) - 1)
     if count < 1:
         return np.zeros(len(rows))
-    found = neighbors.NearestNeighbors(n_neighbors=count, n_jobs=1).fit(seen)
-    away: Array = found.kneighbors()[0][:, -1]
+    nearest = neighbors.NearestNeighbors(n_neighbors=count, n_jobs=1).fit(scaled)
+    away: Array = nearest.kneighbors()[0][:, -1]
     return away
 
 
@@ -95,6 +95,6 @@ def isolated(away: Array, weights: Array, share: float, components: int) -> NDAr
     order = np.argsort(-away, kind="stable")
     gone = np.cumsum(weights[order]) <= share * weights.sum()
     gone[max(0, len(away) - 2 * components) :] = False
-    found = np.zeros(len(away), np.bool_)
-    found[order[gone]] = True
-    return found
+    chosen = np.zeros(len(away), np.bool_)
+    chosen[order[gone]] = True
+    return chosen

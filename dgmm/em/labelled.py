@@ -69,10 +69,10 @@ def seeded(sample: Sample, context: FitContext, components: int, random: Random)
     sample = sample.first(min(size, len(sample.keys)))
     assert sample.labels is not None
     view = standardised(sample.rows, standard(sample.rows, context.model.covariance_model))
-    own, may = sole(sample.labels), allowed(sample.labels, components)
-    tries = 1 if len(np.unique(own[own != FREE])) == components else TRIES
-    found = [_clusters(view, sample.weights, own, may, random) for _ in range(tries)]
-    _, labels = min(found, key=lambda each: each[0])
+    known, may = sole(sample.labels), allowed(sample.labels, components)
+    tries = 1 if len(np.unique(known[known != FREE])) == components else TRIES
+    clusterings = [_clusters(view, sample.weights, known, may, random) for _ in range(tries)]
+    _, labels = min(clusterings, key=lambda each: each[0])
     order = np.argsort(labels, kind="stable")
     drawn = labelled(labels[order], components)
     return cautious(mixture_of(sample.chosen(order), context, drawn, components), len(labels))
@@ -81,15 +81,15 @@ def seeded(sample: Sample, context: FitContext, components: int, random: Random)
 def _clusters(
     rows: Array,
     weights: Array,
-    own: NDArray[np.int64],
+    known: NDArray[np.int64],
     may: NDArray[np.bool_],
     random: Random,
 ) -> tuple[float, NDArray[np.int64]]:
     """The error, and the cluster (n,) of each of ``rows`` (n, D), one that it ``may`` (n, K) be of.
 
-    ``own`` (n,) are the components that rows are known to be of, ``FREE`` where that isn't known.
+    ``known`` (n,) are the components that rows are known to be of, ``FREE`` where that isn't known.
     """
-    centres = _seeds(rows, weights, own, may, random)
+    centres = _seeds(rows, weights, known, may, random)
     labels, error = np.full(len(rows), -1), np.inf
     for _ in range(LLOYD):
         away = _away(rows, centres, may)
@@ -106,18 +106,18 @@ def _clusters(
 def _seeds(
     rows: Array,
     weights: Array,
-    own: NDArray[np.int64],
+    known: NDArray[np.int64],
     may: NDArray[np.bool_],
     random: Random,
 ) -> Array:
     """First centres (K, D): means of rows that are known, and rows far from these."""
     components = may.shape[1]
     centres, there = np.zeros((components, rows.shape[1])), np.zeros(components, bool)
-    for k in np.unique(own[own != FREE]):
-        inside = own == k
+    for k in np.unique(known[known != FREE]):
+        inside = known == k
         centres[k], there[k] = np.average(rows[inside], axis=0, weights=weights[inside]), True
     for k in np.flatnonzero(~there):
-        chances = np.where(may[:, k] & (own == FREE), weights, 0.0)
+        chances = np.where(may[:, k] & (known == FREE), weights, 0.0)
         if not chances.any():  # of none of the sample
             chances = weights
         if there.any():

@@ -43,16 +43,16 @@ Labels = NDArray[np.int64]
 def labellings(rows: Array, weights: Array, components: int, count: int, random: Random) -> Labels:
     """The labels (S, n) of so many starts of all kinds."""
     views = _views(rows)
-    found = [_parts(views[-1], components)]
-    found += [labels for view in views for labels in _trees(view, components, random)]
-    found += [labels for view in views for labels in _clusters(view, weights, components, random)]
-    each = -(-(count - len(found)) // (2 * len(views)))
+    ways = [_parts(views[-1], components)]
+    ways += [labels for view in views for labels in _trees(view, components, random)]
+    ways += [labels for view in views for labels in _clusters(view, weights, components, random)]
+    each = -(-(count - len(ways)) // (2 * len(views)))
     draws = [
         _seeded(view, weights, components, spread, each, random)
         for view in views
         for spread in (False, True)
     ]
-    return np.concatenate([np.stack(found), *draws])[:count]
+    return np.concatenate([np.stack(ways), *draws])[:count]
 
 
 def _views(rows: Array) -> list[Array]:

@@ -178,9 +178,9 @@ def labelled(field: Field, labels: NDArray[np.int64], components: int, shares: A
         ((labels[some, None] == every) * field.weights) @ field.features.T
         for some in _groups(len(labels), components * len(field.rows))
     ]
-    found = np.concatenate(sums)
-    noise = found[:, :, 0].sum(axis=1) * shares / (1 - shares)
-    return _m_step(field, found, np.full(len(labels), -np.inf), noise)
+    totals = np.concatenate(sums)
+    noise = totals[:, :, 0].sum(axis=1) * shares / (1 - shares)
+    return _m_step(field, totals, np.full(len(labels), -np.inf), noise)
 
 
 def _natural(field: Field, many: Many) -> Array:
@@ -228,8 +228,8 @@ def stepped(field: Field, many: Many, drawn: int = 0) -> Many:
         if field.noise is not None:
             weights = weights / weights.sum(axis=1, keepdims=True)
         mean = (weights * many.covariances).sum(axis=1, keepdims=True)
-        seen = len(field.rows) * weights
-        mixed = (seen * many.covariances + drawn * mean) / (seen + drawn)
+        counts = len(field.rows) * weights
+        mixed = (counts * many.covariances + drawn * mean) / (counts + drawn)
         many = replace(many, covariances=mixed)
     eta = _natural(field, many)
     sums, objective = np.empty_like(eta), np.empty(len(eta))
@@ -248,9 +248,9 @@ def following(field: Field, many: Many) -> list[Mixture]:
         (responsibilities,), _ = _shared(field, eta[None])
         whole = slice(0, len(field.rows))
         drawn = Drawn(iter([(whole, np.arange(count), responsibilities[:count])]))
-        found = mixture_of(field.subsample.sample, context, drawn, count)
+        mixture = mixture_of(field.subsample.sample, context, drawn, count)
         noise = responsibilities[count:].sum(axis=0) @ field.weights / field.weights.sum()
-        mixtures.append(context.model.begun(found, float(noise)))
+        mixtures.append(context.model.begun(mixture, float(noise)))
     return mixtures
 
 

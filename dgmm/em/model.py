@@ -149,13 +149,13 @@ class Model:
         estimate = self.covariance_model.estimate(weights, means, none, second, None)
         return MaximumLikelihood(weights, means, estimate, empty)
 
-    def maximised(self, likelihood: MaximumLikelihood, before: Mixture) -> tuple[Array, Array]:
+    def maximised(self, mle: MaximumLikelihood, before: Mixture) -> tuple[Array, Array]:
         """The M-step's weights (K,) and means (K, D), after the mixture ``before``.
 
         Weights are those of normal components among themselves; where there is noise, what is fixed
         of them is not held yet.
         """
-        weights, means = self.prior.weights(likelihood), self.prior.means(likelihood)
+        weights, means = self.prior.weights(mle), self.prior.means(mle)
         if self.fixed is None:
             return weights, means
         held = np.where(self.fixed.means[:, None], before.means, means)
@@ -169,19 +169,19 @@ class Model:
 
     def m_step(self, statistics: Statistics, total: Array | None, before: Mixture) -> Trial:
         """The mixture that maximises the expected objective; arguments as above."""
-        likelihood = self.maximum_likelihood(statistics, total, before)
-        weights, means = self.maximised(likelihood, before)
-        covariances, singular = self.prior.covariances(likelihood, means, before.covariances)
+        mle = self.maximum_likelihood(statistics, total, before)
+        weights, means = self.maximised(mle, before)
+        covariances, singular = self.prior.covariances(mle, means, before.covariances)
         degenerate = np.broadcast_to(singular, len(means))
         mixture = Mixture(weights, means, covariances)
         if before.noise_component is not None:
-            share, noise_share = self.prior.shares(likelihood)
+            share, noise_share = self.prior.shares(mle)
             noise, weights = before.noise_component.weighing(noise_share), weights * share
             mixture = replace(mixture, weights=weights, noise_component=noise)
         if before.tails is not None and statistics.tails is not None:
-            tails = before.tails.updated(likelihood.weights, statistics.tails[:, 1])
+            tails = before.tails.updated(mle.weights, statistics.tails[:, 1])
             mixture = replace(mixture, tails=tails)
-        lacking = likelihood.empty & (not self.prior.prunes)
+        lacking = mle.empty & (not self.prior.prunes)
         if self.fixed is None:
             return Trial(mixture, numbers(lacking), numbers(degenerate))
         empty = lacking & ~self.fixed.weights

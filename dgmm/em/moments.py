@@ -141,8 +141,8 @@ class DataMoments:
         """The 10 %, 50 % and 90 % quantiles (3, D) of the sample."""
         rows = self.sample.first(QUANTILE_ROWS).rows
         of = np.nanquantile if np.isnan(rows).any() else np.quantile
-        found: Array = of(rows, (0.1, 0.5, 0.9), axis=0)
-        return found
+        quantiles: Array = of(rows, (0.1, 0.5, 0.9), axis=0)
+        return quantiles
 
     @property
     def _bulk(self) -> Array:
@@ -154,8 +154,8 @@ class DataMoments:
     @property
     def narrow(self) -> NDArray[np.bool_]:
         """Features (D,) of which most rows have one value."""
-        found: NDArray[np.bool_] = self._bulk == 0
-        return found
+        narrow: NDArray[np.bool_] = self._bulk == 0
+        return narrow
 
     @property
     def _far(self) -> NDArray[np.bool_]:

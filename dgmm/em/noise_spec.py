@@ -53,7 +53,7 @@ class NoiseSpec:
             )
         weight = self.shares[len(self.shares) // 2]
         try:
-            made = NoiseComponent.of(weight, moments.low, moments.high, self.volume)
+            component = NoiseComponent.of(weight, moments.low, moments.high, self.volume)
         except ValueError as error:
             raise DataError(f"there can be no noise component for these rows: {error}") from error
-        return made.moved(-frame.shift / frame.scale, 1 / frame.scale)
+        return component.moved(-frame.shift / frame.scale, 1 / frame.scale)

@@ -130,12 +130,12 @@ def covariance_of(moments: DataMoments) -> Array:
     A feature without variance has that of ``reg_covar``'s unit, so that a prior made of it holds
     up.
     """
-    found = moments.scatter / moments.weight if moments.scatter.ndim == 2 else moments.variance
-    found = found * (moments.weight / (moments.weight - 1) if moments.weight > 1 else 1.0)
-    variances = np.diagonal(found) if found.ndim == 2 else found
+    covariance = moments.scatter / moments.weight if moments.scatter.ndim == 2 else moments.variance
+    covariance = covariance * (moments.weight / (moments.weight - 1) if moments.weight > 1 else 1.0)
+    variances = np.diagonal(covariance) if covariance.ndim == 2 else covariance
     flat = np.where(variances > 0, 0.0, 1e-6)
-    made: Array = found + (np.diag(flat) if found.ndim == 2 else flat)
-    return made
+    result: Array = covariance + (np.diag(flat) if covariance.ndim == 2 else flat)
+    return result
 
 
 def of_numbers(name: str, value: ArrayLike, shape: tuple[int, ...]) -> Array:
@@ -156,8 +156,8 @@ def positive_definite(
 ) -> Array:
     """One covariance in ``shape(1, D)``, positive definite, from that in its own shape."""
     shape = covariance_model.shape(1, n_features)
-    own = shape if covariance_model.sharing(2) > 1 else shape[1:]
-    array = of_numbers(name, value, own).reshape(shape)
+    shape_of_one = shape if covariance_model.sharing(2) > 1 else shape[1:]
+    array = of_numbers(name, value, shape_of_one).reshape(shape)
     try:
         covariance_model.of_covariances(array, (1, n_features))
     except np.linalg.LinAlgError as error:

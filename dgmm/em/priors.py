@@ -17,8 +17,8 @@ PRIORS: Final[dict[str, type[NoPrior] | type[ConjugatePrior] | type[VariationalP
 
 def parse_prior(record: dict[str, Any]) -> PriorSpec:
     """What gave this ``record``; raises ``ValueError`` or ``TypeError`` if nothing did."""
-    own = dict(record)
-    name = own.pop("name", None)
+    fields = dict(record)
+    name = fields.pop("name", None)
     if name not in PRIORS:
         raise ValueError(f"there is no prior {name!r:.40}")
-    return PRIORS[name](**own)
+    return PRIORS[name](**fields)

@@ -94,12 +94,12 @@ class Sample:
 
     def smallest(self) -> "Sample":
         """The rows with the ``size`` smallest keys, by row number."""
-        found = self
+        smallest = self
         if len(self.keys) > self.size:
-            found = self.chosen(np.sort(np.argpartition(self.keys, self.size - 1)[: self.size]))
-        if (np.diff(found.numbers) < 0).any():  # seldom: samples come in the order of their blocks
-            found = found.chosen(np.argsort(found.numbers, kind="stable"))
-        return found
+            smallest = self.chosen(np.sort(np.argpartition(self.keys, self.size - 1)[: self.size]))
+        if (np.diff(smallest.numbers) < 0).any():  # seldom: blocks come in order
+            smallest = smallest.chosen(np.argsort(smallest.numbers, kind="stable"))
+        return smallest
 
     def chosen(self, order: NDArray[np.int64]) -> "Sample":
         """The rows at these places, in that order."""

@@ -202,10 +202,10 @@ def _valued(
         compared = Compared(mixtures, candidates[0].context.model.observation)
         measured = list(sweep(criterion.measure, compared, held=True).parts)
     valued = list(candidates)
-    for i, own in zip(alive, measured, strict=True):
+    for i, measure in zip(alive, measured, strict=True):
         best = candidates[i].run.best
         parameters = candidates[i].context.model.free_parameters(best.mixture)
-        value = criterion.value(best, parameters, weight, own)
+        value = criterion.value(best, parameters, weight, measure)
         valued[i] = replace(candidates[i], value=value)
     return tuple(valued)
 

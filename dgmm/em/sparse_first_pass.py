@@ -36,14 +36,14 @@ def moments(block: Block, nothing: DataMoments, wrong: tuple[str, int] | None) -
     if not x.shape[0]:
         return replace(nothing, rows=count)
     n_features, weight = x.shape[1], float(weights.sum())
-    own = np.repeat(weights, np.diff(x.indptr))
-    mean = np.bincount(x.indices, own * x.data, n_features) / weight
+    entry_weights = np.repeat(weights, np.diff(x.indptr))
+    mean = np.bincount(x.indices, entry_weights * x.data, n_features) / weight
     away = x.data - mean[x.indices]
-    there = np.bincount(x.indices, own, n_features).astype(np.float64, copy=False)
+    there = np.bincount(x.indices, entry_weights, n_features).astype(np.float64, copy=False)
     if nothing.scatter.ndim == 2:
-        scatter = _scatter(x, away, own, mean, there, weight)
+        scatter = _scatter(x, away, entry_weights, mean, there, weight)
     else:
-        scatter = np.bincount(x.indices, own * away * away, n_features).astype(np.float64)
+        scatter = np.bincount(x.indices, entry_weights * away * away, n_features).astype(np.float64)
         scatter += np.maximum(weight - there, 0.0) * mean**2
     return replace(
         nothing,
@@ -58,15 +58,22 @@ def moments(block: Block, nothing: DataMoments, wrong: tuple[str, int] | None) -
     )
 
 
-def _scatter(x: Any, away: Array, own: Array, mean: Array, there: Array, weight: float) -> Array:
+def _scatter(
+    x: Any, away: Array, entry_weights: Array, mean: Array, there: Array, weight: float
+) -> Array:
     """The scatter (D, D) of rows of which what is stored in ``x`` is so far ``away`` from the mean.
 
-    ``own`` are the weights of the numbers that are stored, ``there`` (D,) their sums.  With b for
+    ``entry_weights`` are the weights of the stored numbers, ``there`` (D,) their sums.  With b for
     what is stored, a row is away from the mean by a - m (1 - b), so products are those of a, of a
     with what is not stored, and of m where neither is: nothing of the size of the mean cancels.
     """
-    a, b = (csr_array((data, x.indices, x.indptr), x.shape) for data in (away, np.ones_like(own)))
-    aw, bw = (csr_array((own * each.data, x.indices, x.indptr), x.shape) for each in (a, b))
+    a, b = (
+        csr_array((data, x.indices, x.indptr), x.shape)
+        for data in (away, np.ones_like(entry_weights))
+    )
+    aw, bw = (
+        csr_array((entry_weights * each.data, x.indices, x.indptr), x.shape) for each in (a, b)
+    )
     beside = np.bincount(x.indices, aw.data, x.shape[1])[:, None] - (aw.T @ b).toarray()
     across = beside * mean
     neither = weight - there[:, None] - there + (bw.T @ b).toarray()

@@ -104,9 +104,9 @@ def candidates(subsample: Subsample, mixture: Mixture, trials: int) -> list[list
     merges = merge_costs(mixture, live)
     splits = sorted(splits_of(subsample, mixture, live), key=lambda split: -split[0])
     several = _together(merges, splits, max(1, mixture.components // 3))
-    found = [several] if len(several) > 1 else []
+    moves = [several] if len(several) > 1 else []
     if len(several) > 3:
-        found.append(several[: len(several) // 2])
+        moves.append(several[: len(several) // 2])
     single = [
         Move(gain - cost, i, j, k, halves)
         for gain, k, halves in splits[:SPLITS]
@@ -117,8 +117,8 @@ def candidates(subsample: Subsample, mixture: Mixture, trials: int) -> list[list
     for each in sorted(single, key=lambda each: -each.expected_gain):
         used[each.k] = used.get(each.k, 0) + 1
         if used[each.k] <= TWICE:
-            found.append([each])
-    return found[:trials]
+            moves.append([each])
+    return moves[:trials]
 
 
 Merge = tuple[float, int, int]
@@ -127,16 +127,16 @@ Merge = tuple[float, int, int]
 def _together(merges: list[Merge], splits: list[Split], most: int) -> list[Move]:
     """Moves that promise something, with no component in two of them."""
     used: set[int] = set()
-    found: list[Move] = []
+    moves: list[Move] = []
     for gain, k, halves in splits:
-        if len(found) == most or k in used:
+        if len(moves) == most or k in used:
             continue
         free = (m for m in merges if k not in m[1:] and not used.intersection(m[1:]))
         cost, i, j = next(free, (np.inf, 0, 0))
         if gain > cost:
-            found.append(Move(gain - cost, i, j, k, halves))
+            moves.append(Move(gain - cost, i, j, k, halves))
             used |= {i, j, k}
-    return found
+    return moves
 
 
 def merge_costs(mixture: Mixture, live: NDArray[np.intp]) -> list[Merge]:
@@ -147,7 +147,7 @@ def merge_costs(mixture: Mixture, live: NDArray[np.intp]) -> list[Merge]:
     """
     dense = mixture.covariances.dense()
     weights, means, volumes = mixture.weights, mixture.means, np.linalg.slogdet(dense)[1]
-    found: list[Merge] = []
+    costs: list[Merge] = []
     for at, i in enumerate(live.tolist()):
         others = live[at + 1 :]
         if len(live) >= MANY and len(others) > NEIGHBOURS:
@@ -161,8 +161,8 @@ def merge_costs(mixture: Mixture, live: NDArray[np.intp]) -> list[Merge]:
         spread = part * rest * away[:, :, None] * away[:, None, :]
         merged = np.linalg.slogdet(part * dense[i] + rest * dense[others] + spread)[1]
         cost = total * merged - weights[i] * volumes[i] - weights[others] * volumes[others]
-        found += zip((cost / 2).tolist(), [i] * len(others), others.tolist(), strict=True)
-    return sorted(found)
+        costs += zip((cost / 2).tolist(), [i] * len(others), others.tolist(), strict=True)
+    return sorted(costs)
 
 
 def moved_mixture(subsample: Subsample, mixture: Mixture, moves: list[Move]) -> Mixture:
@@ -179,8 +179,8 @@ def moved_mixture(subsample: Subsample, mixture: Mixture, moves: list[Move]) -> 
         sums, center = (np.vstack([each, np.zeros_like(each[:1])]) for each in (sums, center))
         sums[-1, 0] = mixture.noise_component.weight
     statistics = Statistics(sums, center, 0.0, 0.0, 1.0, len(subsample.sample.rows))
-    found = subsample.context.m_step_of(statistics, mixture).mixture
-    return replace(found, tails=mixture.tails)
+    moved = subsample.context.m_step_of(statistics, mixture).mixture
+    return replace(moved, tails=mixture.tails)
 
 
 def _expected(features: Features, weights: Array, dense: Array) -> Array:

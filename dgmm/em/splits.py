@@ -65,9 +65,11 @@ def splits_of(subsample: Subsample, mixture: Mixture, live: NDArray[np.intp]) ->
         some = chosen[first : first + step]
         rows = sample.rows[places[some].ravel()]
         x = subsample.context.frame.rows(rows, np.empty(rows.shape[::-1])).T
-        seen = (x.reshape(len(some), most, n_features) - mixture.means[some, None]) @ whiten[some]
-        seen[responsibilities[some] == 0] = 0.0
-        splits += _split(mixture, some, seen, responsibilities[some], roots)
+        whitened = (x.reshape(len(some), most, n_features) - mixture.means[some, None]) @ whiten[
+            some
+        ]
+        whitened[responsibilities[some] == 0] = 0.0
+        splits += _split(mixture, some, whitened, responsibilities[some], roots)
     return splits
 
 
@@ -101,16 +103,16 @@ def _split(
     alone = (rows * responsibilities[:, :, None]).swapaxes(1, 2) @ rows / heavy[:, None, None]
     alone = covariance_model.kept(alone) + 1e-9 * np.eye(n_features)
     level = -0.5 * np.linalg.slogdet(alone)[1] - 0.5 * n_features
-    found = [
+    halves = [
         _halved(covariance_model, rows, responsibilities, cut)
         for cut in _cuts(rows, responsibilities, heavy)
     ]
-    which = np.argmax([each.level for each in found], axis=0)
-    own = 0.5 * (n_features + 1 + covariance_model.own_parameters(n_features))
+    which = np.argmax([each.level for each in halves], axis=0)
+    penalty = 0.5 * (n_features + 1 + covariance_model.own_parameters(n_features))
     splits: list[Split] = []
     for at, (k, best) in enumerate(zip(chosen.tolist(), which.tolist(), strict=True)):
-        two = found[best]
-        gain = (two.level[at] - level[at] - 0.5 * own / heavy[at]) * mixture.weights[k]
+        two = halves[best]
+        gain = (two.level[at] - level[at] - 0.5 * penalty / heavy[at]) * mixture.weights[k]
         if np.isfinite(gain):
             means = mixture.means[k] + (middle[at] + two.means[at]) @ roots[k].T
             covariances = roots[k] @ two.covariances[at] @ roots[k].T
@@ -131,12 +133,12 @@ def _members(
     for chosen in pieces(len(sample.rows), count):
         part = sample.rows[chosen]
         x = subsample.context.frame.rows(part, np.empty(part.shape[::-1]))
-        own = log_sum_exp(mixture.log_joints(x))[1]
+        of_part = log_sum_exp(mixture.log_joints(x))[1]
         for k in np.flatnonzero(filled < most).tolist():
-            some = np.flatnonzero(own[k] > SOME)[: most - filled[k]]
+            some = np.flatnonzero(of_part[k] > SOME)[: most - filled[k]]
             put = slice(filled[k], filled[k] + len(some))
             places[k, put] = chosen.start + some
-            responsibilities[k, put] = own[k, some] * weights[chosen][some]
+            responsibilities[k, put] = of_part[k, some] * weights[chosen][some]
             filled[k] = put.stop
     most = int(filled.max())
     return places[:, :most], responsibilities[:, :most]
@@ -179,15 +181,15 @@ def _halved(
     count, _, n_features = rows.shape
     more = 0.5 * (n_features + 1)
     total = responsibilities.sum(axis=1)
-    own = np.stack([cut, ~cut], axis=1) * responsibilities[:, None]
+    shares = np.stack([cut, ~cut], axis=1) * responsibilities[:, None]
     enough = np.ones(count, bool)
     for _ in range(STEPS):
-        heavy = own.sum(axis=2)
+        heavy = shares.sum(axis=2)
         enough &= heavy.min(axis=1) >= n_features + 2
         heavy = np.maximum(heavy, 1e-9)
-        means = own @ rows / heavy[:, :, None]
+        means = shares @ rows / heavy[:, :, None]
         away = rows[:, None] - means[:, :, None]
-        scatter = (away * own[..., None]).swapaxes(2, 3) @ away
+        scatter = (away * shares[..., None]).swapaxes(2, 3) @ away
         full = (scatter + more * np.eye(n_features)) / (heavy + more)[..., None, None]
         covariances = np.broadcast_to(covariance_model.pooled(heavy, full), full.shape)
         lower = choleskys(covariances)  # some may be singular but for rounding
@@ -199,7 +201,7 @@ def _halved(
         joint = np.exp(joint - top[:, None])
         norm = joint.sum(axis=1)
         level = ((top + np.log(norm)) * responsibilities).sum(axis=1) / total
-        own = joint * (responsibilities / norm)[:, None]
+        shares = joint * (responsibilities / norm)[:, None]
     weights = heavy / heavy.sum(axis=1, keepdims=True)
     level = np.where(enough & np.isfinite(level), level, -np.inf)
     return _Halved(level, weights, means, covariances)

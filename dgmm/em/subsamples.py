@@ -213,26 +213,26 @@ def refine(subsamples: Sequence[Subsample], starts: Sequence[Mixture]) -> Refine
 
     Of the optima on each, those go on that it can't tell to be worse than the best.
     """
-    found = Refined(list(starts))
+    refined = Refined(list(starts))
     for subsample in subsamples:
         resolution = subsample.resolution(starts[0])
         few = len(subsample.sample.rows) < FEW * starts[0].free_parameters
         stop = StopRule(FEW_SWEEPS if few else MANY_SWEEPS, target=NEAR * resolution)
         with subsample.stage():
             runs = subsample.refine(
-                [QuasiNewton().init(subsample.context, start, stop) for start in found.ends]
+                [QuasiNewton().init(subsample.context, start, stop) for start in refined.ends]
             )
             different = _different(subsample, runs)
             best = different[0]
-            if not found.optima:
+            if not refined.optima:
                 first = runs[0]
                 apart = len(_different(subsample, [best, first])) > 1
                 gain = best.best.objective - first.best.objective if apart else 0.0
-                found = Refined([], len(different), gain)
+                refined = Refined([], len(different), gain)
         least = best.best.objective - UNSURE * resolution
         ends = [run.best.mixture for run in different if run.best.objective > least]
-        found = replace(found, ends=ends[:ABREAST])
-    return found
+        refined = replace(refined, ends=ends[:ABREAST])
+    return refined
 
 
 def informed(

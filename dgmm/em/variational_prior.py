@@ -100,5 +100,5 @@ class VariationalPrior(PriorSpec):
         )
 
     def record(self) -> dict[str, Any]:
-        own = {name: plain(value) for name, value in asdict(self).items()}
-        return {"name": self.name, **own}
+        values = {name: plain(value) for name, value in asdict(self).items()}
+        return {"name": self.name, **values}

@@ -156,7 +156,7 @@ class Cluster:
             key=(f"dgmm-given-{token}", 0),
             priority=20,
         )
-        asked = {
+        answers = {
             worker: self.client.submit(
                 run_blocks,
                 job,
@@ -169,10 +169,10 @@ class Cluster:
             for number, worker in enumerate(self._able(worker_threads(self.client)))
         }
         with self.client.as_current(), suppress(TimeoutError, *LOST):  # who is silent may be busy
-            wait(list(asked.values()), timeout=self.dataset.patience.seconds + ANSWER_SECONDS)
-        if not any(future.status == "finished" for future in asked.values()):
+            wait(list(answers.values()), timeout=self.dataset.patience.seconds + ANSWER_SECONDS)
+        if not any(future.status == "finished" for future in answers.values()):
             raise error
-        return {w: future.exception() for w, future in asked.items() if future.status == "error"}
+        return {w: future.exception() for w, future in answers.items() if future.status == "error"}
 
     def _leave_out(self, unable: dict[str, BaseException], error: BlockError) -> None:
         """Give no more tasks to those ``unable``; raises ``error`` if there are no others."""

@@ -350,10 +350,10 @@ def _cache_bytes(
 ) -> int:
     """How much of the rows a worker process keeps, where all else is ``planned``."""
     keeps = cache not in ("none", "0", 0)
-    asked = memory_bytes(cache) if keeps and cache != "auto" else None
+    limit = memory_bytes(cache) if keeps and cache != "auto" else None
     if not keeps or not dataset.read_bytes or (dataset.lazy and not on.in_process):
         return 0  # in memory already, or not ours to keep
     room = min(int(on.available * CACHEABLE), on.free) if memory is None else planned.limit_bytes
-    room = max(0, room - planned.peak_bytes) if asked is None else asked
+    room = max(0, room - planned.peak_bytes) if limit is None else limit
     share = -(-planned.pass_bytes // on.workers) + planned.block_bytes * (on.workers > 1)
     return min(room, share)

@@ -96,20 +96,20 @@ def align(
     >>> bool((tuesday.predict(rows) == monday.predict(rows)).all())
     True
     """
-    (_, own), (second, theirs) = model_of(model), model_of(other)
-    if own.means.shape != theirs.means.shape:
+    (_, mixture), (second, other_mixture) = model_of(model), model_of(other)
+    if mixture.means.shape != other_mixture.means.shape:
         raise UsageError(
             "models can be aligned that have as many components and features: one has "
-            f"{own.components} components of {own.n_features} features, the other "
-            f"{theirs.components} of {theirs.n_features}"
+            f"{mixture.components} components of {mixture.n_features} features, the other "
+            f"{other_mixture.components} of {other_mixture.n_features}"
         )
-    costs = divergences(own, theirs)
+    costs = divergences(mixture, other_mixture)
     order = matched(costs)
-    apart = costs[np.arange(len(order)), order]
-    inner = theirs.chosen(order)
+    distances = costs[np.arange(len(order)), order]
+    reordered = other_mixture.chosen(order)
     if second is None or _has_order(second):
-        return Alignment(order, apart, inner)
-    return Alignment(order, apart, _reordered(second, inner, order))
+        return Alignment(order, distances, reordered)
+    return Alignment(order, distances, _reordered(second, reordered, order))
 
 
 def model_of(model: Any) -> tuple[GaussianMixture | None, Mixture]:
@@ -135,7 +135,7 @@ def _reordered(
 
     So do its starting values, and what of them is fixed.
     """
-    found = type(model)(**_params(model, order))
+    result = type(model)(**_params(model, order))
     attributes = {
         name: value
         for name, value in vars(model).items()
@@ -146,8 +146,8 @@ def _reordered(
         attributes["groups_"] = tuple(model.groups_[k] for k in order)
     if hasattr(model, "sufficient_statistics_"):
         attributes["sufficient_statistics_"] = _statistics(model.sufficient_statistics_, order)
-    become(found, **attributes)
-    return found
+    become(result, **attributes)
+    return result
 
 
 def _params(model: GaussianMixture, order: NDArray[np.intp]) -> dict[str, Any]:
@@ -158,8 +158,8 @@ def _params(model: GaussianMixture, order: NDArray[np.intp]) -> dict[str, Any]:
         if params.get(name) is not None:
             params[name] = np.asarray(params[name])[order]
     if params.get("fixed") is not None:
-        asked = fixed_of(params["fixed"], len(order), model.mixture_.covariance_model)
-        params["fixed"] = None if asked is None else asked.chosen(order).record()
+        fixed = fixed_of(params["fixed"], len(order), model.mixture_.covariance_model)
+        params["fixed"] = None if fixed is None else fixed.chosen(order).record()
     return params
 
 
@@ -170,19 +170,19 @@ def _info(info: dict[str, Any], order: NDArray[np.intp]) -> dict[str, Any]:
     def named(components: Any) -> list[int]:
         return sorted(places[k] for k in components)
 
-    found = {**info}
-    found |= {name: named(info[name]) for name in ("empty", "singular") if name in info}
+    renumbered = {**info}
+    renumbered |= {name: named(info[name]) for name in ("empty", "singular") if name in info}
     if info.get("fixed"):
-        found["fixed"] = {name: named(own) for name, own in info["fixed"].items()}
+        renumbered["fixed"] = {name: named(held) for name, held in info["fixed"].items()}
     if "singular_causes" in info:
         causes = [Collapse.of(each) for each in info["singular_causes"]]
-        found["singular_causes"] = [
+        renumbered["singular_causes"] = [
             replace(each, components=tuple(named(each.components))).record() for each in causes
         ]
     if "rivalled" in info:
         rivalled = info["rivalled"]
-        found["rivalled"] = {**rivalled, "components": named(rivalled["components"])}
-    return found
+        renumbered["rivalled"] = {**rivalled, "components": named(rivalled["components"])}
+    return renumbered
 
 
 def _statistics(statistics: SufficientStatistics, order: NDArray[np.intp]) -> SufficientStatistics:

@@ -4,12 +4,11 @@ It holds a ``GaussianMixture`` whose prior is variational (``dgmm.model.variatio
 it what scikit-learn's class of this name shows.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from os import PathLike
 from typing import Any, Final, Self
 
-import numpy as np
 from distributed import Client
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, DensityMixin
@@ -26,19 +25,16 @@ from dgmm.errors import UsageError
 from dgmm.estimators import gaussian_mixture
 from dgmm.estimators.callbacks import Callback
 from dgmm.estimators.exports import Exports
-from dgmm.estimators.fitted_attribute import FittedAttribute
 from dgmm.estimators.gaussian_mixture import GaussianMixture
 from dgmm.estimators.inference import Inference
 from dgmm.estimators.parameters import prior_of
+from dgmm.estimators.posterior_parameters import PosteriorParameters
 from dgmm.estimators.predictor import Predictor
-from dgmm.estimators.record import read_only
 from dgmm.estimators.session import Data
 from dgmm.estimators.sufficient_statistics import SufficientStatistics
 from dgmm.kernels.observation import Missing
-from dgmm.model.arrays import Array
 from dgmm.model.concentration import ConcentrationType
 from dgmm.model.covariance import PlainCovarianceType
-from dgmm.model.variational import Variational
 
 PRIOR: Final = (
     *("weight_concentration_prior_type", "weight_concentration_prior", "mean_precision_prior"),
@@ -47,61 +43,9 @@ PRIOR: Final = (
 """The parameters that say what the prior is."""
 
 
-def _prior(model: GaussianMixture) -> Variational:
-    """The prior in the frame, beside all rows seen."""
-    statistics = model.sufficient_statistics_
-    prior = statistics.prior.of_weight(statistics.weight)
-    assert isinstance(prior, Variational)
-    return prior
-
-
-def _counts(model: GaussianMixture) -> Array:
-    return _prior(model).counts(model.mixture_)
-
-
-def _mean_prior(model: GaussianMixture) -> Array:
-    frame = model.sufficient_statistics_.frame
-    mean: Array = _prior(model).mean * frame.scale + frame.shift
-    return mean
-
-
-def _covariance_prior(model: GaussianMixture) -> Any:
-    """As it is given: of one component."""
-    scale = model.sufficient_statistics_.frame.scale
-    values = _prior(model).scatter.rescaled(scale).values
-    shared = model.mixture_.covariance_model.sharing(2) > 1
-    own = values if shared else values[0]
-    return own if own.ndim else float(own)
-
-
-def _freedom(model: GaussianMixture) -> Any:
-    own = _prior(model).freedom(_counts(model))
-    return float(own[0]) if model.mixture_.covariance_model.sharing(2) > 1 else own
-
-
-def in_sum(model: GaussianMixture, bound: float) -> float:
-    """A bound as scikit-learn has it, from that of a mean over the rows with all constants."""
-    statistics: SufficientStatistics = model.sufficient_statistics_
-    components, n_features = model.mixture_.means.shape
-    prior, volume = _prior(model), statistics.frame.log_volume
-    constant = components * (prior.log_norm + prior.degrees_of_freedom * volume)
-    constant += prior.concentration.log_norm(components)
-    constant += 0.5 * components * n_features * np.log(prior.mean_precision)
-    constant -= 0.5 * statistics.weight * n_features * np.log(2 * np.pi)
-    return statistics.weight * bound - float(constant)
-
-
-def _shown(part: Callable[[GaussianMixture], Any], doc: str) -> FittedAttribute[Any]:
-    """An attribute that shows a part of the posterior."""
-    return FittedAttribute("model_", part, doc)
-
-
-def _same(name: str) -> FittedAttribute[Any]:
-    """What the mixture itself has by that name."""
-    return _shown(lambda model: getattr(model, name), f"As in ``GaussianMixture.{name}``.")
-
-
-class BayesianGaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseEstimator):
+class BayesianGaussianMixture(
+    PosteriorParameters, Predictor, Inference, Exports, DensityMixin, BaseEstimator
+):
     """A variational Bayesian mixture of normal distributions, fitted to data of any size.
 
     Parameters and attributes are those of ``sklearn.mixture.BayesianGaussianMixture``, with the
@@ -532,41 +476,6 @@ class BayesianGaussianMixture(Predictor, Inference, Exports, DensityMixin, BaseE
         tags.input_tags.allow_nan = self.missing != "raise"
         return tags
 
-    weights_ = _shown(
-        lambda model: read_only(_prior(model).concentration.weights(_counts(model))),
-        "The means of the components' weights, (K,).",
-    )
-    weight_concentration_ = _shown(
-        lambda model: _prior(model).concentration.parameters(_counts(model)),
-        "The concentrations of the posterior, or (a, b) of the sticks.",
-    )
-    weight_concentration_prior_ = _shown(
-        lambda model: _prior(model).concentration.value, "The concentration of the prior."
-    )
-    mean_precision_ = _shown(
-        lambda model: _prior(model).mean_precision + _counts(model), "beta of the posterior, (K,)."
-    )
-    mean_precision_prior_ = _shown(lambda model: _prior(model).mean_precision, "beta of the prior.")
-    mean_prior_ = _shown(_mean_prior, "The mean of the prior, (D,).")
-    degrees_of_freedom_ = _shown(_freedom, "nu of the posterior, (K,); one number for tied.")
-    degrees_of_freedom_prior_ = _shown(
-        lambda model: _prior(model).degrees_of_freedom, "nu of the prior."
-    )
-    covariance_prior_ = _shown(_covariance_prior, "What the prior holds of a covariance.")
-    lower_bound_ = _shown(
-        lambda model: in_sum(model, model.lower_bound_), "The bound, as scikit-learn has it."
-    )
-    lower_bounds_ = _shown(
-        lambda model: [in_sum(model, each) for each in model.lower_bounds_],
-        "The bound at the beginning of each iteration.",
-    )
-    means_, covariances_ = _same("means_"), _same("covariances_")
-    precisions_, precisions_cholesky_ = _same("precisions_"), _same("precisions_cholesky_")
-    mixture_, sufficient_statistics_ = _same("mixture_"), _same("sufficient_statistics_")
-    converged_, n_iter_ = _same("converged_"), _same("n_iter_")
-    n_features_in_, feature_names_in_ = _same("n_features_in_"), _same("feature_names_in_")
-    plan_, fit_info_ = _same("plan_"), _same("fit_info_")
-
     @property
     def _fitted(self) -> GaussianMixture:
         check_is_fitted(self)
@@ -633,12 +542,14 @@ def load(path: str | PathLike[str]) -> GaussianMixture | BayesianGaussianMixture
     """
     model = gaussian_mixture.load(path)
     prior = prior_of(model)
-    seen = hasattr(model, "sufficient_statistics_")  # without, there is no posterior to show
-    if not isinstance(prior, VariationalPrior) or not seen:
+    has_statistics = hasattr(
+        model, "sufficient_statistics_"
+    )  # without, there is no posterior to show
+    if not isinstance(prior, VariationalPrior) or not has_statistics:
         return model
-    made = BayesianGaussianMixture()
+    bayesian = BayesianGaussianMixture()
     given = model.get_params(deep=False)
-    own = {name: given[name] for name in made.get_params(deep=False) if name in given}
-    made.set_params(**own, **{name: getattr(prior, name) for name in PRIOR})
-    made.model_ = model
-    return made
+    params = {name: given[name] for name in bayesian.get_params(deep=False) if name in given}
+    bayesian.set_params(**params, **{name: getattr(prior, name) for name in PRIOR})
+    bayesian.model_ = model
+    return bayesian

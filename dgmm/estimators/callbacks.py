@@ -82,15 +82,15 @@ PassesOf = Callable[[Iterable[Progress]], Iterator[Pass]]
 
 def callbacks_of(model: Any) -> tuple[Callback, ...]:
     """The callbacks of a model, checked."""
-    asked = model.callbacks
-    if asked is None:
+    callbacks = model.callbacks
+    if callbacks is None:
         return ()
-    if not isinstance(asked, Sequence) or not all(map(callable, asked)):
+    if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
         raise UsageError(
-            f"callbacks must be a list of functions of an Event, not {asked!r:.80}; a single one "
-            "goes into a list, too"
+            f"callbacks must be a list of functions of an Event, not {callbacks!r:.80}; a single "
+            "one goes into a list, too"
         )
-    return tuple(asked)
+    return tuple(callbacks)
 
 
 def telling(
@@ -146,6 +146,6 @@ def _listening(meter: engine.Meter, tell: Callable[[], None]) -> Iterator[None]:
 
 def _numbers(done: Pass) -> dict[str, float]:
     """What is known of a pass."""
-    own = {"seconds": done.seconds, "seconds_on_samples": done.seconds_on_samples}
-    every = {**done.numbers, **own, "rows_per_second": done.rows_per_second}
-    return {name: float(value) for name, value in every.items() if value is not None}
+    times = {"seconds": done.seconds, "seconds_on_samples": done.seconds_on_samples}
+    values = {**done.numbers, **times, "rows_per_second": done.rows_per_second}
+    return {name: float(value) for name, value in values.items() if value is not None}

@@ -13,7 +13,7 @@ from dgmm.estimators.session import Data, open_rows
 from dgmm.estimators.uncertainty import check_rows
 from dgmm.inference import drift, standard_errors
 from dgmm.inference.drift import Drift
-from dgmm.inference.information import Asked
+from dgmm.inference.information import Query
 from dgmm.inference.means import Means
 from dgmm.kernels.sweep import Sweep
 from dgmm.model.frame import Frame
@@ -75,17 +75,17 @@ class Changes(Fitted):
         dataset = open_rows(model, X, {"weights": sample_weight})
         check_rows(dataset, "drift is")
         sweep = sweep or engine.over(dataset, threads=threads_of(model))
-        mixture, seen = model.mixture_, vars(model).get("sufficient_statistics_")
+        mixture, statistics = model.mixture_, vars(model).get("sufficient_statistics_")
         mean, variance = mixture.moments_of_components()
-        own = Frame.of(mean, variance, mixture.covariance_model)
-        frame = own if seen is None else seen.frame
-        asked = Asked(frame.enter(mixture), frame, observation_of(model))
-        before = Means.known(asked)
-        if seen is not None:
-            sums = seen.sums, seen.center, seen.covariance_model
-            before = Means.of_sums(asked, *sums, seen.weight)
+        frame_of_mixture = Frame.of(mean, variance, mixture.covariance_model)
+        frame = frame_of_mixture if statistics is None else statistics.frame
+        query = Query(frame.enter(mixture), frame, observation_of(model))
+        before = Means.known(query)
+        if statistics is not None:
+            sums = statistics.sums, statistics.center, statistics.covariance_model
+            before = Means.of_sums(query, *sums, statistics.weight)
         level = model.fit_info_.get("score")
-        return drift.drift(sweep, asked, before, level)
+        return drift.drift(sweep, query, before, level)
 
 
 def check(model: GaussianMixture) -> None:

@@ -122,21 +122,21 @@ def compare(
     >>> abs(found.divergence.value - 0.5) < 3 * found.divergence.error < 0.02
     True
     """
-    (_, own), (_, theirs) = model_of(model), model_of(other)
-    if own.n_features != theirs.n_features:
+    (_, own), (_, other_mixture) = model_of(model), model_of(other)
+    if own.n_features != other_mixture.n_features:
         raise UsageError(
             f"models can be compared that have as many features: one has {own.n_features}, the "
-            f"other {theirs.n_features}"
+            f"other {other_mixture.n_features}"
         )
     if not isinstance(n_samples, int | np.integer) or n_samples < 100:
         raise UsageError(f"n_samples must be at least 100, not {n_samples!r:.40}")
-    found = divergences(own, theirs, int(n_samples), np.random.default_rng(random_state))
-    if own.components != theirs.components:
+    distances = divergences(own, other_mixture, int(n_samples), np.random.default_rng(random_state))
+    if own.components != other_mixture.components:
         if errors is not None or other_errors is not None:
             raise UsageError("errors are compared of models with as many components")
-        return Comparison(*found)
-    order = align(own, theirs).order
-    matched = theirs.chosen(order)
+        return Comparison(*distances)
+    order = align(own, other_mixture).order
+    matched = other_mixture.chosen(order)
     steps = matched.means - own.means
     white = [own.covariances.whiten(k, step[:, None]) for k, step in enumerate(steps)]
     moved = np.array([np.sqrt(np.sum(each * each)) for each in white])
@@ -144,9 +144,9 @@ def compare(
     every = np.arange(len(order))
     squares = [(each, own) for each, own in ((errors, every), (other_errors, order)) if each]
     if not squares:
-        return Comparison(*found, order, weights, moved)
+        return Comparison(*distances, order, weights, moved)
     of_weights = np.sqrt(sum(each.weights[places] ** 2 for each, places in squares))
     of_means = np.sqrt(sum(each.means[places] ** 2 for each, places in squares))
     with np.errstate(divide="ignore", invalid="ignore"):  # a single weight is 1, with no error
         ratios = weights / of_weights, steps / of_means
-    return Comparison(*found, order, weights, moved, *ratios)
+    return Comparison(*distances, order, weights, moved, *ratios)

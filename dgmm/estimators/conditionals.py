@@ -177,9 +177,9 @@ def regression_of(
     answer = choose("kind", kind, ANSWERS)(levels)
     names = vars(model).get("feature_names_in_")
     called = [str(j if names is None else names[j]) for j in places]
-    own = model_of(model, mixture.among(np.array(known)), known)
-    own.set_params(missing=Marginal.name)
-    return own, regression(mixture, known, places, answer, called)
+    predictor = model_of(model, mixture.among(np.array(known)), known)
+    predictor.set_params(missing=Marginal.name)
+    return predictor, regression(mixture, known, places, answer, called)
 
 
 def check_plain(X: Data) -> None:
@@ -191,7 +191,7 @@ def check_plain(X: Data) -> None:
 def model_of(model: GaussianMixture, mixture: Mixture, places: Sequence[int]) -> GaussianMixture:
     """A model of a ``mixture`` of some of the features of another, those at ``places``."""
     params = {name: getattr(model, name) for name in KEPT}
-    made: GaussianMixture = gaussian_mixture.GaussianMixture(
+    result: GaussianMixture = gaussian_mixture.GaussianMixture(
         mixture.components,
         covariance_type=mixture.covariance_model.name,
         n_factors=mixture.covariance_model.factor_count,
@@ -199,9 +199,9 @@ def model_of(model: GaussianMixture, mixture: Mixture, places: Sequence[int]) ->
         **params,
     )
     names = vars(model).get("feature_names_in_")
-    own = None if names is None else np.asarray(names, dtype=object)[list(places)]
-    become(made, **given(mixture), feature_names_in_=own)
-    return made
+    kept_names = None if names is None else np.asarray(names, dtype=object)[list(places)]
+    become(result, **given(mixture), feature_names_in_=kept_names)
+    return result
 
 
 def places_of(model: GaussianMixture, features: Sequence[Feature]) -> list[int]:
@@ -209,12 +209,12 @@ def places_of(model: GaussianMixture, features: Sequence[Feature]) -> list[int]:
     if isinstance(features, str | int) or not isinstance(features, Iterable):
         raise UsageError(f"features must be a list of names or numbers, not {features!r:.40}")
     names = list(vars(model).get("feature_names_in_", ()))
-    found = [_place(each, names, model.n_features_in_) for each in features]
-    if not found:
+    places = [_place(each, names, model.n_features_in_) for each in features]
+    if not places:
         raise UsageError("give one feature at least")
-    if len(set(found)) < len(found):
+    if len(set(places)) < len(places):
         raise UsageError(f"a feature is named twice among {list(features)!r:.60}")
-    return found
+    return places
 
 
 def _place(feature: Any, names: list[Any], count: int) -> int:

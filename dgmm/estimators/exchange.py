@@ -81,9 +81,9 @@ class Exchange(Fitted):
         """
         count = params.get("n_factors")
         mixture = mixture_of(covariance_type, weights, means, covariances, precisions, count)
-        made: Any = cls(mixture.components, covariance_type=covariance_type, **params)
-        become(made, **given(with_given_tails(made, mixture)))
-        return cast(Self, made)
+        model: Any = cls(mixture.components, covariance_type=covariance_type, **params)
+        become(model, **given(with_given_tails(model, mixture)))
+        return cast(Self, model)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -160,7 +160,7 @@ class Exchange(Fitted):
                 f"a fitted mixture of scikit-learn has weights_, means_ and covariances_; this "
                 f"{type(model).__name__} has no {', '.join(missing)}"
             )
-        made: Any = cls.from_parameters(
+        result: Any = cls.from_parameters(
             model.weights_ / np.sum(model.weights_),
             model.means_,
             model.covariances_,
@@ -168,8 +168,8 @@ class Exchange(Fitted):
             random_state=model.random_state,
         )
         if hasattr(model, "feature_names_in_"):
-            made.feature_names_in_ = np.array(model.feature_names_in_)
-        return cast(Self, made)
+            result.feature_names_in_ = np.array(model.feature_names_in_)
+        return cast(Self, result)
 
     def to_sklearn(self) -> Any:
         """Make a mixture of scikit-learn that says the same of rows.
@@ -196,27 +196,28 @@ class Exchange(Fitted):
         True
         """
         model = self._fitted
-        own = model.mixture_
-        if own.noise_component is not None or own.tails is not None:
+        fitted = model.mixture_
+        if fitted.noise_component is not None or fitted.tails is not None:
             raise UsageError(
                 "scikit-learn has no mixtures with a noise component or heavy tails: there is none "
                 "that says the same"
             )
-        if own.covariance_model.along_loadings:
+        if fitted.covariance_model.along_loadings:
             raise UsageError(
-                f"scikit-learn has no mixtures with covariance_type={own.covariance_model.name!r}; "
+                "scikit-learn has no mixtures with "
+                f"covariance_type={fitted.covariance_model.name!r}; "
                 'one of "full" has their component_covariances_'
             )
         params = {name: getattr(model, name) for name in SHARED}
-        params["covariance_type"] = own.covariance_model.plain.name
-        theirs = mixture.GaussianMixture(**params)
+        params["covariance_type"] = fitted.covariance_model.plain.name
+        result = mixture.GaussianMixture(**params)
         for name in ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_"):
-            setattr(theirs, name, np.array(getattr(model, name)))
+            setattr(result, name, np.array(getattr(model, name)))
         for name in ("converged_", "n_iter_", "lower_bound_", "lower_bounds_", "n_features_in_"):
-            setattr(theirs, name, getattr(model, name))
+            setattr(result, name, getattr(model, name))
         if hasattr(model, "feature_names_in_"):
-            theirs.feature_names_in_ = model.feature_names_in_.copy()
-        return theirs
+            result.feature_names_in_ = model.feature_names_in_.copy()
+        return result
 
 
 def given(mixture: Mixture) -> dict[str, Any]:

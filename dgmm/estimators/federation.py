@@ -149,12 +149,12 @@ def federate(
         while run.trial is not None and not (run.state and spec.deadline.passed):
             number += 1
             mixture = led.context.frame.leave(run.trial.mixture)
-            asked = led.asking(mixture)
-            statistics = _answers(asked, number, sites, timeout)
+            question = led.asking(mixture)
+            statistics = _answers(question, number, sites, timeout)
             for name, each in statistics.items():
                 if not summaries[name].private:
                     _check_rows(name, each, summaries[name].moments)
-            total = together(asked, asked.sufficient_statistics_, statistics)
+            total = together(question, question.sufficient_statistics_, statistics)
             run = run.step(led.state(run.trial, total, mixture))
             if tell is not None:
                 tell(Round(number, run.best.objective, run.change, total.rows))
@@ -162,9 +162,9 @@ def federate(
             run = replace(run, max_decrease=0.0)
         candidate = Candidate(led.spec, led.context, (run,))
         progress = Progress(number + 1, led.moments, (candidate,))
-        found = reached(progress, led.names, "max_seconds", {"engine": f"{len(sites)} sites"})
-    warn_of(found, candidate, stacklevel=3)
-    become(model, **found)
+        attributes = reached(progress, led.names, "max_seconds", {"engine": f"{len(sites)} sites"})
+    warn_of(attributes, candidate, stacklevel=3)
+    become(model, **attributes)
     for mailbox in sites.values():
         _post_model(mailbox, mailbox.end, model)
     return model
@@ -214,23 +214,25 @@ def _summaries(
     frame = None
     if start is not None:
         frame = Frame.of(*start.moments_of_components(), spec.covariance_model)
-    asked = first_question(model, spec.components if start is None else 1, frame)
+    question = first_question(model, spec.components if start is None else 1, frame)
 
     def write(url: str) -> None:
-        storage.write(url, QUESTION, {}, asked)
+        storage.write(url, QUESTION, {}, question)
 
     def same(url: str) -> bool:
         there = storage.read(url, QUESTION)[1]
-        return bool({name: there.get(name) for name in asked} == json.loads(json.dumps(asked)))
+        return bool(
+            {name: there.get(name) for name in question} == json.loads(json.dumps(question))
+        )
 
     for mailbox in sites.values():
         url = mailbox.at("question", 0)
         urls.make_directory(mailbox.url)
         post(mailbox, url, partial(write, url), partial(same, url))
     wait_for_answers(sites, 0, timeout)
-    found = {name: Summary.load(each.at("answer", 0)) for name, each in sites.items()}
-    (first, other), *_ = found.items()
-    for name, each in found.items():
+    summaries = {name: Summary.load(each.at("answer", 0)) for name, each in sites.items()}
+    (first, other), *_ = summaries.items()
+    for name, each in summaries.items():
         if _features(each) != _features(other):
             raise DataError(
                 f"{name} is refused: its features are {_features(each)}, and those of {first} are "
@@ -238,21 +240,21 @@ def _summaries(
             )
         if each.moments.scatter.ndim != other.moments.scatter.ndim:
             raise DataError(f"{name} is refused: it answered another question than {first}")
-    return found
+    return summaries
 
 
 def _given(model: GaussianMixture, spec: FitSpec) -> Mixture | None:
     """The start that ``model`` has, if it has one."""
     if model.warm_start and hasattr(model, "mixture_"):
-        found: Mixture = model.mixture_
-        return found
+        mixture: Mixture = model.mixture_
+        return mixture
     if model.means_init is None:
         return None
-    own = begun(spec, model, np.shape(model.means_init)[-1])
-    assert own.weights is not None
-    assert own.means is not None
-    assert own.precisions is not None
-    return given_mixture(spec.covariance_model, own.weights, own.means, own.precisions)
+    start = begun(spec, model, np.shape(model.means_init)[-1])
+    assert start.weights is not None
+    assert start.means is not None
+    assert start.precisions is not None
+    return given_mixture(spec.covariance_model, start.weights, start.means, start.precisions)
 
 
 def _features(summary: Summary) -> str:
@@ -262,11 +264,11 @@ def _features(summary: Summary) -> str:
 
 
 def _answers(
-    asked: GaussianMixture, number: int, sites: Mapping[str, Mailbox], timeout: float
+    question: GaussianMixture, number: int, sites: Mapping[str, Mailbox], timeout: float
 ) -> dict[str, SufficientStatistics]:
     """What the sites say of the mixture of a round."""
     for mailbox in sites.values():
-        _post_model(mailbox, mailbox.at("question", number), asked)
+        _post_model(mailbox, mailbox.at("question", number), question)
     wait_for_answers(sites, number, timeout)
     return {
         name: SufficientStatistics.load(mailbox.at("answer", number))

@@ -15,17 +15,17 @@ from dgmm.model.mixture import Mixture
 NAMES = ", ".join(repr(each) for each in PARTS)
 
 
-def fixed_of(asked: Any, components: int, covariance_model: CovarianceModel) -> Fixed | None:
+def fixed_of(request: Any, components: int, covariance_model: CovarianceModel) -> Fixed | None:
     """What is to be held of so many components; None if nothing is.
 
-    ``asked`` is the name of a part, several, or a mapping from names to True or to components.
+    A ``request`` is the name of a part, several, or a mapping from names to True or to components.
     """
-    if asked is None:
+    if request is None:
         return None
-    named = _named(asked)
+    named = _named(request)
     if unknown := [name for name in named if name not in PARTS]:
         raise UsageError(f"fixed can hold {NAMES}, not {unknown[0]!r}")
-    numbers = {name: _components(name, own, components) for name, own in named.items()}
+    numbers = {name: _components(name, chosen, components) for name, chosen in named.items()}
     fixed = Fixed.of(components, **numbers)
     some = fixed.covariances.any() and not fixed.covariances.all()
     if some and covariance_model.couples:
@@ -36,33 +36,33 @@ def fixed_of(asked: Any, components: int, covariance_model: CovarianceModel) -> 
     return fixed if fixed.any else None
 
 
-def _named(asked: Any) -> dict[Any, Any]:
+def _named(request: Any) -> dict[Any, Any]:
     """The parts that are to be held, with True or the components of each."""
-    if isinstance(asked, str):
-        return {asked: True}
-    if isinstance(asked, Mapping):
-        return dict(asked)
-    if isinstance(asked, Iterable):
-        names = list(asked)
+    if isinstance(request, str):
+        return {request: True}
+    if isinstance(request, Mapping):
+        return dict(request)
+    if isinstance(request, Iterable):
+        names = list(request)
         if all(isinstance(each, str) for each in names):
             return dict.fromkeys(names, True)
     raise UsageError(
         f"fixed must be the names of what to hold ({NAMES}), or a mapping from these to True or to "
-        f"lists of components, not {asked!r:.80}"
+        f"lists of components, not {request!r:.80}"
     )
 
 
-def _components(name: str, own: Any, components: int) -> list[int]:
-    """The components that ``own`` names: True for all, False or None for none, or numbers."""
-    if own is None or isinstance(own, bool | np.bool_):
-        return list(range(components)) if own else []
+def _components(name: str, chosen: Any, components: int) -> list[int]:
+    """The components that are ``chosen``: True for all, False or None for none, or numbers."""
+    if chosen is None or isinstance(chosen, bool | np.bool_):
+        return list(range(components)) if chosen else []
     try:
-        numbers = [own] if isinstance(own, int | np.integer) else list(own)
+        numbers = [chosen] if isinstance(chosen, int | np.integer) else list(chosen)
     except TypeError as error:
-        raise UsageError(f"fixed[{name!r}] must be True or components, not {own!r}") from error
+        raise UsageError(f"fixed[{name!r}] must be True or components, not {chosen!r}") from error
     if numbers and all(isinstance(each, bool | np.bool_) for each in numbers):
         if len(numbers) != components:
-            raise UsageError(f"fixed[{name!r}] must say of {components} components, not {own!r}")
+            raise UsageError(f"fixed[{name!r}] must say of {components} components, not {chosen!r}")
         return np.flatnonzero(np.array(numbers, bool)).tolist()
     for each in numbers:
         whole = isinstance(each, int | np.integer) and not isinstance(each, bool)
@@ -71,13 +71,13 @@ def _components(name: str, own: Any, components: int) -> list[int]:
     return [int(each) for each in numbers]
 
 
-def holding(spec: FitSpec, asked: Any, n_features: int, fitted: Mixture | None = None) -> FitSpec:
-    """The ``spec`` with what is ``asked`` to be fixed at its starting values.
+def holding(spec: FitSpec, request: Any, n_features: int, fitted: Mixture | None = None) -> FitSpec:
+    """The ``spec`` that holds what a ``request`` names at its starting values.
 
     ``fitted`` is the mixture that a fit goes on from, if it does.  Raises ``UsageError`` unless
     there are values for all that is to be held, and they leave something to fit.
     """
-    fixed = fixed_of(asked, spec.components, spec.covariance_model)
+    fixed = fixed_of(request, spec.components, spec.covariance_model)
     if fixed is None:
         return spec
     if not spec.prior.is_density:
@@ -86,8 +86,8 @@ def holding(spec: FitSpec, asked: Any, n_features: int, fitted: Mixture | None =
             "out fixed, or use a ConjugatePrior"
         )
     given = {"weights": spec.weights, "means": spec.means, "covariances": spec.precisions}
-    for name, own in fixed.record().items():
-        if own and given[name] is None:
+    for name, held in fixed.record().items():
+        if held and given[name] is None:
             begin = {"covariances": "precisions_init"}.get(name, f"{name}_init")
             raise UsageError(
                 f"fixed holds {name}, and there are none to hold: give {begin}, or begin at a "
@@ -98,10 +98,10 @@ def holding(spec: FitSpec, asked: Any, n_features: int, fitted: Mixture | None =
         fitted = fitted.without_noise
     at = _values(spec, n_features) if fitted is None else fitted
     _check_weights(fixed, at, noise)
-    found = replace(spec, held=Held(fixed, at), before=None)
-    if found.parameters(n_features) <= 0:
+    result = replace(spec, held=Held(fixed, at), before=None)
+    if result.parameters(n_features) <= 0:
         raise UsageError("fixed holds all there is: nothing is left to fit")
-    return found
+    return result
 
 
 def _values(spec: FitSpec, n_features: int) -> Mixture:
@@ -120,11 +120,11 @@ def _values(spec: FitSpec, n_features: int) -> Mixture:
 
 def _check_weights(fixed: Fixed, at: Mixture, noise: bool) -> None:
     """Raise ``UsageError`` unless the fixed weights leave something to others, or to ``noise``."""
-    own = at.weights[fixed.weights]
-    if (own <= 0).any():
+    held = at.weights[fixed.weights]
+    if (held <= 0).any():
         k = int(np.flatnonzero(fixed.weights & (at.weights <= 0))[0])
         raise UsageError(f"fixed holds the weight of component {k}, which is 0: leave it out")
-    if (noise or not fixed.weights.all()) and own.sum() >= 1 - 1e-12:
+    if (noise or not fixed.weights.all()) and held.sum() >= 1 - 1e-12:
         raise UsageError(
-            f"fixed holds weights that sum to {own.sum():.6g}, which leaves nothing to the others"
+            f"fixed holds weights that sum to {held.sum():.6g}, which leaves nothing to the others"
         )

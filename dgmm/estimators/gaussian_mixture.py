@@ -379,10 +379,10 @@ class GaussianMixture(
         return RowOutputs(mixture, output, observation_of(self, noise), seed, offset)
 
     def judged(self) -> tuple[Mixture, float]:
-        """By what rows are judged: the mixture, and what is added to log-densities.
+        """The mixture that rows are judged by, and what is added to its log-densities.
 
-        That is ``mixture_`` and 0, but for a variational posterior: there the weights have what its
-        spread takes from each component, and those that no rows need are 0.
+        These are ``mixture_`` and 0.  With a variational posterior the weights are less, by what
+        its spread takes from each component, and those of components without rows are 0.
 
         Returns
         -------
@@ -398,12 +398,14 @@ class GaussianMixture(
         (<Mixture: 1 full components of 1 features>, 0.0)
         """
         check_is_fitted(self)
-        seen = vars(self).get("sufficient_statistics_")
-        if seen is None:
+        statistics = vars(self).get("sufficient_statistics_")
+        if statistics is None:
             return self.mixture_, 0.0
-        prior = seen.prior.of_weight(seen.weight)
-        found: tuple[Mixture, float] = prior.judged(self.mixture_, seen.weight / seen.rows)
-        return found
+        prior = statistics.prior.of_weight(statistics.weight)
+        judged: tuple[Mixture, float] = prior.judged(
+            self.mixture_, statistics.weight / statistics.rows
+        )
+        return judged
 
     def fit(
         self,
@@ -478,9 +480,9 @@ class GaussianMixture(
         return fitting(self, X, sample_weight, client, noise, labels)
 
     def _keep(self, last: Progress, session: Session, seconds: float) -> None:
-        found = fitted(last, session, seconds)
-        warn_of(found, last.best, stacklevel=5)
-        become(self, **found)
+        attributes = fitted(last, session, seconds)
+        warn_of(attributes, last.best, stacklevel=5)
+        become(self, **attributes)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -502,7 +504,7 @@ class GaussianMixture(
         noise: Data = None,
         labels: Data = None,
     ) -> Pods:
-        """What to ask of Kubernetes for a fit to rows on a cluster of its own.
+        """The resources to ask of Kubernetes for a fit to rows on a cluster of its own.
 
         The model's ``memory`` is the size of a worker's container; without it, as much as it needs.
 
@@ -609,8 +611,8 @@ def load(path: str | PathLike[str]) -> GaussianMixture:
 def describe(progress: Progress) -> str:
     """One line about a pass."""
     if not progress.candidates:
-        found = progress.moments
-        return f"pass 1: read {found.rows} rows of {len(found.mean)} features"
+        moments = progress.moments
+        return f"pass 1: read {moments.rows} rows of {len(moments.mean)} features"
     run = progress.run
     line = f"pass {progress.passes}: iteration {len(run.trace)}"
     line += f", objective {run.best.objective:.8g}"

@@ -34,8 +34,8 @@ class Grouping(Fitted):
         kept = vars(self._fitted).get("groups_")
         if kept is None:
             raise AttributeError(f"this {type(self).__name__} keeps no groups: see keep_groups")
-        found: tuple[int, ...] = kept
-        return found
+        groups: tuple[int, ...] = kept
+        return groups
 
     def merge(
         self,
@@ -190,13 +190,13 @@ class Grouping(Fitted):
         ([2], [1])
         """
         model = self._fitted
-        own = vars(model).get("groups_") if groups is None else groups
-        if own is None:
+        chosen = vars(model).get("groups_") if groups is None else groups
+        if chosen is None:
             raise UsageError(
                 "by which groups? Give groups=, or keep some in the model: "
                 "model.keep_groups(model.merge(rows).groups())"
             )
-        checked = checked_groups(own, model.mixture_.components)
+        checked = checked_groups(chosen, model.mixture_.components)
         return outputs_of(model, X, merging.groups_output(checked), noise=noise)
 
     def reduce(self, n_components: int) -> GaussianMixture:
@@ -234,26 +234,26 @@ class Grouping(Fitted):
         """
         model = self._fitted
         mixture = model.judged()[0]
-        found = merging.merge_without_rows(mixture, "runnalls")
-        groups = found.groups(n_components)
+        merging_path = merging.merge_without_rows(mixture, "runnalls")
+        groups = merging_path.groups(n_components)
         less = merging.reduced(mixture, groups)
-        made = model_of(model, less, range(mixture.n_features))
-        bound = float(found.levels[n_components - 1])
-        become(made, fit_info_={**made.fit_info_, "divergence_bound": bound})
-        return made
+        reduced = model_of(model, less, range(mixture.n_features))
+        bound = float(merging_path.levels[n_components - 1])
+        become(reduced, fit_info_={**reduced.fit_info_, "divergence_bound": bound})
+        return reduced
 
 
 def checked_groups(groups: object, components: int) -> tuple[int, ...]:
     """The group of each component; raises ``UsageError`` if they can't be that."""
-    found = np.asarray(groups)
-    if found.shape != (components,) or found.dtype.kind not in "iu":
+    numbers = np.asarray(groups)
+    if numbers.shape != (components,) or numbers.dtype.kind not in "iu":
         raise UsageError(
             f"groups must be whole numbers, one for each of the {components} components, not "
             f"{groups!r:.60}"
         )
-    if set(found.tolist()) != set(range(int(found.max()) + 1)):
+    if set(numbers.tolist()) != set(range(int(numbers.max()) + 1)):
         raise UsageError(
             f"groups must be numbered 0, 1, 2, ..., and each have a component; {groups!r:.60} are "
             "not"
         )
-    return tuple(found.tolist())
+    return tuple(numbers.tolist())

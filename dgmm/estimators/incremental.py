@@ -27,64 +27,69 @@ SAME: Final = 1e-9
 
 
 def check_descends(
-    model: "GaussianMixture", own: SufficientStatistics, statistics: SufficientStatistics
+    model: "GaussianMixture", reference: SufficientStatistics, statistics: SufficientStatistics
 ) -> None:
-    """Raise ``UsageError`` unless ``statistics`` and a model's ``own`` descend from one fit."""
+    """Raise ``UsageError`` unless ``statistics`` descend from the fit of a ``model``.
+
+    ``reference`` are the model's statistics.
+    """
     if not isinstance(statistics, SufficientStatistics):
         raise UsageError(f"update needs SufficientStatistics, not {type(statistics).__name__}")
-    if why := own.differs(statistics):
+    if why := reference.differs(statistics):
         raise UsageError(f"the statistics do not descend from this model: {why}")
     noisy = model.mixture_.noise_component is not None
-    count, kind = len(own.sums) - noisy, prior_of(model).kind
-    asked = choose("covariance_type", model.covariance_type, COVARIANCE_TYPES).name
-    now = (model.n_components, asked, model.reg_covar, kind)
-    then = (count, own.covariance_model.name, own.reg_covar, own.prior.name)
+    count, kind = len(reference.sums) - noisy, prior_of(model).kind
+    covariance_type = choose("covariance_type", model.covariance_type, COVARIANCE_TYPES).name
+    now = (model.n_components, covariance_type, model.reg_covar, kind)
+    then = (count, reference.covariance_model.name, reference.reg_covar, reference.prior.name)
     if now != then:
         raise UsageError(
             f"n_components, covariance_type, reg_covar and prior were {then} in the fit and are "
             f"{now} now; rows can only be added under the same"
         )
-    if changed := prior_of(model).changed(own.prior, own.frame):
+    if changed := prior_of(model).changed(reference.prior, reference.frame):
         raise UsageError(
             f"{changed} of the prior is another now than it was in the fit; rows can only be added "
             "under the same prior"
         )
-    _check_kind(model, own)
+    _check_kind(model, reference)
 
 
 def together(
     model: "GaussianMixture",
-    own: SufficientStatistics,
+    reference: SufficientStatistics,
     statistics: Mapping[str, SufficientStatistics],
 ) -> SufficientStatistics:
     """The sum of the ``statistics`` of sites, by name, which all must be under ``model``.
 
-    ``own`` are the model's, which say what it was fitted with.  Raises ``DataError`` that names the
-    site that is refused.
+    ``reference`` are the model's statistics, which say what it was fitted with.  Raises
+    ``DataError`` that names the site that is refused.
     """
     if not statistics:
         raise UsageError("update needs the statistics of at least one site")
     under = digest(model.mixture_)
-    seen: dict[str, SufficientStatistics] = {}
-    for name, each in statistics.items():
+    accepted: dict[str, SufficientStatistics] = {}
+    for name, of_site in statistics.items():
         try:
-            check_descends(model, own, each)
+            check_descends(model, reference, of_site)
         except UsageError as error:
             raise DataError(f"{name} is refused: {error}") from error
-        if each.under != under:
-            named = "its file does not say of which" if each.under is None else each.under[:12]
+        if of_site.under != under:
+            named = (
+                "its file does not say of which" if of_site.under is None else of_site.under[:12]
+            )
             raise DataError(
                 f"{name} is refused: it has statistics under another model ({named}) than this one "
                 f"({under[:12]}); summarize the rows again, with this model"
             )
-        for other, before in seen.items():
-            if _alike(each, before):
+        for other, before in accepted.items():
+            if _alike(of_site, before):
                 raise DataError(
                     f"{name} is refused: it has the statistics of {other}, so rows would count "
                     "twice; give each site once"
                 )
-        seen[name] = each
-    return reduce(add, seen.values())
+        accepted[name] = of_site
+    return reduce(add, accepted.values())
 
 
 def _alike(one: SufficientStatistics, other: SufficientStatistics) -> bool:
@@ -97,7 +102,7 @@ def _alike(one: SufficientStatistics, other: SufficientStatistics) -> bool:
     )
 
 
-def _check_kind(model: "GaussianMixture", own: SufficientStatistics) -> None:
+def _check_kind(model: "GaussianMixture", reference: SufficientStatistics) -> None:
     """Raise ``UsageError`` if a model asks for another kind of mixture than it was fitted as.
 
     What is ``fixed`` is not kept in files: None asks for nothing else.
@@ -112,9 +117,9 @@ def _check_kind(model: "GaussianMixture", own: SufficientStatistics) -> None:
     elif noise is not None and box is not None and not noise.fits(box):
         changed = f"noise_volume is {model.noise_volume!r} now, and was another in the fit"
     elif model.fixed is not None:
-        asked = fixed_of(model.fixed, model.n_components, own.covariance_model)
-        held = [None if each is None else each.record() for each in (asked, own.fixed)]
-        if held[0] != held[1]:
+        fixed = fixed_of(model.fixed, model.n_components, reference.covariance_model)
+        now, then = (None if one is None else one.record() for one in (fixed, reference.fixed))
+        if now != then:
             changed = f"fixed is {model.fixed!r:.80} now, and was another in the fit"
     if changed:
         raise UsageError(f"{changed}; rows can only be added under the same")

@@ -1,4 +1,4 @@
-"""What leads a federated fit: its start, its solver, and what sites are asked in its rounds."""
+"""The leading side of a federated fit: its start, its solver, and the question of each round."""
 
 from collections.abc import Sequence
 from copy import copy
@@ -39,7 +39,7 @@ NOT_SENT: Final = {
     **dict.fromkeys(("n_jobs", "memory", "callbacks")),
     **{"warm_start": False, "cache": "auto", "verbose": 0},
 }
-"""What parameters sites are not told: of the start, which they see, and of machines."""
+"""The parameters that sites don't get: those of the start, which they see, and of machines."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,17 @@ class Led:
     model: GaussianMixture
 
     @classmethod
-    def of(cls, model: GaussianMixture, spec: FitSpec, told: Sequence[Summary]) -> "Led":
-        """What comes of what the sites ``told``; raises ``DataError`` if there is no fit."""
-        moments = reduce(add, (each.moments for each in told))
+    def of(cls, model: GaussianMixture, spec: FitSpec, summaries: Sequence[Summary]) -> "Led":
+        """What the sites' ``summaries`` come to; raises ``DataError`` if there is no fit."""
+        moments = reduce(add, (each.moments for each in summaries))
         check(moments, spec.components)
         context = FitContext.of(
-            *(_of_most(told, moments), spec.covariance_model, spec.reg_covar, spec.observation),
+            *(
+                _of_most(summaries, moments),
+                spec.covariance_model,
+                spec.reg_covar,
+                spec.observation,
+            ),
             prior=spec.prior,
             components=spec.components,
         )
@@ -81,7 +86,7 @@ class Led:
         context = replace(context, total=None, moments=None, probe=None)
         spec = begun(spec, model, len(moments.mean))
         if not spec.given:
-            start = context.frame.leave(_start(told, context, spec.components))
+            start = context.frame.leave(_start(summaries, context, spec.components))
             spec = replace(
                 spec,
                 weights=start.weights,
@@ -90,14 +95,14 @@ class Led:
             )
         samples = Samples(moments.sample, moments.weighted, engine.in_memory_sweep)
         (run,) = spec.strategy.begin(moments, context, spec, samples)
-        names = None if told[0].names is None else np.asarray(told[0].names, dtype=object)
+        names = None if summaries[0].names is None else np.asarray(summaries[0].names, dtype=object)
         return cls(spec, context, run, moments, names, _asking(model, run, context, moments, names))
 
     def asking(self, mixture: Mixture) -> GaussianMixture:
         """The model that a round asks about, with a ``mixture`` of the data."""
-        asked = copy(self.model)
-        become(asked, mixture_=mixture)
-        return asked
+        question = copy(self.model)
+        become(question, mixture_=mixture)
+        return question
 
     def state(self, trial: Trial, total: SufficientStatistics, mixture: Mixture) -> State:
         """What the statistics of all sites say of a ``trial``, a ``mixture`` of the data."""
@@ -121,9 +126,9 @@ def _asking(
     assert run.trial is not None
     start = run.trial.mixture
     expected = State(start, _expected(start, context, moments), 0.0, 0.0)
-    asked: GaussianMixture = clone(model).set_params(**NOT_SENT)
+    question: GaussianMixture = clone(model).set_params(**NOT_SENT)
     become(
-        asked,
+        question,
         mixture_=context.frame.leave(start),
         sufficient_statistics_=SufficientStatistics.of(expected, context),
         converged_=False,
@@ -134,7 +139,7 @@ def _asking(
         n_features_in_=start.n_features,
         feature_names_in_=names,
     )
-    return asked
+    return question
 
 
 def _expected(mixture: Mixture, context: FitContext, moments: DataMoments) -> Statistics:
@@ -161,13 +166,13 @@ def _of_most(summaries: Sequence[Summary], moments: DataMoments) -> DataMoments:
     So they know a few rows far away from most, about as in one place.  Where most rows have one
     value, components are as wide as sites make them, and tell no quantiles.
     """
-    found = _together(summaries)
-    weights, spread = found.weights[:, None], np.sqrt(found.variances)
+    mixture = _together(summaries)
+    weights, spread = mixture.weights[:, None], np.sqrt(mixture.variances)
     rows = np.array(
         [
             [
                 quantile(weights, mean[:, None], deviation[:, None], level)[0]
-                for mean, deviation in zip(found.means.T, spread.T, strict=True)
+                for mean, deviation in zip(mixture.means.T, spread.T, strict=True)
             ]
             for level in LEVELS
         ]
@@ -183,15 +188,17 @@ def _start(summaries: Sequence[Summary], context: FitContext, components: int) -
 
     Raises ``DataError`` if they have fewer together.
     """
-    found = _together(summaries)
-    if found.components < components:
+    mixture = _together(summaries)
+    if mixture.components < components:
         raise DataError(
-            f"the sites' own fits have {found.components} components together, fewer than "
+            f"the sites' own fits have {mixture.components} components together, fewer than "
             f"{components}: fit fewer, or give a start"
         )
-    groups = merging.merge_without_rows(found, "runnalls").groups(components)
-    less = context.frame.enter(merging.reduced(found, groups))
+    groups = merging.merge_without_rows(mixture, "runnalls").groups(components)
+    less = context.frame.enter(merging.reduced(mixture, groups))
     moments = reduce(add, (each.moments for each in summaries))
-    own, n_features = context.model.covariance_model, less.n_features
-    before = replace(less, covariances=own.of_variances(np.ones(n_features), components))
+    covariance_model, n_features = context.model.covariance_model, less.n_features
+    before = replace(
+        less, covariances=covariance_model.of_variances(np.ones(n_features), components)
+    )
     return context.m_step_of(_expected(less, context, moments), before).mixture

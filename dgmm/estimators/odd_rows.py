@@ -32,8 +32,8 @@ class OddRows(Fitted):
             raise AttributeError(
                 f"this {type(self).__name__} keeps no threshold: see keep_threshold"
             )
-        found: Threshold = kept
-        return found
+        threshold: Threshold = kept
+        return threshold
 
     def find_threshold(
         self, X: Data, rate: float, noise: Data = None, sweep: Sweep | None = None

@@ -14,7 +14,7 @@ from dgmm.estimators.parameters import threads_of
 from dgmm.estimators.row_outputs import warn_without_noise
 from dgmm.estimators.session import Data, open_rows
 from dgmm.inference import overview
-from dgmm.inference.overview import Asked, Overview
+from dgmm.inference.overview import Overview, Query
 from dgmm.kernels.outputs import JUDGED
 from dgmm.kernels.sweep import Sweep
 
@@ -84,5 +84,5 @@ class Overviews(Fitted):
         wanted = model.row_outputs(JUDGED, noise=dataset.noise is not None)
         kept = vars(model).get("threshold_")
         below = -np.inf if kept is None else kept.log_density
-        asked = Asked(wanted, places, overview.edges_of(mixture, places), below)
-        return overview.overview(sweep or engine.over(dataset, threads=threads_of(model)), asked)
+        query = Query(wanted, places, overview.edges_of(mixture, places), below)
+        return overview.overview(sweep or engine.over(dataset, threads=threads_of(model)), query)

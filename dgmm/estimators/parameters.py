@@ -76,20 +76,20 @@ def spec_of(model: "GaussianMixture") -> FitSpec:
 def covariance_model_of(model: "GaussianMixture") -> CovarianceModel:
     """What a model's covariances may be, checked, and that they go with the rest."""
     kind: CovarianceModel = choose("covariance_type", model.covariance_type, COVARIANCE_TYPES)
-    made = kind.sized(getattr(model, "n_factors", None))
-    if made.along_loadings:
+    sized = kind.sized(getattr(model, "n_factors", None))
+    if sized.along_loadings:
         for name, plain in (("missing", ("raise", "drop")), ("tails", ("normal",))):
-            if (asked := getattr(model, name)) not in plain:
+            if (value := getattr(model, name)) not in plain:
                 raise UsageError(
-                    f"covariance_type={made.name!r} does not go with {name}={asked!r}: leave out "
+                    f"covariance_type={sized.name!r} does not go with {name}={value!r}: leave out "
                     "one of the two"
                 )
         if model.precisions_init is not None:
             raise UsageError(
-                f"precisions_init does not go with covariance_type={made.name!r}: make a model of "
+                f"precisions_init does not go with covariance_type={sized.name!r}: make a model of "
                 "loadings by from_parameters, and begin there with warm_start=True"
             )
-    return made
+    return sized
 
 
 def _prior_for(covariance_model: CovarianceModel, prior: PriorSpec) -> PriorSpec:
@@ -109,8 +109,8 @@ def prior_of(model: "GaussianMixture") -> PriorSpec:
     if prior is None:
         return NO_PRIOR
     if isinstance(prior, str):
-        made: PriorSpec = choose("prior", prior, PRIORS)()
-        return made
+        spec: PriorSpec = choose("prior", prior, PRIORS)()
+        return spec
     if not isinstance(prior, PriorSpec):
         raise UsageError(
             f"prior must be None, a ConjugatePrior or one of {', '.join(PRIORS)}, not {prior!r:.80}"
@@ -121,40 +121,40 @@ def prior_of(model: "GaussianMixture") -> PriorSpec:
 def observation_of(model: "GaussianMixture", noise: bool = False) -> Observation:
     """What NaN means to a model, where rows have ``noise`` or not."""
     kernel = choice.chosen()
-    made: Observation = choose("missing", model.missing, OBSERVATIONS)(kernel)
+    observation: Observation = choose("missing", model.missing, OBSERVATIONS)(kernel)
     fitted = getattr(model, "mixture_", None)
     if noise and (model.tails != "normal" or (fitted is not None and fitted.tails is not None)):
         raise UsageError(
             'rows with known errors (noise=) do not go with tails="student": leave out one'
         )
-    owns = [COVARIANCE_TYPES.get(model.covariance_type)]
-    owns += [] if fitted is None else [fitted.covariance_model]
-    for own in owns if noise else ():
-        if own is not None and own.along_loadings:
+    kinds = [COVARIANCE_TYPES.get(model.covariance_type)]
+    kinds += [] if fitted is None else [fitted.covariance_model]
+    for kind in kinds if noise else ():
+        if kind is not None and kind.along_loadings:
             raise UsageError(
-                f"rows with known errors (noise=) do not go with covariance_type={own.name!r}: "
+                f"rows with known errors (noise=) do not go with covariance_type={kind.name!r}: "
                 "leave out one"
             )
-    return Noisy(kernel, made) if noise else made
+    return Noisy(kernel, observation) if noise else observation
 
 
 def noise_of(model: "GaussianMixture") -> NoiseSpec | None:
     """The noise component that a model asks for, checked; None if it asks for none."""
-    asked, volume = model.noise_component, model.noise_volume
-    flag = isinstance(asked, bool | np.bool_)
-    if not flag and not (isinstance(asked, int | float | np.number) and 0 < asked < 1):
+    value, volume = model.noise_component, model.noise_volume
+    flag = isinstance(value, bool | np.bool_)
+    if not flag and not (isinstance(value, int | float | np.number) and 0 < value < 1):
         raise UsageError(
             "noise_component must be True, False, or the weight to begin with, between 0 and 1, "
-            f"not {asked!r}"
+            f"not {value!r}"
         )
     if volume is None:
-        return NoiseSpec(None if flag else float(asked)) if asked else None
-    if flag and not asked:
+        return NoiseSpec(None if flag else float(value)) if value else None
+    if flag and not value:
         raise UsageError(f"noise_volume={volume!r} is of no use without noise_component=True")
     known = isinstance(volume, int | float | np.number) and not isinstance(volume, bool)
     if not known or not 0 < volume < np.inf:
         raise UsageError(f"noise_volume must be a number above 0, not {volume!r}")
-    return NoiseSpec(None if flag else float(asked), float(volume))
+    return NoiseSpec(None if flag else float(value), float(volume))
 
 
 def _noise_with(noise: NoiseSpec | None, prior: PriorSpec) -> NoiseSpec | None:
@@ -166,8 +166,8 @@ def _noise_with(noise: NoiseSpec | None, prior: PriorSpec) -> NoiseSpec | None:
 
 def tails_of(model: "GaussianMixture") -> TailsSpec | None:
     """What a model asks of the tails, checked; None where components are normal."""
-    asked, dof = model.tails, model.dof
-    if choose("tails", asked, {"normal": False, "student": True}) is False:
+    value, dof = model.tails, model.dof
+    if choose("tails", value, {"normal": False, "student": True}) is False:
         if dof is not None:
             raise UsageError(f'dof={dof!r} is of no use without tails="student"')
         return None
@@ -221,10 +221,10 @@ def begun(spec: FitSpec, model: "GaussianMixture", n_features: int) -> FitSpec:
         if fitted.covariance_model != spec.covariance_model:
             was, now = fitted.covariance_model, spec.covariance_model
             more = "" if was.name != now.name else f" of {was.factor_count} factors"
-            asked = "" if was.name != now.name else f", n_factors {now.factor_count}"
+            factors = "" if was.name != now.name else f", n_factors {now.factor_count}"
             raise UsageError(
                 f"warm_start goes on from {was.name!r} covariances{more}; "
-                f"covariance_type is {model.covariance_type!r}{asked}"
+                f"covariance_type is {model.covariance_type!r}{factors}"
             )
         if fitted.means.shape != (components, n_features):
             raise UsageError(

@@ -134,15 +134,15 @@ class PartialFit(Predictor):
         dataset = open_rows(model, X, {"weights": sample_weight, "noise": noise, "labels": labels})
         warn_without_noise(model, dataset)
         sweep = sweep or engine.over(dataset, threads=threads_of(model))
-        seen = replace(_statistics_of(model), observation=observation_of(model))
+        reference = replace(_statistics_of(model), observation=observation_of(model))
         beside = dataset.noise is not None, dataset.labels is not None
         if privacy is None:
-            return seen.summarize(sweep, mixture, choice.chosen(), *beside)
+            return reference.summarize(sweep, mixture, choice.chosen(), *beside)
         noisy = mixture.noise_component is not None
         private.check_private(model.missing, noisy, any(beside) or dataset.weights is not None)
         radius = privacy.radius(dataset.n_features)
-        exact = seen.summarize(sweep, mixture, choice.chosen(), radius=radius)
-        return private.hidden(exact, seen.frame.enter(mixture), privacy)
+        exact = reference.summarize(sweep, mixture, choice.chosen(), radius=radius)
+        return private.hidden(exact, reference.frame.enter(mixture), privacy)
 
     def update(self, statistics: SufficientStatistics | Mapping[str, SufficientStatistics]) -> Self:
         """Take the M-step from ``statistics``, which become ``sufficient_statistics_``.
@@ -182,10 +182,10 @@ class PartialFit(Predictor):
         200
         """
         model = self._fitted
-        own = _statistics_of(model)
+        reference = _statistics_of(model)
         if isinstance(statistics, Mapping):
-            statistics = incremental.together(model, own, statistics)
-        incremental.check_descends(model, own, statistics)
+            statistics = incremental.together(model, reference, statistics)
+        incremental.check_descends(model, reference, statistics)
         step = incremental.step(model.mixture_, statistics)
         names = getattr(model, "feature_names_in_", None)
         warn_of_degenerate(step["fit_info_"], names, model.reg_covar, stacklevel=3)
@@ -204,5 +204,5 @@ def _statistics_of(model: GaussianMixture) -> SufficientStatistics:
             else "this model was saved without the statistics of its rows, or made of given "
             "parameters; fit it first (with warm_start=True the fit begins here)"
         )
-    own: SufficientStatistics = model.sufficient_statistics_
-    return own
+    statistics: SufficientStatistics = model.sufficient_statistics_
+    return statistics

@@ -66,7 +66,7 @@ def _possible(
     """Sums (K, P) about the means that may be those of rows, near ``sums`` about 0."""
     features, n_features = exact.covariance_model.centred_features, mixture.n_features
     dense = mixture.covariances.dense()
-    made = np.empty_like(sums)
+    cleaned = np.empty_like(sums)
     for k, (row, covariance) in enumerate(zip(sums, dense, strict=True)):
         weight, offset, second = row[0], np.zeros(n_features), covariance
         if weight >= SEEN * noise:
@@ -78,8 +78,8 @@ def _possible(
         else:  # what there is of it is noise
             weight = max(weight, THIN * noise)
         square = features.of_matrices(weight * (second + np.outer(offset, offset))[None])[0]
-        made[k] = np.concatenate([[weight], weight * offset, square])
-    return made
+        cleaned[k] = np.concatenate([[weight], weight * offset, square])
+    return cleaned
 
 
 def _no_thinner(second: Array, covariance: Array) -> Array:
@@ -88,5 +88,5 @@ def _no_thinner(second: Array, covariance: Array) -> Array:
     half = np.linalg.solve(root, second)
     values, vectors = np.linalg.eigh(np.linalg.solve(root, half.T))
     back = root @ vectors
-    found: Array = (back * np.maximum(values, THIN)) @ back.T
-    return found
+    matrix: Array = (back * np.maximum(values, THIN)) @ back.T
+    return matrix

@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from dgmm import engine
 from dgmm.em.causes import Collapse, column_names, component_names
-from dgmm.em.collapse import Seen, collapses
+from dgmm.em.collapse import LabelledSample, collapses
 from dgmm.em.degenerate import ALONE, Rivals, bare, singular
 from dgmm.em.evaluate import FitContext, State
 from dgmm.em.model import Trial
@@ -44,23 +44,23 @@ def fitted(
 ) -> dict[str, Any]:
     """The attributes of the model that a run has come to: its best mixture, by name.
 
-    It took so many ``seconds``; ``cut`` is why it stopped, if it is not at its end.
+    The run took so many ``seconds``; ``cut`` is why it stopped, if it did before its end.
     """
     with engine.one_blas_thread():
         return _fitted(progress, session, seconds, cut)
 
 
 def _fitted(progress: Progress, session: Session, seconds: float, cut: str) -> dict[str, Any]:
-    how = {"seconds": seconds, "engine": session.plan.engine, "cached": session.plan.cached}
-    return {**reached(progress, session.names, cut, how), "plan_": session.plan}
+    machines = {"seconds": seconds, "engine": session.plan.engine, "cached": session.plan.cached}
+    return {**reached(progress, session.names, cut, machines), "plan_": session.plan}
 
 
 def reached(
-    progress: Progress, names: NDArray[Any] | None, cut: str, how: dict[str, Any]
+    progress: Progress, names: NDArray[Any] | None, cut: str, machines: dict[str, Any]
 ) -> dict[str, Any]:
     """The attributes of the model that a run has come to, by name, but for its plan.
 
-    ``names`` (D,) are those of the features, and ``how`` is what ``fit_info_`` says of machines.
+    ``names`` (D,) are those of the features, and ``machines`` is what ``fit_info_`` says of these.
     """
     run = progress.run
     best = run.best
@@ -75,7 +75,7 @@ def reached(
         "feature_names_in_": names,
         "fit_info_": {
             **_of_run(progress, cut),
-            **how,
+            **machines,
             **_degenerate(progress),
             "fixed": {} if run.context.model.fixed is None else run.context.model.fixed.record(),
             "prior": run.context.model.prior.numbers(),
@@ -94,10 +94,10 @@ def _statistics(best: State, context: FitContext) -> SufficientStatistics | None
 
 
 def _unused(progress: Progress) -> list[int]:
-    """The components that no rows are judged by, though nothing is wrong with them."""
+    """The components that the posterior leaves out of predictions: they have next to no rows."""
     run, moments = progress.run, progress.moments
-    found = run.context.model.prior.unused(run.best.mixture, moments.weight / moments.rows)
-    return np.flatnonzero(found).tolist()
+    unused = run.context.model.prior.unused(run.best.mixture, moments.weight / moments.rows)
+    return np.flatnonzero(unused).tolist()
 
 
 def _of_run(progress: Progress, cut: str) -> dict[str, Any]:
@@ -181,17 +181,17 @@ def singular_of(
     data) tells which rows of a sample are whose.
     """
     singular = sorted({*known, *bare.singular})
-    seen = None
+    labelled = None
     if singular and sampled is not None:
         rows = sampled[0].first(LOOKED_AT).rows
         rows = rows[~np.isnan(rows).any(axis=1)]
-        seen = Seen(rows, row_outputs(rows, sampled[1], "labels"))
-    why = collapses(bare.mixture, singular, counts, reg, ALONE, seen)
-    return {"singular": singular, "singular_causes": [each.record() for each in why]}
+        labelled = LabelledSample(rows, row_outputs(rows, sampled[1], "labels"))
+    causes = collapses(bare.mixture, singular, counts, reg, ALONE, labelled)
+    return {"singular": singular, "singular_causes": [cause.record() for cause in causes]}
 
 
 def what_is_left(fitted: dict[str, Any]) -> str:
-    """What a fit that did not converge was short of."""
+    """How much a fit that did not converge has left to gain, in words."""
     gap, resolution = fitted["fit_info_"]["estimated_gap"], fitted["fit_info_"]["resolution"]
     if gap is not None:
         return (
@@ -207,28 +207,28 @@ def what_is_left(fitted: dict[str, Any]) -> str:
 def warn_of_degenerate(
     fit_info: dict[str, Any], names: NDArray[Any] | None, reg_covar: float | None, stacklevel: int
 ) -> None:
-    """Tell of components that came to nothing, or to what ``reg_covar`` makes of them."""
-    for each in told_of_degenerate(fit_info, names, reg_covar):
-        warnings.warn(each, DegenerateWarning, stacklevel=stacklevel)
+    """Warn of components that are empty, singular, or held up by ``reg_covar`` alone."""
+    for message in degenerate_messages(fit_info, names, reg_covar):
+        warnings.warn(message, DegenerateWarning, stacklevel=stacklevel)
 
 
-def told_of_degenerate(
+def degenerate_messages(
     fit_info: dict[str, Any], names: NDArray[Any] | None, reg_covar: float | None
 ) -> list[str]:
-    """What there is to tell of them, a text for each thing."""
+    """The messages about such components, one for each problem."""
     empty: list[int] = fit_info.get("empty", [])
-    called = None if names is None else [str(each) for each in names]
-    said = [Collapse.of(each).said(called) for each in fit_info.get("singular_causes", [])]
+    called = None if names is None else [str(name) for name in names]
+    messages = [Collapse.of(cause).said(called) for cause in fit_info.get("singular_causes", [])]
     if empty:
         have = "have" if len(empty) > 1 else "has"
-        said.append(
+        messages.append(
             f"{component_names(empty)} {have} become empty; mean and covariance are the "
             "last it had. Fit fewer components"
         )
     rivals = fit_info.get("rivalled", {"components": [], "features": []})
     if rivals["components"]:
         given = "its default" if reg_covar is None else f"{reg_covar:g}"
-        said.append(
+        messages.append(
             f"reg_covar ({given}) makes half or more of the variance of "
             f"{column_names(tuple(rivals['features']), called)} in "
             f"{component_names(rivals['components'])}: these are narrower than it is good for. "
@@ -237,35 +237,35 @@ def told_of_degenerate(
         )
     noiseless = fit_info.get("noiseless", {"components": [], "features": []})
     if noiseless["components"]:
-        said.append(
+        messages.append(
             f"{column_names(tuple(noiseless['features']), called)} in "
             f"{component_names(noiseless['components'])} came to noise that can't be told from "
             "none: factors alone make up what they are (a Heywood case). Choose fewer factors, or "
             'covariance_type="factor-tied" or "ppca"'
         )
-    said += _of_limits(fit_info.get("dof_at_limit", {"least": [], "most": []}))
-    return said
+    messages += _limit_messages(fit_info.get("dof_at_limit", {"least": [], "most": []}))
+    return messages
 
 
-def _of_limits(limits: dict[str, list[int]]) -> list[str]:
-    """What to say of components whose degrees of freedom are at a limit."""
-    said = []
+def _limit_messages(limits: dict[str, list[int]]) -> list[str]:
+    """The messages about components whose degrees of freedom are at a limit."""
+    messages = []
     if heavy := limits["least"]:
-        said.append(
+        messages.append(
             f"{component_names(heavy)} came to {LEAST:g} degrees of freedom, the least there are: "
             "its tails are heavier than those of any data. Look for rows that are all equal, fit "
             "more components, or give dof"
         )
     if light := limits["most"]:
-        said.append(
+        messages.append(
             f"{component_names(light)} came to {MOST:g} degrees of freedom, the most there are: as "
             'good as normal. tails="normal" fits the same there'
         )
-    return said
+    return messages
 
 
 def warn_of(fitted: dict[str, Any], candidate: Candidate, stacklevel: int = 4) -> None:
-    """Tell what is wrong with what was ``fitted``, the best ``candidate``, before it is taken on.
+    """Warn of what is wrong with the best ``candidate``, ``fitted``, before the model takes it on.
 
     So where warnings are errors, a fit that warns leaves the model as it was.
     """
@@ -290,10 +290,10 @@ def warn_of(fitted: dict[str, Any], candidate: Candidate, stacklevel: int = 4) -
 
 
 def become(model: Any, **fitted: Any) -> None:
-    """Have a model take on these attributes; those that may not be there are not, if None.
+    """Give a model these attributes, in one step: an interrupt finds the old model or the new one.
 
-    Another mixture has no threshold and no groups, unless they are given with it.
-    It is one step, so whatever interrupts it finds the old model whole, or the new one.
+    Attributes that a model may lack are left out where they are None.  With another mixture go the
+    threshold and the groups, unless they are given with it.
     """
     if "mixture_" in fitted:
         fitted["mixture_"] = _frozen(fitted["mixture_"])
@@ -307,9 +307,9 @@ def become(model: Any, **fitted: Any) -> None:
 
 def _frozen(mixture: Mixture) -> Mixture:
     """The same mixture, in arrays that can't be written to: its parts belong together."""
-    own = mixture.covariances
-    values, factors = read_only(own.values), read_only(own.precisions_cholesky)
-    covariances = own.model.of_factors(values, factors, mixture.means.shape)
+    parameters = mixture.covariances
+    values, factors = read_only(parameters.values), read_only(parameters.precisions_cholesky)
+    covariances = parameters.model.of_factors(values, factors, mixture.means.shape)
     noise = mixture.noise_component
     if noise is not None:
         noise = replace(noise, low=read_only(noise.low), extent=read_only(noise.extent))
@@ -321,6 +321,6 @@ def _frozen(mixture: Mixture) -> Mixture:
 
 def read_only(array: Array) -> Array:
     """The same numbers, not to be written to."""
-    seen = array.view()
-    seen.flags.writeable = False
-    return seen
+    view = array.view()
+    view.flags.writeable = False
+    return view

@@ -115,9 +115,11 @@ def read_into(model: "GaussianMixture", path: str) -> None:
         raise ModelFileError(f"{path}: the record of the fit lacks {error}") from error
     except (ValueError, TypeError, AttributeError) as error:
         raise ModelFileError(f"{path}: the record of the fit can't be used: {error}") from error
-    own = mixture.covariance_model
+    covariance_model = mixture.covariance_model
     model.set_params(
-        n_components=mixture.components, covariance_type=own.name, n_factors=own.factor_count
+        n_components=mixture.components,
+        covariance_type=covariance_model.name,
+        n_factors=covariance_model.factor_count,
     )
     names = record["feature_names"]
     become(

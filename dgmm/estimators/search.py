@@ -206,15 +206,15 @@ class MixtureSearch(
     def _keep(self, last: Progress, session: Session, seconds: float) -> None:
         """Take on what was chosen, in one step; see ``GaussianMixture``."""
         best, index = last.best, last.candidates.index(last.best)
-        found = fitted(last, session, seconds)
-        warn_of(found, best, stacklevel=5)
+        attributes = fitted(last, session, seconds)
+        warn_of(attributes, best, stacklevel=5)
         names = [each.covariance_type for each in self._models()]
         results = search_results.records(last.candidates, names, self.criterion)
         search_results.warn_of_left_out(results, self.criterion, best.value, stacklevel=5)
         params = search_results.params(results[index])
-        own = {"n_factors": None, **params, "checkpoint": None}  # that is the search's
-        model = clone(self._template).set_params(**own)
-        become(model, **found)
+        changed = {"n_factors": None, **params, "checkpoint": None}  # that is the search's
+        model = clone(self._template).set_params(**changed)
+        become(model, **attributes)
         become(
             self,
             best_index_=index,

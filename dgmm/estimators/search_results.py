@@ -50,10 +50,10 @@ def params(record: Record) -> dict[str, Any]:
 def edge(results: Sequence[Record], best: int) -> str | None:
     """At which edge of the sizes tried number ``best`` is; None if there is none beyond it."""
     tried = [each["n_components"] for each in results]
-    own = tried[best]
-    if own == max(tried) > min(tried):
+    value = tried[best]
+    if value == max(tried) > min(tried):
         return "most"
-    return "fewest" if 1 < own == min(tried) < max(tried) else None
+    return "fewest" if 1 < value == min(tried) < max(tried) else None
 
 
 def cv_results(results: Sequence[Record], criterion: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What every run shares, a fit or a selection: rows, requests, plan, engine, checkpoint, loop.
+"""What every run shares, a fit or a selection: rows, specs, plan, engine, checkpoint, loop.
 
 ``GaussianMixture``, ``MixtureSearch`` and the command line are faces on it.
 """
@@ -65,9 +65,9 @@ NOTHING: Final[Mapping[str, Data]] = {}
 
 @dataclass(frozen=True, eq=False)
 class Session:
-    """What one run needs, checked, as far as that needs no pass.
+    """What one run needs, checked as far as that takes no pass.
 
-    It is for one run: its time runs from when it was made, and it draws random numbers.
+    A session serves one run: its clock starts when it is made, and it draws random numbers.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class Session:
     together : FitSpec
         One that needs the memory of all of them.
     choose_by : callable
-        The choice to make of them, given the seed of the sample.
+        Makes the choice among them, given the seed of the sample.
     client : Client or None
         The cluster; None for the active one, else this process.
     threads : int or None
@@ -87,11 +87,11 @@ class Session:
     memory, cache, checkpoint, resume, random_state
         As in ``GaussianMixture``.
     record : dict
-        What a checkpoint says of the run beside or instead of what the first request does.
+        What a checkpoint's fingerprint has beside, or instead of, the parts of the first spec.
     callbacks : tuple of callable
-        Who is told of what happens.
+        Called with an ``Event`` for what happens.
     passes_of : callable
-        What its passes brought, for them.
+        Tells the callbacks what the passes brought.
     """
 
     dataset: Dataset
@@ -114,15 +114,15 @@ class Session:
     def plan(self) -> Plan:
         """What the run will need."""
         writing = 0 if self.checkpoint is None else writing_nbytes(self.dataset, self.together)
-        how = self.threads, self.memory, self.cache, writing
-        return plan(self.dataset, self.together, self.client or engine.active_client(), *how)
+        limits = self.threads, self.memory, self.cache, writing
+        return plan(self.dataset, self.together, self.client or engine.active_client(), *limits)
 
     def pods(self, workers: int, threads: int) -> Pods:
         """What to ask of Kubernetes for the run on so many workers of so many threads."""
         return pods(self.dataset, self.together, workers, threads, self.memory, self.cache)
 
     def passes(self, meter: engine.Meter | None = None) -> Generator[Progress, None, None]:
-        """Run: yields where it stands after every sweep, once that is in the checkpoint.
+        """Run: yields the progress after every sweep, once that is in the checkpoint.
 
         ``meter`` counts the rows swept.  Raises ``PlanError`` if the run would not fit in memory.
         """
@@ -136,35 +136,34 @@ class Session:
     def _steps(self, meter: engine.Meter) -> Generator[Progress, None, None]:
         """The same without callbacks."""
         swept = engine.over(self.dataset, self.client, self.threads, meter, self.plan.cache_bytes)
-        kept = self._kept()
-        stopped = None if kept is None else kept.resume()
+        checkpoint = self._checkpoint()
+        stopped = None if checkpoint is None else checkpoint.resume()
         in_memory_sweep = partial(engine.in_memory_sweep, threads=self.threads)
         with closing(swept) as sweep:
-            asked = self._first_pass_spec(stopped)
-            choice = self.choose_by(asked.seed)
+            first_pass_spec = self._first_pass_spec(stopped)
+            choice = self.choose_by(first_pass_spec.seed)
             elsewhere = engine.elsewhere(sweep, self.plan.thread_bytes)
             steps = fit(
-                *(sweep, self.specs, asked, in_memory_sweep, choice),
+                *(sweep, self.specs, first_pass_spec, in_memory_sweep, choice),
                 *(stopped, meter.tell, elsewhere),
             )
             for last in engine.each_on_one_blas_thread(steps):
-                if kept is not None and (stopped is None or last.passes > stopped.passes):
-                    kept.save(last, self.specs[0].random)
+                if checkpoint is not None and (stopped is None or last.passes > stopped.passes):
+                    checkpoint.save(last, self.specs[0].random)
                 yield last
 
     def _first_pass_spec(self, stopped: Stopped | None) -> FirstPassSpec:
-        """What the first sweep asks for, enough for all requests; its seed is that of a sample."""
-        dataset = self.dataset
-        questions = [each.first_pass_spec(*dataset.layout) for each in self.specs]
-        largest = max(questions, key=lambda each: each.sample)
-        first_pass_spec = replace(largest, pairs=any(each.pairs for each in questions))
+        """What the first sweep is to find, enough for all specs; its seed is that of the sample."""
+        of_specs = [spec.first_pass_spec(*self.dataset.layout) for spec in self.specs]
+        largest = max(of_specs, key=lambda spec: spec.sample)
+        first_pass_spec = replace(largest, pairs=any(spec.pairs for spec in of_specs))
         if stopped is None:
             return first_pass_spec
         seed = sample_seed(stopped.random)  # by chance, if nobody gave one
         return replace(first_pass_spec, seed=seed)
 
-    def _kept(self) -> Checkpoint | None:
-        """Where passes are kept, if anywhere; empty if the run shall not go on from there."""
+    def _checkpoint(self) -> Checkpoint | None:
+        """The run's checkpoint, if it has one; emptied unless the run may resume from it."""
         if self.checkpoint is None:
             return None
         of = fingerprint(self.dataset, self.specs[0], self.random_state, **self.record)
@@ -183,12 +182,14 @@ def fitting(
     noise: Data = None,
     labels: Data = None,
 ) -> Session:
-    """The session of a fit of ``model``; nothing of that changes."""
+    """The session of a fit of ``model``, which does not change."""
     beside = {"weights": sample_weight, "noise": noise, "labels": labels}
-    dataset, names, (spec,) = _asked([model], X, beside)
-    how = _means(model, client)
+    dataset, names, (spec,) = _opened(X, beside, [model])
+    means = _means(model, client)
     callbacks = callbacks_of(model)
-    return Session(dataset, names, (spec,), spec, lambda seed: Single(), *how, callbacks=callbacks)
+    return Session(
+        dataset, names, (spec,), spec, lambda seed: Single(), *means, callbacks=callbacks
+    )
 
 
 def selecting(
@@ -200,7 +201,7 @@ def selecting(
     noise: Data = None,
     labels: Data = None,
 ) -> Session:
-    """The session of a choice among ``models`` by ``criterion``; nothing of these changes.
+    """The session of a choice among ``models`` by ``criterion``; the models do not change.
 
     They differ in size and covariance type only.
     """
@@ -211,22 +212,22 @@ def selecting(
             "BayesianGaussianMixture, with the most components that there may be"
         )
     beside = {"weights": sample_weight, "noise": noise, "labels": labels}
-    dataset, names, specs = _asked(models, X, beside)
+    dataset, names, specs = _opened(X, beside, models)
 
     def choose_by(seed: int) -> Choice:
         share = _share(dataset, specs, seed) if chosen.holds_out else HELD
         return Selection(chosen, share)
 
     record = {
-        "components": [each.components for each in specs],
-        "covariance_type": [each.covariance_model.name for each in specs],
-        "n_factors": [each.covariance_model.factor_count for each in specs],
+        "components": [spec.components for spec in specs],
+        "covariance_type": [spec.covariance_model.name for spec in specs],
+        "n_factors": [spec.covariance_model.factor_count for spec in specs],
         "criterion": criterion,
     }
     together = _together(specs, dataset)
-    how = _means(models[0], client)
+    means = _means(models[0], client)
     watched = callbacks_of(models[0]), partial(of_selection, criterion=criterion)
-    return Session(dataset, names, specs, together, choose_by, *how, record, *watched)
+    return Session(dataset, names, specs, together, choose_by, *means, record, *watched)
 
 
 def open_rows(
@@ -236,9 +237,10 @@ def open_rows(
     reset: bool = False,
     sparse: bool = False,
 ) -> Dataset:
-    """Open ``X``, which must have the ``model``'s fitted width, unless to ``reset`` sets that.
+    """Open ``X``, which must have the features of the ``model``'s fit.
 
-    ``beside`` has what lies beside its rows, by name, or None; ``sparse`` says whether rows may be.
+    With ``reset`` the model takes the features of ``X`` instead.  ``beside`` has what lies beside
+    the rows, by name, or None; ``sparse`` says whether rows may be sparse.
     """
     _check_order(X, beside.get("noise"))
     named, columns = forms.columns(X), None
@@ -279,19 +281,23 @@ def open_rows(
 
 
 def _check_order(frame: Data, noise: Data) -> None:
-    """Raise ``DataError`` if a frame of noise has the features of that of rows in another order."""
-    if not all(hasattr(each, "iloc") and hasattr(each, "columns") for each in (frame, noise)):
+    """Raise ``DataError`` if a frame of noise has the columns of the rows in another order."""
+    if not all(hasattr(data, "iloc") and hasattr(data, "columns") for data in (frame, noise)):
         return
-    own, theirs = list(frame.columns), list(noise.columns)
-    if own != theirs and len(own) == len(theirs) and set(own) == set(theirs):
+    columns, noise_columns = list(frame.columns), list(noise.columns)
+    if (
+        columns != noise_columns
+        and len(columns) == len(noise_columns)
+        and set(columns) == set(noise_columns)
+    ):
         raise DataError(
-            f"the columns of the noise are {', '.join(map(str, theirs))}, those of the rows "
-            f"{', '.join(map(str, own))}: give them in the same order"
+            f"the columns of the noise are {', '.join(map(str, noise_columns))}, those of the rows "
+            f"{', '.join(map(str, columns))}: give them in the same order"
         )
 
 
 def _take_names(model: "GaussianMixture", names: tuple[str, ...], reset: bool) -> None:
-    """Have the ``model`` know features by ``names``, or compare, as scikit-learn does."""
+    """Have the ``model`` take the ``names`` of features, or compare them, as scikit-learn does."""
     if reset:
         model.feature_names_in_ = np.asarray(names, dtype=object)
         return
@@ -308,14 +314,14 @@ def _take_names(model: "GaussianMixture", names: tuple[str, ...], reset: bool) -
         )
 
 
-def _asked(
-    models: Sequence["GaussianMixture"], X: Data, beside: Mapping[str, Data]
+def _opened(
+    X: Data, beside: Mapping[str, Data], models: Sequence["GaussianMixture"]
 ) -> tuple[Dataset, NDArray[Any] | None, tuple[FitSpec, ...]]:
-    """The rows, what their features are called, and what the models ask to be fitted to them."""
+    """The rows, the names of their features, and the specs of what ``models`` fit to them."""
     specs = [spec_of(model) for model in models]
-    seen = copy(models[0])  # which is told what the rows are like, as scikit-learn has it
-    seen.__dict__.pop("feature_names_in_", None)
-    dataset = open_rows(seen, X, beside, reset=True, sparse=True)
+    taking = copy(models[0])  # takes the names and the number of features, as scikit-learn does
+    taking.__dict__.pop("feature_names_in_", None)
+    dataset = open_rows(taking, X, beside, reset=True, sparse=True)
     noisy = dataset.noise is not None
     both = zip(specs, models, strict=True)
     specs = [replace(spec, observation=observation_of(model, noisy)) for spec, model in both]
@@ -331,7 +337,7 @@ def _asked(
         specs = labelled(specs, dataset.labels)
     both = zip(specs, models, strict=True)
     begins = tuple(begun(spec, model, dataset.n_features) for spec, model in both)
-    return dataset, vars(seen).get("feature_names_in_"), begins
+    return dataset, vars(taking).get("feature_names_in_"), begins
 
 
 def _means(
@@ -345,31 +351,31 @@ def _means(
     bool,
     Any,
 ]:
-    """With what a session is to run: its fields from ``client`` to ``random_state``."""
-    how = model.memory, model.cache, model.checkpoint, model.resume, model.random_state
-    return client, threads_of(model), *how
+    """The means a session runs with: its fields from ``client`` to ``random_state``."""
+    means = model.memory, model.cache, model.checkpoint, model.resume, model.random_state
+    return client, threads_of(model), *means
 
 
 def _share(dataset: Dataset, specs: Sequence[FitSpec], seed: int) -> float:
-    """Below what hash of their numbers rows are held out; see ``dgmm.em.holdout``."""
+    """The share of rows to hold out; see ``dgmm.em.holdout``."""
     if dataset.rows > MANY:
         return HELD
     numbers = np.arange(dataset.rows)
     if dataset.weights is not None:
         spans = [dataset.row_range(index) for index in range(dataset.blocks)]
         numbers = np.flatnonzero(
-            np.concatenate([dataset.weights.read(*each) for each in spans]) > 0
+            np.concatenate([dataset.weights.read(*span) for span in spans]) > 0
         )
-    return share_of(numbers, seed, max(each.components for each in specs))
+    return share_of(numbers, seed, max(spec.components for spec in specs))
 
 
 def _together(specs: Sequence[FitSpec], dataset: Dataset) -> FitSpec:
-    """A request that needs the memory of all ``specs`` together."""
+    """A spec that needs the memory of all ``specs`` together."""
     rows, n_features = dataset.rows, dataset.n_features
-    widest = max(specs, key=lambda each: each.covariance_model.centred_features.width(n_features))
+    widest = max(specs, key=lambda spec: spec.covariance_model.centred_features.width(n_features))
     total = 0
-    for each in specs:
-        first_pass_spec = each.first_pass_spec(*dataset.layout)
-        solvers = each.abreast(rows, n_features, min(first_pass_spec.sample, rows), near=False)
-        total += each.components * solvers
+    for spec in specs:
+        first_pass_spec = spec.first_pass_spec(*dataset.layout)
+        runs = spec.abreast(rows, n_features, min(first_pass_spec.sample, rows), near=False)
+        total += spec.components * runs
     return replace(widest, components=total, n_init=1, effort="low")

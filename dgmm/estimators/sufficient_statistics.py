@@ -31,24 +31,22 @@ import numpy as np
 
 from dgmm.em.degenerate import ALONE, thin
 from dgmm.em.evaluate import FitContext, State
-from dgmm.em.first_pass import invalid_weight
-from dgmm.em.fit import WEIGHTS
 from dgmm.em.model import Model, Trial
-from dgmm.errors import DataError, ModelFileError, UsageError
+from dgmm.errors import ModelFileError, UsageError
 from dgmm.estimators.statistics_file import fields
+from dgmm.estimators.summarizing import check_weight, natural_of, summarized, with_products
 from dgmm.io import storage
-from dgmm.kernels.kernel import describe_invalid_row
 from dgmm.kernels.labelled import Labelled
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
-from dgmm.kernels.observation import COMPLETE, NONE_COUNT, OBSERVATIONS, Noisy, Observation
-from dgmm.kernels.sweep import Block, Sweep
+from dgmm.kernels.observation import COMPLETE, OBSERVATIONS, Noisy, Observation
+from dgmm.kernels.sweep import Sweep
 from dgmm.model.arrays import Array
 from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.fixed import Fixed
 from dgmm.model.frame import Frame
 from dgmm.model.mixture import Mixture
 from dgmm.model.prior import Prior
-from dgmm.model.statistics import Stacked, Statistics
+from dgmm.model.statistics import Statistics
 
 FORMAT: Final = "dgmm-sufficient-statistics"
 ARRAYS: Final = ("sums", "center", "shift", "scale", "reg")
@@ -163,8 +161,8 @@ class SufficientStatistics:
         prior, observation = context.model.prior, context.model.observation.plain
         objective = state.objective + context.frame.log_volume - prior.log_density(state.mixture)
         objective *= context.weight
-        statistics = replace(_own(state.statistics, context), objective=objective)
-        natural, mixture = _natural(state.mixture, context.model), state.mixture
+        statistics = replace(with_products(state.statistics, context), objective=objective)
+        natural, mixture = natural_of(state.mixture, context.model), state.mixture
         shared = (context.frame, prior, context.reg_covar, observation, context.model.fixed)
         under = digest(context.frame.leave(mixture))
         return cls._of(digest(mixture)[:16], statistics, natural, *shared, under)
@@ -212,7 +210,7 @@ class SufficientStatistics:
             other.sums, self.center - other.center
         )
         weight = self.weight + other.weight
-        _check_weight(weight)
+        check_weight(weight)
         return replace(
             self,
             sums=self.sums + moved,
@@ -221,7 +219,7 @@ class SufficientStatistics:
             rows=self.rows + other.rows,
             observation=max(
                 *(self.observation, other.observation),
-                key=lambda each: (each.deconvolves, each.holes),
+                key=lambda observation: (observation.deconvolves, observation.holes),
             ),
             under=self.under if self.under == other.under else None,
         )
@@ -317,18 +315,15 @@ class SufficientStatistics:
         >>> model.sufficient_statistics_.summarize(sweep, model.mixture_, "numpy").rows
         50
         """
-        natural = _natural(self.frame.enter(mixture), self._model)
+        natural = natural_of(self.frame.enter(mixture), self._model)
         plain = OBSERVATIONS[self.observation.name](kernel)
         observation = Noisy(kernel, plain) if noise else plain
         given = Given(self.frame, (observation.given(natural),))
-        seen = Labelled(kernel, observation, mixture.components) if labels else observation
-        (found,) = sweep(_e_step, _Asked(seen, given, radius)).parts
-        if found.weight == 0:
-            raise DataError(NONE_COUNT.format("learn from"))
-        _check_weight(found.weight)
+        labelled = Labelled(kernel, observation, mixture.components) if labels else observation
+        statistics = summarized(sweep, labelled, given, radius)
         kept = observation if noise else self.observation
         return self._of(
-            *(self.origin, found, natural, self.frame, self.prior, self.reg_covar),
+            *(self.origin, statistics, natural, self.frame, self.prior, self.reg_covar),
             *(kept, self.fixed, digest(mixture)),
         )
 
@@ -361,7 +356,7 @@ class SufficientStatistics:
         if np.any(self.sums[dead, 0] > np.finfo(np.float64).eps * self.weight):
             return -np.inf
         sums = np.where(dead[:, None], 0.0, self.sums)
-        linear = _natural(inside, self._context.model).inner_product(sums, self.center)
+        linear = natural_of(inside, self._context.model).inner_product(sums, self.center)
         likelihood = (self.entropy + linear) / self.weight - self.frame.log_volume
         return likelihood + prior.log_density(inside)
 
@@ -538,8 +533,8 @@ class SufficientStatistics:
         >>> model.sufficient_statistics_.arrays()["center"].shape
         (1, 2)
         """
-        own = (self.sums, self.center, self.frame.shift, self.frame.scale, self.prior.reg)
-        return {**dict(zip(ARRAYS, own, strict=True)), **self.prior.arrays()}
+        values = (self.sums, self.center, self.frame.shift, self.frame.scale, self.prior.reg)
+        return {**dict(zip(ARRAYS, values, strict=True)), **self.prior.arrays()}
 
     def record(self) -> dict[str, Any]:
         """The numbers and texts that the header of a file of the statistics holds.
@@ -614,71 +609,6 @@ def digest(mixture: Mixture) -> str:
     """What tells a ``mixture`` from all others: the SHA-256 of its parameters."""
     parts = mixture.all_weights, mixture.means, mixture.covariances.values
     hashed = hashlib.sha256()
-    for each in parts:
-        hashed.update(np.ascontiguousarray(each).data)
+    for part in parts:
+        hashed.update(np.ascontiguousarray(part).data)
     return hashed.hexdigest()
-
-
-def _check_weight(weight: float) -> None:
-    if not WEIGHTS[0] < weight < WEIGHTS[1]:
-        raise DataError(f"the weights sum to {weight:.3g}; rescale them")
-
-
-def _natural(mixture: Mixture, model: Model) -> NaturalParameters:
-    """All components centred: rows to come may lie anywhere."""
-    penalties = model.penalties(mixture)
-    return NaturalParameters.of(mixture, penalties, centre=True, per_component=True)
-
-
-def _own(statistics: Statistics, context: FitContext) -> Statistics:
-    """The statistics with each component's own quadratic part.
-
-    Tied sums have none: what all have together is shared out among them.  To a tied covariance
-    nothing but the whole matters.
-    """
-    center, sums = statistics.center, statistics.sums
-    n_features = center.shape[1]
-    if sums.shape[1] == context.model.covariance_model.centred_features.width(n_features):
-        return statistics
-    assert context.total is not None
-    counts, cross = sums[:, :1], sums[:, 1:].T @ center
-    within = context.total - cross - cross.T - (center.T @ (counts * center))
-    upper = within[np.triu_indices(n_features)]
-    return replace(statistics, sums=np.concatenate([sums, counts / counts.sum() * upper], axis=1))
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """What a sweep for statistics is given."""
-
-    observation: Observation
-    given: Given
-    radius: float | None
-
-
-def _e_step(block: Block, asked: _Asked) -> Stacked[Statistics]:
-    """The statistics of a block that no first pass has seen."""
-    if wrong := invalid_weight(block):
-        raise DataError(wrong[0])
-    if invalid_row := describe_invalid_row(block, not asked.observation.refuses):
-        raise DataError(invalid_row)
-    if (unfit := asked.observation.invalid(block).first) is not None:
-        raise DataError(unfit)
-    if asked.radius is not None:
-        block = _drawn_in(block, asked.given.frame, asked.radius)
-    return asked.observation.e_step(block, asked.given)
-
-
-@np.errstate(over="ignore")
-def _drawn_in(block: Block, frame: Frame, radius: float) -> Block:
-    """The rows no further than a ``radius`` from the origin of the ``frame``, in it."""
-    away = (block.rows - frame.shift) / frame.scale
-    most = np.abs(away).max(axis=1)
-    near = away / np.where(most > 0, most, 1.0)[:, None]  # squares don't overflow
-    length = most * np.sqrt(np.sum(near**2, axis=1))
-    far = length > radius
-    if not far.any():
-        return block
-    rows = np.array(block.rows, dtype=np.float64)
-    rows[far] = frame.shift + frame.scale * away[far] * (radius / length[far])[:, None]
-    return replace(block, rows=rows)

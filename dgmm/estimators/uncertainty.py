@@ -164,7 +164,7 @@ class Uncertainty(Fitted):
                 raise UsageError(f"{name} must be an integer of at least {least}, not {value!r}")
         dataset = _rows(model, X, sample_weight)
         resampling = Resampling.first(int(n_replicates), int(random_state))
-        asked = standard_errors.asked_of(model.mixture_, observation_of(model), resampling)
+        asked = standard_errors.query_of(model.mixture_, observation_of(model), resampling)
         threads = threads_of(model)
         for working, result in (information.nbytes(asked), *([refitting.nbytes(asked)] * refit)):
             remedy = "ask for fewer replicates"

@@ -24,7 +24,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from dgmm.errors import UsageError
-from dgmm.inference.information import Asked, Information, information
+from dgmm.inference.information import Information, Query, information
 from dgmm.inference.layouts import LAYOUTS, Layout
 from dgmm.inference.standard_errors import StandardErrors, inverse, of_covariance, units
 from dgmm.kernels.sweep import Sweep
@@ -142,8 +142,8 @@ class Bootstrap:
         layout = LAYOUTS[mixture.covariance_model.name](mixture.components, mixture.n_features)
         entries = np.stack([layout.entries(each) for each in self.covariances])
         count = len(self.weights)
-        every = np.concatenate([self.weights, self.means.reshape(count, -1), entries], axis=1)
-        away = every - every.mean(axis=0)
+        replicates = np.concatenate([self.weights, self.means.reshape(count, -1), entries], axis=1)
+        away = replicates - replicates.mean(axis=0)
         covariance = away.T @ away / (count - 1)
         return of_covariance(mixture, layout, covariance, "bootstrap", self.rows)
 
@@ -187,31 +187,31 @@ class Bootstrap:
                 f"intervals of {level:.12g} need at least {least:,} replicates: there are "
                 f"{len(self.weights):,}"
             )
-        mixture, made = self.mixture, {}
+        mixture, intervals = self.mixture, {}
         for name, estimate in (
             ("weights", mixture.weights),
             ("means", mixture.means),
             ("covariances", mixture.covariances.values),
         ):
             quantiles = np.quantile(getattr(self, name), (outside, 1 - outside), axis=0)
-            made[name] = np.stack(ends(*quantiles, estimate))
-        return Intervals(**made, level=level, kind=kind)
+            intervals[name] = np.stack(ends(*quantiles, estimate))
+        return Intervals(**intervals, level=level, kind=kind)
 
 
-def bootstrap(sweep: Sweep, mixture: Mixture, asked: Asked) -> tuple[Bootstrap, Information]:
+def bootstrap(sweep: Sweep, mixture: Mixture, query: Query) -> tuple[Bootstrap, Information]:
     """One-step replicates of a ``mixture`` of the data, in one sweep, and what that found."""
-    found = sweep(information, asked)
-    steps = found.pulls @ inverse(found.complete + found.outer, found)
+    measured = sweep(information, query)
+    steps = measured.pulls @ inverse(measured.complete + measured.outer, measured)
     return Bootstrap(
-        *moved(mixture, asked.layout, steps * units(asked)), mixture, found.rows
-    ), found
+        *moved(mixture, query.layout, steps * units(query)), mixture, measured.rows
+    ), measured
 
 
 def moved(mixture: Mixture, layout: Layout, steps: Array) -> tuple[Array, Array, Array]:
     """Weights, means and covariances, ``steps`` (B, p) away from those of a ``mixture``."""
-    own, means, entries = parted(mixture, steps)
+    weight_steps, means, entries = parted(mixture, steps)
     logs = np.zeros((len(steps), mixture.components))
-    logs[:, :-1] = own
+    logs[:, :-1] = weight_steps
     weights = mixture.weights * np.exp(logs - logs.max(axis=1, keepdims=True))
     weights /= weights.sum(axis=1, keepdims=True)
     places = mixture.means + means.reshape(-1, *mixture.means.shape)

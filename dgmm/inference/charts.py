@@ -71,7 +71,9 @@ class Matrices(Chart):
         lower, once = self._lower, 0.5 + 0.5 * np.eye(slopes.shape[-1])
         turned = lower @ axes
         slopes = slopes * once
-        own = axes @ (ratios * (turned.swapaxes(-1, -2) @ slopes @ turned)) @ axes.swapaxes(-1, -2)
+        turned_slopes = (
+            axes @ (ratios * (turned.swapaxes(-1, -2) @ slopes @ turned)) @ axes.swapaxes(-1, -2)
+        )
         upper = lower.swapaxes(-1, -2)
-        found = np.linalg.solve(upper, np.linalg.solve(upper, own).swapaxes(-1, -2))
-        return np.asarray(found / once)
+        solved = np.linalg.solve(upper, np.linalg.solve(upper, turned_slopes).swapaxes(-1, -2))
+        return np.asarray(solved / once)

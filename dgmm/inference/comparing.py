@@ -48,8 +48,8 @@ class Estimate:
 
 def log_density(mixture: Mixture, rows: Array) -> Array:
     """log f of rows (n, D)."""
-    found: Array = RowOutputs(mixture, OUTPUTS["score"])(Block(0, rows))
-    return found
+    log_densities: Array = RowOutputs(mixture, OUTPUTS["score"])(Block(0, rows))
+    return log_densities
 
 
 def divergences(

@@ -27,7 +27,7 @@ from typing import Any, Final
 import numpy as np
 
 from dgmm.errors import DataError
-from dgmm.inference.information import Asked, Information, information
+from dgmm.inference.information import Information, Query, information
 from dgmm.inference.means import Means
 from dgmm.kernels.sweep import Sweep
 from dgmm.model.arrays import Array
@@ -187,41 +187,41 @@ class Drift:
         return {**asdict(self), "weight_before": self.weight_before if known else None}
 
 
-def drift(sweep: Sweep, asked: Asked, before: Means, level: float | None) -> Drift:
+def drift(sweep: Sweep, query: Query, before: Means, level: float | None) -> Drift:
     """How rows differ from those ``before``, whose mean log-density is ``level``, in one sweep."""
-    found = sweep(information, asked)
-    free = asked.mixture.free_parameters
-    if found.weight <= 0 or found.rows < FEWEST * free:
+    measured = sweep(information, query)
+    free = query.mixture.free_parameters
+    if measured.weight <= 0 or measured.rows < FEWEST * free:
         raise DataError(
-            f"{found.rows:,} rows are too few to say whether {free} parameters changed: give at "
+            f"{measured.rows:,} rows are too few to say whether {free} parameters changed: give at "
             f"least {FEWEST} for each, {FEWEST * free:,}"
         )
-    now, scores = Means.found(found), _Scores.of(asked, found, before)
-    every = np.eye(len(found.outer))
-    mean, square = found.levels / found.weight
+    now, scores = Means.found(measured), _Scores.of(query, measured, before)
+    unit = np.eye(len(measured.outer))
+    mean, square = measured.levels / measured.weight
     return Drift(
-        scores.test(every),
-        tuple(_component(asked, k, scores, now, before) for k in range(len(now.shares))),
+        scores.test(unit),
+        tuple(_component(query, k, scores, now, before) for k in range(len(now.shares))),
         float(mean),
-        float(np.sqrt(max(square - mean * mean, 0.0) / found.weight)),
+        float(np.sqrt(max(square - mean * mean, 0.0) / measured.weight)),
         level,
-        found.rows,
-        found.weight,
+        measured.rows,
+        measured.weight,
         before.weight,
     )
 
 
 def _component(
-    asked: Asked, k: int, scores: "_Scores", now: Means, before: Means
+    query: Query, k: int, scores: "_Scores", now: Means, before: Means
 ) -> ComponentDrift:
-    mixture, q = asked.mixture, len(asked.layout.rows)
+    mixture, q = query.mixture, len(query.layout.rows)
     rest, width = mixture.components - 1, mixture.n_features
-    every = np.eye(len(scores.difference))
-    of_weight = every[[k]] if k < rest else -every[:rest].sum(axis=0, keepdims=True)
-    of_mean = every[rest + k * width : rest + (k + 1) * width]
-    own = asked.layout.own[k * q : (k + 1) * q].any(axis=0)
-    of_covariance = every[rest + mixture.means.size :][own]
-    (there, spread), (was, spread_before) = (each.moments(asked, k) for each in (now, before))
+    unit = np.eye(len(scores.difference))
+    of_weight = unit[[k]] if k < rest else -unit[:rest].sum(axis=0, keepdims=True)
+    of_mean = unit[rest + k * width : rest + (k + 1) * width]
+    of_component = query.layout.own[k * q : (k + 1) * q].any(axis=0)
+    of_covariance = unit[rest + mixture.means.size :][of_component]
+    (there, spread), (was, spread_before) = (each.moments(query, k) for each in (now, before))
     white = mixture.covariances.whiten(k, (there - was)[:, None])
     with np.errstate(invalid="ignore", divide="ignore"):  # of no rows, or of holes
         ratio = np.sqrt(spread / spread_before)
@@ -246,12 +246,12 @@ class _Scores:
     rows: float
 
     @classmethod
-    def of(cls, asked: Asked, found: Information, before: Means) -> "_Scores":
-        s, s0 = Means.found(found).score(asked), before.score(asked)
-        second = found.outer / found.weight
+    def of(cls, query: Query, measured: Information, before: Means) -> "_Scores":
+        s, s0 = Means.found(measured).score(query), before.score(query)
+        second = measured.outer / measured.weight
         second = second - np.outer(s, s0) - np.outer(s0, s) + np.outer(s0, s0)
-        among = 1.0 / (1.0 / found.weight + 1.0 / before.weight)
-        return cls(s - s0, second, among, found.rows)
+        among = 1.0 / (1.0 / measured.weight + 1.0 / before.weight)
+        return cls(s - s0, second, among, measured.rows)
 
     def test(self, slopes: Array) -> Test:
         """The test of some combinations (m, p) of the scores."""
@@ -262,9 +262,9 @@ class _Scores:
             return Test(0.0, 0, 1.0, 0.0)
         scale, difference = scale[live], difference[live] / scale[live]
         values, vectors = np.linalg.eigh(second[np.ix_(live, live)] / scale[:, None] / scale)
-        told = values > len(values) * 1e-13 * values[-1]
-        along = (vectors[:, told].T @ difference) / np.sqrt(values[told])
-        degrees, share = int(told.sum()), float(along @ along)  # d' (J + d d')^-1 d, below 1
+        known = values > len(values) * 1e-13 * values[-1]
+        along = (vectors[:, known].T @ difference) / np.sqrt(values[known])
+        degrees, share = int(known.sum()), float(along @ along)  # d' (J + d d')^-1 d, below 1
         ratio = share / max(1.0 - share, 1e-300)
         statistic = self.weight * ratio * (self.rows - degrees) / (degrees * self.rows)
         p_value = float(special.fdtrc(degrees, self.rows - degrees, statistic))

@@ -88,7 +88,7 @@ def _fill(costs: Array, groups: tuple[Group, ...], i: int, cost: Cost) -> bool:
         if j == i:
             continue
         low, high = (i, j) if i < j else (j, i)
-        found = cost(groups[low], groups[high])
-        known = known and found is not None
-        costs[low, high] = np.nan if found is None else found
+        of_pairs = cost(groups[low], groups[high])
+        known = known and of_pairs is not None
+        costs[low, high] = np.nan if of_pairs is None else of_pairs
     return known

@@ -43,8 +43,8 @@ from dgmm.model.mixture import Mixture
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Of what mixture (in the frame) information is asked, what NaN means, and what replicates."""
+class Query:
+    """What a sweep for information is given: the mixture (in the frame) and how rows count."""
 
     mixture: Mixture
     frame: Frame
@@ -97,62 +97,62 @@ class Information:
     rows: int
 
     @classmethod
-    def zero(cls, asked: Asked) -> "Information":
+    def zero(cls, query: Query) -> "Information":
         """That of no rows."""
-        (components, width), layout = asked.mixture.means.shape, asked.layout
+        (components, width), layout = query.mixture.means.shape, query.layout
         count = components - 1 + components * width + layout.own.shape[1]
         outer, squared, complete = np.zeros((3, count, count))
         sums = np.zeros((components, width + len(layout.rows)))
         precisions, levels = np.zeros((components, width, width)), np.zeros(2)
-        own = np.zeros(components), sums, precisions, levels
-        replicates = len(asked.resampling.replicates)
+        of_components = np.zeros(components), sums, precisions, levels
+        replicates = len(query.resampling.replicates)
         pulls, drawn = np.zeros((replicates, count)), np.zeros((replicates, 2))
-        return cls(outer, squared, complete, *own, pulls, drawn, 0.0, 0)
+        return cls(outer, squared, complete, *of_components, pulls, drawn, 0.0, 0)
 
     def __add__(self, other: "Information") -> "Information":
         names = (each.name for each in fields(self))
         return Information(*(getattr(self, name) + getattr(other, name) for name in names))
 
 
-def information(block: Block, asked: Asked) -> Information:
+def information(block: Block, query: Query) -> Information:
     """The information of a block's rows."""
-    check_rows(block, asked.observation.refuses)
-    block = asked.observation.counted(block).block
+    check_rows(block, query.observation.refuses)
+    block = query.observation.counted(block).block
     weights = np.ones(len(block.rows))
     if block.weights is not None:
         weights = block.weights.astype(np.float64)
-    total = Information.zero(asked)
-    size = rows_of(asked)
+    total = Information.zero(query)
+    size = rows_of(query)
     for places, observed in alike(block.rows):
         chosen = places[weights[places] > 0]
         if not len(chosen) or not observed.any():
             continue
-        part = _Part.of(asked, observed)
+        part = _Part.of(query, observed)
         tiles = (chosen[start : start + size] for start in range(0, len(chosen), size))
         rows = (
             (block.rows[tile][:, observed], weights[tile], block.start + tile) for tile in tiles
         )
-        total += part.total(rows, Information.zero(asked))
+        total += part.total(rows, Information.zero(query))
     return total
 
 
-def numbers_of(asked: Asked) -> int:
+def numbers_of(query: Query) -> int:
     """How many numbers a row has while it is looked at, at most."""
-    layout, means = asked.layout, asked.mixture.means.size
-    count = asked.mixture.components - 1 + means + int(layout.own.shape[1])
-    return 2 * count + 3 * (len(layout.own) + means) + len(asked.resampling.replicates)
+    layout, means = query.layout, query.mixture.means.size
+    count = query.mixture.components - 1 + means + int(layout.own.shape[1])
+    return 2 * count + 3 * (len(layout.own) + means) + len(query.resampling.replicates)
 
 
-def rows_of(asked: Asked) -> int:
+def rows_of(query: Query) -> int:
     """How many rows a tile has: products of pairs of coordinates are worth more than the cache."""
-    return max(tile_rows(numbers_of(asked)), 512)
+    return max(tile_rows(numbers_of(query)), 512)
 
 
-def nbytes(asked: Asked) -> tuple[int, int]:
+def nbytes(query: Query) -> tuple[int, int]:
     """What a thread takes for its tiles, and what it finds, in bytes."""
-    nothing = Information.zero(asked)
+    nothing = Information.zero(query)
     result = sum(getattr(each, "nbytes", 8) for each in vars(nothing).values())
-    return 2 * 8 * numbers_of(asked) * rows_of(asked) + 3 * result, result
+    return 2 * 8 * numbers_of(query) * rows_of(query) + 3 * result, result
 
 
 @dataclass(frozen=True)
@@ -179,13 +179,13 @@ class _Part:
     resampling: Resampling
 
     @classmethod
-    def of(cls, asked: Asked, observed: NDArray[np.bool_]) -> "_Part":
+    def of(cls, query: Query, observed: NDArray[np.bool_]) -> "_Part":
         places = np.flatnonzero(observed)
-        seen = asked.mixture.among(places)
-        precisions = np.zeros((len(seen.means), len(observed), len(observed)))
-        precisions[:, places[:, None], places] = np.linalg.inv(seen.covariances.dense())
-        frame = Frame(asked.frame.shift[places], asked.frame.scale[places])
-        return cls(seen, frame, observed, precisions, asked.layout, asked.resampling)
+        mixture = query.mixture.among(places)
+        precisions = np.zeros((len(mixture.means), len(observed), len(observed)))
+        precisions[:, places[:, None], places] = np.linalg.inv(mixture.covariances.dense())
+        frame = Frame(query.frame.shift[places], query.frame.scale[places])
+        return cls(mixture, frame, observed, precisions, query.layout, query.resampling)
 
     def total(
         self,
@@ -196,7 +196,7 @@ class _Part:
         (components, q), none = nothing.sums.shape, np.zeros(())
         products = np.zeros((components, q, q))
         outer, squared = np.zeros((2, *nothing.outer.shape))
-        found = replace(nothing, outer=none, squared=none, complete=none)
+        total = replace(nothing, outer=none, squared=none, complete=none)
         for rows, weights, numbers in tiles:
             x = self.frame.rows(rows, np.empty(rows.shape[::-1])).T
             with np.errstate(over="ignore", invalid="ignore"):  # told below
@@ -206,16 +206,16 @@ class _Part:
             level, r = log_sum_exp(log_joint)
             level -= self.frame.log_volume
             scores = self._scores(x)
-            own = self._in_coordinates(r, r[:, :, None] * scores)
+            in_coordinates = self._in_coordinates(r, r[:, :, None] * scores)
             counts = self.resampling.counts(numbers).T.astype(np.float64)
             # A product of a matrix with itself takes half the time.
-            rooted = own * np.sqrt(weights)[:, None]
-            own *= weights[:, None]
+            rooted = in_coordinates * np.sqrt(weights)[:, None]
+            in_coordinates *= weights[:, None]
             r *= weights
             product = rooted.T @ rooted
             outer += product
-            squared += product if (weights == 1).all() else own.T @ own
-            found += Information(
+            squared += product if (weights == 1).all() else in_coordinates.T @ in_coordinates
+            total += Information(
                 outer=none,
                 squared=none,
                 complete=none,
@@ -223,16 +223,16 @@ class _Part:
                 sums=(r[:, None] @ scores)[:, 0],
                 precisions=nothing.precisions,
                 levels=np.array([level @ weights, level * level @ weights]),
-                pulls=(counts - 1) @ own,
+                pulls=(counts - 1) @ in_coordinates,
                 drawn=counts @ np.stack([weights, level * weights], axis=1),
                 weight=float(weights.sum()),
                 rows=len(x),
             )
             products += (scores * r[:, :, None]).swapaxes(1, 2) @ scores
-        precisions = found.counts[:, None, None] * self.precisions
-        complete = self._complete(found.counts, found.sums, products)
+        precisions = total.counts[:, None, None] * self.precisions
+        complete = self._complete(total.counts, total.sums, products)
         return replace(
-            found, outer=outer, squared=squared, complete=complete, precisions=precisions
+            total, outer=outer, squared=squared, complete=complete, precisions=precisions
         )
 
     def _scores(self, x: Array) -> Array:
@@ -301,6 +301,6 @@ class _Part:
         for k in range(components):
             at = begin + k * q
             to[at : at + width, begin + k * width : begin + (k + 1) * width] = np.eye(width)
-            own = self.layout.own[k * (q - width) : (k + 1) * (q - width)]
-            to[at + width : at + q, begin + means :] = own
+            to_entries = self.layout.own[k * (q - width) : (k + 1) * (q - width)]
+            to[at + width : at + q, begin + means :] = to_entries
         return to

@@ -41,8 +41,8 @@ TILE: Final = 1 << 21
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Of what groups, by their places in a list, the pairs are asked for.
+class Query:
+    """What a sweep is given: groups of components, and pairs of these, by their places in a list.
 
     Attributes
     ----------
@@ -59,15 +59,15 @@ class Asked:
     pairs: NDArray[np.intp]
 
     @classmethod
-    def of(cls, wanted: RowOutputs, pairs: list[Pair]) -> "Asked":
+    def of(cls, wanted: RowOutputs, pairs: list[Pair]) -> "Query":
         """The pairs of some groups."""
         groups = {group: None for pair in pairs for group in pair}
         places = {group: i for i, group in enumerate(groups)}
         members = np.zeros((len(groups), wanted.mixture.components))
         for group, i in places.items():
             members[i, list(group)] = 1.0
-        found = np.array([[places[a], places[b]] for a, b in pairs], np.intp).reshape(-1, 2)
-        return cls(wanted, members, found)
+        pair_places = np.array([[places[a], places[b]] for a, b in pairs], np.intp).reshape(-1, 2)
+        return cls(wanted, members, pair_places)
 
 
 @dataclass(frozen=True)
@@ -127,34 +127,34 @@ class Sums:
         return Sums(taken, entropy, weight, rows, self.kept + other.kept)
 
 
-def sums(block: Block, asked: Asked) -> Sums:
+def sums(block: Block, query: Query) -> Sums:
     """What the rows of a block say of pairs."""
     if wrong := invalid_weight(block):
         raise DataError(wrong[0])
-    groups, components = asked.members.shape
+    groups, components = query.members.shape
     nothing = Kept(np.empty(0), np.empty((0, components)), np.empty(0))
-    total = Sums(np.zeros(len(asked.pairs)), 0.0, 0.0, 0, nothing)
+    total = Sums(np.zeros(len(query.pairs)), 0.0, 0.0, 0, nothing)
     size = int(np.clip(TILE // (groups + components), 1024, 1 << 15))
     for start in range(0, len(block.rows), size):
         part = block.part(slice(start, start + size))
-        proba = asked.wanted(part)
-        weights = asked.wanted.observation.counted(part).block.weights
+        proba = query.wanted(part)
+        weights = query.wanted.observation.counted(part).block.weights
         weights = np.ones(len(proba)) if weights is None else weights.astype(np.float64)
         counted = np.flatnonzero((weights > 0) & ~np.isnan(proba[:, 0]))  # else nothing is known
         proba, weights = proba[counted], weights[counted]
-        own = proba[:, :components]
+        of_components = proba[:, :components]
         entropy = -float((_h(proba).sum(axis=1) * weights).sum())
         keys = uniform(part.start + counted, seed=0)
-        kept = Kept(keys, own, weights).smallest()
-        taken = _taken(own, weights, asked)
+        kept = Kept(keys, of_components, weights).smallest()
+        taken = _taken(of_components, weights, query)
         total += Sums(taken, entropy, float(weights.sum()), len(weights), kept)
     return total
 
 
-def _taken(proba: Array, weights: Array, asked: Asked) -> Array:
+def _taken(proba: Array, weights: Array, query: Query) -> Array:
     """What joining each pair takes (Q,), by responsibilities (n, K) of rows with weights (n,)."""
-    seen = _Shares.of(asked.members @ proba.T, weights)
-    return np.array([seen.taken(a, b) for a, b in asked.pairs.tolist()])
+    shares = _Shares.of(query.members @ proba.T, weights)
+    return np.array([shares.taken(a, b) for a, b in query.pairs.tolist()])
 
 
 @dataclass(frozen=True)
@@ -176,15 +176,15 @@ class _Shares:
         both = np.flatnonzero(self.some[a] & self.some[b])
         if not len(both):
             return 0.0
-        own, theirs = self.shares[a, both], self.shares[b, both]
-        log = np.log(own + theirs)  # no difference of near numbers cancels below
-        gained = own * (log - self.logs[a, both]) + theirs * (log - self.logs[b, both])
+        one, other = self.shares[a, both], self.shares[b, both]
+        log = np.log(one + other)  # no difference of near numbers cancels below
+        gained = one * (log - self.logs[a, both]) + other * (log - self.logs[b, both])
         return float(gained @ self.weights[both])
 
 
 def _h(t: Array) -> Array:
-    found: Array = t * np.log(np.where(t > LEAST_SHARE, t, 1.0))
-    return found
+    entropies: Array = t * np.log(np.where(t > LEAST_SHARE, t, 1.0))
+    return entropies
 
 
 def by_entropy(sweep: Sweep, wanted: RowOutputs) -> tuple[Tree, Array, int]:
@@ -197,32 +197,32 @@ def by_entropy(sweep: Sweep, wanted: RowOutputs) -> tuple[Tree, Array, int]:
     foreseen = _drawn(wanted)
     while True:
         pairs = _coming_up(tree, known, foreseen)
-        found = sweep(sums, Asked.of(wanted, pairs))
-        if found.weight == 0:
+        swept = sweep(sums, Query.of(wanted, pairs))
+        if swept.weight == 0:
             raise DataError(NONE_COUNT.format("merge by"))
-        known |= dict(zip(pairs, (found.taken / found.weight).tolist(), strict=True))
+        known |= dict(zip(pairs, (swept.taken / swept.weight).tolist(), strict=True))
         tree = grown(start, _looked_up(known), -1.0)
         if len(tree.groups) == 1:
             break
-        rough = _by_sample(found.kept.proba, found.kept.weights)
+        rough = _by_sample(swept.kept.proba, swept.kept.weights)
         foreseen = _sharpened(rough, known, wanted.mixture.components)
     noisy = wanted.mixture.noise_component is not None  # else one group has no entropy at all
-    last = max(found.entropy / found.weight - sum(tree.costs), 0.0) if noisy else 0.0
-    return tree, np.cumsum([last, *reversed(tree.costs)]), found.rows
+    last = max(swept.entropy / swept.weight - sum(tree.costs), 0.0) if noisy else 0.0
+    return tree, np.cumsum([last, *reversed(tree.costs)]), swept.rows
 
 
 def _coming_up(tree: Tree, known: Mapping[Pair, float], foreseen: Cost) -> list[Pair]:
     """Pairs that come up from ``tree`` on, if those that are not known are as foreseen."""
-    asked: dict[Pair, None] = {}
+    query: dict[Pair, None] = {}
 
     def cost(a: Group, b: Group) -> float | None:
         if (a, b) in known:
             return known[a, b]
-        asked[a, b] = None
+        query[a, b] = None
         return foreseen(a, b)
 
     grown(tree, cost, -1.0)
-    return sorted(asked, key=lambda pair: (sorted(pair[0]), sorted(pair[1])))
+    return sorted(query, key=lambda pair: (sorted(pair[0]), sorted(pair[1])))
 
 
 def _drawn(wanted: RowOutputs) -> Cost:
@@ -240,8 +240,8 @@ def _by_sample(proba: Array, weights: Array) -> Cost:
 
     def of(group: Group) -> tuple[Array, Array, NDArray[np.bool_]]:
         if group not in known:
-            seen = _Shares.of(proba[:, sorted(group)].sum(axis=1)[None], weights)
-            known[group] = seen.shares[0], seen.logs[0], seen.some[0]
+            shares = _Shares.of(proba[:, sorted(group)].sum(axis=1)[None], weights)
+            known[group] = shares.shares[0], shares.logs[0], shares.some[0]
         return known[group]
 
     def cost(a: Group, b: Group) -> float:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dgmm.inference.information import Asked, Information
+from dgmm.inference.information import Information, Query
 from dgmm.model.arrays import Array
 from dgmm.model.covariance_model import CovarianceModel
 
@@ -31,60 +31,64 @@ class Means:
     weight: float
 
     @classmethod
-    def known(cls, asked: Asked) -> "Means":
+    def known(cls, query: Query) -> "Means":
         """Those that the mixture itself expects."""
-        mixture, layout = asked.mixture, asked.layout
+        mixture, layout = query.mixture, query.layout
         precisions = np.linalg.inv(mixture.covariances.dense())
         sums = np.zeros((mixture.components, mixture.n_features + len(layout.rows)))
         shares = mixture.weights
         return cls(shares, sums, shares[:, None, None] * precisions, np.inf)
 
     @classmethod
-    def found(cls, found: Information) -> "Means":
+    def found(cls, measured: Information) -> "Means":
         """Those of rows."""
-        weight = found.weight
-        return cls(found.counts / weight, found.sums / weight, found.precisions / weight, weight)
+        weight = measured.weight
+        return cls(
+            measured.counts / weight, measured.sums / weight, measured.precisions / weight, weight
+        )
 
     @classmethod
     def of_moments(
-        cls, asked: Asked, shares: Array, offsets: Array, within: Array, weight: float
+        cls, query: Query, shares: Array, offsets: Array, within: Array, weight: float
     ) -> "Means":
         """Those of rows with such means (K, D), away from the mixture's, and covariances."""
-        precisions = np.linalg.inv(asked.mixture.covariances.dense())
+        precisions = np.linalg.inv(query.mixture.covariances.dense())
         second = within + offsets[:, :, None] * offsets[:, None, :]
         first = (precisions @ offsets[:, :, None])[:, :, 0]
         entries = precisions @ second @ precisions - precisions
-        i, j = asked.layout.rows, asked.layout.columns
-        own = entries[:, i, j] * np.where(i == j, 0.5, 1.0)
-        sums = shares[:, None] * np.concatenate([first, own], axis=1)
+        i, j = query.layout.rows, query.layout.columns
+        in_layout = entries[:, i, j] * np.where(i == j, 0.5, 1.0)
+        sums = shares[:, None] * np.concatenate([first, in_layout], axis=1)
         return cls(shares, sums, shares[:, None, None] * precisions, weight)
 
     @classmethod
     def of_sums(
-        cls, asked: Asked, sums: Array, center: Array, model: CovarianceModel, weight: float
+        cls, query: Query, sums: Array, center: Array, model: CovarianceModel, weight: float
     ) -> "Means":
         """Those of rows by ``Statistics.sums`` (K, P) about ``center``, in its centred features."""
-        means, covariances = asked.mixture.means, asked.mixture.covariances
+        means, covariances = query.mixture.means, query.mixture.covariances
         counts, width = sums[:, 0], means.shape[1]
         some = np.maximum(counts, np.finfo(np.float64).tiny)
         offsets = sums[:, 1 : 1 + width] / some[:, None]  # of the center
-        found = center + offsets
-        own = model.estimate(counts, found, offsets, sums[:, 1 + width :], None)
+        row_means = center + offsets
+        estimate = model.estimate(counts, row_means, offsets, sums[:, 1 + width :], None)
         empty = counts <= 0
-        away = np.where(empty[:, None], 0.0, found - means)
-        within = np.where(empty[:, None, None], covariances.dense(), asked.layout.dense(own.values))
-        return cls.of_moments(asked, counts / weight, away, within, weight)
+        away = np.where(empty[:, None], 0.0, row_means - means)
+        within = np.where(
+            empty[:, None, None], covariances.dense(), query.layout.dense(estimate.values)
+        )
+        return cls.of_moments(query, counts / weight, away, within, weight)
 
-    def score(self, asked: Asked) -> Array:
+    def score(self, query: Query) -> Array:
         """The mean score (p,), in the coordinates."""
-        width = asked.mixture.n_features
-        first = (self.shares - asked.mixture.weights * self.shares.sum())[:-1]
-        entries = self.sums[:, width:].reshape(-1) @ asked.layout.own
+        width = query.mixture.n_features
+        first = (self.shares - query.mixture.weights * self.shares.sum())[:-1]
+        entries = self.sums[:, width:].reshape(-1) @ query.layout.own
         return np.concatenate([first, self.sums[:, :width].reshape(-1), entries])
 
-    def moments(self, asked: Asked, k: int) -> tuple[Array, Array]:
+    def moments(self, query: Query, k: int) -> tuple[Array, Array]:
         """How far a component's rows are from its mean, (D,), and their variances (D,)."""
-        share, width, layout = self.shares[k], asked.mixture.n_features, asked.layout
+        share, width, layout = self.shares[k], query.mixture.n_features, query.layout
         if share <= 0:
             return np.full(width, np.nan), np.full(width, np.nan)
         spread = np.linalg.pinv(self.precisions[k] / share, hermitian=True)

@@ -52,9 +52,9 @@ class _Moments:
     def of(self, group: Group) -> tuple[float, Array, Array]:
         """The weight, the mean (D,) and the covariance (D, D) of a group."""
         k = sorted(group)
-        own, means = self.mixture.weights[k], self.mixture.means[k]
-        weight = float(own.sum())
-        shares = own / weight if weight > 0 else np.full(len(k), 1.0 / len(k))
+        share, means = self.mixture.weights[k], self.mixture.means[k]
+        weight = float(share.sum())
+        shares = share / weight if weight > 0 else np.full(len(k), 1.0 / len(k))
         mean = shares @ means
         away = (means - mean) * np.sqrt(shares)[:, None]
         within = np.tensordot(shares, self.mixture.covariances.dense()[k], 1)
@@ -237,19 +237,19 @@ class Merging:
         [0, 0, 0]
         """
         components = len(self.levels)
-        asked = self.cut if count is None else count
-        if not isinstance(asked, int | np.integer) or not 1 <= asked <= components:
+        wanted = self.cut if count is None else count
+        if not isinstance(wanted, int | np.integer) or not 1 <= wanted <= components:
             raise UsageError(
                 f"{components} components make 1 to {components} groups, not {count!r:.40}"
             )
-        made = [[k] for k in range(components)]
-        for one, other in self.pairs[: components - asked].tolist():
-            made.append(made[one] + made[other])
-            made[one] = made[other] = []
-        found = np.empty(components, np.intp)
-        for number, group in enumerate(sorted(each for each in map(sorted, made) if each)):
-            found[group] = number
-        return found
+        members = [[k] for k in range(components)]
+        for one, other in self.pairs[: components - wanted].tolist():
+            members.append(members[one] + members[other])
+            members[one] = members[other] = []
+        labels = np.empty(components, np.intp)
+        for number, group in enumerate(sorted(each for each in map(sorted, members) if each)):
+            labels[group] = number
+        return labels
 
 
 def merge_by_entropy(sweep: Sweep, wanted: RowOutputs) -> Merging:
@@ -265,11 +265,11 @@ def merge_without_rows(mixture: Mixture, criterion: str) -> Merging:
             f"criterion={criterion!r} takes components for normal distributions, and these have "
             "heavy tails (tails='student'): merge them by criterion='entropy', with rows"
         )
-    own = WITHOUT_ROWS[criterion]
+    way = WITHOUT_ROWS[criterion]
     frame = Frame.of(*mixture.moments_of_components(), mixture.covariance_model)
-    tree = grown(Tree.of(mixture.own_weights), own.cost(frame.enter(mixture)), 1.0)
-    levels = own.levels(np.array([0.0, *tree.costs]))[::-1]
-    return Merging._of(criterion, tree, levels, own.cut(levels))
+    tree = grown(Tree.of(mixture.own_weights), way.cost(frame.enter(mixture)), 1.0)
+    levels = way.levels(np.array([0.0, *tree.costs]))[::-1]
+    return Merging._of(criterion, tree, levels, way.cut(levels))
 
 
 def reduced(mixture: Mixture, groups: NDArray[np.intp]) -> Mixture:
@@ -293,11 +293,11 @@ def _groups(groups: tuple[int, ...], block: Block, wanted: RowOutputs) -> NDArra
     count, components = max(groups) + 1, len(groups)
     members = np.eye(count)[list(groups)]
     shares = proba[:, :components] @ members
-    found: NDArray[np.int64] = shares.argmax(axis=1)
+    labels: NDArray[np.int64] = shares.argmax(axis=1)
     if proba.shape[1] > components:
-        found[proba[:, components] > shares.max(axis=1)] = NOISE
-    found[np.isnan(proba[:, 0])] = NOTHING
-    return found
+        labels[proba[:, components] > shares.max(axis=1)] = NOISE
+    labels[np.isnan(proba[:, 0])] = NOTHING
+    return labels
 
 
 def _same(labels: NDArray[Any], mixture: Mixture) -> NDArray[Any]:

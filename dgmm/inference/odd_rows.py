@@ -169,8 +169,8 @@ class Collected:
         return Collected(np.concatenate([self.keys, other.keys]))
 
 
-Asked = tuple[RowOutputs, Prefix]
-"""The log-density of rows, and of which of them more is asked."""
+Query = tuple[RowOutputs, Prefix]
+"""The log-density of rows, and which of them to look at more closely."""
 
 
 def keys_of(values: Array) -> Keys:
@@ -189,23 +189,23 @@ def value_of(key: int) -> float:
     return float(np.where(bits & top, bits ^ top, ~bits).view(np.float64)[0])
 
 
-def _keys(block: Block, asked: Asked) -> tuple[Keys, int]:
+def _keys(block: Block, query: Query) -> tuple[Keys, int]:
     """The keys of a block's rows that are looked at, and how many rows have none."""
-    wanted, prefix = asked
+    wanted, prefix = query
     scores = wanted(block)
     known = scores[~np.isnan(scores)]
     return prefix.keeps(keys_of(known)), len(scores) - len(known)
 
 
-def count(block: Block, asked: Asked) -> Counts:
+def count(block: Block, query: Query) -> Counts:
     """Count a block's rows by the next digit of their keys."""
-    keys, nothing = _keys(block, asked)
-    return Counts(np.bincount(asked[1].digits(keys), minlength=1 << DIGIT), nothing)
+    keys, nothing = _keys(block, query)
+    return Counts(np.bincount(query[1].digits(keys), minlength=1 << DIGIT), nothing)
 
 
-def collect(block: Block, asked: Asked) -> Collected:
+def collect(block: Block, query: Query) -> Collected:
     """The keys of a block's rows that are looked at."""
-    return Collected(_keys(block, asked)[0])
+    return Collected(_keys(block, query)[0])
 
 
 def find(sweep: Sweep, wanted: RowOutputs, rate: float) -> Threshold:

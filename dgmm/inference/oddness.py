@@ -57,8 +57,8 @@ def _seen(block: Block, wanted: RowOutputs) -> Iterator[_Seen]:
     for places, observed in alike(block.rows):
         if not observed.any():
             continue
-        own = np.flatnonzero(observed)
-        part, marginal = Frame(frame.shift[own], frame.scale[own]), inside.among(own)
+        known = np.flatnonzero(observed)
+        part, marginal = Frame(frame.shift[known], frame.scale[known]), inside.among(known)
         for start in range(0, len(places), size):
             chosen = places[start : start + size]
             rows = block.rows[chosen][:, observed]
@@ -66,25 +66,25 @@ def _seen(block: Block, wanted: RowOutputs) -> Iterator[_Seen]:
 
 
 def _distances(block: Block, wanted: RowOutputs) -> NDArray[Any]:
-    found = np.full((len(block.rows), wanted.mixture.components), np.nan)
-    for seen in _seen(block, wanted):
-        for k, mean in enumerate(seen.mixture.means):
-            white = seen.mixture.covariances.whiten(k, (seen.x - mean).T)
-            found[seen.places, k] = np.sqrt(np.sum(white * white, axis=0))
-    return found
+    distances = np.full((len(block.rows), wanted.mixture.components), np.nan)
+    for part in _seen(block, wanted):
+        for k, mean in enumerate(part.mixture.means):
+            white = part.mixture.covariances.whiten(k, (part.x - mean).T)
+            distances[part.places, k] = np.sqrt(np.sum(white * white, axis=0))
+    return distances
 
 
 def _deviations(block: Block, wanted: RowOutputs) -> NDArray[Any]:
-    found = np.full(block.rows.shape, np.nan)
-    for seen in _seen(block, wanted):
-        likeliest = seen.mixture.log_joints(seen.x.T)[: seen.mixture.components].argmax(axis=0)
-        precisions = np.linalg.inv(seen.mixture.covariances.dense())
+    deviations = np.full(block.rows.shape, np.nan)
+    for part in _seen(block, wanted):
+        likeliest = part.mixture.log_joints(part.x.T)[: part.mixture.components].argmax(axis=0)
+        precisions = np.linalg.inv(part.mixture.covariances.dense())
         for k in np.unique(likeliest):
-            mine = likeliest == k
-            away = (seen.x[mine] - seen.mixture.means[k]) @ precisions[k]
-            places = np.ix_(seen.places[mine], np.flatnonzero(seen.observed))
-            found[places] = away / np.sqrt(np.diagonal(precisions[k]))
-    return found
+            of_component = likeliest == k
+            away = (part.x[of_component] - part.mixture.means[k]) @ precisions[k]
+            places = np.ix_(part.places[of_component], np.flatnonzero(part.observed))
+            deviations[places] = away / np.sqrt(np.diagonal(precisions[k]))
+    return deviations
 
 
 def _each_component(mixture: Mixture) -> tuple[int, ...]:

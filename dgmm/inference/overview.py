@@ -148,8 +148,8 @@ def pair_place(first: int, second: int, count: int) -> int:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What is asked of rows.
+class Query:
+    """What a sweep for an overview is given.
 
     Attributes
     ----------
@@ -172,8 +172,8 @@ class Asked:
         low, high = self.edges[:, 0], self.edges[:, -1]
         inside = (values >= low) & (values <= high)
         place = np.where(inside, (values - low) / (high - low), 0.0) * BINS
-        found = np.minimum(place.astype(np.intp), BINS - 1)
-        return np.where(inside, found, np.where(np.isnan(values), BINS + 1, BINS))
+        bins = np.minimum(place.astype(np.intp), BINS - 1)
+        return np.where(inside, bins, np.where(np.isnan(values), BINS + 1, BINS))
 
 
 def most_telling(mixture: Mixture, count: int) -> tuple[int, ...]:
@@ -197,34 +197,34 @@ def edges_of(mixture: Mixture, features: Sequence[int]) -> Array:
         ends = (TAIL, 1 - TAIL)
         low, high = (float(quantile(weights[:, None], means, spread, p)[0]) for p in ends)
         room = max((high - low) * 0.04, abs(low) * 1e-12, abs(high) * 1e-12)
-        own = [low - room, high + room]
+        span = [low - room, high + room]
         if mixture.tails is not None or mixture.noise_component is not None:  # rows lie farther out
-            own = [low - 6 * room, high + 6 * room]
-        found.append(np.linspace(own[0], own[1], BINS + 1))
+            span = [low - 6 * room, high + 6 * room]
+        found.append(np.linspace(span[0], span[1], BINS + 1))
     return np.array(found)
 
 
-def overview(sweep: Sweep, asked: Asked) -> Overview:
+def overview(sweep: Sweep, query: Query) -> Overview:
     """What the rows look like, in one sweep; raises ``UsageError`` for too many features."""
-    if not 0 < len(asked.features) <= MOST:
+    if not 0 < len(query.features) <= MOST:
         raise UsageError(
-            f"rows are counted by 1 to {MOST} features side by side; {len(asked.features)} were "
+            f"rows are counted by 1 to {MOST} features side by side; {len(query.features)} were "
             "asked for"
         )
-    return sweep(of_block, asked)
+    return sweep(of_block, query)
 
 
-def of_block(block: Block, asked: Asked) -> Overview:
+def of_block(block: Block, query: Query) -> Overview:
     """What the rows of a block look like."""
-    step = max(1, TILE // len(asked.wanted.mixture.all_weights))
+    step = max(1, TILE // len(query.wanted.mixture.all_weights))
     starts = range(0, max(1, len(block.rows)), step)
-    first, *rest = (_of_part(block.part(slice(start, start + step)), asked) for start in starts)
+    first, *rest = (_of_part(block.part(slice(start, start + step)), query) for start in starts)
     return sum(rest, first)
 
 
-def _of_part(part: Block, asked: Asked) -> Overview:
-    judged = asked.wanted(part)
-    count, bins = len(asked.features), asked.bins(part.rows)
+def _of_part(part: Block, query: Query) -> Overview:
+    judged = query.wanted(part)
+    count, bins = len(query.features), query.bins(part.rows)
     outcomes = BINS + 2
     singles = np.stack([np.bincount(bins[:, i], minlength=outcomes) for i in range(count)])
     both = [
@@ -240,8 +240,8 @@ def _of_part(part: Block, asked: Asked) -> Overview:
     kinds = proba.shape[1]
     certainty = np.bincount(labels * CERTAINTIES + steps, minlength=kinds * CERTAINTIES)
     return Overview(
-        asked.features,
-        asked.edges,
+        query.features,
+        query.edges,
         singles[:, :BINS],
         pairs,
         singles[:, BINS],
@@ -250,6 +250,6 @@ def _of_part(part: Block, asked: Asked) -> Overview:
         np.bincount(labels, weights=certain, minlength=kinds).astype(np.float64),
         len(part.rows),
         int((~known).sum()),
-        int((scores < asked.threshold).sum()),
+        int((scores < query.threshold).sum()),
         float(scores.sum()),
     )

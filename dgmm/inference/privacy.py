@@ -113,8 +113,8 @@ class Privacy:
         def off(log_mu: float) -> float:
             return delta_of(self.epsilon, float(np.exp(log_mu))) - self.delta
 
-        found = brentq(off, np.log(LEAST_MU), np.log(MOST_MU), xtol=1e-13)
-        return float(np.sqrt(self.rounds) * np.exp(-found))
+        root = brentq(off, np.log(LEAST_MU), np.log(MOST_MU), xtol=1e-13)
+        return float(np.sqrt(self.rounds) * np.exp(-root))
 
     def radius(self, n_features: int) -> float:
         """How far from the origin of the frame rows may be.

@@ -23,7 +23,7 @@ import numpy as np
 
 from dgmm.errors import DataError
 from dgmm.inference.bootstrap import Bootstrap, moved, parted
-from dgmm.inference.information import Asked, Information
+from dgmm.inference.information import Information, Query
 from dgmm.inference.means import Means
 from dgmm.inference.resampling import Resampling
 from dgmm.inference.standard_errors import inverse
@@ -59,62 +59,69 @@ class Resampled:
     resampling: Resampling
 
 
-def resampled(block: Block, asked: Resampled) -> Stacked[Statistics]:
+def resampled(block: Block, query: Resampled) -> Stacked[Statistics]:
     """The statistics of a block under each mixture, by the counts of its replicate."""
     count = len(block.rows)
-    size = int(np.clip(TILE // len(asked.givens), 1024, 1 << 16))
+    size = int(np.clip(TILE // len(query.givens), 1024, 1 << 16))
     total: Stacked[Statistics] | None = None
     for start in range(0, max(count, 1), size):
         part = block.part(slice(start, start + size))
         weights = np.ones(1) if part.weights is None else part.weights.astype(np.float64)
-        counts = asked.resampling.counts(part.start + np.arange(len(part.rows))).T
-        found = Stacked(
+        counts = query.resampling.counts(part.start + np.arange(len(part.rows))).T
+        totals = Stacked(
             tuple(
-                asked.observation.e_step(replace(part, weights=own * weights), given).parts[0]
-                for own, given in zip(counts, asked.givens, strict=True)
+                query.observation.e_step(replace(part, weights=weights_of * weights), given).parts[
+                    0
+                ]
+                for weights_of, given in zip(counts, query.givens, strict=True)
             )
         )
-        total = found if total is None else total + found
+        total = totals if total is None else total + totals
     assert total is not None
     return total
 
 
-def nbytes(asked: Asked) -> tuple[int, int]:
+def nbytes(query: Query) -> tuple[int, int]:
     """What a thread takes to count and judge rows, and what it finds, in bytes.
 
     What replicates remember is much like what is found of them.
     """
-    mixture, count = asked.mixture, len(asked.resampling.replicates)
+    mixture, count = query.mixture, len(query.resampling.replicates)
     width = mixture.covariance_model.centred_features.width(mixture.n_features)
-    every = count * mixture.components
-    result = statistics.nbytes(every, width, mixture.n_features)
-    own = kernel.nbytes(mixture.components, width)
-    return own + 20 * TILE + natural_parameters.nbytes(every, width), 2 * PAIRS * result
+    all_components = count * mixture.components
+    result = statistics.nbytes(all_components, width, mixture.n_features)
+    kernel_bytes = kernel.nbytes(mixture.components, width)
+    return kernel_bytes + 20 * TILE + natural_parameters.nbytes(
+        all_components, width
+    ), 2 * PAIRS * result
 
 
-def refit(sweep: Sweep, asked: Asked, begun: Bootstrap, found: Information) -> Bootstrap:
-    """The replicates fitted to their rows, from where one step has led, which ``found`` this."""
-    bread = inverse(found.complete + found.outer, found)
-    rest = Means.found(found).score(asked) * found.weight
-    levels = found.drawn[:, 1] + asked.frame.log_volume * found.drawn[:, 0]
+def refit(sweep: Sweep, query: Query, begun: Bootstrap, measured: Information) -> Bootstrap:
+    """The replicates fitted to their rows, from where the one step ``begun`` has led.
+
+    ``measured`` is the information that the step was made of.
+    """
+    bread = inverse(measured.complete + measured.outer, measured)
+    rest = Means.found(measured).score(query) * measured.weight
+    levels = measured.drawn[:, 1] + query.frame.log_volume * measured.drawn[:, 0]
     ways = [
-        _Way(asked, bread, float(level), pull)
-        for level, pull in zip(levels, found.pulls, strict=True)
+        _Way(query, bread, float(level), pull)
+        for level, pull in zip(levels, measured.pulls, strict=True)
     ]
     passes = begun.passes
     while passes < MAX_PASSES and (active := [i for i, way in enumerate(ways) if not way.ended]):
-        numbers = tuple(asked.resampling.replicates[i] for i in active)
+        numbers = tuple(query.resampling.replicates[i] for i in active)
         mixtures = [ways[i].mixture() for i in active]
         wanted = Resampled(
-            asked.observation,
-            tuple(_given(asked, each) for each in mixtures),
-            replace(asked.resampling, replicates=numbers),
+            query.observation,
+            tuple(_given(query, each) for each in mixtures),
+            replace(query.resampling, replicates=numbers),
         )
         parts = sweep(resampled, wanted).parts
-        for i, mixture, own in zip(active, mixtures, parts, strict=True):
-            ways[i].learn(*ways[i].seen(mixture, own, rest))
+        for i, mixture, steps in zip(active, mixtures, parts, strict=True):
+            ways[i].learn(*ways[i].seen(mixture, steps, rest))
         passes += 1
-    ends = [asked.frame.leave(way.mixture()) for way in ways if way.converged]
+    ends = [query.frame.leave(way.mixture()) for way in ways if way.converged]
     if len(ends) < 2:
         raise DataError(
             f"of {len(ways):,} replicates {len(ends)} came to an optimum: components overlap too "
@@ -134,11 +141,11 @@ def refit(sweep: Sweep, asked: Asked, begun: Bootstrap, found: Information) -> B
     )
 
 
-def _given(asked: Asked, mixture: Mixture) -> Given:
+def _given(query: Query, mixture: Mixture) -> Given:
     """A ``mixture`` as an E-step takes it, whose sums tell its covariances by themselves."""
-    centre = asked.observation.centres
+    centre = query.observation.centres
     natural = NaturalParameters.of(mixture, centre=centre, per_component=True)
-    return Given(asked.frame, (asked.observation.given(natural),))
+    return Given(query.frame, (query.observation.given(natural),))
 
 
 class _Way:
@@ -147,8 +154,8 @@ class _Way:
     Where it stands it has a likelihood, of its rows, and slopes of that; first, at the estimates.
     """
 
-    def __init__(self, asked: Asked, bread: Array, level: float, slopes: Array) -> None:
-        self._asked, self._bread = asked, bread
+    def __init__(self, query: Query, bread: Array, level: float, slopes: Array) -> None:
+        self._query, self._bread = query, bread
         self._here, self._level, self._slopes = np.zeros_like(slopes), level, slopes
         self._pairs: list[tuple[Array, Array]] = []
         self.ended = self.converged = False
@@ -156,31 +163,31 @@ class _Way:
 
     def mixture(self) -> Mixture:
         """What is to be looked at, or has been found; raises ``LinAlgError`` if there is none."""
-        own = self._asked.mixture
+        mixture = self._query.mixture
         with np.errstate(over="ignore", invalid="ignore"):
-            parts = moved(own, self._asked.layout, self._place[None])
+            parts = moved(mixture, self._query.layout, self._place[None])
             (weights,), (means,), (values,) = parts
             if not np.isfinite(values).all():
                 raise np.linalg.LinAlgError
-            covariances, lost = own.covariance_model.estimate_of(values, means.shape).floored()
+            covariances, lost = mixture.covariance_model.estimate_of(values, means.shape).floored()
         if lost.any():
             raise np.linalg.LinAlgError
         return Mixture(weights, means, covariances)
 
-    def seen(self, mixture: Mixture, found: Statistics, rest: Array) -> tuple[float, Array]:
-        """The likelihood, by what was ``found`` under the ``mixture`` it looked at, and its slopes.
+    def seen(self, mixture: Mixture, statistics: Statistics, rest: Array) -> tuple[float, Array]:
+        """The likelihood and its slopes, by the ``statistics`` of a sweep under the ``mixture``.
 
         These are without the ``rest`` of slopes that there is at the estimates.
         """
-        asked, layout = self._asked, self._asked.layout
-        here = replace(asked, mixture=mixture)
-        sums = found.sums, found.center, mixture.covariance_model
-        score = Means.of_sums(here, *sums, found.weight).score(here) * found.weight
+        query, layout = self._query, self._query.layout
+        here = replace(query, mixture=mixture)
+        sums = statistics.sums, statistics.center, mixture.covariance_model
+        score = Means.of_sums(here, *sums, statistics.weight).score(here) * statistics.weight
         (weights,), (means,), (entries,) = parted(mixture, score[None])
         step = layout.shape(parted(mixture, self._place[None])[2][0])
-        chart = layout.chart(asked.mixture.covariances.values)
+        chart = layout.chart(query.mixture.covariances.values)
         turned = layout.entries(chart.slopes(step, layout.shape(entries)))
-        level = found.log_likelihood - float(rest @ self._place)
+        level = statistics.log_likelihood - float(rest @ self._place)
         return level, np.concatenate([weights, means, turned]) - rest
 
     def learn(self, level: float, slopes: Array) -> None:
@@ -214,7 +221,7 @@ class _Way:
         for step, change in reversed(self._pairs):
             along.append(float(step @ left) / float(step @ change))
             left = left - along[-1] * change
-        found: Array = self._bread @ left
+        direction: Array = self._bread @ left
         for (step, change), part in zip(self._pairs, reversed(along), strict=True):
-            found = found + step * (part - float(change @ found) / float(step @ change))
-        return found
+            direction = direction + step * (part - float(change @ direction) / float(step @ change))
+        return direction

@@ -66,11 +66,11 @@ class Conditional:
     def quantiles(self, levels: Sequence[float]) -> Array:
         """The quantiles of each target by itself, (n, T, Q)."""
         spread = np.sqrt(np.diagonal(self.covariances, axis1=1, axis2=2))  # (K, T)
-        found = [
+        by_level = [
             [quantile(self.weights, self.means[:, :, t], spread[:, t, None], p) for p in levels]
             for t in range(spread.shape[1])
         ]
-        quantiles: Array = np.array(found).transpose(2, 0, 1)
+        quantiles: Array = np.array(by_level).transpose(2, 0, 1)
         return quantiles
 
 
@@ -82,10 +82,10 @@ def quantile(weights: Array, means: Array, spread: Array, level: float) -> Array
     """
     if level > 0.5:  # the upper tail is the lower one of what is mirrored, and loses no digits
         return np.negative(quantile(weights, -means, spread, 1.0 - level))
-    own = means + spread * ndtri(level)
-    low = np.where(weights > 0, own, np.inf).min(axis=0)
-    high = np.where(weights > 0, own, -np.inf).max(axis=0)
-    x: Array = np.sum(weights * own, axis=0)
+    of_components = means + spread * ndtri(level)
+    low = np.where(weights > 0, of_components, np.inf).min(axis=0)
+    high = np.where(weights > 0, of_components, -np.inf).max(axis=0)
+    x: Array = np.sum(weights * of_components, axis=0)
     for turn in range(ROUNDS):
         z = (x - means) / spread
         excess = np.sum(weights * ndtr(z), axis=0) - level
@@ -209,17 +209,19 @@ class Regression:
         frame = Frame.of(*self.mixture.moments_of_components(), self.mixture.covariance_model)
         inside, targets = frame.enter(self.mixture), np.array(self.targets)
         count, most = len(targets), len(self.targets) + len(self.known)
-        told = np.empty((len(block.rows), *self.answer.shape(count)))
+        answers = np.empty((len(block.rows), *self.answer.shape(count)))
         size = tile_rows(3 * inside.components * max(count * count, most))
         for places, observed in alike(block.rows):
-            own = np.array(self.known)[observed]
-            given = Given.of(inside, own, targets)
+            observed_places = np.array(self.known)[observed]
+            given = Given.of(inside, observed_places, targets)
             for start in range(0, len(places), size):
                 chosen = places[start : start + size]
                 rows = block.rows[chosen][:, observed].astype(np.float64)
-                x = (rows - frame.shift[own]) / frame.scale[own]
-                told[chosen] = self.answer.of(given(x), frame.shift[targets], frame.scale[targets])
-        return told
+                x = (rows - frame.shift[observed_places]) / frame.scale[observed_places]
+                answers[chosen] = self.answer.of(
+                    given(x), frame.shift[targets], frame.scale[targets]
+                )
+        return answers
 
 
 @dataclass(frozen=True)
@@ -254,8 +256,8 @@ class Given:
         place = np.arange(len(targets))  # what is all but known has no variance below rounding's
         least = np.spacing(1.0) * within[:, place, place]
         left[:, place, place] = np.maximum(left[:, place, place], least)
-        seen = mixture.among(known) if len(known) else None
-        return cls(seen, mixture.among(targets), np.asarray(gains, dtype=np.float64), left)
+        of_known = mixture.among(known) if len(known) else None
+        return cls(of_known, mixture.among(targets), np.asarray(gains, dtype=np.float64), left)
 
     def __call__(self, x: Array) -> Conditional:
         """What is said of rows (n, o)."""
@@ -275,16 +277,16 @@ class Given:
         return Conditional(log_sum_exp(log_joint)[1], means, self.covariances)
 
 
-def check_regressed(mixture: Mixture, what: str) -> None:
+def check_regressed(mixture: Mixture, method: str) -> None:
     """Raise ``UsageError`` if a ``mixture`` has more than normal components."""
     if mixture.noise_component is not None:
         raise UsageError(
-            f"{what} of a mixture with a noise component is not told: a row that is noise has "
+            f"{method} of a mixture with a noise component is not told: a row that is noise has "
             "targets anywhere in its box. model.condition takes the noise into account"
         )
     if mixture.tails is not None:
         raise UsageError(
-            f'{what} of a mixture with tails="student" is not told; model.condition tells the '
+            f'{method} of a mixture with tails="student" is not told; model.condition tells the '
             "conditional distribution of one row"
         )
 

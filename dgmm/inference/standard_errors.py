@@ -19,7 +19,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from dgmm.errors import DataError, UsageError
-from dgmm.inference.information import Asked, Information, information
+from dgmm.inference.information import Information, Query, information
 from dgmm.inference.layouts import LAYOUTS, Layout
 from dgmm.inference.resampling import NOTHING, Resampling
 from dgmm.kernels.observation import Observation
@@ -42,12 +42,12 @@ KINDS: Final[dict[ErrorKind, Callable[[Information], Array]]] = {
 """How the covariance of the coordinates comes from the information."""
 
 
-def _sandwich(found: Information) -> Array:
-    bread = inverse(found.complete + found.outer, found)
-    return np.asarray(bread @ found.squared @ bread)
+def _sandwich(measured: Information) -> Array:
+    bread = inverse(measured.complete + measured.outer, measured)
+    return np.asarray(bread @ measured.squared @ bread)
 
 
-def inverse(matrix: Array, found: Information) -> Array:
+def inverse(matrix: Array, measured: Information) -> Array:
     """The inverse of an information; raises ``DataError`` if it is not positive definite."""
     size = np.sqrt(np.maximum(np.diagonal(matrix), 0.0))
     if (size > 0).all():
@@ -56,7 +56,7 @@ def inverse(matrix: Array, found: Information) -> Array:
             inverse: Array = (vectors / values) @ vectors.T / size[:, None] / size
             return inverse
     raise DataError(
-        f"the information of {found.rows:,} rows about {len(matrix)} parameters is not positive "
+        f"the information of {measured.rows:,} rows about {len(matrix)} parameters is not positive "
         "definite: too few rows, a component that is empty or singular, or a model that is not at "
         "an optimum for these rows. Fit it to them until it converges, or fit fewer components"
     )
@@ -140,15 +140,15 @@ def standard_errors(
     sweep: Sweep, mixture: Mixture, observation: Observation, kind: ErrorKind
 ) -> StandardErrors:
     """The standard errors of a ``mixture`` of the data, fitted to the rows, in one sweep."""
-    asked = asked_of(mixture, observation)
-    found = sweep(information, asked)
-    free = KINDS[kind](found)
-    unit = units(asked)
+    query = query_of(mixture, observation)
+    measured = sweep(information, query)
+    free = KINDS[kind](measured)
+    unit = units(query)
     weights, count = mixture.weights, mixture.components - 1
     to = np.zeros((len(free) + 1, len(free)))  # of all weights
     to[: count + 1, :count] = (np.diag(weights) - np.outer(weights, weights))[:, :count]
     to[count + 1 :, count:] = np.diag(unit[count:])
-    return of_covariance(mixture, asked.layout, to @ free @ to.T, kind, found.rows)
+    return of_covariance(mixture, query.layout, to @ free @ to.T, kind, measured.rows)
 
 
 def of_covariance(
@@ -157,37 +157,37 @@ def of_covariance(
     """The errors by the ``covariance`` (P, P) of weights, means and the free entries."""
     errors = np.sqrt(np.diagonal(covariance))
     ends = np.cumsum([mixture.components, mixture.means.size])
-    own, means, entries = np.split(errors, ends)
+    weights, means, entries = np.split(errors, ends)
     means, entries = means.reshape(mixture.means.shape), layout.shape(entries)
-    return StandardErrors(own, means, entries, covariance, kind, rows)
+    return StandardErrors(weights, means, entries, covariance, kind, rows)
 
 
-def asked_of(mixture: Mixture, observation: Observation, resampling: Resampling = NOTHING) -> Asked:
+def query_of(mixture: Mixture, observation: Observation, resampling: Resampling = NOTHING) -> Query:
     """What to ask of rows about a ``mixture`` of the data, if that can be told."""
     check(mixture)
     frame = Frame.of(*mixture.moments_of_components(), mixture.covariance_model)
-    return Asked(frame.enter(mixture), frame, observation, resampling)
+    return Query(frame.enter(mixture), frame, observation, resampling)
 
 
-def units(asked: Asked) -> Array:
+def units(query: Query) -> Array:
     """What the frame's unit of each coordinate (p,) is in the data."""
-    layout, scale, components = asked.layout, asked.frame.scale, asked.mixture.components
+    layout, scale, components = query.layout, query.frame.scale, query.mixture.components
     entries = np.tile(scale[layout.rows] * scale[layout.columns], components)
-    own = (layout.own > 0).T @ entries / (layout.own > 0).sum(axis=0)
-    return np.concatenate([np.ones(components - 1), np.tile(scale, components), own])
+    mean_units = (layout.own > 0).T @ entries / (layout.own > 0).sum(axis=0)
+    return np.concatenate([np.ones(components - 1), np.tile(scale, components), mean_units])
 
 
-def check(mixture: Mixture, what: str = "standard errors are") -> None:
-    """Raise ``UsageError`` for mixtures whose standard errors, or ``what``, are not told."""
+def check(mixture: Mixture, subject: str = "standard errors are") -> None:
+    """Raise ``UsageError`` for mixtures that have no standard errors, or no ``subject``."""
     if mixture.noise_component is not None or mixture.tails is not None:
-        raise UsageError(f"{what} not told of mixtures with a noise component or heavy tails")
+        raise UsageError(f"{subject} not told of mixtures with a noise component or heavy tails")
     name = mixture.covariance_model.name
     if name not in LAYOUTS:
-        raise UsageError(f"{what} told for covariance_type {', '.join(LAYOUTS)}, not {name!r}")
+        raise UsageError(f"{subject} told for covariance_type {', '.join(LAYOUTS)}, not {name!r}")
     layout = LAYOUTS[name](mixture.components, mixture.n_features)
     count = mixture.components - 1 + mixture.means.size + layout.own.shape[1]
     if count > MOST:
         raise UsageError(
-            f"the model has {count:,} free parameters; {what} told for at most "
+            f"the model has {count:,} free parameters; {subject} told for at most "
             f"{MOST:,}, as each row costs their square"
         )

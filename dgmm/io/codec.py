@@ -61,27 +61,27 @@ def encode(value: Any, arrays: Arrays) -> Any:
     if isinstance(value, Mixture):
         covariances = value.covariances
         numbers = covariances.values, covariances.precisions_cholesky
-        own = encode((value.weights, value.means, *numbers), arrays)
+        record = encode((value.weights, value.means, *numbers), arrays)
         dof = None if value.tails is None else value.tails.dof
         more = [encode(value.noise_component, arrays), encode(dof, arrays)]
-        return [covariances.model.name, *own, *([] if more == [None, None] else more)]
+        return [covariances.model.name, *record, *([] if more == [None, None] else more)]
     if isinstance(value, FitContext):
         return None
     if isinstance(value, Subsample):
         return value.sample.size
     if not is_dataclass(value):
         raise TypeError(f"{type(value).__name__} can't be part of a checkpoint")
-    own = {each.name: encode(getattr(value, each.name), arrays) for each in fields(value)}
-    return [type(value).__name__, own] if isinstance(value, Solver) else own
+    record = {each.name: encode(getattr(value, each.name), arrays) for each in fields(value)}
+    return [type(value).__name__, record] if isinstance(value, Solver) else record
 
 
-def decode(kind: Any, told: Any, arrays: Arrays, known: Known | None = None) -> Any:
+def decode(kind: Any, record: Any, arrays: Arrays, known: Known | None = None) -> Any:
     """The value of the type ``kind`` that ``encode`` made this of.
 
     Raises ``CheckpointError`` if it can't be that.
     """
     try:
-        return _Reader(arrays, known).read(kind, told)
+        return _Reader(arrays, known).read(kind, record)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"a checkpoint is not as it should be: {error!r}") from error
 
@@ -93,35 +93,35 @@ class _Reader:
     arrays: Arrays
     known: Known | None
 
-    def read(self, kind: Any, told: Any) -> Any:
-        """What is ``told`` as a value of the type ``kind``, which may be a generic one."""
+    def read(self, kind: Any, record: Any) -> Any:
+        """The value of the type ``kind``, which may be a generic one, that a ``record`` holds."""
         if kind in PLAIN:
-            if type(told) not in PLAIN[kind]:
-                raise TypeError(f"{told!r:.40} is no {kind.__name__}")
-            return told
+            if type(record) not in PLAIN[kind]:
+                raise TypeError(f"{record!r:.40} is no {kind.__name__}")
+            return record
         if kind in REFERRED:
-            return REFERRED[kind](self, told)
+            return REFERRED[kind](self, record)
         origin, inner = _origin(kind), get_args(kind)
         if origin in (Union, UnionType):  # with None
             (one,) = (each for each in inner if each is not NoneType)
-            return None if told is None else self.read(one, told)
+            return None if record is None else self.read(one, record)
         if origin is np.ndarray:
-            return self.arrays[told]
-        return self.fields(kind, told) if origin is None else self.items(inner, told)
+            return self.arrays[record]
+        return self.fields(kind, record) if origin is None else self.items(inner, record)
 
-    def items(self, kinds: tuple[Any, ...], told: Any) -> tuple[Any, ...]:
+    def items(self, kinds: tuple[Any, ...], records: Any) -> tuple[Any, ...]:
         """A tuple of these types; of any length, if the last of them is an ellipsis."""
-        if not isinstance(told, list):
-            raise TypeError(f"{told!r:.40} is no list")
-        kinds = kinds[:1] * len(told) if kinds[-1] is Ellipsis else kinds
-        return tuple(self.read(kind, each) for kind, each in zip(kinds, told, strict=True))
+        if not isinstance(records, list):
+            raise TypeError(f"{records!r:.40} is no list")
+        kinds = kinds[:1] * len(records) if kinds[-1] is Ellipsis else kinds
+        return tuple(self.read(kind, each) for kind, each in zip(kinds, records, strict=True))
 
-    def fields(self, kind: type, told: Any) -> Any:
+    def fields(self, kind: type, record: Any) -> Any:
         """The dataclass ``kind`` with these fields."""
         kinds = _fields(kind)
-        if not isinstance(told, dict) or told.keys() != kinds.keys():
-            raise TypeError(f"{told!r:.40} is no {kind.__name__}")
-        return kind(**{name: self.read(kinds[name], each) for name, each in told.items()})
+        if not isinstance(record, dict) or record.keys() != kinds.keys():
+            raise TypeError(f"{record!r:.40} is no {kind.__name__}")
+        return kind(**{name: self.read(kinds[name], each) for name, each in record.items()})
 
     @property
     def about(self) -> Known:
@@ -130,9 +130,9 @@ class _Reader:
             raise TypeError("there are no runs here")
         return self.known
 
-    def mixture(self, told: Any) -> Mixture:
+    def mixture(self, record: Any) -> Mixture:
         """The mixture of these parameters, of the covariance model that is fitted."""
-        name, *places = told
+        name, *places = record
         noise = tails = None
         if len(places) == WITH_MORE:
             tails = self.tails(places.pop())
@@ -141,10 +141,10 @@ class _Reader:
         if name != model.name:
             raise ValueError(f"these are {name!r:.40} covariances")
         weights, means, values, factors = (self.arrays[each] for each in places)
-        own = model.of_factors(values, factors, means.shape)
-        made = Mixture(weights, means, own, noise, tails)
-        made.check()
-        return made
+        covariances = model.of_factors(values, factors, means.shape)
+        mixture = Mixture(weights, means, covariances, noise, tails)
+        mixture.check()
+        return mixture
 
     def tails(self, place: Any) -> StudentTails | None:
         """The tails of such degrees of freedom, by the rule of what is fitted."""
@@ -159,12 +159,12 @@ class _Reader:
             raise ValueError(f"there is no sample of {size!r:.40} rows")
         return self.about.samples.subsample(size, self.about.context)
 
-    def solver(self, told: Any) -> Solver:
+    def solver(self, record: Any) -> Solver:
         """The solver of that name, with what it remembers."""
-        name, own = told
-        found = self.fields({each.__name__: each for each in self.about.solvers}[name], own)
-        assert isinstance(found, Solver)
-        return found
+        name, fields = record
+        solver = self.fields({each.__name__: each for each in self.about.solvers}[name], fields)
+        assert isinstance(solver, Solver)
+        return solver
 
 
 REFERRED: Final[dict[Any, Callable[[_Reader, Any], Any]]] = {

@@ -43,14 +43,14 @@ class FileTarget(ZarrTarget):
         array = zarr.open_array(zarr_store(partial), mode="r")
         name = "whole" + os.path.splitext(path)[1]
         if is_local(filesystem):
-            made = f"{place(partial)[1]}/{name}"
-            self.write(made, array, dataset, wanted, beside)
-            os.replace(made, path)
+            published = f"{place(partial)[1]}/{name}"
+            self.write(published, array, dataset, wanted, beside)
+            os.replace(published, path)
         else:
             with tempfile.TemporaryDirectory() as directory:
-                made = f"{directory}/{name}"
-                self.write(made, array, dataset, wanted, beside)
-                patience()(lambda: filesystem.put_file(made, path))
+                published = f"{directory}/{name}"
+                self.write(published, array, dataset, wanted, beside)
+                patience()(lambda: filesystem.put_file(published, path))
         abandon(partial, self.mark)
 
 

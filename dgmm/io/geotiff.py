@@ -50,9 +50,9 @@ class GeoTiffTarget(FileTarget):
         assert isinstance(source, RasterSource)
         (height, width), count, dtype = source.size, row_size(array), stored_type(wanted)
         lines = min(height, max(1, STRIP_BYTES // (width * count * dtype.itemsize)))
-        with raster.opened(source.name) as own:
-            place = {"crs": own.crs, "transform": own.transform}
-            (points, points_crs), rpcs = own.gcps, own.rpcs
+        with raster.opened(source.name) as image:
+            place = {"crs": image.crs, "transform": image.transform}
+            (points, points_crs), rpcs = image.gcps, image.rpcs
         if points:
             place = {"gcps": points, "crs": points_crs}
         with (
@@ -71,15 +71,17 @@ class GeoTiffTarget(FileTarget):
                 interleave="band",
                 bigtiff="if_safer",
                 **place,
-            ) as made,
+            ) as written,
         ):
             if rpcs is not None:
-                made.rpcs = rpcs
-            made.descriptions = beside.names
-            made.update_tags(**{TAG: json.dumps({"kind": wanted.output.name, "of": source.name})})
+                written.rpcs = rpcs
+            written.descriptions = beside.names
+            written.update_tags(
+                **{TAG: json.dumps({"kind": wanted.output.name, "of": source.name})}
+            )
             for first in range(0, height, lines):
                 last = min(height, first + lines)
                 rows = cast(array[first * width : last * width], dtype).reshape(-1, count)
                 bands = np.ascontiguousarray(rows.T).reshape(count, last - first, width)
                 window = rasterio.windows.Window(0, first, width, last - first)
-                made.write(bands, window=window)
+                written.write(bands, window=window)

@@ -107,8 +107,8 @@ class Mailbox:
 
 def _numbers(names: set[str], kind: str) -> set[int]:
     """The numbers of the files of a ``kind``."""
-    own = (each.removeprefix(f"{kind}-").removesuffix(".dgmm") for each in names)
-    return {int(each) for each in own if len(each) == 4 and each.isdigit()}
+    numbers = (each.removeprefix(f"{kind}-").removesuffix(".dgmm") for each in names)
+    return {int(each) for each in numbers if len(each) == 4 and each.isdigit()}
 
 
 def wait_for_answers(sites: Mapping[str, Mailbox], number: int, timeout: float) -> None:

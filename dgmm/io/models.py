@@ -28,8 +28,8 @@ def write_model(
     values = mixture.weights, mixture.means, covariances.values, covariances.precisions_cholesky
     parameters = dict(zip(PARAMETERS, values, strict=True))
     if (noise := mixture.noise_component) is not None:
-        own = np.array([noise.weight]), noise.low, noise.extent
-        parameters |= dict(zip(NOISE, own, strict=True))
+        noise_arrays = np.array([noise.weight]), noise.low, noise.extent
+        parameters |= dict(zip(NOISE, noise_arrays, strict=True))
     if (tails := mixture.tails) is not None:
         parameters["dof"] = tails.dof
         header = {"dof_rule": tails.rule.name, **header}
@@ -70,7 +70,7 @@ def _mixture(header: dict[str, Any], arrays: Arrays) -> Mixture:
     shapes = ((components,), means.shape, shape, shape)
     expect(arrays, dict(zip(PARAMETERS, shapes, strict=True)))
     covariances, factors = arrays["covariances"], arrays["precisions_cholesky"]
-    own = covariance_model.of_factors(covariances, factors, means.shape)
+    parameters = covariance_model.of_factors(covariances, factors, means.shape)
     noise = None
     if NOISE[0] in arrays:
         expect(arrays, dict(zip(NOISE, ((1,), (n_features,), (n_features,)), strict=True)))
@@ -82,7 +82,7 @@ def _mixture(header: dict[str, Any], arrays: Arrays) -> Mixture:
             raise ModelFileError(f"it has an unknown rule of degrees of freedom {rule!r}")
         expect(arrays, {"dof": (components,)})
         tails = StudentTails(arrays["dof"], RULES[rule])
-    mixture = Mixture(arrays["weights"], means, own, noise, tails)
+    mixture = Mixture(arrays["weights"], means, parameters, noise, tails)
     try:
         mixture.check()
     except ValueError as error:

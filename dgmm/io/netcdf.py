@@ -58,15 +58,15 @@ class NetCdfTarget(FileTarget):
     def write(
         self, path: str, array: Any, dataset: Dataset, wanted: RowOutputs, beside: Beside
     ) -> None:
-        with _axes(dataset) as axes, h5netcdf.File(path, "w") as made:
-            made.attrs.update({**axes.of_file, MARK: wanted.output.name})
+        with _axes(dataset) as axes, h5netcdf.File(path, "w") as file:
+            file.attrs.update({**axes.of_file, MARK: wanted.output.name})
             for dim, size in axes.sizes.items():
-                made.dimensions[dim] = size
+                file.dimensions[dim] = size
             for name, variable in axes.variables.items():
-                _copy(variable, made, name)
+                _copy(variable, file, name)
             names = beside.names
             apart = wanted.output.by_feature or len(names) == 1 or bool(wanted.output.names)
-            _put(made, array, axes, wanted, names if apart else ())
+            _put(file, array, axes, wanted, names if apart else ())
 
 
 @contextmanager
@@ -86,14 +86,14 @@ def _axes(dataset: Dataset) -> Iterator[_Axes]:
     with _opened(grid.url) as file:
         feature = file[grid.path]
         group = feature._parent
-        found = _about(group, feature, feature.dimensions)
+        axes = _about(group, feature, feature.dimensions)
         said = {
             each: feature.attrs[each]
             for each in CARRIED
-            if each in feature.attrs and _names(feature, each) <= set(found)
+            if each in feature.attrs and _names(feature, each) <= set(axes)
         }
         sizes = dict(zip(feature.dimensions, feature.shape, strict=True))
-        yield _Axes(sizes, found, said, dict(file.attrs))
+        yield _Axes(sizes, axes, said, dict(file.attrs))
 
 
 def _names(variable: Any, attribute: str) -> set[str]:
@@ -102,16 +102,16 @@ def _names(variable: Any, attribute: str) -> set[str]:
 
 def _about(group: Any, feature: Any, dims: tuple[str, ...]) -> dict[str, Any]:
     """The variables that say something of the axes of a feature, and of what says so, by names."""
-    found: dict[str, Any] = {}
+    about: dict[str, Any] = {}
     sought = [*dims, *Variable((), feature.attrs).names]
     while sought:
         name = sought.pop(0)
         variable = _looked_up(group, name)
-        if variable is None or name in found or "/" in name:
+        if variable is None or name in about or "/" in name:
             continue
-        found[name] = variable
+        about[name] = variable
         sought += Variable((), variable.attrs).names
-    return found
+    return about
 
 
 def _looked_up(group: Any, name: str) -> Any:
@@ -123,13 +123,13 @@ def _looked_up(group: Any, name: str) -> Any:
     return None
 
 
-def _copy(variable: Any, made: Any, name: str) -> None:
+def _copy(variable: Any, file: Any, name: str) -> None:
     """Copy a variable, a slab at a time, with what is said of it."""
     for dim, size in zip(variable.dimensions, variable.shape, strict=True):
-        if dim not in made.dimensions:
-            made.dimensions[dim] = size
+        if dim not in file.dimensions:
+            file.dimensions[dim] = size
     dtype, fill = variable.dtype, variable.attrs.get("_FillValue")
-    copy = made.create_variable(name, variable.dimensions, dtype, fillvalue=fill)
+    copy = file.create_variable(name, variable.dimensions, dtype, fillvalue=fill)
     for attribute, value in variable.attrs.items():
         if attribute != "_FillValue":
             copy.attrs[attribute] = value
@@ -140,22 +140,22 @@ def _copy(variable: Any, made: Any, name: str) -> None:
         copy[where] = variable[where]
 
 
-def _put(made: Any, array: Any, axes: _Axes, wanted: RowOutputs, names: tuple[str, ...]) -> None:
+def _put(file: Any, array: Any, axes: _Axes, wanted: RowOutputs, names: tuple[str, ...]) -> None:
     """Write outputs (N, ...): a variable for each of ``names``, or one of more axes."""
     dtype = stored_type(wanted)
     dims, shape = tuple(axes.sizes), tuple(axes.sizes.values())
     tail: tuple[int, ...] = () if names else array.shape[1:]
     for called, size in zip(wanted.output.axes, tail, strict=False):
-        while called in made.dimensions:
+        while called in file.dimensions:
             called += "_"
-        made.dimensions[called] = size
+        file.dimensions[called] = size
         dims += (called,)
     cell = dtype.itemsize * row_size(array)
     parts = list(slabs(shape, cell))
     first = parts[0][0]
     chunks = (*(1 for _ in first[:-1]), first[-1].stop - first[-1].start, *shape[len(first) :])
     variables = [
-        made.create_variable(
+        file.create_variable(
             name,
             dims,
             dtype,

@@ -89,33 +89,33 @@ class _Graph:
         return output
 
 
-def _log_joint(made: _Graph, mixture: Mixture) -> str:
+def _log_joint(graph: _Graph, mixture: Mixture) -> str:
     """log pi_k + log N(x | k), (N, K): of noise, too, as the last."""
     means, constants = mixture.means, mixture.constants
     matrices, factors = _factors(mixture)
     if (noise := mixture.noise_component) is not None:
         means = np.append(means, means[:1], axis=0)
         constants = np.append(constants, noise.log_joint)
-        every = np.broadcast_to(factors, (mixture.components, *factors.shape[1:]))
-        factors = np.append(every, np.zeros_like(every[:1]), axis=0)
-    rows = made.add("Cast", "rows", to=onnx.TensorProto.DOUBLE)
-    each = made.add("Unsqueeze", rows, made.constant([0], np.int64))
-    away = made.add("Sub", each, made.constant(means[:, None]))
-    white = made.add("MatMul" if matrices else "Mul", away, made.constant(factors))
-    apart = made.add("Mul", white, white)
-    axes = made.constant([2], np.int64)
-    squares = made.add("Transpose", made.add("ReduceSum", apart, axes, keepdims=0), perm=[1, 0])
-    return made.add("Add", _of_squares(made, mixture, squares), made.constant(constants))
+        stacked = np.broadcast_to(factors, (mixture.components, *factors.shape[1:]))
+        factors = np.append(stacked, np.zeros_like(stacked[:1]), axis=0)
+    rows = graph.add("Cast", "rows", to=onnx.TensorProto.DOUBLE)
+    each = graph.add("Unsqueeze", rows, graph.constant([0], np.int64))
+    away = graph.add("Sub", each, graph.constant(means[:, None]))
+    white = graph.add("MatMul" if matrices else "Mul", away, graph.constant(factors))
+    apart = graph.add("Mul", white, white)
+    axes = graph.constant([2], np.int64)
+    squares = graph.add("Transpose", graph.add("ReduceSum", apart, axes, keepdims=0), perm=[1, 0])
+    return graph.add("Add", _of_squares(graph, mixture, squares), graph.constant(constants))
 
 
-def _of_squares(made: _Graph, mixture: Mixture, squares: str) -> str:
+def _of_squares(graph: _Graph, mixture: Mixture, squares: str) -> str:
     """What squared distances (N, K) add to the log-density at the mean."""
     if mixture.tails is None:
-        return made.add("Mul", squares, made.constant(-0.5))
+        return graph.add("Mul", squares, graph.constant(-0.5))
     dof = mixture.dof
-    ratio = made.add("Div", squares, made.constant(dof))
-    log = made.add("Log", made.add("Add", ratio, made.constant(1.0)))
-    return made.add("Mul", log, made.constant(-(dof + mixture.n_features) / 2))
+    ratio = graph.add("Div", squares, graph.constant(dof))
+    log = graph.add("Log", graph.add("Add", ratio, graph.constant(1.0)))
+    return graph.add("Mul", log, graph.constant(-(dof + mixture.n_features) / 2))
 
 
 def _factors(mixture: Mixture) -> tuple[bool, Array]:
@@ -128,19 +128,19 @@ def _factors(mixture: Mixture) -> tuple[bool, Array]:
     return True, each[:1] if (each == each[0]).all() else each
 
 
-def _outputs(made: _Graph, mixture: Mixture, offset: float, joint: str, kind: int) -> None:
+def _outputs(graph: _Graph, mixture: Mixture, offset: float, joint: str, kind: int) -> None:
     """Labels, probabilities and log-densities, from log joints (N, K)."""
-    top = made.add("ReduceMax", joint, axes=[1], keepdims=1)
-    shares = made.add("Exp", made.add("Sub", joint, top))
-    last = made.constant([1], np.int64)
-    total = made.add("ReduceSum", shares, last, keepdims=1)
-    log = made.add("Add", top, made.add("Log", total))
-    made.add("Cast", made.add("Div", shares, total), to=kind, output="probabilities")
-    density = made.add("Add", made.add("Squeeze", log, last), made.constant(offset))
-    made.add("Cast", density, to=kind, output="log_densities")
+    top = graph.add("ReduceMax", joint, axes=[1], keepdims=1)
+    shares = graph.add("Exp", graph.add("Sub", joint, top))
+    last = graph.constant([1], np.int64)
+    total = graph.add("ReduceSum", shares, last, keepdims=1)
+    log = graph.add("Add", top, graph.add("Log", total))
+    graph.add("Cast", graph.add("Div", shares, total), to=kind, output="probabilities")
+    density = graph.add("Add", graph.add("Squeeze", log, last), graph.constant(offset))
+    graph.add("Cast", density, to=kind, output="log_densities")
     if mixture.noise_component is None:
-        made.add("ArgMax", joint, axis=1, keepdims=0, output="labels")
+        graph.add("ArgMax", joint, axis=1, keepdims=0, output="labels")
         return
-    labels = made.add("ArgMax", joint, axis=1, keepdims=0)
-    noise = made.add("Equal", labels, made.constant(mixture.components, np.int64))
-    made.add("Where", noise, made.constant(NOISE, np.int64), labels, output="labels")
+    labels = graph.add("ArgMax", joint, axis=1, keepdims=0)
+    noise = graph.add("Equal", labels, graph.constant(mixture.components, np.int64))
+    graph.add("Where", noise, graph.constant(NOISE, np.int64), labels, output="labels")

@@ -96,9 +96,9 @@ def check_target(url: str, dataset: Dataset, overwrite: bool, keep: Sequence[str
         return
     if not target.is_at(url):
         raise DataError(f"{url} is no {target.called} of outputs; it is not overwritten")
-    mine = place(url.rstrip("/"))[1]
+    target_path = place(url.rstrip("/"))[1]
     for source in (dataset.source, *dataset.beside.values()):
-        if f"{place(source.name.rstrip('/'))[1]}/".startswith(f"{mine}/"):
+        if f"{place(source.name.rstrip('/'))[1]}/".startswith(f"{target_path}/"):
             held = "the rows themselves" if source is dataset.source else "what lies beside them"
             raise DataError(f"{url} holds {held}; choose another name")
 
@@ -128,10 +128,10 @@ def _write(block: Block, job: _Job) -> Written:
     if labels is None:
         flagged = int(np.count_nonzero(outputs)) if outputs.dtype == np.bool_ else None
         return Written(len(block.rows), (), flagged=flagged)
-    found = labels(outputs, job.wanted.mixture)
-    counts = np.bincount(found[found >= 0], minlength=job.wanted.mixture.components)
+    named = labels(outputs, job.wanted.mixture)
+    counts = np.bincount(named[named >= 0], minlength=job.wanted.mixture.components)
     noise = None
     if job.wanted.mixture.noise_component is not None:
-        noise = int(np.count_nonzero(found == NOISE))
-    nothing = int(np.count_nonzero(found == NOTHING))
+        noise = int(np.count_nonzero(named == NOISE))
+    nothing = int(np.count_nonzero(named == NOTHING))
     return Written(len(block.rows), tuple(counts.tolist()), noise, nothing)

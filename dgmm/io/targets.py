@@ -160,10 +160,10 @@ class ParquetTarget(Target):
 
     def put(self, url: str, start: int, outputs: NDArray[Any], beside: Beside) -> None:
         columns = np.asarray(outputs).reshape(len(outputs), -1)
-        made = {name: pyarrow.array(columns[:, j]) for j, name in enumerate(beside.names)}
+        columns_out = {name: pyarrow.array(columns[:, j]) for j, name in enumerate(beside.names)}
         if beside.source is not None:
             kept = beside.source.table(start, start + len(outputs), beside.columns)
-            made = {name: kept.column(name) for name in kept.column_names} | made
+            columns_out = {name: kept.column(name) for name in kept.column_names} | columns_out
         filesystem, path = place(url)
         with filesystem.open(f"{path}/part-{start:015d}.parquet", "wb") as file:
-            parquet.write_table(pyarrow.table(made), file)
+            parquet.write_table(pyarrow.table(columns_out), file)

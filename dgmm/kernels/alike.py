@@ -61,33 +61,33 @@ def e_step(
     scales = frame.scale if noise.ndim == 1 else frame.scale[:, None]
     noise = noise / scales / frame.scale
     wider = tuple(_wider(each, noise) for each in given.naturals)
-    found = complete(replace(block, noise=None), Given(frame, wider))
-    both = zip(found.parts, given.naturals, wider, strict=True)
-    return Stacked(tuple(_deconvolved(*each, frame) for each in both))
+    statistics = complete(replace(block, noise=None), Given(frame, wider))
+    triples = zip(statistics.parts, given.naturals, wider, strict=True)
+    return Stacked(tuple(_deconvolved(*each, frame) for each in triples))
 
 
 def _wider(natural: NaturalParameters, noise: Array) -> NaturalParameters:
     """The natural parameters of components with the ``noise``, (D,) or (D, D), beside their own."""
     mixture = natural.mixture
     if mixture.covariances.alone(range(1)) is not None and noise.ndim == 1:  # none are correlated
-        made = DIAGONAL.of_covariances(mixture.variances + noise, mixture.means.shape)
-        wide = Mixture(mixture.weights, mixture.means, made)
+        covariances = DIAGONAL.of_covariances(mixture.variances + noise, mixture.means.shape)
+        wide = Mixture(mixture.weights, mixture.means, covariances)
     else:
-        whole = mixture.covariances.dense() + (noise if noise.ndim == 2 else np.diag(noise))
-        wide = Mixture.of_covariances(FULL, mixture.weights, mixture.means, whole)
-    own = NaturalParameters.of(wide, centre=True, per_component=True)
-    constants = np.maximum(own.constants - natural.penalty, LOWEST[False])
-    return replace(own, constants=constants, penalty=natural.penalty)
+        dense = mixture.covariances.dense() + (noise if noise.ndim == 2 else np.diag(noise))
+        wide = Mixture.of_covariances(FULL, mixture.weights, mixture.means, dense)
+    plain = NaturalParameters.of(wide, centre=True, per_component=True)
+    constants = np.maximum(plain.constants - natural.penalty, LOWEST[False])
+    return replace(plain, constants=constants, penalty=natural.penalty)
 
 
 def _deconvolved(
-    found: Statistics, natural: NaturalParameters, wider: NaturalParameters, frame: Frame
+    statistics: Statistics, natural: NaturalParameters, wider: NaturalParameters, frame: Frame
 ) -> Statistics:
     """Statistics of rows under ``wider`` components, as those of rows without errors."""
     features, n_features = natural.features, len(frame.shift)
     precisions = wider.mixture.covariances.precisions()
-    counts, first = found.sums[:, :1], found.sums[:, 1 : 1 + n_features]
-    second = found.sums[:, 1 + n_features :]
+    counts, first = statistics.sums[:, :1], statistics.sums[:, 1 : 1 + n_features]
+    second = statistics.sums[:, 1 + n_features :]
     if precisions.ndim == 2:
         pull = precisions * first
         within = features.of_variances(precisions * (precisions * second - counts))
@@ -97,4 +97,4 @@ def _deconvolved(
         within = features.of_matrices(square - counts[:, :, None] * precisions)
     dual = np.concatenate([counts, pull, within], axis=1)
     sums = natural.mixture.covariances.deconvolved(dual)
-    return replace(found, sums=sums, center=natural.center)
+    return replace(statistics, sums=sums, center=natural.center)

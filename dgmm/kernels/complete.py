@@ -40,7 +40,7 @@ class Judge:
     of : callable
         From log-densities (K, n), or (K + 1, n) with noise, which it may overwrite, to an array of
         n.
-    told : callable
+    finish : callable
         From such an array, what all log-densities lacked, and the mixture, to the output.
     nothing : float
         What is said of a row of which nothing was observed.
@@ -48,12 +48,12 @@ class Judge:
 
     name: str
     of: Callable[[Array], NDArray[Any]]
-    told: Callable[[NDArray[Any], Array | float, Mixture], NDArray[Any]]
+    finish: Callable[[NDArray[Any], Array | float, Mixture], NDArray[Any]]
     nothing: float
 
     def __call__(self, log_joint: Array, common: Array | float, mixture: Mixture) -> NDArray[Any]:
         """The output by log-densities."""
-        return self.told(self.of(log_joint), common, mixture)
+        return self.finish(self.of(log_joint), common, mixture)
 
 
 @dataclass(frozen=True)
@@ -91,15 +91,15 @@ class Inside:
 def compiled(judge: Judge, block: Block, inside: Inside) -> NDArray[Any] | None:
     """What compiled code says of complete rows; None where there is none, or NumPy is to say it."""
     kernel = WAYS[inside.kernel]
-    found = kernel.row_outputs(judge.name, block, inside.frame, inside.mixture)
-    return None if found is None else judge.told(found, inside.added, inside.mixture)
+    outputs = kernel.row_outputs(judge.name, block, inside.frame, inside.mixture)
+    return None if outputs is None else judge.finish(outputs, inside.added, inside.mixture)
 
 
 def write(judge: Judge, block: Block, inside: Inside, outputs: NDArray[Any]) -> None:
     """Write what is said of complete rows to ``outputs``."""
-    found = compiled(judge, block, inside)
-    if found is not None:
-        outputs[...] = found
+    from_kernel = compiled(judge, block, inside)
+    if from_kernel is not None:
+        outputs[...] = from_kernel
         return
     natural = NaturalParameters.of(inside.mixture)
     size = tile_rows(natural.features.width(inside.mixture.n_features) + 2 * len(natural.eta))

@@ -68,9 +68,9 @@ def covariances_of(mixture: Mixture) -> FactorCovariances:
 
 def products_error(mixture: Mixture) -> Array:
     """The bound (K,) above on what products about 0 cost."""
-    own = covariances_of(mixture)
-    psi = own.noise
-    along = own.precisions_cholesky[:, :, 1:] * psi[:, :, None]
+    covariances = covariances_of(mixture)
+    psi = covariances.noise
+    along = covariances.precisions_cholesky[:, :, 1:] * psi[:, :, None]
     variances = psi + np.sum(along * along, axis=2)
     size = np.abs(mixture.means) + WIDE * np.sqrt(variances)
     bound: Array = 0.5 * float(np.finfo(np.float64).eps) * np.sum(size * size / psi, axis=1)
@@ -117,33 +117,33 @@ class Written:
     def of(cls, natural: NaturalParameters) -> Self:
         """From the ``natural`` parameters of a mixture of factor analysers."""
         mixture = natural.mixture
-        own, means = covariances_of(mixture), mixture.means
-        inverse, directions = own.inverse_noise, own.directions
+        covariances, means = covariances_of(mixture), mixture.means
+        inverse, directions = covariances.inverse_noise, covariances.directions
         linear = np.concatenate([inverse * means, -0.5 * inverse], axis=1)
         level = natural.constants[: len(means)] - 0.5 * np.sum(inverse * means * means, axis=1)
         apart = np.flatnonzero(products_error(mixture) > TOLERANCE)
         # Each of the 2 D + q terms of L, and each of D in a factor, adds u times its size at most;
         # all terms together are 2 (1 + q) times the sum of (x^2 + mu^2) / psi at most.
-        terms = 4 * means.shape[1] * (2 + own.structure.n_factors)
+        terms = 4 * means.shape[1] * (2 + covariances.structure.n_factors)
         return cls(
             natural,
             linear,
             level,
             np.ascontiguousarray(directions.swapaxes(1, 2)).reshape(-1, means.shape[1]),
             np.matmul(means[:, None], directions)[:, 0],
-            np.sqrt((1 + own.spreads) / 2),
+            np.sqrt((1 + covariances.spreads) / 2),
             tuple(apart.tolist()),
             inverse[apart],
             np.sum(inverse[apart] * means[apart] ** 2, axis=1),
             terms * float(np.finfo(np.float64).eps),
         )
 
-    def log_joint(self, seen: Array) -> tuple[Array, Array]:
-        """L (K, n), or with noise (K + 1, n), and z (K, q, n), for [x, x^2] ``seen`` (2 D, n)."""
+    def log_joint(self, features: Array) -> tuple[Array, Array]:
+        """L (K, n), with noise (K + 1, n), and z (K, q, n), for ``features`` [x, x^2] (2 D, n)."""
         natural, (count, q) = self.natural, self.offsets.shape
-        x = seen[: len(seen) // 2]
+        x = features[: len(features) // 2]
         joint = np.empty((len(natural.constants), x.shape[1]))
-        np.matmul(self.linear, seen, out=joint[:count])
+        np.matmul(self.linear, features, out=joint[:count])
         joint[:count] += self.level[:, None]
         factors = (self.directions @ x).reshape(count, q, -1)
         factors -= self.offsets[:, :, None]
@@ -151,10 +151,10 @@ class Written:
         joint[:count] += np.einsum("kqn,kqn->kn", scaled, scaled)
         if natural.mixture.noise_component is not None:
             joint[-1] = natural.constants[-1]
-        for k, some in self._near(joint, seen[len(x) :]):
-            own = x[:, some]
-            joint[k, some] = natural.mixture.log_joint(k, own) - natural.penalty[k]
-            away = own - natural.mixture.means[k][:, None]
+        for k, some in self._near(joint, features[len(x) :]):
+            x_near = x[:, some]
+            joint[k, some] = natural.mixture.log_joint(k, x_near) - natural.penalty[k]
+            away = x_near - natural.mixture.means[k][:, None]
             factors[k][:, some] = self.directions[k * q : (k + 1) * q] @ away
         return joint, factors
 
@@ -180,7 +180,7 @@ class Written:
         best -= error.max(axis=0)  # at least
         with np.errstate(invalid="ignore"):  # where a row is no number, or too large: it is seen
             gone = joint[apart] + error < best - FAR
-        return [(k, np.flatnonzero(~own)) for k, own in zip(apart, gone, strict=True)]
+        return [(k, np.flatnonzero(~far)) for k, far in zip(apart, gone, strict=True)]
 
 
 def grouped(
@@ -199,8 +199,8 @@ def _under(block: Block, frame: Frame, written: Written) -> Statistics:
     for start in range(0, len(block.rows), size):
         part = block.part(slice(start, min(start + size, len(block.rows))))
         weights = None if part.weights is None else part.weights.astype(np.float64)
-        seen = _seen(part, frame, weights)
-        joint, factors = written.log_joint(seen)
+        features = _seen(part, frame, weights)
+        joint, factors = written.log_joint(features)
         log_norm, log_plain, responsibilities = normalise(joint, natural.penalty)
         matter = responsibilities[:count] > OMITTED[False] / count
         if weights is not None:
@@ -208,15 +208,15 @@ def _under(block: Block, frame: Frame, written: Written) -> Statistics:
             log_norm, log_plain = log_norm * weights, log_plain * weights
         level += log_norm.sum(), log_plain.sum()
         np.add(sums.counts, responsibilities.sum(axis=1), out=sums.counts)
-        every = np.count_nonzero(matter) > GATHERED * matter.size
-        alone = written.apart if every else range(count)
-        if every:
-            sums.add(seen, responsibilities, factors, list(written.apart))
+        dense = np.count_nonzero(matter) > GATHERED * matter.size
+        alone = written.apart if dense else range(count)
+        if dense:
+            sums.add(features, responsibilities, factors, list(written.apart))
         if alone:
-            rows = seen[:n_features].T.copy()
+            rows = features[:n_features].T.copy()
             for k in alone:
-                own = np.flatnonzero(matter[k])
-                sums.add_rows(k, rows[own] - by[k], responsibilities[k, own], factors[k][:, own])
+                near = np.flatnonzero(matter[k])
+                sums.add_rows(k, rows[near] - by[k], responsibilities[k, near], factors[k][:, near])
     weight = float(len(block.rows) if block.weights is None else block.weights.sum(dtype=float))
     return Statistics(
         sums.about_means(natural.center, list(written.apart)),
@@ -227,12 +227,12 @@ def _under(block: Block, frame: Frame, written: Written) -> Statistics:
 def _seen(part: Block, frame: Frame, weights: Array | None) -> Array:
     """[x, x^2] of rows, (2 D, n); those that count for nothing are 0."""
     n_features = len(frame.shift)
-    seen = np.empty((2 * n_features, len(part.rows)))
-    x = frame.rows(part.rows, seen[:n_features])
+    features = np.empty((2 * n_features, len(part.rows)))
+    x = frame.rows(part.rows, features[:n_features])
     if weights is not None:
         x[:, weights == 0] = 0.0
-    np.multiply(x, x, out=seen[n_features:])
-    return seen
+    np.multiply(x, x, out=features[n_features:])
+    return features
 
 
 def log_joints(natural: NaturalParameters, size: int) -> Callable[[Array], Array]:
@@ -241,10 +241,10 @@ def log_joints(natural: NaturalParameters, size: int) -> Callable[[Array], Array
     buffer = np.empty((2 * natural.mixture.n_features, size))
 
     def judged(x: Array) -> Array:
-        seen = buffer[:, : x.shape[1]]
-        seen[: len(x)] = x
-        np.multiply(x, x, out=seen[len(x) :])
-        return written.log_joint(seen)[0]
+        features = buffer[:, : x.shape[1]]
+        features[: len(x)] = x
+        np.multiply(x, x, out=features[len(x) :])
+        return written.log_joint(features)[0]
 
     return judged
 
@@ -254,21 +254,21 @@ def scores(x: Array, mixture: Mixture, labels: NDArray[np.int64]) -> Array:
 
     By what of each was observed, where NaN is what is missing; NaN for rows of no component.
     """
-    own, parts = covariances_of(mixture), mixture.covariances.factor_parts()
+    covariances, parts = covariances_of(mixture), mixture.covariances.factor_parts()
     assert parts is not None
-    count = own.directions.shape[2]
-    found = np.full((x.shape[1], count), np.nan)
+    count = covariances.directions.shape[2]
+    factors = np.full((x.shape[1], count), np.nan)
     for k in np.unique(labels[labels >= 0]):
         some = np.flatnonzero(labels == k)
         away = x[:, some] - mixture.means[k][:, None]
         holes = np.isnan(away)
         away[holes] = 0.0
-        found[some] = away.T @ own.directions[k]
+        factors[some] = away.T @ covariances.directions[k]
         if len(lacking := np.flatnonzero(holes.any(axis=0))):
-            along = own.precisions_cholesky[k, :, 1:]
+            along = covariances.precisions_cholesky[k, :, 1:]
             products = (along[:, :, None] * parts[0][k][:, None]).reshape(len(x), -1)
-            seen = (~holes[:, lacking]).T.astype(np.float64)
-            second = (seen @ products).reshape(-1, count, count) + np.eye(count)
+            observed = (~holes[:, lacking]).T.astype(np.float64)
+            second = (observed @ products).reshape(-1, count, count) + np.eye(count)
             first = away[:, lacking].T @ along
-            found[some[lacking]] = np.linalg.solve(second, first[:, :, None])[:, :, 0]
-    return found
+            factors[some[lacking]] = np.linalg.solve(second, first[:, :, None])[:, :, 0]
+    return factors

@@ -40,17 +40,17 @@ class Sums:
             np.zeros((components, n_factors, n_features)),
         )
 
-    def add(self, seen: Array, shares: Array, factors: Array, others: list[int]) -> None:
-        """Add a tile [x, x^2] ``seen`` (2 D, n) to all components but for some ``others``.
+    def add(self, features: Array, shares: Array, factors: Array, others: list[int]) -> None:
+        """Add a tile of ``features`` [x, x^2] (2 D, n) to all components but some ``others``.
 
         ``shares`` are R (K, n), and ``factors`` z (K, q, n).
         """
         count, q, n_features = self.along.shape
         weighted = factors * shares[:count, None]
         weighted[others] = 0.0
-        product = shares @ seen.T
+        product = shares @ features.T
         product[others] = 0.0
-        moved = weighted.reshape(count * q, -1) @ seen[:n_features].T
+        moved = weighted.reshape(count * q, -1) @ features[:n_features].T
         np.add(self.plain, product, out=self.plain)
         np.add(self.factors, weighted.sum(axis=2), out=self.factors)
         np.add(self.along, moved.reshape(self.along.shape), out=self.along)
@@ -71,7 +71,7 @@ class Sums:
         by = center.copy()
         by[apart] = 0.0
         moved = SQUARES.shifted(np.column_stack([self.counts, self.plain]), by)
-        own = self.along.swapaxes(1, 2) - by[:count, :, None] * self.factors[:, None]
-        beside = np.zeros((len(moved), own[0].size))
-        beside[:count] = own.reshape(count, -1)
+        along = self.along.swapaxes(1, 2) - by[:count, :, None] * self.factors[:, None]
+        beside = np.zeros((len(moved), along[0].size))
+        beside[:count] = along.reshape(count, -1)
         return np.concatenate([moved, beside], axis=1)

@@ -43,8 +43,8 @@ def fill(rows: NDArray[Any], mixture: Mixture, seed: int | None = None, start: i
         ):
             shares = log_sum_exp(judged.log_joint.copy())[1]
             if uniforms is None:
-                own = shares[: inside.components]
-                values = np.einsum("kn,nkd->nd", own, inside.means + judged.away)
+                of_components = shares[: inside.components]
+                values = np.einsum("kn,nkd->nd", of_components, inside.means + judged.away)
                 if (noise := inside.noise_component) is not None:
                     values += shares[-1][:, None] * (noise.low + noise.extent / 2)
             else:
@@ -80,8 +80,8 @@ def _drawn(
     normals = ndtri(uniforms[:, 1 : 1 + mixture.n_features])
     if mixture.tails is not None and judged.latent is not None:
         count = mixture.tails.dof[of] + observed.sum(axis=1)
-        own = 2 * gammaincinv(count / 2, uniforms[:, -1])  # chi squared
-        normals /= np.sqrt(own * judged.latent.scale[of, np.arange(len(of))] / count)[:, None]
+        chi2 = 2 * gammaincinv(count / 2, uniforms[:, -1])
+        normals /= np.sqrt(chi2 * judged.latent.scale[of, np.arange(len(of))] / count)[:, None]
     drawn = mixture.covariances.drawn(away, observed, of, normals)
     values = np.asarray(mixture.means[of] + drawn)
     if noise is None:
@@ -96,12 +96,12 @@ def draw(
     filled, n_features = rows.astype(np.float64), rows.shape[1]
     size = max(1, NUMBERS // n_features**2)
     for start in range(0, len(rows), size):
-        own = filled[start : start + size]
-        holes = np.isnan(own)
-        x = frame.rows(own, np.empty(own.shape[::-1])).T
-        normals = ndtri(_uniforms(seed, start, *own.shape)[:, 1:])
+        part = filled[start : start + size]
+        holes = np.isnan(part)
+        x = frame.rows(part, np.empty(part.shape[::-1])).T
+        normals = ndtri(_uniforms(seed, start, *part.shape)[:, 1:])
         away = np.where(holes, 0.0, x - mean)
-        of = np.zeros(len(own), np.intp)
+        of = np.zeros(len(part), np.intp)
         drawn = mean + covariances.drawn(away, ~holes, of, normals)
-        own[holes] = (drawn * frame.scale + frame.shift)[holes]
+        part[holes] = (drawn * frame.scale + frame.shift)[holes]
     return filled

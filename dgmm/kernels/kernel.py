@@ -89,8 +89,8 @@ def by_features(group: Group, block: Block, given: Given) -> Stacked[Statistics]
         ]
         naturals = [given.naturals[i] for i in chosen]
         part, scale = _narrowed(block) if single else (block, 1.0)
-        own = ALONG.get(features.name, group)
-        results = own(part, given.frame, features, naturals)
+        grouped = ALONG.get(features.name, group)
+        results = grouped(part, given.frame, features, naturals)
         sums |= zip(chosen, [each.scaled(scale) for each in results], strict=True)
     parts = tuple(sums[i] for i in range(len(given.naturals)))
     if not all(np.isfinite(part.objective) for part in parts):
@@ -136,8 +136,8 @@ def _of_tails(
         log_norm, log_plain, responsibilities = normalise(log_joint, natural.penalty)
         responsibilities *= weights
         sums, buffer = np.empty((count, width)), np.empty((width, n))
-        for k, own in enumerate(responsibilities * latent.scale):
-            sums[k] = features.of(x - natural.center[k][:, None], buffer) @ own
+        for k, weighted in enumerate(responsibilities * latent.scale):
+            sums[k] = features.of(x - natural.center[k][:, None], buffer) @ weighted
         sums[:, 0] = responsibilities.sum(axis=1)
         level = float(log_norm @ weights), float(log_plain @ weights)
         tails = latent.sums(responsibilities)
@@ -164,8 +164,8 @@ def _e_step_of(
         weights = None if block.weights is None else block.weights[chosen].astype(np.float64)
         if weights is not None:
             x[:, weights == 0] = 0.0  # whatever such a row holds is as if absent
-        seen = features.of(x.astype(real, copy=False), buffer[:, :n])
-        log_joint = np.matmul(eta, seen, out=joint[:, :n])
+        terms = features.of(x.astype(real, copy=False), buffer[:, :n])
+        log_joint = np.matmul(eta, terms, out=joint[:, :n])
         centred: list[tuple[int, Array]] = []  # the sums of centred components
         for i, (natural, segment) in enumerate(zip(naturals, segments, strict=True)):
             part = log_joint[segment]
@@ -179,7 +179,7 @@ def _e_step_of(
             for k in natural.centred:
                 moved = features.of(x - natural.center[k][:, None], np.empty((width, n)))
                 centred.append((segment.start + k, moved @ responsibilities[k]))
-        product = log_joint @ seen.T
+        product = log_joint @ terms.T
         for row, value in centred:
             product[row] = value
         sums += product

@@ -52,17 +52,17 @@ def allowed(labels: NDArray[Any], components: int) -> Mask:
         may = labels != 0
         more = np.repeat(may.all(axis=1, keepdims=True), components - may.shape[1], axis=1)
         return np.concatenate([may, more], axis=1)
-    own = codes(labels)[:, None]
-    return np.asarray((own == np.arange(components)) | (own == FREE))
+    label = codes(labels)[:, None]
+    return np.asarray((label == np.arange(components)) | (label == FREE))
 
 
 def tally(labels: NDArray[Any], components: int) -> Array:
     """How many rows may be of each of so many components, and are of that alone: (2, K)."""
-    own = sole(labels)
-    known = np.bincount(own[own != FREE], minlength=components)
+    label = sole(labels)
+    known = np.bincount(label[label != FREE], minlength=components)
     if labels.ndim == 2:
         return np.stack([(labels != 0).sum(axis=0), known]).astype(np.float64)
-    return np.stack([known + np.count_nonzero(own == FREE), known]).astype(np.float64)
+    return np.stack([known + np.count_nonzero(label == FREE), known]).astype(np.float64)
 
 
 def sole(labels: NDArray[Any]) -> NDArray[np.int64]:
@@ -114,13 +114,13 @@ def e_step(block: Block, given: Given, free: EStep) -> Stacked[Statistics]:
     for components, places in groups(block.labels):
         some = plain if len(places) == len(block.rows) else plain.taken(places)
         if components is None:
-            found = free(some, given)
+            statistics = free(some, given)
         else:
             naturals = tuple(each.chosen(components) for each in given.naturals)
             parts = free(some, replace(given, naturals=naturals)).parts
-            both = zip(parts, given.naturals, strict=True)
-            found = Stacked(tuple(_placed(one, own, components) for one, own in both))
-        total = found if total is None else total + found
+            pairs = zip(parts, given.naturals, strict=True)
+            statistics = Stacked(tuple(_placed(one, natural, components) for one, natural in pairs))
+        total = statistics if total is None else total + statistics
     return free(plain, given) if total is None else total
 
 
@@ -133,9 +133,9 @@ def groups(
     order = np.argsort(of, kind="stable")
     ends = np.cumsum(np.bincount(of, minlength=len(distinct)))
     for places in np.split(order, ends[:-1]) if len(order) else []:
-        own = labels[places[0]]
+        first = labels[places[0]]
         if masks:
-            yield None if (own != 0).all() else np.flatnonzero(own), places
+            yield None if (first != 0).all() else np.flatnonzero(first), places
         else:
             code = int(codes(labels[places[:1]])[0])
             yield None if code == FREE else np.array([code]), places
@@ -148,15 +148,15 @@ def _packed(mask: NDArray[Any]) -> NDArray[Any]:
 
 
 def _placed(
-    found: Statistics, natural: NaturalParameters, components: NDArray[np.intp]
+    statistics: Statistics, natural: NaturalParameters, components: NDArray[np.intp]
 ) -> Statistics:
     """Statistics of some ``components``, as those of all."""
     count = len(natural.center)
 
-    def spread(own: Array) -> Array:
-        whole: Array = np.zeros((count, own.shape[1]))
-        whole[components] = own
+    def spread(values: Array) -> Array:
+        whole: Array = np.zeros((count, values.shape[1]))
+        whole[components] = values
         return whole
 
-    tails = None if found.tails is None else spread(found.tails)
-    return replace(found, sums=spread(found.sums), center=natural.center, tails=tails)
+    tails = None if statistics.tails is None else spread(statistics.tails)
+    return replace(statistics, sums=spread(statistics.sums), center=natural.center, tails=tails)

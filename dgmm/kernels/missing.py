@@ -140,12 +140,14 @@ def patterns(
     Rows are sorted by a short hash, which is fast: so rows of one pattern that meet another of the
     same hash may make several, which costs time alone.
     """
-    own = np.take(words, chosen, axis=0)
-    mixed = np.bitwise_xor.reduce(own * (np.arange(own.shape[1], dtype=np.uint64) * EVEN + ODD), 1)
+    chosen_words = np.take(words, chosen, axis=0)
+    mixed = np.bitwise_xor.reduce(
+        chosen_words * (np.arange(chosen_words.shape[1], dtype=np.uint64) * EVEN + ODD), 1
+    )
     order = np.argsort((mixed >> np.uint64(48)).astype(np.uint16), kind="stable")
-    own, chosen = np.take(own, order, axis=0), np.take(chosen, order)
+    chosen_words, chosen = np.take(chosen_words, order, axis=0), np.take(chosen, order)
     last = np.ones(len(chosen), np.bool_)
-    last[:-1] = np.any(own[1:] != own[:-1], axis=1)
+    last[:-1] = np.any(chosen_words[1:] != chosen_words[:-1], axis=1)
     return Patterns(holes, chosen, np.flatnonzero(last) + 1)
 
 
@@ -170,10 +172,10 @@ def e_step(
     alike = alike.among(np.asarray(alike.observed.any(axis=1)))
     if not len(alike):
         return total
-    found = incomplete(block, alike, given, complete)
-    if not all(np.isfinite(each.objective) for each in found.parts):
+    of_incomplete = incomplete(block, alike, given, complete)
+    if not all(np.isfinite(each.objective) for each in of_incomplete.parts):
         raise DataError(describe_invalid_row(block, missing=True) or TOO_FAR)
-    return total + found
+    return total + of_incomplete
 
 
 def incomplete(
@@ -203,17 +205,17 @@ def _of_common(
     block: Block, pattern: Pattern, given: Given, complete: EStep
 ) -> Stacked[Statistics]:
     """The statistics of the rows of one pattern, as of complete rows of fewer features."""
-    seen = np.flatnonzero(pattern.observed)
-    frame = Frame(given.frame.shift[seen], given.frame.scale[seen])
+    places = np.flatnonzero(pattern.observed)
+    frame = Frame(given.frame.shift[places], given.frame.scale[places])
     part = block.taken(pattern.rows)
-    part = replace(part, rows=part.rows[:, seen])
+    part = replace(part, rows=part.rows[:, places])
     naturals = tuple(_marginal(each, pattern.observed) for each in given.naturals)
-    found = complete(part, Given(frame, naturals))
+    statistics = complete(part, Given(frame, naturals))
     lost = float(np.log(given.frame.scale[~pattern.observed]).sum())
     return Stacked(
         tuple(
             _completed(one, natural, pattern.observed, lost)
-            for one, natural in zip(found.parts, given.naturals, strict=True)
+            for one, natural in zip(statistics.parts, given.naturals, strict=True)
         )
     )
 
@@ -221,33 +223,33 @@ def _of_common(
 def _marginal(natural: NaturalParameters, observed: NDArray[np.bool_]) -> NaturalParameters:
     """The natural parameters of the ``observed`` (D,) features; the penalty is that of all."""
     mixture = natural.mixture.among(np.flatnonzero(observed))
-    own = NaturalParameters.of(mixture, centre=True, single=natural.single, per_component=True)
-    constants = np.maximum(own.constants - natural.penalty, LOWEST[natural.single])
-    return replace(own, constants=constants, penalty=natural.penalty)
+    plain = NaturalParameters.of(mixture, centre=True, single=natural.single, per_component=True)
+    constants = np.maximum(plain.constants - natural.penalty, LOWEST[natural.single])
+    return replace(plain, constants=constants, penalty=natural.penalty)
 
 
 def _completed(
-    found: Statistics, natural: NaturalParameters, observed: NDArray[np.bool_], lost: float
+    statistics: Statistics, natural: NaturalParameters, observed: NDArray[np.bool_], lost: float
 ) -> Statistics:
     """Statistics of rows of the ``observed`` features, as those of all features.
 
     ``lost`` is log of the volume that the frame's unit has in the missing features.
     """
     mixture = natural.mixture
-    sums = mixture.covariances.completed(found.sums[: mixture.components], observed)
+    sums = mixture.covariances.completed(statistics.sums[: mixture.components], observed)
     if mixture.noise_component is not None:  # of its sums nothing is of use but the count
         noise = np.zeros((1, sums.shape[1]))
-        noise[0, 0] = found.sums[-1, 0]
+        noise[0, 0] = statistics.sums[-1, 0]
         sums = np.concatenate([sums, noise])
-    volume = lost * found.weight
+    volume = lost * statistics.weight
     return Statistics(
         sums,
         natural.center,
-        found.objective + volume,
-        found.log_likelihood + volume,
-        found.weight,
-        found.rows,
-        found.tails,
+        statistics.objective + volume,
+        statistics.log_likelihood + volume,
+        statistics.weight,
+        statistics.rows,
+        statistics.tails,
     )
 
 
@@ -272,8 +274,8 @@ def _under(block: Block, rare: Patterns, frame: Frame, natural: NaturalParameter
         count, by, tails = natural.mixture.components, responsibilities, None
         if judged.latent is not None:
             by, tails = by * judged.latent.scale, judged.latent.sums(by)
-        for k, own in enumerate(by[:count]):
-            sums[k, 1:] = (features.of(judged.away[:, k].T, buffer) @ own)[1:]
+        for k, shares in enumerate(by[:count]):
+            sums[k, 1:] = (features.of(judged.away[:, k].T, buffer) @ shares)[1:]
         more = np.einsum("mk,mkq->kq", counts[:, :count], spread)
         sums[:count, 1 + n_features :] += more
         objective, plain = float(log_norm @ weights), float(log_plain @ weights)
@@ -326,10 +328,10 @@ def judge(
             latent = None
             if (tails := mixture.tails) is not None:
                 counts = observed.sum(axis=1)[:, None]
-                own = tails.log_density(expected.squares, counts[of])
-                latent = tails.latent(own, counts[of])
+                log_density = tails.log_density(expected.squares, counts[of])
+                latent = tails.latent(log_density, counts[of])
                 unit = unit - 0.5 * np.log(2 * np.pi) * counts[:, 0]
-                log_joint = (expected.log_density + 0.5 * expected.squares + own).T
+                log_joint = (expected.log_density + 0.5 * expected.squares + log_density).T
                 log_joint += mixture.log_weights[:, None] - unit[of]
                 log_joint += tails.log_constant(counts)[of].T
             if (noise := mixture.noise_component) is not None:

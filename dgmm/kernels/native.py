@@ -175,10 +175,10 @@ def _each(
 
 def factors(mixture: Mixture) -> Array:
     """Each component's factor (K, ...); that of noise, which is as likely everywhere, is 0."""
-    own = mixture.covariances.factors()
+    values = mixture.covariances.factors()
     if mixture.noise_component is None:
-        return own
-    return np.concatenate([own, np.zeros_like(own[:1])])
+        return values
+    return np.concatenate([values, np.zeros_like(values[:1])])
 
 
 def _whitened(

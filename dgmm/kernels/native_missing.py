@@ -83,14 +83,14 @@ def _of_incomplete(
         objective,
         plain,
     )
-    seen = _weights_of(patterns, None if block.weights is None else weights)
-    lost = float(seen @ (~patterns.observed @ np.log(frame.scale)))
+    shares = _weights_of(patterns, None if block.weights is None else weights)
+    lost = float(shares @ (~patterns.observed @ np.log(frame.scale)))
     return Statistics(
         np.ascontiguousarray(sums[:, :count].T),
         natural.center,
         float(objective[0]) + lost,
         float(plain[0]) + lost,
-        float(seen.sum()),
+        float(shares.sum()),
         len(rows),
     )
 

@@ -34,9 +34,9 @@ def row_outputs(kind: str, block: Block, frame: Frame, inside: Mixture) -> NDArr
         return None
     natural = NaturalParameters.of(inside, centre=True)
     shapes = {"proba": (len(natural.constants),)}
-    asked = BOTH if kind == "both" else (kind,)
-    found = {
-        each: np.empty((len(block.rows), *shapes.get(each, ())), KINDS[each]) for each in asked
+    names = BOTH if kind == "both" else (kind,)
+    arrays = {
+        each: np.empty((len(block.rows), *shapes.get(each, ())), KINDS[each]) for each in names
     }
     parameters = _parameters(natural)
     for piece in pieces(block):
@@ -45,7 +45,7 @@ def row_outputs(kind: str, block: Block, frame: Frame, inside: Mixture) -> NDArr
         start = piece.start - block.start
         chosen = slice(start, start + len(piece.rows))
         none = {each: np.empty(0, dtype) for each, dtype in KINDS.items()}
-        wanted = none | {each: outputs[chosen] for each, outputs in found.items()}
+        wanted = none | {each: outputs[chosen] for each, outputs in arrays.items()}
         status = run(
             "row_outputs",
             LAYOUTS[natural.features].code,
@@ -59,7 +59,7 @@ def row_outputs(kind: str, block: Block, frame: Frame, inside: Mixture) -> NDArr
         )
         if status == UNUSABLE:
             return None
-    return np.column_stack(list(found.values())) if kind == "both" else found[kind]
+    return np.column_stack(list(arrays.values())) if kind == "both" else arrays[kind]
 
 
 def _parameters(natural: NaturalParameters) -> tuple[Array, Array, Array, Array, Array]:
@@ -69,13 +69,13 @@ def _parameters(natural: NaturalParameters) -> tuple[Array, Array, Array, Array,
         factor = mixture.covariances.precisions_cholesky
         ones = np.ones(len(natural.center))
         return (in_order(factor), natural.center @ factor, ones, natural.constants, nothing)
-    own, tails = in_order(factors(mixture)), tail_constants(natural)
+    parameters, tails = in_order(factors(mixture)), tail_constants(natural)
     if tails is None:
-        return (nothing, in_order(natural.center), own, natural.constants, nothing)
+        return (nothing, in_order(natural.center), parameters, natural.constants, nothing)
     return (
         nothing,
         in_order(natural.center),
-        own,
+        parameters,
         np.zeros_like(natural.constants),
         in_order(tails),
     )

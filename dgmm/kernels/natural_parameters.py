@@ -143,28 +143,28 @@ class NaturalParameters:
         """
         size, centred = len(self.center) // count, np.zeros(len(self.center), bool)
         centred[list(self.centred)] = True
-        places, found = np.arange(len(self.center)), []
+        places, parts = np.arange(len(self.center)), []
         for first in range(0, len(self.center), size):
-            own = slice(first, first + size)
+            chosen = slice(first, first + size)
             mixture = Mixture(
-                self.mixture.weights[own],
-                self.mixture.means[own],
-                self.mixture.covariances.chosen(places[own]),
+                self.mixture.weights[chosen],
+                self.mixture.means[chosen],
+                self.mixture.covariances.chosen(places[chosen]),
             )
-            found.append(
+            parts.append(
                 NaturalParameters(
                     mixture,
                     self.features,
-                    self.eta[own],
-                    self.constants[own],
-                    tuple(np.flatnonzero(centred[own]).tolist()),
-                    self.center[own],
-                    self.penalty[own],
+                    self.eta[chosen],
+                    self.constants[chosen],
+                    tuple(np.flatnonzero(centred[chosen]).tolist()),
+                    self.center[chosen],
+                    self.penalty[chosen],
                     self.includes_common,
                     self.single,
                 )
             )
-        return found
+        return parts
 
     def inner_product(self, sums: Array, center: Array) -> float:
         """sum_k sums_k . eta_k, for ``sums`` (K, P) of T(x - about_k)."""

@@ -36,8 +36,8 @@ def first_invalid_noise(block: Block) -> tuple[str, int] | None:
     row = int(wrong.argmax())
     if bad[row].any():
         column = int(bad[row].argmax())
-        what = f"{variances[row, column]} at row {block.start + row}, column {column}"
-        name = f"variances of noise must be numbers of at least 0, or infinite: {what}"
+        value = f"{variances[row, column]} at row {block.start + row}, column {column}"
+        name = f"variances of noise must be numbers of at least 0, or infinite: {value}"
     else:
         name = (
             "covariances of noise must be symmetric, positive semidefinite and finite, but for "

@@ -89,10 +89,10 @@ def e_step(
         loud[places] = False
     if not loud.any():
         return total
-    found = noisy(block if loud.all() else block.taken(np.flatnonzero(loud)), given)
-    if not all(np.isfinite(each.objective) for each in found.parts):
+    of_noisy = noisy(block if loud.all() else block.taken(np.flatnonzero(loud)), given)
+    if not all(np.isfinite(each.objective) for each in of_noisy.parts):
         raise DataError(describe_invalid_row(block, missing=True) or TOO_FAR)
-    return total + found
+    return total + of_noisy
 
 
 def _complete_and_noisy(
@@ -120,30 +120,31 @@ def _under(block: Block, frame: Frame, natural: NaturalParameters) -> Statistics
     features, n_features = natural.features, len(frame.shift)
     covariances, components = natural.mixture.covariances, natural.mixture.components
     total = Statistics.zero(natural.center, features.width(n_features))
-    for seen in judge(block, frame, natural.mixture):
-        log_joint = seen.log_joint - natural.penalty[:, None] + frame.log_volume
+    for batch in judge(block, frame, natural.mixture):
+        log_joint = batch.log_joint - natural.penalty[:, None] + frame.log_volume
         log_norm, log_plain, responsibilities = normalise(log_joint, natural.penalty)
-        weights = np.ones(len(seen.of))
+        weights = np.ones(len(batch.of))
         if block.weights is not None:
-            weights = block.weights[seen.rows].astype(np.float64)
+            weights = block.weights[batch.rows].astype(np.float64)
         responsibilities = responsibilities * weights
         sums = np.zeros_like(total.sums)
         sums[:, 0] = responsibilities.sum(axis=1)  # all there is of a noise component
         buffer = np.empty((sums.shape[1], len(weights)))
-        counts = np.zeros((components, seen.kinds))
-        for k, own in enumerate(responsibilities[:components]):
-            sums[k] = features.of(seen.pull[:, k].T, buffer) @ own
-            np.add.at(counts[k], seen.of, own)
-        sums[:components, 1 + n_features :] -= seen.convolved.inverse_sums(features, counts)
+        counts = np.zeros((components, batch.kinds))
+        for k, shares in enumerate(responsibilities[:components]):
+            sums[k] = features.of(batch.pull[:, k].T, buffer) @ shares
+            np.add.at(counts[k], batch.of, shares)
+        sums[:components, 1 + n_features :] -= batch.convolved.inverse_sums(features, counts)
         objective, plain = float(log_norm @ weights), float(log_plain @ weights)
         center, count = natural.center, len(weights)
         total += Statistics(sums, center, objective, plain, float(weights.sum()), count)
-    own, even = np.split(total.sums, [components])
-    return replace(total, sums=np.concatenate([covariances.deconvolved(own), even]))
+    of_components, of_noise = np.split(total.sums, [components])
+    sums = np.concatenate([covariances.deconvolved(of_components), of_noise])
+    return replace(total, sums=sums)
 
 
 @dataclass(frozen=True)
-class Seen:
+class Batch:
     """What the components of a mixture say of rows with noise.
 
     Attributes
@@ -171,7 +172,7 @@ class Seen:
     convolved: Convolved
 
 
-def judge(block: Block, frame: Frame, mixture: Mixture) -> Iterator[Seen]:
+def judge(block: Block, frame: Frame, mixture: Mixture) -> Iterator[Batch]:
     """What a ``mixture`` in the ``frame`` says of the rows of a block, a batch at a time."""
     assert block.noise is not None
     size = mixture.components * mixture.n_features**2
@@ -182,11 +183,11 @@ def judge(block: Block, frame: Frame, mixture: Mixture) -> Iterator[Seen]:
         rows, noise = block.rows[chosen], block.noise[chosen].astype(np.float64)
         observed = ~np.isnan(rows)
         of, first = _kinds(observed, noise)
-        own = _in_frame(noise[first], observed[first], frame)
+        noise_in_frame = _in_frame(noise[first], observed[first], frame)
         with np.errstate(over="ignore", invalid="ignore"):  # told below
             x = frame.rows(rows, np.empty((mixture.n_features, len(rows)))).T
             away = np.where(observed[:, None], x[:, None] - mixture.means, 0.0)
-            convolved = mixture.covariances.convolved(own, observed[first])
+            convolved = mixture.covariances.convolved(noise_in_frame, observed[first])
             density, pull = convolved.solved(away, of)
             log_joint = density.T + mixture.log_weights[:, None] - observed @ unit
         if (even := mixture.noise_component) is not None:
@@ -195,7 +196,7 @@ def judge(block: Block, frame: Frame, mixture: Mixture) -> Iterator[Seen]:
             log_joint = np.concatenate([log_joint, same[None]])
         if not np.isfinite(log_joint.max(axis=0)).all():
             raise DataError(TOO_FAR)
-        yield Seen(chosen, of, len(first), log_joint, pull, convolved)
+        yield Batch(chosen, of, len(first), log_joint, pull, convolved)
 
 
 def _kinds(observed: NDArray[np.bool_], noise: Array) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -219,14 +220,14 @@ def denoise(block: Block, mixture: Mixture, frame: Frame) -> Array:
     """What is expected of the rows of a block (n, D) without errors; ``mixture`` in the data."""
     inside, noise = frame.enter(mixture), block.noise
     assert noise is not None
-    found = np.empty(block.rows.shape)
-    for seen in judge(block, frame, inside):
-        shares = log_sum_exp(seen.log_joint.copy())[1]
-        means = inside.means + inside.covariances.times(seen.pull)
-        found[seen.rows] = np.einsum("kn,nkd->nd", shares[: inside.components], means)
-        if (even := inside.noise_component) is not None:  # then it is as it was seen
-            rows = frame.rows(block.rows[seen.rows], np.empty(means.shape[::2][::-1])).T
+    means = np.empty(block.rows.shape)
+    for batch in judge(block, frame, inside):
+        shares = log_sum_exp(batch.log_joint.copy())[1]
+        of_components = inside.means + inside.covariances.times(batch.pull)
+        means[batch.rows] = np.einsum("kn,nkd->nd", shares[: inside.components], of_components)
+        if (even := inside.noise_component) is not None:  # a row of noise is as it was observed
+            rows = frame.rows(block.rows[batch.rows], np.empty(of_components.shape[::2][::-1])).T
             as_seen = np.where(np.isnan(rows), even.low + even.extent / 2, rows)
-            found[seen.rows] += shares[-1][:, None] * as_seen
+            means[batch.rows] += shares[-1][:, None] * as_seen
     known = ~np.isnan(block.rows) & (variances_of(noise) == 0)
-    return np.where(known, block.rows, found * frame.scale + frame.shift)
+    return np.where(known, block.rows, means * frame.scale + frame.shift)

@@ -211,12 +211,12 @@ class Noisy(Observation):
         return Invalid(first[0], rows[1] if rows else 0, noise[1] if noise else 0)
 
     def counted(self, block: Block) -> Counted:
-        own = self.within.counted(block)
-        seen = noisy.masked(own.block)
-        holes = np.isnan(seen.rows)
-        found = _without(seen, holes.any(axis=1), holes.all(axis=1))
-        left_out = own.left_out + found.left_out
-        return Counted(found.block, own.left_out + found.incomplete, left_out)
+        within = self.within.counted(block)
+        masked = noisy.masked(within.block)
+        holes = np.isnan(masked.rows)
+        without_empty = _without(masked, holes.any(axis=1), holes.all(axis=1))
+        left_out = within.left_out + without_empty.left_out
+        return Counted(without_empty.block, within.left_out + without_empty.incomplete, left_out)
 
     def e_step(self, block: Block, given: Given) -> Stacked[Statistics]:
         block = self.within.counted(block).block

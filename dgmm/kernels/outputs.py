@@ -148,9 +148,9 @@ def _judged(judge: Judge, block: Block, wanted: RowOutputs) -> NDArray[Any]:
     inside = Inside.of(kernel, mixture, wanted.offset)
     plain = kernel == SPARSE or not wanted.observation.holes  # whose rows are looked at anyway
     if block.noise is None and plain:
-        found = compiled(judge, block, inside)
-        if found is not None:
-            return found
+        from_kernel = compiled(judge, block, inside)
+        if from_kernel is not None:
+            return from_kernel
     wanted.check(block)
     outputs = np.full((len(rows), *wanted.columns), judge.nothing, wanted.output.dtype)
     if block.noise is not None:
@@ -167,8 +167,8 @@ def _judged(judge: Judge, block: Block, wanted: RowOutputs) -> NDArray[Any]:
     write(judge, Block(block.start, np.take(rows, chosen, axis=0)), inside, part)
     outputs[chosen] = part
     patterns = missing.patterns(holes, words, np.flatnonzero(incomplete))
-    seen = (each for each in patterns if each.observed.any())
-    for judged in missing.judge(rows, seen, inside.frame, inside.mixture):
+    observed = (each for each in patterns if each.observed.any())
+    for judged in missing.judge(rows, observed, inside.frame, inside.mixture):
         outputs[judged.rows] = judge(judged.log_joint, wanted.offset, mixture)
     return outputs
 
@@ -177,8 +177,8 @@ def _of_noisy(judge: Judge, block: Block, inside: Inside, outputs: NDArray[Any])
     """The same of rows with noise that have any value."""
     block = noisy.masked(block)
     observed = np.flatnonzero(~np.isnan(block.rows).all(axis=1))
-    for seen in noisy.judge(block.taken(observed), inside.frame, inside.mixture):
-        outputs[observed[seen.rows]] = judge(seen.log_joint, 0.0, inside.mixture)
+    for batch in noisy.judge(block.taken(observed), inside.frame, inside.mixture):
+        outputs[observed[batch.rows]] = judge(batch.log_joint, 0.0, inside.mixture)
 
 
 def _denoised(block: Block, wanted: RowOutputs) -> NDArray[Any]:
@@ -200,10 +200,10 @@ def _factors(block: Block, wanted: RowOutputs) -> NDArray[Any]:
         raise UsageError("factors are not told of rows with known errors (noise=)")
     labels = _judged(LABELS, block, replace(wanted, output=OUTPUTS["labels"]))
     inside = Inside.of(wanted.observation.kernel, wanted.mixture, 0.0)
-    found, size = np.empty((len(block.rows), *wanted.columns)), tile_rows(3 * block.rows.shape[1])
+    factors, size = np.empty((len(block.rows), *wanted.columns)), tile_rows(3 * block.rows.shape[1])
     for chosen, x in tiles(block, inside.frame, size):
-        found[chosen] = factor.scores(x, inside.mixture, labels[chosen])
-    return found
+        factors[chosen] = factor.scores(x, inside.mixture, labels[chosen])
+    return factors
 
 
 def _same(labels: NDArray[Any], mixture: Mixture) -> NDArray[Any]:

@@ -144,8 +144,8 @@ def _under(block: Block, frame: Frame, natural: NaturalParameters) -> Statistics
     """The statistics under one mixture."""
     shifted = Shifted.of(natural, frame)
     if shifted is None:
-        every = (kernel.e_step(part, Given(frame, (natural,))) for part in _dense_tiles(block))
-        return reduce(add, every).parts[0]
+        tiles = (kernel.e_step(part, Given(frame, (natural,))) for part in _dense_tiles(block))
+        return reduce(add, tiles).parts[0]
     n_features, count = len(frame.shift), len(natural.eta)
     counts, sums, apart = np.zeros(count), np.zeros((2, count, n_features)), shifted.differences
     quadratic, levels = QUADRATIC[natural.features.name], np.zeros(2)
@@ -161,15 +161,15 @@ def _under(block: Block, frame: Frame, natural: NaturalParameters) -> Statistics
             log_norm, log_plain = log_norm * weights, log_plain * weights
         levels += log_norm.sum(), log_plain.sum()
         counts += shares.sum(axis=1)
-        own = np.ascontiguousarray(shares.T)
-        sums[0] += (y.T @ own).T
+        transposed = np.ascontiguousarray(shares.T)
+        sums[0] += (y.T @ transposed).T
         if quadratic is not None:
-            sums[1] += (squared(y).T @ own).T
+            sums[1] += (squared(y).T @ transposed).T
         apart.add_sums(near, shares, x.csr, frame)
     if not np.isfinite(levels).all():
         raise DataError(describe_invalid_row(block) or TOO_FAR)
-    for of, found in zip(apart.every, near, strict=True):
-        sums[:, of.k, of.columns] = found
+    for of, far in zip(apart.every, near, strict=True):
+        sums[:, of.k, of.columns] = far
     second = np.empty((count, 0)) if quadratic is None else quadratic.gathered(sums[1])
     whole = np.concatenate([counts[:, None], sums[0], second], axis=1)
     moved = natural.features.shifted(whole, shifted.about)
@@ -183,10 +183,10 @@ def row_outputs(kind: str, block: Block, frame: Frame, mixture: Mixture) -> NDAr
     """What a ``mixture`` (in the frame) says of each row; of dense rows NumPy is to say it."""
     if not isinstance(block.rows, SparseRows):
         return None
-    if told := describe_invalid_row(block):
-        raise DataError(told)
+    if message := describe_invalid_row(block):
+        raise DataError(message)
     natural = NaturalParameters.of(mixture)
-    shifted, found = Shifted.of(natural, frame), list[NDArray[Any]]()
+    shifted, parts = Shifted.of(natural, frame), list[NDArray[Any]]()
     if natural.features.name == "linear" and kind == "score":
         shifted = None  # which wants what all components have in common
     tiles = _dense_tiles(block) if shifted is None else _tiles(block, len(natural.eta))
@@ -199,8 +199,8 @@ def row_outputs(kind: str, block: Block, frame: Frame, mixture: Mixture) -> NDAr
         assert joint is not None
         if not np.isfinite(joint.max(axis=0)).all():
             raise DataError(TOO_FAR)
-        found.append(JUDGED[kind](joint))
-    return np.concatenate(found)
+        parts.append(JUDGED[kind](joint))
+    return np.concatenate(parts)
 
 
 def _dense_joint(natural: NaturalParameters, frame: Frame, part: Block) -> Array:

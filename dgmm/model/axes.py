@@ -190,8 +190,8 @@ class TurnedAxes(Axes):
         # them, and takes them out of the family, where the likelihood falls in proportion.
         axes, values = self.parts(scatters, weights, spectra, before)
         values, lost = floored_values(values)
-        own = matrices_along(axes, values), factors_along(axes, values)
-        return self.plain.of_factors(*own, shape), lost
+        matrices = matrices_along(axes, values), factors_along(axes, values)
+        return self.plain.of_factors(*matrices, shape), lost
 
 
 @dataclass(frozen=True)

@@ -65,19 +65,19 @@ class Dirichlet(Concentration):
         return self.value + counts
 
     def log_weights(self, counts: Array) -> Array:
-        own = self.value + counts
-        found: Array = digamma(own) - digamma(own.sum())
-        return found
+        posterior = self.value + counts
+        logs: Array = digamma(posterior) - digamma(posterior.sum())
+        return logs
 
     def weights(self, counts: Array) -> Array:
-        own = self.value + counts
-        weights: Array = own / own.sum()
+        posterior = self.value + counts
+        weights: Array = posterior / posterior.sum()
         return weights
 
     def divergence(self, counts: Array) -> float:
-        own = self.value + counts
-        norm = gammaln(own.sum()) - gammaln(own).sum()
-        return float(norm - self.log_norm(len(own)) + counts @ self.log_weights(counts))
+        posterior = self.value + counts
+        norm = gammaln(posterior.sum()) - gammaln(posterior).sum()
+        return float(norm - self.log_norm(len(posterior)) + counts @ self.log_weights(counts))
 
     def log_norm(self, components: int) -> float:
         return float(gammaln(components * self.value) - components * gammaln(self.value))
@@ -101,8 +101,8 @@ class Sticks(Concentration):
 
     def log_weights(self, counts: Array) -> Array:
         taken, left = self._logs(counts)
-        found: Array = taken + np.append(0.0, np.cumsum(left)[:-1])
-        return found
+        logs: Array = taken + np.append(0.0, np.cumsum(left)[:-1])
+        return logs
 
     def weights(self, counts: Array) -> Array:
         a, b = self.parameters(counts)

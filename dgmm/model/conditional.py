@@ -14,18 +14,18 @@ def completed(covariances: Array, sums: Array, observed: Mask) -> Array:
     With o the observed features and m the others, x_m is S_mo S_oo^-1 x_o in the mean, and
     S_mm - S_mo S_oo^-1 S_om its covariance.
     """
-    seen, lost = np.flatnonzero(observed), np.flatnonzero(~observed)
+    known, missing = np.flatnonzero(observed), np.flatnonzero(~observed)
     counts, n_features = sums[:, 0], len(observed)
-    inner = covariances[:, seen[:, None], seen]
-    outer = covariances[:, seen[:, None], lost]
+    inner = covariances[:, known[:, None], known]
+    outer = covariances[:, known[:, None], missing]
     gain = np.linalg.solve(inner, outer)  # (K, o, m)
-    expand = np.zeros((len(sums), len(seen), n_features))
-    expand[:, np.arange(len(seen)), seen] = 1.0
-    expand[:, :, lost] = gain
-    first = (sums[:, None, 1 : 1 + len(seen)] @ expand)[:, 0]
-    second = expand.swapaxes(1, 2) @ unpack(sums[:, 1 + len(seen) :], len(seen)) @ expand
-    rest = covariances[:, lost[:, None], lost] - outer.swapaxes(1, 2) @ gain
-    second[:, lost[:, None], lost] += counts[:, None, None] * rest
+    expand = np.zeros((len(sums), len(known), n_features))
+    expand[:, np.arange(len(known)), known] = 1.0
+    expand[:, :, missing] = gain
+    first = (sums[:, None, 1 : 1 + len(known)] @ expand)[:, 0]
+    second = expand.swapaxes(1, 2) @ unpack(sums[:, 1 + len(known) :], len(known)) @ expand
+    rest = covariances[:, missing[:, None], missing] - outer.swapaxes(1, 2) @ gain
+    second[:, missing[:, None], missing] += counts[:, None, None] * rest
     rows, columns = upper_places(n_features)
     return np.concatenate([sums[:, :1], first, second[:, rows, columns]], axis=1)
 
@@ -47,10 +47,10 @@ def expected(covariances: Array, away: Array, observed: Mask, of: NDArray[np.int
     alike, and what they have not observed is 0 in whatever follows.
     """
     n_features = observed.shape[1]
-    seen = observed[:, None].astype(np.float64)
-    masked = covariances * (seen[..., None] * seen[..., None, :])
+    known = observed[:, None].astype(np.float64)
+    masked = covariances * (known[..., None] * known[..., None, :])
     places = np.arange(n_features)
-    masked[:, :, places, places] += 1.0 - seen
+    masked[:, :, places, places] += 1.0 - known
     shape = masked.shape
     white = triangle_inverses(choleskys(masked.reshape(-1, n_features, n_features))).reshape(shape)
     half_log_det = np.log(np.diagonal(white, axis1=2, axis2=3)).sum(axis=2)
@@ -62,9 +62,9 @@ def expected(covariances: Array, away: Array, observed: Mask, of: NDArray[np.int
     whole = np.where(observed[of, None], away, filled)
 
     def spread() -> Array:
-        part = (white * seen[..., None]) @ covariances
+        part = (white * known[..., None]) @ covariances
         rest = covariances - part.swapaxes(2, 3) @ part
-        rest = rest * ((1.0 - seen)[..., None] * (1.0 - seen)[..., None, :])
+        rest = rest * ((1.0 - known)[..., None] * (1.0 - known)[..., None, :])
         upper = upper_places(n_features)
         return np.asarray(rest[:, :, upper[0], upper[1]])
 
@@ -82,9 +82,9 @@ def drawn(
     whole = np.empty_like(away)
     for k in np.unique(of):
         whole[of == k] = normals[of == k] @ roots[k].T
-    seen, own = observed.astype(np.float64), covariances[of]
-    masked = own * (seen[:, :, None] * seen[:, None])
+    known, chosen = observed.astype(np.float64), covariances[of]
+    masked = chosen * (known[:, :, None] * known[:, None])
     places = np.arange(len(roots[0]))
-    masked[:, places, places] += 1.0 - seen
-    solved = np.linalg.solve(masked, ((away - whole) * seen)[..., None])
-    return np.where(observed, away, whole + (own @ solved)[..., 0])
+    masked[:, places, places] += 1.0 - known
+    solved = np.linalg.solve(masked, ((away - whole) * known)[..., None])
+    return np.where(observed, away, whole + (chosen @ solved)[..., 0])

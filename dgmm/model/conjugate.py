@@ -72,40 +72,40 @@ class Conjugate(Prior):
     def log_density(self, mixture: Mixture) -> float:
         covariances, rows = mixture.covariances, self._rows(mixture.components)
         halves = covariances.half_log_det() - self.volume
-        own = rows * halves - 0.5 * covariances.whitened_trace(self.scatter)
+        logs = rows * halves - 0.5 * covariances.whitened_trace(self.scatter)
         white = covariances.whitened(mixture.means - self.mean)
-        total = float(own.sum()) - 0.5 * self.mean_precision * float(np.sum(white * white))
+        total = float(logs.sum()) - 0.5 * self.mean_precision * float(np.sum(white * white))
         if self.concentration != 1.0:
             total += (self.concentration - 1) * float(mixture.log_weights.sum())
         return total / self.weight
 
-    def weights(self, found: MaximumLikelihood) -> Array:
-        counts = self._counts(found) + (self.concentration - 1)
+    def weights(self, mle: MaximumLikelihood) -> Array:
+        counts = self._counts(mle) + (self.concentration - 1)
         weights: Array = counts / counts.sum()
         return weights
 
-    def shares(self, found: MaximumLikelihood) -> tuple[float, float]:
-        counts = self._counts(found) + (self.concentration - 1)
+    def shares(self, mle: MaximumLikelihood) -> tuple[float, float]:
+        counts = self._counts(mle) + (self.concentration - 1)
         whole = self.weight + len(counts) * (self.concentration - 1)
-        noise = found.noise * (self.weight / (found.weights.sum() + found.noise))
+        noise = mle.noise * (self.weight / (mle.weights.sum() + mle.noise))
         return float(counts.sum() / whole), float(noise / whole)  # 1 less the first may be below 0
 
-    def means(self, found: MaximumLikelihood) -> Array:
+    def means(self, mle: MaximumLikelihood) -> Array:
         if not self.mean_precision:
-            return found.means
-        counts = self._counts(found)[:, None]
+            return mle.means
+        counts = self._counts(mle)[:, None]
         share = counts / (counts + self.mean_precision)
-        means: Array = self.mean + share * (found.means - self.mean)
+        means: Array = self.mean + share * (mle.means - self.mean)
         return means
 
-    def estimate(self, found: MaximumLikelihood, means: Array) -> Estimate:
-        return self._combined(found, found.about(means), means)
+    def estimate(self, mle: MaximumLikelihood, means: Array) -> Estimate:
+        return self._combined(mle, mle.about(means), means)
 
     def covariances(
-        self, found: MaximumLikelihood, means: Array, before: Covariances
+        self, mle: MaximumLikelihood, means: Array, before: Covariances
     ) -> tuple[Covariances, Mask]:
-        estimate = self._combined(found, found.about(means).raised(self.reg), means)
-        unknown = found.empty & (self.rows + (self.mean_precision > 0) == 0)
+        estimate = self._combined(mle, mle.about(means).raised(self.reg), means)
+        unknown = mle.empty & (self.rows + (self.mean_precision > 0) == 0)
         return estimate.regularised(np.zeros_like(self.reg), unknown, before)
 
     def roots(self, mixture: Mixture) -> Roots:
@@ -151,16 +151,16 @@ class Conjugate(Prior):
         estimate = covariance_model.estimate_of(scatter, (1, n_features))
         return cls(arrays["reg"], covariance_model, mean=mean, scatter=estimate, **parsed)
 
-    def _counts(self, found: MaximumLikelihood) -> Array:
-        """How many rows of all (K,) the components have: those ``found`` stand for all."""
-        counts: Array = found.weights * (self.weight / (found.weights.sum() + found.noise))
+    def _counts(self, mle: MaximumLikelihood) -> Array:
+        """How many of all rows the components have, (K,): estimates may be of a part of them."""
+        counts: Array = mle.weights * (self.weight / (mle.weights.sum() + mle.noise))
         return counts
 
     def _rows(self, components: int) -> float:
         """r + c, of a covariance that each of so many components has, or all share."""
         return self.rows + (self.mean_precision > 0) * self.covariance_model.sharing(components)
 
-    def _combined(self, found: MaximumLikelihood, estimate: Estimate, means: Array) -> Estimate:
-        counts, rows = self._counts(found), self._rows(len(means))
+    def _combined(self, mle: MaximumLikelihood, estimate: Estimate, means: Array) -> Estimate:
+        counts, rows = self._counts(mle), self._rows(len(means))
         weights = np.full(len(means), self.mean_precision)
         return estimate.combined(counts, self.scatter, rows, weights, means - self.mean)

@@ -218,8 +218,8 @@ class Covariances(ABC):
 
     def drawn_rows(self, k: int, normals: Array) -> Array:
         """Rows (n, D) of component ``k`` about its mean, from standard ``normals`` (n, D)."""
-        (own,) = self.chosen(np.array([k])).dense()
-        rows: Array = normals @ np.linalg.cholesky(own).T
+        (covariance,) = self.chosen(np.array([k])).dense()
+        rows: Array = normals @ np.linalg.cholesky(covariance).T
         return rows
 
     def estimated(

@@ -142,17 +142,17 @@ class DiagonalCovariances(Covariances):
         return coordinates
 
     def at(self, place: Array, roots: Array, live: Mask, like: Covariances) -> "DiagonalEstimate":
-        own = place.reshape(self.values.shape) / roots[:, None]
-        values = np.exp(own * np.sqrt(2)) / self.precisions()
+        coordinates = place.reshape(self.values.shape) / roots[:, None]
+        values = np.exp(coordinates * np.sqrt(2)) / self.precisions()
         return DiagonalEstimate(finite(np.where(live[:, None], values, like.values)))
 
     def rescale(self, scale: Array) -> "DiagonalCovariances":
         return DiagonalCovariances(self.values * scale * scale, self.precisions_cholesky / scale)
 
     def drawn_together(self, weights: Array, rows: int) -> "DiagonalCovariances":
-        seen, n_features = (rows * weights).reshape(-1, 1), self.values.shape[1]
+        counts, n_features = (rows * weights).reshape(-1, 1), self.values.shape[1]
         mean = np.tensordot(weights, self.values, 1)
-        drawn = (seen * self.values + n_features * mean) / (seen + n_features)
+        drawn = (counts * self.values + n_features * mean) / (counts + n_features)
         return DiagonalEstimate(drawn).floored()[0]
 
     def alone(self, features: Sequence[int] | NDArray[np.intp]) -> "DiagonalCovariances":
@@ -233,8 +233,8 @@ class DiagonalEstimate(Estimate):
     def combined(
         self, counts: Array, scatter: Estimate, rows: float, weights: Array, away: Array
     ) -> "DiagonalEstimate":
-        own = counts[:, None] * self.values + scatter.values + weights[:, None] * away * away
-        return DiagonalEstimate(own / positive(counts + rows)[:, None])
+        combined = counts[:, None] * self.values + scatter.values + weights[:, None] * away * away
+        return DiagonalEstimate(combined / positive(counts + rows)[:, None])
 
     def floored(self) -> tuple[DiagonalCovariances, Mask]:
         raised, factors, lost = raise_variances(self.values)

@@ -38,33 +38,33 @@ def divergences(first: Mixture, second: Mixture) -> Array:
 
 def _relative(first: Mixture, second: Mixture) -> Array:
     """The relative entropies KL(N_k | N_l), (K, L), of the components of ``first``."""
-    half = np.broadcast_to(second.covariances.half_log_det(), (second.components,))
-    own = np.broadcast_to(first.covariances.half_log_det(), (first.components,))
+    second_half = np.broadcast_to(second.covariances.half_log_det(), (second.components,))
+    first_half = np.broadcast_to(first.covariances.half_log_det(), (first.components,))
     relative = np.empty((first.components, second.components))
     for j in range(second.components):
         each = second.covariances
         white = each.whiten(j, (first.means - second.means[j]).T)
         relative[:, j] = 0.5 * (_spreads(first, second, j) - first.n_features)
-        relative[:, j] += 0.5 * np.sum(white * white, axis=0) + own - half[j]
+        relative[:, j] += 0.5 * np.sum(white * white, axis=0) + first_half - second_half[j]
     return relative
 
 
 def _spreads(first: Mixture, second: Mixture, j: int) -> Array:
     """The traces (K,) of P S_k: S_k the covariances of ``first``, P the other's precision ``j``."""
-    own, other = first.covariances, second.covariances
-    every = np.arange(first.n_features)
-    if own.alone(every) is not None and other.alone(every) is not None:
-        one = other.chosen(np.array([j]))
-        return np.array([one.trace(each)[0] for each in own.variances()])
+    one, two = first.covariances, second.covariances
+    features = np.arange(first.n_features)
+    if one.alone(features) is not None and two.alone(features) is not None:
+        precision = two.chosen(np.array([j]))
+        return np.array([precision.trace(each)[0] for each in one.variances()])
     spreads = []
     for k in range(first.components):
-        white = other.whiten(j, own.chosen(np.array([k])).dense()[0])
-        spreads.append(np.trace(other.whiten(j, white.T)))
+        white = two.whiten(j, one.chosen(np.array([k])).dense()[0])
+        spreads.append(np.trace(two.whiten(j, white.T)))
     return np.array(spreads)
 
 
 def matched(costs: Array) -> NDArray[np.intp]:
-    """Which column goes with each row of ``costs`` (K, K), so that their sum is the least."""
+    """The column to match with each row of ``costs`` (K, K), so that the sum of costs is least."""
     _, columns = optimize.linear_sum_assignment(costs)
-    found: NDArray[np.intp] = columns
-    return found
+    order: NDArray[np.intp] = columns
+    return order

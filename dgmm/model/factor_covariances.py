@@ -64,10 +64,10 @@ class FactorCovariances(Covariances):
         return self.precisions_cholesky[:, :, 1:] / (1 + self.spreads)[:, None]
 
     def dense(self) -> Array:
-        own = self.values[:, :, 1:] @ self.values[:, :, 1:].swapaxes(1, 2)
-        places = np.arange(own.shape[1])
-        own[:, places, places] += self.values[:, :, 0]
-        return own
+        dense = self.values[:, :, 1:] @ self.values[:, :, 1:].swapaxes(1, 2)
+        places = np.arange(dense.shape[1])
+        dense[:, places, places] += self.values[:, :, 0]
+        return dense
 
     def variances(self) -> Array:
         variances: Array = self.values[:, :, 0] + np.sum(self.loadings**2, axis=2)
@@ -116,11 +116,11 @@ class FactorCovariances(Covariances):
         The symmetric root of the precision between psi^-1/2 on both sides, I - W diag(g) W' for
         W = psi^-1/2 L, has g = (1 - 1 / sqrt(1 + s)) / s.
         """
-        own = self.precisions_cholesky[k]
-        along = own[:, 1:] / own[:, :1]
+        factors = self.precisions_cholesky[k]
+        along = factors[:, 1:] / factors[:, :1]
         spread = np.sum(along * along, axis=0)
         root = np.sqrt(1 + spread)
-        return own[:, :1] * x, along, (1 / (root * (1 + root)))[:, None]
+        return factors[:, :1] * x, along, (1 / (root * (1 + root)))[:, None]
 
     def whitened(self, vectors: Array) -> Array:
         white = vectors * self.precisions_cholesky[:, :, 0]
@@ -154,11 +154,11 @@ class FactorCovariances(Covariances):
 
     def coordinates(self, other: Covariances, roots: Array) -> Array:
         psi, count = self.values[:, :, :1], len(self.values)
-        mine, theirs = self.values[:, :, 1:], other.values[:, :, 1:]
+        loadings, other_loadings = self.values[:, :, 1:], other.values[:, :, 1:]
         root = np.sqrt(psi)
-        left, _, right = np.linalg.svd((theirs / root).swapaxes(1, 2) @ (mine / root))
-        turned = theirs @ (left @ right)  # as near to this rotation as can be (Procrustes)
-        moved = self._scaled((turned - mine) / root, inverse=False) * roots[:, None, None]
+        left, _, right = np.linalg.svd((other_loadings / root).swapaxes(1, 2) @ (loadings / root))
+        turned = other_loadings @ (left @ right)  # as near to this rotation as can be (Procrustes)
+        moved = self._scaled((turned - loadings) / root, inverse=False) * roots[:, None, None]
         scale = self.structure.noise.information(psi.shape[1], roots)
         logs = np.log(other.values[:, :, 0] / psi[:, :, 0]) * scale
         return np.concatenate([logs, moved.reshape(count, -1)], axis=1)
@@ -169,17 +169,17 @@ class FactorCovariances(Covariances):
         sizes = np.sqrt(np.sum(along * along, axis=1))
         unit = along / np.where(sizes > 0, sizes, 1.0)[:, None]
         scale = 1 / np.sqrt(1 + 0.5 * sizes[:, :, None] * sizes[:, None])
-        own = unit.swapaxes(1, 2) @ moved
-        scaled: Array = moved + unit @ (own * ((1 / scale if inverse else scale) - 1))
+        inner = unit.swapaxes(1, 2) @ moved
+        scaled: Array = moved + unit @ (inner * ((1 / scale if inverse else scale) - 1))
         return scaled
 
     def at(self, place: Array, roots: Array, live: Mask, like: Covariances) -> "FactorEstimate":
         psi, loadings = self.values[:, :, 0], self.values[:, :, 1:]
         count, n_features = psi.shape
-        own = place.reshape(count, -1)
+        coordinates = place.reshape(count, -1)
         scale = self.structure.noise.information(n_features, roots)
-        logs = self.structure.noise.given(psi, own[:, :n_features] / scale, live)
-        moved = own[:, n_features:].reshape(loadings.shape) / roots[:, None, None]
+        logs = self.structure.noise.given(psi, coordinates[:, :n_features] / scale, live)
+        moved = coordinates[:, n_features:].reshape(loadings.shape) / roots[:, None, None]
         moved = self._scaled(moved, inverse=True)
         loadings = loadings + moved * np.sqrt(psi)[:, :, None]
         loadings = np.where(live[:, None, None], loadings, like.values[:, :, 1:])
@@ -188,25 +188,27 @@ class FactorCovariances(Covariances):
         return FactorEstimate(self.structure, finite(values))
 
     def rescale(self, scale: Array) -> "FactorCovariances":
-        own = scale[:, None] * np.where(np.arange(1 + self.structure.n_factors), 1, scale[:, None])
+        scales = scale[:, None] * np.where(
+            np.arange(1 + self.structure.n_factors), 1, scale[:, None]
+        )
         factors = self.precisions_cholesky / scale[:, None]
-        return FactorCovariances(self.structure, self.values * own, factors)
+        return FactorCovariances(self.structure, self.values * scales, factors)
 
     def drawn_together(self, weights: Array, rows: int) -> "FactorCovariances":
         # As if q + 1 more rows had the mean of the variances, and nothing in common.
-        seen, more = (rows * weights).reshape(-1, 1), 1 + self.structure.n_factors
+        counts, more = (rows * weights).reshape(-1, 1), 1 + self.structure.n_factors
         mean = self.structure.noise.pooled((weights @ self.variances())[None], np.ones(1))
-        psi = (seen * self.values[:, :, 0] + more * mean) / (seen + more)
+        psi = (counts * self.values[:, :, 0] + more * mean) / (counts + more)
         psi = self.structure.noise.pooled(psi, weights)
-        loadings = self.loadings * np.sqrt(seen / (seen + more))[:, :, None]
+        loadings = self.loadings * np.sqrt(counts / (counts + more))[:, :, None]
         return self.structure.made(psi, loadings)
 
     def narrowed(self, features: NDArray[np.intp]) -> "FactorCovariances":
         return self.among(features)
 
     def among(self, features: NDArray[np.intp]) -> "FactorCovariances":
-        own = self.values[:, features]
-        return self.structure.made(own[:, :, 0], own[:, :, 1:])
+        values = self.values[:, features]
+        return self.structure.made(values[:, :, 0], values[:, :, 1:])
 
     def chosen(self, components: NDArray[np.intp]) -> "FactorCovariances":
         return FactorCovariances(
@@ -226,8 +228,8 @@ class FactorCovariances(Covariances):
     ) -> "FactorSums":
         n_features, shape = means.shape[1], (*means.shape, self.structure.n_factors)
         mean = second / positive(counts)[:, None]
-        own = FactorSums(self, counts, mean[:, :n_features], mean[:, n_features:].reshape(shape))
-        return own.less(offsets)
+        sums = FactorSums(self, counts, mean[:, :n_features], mean[:, n_features:].reshape(shape))
+        return sums.less(offsets)
 
     def begun(self, members: Callable[[int], tuple[Array, Array]]) -> "FactorCovariances":
         """Those of principal components of each component's rows, scaled by ``variances``.
@@ -235,10 +237,11 @@ class FactorCovariances(Covariances):
         ``members`` gives some rows (D, n) of a component about their mean, and weights (n,).
         """
         variances = self.variances()
-        found = [
-            principal(*members(k), own, self.structure.n_factors) for k, own in enumerate(variances)
+        parts = [
+            principal(*members(k), variance, self.structure.n_factors)
+            for k, variance in enumerate(variances)
         ]
-        psi, loadings = (np.stack(each) for each in zip(*found, strict=True))
+        psi, loadings = (np.stack(each) for each in zip(*parts, strict=True))
         return self.structure.made(self.structure.noise.pooled(psi, np.ones(len(psi))), loadings)
 
     def noiseless(self, reg: Array, counts: Array) -> Mask:
@@ -256,16 +259,16 @@ class FactorCovariances(Covariances):
     def expected(self, away: Array, observed: Mask, of: NDArray[np.intp]) -> Expected:
         # What is not observed says nothing of the factors, and is expected to be L z.
         count, q = len(self.values), self.structure.n_factors
-        along, seen = self.precisions_cholesky[:, :, 1:], observed.astype(np.float64)
+        along, known = self.precisions_cholesky[:, :, 1:], observed.astype(np.float64)
         products = (along[:, :, :, None] * self.loadings[:, :, None]).reshape(count, -1, q * q)
-        second = (seen @ products).reshape(count, -1, q, q).swapaxes(0, 1) + np.eye(q)
-        half = np.log(self.precisions_cholesky[:, :, 0]) @ seen.T
+        second = (known @ products).reshape(count, -1, q, q).swapaxes(0, 1) + np.eye(q)
+        half = np.log(self.precisions_cholesky[:, :, 0]) @ known.T
         half = half.T - 0.5 * np.linalg.slogdet(second)[1]
         pull = np.matmul(away[:, :, None], along)[:, :, 0]
         factors = np.linalg.solve(second[of], pull[..., None])[..., 0]
         squares = np.sum(away * away * self.inverse_noise, axis=2) - np.sum(pull * factors, axis=2)
-        made = np.matmul(self.loadings, factors[..., None])[..., 0]
-        completed = np.where(observed[of, None], away, made)
+        filled = np.matmul(self.loadings, factors[..., None])[..., 0]
+        completed = np.where(observed[of, None], away, filled)
         return Expected(half[of] - 0.5 * squares, squares, completed, self._no_spread)
 
     def _no_spread(self) -> Array:
@@ -275,23 +278,23 @@ class FactorCovariances(Covariances):
         raise NotImplementedError(NOT_WITH.format(self.structure.name, "known errors"))
 
     def times(self, vectors: Array) -> Array:
-        own = np.sum(vectors[..., None] * self.loadings, axis=-2)
-        times: Array = np.sum(self.loadings * own[..., None, :], axis=-1)
-        return vectors * self.values[:, :, 0] + times
+        inner = np.sum(vectors[..., None] * self.loadings, axis=-2)
+        along: Array = np.sum(self.loadings * inner[..., None, :], axis=-1)
+        return vectors * self.values[:, :, 0] + along
 
     def deconvolved(self, sums: Array) -> Array:
         raise NotImplementedError(NOT_WITH.format(self.structure.name, "known errors"))
 
     def drawn(self, away: Array, observed: Mask, of: NDArray[np.intp], normals: Array) -> Array:
         # A draw of all, moved by what is expected of how far that is from what was observed.
-        found = np.empty_like(away)
+        rows = np.empty_like(away)
         for k in np.unique(of):
-            some, own = of == k, self.chosen(np.array([k]))
+            some, component = of == k, self.chosen(np.array([k]))
             free = self.drawn_rows(int(k), normals[some])
             off = np.where(observed[some], away[some] - free, 0.0)[:, None]
-            moved = own.expected(off, observed[some], np.arange(len(off))).away[:, 0]
-            found[some] = np.where(observed[some], away[some], free + moved)
-        return found
+            moved = component.expected(off, observed[some], np.arange(len(off))).away[:, 0]
+            rows[some] = np.where(observed[some], away[some], free + moved)
+        return rows
 
     @property
     def bare(self) -> "FactorCovariances":
@@ -304,8 +307,8 @@ class FactorCovariances(Covariances):
         if not np.abs(root * psi * root - 1).max() <= EXACT:
             raise np.linalg.LinAlgError("the factors don't invert the noise variances")
         along = self.loadings / np.sqrt(psi)[:, :, None]
-        theirs, size = self._along()[0], np.maximum(1.0, np.abs(along).max())
-        if not np.abs(along - theirs).max() <= EXACT * size:
+        expected, size = self._along()[0], np.maximum(1.0, np.abs(along).max())
+        if not np.abs(along - expected).max() <= EXACT * size:
             raise np.linalg.LinAlgError("the factors are not those of the loadings")
         square = along.swapaxes(1, 2) @ along
         square[:, np.arange(square.shape[1]), np.arange(square.shape[1])] = 0.0

@@ -39,8 +39,8 @@ class FactorEstimate(AlongLoadings):
 
     def along(self, directions: Array) -> Array:
         loadings = self.values[:, :, 1:]
-        own: Array = self.values[:, :, :1] * directions
-        return own + loadings @ (loadings.swapaxes(1, 2) @ directions)
+        product: Array = self.values[:, :, :1] * directions
+        return product + loadings @ (loadings.swapaxes(1, 2) @ directions)
 
     def about(self, counts: Array, offsets: Array) -> "FactorEstimate":
         raise NotImplementedError("factors have the means of their rows")
@@ -51,8 +51,8 @@ class FactorEstimate(AlongLoadings):
         return FactorEstimate(self.structure, values)
 
     def rescaled(self, scale: Array) -> "FactorEstimate":
-        own = scale[:, None] * np.where(np.arange(self.values.shape[2]), 1, scale[:, None])
-        return FactorEstimate(self.structure, self.values * own)
+        scales = scale[:, None] * np.where(np.arange(self.values.shape[2]), 1, scale[:, None])
+        return FactorEstimate(self.structure, self.values * scales)
 
     def combined(
         self, counts: Array, scatter: Estimate, rows: float, weights: Array, away: Array
@@ -218,8 +218,8 @@ def _held_up(
     below = values[:, :, 0] < known
     psi = np.where(below, held, values[:, :, 0])
     low: Mask = np.any(below, axis=1)
-    made = structure.made(psi, values[:, :, 1:])
+    covariances = structure.made(psi, values[:, :, 1:])
     if low.any():
-        least = least_eigenvalue(made.values, np.full(psi.shape[1], FLOOR))
+        least = least_eigenvalue(covariances.values, np.full(psi.shape[1], FLOOR))
         low &= least < 2.0
-    return made, low
+    return covariances, low

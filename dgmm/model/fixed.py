@@ -40,8 +40,8 @@ class Fixed:
     def of(cls, components: int, **numbers: Iterable[int]) -> "Fixed":
         """Of so many components; those whose ``numbers`` are given for a part are held."""
         masks = {name: np.zeros(components, bool) for name in PARTS}
-        for name, own in numbers.items():
-            masks[name][list(own)] = True
+        for name, held in numbers.items():
+            masks[name][list(held)] = True
         return cls(**masks)
 
     @property
@@ -53,11 +53,11 @@ class Fixed:
         """The ``mixture`` with what is fixed as it is ``at`` another."""
         means = np.where(self.means[:, None], at.means, mixture.means)
         covariances = mixture.covariances.held(self.covariances, at.covariances)
-        own = replace(mixture, means=means, covariances=covariances)
+        result = replace(mixture, means=means, covariances=covariances)
         if (noise := mixture.noise_component) is None:
-            return replace(own, weights=self.shared(mixture.weights, at.weights))
+            return replace(result, weights=self.shared(mixture.weights, at.weights))
         *weights, even = self.shared(mixture.all_weights, np.append(at.weights, noise.weight))
-        return replace(own, weights=np.array(weights), noise_component=noise.weighing(even))
+        return replace(result, weights=np.array(weights), noise_component=noise.weighing(even))
 
     def shared(self, weights: Array, at: Array) -> Array:
         """The ``weights`` (K,), or with noise (K + 1,), with those fixed as they are ``at`` others.

@@ -49,12 +49,12 @@ class Frame:
         means = (mixture.means - self.shift) / self.scale
         noise = mixture.noise_component
         noise = noise and noise.moved(-self.shift / self.scale, 1.0 / self.scale)
-        own = mixture.covariances.rescale(1.0 / self.scale)
-        return replace(mixture, means=means, covariances=own, noise_component=noise)
+        covariances = mixture.covariances.rescale(1.0 / self.scale)
+        return replace(mixture, means=means, covariances=covariances, noise_component=noise)
 
     def leave(self, mixture: "Mixture") -> "Mixture":
         """The mixture of rows in the frame, as a mixture of the data."""
         means = mixture.means * self.scale + self.shift
         noise = mixture.noise_component and mixture.noise_component.moved(self.shift, self.scale)
-        own = mixture.covariances.rescale(self.scale)
-        return replace(mixture, means=means, covariances=own, noise_component=noise)
+        covariances = mixture.covariances.rescale(self.scale)
+        return replace(mixture, means=means, covariances=covariances, noise_component=noise)

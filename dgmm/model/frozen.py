@@ -130,11 +130,11 @@ class FrozenMixture:
         mixture, mean = self.mixture, self.mean
         away = mixture.means - mean
         within = np.einsum("k,kij->ij", mixture.weights, mixture.component_covariances)
-        found: Array = within + np.einsum("k,ki,kj->ij", mixture.weights, away, away)
+        covariance: Array = within + np.einsum("k,ki,kj->ij", mixture.weights, away, away)
         if (noise := mixture.noise_component) is not None:
-            own = noise.low + noise.extent / 2 - mean
-            found += noise.weight * (np.outer(own, own) + np.diag(noise.extent**2 / 12))
-        return found
+            offset = noise.low + noise.extent / 2 - mean
+            covariance += noise.weight * (np.outer(offset, offset) + np.diag(noise.extent**2 / 12))
+        return covariance
 
 
 def frozen_component(mixture: Mixture, component: int) -> Any:

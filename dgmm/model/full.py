@@ -71,8 +71,8 @@ class Full(CovarianceModel):
 
     def scores(self, white: Array) -> Array:
         rows, columns = lower_places(len(white))
-        own = (white * white - 1) / np.sqrt(2)
-        return np.concatenate([own, white[rows] * white[columns]])
+        squares = (white * white - 1) / np.sqrt(2)
+        return np.concatenate([squares, white[rows] * white[columns]])
 
     def of_precisions(self, precisions: Array, shape: tuple[int, int]) -> "FullCovariances":
         covariances, factors = zip(*map(factors_of_matrix, precisions), strict=True)
@@ -83,8 +83,8 @@ class Full(CovarianceModel):
         return FullCovariances(covariances, factors)
 
     def of_variances(self, variances: Array, components: int) -> "FullCovariances":
-        every = np.ones((components, 1, 1))
-        return FullCovariances(every * np.diag(variances), every * np.diag(1 / np.sqrt(variances)))
+        ones = np.ones((components, 1, 1))
+        return FullCovariances(ones * np.diag(variances), ones * np.diag(1 / np.sqrt(variances)))
 
     def of_factors(
         self, covariances: Array, precisions_cholesky: Array, shape: tuple[int, int]
@@ -160,8 +160,8 @@ class FullCovariances(Covariances):
         return log_cholesky(self.precisions_cholesky, other.values) * roots[:, None]
 
     def at(self, place: Array, roots: Array, live: Mask, like: Covariances) -> "FullEstimate":
-        own = place.reshape(len(roots), -1) / roots[:, None]
-        values = from_log_cholesky(self.precisions_cholesky, own)
+        coordinates = place.reshape(len(roots), -1) / roots[:, None]
+        values = from_log_cholesky(self.precisions_cholesky, coordinates)
         return FullEstimate(finite(np.where(live[:, None, None], values, like.values)))
 
     def rescale(self, scale: Array) -> "FullCovariances":
@@ -170,9 +170,9 @@ class FullCovariances(Covariances):
         )
 
     def drawn_together(self, weights: Array, rows: int) -> Covariances:
-        seen, n_features = (rows * weights).reshape(-1, 1, 1), self.values.shape[1]
+        counts, n_features = (rows * weights).reshape(-1, 1, 1), self.values.shape[1]
         mean = np.tensordot(weights, self.values, 1)
-        drawn = (seen * self.values + n_features * mean) / (seen + n_features)
+        drawn = (counts * self.values + n_features * mean) / (counts + n_features)
         return FullEstimate(drawn).floored()[0]
 
     def among(self, features: NDArray[np.intp]) -> "FullCovariances":
@@ -237,9 +237,9 @@ class FullEstimate(Estimate):
     def combined(
         self, counts: Array, scatter: Estimate, rows: float, weights: Array, away: Array
     ) -> "FullEstimate":
-        own = counts[:, None, None] * self.values + scatter.values
-        own = own + weights[:, None, None] * away[:, :, None] * away[:, None, :]
-        return FullEstimate(own / positive(counts + rows)[:, None, None])
+        combined = counts[:, None, None] * self.values + scatter.values
+        combined = combined + weights[:, None, None] * away[:, :, None] * away[:, None, :]
+        return FullEstimate(combined / positive(counts + rows)[:, None, None])
 
     def floored(self) -> tuple[FullCovariances, Mask]:
         raised, factors, lost = factor_matrices(self.values)

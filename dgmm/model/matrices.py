@@ -103,8 +103,8 @@ def floored_values(values: Array) -> tuple[Array, NDArray[np.bool_]]:
 def matrices_along(axes: Array, values: Array) -> Array:
     """Matrices (K, D, D) of such ``axes`` (K, D, D), or (1, D, D), and eigenvalues (K, D)."""
     roots = axes * np.sqrt(values)[..., None, :]
-    made = roots @ roots.swapaxes(-1, -2)
-    return (made + made.swapaxes(-1, -2)) / 2
+    matrices = roots @ roots.swapaxes(-1, -2)
+    return (matrices + matrices.swapaxes(-1, -2)) / 2
 
 
 def factors_along(axes: Array, values: Array) -> Array:
@@ -136,8 +136,8 @@ def least_apart(weights: Array, means: Array, covariances: Array, amounts: Array
     within = np.broadcast_to(covariances, (len(weights), *covariances.shape[1:]))
     flat = flat_directions(np.tensordot(weights, within, 1) + (away.T * weights) @ away, amounts)
     flat = np.linalg.qr(flat * root[:, None])[0]
-    own = covariances / root[:, None] / root
-    least = np.linalg.eigvalsh(own + 2 * flat @ flat.T)[:, 0]
+    correlations = covariances / root[:, None] / root
+    least = np.linalg.eigvalsh(correlations + 2 * flat @ flat.T)[:, 0]
     return least.astype(np.float64, copy=False)
 
 

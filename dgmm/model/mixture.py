@@ -143,9 +143,9 @@ class Mixture:
         return f"<Mixture: {self.components} {kind} components of {self.n_features} features>"
 
     def check(self) -> None:
-        """See that the parameters can be those of a mixture, after they were read from a file.
+        """Check that parameters read from a file are those of a mixture.
 
-        The arrays have the right shapes, and are finite.
+        The arrays must have the right shapes, and be finite.
 
         Raises
         ------
@@ -219,7 +219,7 @@ class Mixture:
 
     @property
     def without_noise(self) -> "Mixture":
-        """The components among themselves."""
+        """The mixture of the components alone, whose weights sum to 1."""
         if self.noise_component is None:
             return self
         return replace(self, weights=self.own_weights, noise_component=None)
@@ -234,7 +234,7 @@ class Mixture:
     def constants(self) -> Array:
         """log pi_k + log N(mu_k | k), (K,): each component's weighted log-density at its mean.
 
-        They are kept: each component's log-density asks for them.
+        They are computed once: each component's log-density needs them.
         """
         half_log_det = self.covariances.half_log_det()
         if self.tails is not None:
@@ -296,8 +296,8 @@ class Mixture:
         white = self.covariances.whiten(k, x - self.means[k][:, None])
         if self.tails is not None:
             squares = np.sum(white * white, axis=0)[:, None]
-            own = self.tails.chosen([k]).log_density(squares, self.n_features)
-            return np.asarray(self.constants[k] + own[:, 0])
+            log_density = self.tails.chosen([k]).log_density(squares, self.n_features)
+            return np.asarray(self.constants[k] + log_density[:, 0])
         log_joint: Array = self.constants[k] - 0.5 * np.sum(white * white, axis=0)
         return log_joint
 
@@ -324,10 +324,10 @@ class Mixture:
         >>> model.mixture_.log_joints(np.array([[0.0], [0.0]])).shape
         (2, 1)
         """
-        own = [self.log_joint(k, x) for k in range(self.components)]
+        log_joints = [self.log_joint(k, x) for k in range(self.components)]
         if self.noise_component is not None:
-            own.append(np.full(x.shape[1], self.noise_component.log_joint))
-        return np.stack(own)
+            log_joints.append(np.full(x.shape[1], self.noise_component.log_joint))
+        return np.stack(log_joints)
 
     def moments(self) -> tuple[Array, Array]:
         """The mean (D,) and the variance of each feature (D,) of the mixture as a whole.
@@ -360,11 +360,13 @@ class Mixture:
         share = self.weights.sum()
         whole = share * mean + noise.weight * (noise.low + noise.extent / 2)
         apart = (mean - whole) ** 2, (noise.low + noise.extent / 2 - whole) ** 2
-        own, noisy = variance + apart[0], noise.extent**2 / 12 + apart[1]
-        return whole, share * own + noise.weight * noisy
+        of_components, of_noise = variance + apart[0], noise.extent**2 / 12 + apart[1]
+        return whole, share * of_components + noise.weight * of_noise
 
     def moments_of_components(self) -> tuple[Array, Array]:
-        """The same without noise, and of scale matrices as covariances: where the components are.
+        """The mean and variances of the components alone: where they are.
+
+        Noise is left out, and scale matrices count as covariances.
 
         Returns
         -------
@@ -422,10 +424,10 @@ class Mixture:
             for k, (mean, count) in enumerate(zip(self.means, counts, strict=False))
         ]
         if self.tails is not None:  # each row has a precision of its own
-            own = zip(drawn, self.means, self.tails.dof, strict=True)
+            components = zip(drawn, self.means, self.tails.dof, strict=True)
             drawn = [
                 mean + (rows - mean) / np.sqrt(rng.chisquare(dof, len(rows)) / dof)[:, None]
-                for rows, mean, dof in own
+                for rows, mean, dof in components
             ]
         if self.noise_component is not None:
             drawn.append(self.noise_component.sample(int(counts[-1]), rng))
@@ -438,12 +440,12 @@ class Mixture:
         Parameters
         ----------
         features : array (M,) of int
-            Their numbers, in the order they are to have.
+            Their numbers, in the order of the result.
 
         Returns
         -------
         Mixture
-            Of so many features.
+            The mixture of these features.
 
         Examples
         --------
@@ -455,9 +457,9 @@ class Mixture:
         >>> model.mixture_.among(np.array([1])).variances.tolist()
         [[1.0], [4.0]]
         """
-        own = self.covariances.among(features)
+        covariances = self.covariances.among(features)
         noise = self.noise_component and self.noise_component.among(features)
-        return Mixture(self.weights, self.means[:, features], own, noise, self.tails)
+        return Mixture(self.weights, self.means[:, features], covariances, noise, self.tails)
 
     def chosen(self, components: Sequence[int] | NDArray[np.intp]) -> "Mixture":
         """Some of the components, in the order given; their weights stay as they are.
@@ -470,7 +472,7 @@ class Mixture:
         Returns
         -------
         Mixture
-            Of these components.
+            The mixture of these components.
 
         Raises
         ------
@@ -487,9 +489,11 @@ class Mixture:
         [0.75, 0.25]
         """
         places = np.arange(self.components)[list(components)]
-        own = self.covariances.chosen(places)
+        covariances = self.covariances.chosen(places)
         tails = None if self.tails is None else self.tails.chosen(places)
-        return Mixture(self.weights[places], self.means[places], own, self.noise_component, tails)
+        return Mixture(
+            self.weights[places], self.means[places], covariances, self.noise_component, tails
+        )
 
     def marginal(self, features: Sequence[int]) -> "Mixture":
         """The mixture of some features alone.
@@ -522,9 +526,9 @@ class Mixture:
         chosen = np.arange(self.n_features)[list(features)]
         dense = self.covariances.dense()
         noise = self.noise_component and self.noise_component.among(chosen)
-        own = dense[:, chosen[:, None], chosen]
+        covariances = dense[:, chosen[:, None], chosen]
         return replace(
-            full_mixture(self.weights, self.means[:, chosen], own, noise), tails=self.tails
+            full_mixture(self.weights, self.means[:, chosen], covariances, noise), tails=self.tails
         )
 
     def conditional(self, features: Sequence[int], values: Array) -> "Mixture":
@@ -578,7 +582,7 @@ class Mixture:
         covariances = dense[:, free[:, None], free] - gain @ cross.swapaxes(1, 2)
         tails = self.tails
         if tails is not None:
-            # What is known tells of the row's own precision, too: a t distribution again.
+            # Known values tell of the row's own precision, too: it is a t distribution again.
             away = point - known.means
             solved = np.linalg.solve(known.covariances.dense(), away[:, :, None])[:, :, 0]
             count = tails.dof + len(given)

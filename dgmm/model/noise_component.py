@@ -82,18 +82,20 @@ class NoiseComponent:
         ([-1.0, -2.0], [3.0, 6.0])
         """
         with np.errstate(over="ignore", invalid="ignore"):
-            made = cls(weight, low, high - low)
-        made.check()
+            component = cls(weight, low, high - low)
+        component.check()
         if volume is None:
-            return made
+            return component
         with np.errstate(divide="ignore", invalid="ignore"):
-            factor = np.exp((np.log(volume) + made.log_density) / len(made.low))
+            factor = np.exp((np.log(volume) + component.log_density) / len(component.low))
         if not 0 < factor < np.inf:
             raise ValueError(f"{volume!r} is no volume")
-        extent = factor * made.extent
-        made = replace(made, low=made.low + (made.extent - extent) / 2, extent=extent)
-        made.check()
-        return made
+        extent = factor * component.extent
+        component = replace(
+            component, low=component.low + (component.extent - extent) / 2, extent=extent
+        )
+        component.check()
+        return component
 
     def check(self) -> None:
         """See that it can be a component.

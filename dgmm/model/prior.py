@@ -105,25 +105,25 @@ class Prior(ABC):
         """What is added to the objective, once and not for each row, for a unit of weight."""
 
     @abstractmethod
-    def weights(self, found: MaximumLikelihood) -> Array:
+    def weights(self, mle: MaximumLikelihood) -> Array:
         """The M-step's weights (K,), which sum to 1: those of the components among themselves."""
 
-    def shares(self, found: MaximumLikelihood) -> tuple[float, float]:
+    def shares(self, mle: MaximumLikelihood) -> tuple[float, float]:
         """The M-step's weight of all components together, and that of noise beside them."""
-        whole = found.weights.sum() + found.noise
-        return found.weights.sum() / whole, found.noise / whole
+        total = mle.weights.sum() + mle.noise
+        return mle.weights.sum() / total, mle.noise / total
 
     @abstractmethod
-    def means(self, found: MaximumLikelihood) -> Array:
+    def means(self, mle: MaximumLikelihood) -> Array:
         """The M-step's means (K, D)."""
 
     @abstractmethod
-    def estimate(self, found: MaximumLikelihood, means: Array) -> Estimate:
+    def estimate(self, mle: MaximumLikelihood, means: Array) -> Estimate:
         """The covariances for these ``means`` (K, D), before ``reg`` and the floor of variances."""
 
     @abstractmethod
     def covariances(
-        self, found: MaximumLikelihood, means: Array, before: Covariances
+        self, mle: MaximumLikelihood, means: Array, before: Covariances
     ) -> tuple[Covariances, Mask]:
         """The M-step's covariances for these ``means``, and which were raised to FLOOR.
 
@@ -168,8 +168,8 @@ class Prior(ABC):
 
     def is_same(self, other: "Prior") -> bool:
         """Whether two priors are one, beside whatever rows."""
-        mine, theirs = self.of_weight(1.0), other.of_weight(1.0)
-        if mine.numbers() != theirs.numbers() or not np.array_equal(self.reg, other.reg):
+        one, two = self.of_weight(1.0), other.of_weight(1.0)
+        if one.numbers() != two.numbers() or not np.array_equal(self.reg, other.reg):
             return False
         pairs = zip(self.arrays().values(), other.arrays().values(), strict=True)
         return all(np.array_equal(*pair) for pair in pairs)
@@ -208,20 +208,20 @@ class Regularised(Prior):
     def log_density(self, mixture: Mixture) -> float:
         return 0.0
 
-    def weights(self, found: MaximumLikelihood) -> Array:
-        weights: Array = found.weights / (found.weights.sum() or 1.0)  # all rows may be noise
+    def weights(self, mle: MaximumLikelihood) -> Array:
+        weights: Array = mle.weights / (mle.weights.sum() or 1.0)  # all rows may be noise
         return weights
 
-    def means(self, found: MaximumLikelihood) -> Array:
-        return found.means
+    def means(self, mle: MaximumLikelihood) -> Array:
+        return mle.means
 
-    def estimate(self, found: MaximumLikelihood, means: Array) -> Estimate:
-        return found.about(means)
+    def estimate(self, mle: MaximumLikelihood, means: Array) -> Estimate:
+        return mle.about(means)
 
     def covariances(
-        self, found: MaximumLikelihood, means: Array, before: Covariances
+        self, mle: MaximumLikelihood, means: Array, before: Covariances
     ) -> tuple[Covariances, Mask]:
-        return found.about(means).regularised(self.reg, found.empty, before)
+        return mle.about(means).regularised(self.reg, mle.empty, before)
 
     def roots(self, mixture: Mixture) -> Roots:
         root = np.sqrt(mixture.weights)
@@ -248,13 +248,13 @@ class Regularised(Prior):
         return cls(arrays["reg"])
 
 
-def numbers_of(told: dict[str, Any], least: Mapping[str, float]) -> dict[str, float]:
-    """The numbers of these names, each at least so large; raises ``ValueError`` if one is none."""
+def numbers_of(record: dict[str, Any], least: Mapping[str, float]) -> dict[str, float]:
+    """The numbers of a ``record`` by name, at least so large; raises ``ValueError`` otherwise."""
     for name, low in least.items():
-        value: Any = told.get(name)
+        value: Any = record.get(name)
         if type(value) not in (float, int) or not low <= value < np.inf:
             raise ValueError(f"{name} is {value!r:.40}")
-    return {name: float(told[name]) for name in least}
+    return {name: float(record[name]) for name in least}
 
 
 def of_shape(arrays: Mapping[str, Array], name: str, shape: tuple[int, ...]) -> Array:

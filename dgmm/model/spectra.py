@@ -36,11 +36,11 @@ class Spectra(ABC):
 
     @abstractmethod
     def parameters(self, n_features: int) -> tuple[int, int]:
-        """The free parameters that components have in common, and each of its own."""
+        """How many free parameters components have in common, and how many each has for itself."""
 
     @abstractmethod
-    def fit(self, seen: Array, weights: Array, volumes: Array | None = None) -> Array:
-        """The best eigenvalues (K, D), for ``seen`` (K, D) of ``weights`` (K,).
+    def fit(self, observed: Array, weights: Array, volumes: Array | None = None) -> Array:
+        """The eigenvalues (K, D) that fit those ``observed`` (K, D), of ``weights`` (K,), best.
 
         ``volumes`` (K,) are where an iteration begins.
         """
@@ -53,10 +53,10 @@ class OneSpectrum(Spectra):
     def parameters(self, n_features: int) -> tuple[int, int]:
         return n_features, 0
 
-    def fit(self, seen: Array, weights: Array, volumes: Array | None = None) -> Array:
-        mean = np.sum(weights[..., None] * seen, axis=-2, keepdims=True)
+    def fit(self, observed: Array, weights: Array, volumes: Array | None = None) -> Array:
+        mean = np.sum(weights[..., None] * observed, axis=-2, keepdims=True)
         mean = np.maximum(mean / weights.sum(axis=-1)[..., None, None], FLOOR)
-        return np.broadcast_to(mean, seen.shape)
+        return np.broadcast_to(mean, observed.shape)
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,11 @@ class OwnShapes(Spectra):
     def parameters(self, n_features: int) -> tuple[int, int]:
         return 1, n_features - 1
 
-    def fit(self, seen: Array, weights: Array, volumes: Array | None = None) -> Array:
-        safe = held_up(seen)
-        own = volumes_of(safe)
-        volume = np.sum(weights * own, axis=-1) / weights.sum(axis=-1)
-        fitted: Array = safe * (volume[..., None] / own)[..., None]
+    def fit(self, observed: Array, weights: Array, volumes: Array | None = None) -> Array:
+        safe = held_up(observed)
+        observed_volumes = volumes_of(safe)
+        volume = np.sum(weights * observed_volumes, axis=-1) / weights.sum(axis=-1)
+        fitted: Array = safe * (volume[..., None] / observed_volumes)[..., None]
         return fitted
 
 
@@ -85,8 +85,8 @@ class OwnVolumes(Spectra):
     def parameters(self, n_features: int) -> tuple[int, int]:
         return n_features - 1, 1
 
-    def fit(self, seen: Array, weights: Array, volumes: Array | None = None) -> Array:
-        safe = held_up(seen)
+    def fit(self, observed: Array, weights: Array, volumes: Array | None = None) -> Array:
+        safe = held_up(observed)
         volumes = volumes_of(safe) if volumes is None else np.maximum(volumes, FLOOR)
         volumes, shape = _turned(safe, weights, volumes)
         level = _level(volumes, weights)
@@ -106,8 +106,8 @@ class OwnSpectra(Spectra):
     def parameters(self, n_features: int) -> tuple[int, int]:
         return 0, n_features
 
-    def fit(self, seen: Array, weights: Array, volumes: Array | None = None) -> Array:
-        return np.maximum(seen, FLOOR)
+    def fit(self, observed: Array, weights: Array, volumes: Array | None = None) -> Array:
+        return np.maximum(observed, FLOOR)
 
 
 def settled(before: Array, level: Array) -> bool:
@@ -115,10 +115,10 @@ def settled(before: Array, level: Array) -> bool:
     return not np.any(before - level > TOLERANCE * np.maximum(1.0, np.abs(level)))
 
 
-def held_up(seen: Array) -> Array:
-    """What is ``seen``, no smaller than the rounding of a component's largest."""
-    least: Array = np.maximum(FLOOR, ROUNDED * seen.max(axis=-1, keepdims=True))
-    return np.maximum(seen, least)
+def held_up(eigenvalues: Array) -> Array:
+    """The ``eigenvalues`` (K, D), none smaller than the rounding of its component's largest."""
+    least: Array = np.maximum(FLOOR, ROUNDED * eigenvalues.max(axis=-1, keepdims=True))
+    return np.maximum(eigenvalues, least)
 
 
 def volumes_of(values: Array) -> Array:
@@ -134,14 +134,14 @@ def mean_weights(weights: Array) -> Array:
     return np.where(total > 0, weights / np.where(total > 0, total, 1.0), even)
 
 
-def _turned(seen: Array, weights: Array, volumes: Array) -> tuple[Array, Array]:
+def _turned(observed: Array, weights: Array, volumes: Array) -> tuple[Array, Array]:
     """The best volumes (K,) for the best shape (1, D), which is that for the ``volumes``."""
-    shape = np.sum((weights / volumes)[..., None] * seen, axis=-2, keepdims=True)
+    shape = np.sum((weights / volumes)[..., None] * observed, axis=-2, keepdims=True)
     shape = shape / volumes_of(shape)[..., None]
-    return np.mean(seen / shape, axis=-1), shape
+    return np.mean(observed / shape, axis=-1), shape
 
 
 def _level(volumes: Array, weights: Array) -> Array:
-    """What is minimised, over D, but for a constant, where volumes are the best for the shape."""
+    """What is minimised, over D, but for a constant; the volumes are the best for the shape."""
     level: Array = np.sum(weights * np.log(volumes), axis=-1) / weights.sum(axis=-1)
     return level

@@ -154,9 +154,9 @@ class SphericalCovariances(Covariances):
         )
 
     def drawn_together(self, weights: Array, rows: int) -> "SphericalCovariances":
-        seen, n_features = rows * weights, self.n_features
+        counts, n_features = rows * weights, self.n_features
         mean = np.tensordot(weights, self.values, 1)
-        drawn = (seen * self.values + n_features * mean) / (seen + n_features)
+        drawn = (counts * self.values + n_features * mean) / (counts + n_features)
         return SphericalEstimate(drawn, n_features).floored()[0]
 
     def alone(self, features: Sequence[int] | NDArray[np.intp]) -> "SphericalCovariances":
@@ -245,8 +245,8 @@ class SphericalEstimate(Estimate):
         self, counts: Array, scatter: Estimate, rows: float, weights: Array, away: Array
     ) -> "SphericalEstimate":
         square = np.sum(away * away, axis=1) / self.n_features
-        own = counts * self.values + scatter.values + weights * square
-        return SphericalEstimate(own / positive(counts + rows), self.n_features)
+        combined = counts * self.values + scatter.values + weights * square
+        return SphericalEstimate(combined / positive(counts + rows), self.n_features)
 
     def floored(self) -> tuple[SphericalCovariances, Mask]:
         raised, factors, lost = raise_variances(self.values)

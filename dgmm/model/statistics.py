@@ -118,4 +118,4 @@ class Stacked(Generic[T]):
 
     def __add__(self, other: "Stacked[Any]") -> "Stacked[Any]":
         pairs = zip(self.parts, other.parts, strict=True)
-        return Stacked(tuple(mine + theirs for mine, theirs in pairs))
+        return Stacked(tuple(one + two for one, two in pairs))

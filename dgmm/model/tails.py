@@ -159,9 +159,9 @@ def root(mean: Array) -> Array:
         half = np.exp(middle) / 2
         above = np.log(half) - psi(half) + 1 + mean > 0
         low, high = np.where(above, middle, low), np.where(above, high, middle)
-    found = np.exp((low + high) / 2)
-    ends = np.where(found > MOST * (1 - 1e-9), MOST, found)
-    return np.where(found < LEAST * (1 + 1e-9), LEAST, ends)
+    result = np.exp((low + high) / 2)
+    ends = np.where(result > MOST * (1 - 1e-9), MOST, result)
+    return np.where(result < LEAST * (1 + 1e-9), LEAST, ends)
 
 
 @dataclass(frozen=True)
@@ -259,20 +259,20 @@ class StudentTails:
         """Those with such coordinates, no further than ``FAR`` from these, and in the limits."""
         roots = self._roots(seen_from, weights)
         logs = self.rule.free_of(np.log(seen_from.dof)) + place / np.where(roots > 0, roots, 1.0)
-        own = self.rule.free_of(np.log(self.dof))
-        moved = np.where(roots > 0, own + np.clip(logs - own, -FAR, FAR), own)
+        known = self.rule.free_of(np.log(self.dof))
+        moved = np.where(roots > 0, known + np.clip(logs - known, -FAR, FAR), known)
         moved = np.clip(moved, np.log(LEAST), np.log(MOST))
         free = self.rule.spread(np.exp(moved), len(self.dof))
         return replace(self, dof=free if len(free) else self.dof)
 
     def _roots(self, seen_from: "StudentTails", weights: Array) -> Array:
-        """The roots of how much complete data know of the logarithms of the free ones."""
+        """The roots of the information that complete data have on the logarithms of free ones."""
         dof = seen_from.dof
         known = dof * dof * (polygamma(1, dof / 2) / 4 - 1 / (2 * dof))
-        own = self.rule.free_of(weights * known)
-        if len(own) == 1:
-            own = np.atleast_1d(np.sum(weights * known))
-        roots: Array = np.sqrt(np.maximum(own, 0.0))
+        information = self.rule.free_of(weights * known)
+        if len(information) == 1:
+            information = np.atleast_1d(np.sum(weights * known))
+        roots: Array = np.sqrt(np.maximum(information, 0.0))
         return roots
 
 

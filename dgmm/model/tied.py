@@ -244,8 +244,8 @@ class TiedEstimate(Estimate):
         self, counts: Array, scatter: Estimate, rows: float, weights: Array, away: Array
     ) -> "TiedEstimate":
         total = float(counts.sum())
-        own = total * self.values + scatter.values + (away.T * weights) @ away
-        return TiedEstimate(own / (total + rows), self.components)
+        combined = total * self.values + scatter.values + (away.T * weights) @ away
+        return TiedEstimate(combined / (total + rows), self.components)
 
     def floored(self) -> tuple[TiedCovariances, Mask]:
         raised, factors, lost = factor_matrices(self.values[None])

@@ -83,37 +83,41 @@ class Variational(Prior):
 
     def log_density(self, mixture: Mixture) -> float:
         counts, covariances = self.counts(mixture), mixture.covariances
-        n_features, own = mixture.n_features, self.freedom(counts)
+        n_features, freedom = mixture.n_features, self.freedom(counts)
         ratio = self.mean_precision / (self.mean_precision + counts)
         white = covariances.whitened(mixture.means - self.mean)
         means = n_features * (ratio - 1 - np.log(ratio)).sum()
         means += self.mean_precision * np.sum(white * white)
-        log_det = 2 * covariances.half_log_det() - n_features * np.log(own)
+        log_det = 2 * covariances.half_log_det() - n_features * np.log(freedom)
         trace = covariances.whitened_trace(self.scatter)
-        wishart = _log_norm(own, log_det, n_features) - self.log_norm
-        wishart += 0.5 * (own - self.degrees_of_freedom) * (_digammas(own, n_features) + log_det)
-        wishart += 0.5 * (trace - own * n_features)
-        apart = self.concentration.divergence(counts) + 0.5 * float(means) + float(wishart.sum())
-        return -apart / self.weight
+        wishart = _log_norm(freedom, log_det, n_features) - self.log_norm
+        wishart += (
+            0.5 * (freedom - self.degrees_of_freedom) * (_digammas(freedom, n_features) + log_det)
+        )
+        wishart += 0.5 * (trace - freedom * n_features)
+        divergence = (
+            self.concentration.divergence(counts) + 0.5 * float(means) + float(wishart.sum())
+        )
+        return -divergence / self.weight
 
-    def weights(self, found: MaximumLikelihood) -> Array:
-        counts = np.maximum(found.weights / found.weights.sum(), LEAST)
+    def weights(self, mle: MaximumLikelihood) -> Array:
+        counts = np.maximum(mle.weights / mle.weights.sum(), LEAST)
         weights: Array = counts / counts.sum()
         return weights
 
-    def means(self, found: MaximumLikelihood) -> Array:
-        counts = self._counts(found)[:, None]
+    def means(self, mle: MaximumLikelihood) -> Array:
+        counts = self._counts(mle)[:, None]
         share = counts / (counts + self.mean_precision)
-        means: Array = self.mean + share * (found.means - self.mean)
+        means: Array = self.mean + share * (mle.means - self.mean)
         return means
 
-    def estimate(self, found: MaximumLikelihood, means: Array) -> Estimate:
-        return self._combined(found, found.about(means), means)
+    def estimate(self, mle: MaximumLikelihood, means: Array) -> Estimate:
+        return self._combined(mle, mle.about(means), means)
 
     def covariances(
-        self, found: MaximumLikelihood, means: Array, before: Covariances
+        self, mle: MaximumLikelihood, means: Array, before: Covariances
     ) -> tuple[Covariances, Mask]:
-        return self._combined(found, found.about(means).raised(self.reg), means).floored()
+        return self._combined(mle, mle.about(means).raised(self.reg), means).floored()
 
     def roots(self, mixture: Mixture) -> Roots:
         counts, components = self.counts(mixture), mixture.components
@@ -150,15 +154,15 @@ class Variational(Prior):
     def freedom(self, counts: Array) -> Array:
         """nu_k, (K,)."""
         shared = self.covariance_model.sharing(len(counts)) > 1
-        own = np.full(len(counts), counts.mean()) if shared else counts
-        return self.degrees_of_freedom + own
+        more = np.full(len(counts), counts.mean()) if shared else counts
+        return self.degrees_of_freedom + more
 
     @property
     def log_norm(self) -> float:
-        """The logarithm of what makes the Wishart prior of one precision a density."""
+        """The logarithm of the norm of one precision's Wishart prior, as a density."""
         half: Array = self.scatter.floored()[0].half_log_det()
-        own, n_features = np.array([self.degrees_of_freedom]), len(self.mean)
-        return float(_log_norm(own, 2 * half[:1], n_features)[0])
+        freedom, n_features = np.array([self.degrees_of_freedom]), len(self.mean)
+        return float(_log_norm(freedom, 2 * half[:1], n_features)[0])
 
     def numbers(self) -> dict[str, float | str]:
         names = ("weight", "mean_precision", "degrees_of_freedom")
@@ -199,37 +203,37 @@ class Variational(Prior):
     def _log_weights(self, mixture: Mixture) -> Array:
         """The constants (K,) of the E-step, beside log N(x | m_k, C_k)."""
         counts, n_features = self.counts(mixture), mixture.n_features
-        own = self.freedom(counts)
-        spread = _digammas(own, n_features) - n_features * np.log(own)
+        freedom = self.freedom(counts)
+        spread = _digammas(freedom, n_features) - n_features * np.log(freedom)
         spread -= n_features / (self.mean_precision + counts)
         logs: Array = self.concentration.log_weights(counts) + 0.5 * spread
         return logs
 
-    def _counts(self, found: MaximumLikelihood) -> Array:
-        """n_k (K,): those ``found`` stand for all rows."""
-        counts: Array = found.weights * (self.weight / found.weights.sum())
+    def _counts(self, mle: MaximumLikelihood) -> Array:
+        """n_k (K,), of all rows: estimates may be of a part of them."""
+        counts: Array = mle.weights * (self.weight / mle.weights.sum())
         return counts
 
-    def _combined(self, found: MaximumLikelihood, estimate: Estimate, means: Array) -> Estimate:
+    def _combined(self, mle: MaximumLikelihood, estimate: Estimate, means: Array) -> Estimate:
         components, n_features = means.shape
         times = self.covariance_model.sharing(components)
         scatter = self.covariance_model.estimate_of(times * self.scatter.values, (1, n_features))
         weights = np.full(components, self.mean_precision)
         rows = times * self.degrees_of_freedom
-        return estimate.combined(self._counts(found), scatter, rows, weights, means - self.mean)
+        return estimate.combined(self._counts(mle), scatter, rows, weights, means - self.mean)
 
 
 def _digammas(freedom: Array, n_features: int) -> Array:
     """E log|precision| of Wishart densities of scale 1, (K,): sum psi((nu - i) / 2) + D log 2."""
-    found = np.full(len(freedom), n_features * np.log(2.0))
+    total = np.full(len(freedom), n_features * np.log(2.0))
     for i in range(n_features):
-        found += digamma(0.5 * (freedom - i))
-    return found
+        total += digamma(0.5 * (freedom - i))
+    return total
 
 
 def _log_norm(freedom: Array, log_det: Array, n_features: int) -> Array:
     """log B (K,) of Wishart densities whose scales have these ``log_det``, but for pi's part."""
-    found: Array = -0.5 * freedom * (log_det + n_features * np.log(2.0))
+    norm: Array = -0.5 * freedom * (log_det + n_features * np.log(2.0))
     for i in range(n_features):
-        found -= gammaln(0.5 * (freedom - i))
-    return found
+        norm -= gammaln(0.5 * (freedom - i))
+    return norm

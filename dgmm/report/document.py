@@ -14,7 +14,7 @@ from dgmm.data import urls
 from dgmm.errors import DataError, UsageError
 from dgmm.estimators.conditionals import places_of
 from dgmm.estimators.parameters import threads_of
-from dgmm.estimators.record import told_of_degenerate
+from dgmm.estimators.record import degenerate_messages
 from dgmm.estimators.session import Data, open_rows
 from dgmm.estimators.telling import facts, heaviest_first, mean_and_spread, names_of
 from dgmm.inference.overview import SHOWN, Overview, edges_of, most_telling
@@ -99,16 +99,16 @@ def write_report(
     fitted = model._fitted
     mixture, _ = fitted.judged()
     places = most_telling(mixture, SHOWN) if features is None else places_of(fitted, features)
-    seen, errors, why = None, None, "give rows (DATA, or X) to have them"
+    overview, errors, why = None, None, "give rows (DATA, or X) to have them"
     if X is not None:
         dataset = open_rows(fitted, X, {"noise": noise, "weights": sample_weight})
         sweep = sweep or engine.over(dataset, threads=threads_of(fitted))
-        seen = fitted.overview(dataset, features=list(places), sweep=sweep)
+        overview = fitted.overview(dataset, features=list(places), sweep=sweep)
         try:
             errors = fitted.standard_errors(dataset, sweep=sweep)
         except (UsageError, DataError) as error:
             why = str(error)
-    text = _page(fitted, name, list(places), seen, errors, why)
+    text = _page(fitted, name, list(places), overview, errors, why)
     storage.put(target, memoryview(text.encode()))
 
 
@@ -116,13 +116,13 @@ def _page(
     model: GaussianMixture,
     name: str,
     places: list[int],
-    seen: Overview | None,
+    overview: Overview | None,
     errors: StandardErrors | None,
     why: str,
 ) -> str:
     mixture, info, names = model.mixture_, model.fit_info_, names_of(model)
     judged, _ = model.judged()
-    drawn = figures.pairs(judged, names, places, edges_of(judged, places), seen=seen)
+    drawn = figures.pairs(judged, names, places, edges_of(judged, places), overview=overview)
     objectives = [*model.lower_bounds_, model.lower_bound_]
     return page(
         "report.html",
@@ -133,7 +133,7 @@ def _page(
         settings={
             key: str(value) for key, value in model.get_params().items() if value is not None
         },
-        degenerate=told_of_degenerate(info, vars(model).get("feature_names_in_"), model.reg_covar),
+        degenerate=degenerate_messages(info, vars(model).get("feature_names_in_"), model.reg_covar),
         converged=model.converged_,
         names=names,
         mixture=mixture,
@@ -145,9 +145,9 @@ def _page(
             ("iteration", "objective"),
             [(str(k), f"{each:.10g}") for k, each in enumerate(objectives)],
         ),
-        certainty=None if seen is None else figures.certainty(seen),
-        labels=None if seen is None else _labels(judged, seen),
-        seen=seen,
+        certainty=None if overview is None else figures.certainty(overview),
+        labels=None if overview is None else _labels(judged, overview),
+        overview=overview,
         components=_components(model, places, OPEN, errors),
         all_components=_all(model, errors),
         errors=errors,
@@ -198,14 +198,14 @@ def _components(
     return Table(caption[0].upper() + caption[1:], heads, rows)
 
 
-def _labels(mixture: Any, seen: Overview) -> Table:
+def _labels(mixture: Any, overview: Overview) -> Table:
     """How many rows have each label, and how certain these are."""
-    known = max(1, int(seen.labels.sum()))
+    known = max(1, int(overview.labels.sum()))
     rows = []
-    for k in np.argsort(-seen.labels, kind="stable"):
-        count, sure = int(seen.labels[k]), int(seen.certainty[k, -1])
+    for k in np.argsort(-overview.labels, kind="stable"):
+        count, sure = int(overview.labels[k]), int(overview.certainty[k, -1])
         called = "noise" if k == mixture.components else str(k)
-        means = (f"{seen.mean_certainty[k]:.3f}", f"{sure / count:.1%}") if count else ("", "")
+        means = (f"{overview.mean_certainty[k]:.3f}", f"{sure / count:.1%}") if count else ("", "")
         weight = f"{mixture.all_weights[k]:.2%}"
         rows.append((called, f"{count:,}", f"{count / known:.2%}", weight, *means))
     heads = ("component", "rows", "share", "weight", "mean probability", "0.95 or more")

@@ -18,16 +18,16 @@ FEATURES: Final = 12
 """Spreads of no more features than these are shown: of those that changed most."""
 
 
-def in_words(found: Drift) -> dict[str, str]:
+def in_words(drift: Drift) -> dict[str, str]:
     """What is said of all rows together, by what it is about."""
-    before, known = found.score_before, math.isfinite(found.weight_before)
+    before, known = drift.score_before, math.isfinite(drift.weight_before)
     return {
-        "rows": f"{found.rows:,}",
-        "before": f"{found.weight_before:,.8g}" if known else "parameters, taken for known",
-        "score": f"{found.score:.9g} ± {found.score_error:.1e} nats a row"
+        "rows": f"{drift.rows:,}",
+        "before": f"{drift.weight_before:,.8g}" if known else "parameters, taken for known",
+        "score": f"{drift.score:.9g} ± {drift.score_error:.1e} nats a row"
         + ("" if before is None else f"; before {before:.9g}"),
-        "test": f"{p_value(found.test)}, F = {found.test.statistic:.4g} of {found.test.degrees}",
-        "effect": f"{found.test.effect:.3g} nats a row",
+        "test": f"{p_value(drift.test)}, F = {drift.test.statistic:.4g} of {drift.test.degrees}",
+        "effect": f"{drift.test.effect:.3g} nats a row",
     }
 
 
@@ -37,7 +37,7 @@ def p_value(test: Test) -> str:
 
 
 def drift_page(
-    found: Drift, names: Sequence[str], model: str, data: str, allowed: str, alarm: bool
+    drift: Drift, names: Sequence[str], model: str, data: str, allowed: str, alarm: bool
 ) -> str:
     """The page of rows ``data`` beside those of a ``model``.
 
@@ -49,20 +49,20 @@ def drift_page(
         data=data,
         alarm=alarm,
         allowed=allowed,
-        facts=in_words(found),
-        changes=figures.changes(found),
-        components=_components(found),
-        spreads=_spreads(found, names),
+        facts=in_words(drift),
+        changes=figures.changes(drift),
+        components=_components(drift),
+        spreads=_spreads(drift, names),
     )
 
 
-def _components(found: Drift) -> Table:
+def _components(drift: Drift) -> Table:
     rows = [
         (
             *(str(k), f"{each.weight_before:.4f}", f"{each.weight_now:.4f}", p_value(each.weight)),
             *(f"{each.moved:.4f}", p_value(each.mean), p_value(each.covariance)),
         )
-        for k, each in enumerate(found.components)
+        for k, each in enumerate(drift.components)
     ]
     heads = ("component", "weight before", "weight now", "same weight", "mean moved (sd)")
     return Table(
@@ -72,11 +72,11 @@ def _components(found: Drift) -> Table:
     )
 
 
-def _spreads(found: Drift, names: Sequence[str]) -> Table | None:
+def _spreads(drift: Drift, names: Sequence[str]) -> Table | None:
     """The spreads of the features that changed most; None if none are known."""
 
     def change(j: int) -> float:
-        ratios = [each.spread[j] for each in found.components if each.spread[j] > 0]
+        ratios = [each.spread[j] for each in drift.components if each.spread[j] > 0]
         return max((abs(math.log(ratio)) for ratio in ratios), default=0.0)
 
     most = sorted(range(len(names)), key=change, reverse=True)[:FEATURES]
@@ -85,7 +85,7 @@ def _spreads(found: Drift, names: Sequence[str]) -> Table | None:
     shown = sorted(most)
     rows = [
         (str(k), *(f"{each.spread[j]:.3f}" if each.spread[j] > 0 else "" for j in shown))
-        for k, each in enumerate(found.components)
+        for k, each in enumerate(drift.components)
     ]
     which = "all features" if len(shown) == len(names) else f"{len(shown)} of {len(names)} features"
     caption = f"Spreads of {which}, by what they were"

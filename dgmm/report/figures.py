@@ -69,12 +69,12 @@ def pairs(
     features: Sequence[int],
     ends: np.ndarray,
     *,
-    seen: Overview | None,
+    overview: Overview | None,
 ) -> Drawing:
     """Features one by one and in pairs; see ``draw_pairs``."""
     figure = pictures.canvas(side(len(features)), side(len(features)))
-    draw_pairs(figure, mixture, names, features, ends, seen=seen)
-    return drawing(figure, *_words(mixture, names, features, _heaviest(mixture), seen))
+    draw_pairs(figure, mixture, names, features, ends, overview=overview)
+    return drawing(figure, *_words(mixture, names, features, _heaviest(mixture), overview))
 
 
 def _heaviest(mixture: Mixture) -> NDArray[np.intp]:
@@ -89,7 +89,7 @@ def draw_pairs(
     features: Sequence[int],
     ends: np.ndarray,
     *,
-    seen: Overview | None,
+    overview: Overview | None,
 ) -> NDArray[Any]:
     """Draw features one by one on the diagonal, and in pairs below it, with the rows seen.
 
@@ -115,12 +115,14 @@ def draw_pairs(
                     mixture,
                     features[i],
                     ends[i],
-                    None if seen is None else seen.singles[seen.features.index(features[i])],
-                    seen,
+                    None
+                    if overview is None
+                    else overview.singles[overview.features.index(features[i])],
+                    overview,
                 )
             else:
-                if seen is not None:
-                    counts = _counts(seen, features[j], features[i])
+                if overview is not None:
+                    counts = _counts(overview, features[j], features[i])
                     pictures.density(axes, counts, ends[j], ends[i])
                 pictures.ellipses(axes, drawn, (features[j], features[i]), colours)
                 _number(axes, drawn, heaviest, (features[j], features[i]))
@@ -134,10 +136,10 @@ def draw_pairs(
     return grid
 
 
-def _counts(seen: Overview, across: int, up: int) -> NDArray[Any]:
+def _counts(overview: Overview, across: int, up: int) -> NDArray[Any]:
     """How many rows are in each bin of two features."""
-    first, second = seen.features.index(across), seen.features.index(up)
-    return seen.pair(first, second) if first < second else seen.pair(second, first).T
+    first, second = overview.features.index(across), overview.features.index(up)
+    return overview.pair(first, second) if first < second else overview.pair(second, first).T
 
 
 def _words(
@@ -145,11 +147,11 @@ def _words(
     names: Sequence[str],
     features: Sequence[int],
     heaviest: np.ndarray,
-    seen: Overview | None,
+    overview: Overview | None,
 ) -> tuple[str, str]:
     """What a picture of pairs shows, and its caption."""
     called = ", ".join(short(names[j]) for j in features)
-    rows = "" if seen is None else f" over the density of {seen.rows:,} rows, in grey"
+    rows = "" if overview is None else f" over the density of {overview.rows:,} rows, in grey"
     share = mixture.weights[heaviest].sum()
     which = "all" if len(heaviest) == mixture.components else f"the {len(heaviest)} heaviest"
     where = "; ".join(
@@ -163,7 +165,7 @@ def _words(
         f"{mixture.components} components ({share:.0%} of the weight){rows}. On the diagonal, the "
         "density of each feature by itself: the line is the model"
     )
-    return alt, caption + (", the steps are the rows." if seen is not None else ".")
+    return alt, caption + (", the steps are the rows." if overview is not None else ".")
 
 
 def _draw_single(
@@ -172,10 +174,10 @@ def _draw_single(
     feature: int,
     ends: np.ndarray,
     counts: np.ndarray | None,
-    seen: Overview | None,
+    overview: Overview | None,
 ) -> None:
-    if counts is not None and seen is not None:
-        known = max(1, seen.rows - int(seen.missing[seen.features.index(feature)]))
+    if counts is not None and overview is not None:
+        known = max(1, overview.rows - int(overview.missing[overview.features.index(feature)]))
         heights = counts / (known * np.diff(ends))
         axes.stairs(heights, ends, fill=True, color="#c6c8cb")
     x = np.linspace(ends[0], ends[-1], 400)
@@ -222,33 +224,33 @@ def draw_path(axes: Axes, objectives: Sequence[float]) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
-def draw_levels(axes: Axes, found: Merging) -> None:
+def draw_levels(axes: Axes, merging: Merging) -> None:
     """Draw the levels of a tree by the number of groups, with a ring where it is cut."""
     _axes(axes)
-    groups = np.arange(1, len(found.levels) + 1)
-    axes.plot(groups, found.levels, "o-", color="C0", markersize=4, linewidth=1.2)
-    axes.plot([found.cut], [found.levels[found.cut - 1]], markersize=11, **pictures.RING)
+    groups = np.arange(1, len(merging.levels) + 1)
+    axes.plot(groups, merging.levels, "o-", color="C0", markersize=4, linewidth=1.2)
+    axes.plot([merging.cut], [merging.levels[merging.cut - 1]], markersize=11, **pictures.RING)
     axes.set_xlabel("groups", fontsize=8, color=pictures.INK)
-    axes.set_ylabel(LEVELS[found.criterion], fontsize=8, color=pictures.INK)
+    axes.set_ylabel(LEVELS[merging.criterion], fontsize=8, color=pictures.INK)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
-def certainty(seen: Overview) -> Drawing:
+def certainty(overview: Overview) -> Drawing:
     """How many rows have labels of each certainty."""
     figure = pictures.canvas(960, 420)
     figure.set_layout_engine("constrained")
-    draw_certainty(figure.subplots(), seen)
-    counts = seen.certainty.sum(axis=0)
+    draw_certainty(figure.subplots(), overview)
+    counts = overview.certainty.sum(axis=0)
     known = max(1, int(counts.sum()))
     sure, unsure = counts[-1] / known, counts[: CERTAINTIES // 2].sum() / known
     words = f"{sure:.1%} of the rows have 0.95 or more, and {unsure:.1%} less than 0.5"
     return drawing(figure, f"Histogram of the certainty of labels: {words}.", words + ".")
 
 
-def draw_certainty(axes: Axes, seen: Overview) -> None:
+def draw_certainty(axes: Axes, overview: Overview) -> None:
     """Draw how many rows have labels of each certainty."""
     _axes(axes)
-    counts = seen.certainty.sum(axis=0)
+    counts = overview.certainty.sum(axis=0)
     known = max(1, int(counts.sum()))
     axes.stairs(100 * counts / known, np.linspace(0, 1, CERTAINTIES + 1), fill=True, color="C0")
     axes.set_xlim(0, 1)
@@ -258,16 +260,16 @@ def draw_certainty(axes: Axes, seen: Overview) -> None:
     axes.set_ylabel("rows, %", fontsize=8, color=pictures.INK)
 
 
-def changes(found: Drift) -> Drawing:
+def changes(drift: Drift) -> Drawing:
     """What changed of the components: of all, or of those that were heaviest."""
-    before = np.array([each.weight_before for each in found.components])
+    before = np.array([each.weight_before for each in drift.components])
     shown = np.sort(np.argsort(-before, kind="stable")[:DRAWN])
     figure = pictures.canvas(960, 160 + 36 * len(shown))
     figure.set_layout_engine("constrained")
     weights, moves = figure.subplots(1, 2, sharey=True)
-    draw_changes(weights, moves, found, shown)
-    now = np.array([each.weight_now for each in found.components])
-    moved = np.array([each.moved for each in found.components])
+    draw_changes(weights, moves, drift, shown)
+    now = np.array([each.weight_now for each in drift.components])
+    moved = np.array([each.moved for each in drift.components])
     k, m = int(np.argmax(np.abs(now - before))), int(np.nanargmax(np.append(moved, 0.0)))
     words = f"the weight of component {k} went from {before[k]:.4f} to {now[k]:.4f}"
     if m < len(moved):
@@ -281,9 +283,9 @@ def changes(found: Drift) -> Drawing:
     )
 
 
-def draw_changes(weights: Axes, moves: Axes, found: Drift, shown: NDArray[np.intp]) -> None:
+def draw_changes(weights: Axes, moves: Axes, drift: Drift, shown: NDArray[np.intp]) -> None:
     """Draw the weights of components before and now, and how far their means have moved."""
-    each = [found.components[k] for k in shown]
+    each = [drift.components[k] for k in shown]
     places = np.arange(len(each))
     before, now = ([getattr(one, name) for one in each] for name in ("weight_before", "weight_now"))
     weights.hlines(places, before, now, color="C0", linewidth=1.2)
