@@ -1,7 +1,7 @@
 """Gaussian mixture models for data that does not fit in memory, on Dask and Zarr.
 
-Public names are loaded when they are first used: ``import dgmm`` imports none of what dgmm is built
-on.
+Public names are loaded when they are first used, so ``import dgmm`` imports none of the packages
+that dgmm is built on.
 """
 
 from importlib import import_module
@@ -96,29 +96,29 @@ __all__ = [
 _MODULES = {
     "data.dataset": ("Dataset",),
     "data.opening": ("open_dataset",),
+    "em.conjugate_prior": ("ConjugatePrior",),
+    "engine.plan": ("Plan",),
     "estimators.alignment": ("Alignment", "align"),
     "estimators.bayesian_mixture": ("BayesianGaussianMixture", "load"),
     "estimators.callbacks": ("Event",),
     "estimators.comparison": ("Comparison", "compare"),
     "estimators.federation": ("federate",),
     "estimators.gaussian_mixture": ("GaussianMixture",),
+    "estimators.search": ("MixtureSearch", "select"),
+    "estimators.site": ("join",),
+    "estimators.sufficient_statistics": ("SufficientStatistics",),
     "inference.bootstrap": ("Bootstrap", "Intervals"),
     "inference.drift": ("Drift",),
     "inference.merging": ("Merging",),
     "inference.odd_rows": ("Threshold",),
-    "inference.privacy": ("Privacy",),
     "inference.overview": ("Overview",),
+    "inference.privacy": ("Privacy",),
     "inference.standard_errors": ("StandardErrors",),
     "model.mixture": ("Mixture",),
-    "em.conjugate_prior": ("ConjugatePrior",),
-    "engine.plan": ("Plan",),
-    "estimators.search": ("MixtureSearch", "select"),
-    "estimators.site": ("join",),
-    "estimators.sufficient_statistics": ("SufficientStatistics",),
     "report.document": ("write_report",),
     "report.watching": ("ProgressBar",),
 }
-"""Where the public names are that are not in ``errors``."""
+"""The public names of each module, but for those of ``errors``."""
 
 
 def __getattr__(name: str) -> Any:
@@ -126,7 +126,7 @@ def __getattr__(name: str) -> Any:
         return import_module("dgmm.plot")
     if name not in __all__:
         raise AttributeError(f"module 'dgmm' has no attribute {name!r}")
-    module = next((place for place, names in _MODULES.items() if name in names), "errors")
+    module = next((module for module, names in _MODULES.items() if name in names), "errors")
     value = globals()[name] = getattr(import_module(f"dgmm.{module}"), name)
     return value
 

@@ -24,7 +24,7 @@ from dgmm.cli.options import (
 from dgmm.cli.records import dumps
 from dgmm.cli.results import tell
 from dgmm.cli.sweeping import sweeping
-from dgmm.cli.told_errors import read_errors
+from dgmm.cli.errors_file import read_errors
 from dgmm.estimators.telling import names_of
 from dgmm.io import storage
 from dgmm.model.lazy import Late

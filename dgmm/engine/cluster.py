@@ -1,12 +1,13 @@
 """Sweeps with the workers of a Dask cluster.
 
-A task takes a run of 2^j consecutive blocks, one at a time (runs.py); what it is given (the
-mixture, and where the data lie) is the result of one small task that the workers fetch from each
-other, not scattered data: a result can be computed again when its worker dies, scattered data are
-lost with it.  Only the final sum comes back.  The rows of a Dask array come through its own graph.
+A task takes a run of 2^j consecutive blocks, one at a time (runs.py).  All tasks need the mixture,
+and where the data lie.  That is the result of one small task, which the workers fetch from each
+other.  It is not scattered data: a result is computed again when its worker dies, scattered data
+are lost with it.  Only the final sum comes back.  The rows of a Dask array come through its own
+graph.
 
-Where processes keep blocks between sweeps, each run of blocks has a worker that is asked first, but
-any may take it: a block that is not there is read again.
+Where processes keep blocks between sweeps, each run of blocks has a preferred worker.  Any other
+may take the run, too; then the blocks are read again.
 
 **What may go wrong.**  Dask itself runs the tasks of a dead worker again.  Where the scheduler or
 the connection is lost, the sweep is begun again when they are back, ``ATTEMPTS`` times at most,
@@ -14,8 +15,9 @@ with keys never used before.  Workers that don't answer while nothing gets done 
 their tasks go to others.  Nothing of an abandoned sweep gets into another's result.
 
 A worker that can't read where others can (its mount is gone, it has no credentials) fails fastest,
-and so would get the tasks.  Where one could not, all are asked for the same block; those that fail
-are left out, and the sweep is begun again without them.  If none can, the first error is told.
+and so it would get most tasks.  When a worker fails, all are asked for the same block; those that
+fail are left out, and the sweep is begun again without them.  If all fail, the first error is
+raised.
 """
 
 import logging
@@ -68,13 +70,13 @@ T = TypeVar("T", bound=Mergeable)
 
 
 LARGE: Final = "distributed.admin.large-graph-warning-threshold"
-"""From which size on Dask warns of a graph: ours has the mixture in it, once."""
+"""Dask's setting of the size of a graph to warn of: ours has the mixture in it, once."""
 
 ATTEMPTS: Final = 5
 """How often a sweep is begun before the cluster is given up."""
 
 ASKED_SECONDS: Final = 5
-"""How long a worker asks a store again that is asked whether it can read at all."""
+"""How long a worker asks a store again, where the question is whether it can read at all."""
 
 RETURN_SECONDS: Final = 300
 """How long to wait for a lost scheduler to come back."""
@@ -104,7 +106,7 @@ class Cluster:
         self.token = _token(self.client)
 
     def close(self) -> None:
-        """Free what is kept, as far as workers answer: nothing is lost where they don't."""
+        """Free the blocks that are kept; a worker that does not answer is passed over."""
         with self.connections:
             if self.cache_bytes and self.client.status == "running":
                 ask_workers(self.client, caches.release, self.token, wait=False, on_error="ignore")
@@ -137,9 +139,9 @@ class Cluster:
     def _unable(
         self, error: BlockError, fn: Callable[[Block, G], T], given: G
     ) -> dict[str, BaseException]:
-        """The workers that can't do what one of them could not, and why, if others can.
+        """The workers that fail as one of them did, with their errors, if others don't.
 
-        Raises ``error`` if none can, or if it is no worker's fault.
+        Raises ``error`` if all fail, or if it is no worker's fault.
         """
         if error.worker is None:
             raise error
@@ -212,7 +214,7 @@ class Cluster:
         )
 
     def _meet(self, workers: Collection[str]) -> None:
-        """Before workers first serve: their versions match, and they have the planned room."""
+        """Check that versions match, and free leftovers, before ``workers`` first serve."""
         check_versions_match(self.client, len(workers))
         if not self.checked:
             free_left(self.client)
@@ -261,8 +263,8 @@ class Cluster:
         self.meter.add(rows_between(self.dataset, first, last))
 
     def _homes(self, workers: dict[str, int]) -> list[tuple[int, dict[str, Any]]]:
-        """Where runs would best be computed: numbers of threads, and options for their tasks."""
-        if not self.cache_bytes or self.left_out:  # or else those would be asked, too
+        """The places to compute runs at: numbers of threads, and options for their tasks."""
+        if not self.cache_bytes or self.left_out:  # a preferred worker could be one left out
             return [(sum(workers.values()), self._only(workers))]
         # In the order of their names, so that a worker finds what it kept in the last sweep.
         return [
@@ -287,7 +289,8 @@ class Cluster:
     ) -> T | ClusterLostError:
         """The same for rows, or what lies beside them, that a Dask graph computes: a task a block.
 
-        Gives, not raises, the error of a cluster that is lost: no patience with a store helps.
+        Returns the error of a cluster that is lost, and does not raise it: no patience with a store
+        would help.
         """
         sources = {"rows": self.dataset.source, **self.dataset.beside}
         parts = {name: parts_of(self.dataset, each) for name, each in sources.items()}
@@ -326,7 +329,7 @@ class Cluster:
 
 
 def _token(client: Client) -> str:
-    """A name for what a worker keeps, which says for whom."""
+    """A name for what a worker keeps, which names the client that it is kept for."""
     return f"{client.id} {uuid4().hex}"
 
 

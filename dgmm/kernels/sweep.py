@@ -1,15 +1,15 @@
 """The seam between method and machines: a sweep.
 
 A sweep applies a pure function to every block of a dataset and adds up the results.  The method
-(floor 2) sees nothing of Dask, Zarr or threads but this one callable; an engine (floor 3) knows
+(``em``) sees nothing of Dask, Zarr or threads but this one callable; an engine (``engine``) knows
 nothing of mixtures.
 
-**Same blocks, same bits.**  Floating-point addition is not associative, so the engines add in one
-order whatever the number of workers and the order of arrival: the balanced binary tree over the
-block numbers.  ``PairwiseSum`` is that order, as a counter does it: a new leaf is carried up like a
-1 added to a binary number.  A task may take any run of blocks: it brings home the sums of the nodes
-that lie in it whole, one if the run is an aligned one of 2^j blocks, and few if not, and the result
-is the same to the last bit.
+**Same blocks, same bits.**  Floating-point addition is not associative.  So the engines add in one
+order, whatever the number of workers and the order of arrival: that of the balanced binary tree
+over the block numbers.  ``PairwiseSum`` adds in that order as a counter counts: a new leaf is
+carried up like a 1 added to a binary number.  A task may take any run of blocks.  It returns the
+sums of the nodes that lie whole in the run: one for an aligned run of 2^j blocks, few for others.
+The result is the same to the last bit.
 """
 
 from collections.abc import Callable, Iterable
@@ -49,31 +49,31 @@ class Block:
 
     @property
     def beside(self) -> dict[str, NDArray[Any]]:
-        """What there is beside the rows, by its name of ``BESIDE``."""
-        return {name: each for name in BESIDE if (each := getattr(self, name)) is not None}
+        """The arrays that lie beside the rows, by their names of ``BESIDE``."""
+        return {name: array for name in BESIDE if (array := getattr(self, name)) is not None}
 
     @property
     def nbytes(self) -> int:
-        """The size of its arrays."""
-        return self.rows.nbytes + sum(each.nbytes for each in self.beside.values())
+        """The size of the arrays."""
+        return self.rows.nbytes + sum(array.nbytes for array in self.beside.values())
 
     def part(self, chosen: slice) -> "Block":
-        """Consecutive rows of it, with what lies beside them; nothing is copied."""
-        beside: dict[str, Any] = {name: each[chosen] for name, each in self.beside.items()}
+        """Consecutive rows of the block, with what lies beside them; nothing is copied."""
+        beside: dict[str, Any] = {name: array[chosen] for name, array in self.beside.items()}
         start = self.start + chosen.indices(len(self.rows))[0]
         return replace(self, start=start, rows=self.rows[chosen], **beside)
 
     def taken(self, places: NDArray[np.intp]) -> "Block":
-        """A copy of some of its rows, with what lies beside them; ``start`` stays."""
-        # [places] is far slower
+        """A copy of some rows of the block, with what lies beside them; ``start`` stays."""
+        # np.take is far faster than [places].
         beside: dict[str, Any] = {
-            name: np.take(each, places, axis=0) for name, each in self.beside.items()
+            name: np.take(array, places, axis=0) for name, array in self.beside.items()
         }
         return replace(self, rows=np.take(self.rows, places, axis=0), **beside)
 
 
-BESIDE: Final = tuple(each.name for each in fields(Block))[2:]
-"""The names of what may lie beside rows: those of fields of ``Block`` and of ``Dataset``."""
+BESIDE: Final = tuple(field.name for field in fields(Block))[2:]
+"""The names of what may lie beside rows: fields of ``Block`` and of ``Dataset``."""
 
 
 class Sweep(Protocol):
@@ -88,7 +88,7 @@ class Sweep(Protocol):
 class PairwiseSum(Generic[T]):
     """Adds values in the order of a balanced binary tree, holding at most log2 of them.
 
-    They may begin at any leaf, number ``first``; then twice as many are held.
+    The leaves may begin at any number, ``first``; then twice as many values are held.
     """
 
     def __init__(self, first: int = 0) -> None:
