@@ -17,7 +17,7 @@ from benchmarks.table import Cell, percent, show
 from benchmarks.timing import ROUNDS, Timings, alternate
 from dgmm import GaussianMixture, engine
 from dgmm.data.opening import open_dataset
-from dgmm.em.evaluate import PRECISIONS
+from dgmm.em.fit_context import PRECISIONS
 from dgmm.em.progress import Progress
 from dgmm.kernels.sweep import Block
 from dgmm.model.statistics import WeightedSum

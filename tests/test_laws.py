@@ -15,9 +15,10 @@ from scipy.special import logsumexp, softmax
 from scipy.stats import chi2, chisquare, kstest, multivariate_normal
 
 from dgmm import GaussianMixture
-from dgmm.em.evaluate import FitContext, State, evaluate
+from dgmm.em.evaluate import State, evaluate
 from dgmm.em.expectation_maximization import EM
 from dgmm.em.first_pass import FirstPassSpec, first_pass
+from dgmm.em.fit_context import FitContext
 from dgmm.em.init import representative
 from dgmm.em.model import Model, Trial
 from dgmm.em.solver import StopRule, run_all

@@ -10,7 +10,7 @@ import pytest
 import dgmm
 from dgmm.data.zarr_source import MISSING_CHUNKS, MissingChunks
 from dgmm.em.criteria import CRITERIA, CriterionName
-from dgmm.em.evaluate import PRECISIONS, Precision
+from dgmm.em.fit_context import PRECISIONS, Precision
 from dgmm.em.init import METHODS, InitParams
 from dgmm.em.starts import EFFORTS, Effort
 from dgmm.em.strategies import STRATEGIES, StrategyName

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from dgmm import CheckpointError, GaussianMixture, select
-from dgmm.em.evaluate import FitContext, State
+from dgmm.em.evaluate import State
+from dgmm.em.fit_context import FitContext
 from dgmm.em.init import representative, seeded
 from dgmm.em.model import Trial
 from dgmm.em.moments import DataMoments
@@ -43,13 +44,13 @@ class Momentum(Solver):
     def init(self, context: FitContext, start: Mixture, stop: StopRule) -> RunState:
         return RunState.begin(context, start, stop, self, far=False)
 
-    def step(self, run: RunState, found: State) -> RunState:
-        after = replace(run.record(found), state=found)
+    def step(self, run: RunState, state: State) -> RunState:
+        after = replace(run.record(state), state=state)
         if after.budget_exhausted or abs(after.change) < run.stop.tol:
             return after.finish(not after.budget_exhausted)
-        image = run.context.m_step(found).mixture
+        image = run.context.m_step(state).mixture
         means = image.means if self.moved is None else image.means + self.share * self.moved
-        solver = replace(self, moved=means - found.mixture.means)
+        solver = replace(self, moved=means - state.mixture.means)
         return after.by(solver).propose(Trial(replace(image, means=means)), far=False)
 
     def reach(self, run: RunState) -> float:

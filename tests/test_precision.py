@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 
 from dgmm import DegenerateWarning, GaussianMixture
-from dgmm.em.evaluate import SINGLE, FitContext
+from dgmm.em.fit_context import SINGLE, FitContext
 from dgmm.em.model import Model
 from dgmm.kernels import native
 from dgmm.kernels.choice import KERNELS, Kernel

@@ -27,7 +27,8 @@ from dgmm import (
 )
 from dgmm.cli.commands import main
 from dgmm.em.control_variate import ControlVariateEM
-from dgmm.em.evaluate import FitContext, evaluate
+from dgmm.em.evaluate import evaluate
+from dgmm.em.fit_context import FitContext
 from dgmm.em.model import Trial
 from dgmm.em.squarem import coordinates, mixture_at
 from dgmm.errors import DgmmError, UsageError

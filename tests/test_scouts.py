@@ -14,8 +14,9 @@ from threadpoolctl import threadpool_limits
 from dgmm import GaussianMixture, engine
 from dgmm.em import many, scouts
 from dgmm.em.cost import Cost
-from dgmm.em.evaluate import FitContext, evaluate
+from dgmm.em.evaluate import evaluate
 from dgmm.em.first_pass import FirstPassSpec, first_pass
+from dgmm.em.fit_context import FitContext
 from dgmm.em.init import QUANTUM, representative, standard, standardised
 from dgmm.em.model import Trial
 from dgmm.em.subsamples import Subsample

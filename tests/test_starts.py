@@ -16,9 +16,9 @@ from dgmm.em.abreast import SMALL, Abreast, serves
 from dgmm.em.clustering import METHODS, clusters
 from dgmm.em.cost import Cost
 from dgmm.em.degenerate import unbounded
-from dgmm.em.evaluate import FitContext
 from dgmm.em.expectation_maximization import EM
 from dgmm.em.first_pass import FirstPassSpec, first_pass
+from dgmm.em.fit_context import FitContext
 from dgmm.em.information import Information, is_known
 from dgmm.em.init import representative
 from dgmm.em.quasi_newton import QuasiNewton, nbytes

@@ -11,6 +11,7 @@ from dgmm.cli import tables
 from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.base import EXIT_CODES, Command
 from dgmm.cli.checks import check_file_target
+from dgmm.cli.errors_file import read_errors
 from dgmm.cli.judged_rows import JudgedRows, rows_options
 from dgmm.cli.machines import Machines
 from dgmm.cli.options import (
@@ -24,7 +25,6 @@ from dgmm.cli.options import (
 from dgmm.cli.records import dumps
 from dgmm.cli.results import tell
 from dgmm.cli.sweeping import sweeping
-from dgmm.cli.errors_file import read_errors
 from dgmm.estimators.telling import names_of
 from dgmm.io import storage
 from dgmm.model.lazy import Late

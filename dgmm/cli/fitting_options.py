@@ -9,7 +9,7 @@ import click
 
 from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.options import Decorator, as_one, cache_option, memory_option, together
-from dgmm.em.evaluate import PRECISIONS
+from dgmm.em.fit_context import PRECISIONS
 from dgmm.em.init import METHODS
 from dgmm.em.priors import PRIORS, PriorName
 from dgmm.em.starts import EFFORTS

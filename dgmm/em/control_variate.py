@@ -38,7 +38,8 @@ from typing import Final
 
 import numpy as np
 
-from dgmm.em.evaluate import FitContext, State
+from dgmm.em.evaluate import State
+from dgmm.em.fit_context import FitContext
 from dgmm.em.model import Trial
 from dgmm.em.solver import RunState, Solver, StopRule
 from dgmm.em.squarem import Squarem

@@ -9,7 +9,8 @@ from typing import Final
 
 import numpy as np
 
-from dgmm.em.evaluate import FitContext, State
+from dgmm.em.evaluate import State
+from dgmm.em.fit_context import FitContext
 from dgmm.em.model import Trial, numbers
 from dgmm.model.mixture import Mixture
 from dgmm.model.statistics import Statistics

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.random import RandomState
 
 from dgmm.em.cost import Cost, Tell, silent
-from dgmm.em.evaluate import FitContext, frame_of
 from dgmm.em.first_pass import FirstPassSpec, first_pass
+from dgmm.em.fit_context import FitContext, frame_of
 from dgmm.em.holdout import Counted
 from dgmm.em.init import representative, sample_seed
 from dgmm.em.moments import DataMoments

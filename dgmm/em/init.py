@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from dgmm.em.evaluate import FitContext
+from dgmm.em.fit_context import FitContext
 from dgmm.em.moments import DataMoments
 from dgmm.em.sample import Sample
 from dgmm.kernels import filling

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dgmm.em.evaluate import FitContext
+from dgmm.em.fit_context import FitContext
 from dgmm.em.init import standard, standardised
 from dgmm.em.sample import Sample
 from dgmm.em.solver import ranked

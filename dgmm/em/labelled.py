@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.em import isolation
-from dgmm.em.evaluate import FitContext
+from dgmm.em.fit_context import FitContext
 from dgmm.em.init import Random, cautious, labelled, mixture_of, standard, standardised
 from dgmm.em.race import EACH, LEAST, ROUGH, SWEEPS_PER_ROUND, objective
 from dgmm.em.sample import Sample

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dgmm.em.degenerate import unbounded
-from dgmm.em.evaluate import FitContext
+from dgmm.em.fit_context import FitContext
 from dgmm.em.moments import DataMoments
 from dgmm.em.solver import RunState, best_of
 from dgmm.em.spec import FitSpec

@@ -25,7 +25,8 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from dgmm.em.evaluate import FitContext, State
+from dgmm.em.evaluate import State
+from dgmm.em.fit_context import FitContext
 from dgmm.em.information import Information
 from dgmm.em.model import Trial
 from dgmm.em.solver import RunState, Solver, StopRule

@@ -15,7 +15,7 @@ import numpy as np
 
 from dgmm.em.clustering import clusters
 from dgmm.em.degenerate import unbounded
-from dgmm.em.evaluate import FitContext
+from dgmm.em.fit_context import FitContext
 from dgmm.em.init import Random, cautious, labelled, mixture_of, standard, standardised
 from dgmm.em.isolation import views
 from dgmm.em.sample import Sample

@@ -29,7 +29,8 @@ from typing import Any, Final, Self
 import numpy as np
 
 from dgmm.em.degenerate import unbounded
-from dgmm.em.evaluate import FitContext, State, evaluate
+from dgmm.em.evaluate import State, evaluate
+from dgmm.em.fit_context import FitContext
 from dgmm.em.model import Trial
 from dgmm.kernels.sweep import Sweep
 from dgmm.model.mixture import Mixture

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 from dgmm.em import init
 from dgmm.em.deadline import NEVER, Deadline
-from dgmm.em.evaluate import FitContext
 from dgmm.em.first_pass import FirstPassSpec
+from dgmm.em.fit_context import FitContext
 from dgmm.em.moments import DataMoments
 from dgmm.em.noise_spec import NoiseSpec
 from dgmm.em.prior_spec import NO_PRIOR, PriorSpec
@@ -80,7 +80,7 @@ class FitSpec:
     components, tol, resolution, reg_covar, max_iter, n_init, init_params, effort
         As in ``GaussianMixture``.
     kernel, precision : str
-        A key of ``choice.KERNELS``; one of ``evaluate.PRECISIONS``.
+        A key of ``choice.KERNELS``; one of ``fit_context.PRECISIONS``.
     random : RandomState
     weights, means, precisions : (K,), (K, D), ``covariance_model.shape(K, D)``, or None
         Where to start, as far as given.

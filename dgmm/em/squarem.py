@@ -38,7 +38,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dgmm.em.evaluate import FitContext, State
+from dgmm.em.evaluate import State
+from dgmm.em.fit_context import FitContext
 from dgmm.em.model import Model, Trial, numbers
 from dgmm.em.solver import RunState, Solver, StopRule
 from dgmm.model.arrays import Array

@@ -20,7 +20,7 @@ import numpy as np
 from dgmm.em import abreast, isolation, quasi_newton, race, sample, split_merge, splits
 from dgmm.em.cost import Cost
 from dgmm.em.deadline import Deadline
-from dgmm.em.evaluate import FitContext
+from dgmm.em.fit_context import FitContext
 from dgmm.em.init import Random, seeded
 from dgmm.em.sample import Sample
 from dgmm.em.subsamples import MANY_SWEEPS, Elsewhere, InMemorySweep, Samples, Subsample

@@ -21,8 +21,8 @@ import numpy as np
 
 from dgmm.em import init, isolation, labelled, quasi_newton, race, splits
 from dgmm.em.control_variate import ControlVariateEM
-from dgmm.em.evaluate import FitContext
 from dgmm.em.expectation_maximization import EM
+from dgmm.em.fit_context import FitContext
 from dgmm.em.information import is_known
 from dgmm.em.model import Trial
 from dgmm.em.moments import DataMoments

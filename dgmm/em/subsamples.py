@@ -20,7 +20,8 @@ from typing import Final, Protocol, TypeVar
 import numpy as np
 
 from dgmm.em.cost import Cost
-from dgmm.em.evaluate import FitContext, State, evaluate
+from dgmm.em.evaluate import State, evaluate
+from dgmm.em.fit_context import FitContext
 from dgmm.em.information import Information
 from dgmm.em.model import Trial
 from dgmm.em.quasi_newton import FLOOR, QuasiNewton

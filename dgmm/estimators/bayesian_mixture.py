@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils.validation import check_is_fitted
 
 from dgmm import engine
-from dgmm.em.evaluate import Precision
+from dgmm.em.fit_context import Precision
 from dgmm.em.init import InitParams
 from dgmm.em.progress import Progress
 from dgmm.em.strategies import StrategyName

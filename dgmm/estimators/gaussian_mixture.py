@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils.validation import check_is_fitted
 
-from dgmm.em.evaluate import Precision
+from dgmm.em.fit_context import Precision
 from dgmm.em.init import InitParams
 from dgmm.em.prior_spec import PriorSpec
 from dgmm.em.priors import PriorName

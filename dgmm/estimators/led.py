@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from dgmm import engine
-from dgmm.em.evaluate import FitContext, State
+from dgmm.em.evaluate import State
 from dgmm.em.fit import check
+from dgmm.em.fit_context import FitContext
 from dgmm.em.model import Trial
 from dgmm.em.moments import DataMoments
 from dgmm.em.sample import Sample

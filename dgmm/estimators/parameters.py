@@ -10,7 +10,7 @@ from sklearn.utils import check_random_state
 
 from dgmm.data import forms
 from dgmm.em.deadline import Deadline
-from dgmm.em.evaluate import PRECISIONS
+from dgmm.em.fit_context import PRECISIONS
 from dgmm.em.init import METHODS
 from dgmm.em.noise_spec import NoiseSpec
 from dgmm.em.prior_spec import NO_PRIOR, PriorSpec

@@ -15,7 +15,8 @@ from dgmm import engine
 from dgmm.em.causes import Collapse, column_names, component_names
 from dgmm.em.collapse import LabelledSample, collapses
 from dgmm.em.degenerate import ALONE, Rivals, bare, singular
-from dgmm.em.evaluate import FitContext, State
+from dgmm.em.evaluate import State
+from dgmm.em.fit_context import FitContext
 from dgmm.em.model import Trial
 from dgmm.em.progress import Candidate, Progress
 from dgmm.em.sample import Sample

@@ -30,7 +30,8 @@ from typing import Any, Final, Self
 import numpy as np
 
 from dgmm.em.degenerate import ALONE, thin
-from dgmm.em.evaluate import FitContext, State
+from dgmm.em.evaluate import State
+from dgmm.em.fit_context import FitContext
 from dgmm.em.model import Model, Trial
 from dgmm.errors import ModelFileError, UsageError
 from dgmm.estimators.statistics_file import fields

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dgmm.em.evaluate import FitContext
 from dgmm.em.first_pass import invalid_weight
 from dgmm.em.fit import WEIGHTS
+from dgmm.em.fit_context import FitContext
 from dgmm.em.model import Model
 from dgmm.errors import DataError
 from dgmm.kernels.kernel import describe_invalid_row

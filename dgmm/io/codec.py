@@ -15,7 +15,7 @@ from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from dgmm.em.evaluate import FitContext
+from dgmm.em.fit_context import FitContext
 from dgmm.em.solver import Solver
 from dgmm.em.subsamples import Samples, Subsample
 from dgmm.errors import CheckpointError

@@ -10,9 +10,9 @@ bound exceeds ``TOLERANCE`` is centred: its log-density is computed from x - mu_
 taken about mu_k (``NaturalParameters.center``), which cancels nothing.  A component a thousand
 times narrower than the data is centred; ordinary ones never are.
 
-**In single precision** the same holds with a larger u, and half the time is saved.  So long as the
-bound stays under ``SINGLE_TOLERANCE`` it may be used (evaluate.py decides): the products of a tile
-are then single, what is added up over tiles never is.
+**In single precision** the same holds with a larger u, and half the time is saved.  It may be used
+so long as the bound stays under ``SINGLE_TOLERANCE`` (fit_context.py decides).  Then the products
+of a tile are single; what is added up over tiles never is.
 """
 
 from dataclasses import dataclass
