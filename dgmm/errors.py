@@ -5,7 +5,7 @@
     DgmmError                 exit code 1
       UsageError              2   what was asked for cannot be (also a ValueError)
         ClusterError          2   the address or the workers of a Dask cluster won't do
-          ClusterLostError    2   no Dask cluster is there in time, or it was lost; try again
+          ClusterLostError    4   no Dask cluster is there in time, or it was lost; try again
       DataError               3   what was found cannot be used (also a ValueError)
         BlockError            3   a block of rows could not be read or computed; says which
         ModelFileError        3   a model file is missing, damaged or from the future
@@ -17,9 +17,9 @@
       MissingNoiseWarning         rows are judged without the noise that a model was fitted with
       ObjectiveFellWarning        an iteration lowered the objective by more than rounding explains
 
-Where a store that can't be reached is the cause, or a cluster, waiting may help:
-``data/transient.py`` tells which errors these are.  A fit that did
-not converge is no error: it is scikit-learn's ``ConvergenceWarning``.
+Where a store that can't be reached is the cause, or a cluster, waiting may help, and the exit code
+is 4: ``data/transient.py`` tells which errors these are.  A fit that did not converge is no error:
+it is scikit-learn's ``ConvergenceWarning``.
 """
 
 
@@ -45,6 +45,7 @@ class ClusterError(UsageError):
 class ClusterLostError(ClusterError):
     """No Dask cluster is there in time, or it was lost during a pass and did not come back."""
 
+    exit_code = 4
     is_transient = True
 
 

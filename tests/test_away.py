@@ -395,15 +395,16 @@ def test_a_checkpoint_that_can_not_be_listed_is_not_taken_for_none(
 def test_answers_that_can_not_be_written_leave_nothing(
     proxy: Proxy, rows: str, whole: dgmm.GaussianMixture, kind: str, methods: str
 ) -> None:
-    """And without a checkpoint, that is exit code 3."""
+    """And without a checkpoint, too, that is exit code 4: a job may try it again."""
     place = f"s3://bucket/answers-{kind}-{methods.split()[0]}"
     whole.save(f"{place}/model.dgmm")
     words = ("predict", rows, "-m", f"{place}/model.dgmm", "-o", f"{place}/labels.zarr")
     part = "labels.zarr" if methods == "PUT" else "rows.zarr/c/"
     with proxy.doing(on(kind, methods, part, 1)):
         done = dgmm_(*words, seconds=0.2)
-    assert done.exit_code == 3, done.output
+    assert done.exit_code == 4, done.output
     assert "can't be written" in done.output or "rows " in done.output
+    assert "the same command may work later" in done.output
     assert left(place) == {"model.dgmm"}
 
 
@@ -561,6 +562,7 @@ def test_errors_of_connections_are_known_whatever_they_are_called() -> None:
         aiohttp.ClientPayloadError(),
         botocore.exceptions.EndpointConnectionError(endpoint_url="http://there"),
         botocore.exceptions.ReadTimeoutError(endpoint_url="http://there"),
+        botocore.exceptions.CredentialRetrievalError(provider="container-role", error_msg="no"),
         botocore.parsers.ResponseParserError("half an answer"),
         requests.ConnectionError(),
         urllib3.exceptions.ProtocolError(),

@@ -255,6 +255,11 @@ def test_trees_merge_what_costs_least() -> None:
     assert found == {tuple(sorted(each[:, 0])) for each in groups}
 
 
+def test_rows_that_are_all_the_same_are_merged_without_a_warning() -> None:
+    labels = agglomerated(np.full((30, 4), 0.1), np.arange(30), 4)
+    np.testing.assert_array_equal(np.unique(labels), np.arange(4))
+
+
 def test_common_axes_are_found_among_many_features() -> None:
     """As many sweeps of planes as it takes: no turn of two axes makes it better."""
     d, k = 9, 4

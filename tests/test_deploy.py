@@ -33,6 +33,7 @@ from dask.utils import parse_bytes
 from distributed.cli import dask_scheduler, dask_worker
 
 from dgmm import errors
+from dgmm.cli.base import LATER
 from dgmm.cli.changing import DRIFTED
 from dgmm.cli.commands import main
 
@@ -655,7 +656,7 @@ def exit_codes() -> set[int]:
 def test_the_job_knows_the_exit_codes(name: str) -> None:
     job = named(overlay(name), "Job")["spec"]
     fatal, disruption = job["podFailurePolicy"]["rules"]
-    hopeless = exit_codes() - {errors.DgmmError.exit_code}
+    hopeless = exit_codes() - {errors.DgmmError.exit_code, LATER}
     assert fatal == {
         "action": "FailJob",
         "onExitCodes": {

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from test_deploy import APPLIED, RUNBOOK, at, named, rendered, renders, violations
 
+from dgmm.cli.base import LATER
 from dgmm.cli.changing import DRIFTED
 from dgmm.cli.commands import main
 
@@ -49,6 +50,7 @@ def test_an_alarm_fails_the_job_and_is_not_tried_again() -> None:
     rule = job["podFailurePolicy"]["rules"][0]
     assert rule["action"] == "FailJob"
     assert rule["onExitCodes"]["values"] == [2, 3, DRIFTED]
+    assert f"| {LATER} | a store that did not answer" in RUNBOOK  # that is tried again
     assert rule["onExitCodes"]["containerName"] == container()["name"]
     assert job["template"]["spec"]["restartPolicy"] == "Never"  # else there may be no such policy
     assert f"| {DRIFTED} | the rows have drifted" in RUNBOOK

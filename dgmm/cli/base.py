@@ -1,8 +1,11 @@
 """What all commands do alike: tell what happens, end in good order, and give an exit code.
 
 Exit codes: 0 done, 1 a crash, 2 usage, 3 data that can't be used or a plan that does not fit (see
-``dgmm.errors``), 4 interrupted, no cluster or no store, and the same command goes on from its
-checkpoint.  ``drift`` has 5, for an alarm.
+``dgmm.errors``), 4 no cluster or no store, or interrupted with a checkpoint: the same command may
+do it later, and goes on from a checkpoint.  ``drift`` has 5, for an alarm.
+
+A job has nothing but this number to go by, so what may pass is told apart from what stays in all
+commands, with a checkpoint or without.
 """
 
 import logging
@@ -28,17 +31,17 @@ from click.core import ParameterSource
 from dgmm.cli import sections
 from dgmm.cli.progress import LOGS, Log
 from dgmm.data.transient import is_transient
-from dgmm.errors import DataError, DgmmError
+from dgmm.errors import DgmmError
 
 EXIT_CODES = """\b
 Exit codes:
   0  done
   1  a crash: please report it
-  2  wrong usage; or no cluster could be reached, without --checkpoint
+  2  wrong usage
   3  data that can't be used, or a fit too large for the memory: running it
-     again won't help; or no store could be reached, without --checkpoint
-  4  with --checkpoint: interrupted, or no cluster or store could be reached;
-     the same command continues
+     again won't help
+  4  no cluster or store could be reached, or, with --checkpoint,
+     interrupted: run the same command again; with --checkpoint it continues
   130, 143  without --checkpoint: interrupted by Ctrl-C or SIGTERM
 """
 
@@ -48,10 +51,11 @@ DGMM_FIT_MAX_ITER=50 is dgmm fit --max-iter 50, and DGMM_FIT_RESUME=false is
 --no-resume. An empty variable counts as not set.
 """
 
-RESUMABLE = 4
-"""The exit code of a fit that was interrupted, or lost its cluster, and has a checkpoint."""
+LATER = 4
+"""The exit code where the same command may do later what it could not do now."""
 
 NOTHING = "nothing was written"
+AGAIN = "the same command may work later"
 
 
 class Commands(click.Group):
@@ -104,15 +108,15 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         again = self.goes_on(ctx)
-        resumable = again is not None
         log = LOGS[ctx.params.get("log", "auto")]
-        with warnings.catch_warnings(), _interruptible(resumable), _logged(log):
+        with warnings.catch_warnings(), _interruptible(again is not None), _logged(log):
             warnings.showwarning = partial(_show_warning, log)
             try:
                 return super().invoke(ctx)
             except DgmmError as error:
-                code = RESUMABLE if resumable and is_transient(error) else error.exit_code
-                log.say("error", str(error), exit_code=code)
+                later = is_transient(error)
+                code, said = LATER if later else error.exit_code, str(error)
+                log.say("error", f"{said}; {again or AGAIN}" if later else said, exit_code=code)
             except _Interrupted as error:
                 code = error.exit_code
                 log.say("interrupted", again or NOTHING, exit_code=code)
@@ -122,8 +126,9 @@ class Command(click.Command):
                 if isinstance(error, BrokenPipeError) and _nobody_reads():
                     raise  # click ends without a word, as others do whom head has read enough of
                 if is_transient(error):  # a store's own error, or the network's
-                    code = RESUMABLE if resumable else DataError.exit_code
-                    log.say("error", f"{type(error).__name__}: {error}", exit_code=code)
+                    code = LATER
+                    said = f"{type(error).__name__}: {error}; {again or AGAIN}"
+                    log.say("error", said, exit_code=code)
                 elif not log.alone:
                     raise
                 else:
@@ -169,7 +174,7 @@ def _interruptible(resumable: bool) -> Iterator[None]:
     """Ctrl-C and SIGTERM end what is inside in good order; a second one ends it at once."""
 
     def stop(number: int, frame: Any) -> None:
-        code = RESUMABLE if resumable else 128 + number
+        code = LATER if resumable else 128 + number
         for each in before:
             signal.signal(each, lambda *_: os._exit(code))
         raise _Interrupted(code)

@@ -57,7 +57,10 @@ Types = tuple[type[BaseException], ...]
 CONNECTIONS: Final[dict[str, Callable[[Any], Types]]] = {
     "aiohttp": lambda of: (of.ClientConnectionError, of.ClientPayloadError),
     "asyncio.exceptions": lambda of: (of.IncompleteReadError,),
-    "botocore.exceptions": lambda of: (of.ConnectionError, of.HTTPClientError),
+    "botocore.exceptions": lambda of: (
+        *(of.ConnectionError, of.HTTPClientError),
+        of.CredentialRetrievalError,  # who hands out rights to the store did not
+    ),
     "botocore.parsers": lambda of: (of.ResponseParserError,),
     "distributed.comm": lambda of: (of.CommClosedError,),
     "google.auth.exceptions": lambda of: (of.TransportError,),  # gcsfs

@@ -73,7 +73,8 @@ class _Groups:
 
 def agglomerated(rows: Array, labels: Labels, components: int) -> Labels:
     """The groups of ``rows`` (n, D) that ``labels`` (n,) name, merged until so many are left."""
-    groups, spread = _Groups.of(rows, labels), float(rows.var(axis=0).mean())
+    groups = _Groups.of(rows, labels)
+    spread = float(rows.var(axis=0).mean()) or 1.0  # rows that are all the same have none
     count, levels = len(groups.counts), groups.levels(spread)
     costs, of = np.full((count, count), np.inf), np.arange(count)
     alive = np.ones(count, bool)

@@ -110,8 +110,8 @@ class Collapse:
             "their": "their" if several else "its",
             "each": "each" if several else "it",
             "number": self.number or "few",
-            "distinct": "all equal"
-            if self.number == 1 and not several
+            "distinct": ("all equal" if not several else "all equal in each component")
+            if self.number == 1
             else f"{self.number or 'few'} distinct ones{' at most' * several}, many times over",
         }
         return (

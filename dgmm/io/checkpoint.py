@@ -69,6 +69,14 @@ PARTIAL: Final = re.compile(NAME.pattern + r"\.[0-9a-f]{32}\.partial")
 LOOKED_AT: Final = 3
 """How many blocks of the rows the fingerprint reads."""
 
+CONTENT: Final = {
+    "content": "other values in the rows, or beside them",
+    "blocks": "the rows are in other blocks",
+}
+"""What differs, where digests are all that is known of it."""
+
+BEGIN: Final = "Choose another checkpoint, or start over (resume=False, --no-resume)"
+
 COUNTS: Final = ("densities", "rounds", "due")
 """What is kept of ``Progress``, beside the candidates."""
 
@@ -168,7 +176,12 @@ class Checkpoint:
         numbers = self._numbers()
         if not numbers:
             return None
-        first, start = self._read(1)
+        try:
+            first, start = self._read(1)
+        except CheckpointError as error:
+            if is_transient(error):
+                raise
+            raise CheckpointError(f"{error}. {BEGIN}, as nothing goes on without it") from error
         self._refuse_others(start)
         moments: DataMoments = decode(DataMoments, start.get("moments"), first)
         random = _random(first, start)
@@ -264,8 +277,8 @@ class Checkpoint:
         unlike = [name for name in self._of if saved.get(name) != self._of[name]]
         if unlike:
             differences = ", ".join(
-                name
-                if name in ("content", "blocks")
+                CONTENT[name]
+                if name in CONTENT
                 else f"{name} is {self._of[name]}, was {saved.get(name)}"
                 for name in unlike
             )
