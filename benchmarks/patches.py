@@ -130,6 +130,7 @@ def split(mixture: Mixture, components: int) -> Mixture:
 
     A component's halves lie on either side of its mean, along the leading eigenvector; mean and
     covariance of the two together are what they were.  Halves are cut again where more are asked.
+    Of t distributions these are locations and scale matrices; halves keep the degrees of freedom.
     """
     while 2 * (used := np.count_nonzero(mixture.weights)) < components:
         mixture = split(mixture, 2 * used)
@@ -147,6 +148,7 @@ def split(mixture: Mixture, components: int) -> Mixture:
         np.concatenate([mixture.weights[whole], *2 * [mixture.weights[halved] / 2]]),
         np.concatenate([mixture.means[whole], means - away, means + away]),
         raised,
+        tails=mixture.tails and mixture.tails.chosen(np.concatenate([whole, halved, halved])),
     )
 
 
@@ -246,6 +248,7 @@ def draw(path: Path, picture: Path) -> None:
     "[default: dgmm-benchmarks where temporary files go]",
 )
 @click.option("--memory", default="4GiB", show_default=True, help="What the fit is allowed.")
+@click.option("--threads", type=int, help="As for dgmm fit.")
 @click.option("--max-iter", type=int, help="[default: 100; quick: 5]")
 @click.option("--tol", type=float, help="As for dgmm fit.")
 @click.option("--reg-covar", default=0.0, show_default=True, help="As for dgmm fit.")
@@ -253,7 +256,7 @@ def draw(path: Path, picture: Path) -> None:
     "--split",
     "start",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Start from this smaller model, its heaviest components cut in two.",
+    help="Start from this model, its heaviest components cut in two where more are asked.",
 )
 @click.option("--quick", is_flag=True, help="50,000 patches, K = 10, 5 iterations.")
 def patches(
@@ -264,6 +267,7 @@ def patches(
     test_rows: int | None,
     directory: Path,
     memory: str,
+    threads: int | None,
     max_iter: int | None,
     tol: float | None,
     reg_covar: float,
@@ -292,6 +296,7 @@ def patches(
     some = train.store(directory, min(rows, test_rows))
     options = ["--memory", memory, "--max-iter", max_iter or (5 if quick else 100)]
     options += ["--reg-covar", reg_covar] + ([] if tol is None else ["--tol", tol])
+    options += [] if threads is None else ["--threads", threads]
 
     def lines() -> Iterator[list[Cell]]:
         for count, tail in product(counts or (10 if quick else 200,), tails or TAILS[:1]):
