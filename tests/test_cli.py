@@ -331,6 +331,22 @@ def test_means_have_the_digits_that_their_spread_tells(
     assert telling.mean_and_spread(mean, spread) == shown
 
 
+@pytest.mark.filterwarnings("ignore:Best performing initialization did not converge")
+def test_a_fit_begins_at_the_degrees_of_freedom_of_a_model(store: Path) -> None:
+    tails = ("-k", 2, "--tails", "student", "--strategy", "em", "--quiet", "--overwrite")
+    words = ("fit", "rows.zarr", *tails, "--max-iter")
+    done = run(*words, 3, "-o", "t.dgmm", cwd=store)
+    assert done.exit_code == 0, done.stderr
+    before = dgmm.load(store / "t.dgmm")
+    assert np.abs(before.dof_ - 5).min() > 0.1  # 5 is what they begin at without a model
+    assert run(*words, 1, "-o", "next.dgmm", "--start", "t.dgmm", cwd=store).exit_code == 0
+    after = dgmm.load(store / "next.dgmm")
+    assert after.lower_bounds_[0] == pytest.approx(before.lower_bound_, abs=1e-12)
+    options = ("--start", "t.dgmm", "--dof", 3)
+    assert run(*words, 1, "-o", "next.dgmm", *options, cwd=store).exit_code == 0
+    assert (dgmm.load(store / "next.dgmm").dof_ == 3).all()
+
+
 def test_a_fit_begins_at_a_model(store: Path, model: Path) -> None:
     words = ("fit", "rows.zarr", "-o", "m.dgmm", "--quiet", "--start", model)
     options = ("--strategy", "em", "--precision", "float64")

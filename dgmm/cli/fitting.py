@@ -127,7 +127,8 @@ def fit(
     )
     if start is not None:
         begin = begin_at(start, n_components, covariance_type, n_factors)
-        if fixed or n_factors is not None:  # the very numbers in the file
+        heavy = begin.tails == params["tails"] == "student"  # whose degrees of freedom count, too
+        if fixed or n_factors is not None or heavy:  # the very numbers in the file
             model = begin.set_params(warm_start=True, fixed=fixed or None)
         else:
             model.set_params(**parameters_of(begin))
