@@ -172,13 +172,33 @@ def test_no_rows_are_the_zero() -> None:
 
 
 @built
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("tails", [False, True])
+def test_no_product_is_subnormal(
+    variant: int, tails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A component that all rows have all but left, at e^-650 each, has none, and costs no more."""
+    monkeypatch.setattr(native, "VARIANT", variant)
+    d = 40
+    means = np.zeros((2, d))
+    means[1, 0] = np.exp(650 / (d + 1)) if tails else np.sqrt(2 * 650)
+    made = Mixture.of(COVARIANCE_MODELS["full"], np.full(2, 0.5), means, np.stack([np.eye(d)] * 2))
+    heavy = StudentTails(np.ones(2), Each()) if tails else None
+    natural = NaturalParameters.of(replace(made, tails=heavy), centre=True)
+    rows = Block(0, np.full((50, d), 1e-3))
+    (found,) = native.e_step(rows, Given(Frame(np.zeros(d), np.ones(d)), (natural,))).parts
+    assert not found.sums[1].any()
+    assert found.sums[0, 0] == 50
+
+
+@built
+@pytest.mark.parametrize("tails", [None, StudentTails(np.full(3, 2.0), Each())])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_what_is_no_number_is_named(value: float) -> None:
+def test_what_is_no_number_is_named(value: float, tails: StudentTails | None) -> None:
     rows = np.zeros((700, 2))
     rows[600, 1] = value
-    natural = NaturalParameters.of(
-        mixture(COVARIANCE_MODELS["diag"], 3, 2, np.random.default_rng(0)), centre=True
-    )
+    made = mixture(COVARIANCE_MODELS["diag"], 3, 2, np.random.default_rng(0))
+    natural = NaturalParameters.of(replace(made, tails=tails), centre=True)
     frame = Frame(np.zeros(2), np.ones(2))
     with pytest.raises(dgmm.DataError, match=f"{value} at row 605, column 1"):
         native.e_step(Block(5, rows), Given(frame, (natural,)))

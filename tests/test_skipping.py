@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing import get_context
 
 import numpy as np
@@ -20,6 +21,7 @@ from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.frame import Frame
 from dgmm.model.mixture import Mixture
 from dgmm.model.noise_component import NoiseComponent
+from dgmm.model.tails import Each, StudentTails
 
 pytestmark = pytest.mark.skipif(native.compiled is None, reason="built without a C compiler")
 
@@ -48,6 +50,13 @@ def textured(components: int, n_features: int, apart: float, rng: np.random.Gene
     means = apart * rng.normal(size=(components, n_features)) / np.sqrt(n_features)
     weights = rng.dirichlet(np.full(components, 2.0))
     return Mixture.of_covariances(FULL, weights, means, covariances)
+
+
+def tailed(mixture: Mixture, dof: float | None) -> Mixture:
+    """The same of t distributions, where there are degrees of freedom."""
+    if dof is None:
+        return mixture
+    return replace(mixture, tails=StudentTails(np.full(mixture.components, dof), Each()))
 
 
 def drawn(mixture: Mixture, rows: int, rng: np.random.Generator) -> np.ndarray:
@@ -79,6 +88,7 @@ def is_skipped(block: Block, wanted: Given) -> bool:
     weighted=st.booleans(),
     noisy=st.booleans(),
     single=st.booleans(),
+    dof=st.sampled_from([None, None, 1.0, 30.0]),
     variant=st.sampled_from(VARIANTS),
     seed=st.integers(0, 99),
 )
@@ -89,14 +99,16 @@ def test_statistics_are_those_of_dense_tiles(
     weighted: bool,
     noisy: bool,
     single: bool,
+    dof: float | None,
     variant: int,
     seed: int,
 ) -> None:
     """In double precision to rounding; in single, no further from double than dense tiles are."""
+    noisy, single = noisy and dof is None, single and dof is None
     rng = np.random.default_rng(seed)
-    mixture = textured(components, n_features, apart, rng)
+    mixture = tailed(textured(components, n_features, apart, rng), dof)
     rows = drawn(mixture, 5000, rng)
-    other = textured(components, n_features, apart, rng)
+    other = tailed(textured(components, n_features, apart, rng), dof)
     if noisy:
         noise = NoiseComponent(0.1, rows.min(axis=0), np.ptp(rows, axis=0))
         mixture = Mixture(0.9 * mixture.weights, mixture.means, mixture.covariances, noise)
@@ -126,6 +138,10 @@ def test_statistics_are_those_of_dense_tiles(
         np.testing.assert_allclose(mine.objective, true.objective, rtol=0, atol=atol)
         np.testing.assert_allclose(mine.log_likelihood, true.log_likelihood, rtol=0, atol=atol)
         assert (mine.weight, mine.rows) == (theirs.weight, theirs.rows)
+        assert (mine.tails is None) == (dof is None)
+        if mine.tails is not None:
+            off = ROUNDING * max(np.abs(theirs.tails).max(), total)
+            np.testing.assert_allclose(mine.tails, theirs.tails, rtol=0, atol=off)
 
 
 def moved(mixture: Mixture, by: np.ndarray, shift: float) -> Mixture:
@@ -197,11 +213,14 @@ def test_torture_does_not_change_that(torture: str, weighing: str) -> None:
     assert abs(mine.log_likelihood - theirs.log_likelihood) <= least
 
 
+@pytest.mark.parametrize("dof", [None, 9.0])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_outputs_are_those_of_dense_tiles(variant: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outputs_are_those_of_dense_tiles(
+    variant: int, dof: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(native, "VARIANT", variant)
     rng = np.random.default_rng(1)
-    mixture = textured(24, 33, 3.0, rng)
+    mixture = tailed(textured(24, 33, 3.0, rng), dof)
     block = Block(0, drawn(mixture, 5001, rng).astype("f4"))
     for kind in native_outputs.KINDS:
         output = outputs.OUTPUTS[kind]  # type: ignore[index]
@@ -223,6 +242,9 @@ def test_where_all_overlap_every_bit_stays() -> None:
     close, apart = textured(16, 24, 0.0, rng), textured(16, 24, 6.0, rng)
     assert not is_skipped(Block(0, drawn(close, 5000, rng)), asked(close))
     assert is_skipped(Block(0, drawn(apart, 5000, rng)), asked(apart))
+    heavy = tailed(apart, 30.0)
+    assert is_skipped(Block(0, drawn(heavy, 5000, rng)), asked(heavy))
+    assert not is_skipped(Block(0, drawn(tailed(close, 1.0), 5000, rng)), asked(tailed(close, 1.0)))
     assert not is_skipped(Block(0, drawn(apart, 1000, rng)), asked(apart))
     few = textured(15, 24, 6.0, rng)
     assert not is_skipped(Block(0, drawn(few, 5000, rng)), asked(few))

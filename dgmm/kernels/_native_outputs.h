@@ -60,7 +60,7 @@ TARGET static ptrdiff_t FN(outputs_of_few)(FN(Spare) *z, const Problem *p, const
     for (ptrdiff_t start = first; start < p->rows; start += here) {
         here = FN(next_tile)(z, p, start, first);
         const ptrdiff_t padded = (here + GRAIN - 1) / GRAIN * GRAIN, all = z->all;
-        FN(find)(z, p->constants, 0, all, here, padded, away);
+        FN(find)(z, p->constants, p->tails, 0, all, here, padded, away);
         for (ptrdiff_t row = 0; row < here; row++)
             if (z->best[row] == all || !(z->top[row] - z->top[row] == 0)) return UNUSABLE;
         for (ptrdiff_t row = 0; out->labels && row < here; row++) out->labels[start + row] = z->best[row];
@@ -109,7 +109,7 @@ TARGET static ptrdiff_t FN(row_outputs)(const Problem *p, const Outputs *out) {
         EACH_STRUCTURE(LOG_JOINT)
         if (p->tails) FN(lengthen)(all, padded, p->tails, L, U);
         if (!FN(likeliest)(all, padded, here, L, top, best)) return UNUSABLE;
-        const int few = start == 0 && may && FN(near)(all, padded, here, L, top, away) < FEW;
+        const int few = start == 0 && may && FN(near)(all, padded, here, L, top, away) < (p->tails ? FEW_HEAVY : FEW);
         for (ptrdiff_t row = 0; out->labels && row < here; row++) out->labels[start + row] = best[row];
         if (out->scores || out->shares) FN(log_sum)(all, padded, out->shares != NULL, L, top);
         for (ptrdiff_t row = 0; out->scores && row < here; row++) out->scores[start + row] = top[row];

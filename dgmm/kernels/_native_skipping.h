@@ -12,6 +12,9 @@
       products, and what is left out is never below 0.  Rows go on, WIDE squares at a time, so long as they
       are not out.
 
+   The log-density of a t distribution falls as |C'd|^2 grows, too, so both hold of it; but slowly, so that of
+   many more rows it is not out.  What it adds to the sums is bounded all the same, as r E[u] |C'd|^2 < r (nu + D).
+
    The largest so far is all that step 1 and 2 know of a row.  So components come in the order of how many
    rows they had: the right one comes soon.
 
@@ -34,6 +37,7 @@ typedef struct {
     REAL *seen, *top, *low, *sum, *lift, *w;    /* (FILTERS, tile), (tile) each */
     REAL *squares, *L;                          /* (tile), (all * tile): of the pairs that are left, */
     int32_t *of, *list, *best;                  /* (all * tile): and their rows; (tile), (tile) */
+    REAL *U;                                    /* (all * tile): of these pairs, where components are t distributions: log(1 + d / nu) */
     ptrdiff_t *begins, *order, *won;            /* (all + 1), (all), (all) */
     ptrdiff_t work;                             /* vectors of products that a tile took */
 } FN(Spare);
@@ -97,12 +101,23 @@ INLINE void FN(filter)(ptrdiff_t n_features, ptrdiff_t rows, const REAL *x, cons
     }
 }
 
-/* The log-densities of the rows of ``list`` that are not out, put at ``at`` of what is left; how many. */
-TARGET static ptrdiff_t FN(of_component)(FN(Spare) *z, ptrdiff_t k, ptrdiff_t count, REAL constant, REAL away, ptrdiff_t at) {
+/* For a t distribution of the constants ``tail``: U = log(1 + d / nu) of squares d, and the log-densities L. */
+INLINE void FN(heavy)(const double *tail, ptrdiff_t count, const REAL *squares, REAL *L, REAL *U) {
+    const REAL inverse = (REAL)tail[INVERSE], unit = (REAL)tail[UNIT], half = (REAL)tail[HALF];
+    for (ptrdiff_t e = 0; e < count; e += LANES) {
+        const Vector away = FN(logarithm)(1 + inverse * ANYWHERE(squares, e));
+        ANYWHERE(U, e) = away, ANYWHERE(L, e) = unit - half * away;
+    }
+}
+
+/* The log-densities of the rows of ``list`` that are not out, put at ``at`` of what is left; how many.
+
+   ``tail`` is NULL where the component is normal. */
+INLINE ptrdiff_t FN(of_component)(FN(Spare) *z, ptrdiff_t k, ptrdiff_t count, REAL constant, const double *tail, REAL away, ptrdiff_t at) {
     const ptrdiff_t stride = z->stride;
     const REAL *mean = z->means + k * stride, *panel = z->panels + k * z->panel, half = 0.5;
     int32_t *list = z->list, *place = z->of + at; /* rows, and where their d are: in the place of what is made */
-    REAL *squares = z->squares;
+    REAL *squares = z->squares, *L = z->L + at, *U = z->U + at;
     for (ptrdiff_t e = 0; e < count; e++) {
         const REAL *x = z->rows + list[e] * stride;
         for (ptrdiff_t i = 0; i < stride; i += LANES) AT(z->moved, e * stride + i) = AT(x, i) - AT(mean, i);
@@ -122,18 +137,20 @@ TARGET static ptrdiff_t FN(of_component)(FN(Spare) *z, ptrdiff_t k, ptrdiff_t co
         z->work += (count + GROUP - 1) / GROUP * GROUP * (depth * SPAN + 8);
         panel += depth * WIDE;
         ptrdiff_t left = 0;
+        if (tail) FN(heavy)(tail, count, squares, L, U);
         for (ptrdiff_t e = 0; e < count; e++) {
             const int32_t row = list[e], own = place[e];
-            const REAL square = squares[e];
+            const REAL square = squares[e], value = tail ? L[e] : constant - half * square;
             list[left] = row, place[left] = own, squares[left] = square;
-            left += constant - half * square >= z->low[row];
+            if (tail) L[left] = value, U[left] = U[e];
+            left += value >= z->low[row];
         }
         count = left;
     }
     for (ptrdiff_t e = 0; e < count; e++) {
         const int32_t row = list[e];
-        const REAL value = constant - half * squares[e];
-        z->L[at + e] = value, z->of[at + e] = row;
+        const REAL value = tail ? L[e] : constant - half * squares[e];
+        L[e] = value, z->of[at + e] = row;
         if (value > z->top[row] || (value == z->top[row] && k < z->best[row]))
             z->top[row] = value, z->low[row] = value - away, z->best[row] = (int32_t)k;
     }
@@ -142,8 +159,8 @@ TARGET static ptrdiff_t FN(of_component)(FN(Spare) *z, ptrdiff_t k, ptrdiff_t co
 
 /* The pairs that matter of components ``first`` to ``last`` and the tile's rows: L and rows from begins[o]
    to begins[o + 1] are of component order[o].  What pads the last rows is of none. */
-TARGET static void FN(find)(FN(Spare) *z, const REAL *constants, ptrdiff_t first, ptrdiff_t last, ptrdiff_t here, ptrdiff_t padded,
-                            REAL away) {
+TARGET static void FN(find)(FN(Spare) *z, const REAL *constants, const double *tails, ptrdiff_t first, ptrdiff_t last, ptrdiff_t here,
+                            ptrdiff_t padded, REAL away) {
     const REAL half = 0.5, slack = 0.5; /* for the rounding of step 1 */
     ptrdiff_t at = z->begins[first];
     for (ptrdiff_t row = 0; row < here; row++) z->top[row] = z->low[row] = -(REAL)INFINITY, z->best[row] = (int32_t)last;
@@ -156,20 +173,32 @@ TARGET static void FN(find)(FN(Spare) *z, const REAL *constants, ptrdiff_t first
         FN(filter)(z->n_features, padded, z->across, means, aims, z->seen, z->tile);
         for (ptrdiff_t c = 0; c < FILTERS && o + c < last; c++) {
             const ptrdiff_t k = z->order[o + c];
-            const REAL *seen = z->seen + c * z->tile, most = constants[k] + slack;
+            const REAL most = constants[k] + slack;
+            REAL *seen = z->seen + c * z->tile;
             ptrdiff_t count = 0;
+            z->begins[o + c] = at;
+            if (tails) {
+                const double *tail = tails + k * TAILS;
+                for (ptrdiff_t row = 0; row < here; row += LANES) AT(z->squares, row) = AT(seen, row) * AT(seen, row);
+                FN(heavy)(tail, here, z->squares, seen, z->squares);
+                for (ptrdiff_t row = 0; row < here; row++) {
+                    z->list[count] = (int32_t)row;
+                    count += seen[row] + slack >= z->low[row];
+                }
+                at += FN(of_component)(z, k, count, constants[k], tail, away, at);
+                continue;
+            }
             for (ptrdiff_t row = 0; row < here; row++) {
                 z->list[count] = (int32_t)row;
                 count += most - half * seen[row] * seen[row] >= z->low[row];
             }
-            z->begins[o + c] = at;
-            at += FN(of_component)(z, k, count, constants[k], away, at);
+            at += FN(of_component)(z, k, count, constants[k], NULL, away, at);
         }
     }
     z->begins[last] = at;
     for (ptrdiff_t row = 0; row < here; row++)
         if (z->best[row] < last) z->won[z->best[row]]++;
-    z->work += (last - first) * padded * (2 * z->n_features + 16) / LANES;
+    z->work += (last - first) * padded * (2 * z->n_features + (tails ? 40 : 16)) / LANES;
 }
 
 /* log(2 K / u): below the largest log-density of a row by more, a component does not count. */
@@ -233,17 +262,27 @@ INLINE void FN(piece)(ptrdiff_t count, ptrdiff_t n_features, ptrdiff_t stride, p
     }
 }
 
-/* Add sum r T(x - mu) over the rows that are left to the sums of one component. */
-TARGET static void FN(add_few)(FN(Spare) *z, ptrdiff_t o, REAL least, double *sums) {
+/* Add sum r T(x - mu) over the rows that are left to the sums of one component; where it is a t distribution,
+   r times E[u], and what ``weigh`` adds to ``latent``. */
+TARGET static void FN(add_few)(FN(Spare) *z, ptrdiff_t o, REAL least, const double *tail, double *latent, double *sums) {
     const ptrdiff_t stride = z->stride, n_features = z->n_features;
     const REAL *mean = z->means + z->order[o] * stride;
     REAL *d = z->moved, *a = z->shares;
     ptrdiff_t count = 0;
     double rows = 0;
+    const REAL scale = tail ? (REAL)exp(tail[LOG_SCALE]) : 0;
+    REAL *u = z->squares - z->begins[o];
+    for (ptrdiff_t e = z->begins[o]; tail && e < z->begins[o + 1]; e += LANES)
+        ANYWHERE(u, e) = scale * FN(exponential)(-ANYWHERE(z->U, e));
     for (ptrdiff_t e = z->begins[o]; e < z->begins[o + 1]; e++) {
         const ptrdiff_t row = z->of[e];
         if (z->L[e] < least) continue;
-        const REAL r = z->L[e] * z->sum[row], *x = z->rows + row * stride;
+        const REAL *x = z->rows + row * stride;
+        REAL r = z->L[e] * z->sum[row];
+        if (tail) {
+            latent[0] += (double)r, latent[1] += (double)r * (tail[LOG_SCALE] - (double)z->U[e] + tail[OFFSET] - (double)u[e]);
+            r *= u[e];
+        }
         rows += (double)r;
         for (ptrdiff_t i = 0; i < stride; i += LANES) {
             const Vector moved = AT(x, i) - AT(mean, i);
@@ -336,6 +375,7 @@ TARGET static size_t FN(furnish)(FN(Spare) *z, const Problem *p, ptrdiff_t all, 
     ROOM(seen, REAL, FILTERS * tile) ROOM(top, REAL, tile) ROOM(low, REAL, tile) ROOM(sum, REAL, tile) ROOM(lift, REAL, tile)
     ROOM(w, REAL, tile) ROOM(squares, REAL, tile) ROOM(L, REAL, all * tile + LANES) ROOM(of, int32_t, (all + 1) * tile)
     ROOM(list, int32_t, tile) ROOM(best, int32_t, tile) ROOM(begins, ptrdiff_t, all + 1) ROOM(order, ptrdiff_t, all) ROOM(won, ptrdiff_t, all)
+    ROOM(U, REAL, p->tails ? all * tile + LANES : 0)
 #undef ROOM
     return used;
 }
@@ -411,28 +451,31 @@ TARGET static ptrdiff_t FN(skipping)(FN(Spare) *z, const Problem *p, ptrdiff_t f
         for (ptrdiff_t mixture = 0, k = 0; mixture < p->mixtures; k = p->ends[mixture++]) {
             const ptrdiff_t last = p->ends[mixture];
             const REAL least = TERMS(2.98023223876953125e-8f, 5.5511151231257827e-17) / (REAL)(last - k);
-            FN(find)(z, p->constants, k, last, here, padded, FN(away)(last - k));
+            FN(find)(z, p->constants, p->tails, k, last, here, padded, FN(away)(last - k));
             FN(exponentials)(z, k, last, here, padded, boost);
             FN(share)(z, padded, p->most[mixture], p->objective + mixture, p->plain + mixture);
-            for (ptrdiff_t o = k; o < last; o++) FN(add_few)(z, o, least, p->sums + z->order[o] * p->width);
+            for (ptrdiff_t o = k; o < last; o++) {
+                const ptrdiff_t own = z->order[o];
+                FN(add_few)(z, o, least, p->tails ? p->tails + own * TAILS : NULL, p->tails ? p->latent + 2 * own : NULL, p->sums + own * p->width);
+            }
         }
         if (!FN(pays)(z, here, 1)) return start + here;
     }
     return p->rows;
 }
 
-/* Whether few of the responsibilities L of a tile's rows (all, padded), times w, matter. */
-TARGET static int FN(few)(ptrdiff_t all, ptrdiff_t padded, ptrdiff_t here, const REAL *L, const REAL *w) {
+/* Whether less than a ``share`` of the responsibilities L of a tile's rows (all, padded), times w, matter. */
+TARGET static int FN(few)(ptrdiff_t all, ptrdiff_t padded, ptrdiff_t here, const REAL *L, const REAL *w, double share) {
     const REAL least = TERMS(2.98023223876953125e-8f, 5.5511151231257827e-17) / (REAL)all;
     ptrdiff_t count = 0;
     for (ptrdiff_t k = 0; k < all; k++)
         for (ptrdiff_t row = 0; row < here; row++) count += L[k * padded + row] > least * w[row];
-    return (double)count < FEW * (double)(all * here);
+    return (double)count < share * (double)(all * here);
 }
 
 /* Whether rows may be of few components, by the numbers of these and of features. */
 static int FN(may_skip)(const Problem *p, ptrdiff_t tile) {
     const ptrdiff_t all = p->ends[p->mixtures - 1];
-    return p->skips && !p->tails && p->structure == FULL && p->n_features >= FEWEST_FEATURES && all >= FEWEST_COMPONENTS * p->mixtures
+    return p->skips && p->structure == FULL && p->n_features >= FEWEST_FEATURES && all >= FEWEST_COMPONENTS * p->mixtures
         && p->rows >= tile + FEWEST_ROWS;
 }

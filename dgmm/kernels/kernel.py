@@ -93,7 +93,10 @@ def by_features(group: Group, block: Block, given: Given) -> Stacked[Statistics]
         results = grouped(part, given.frame, features, naturals)
         sums |= zip(chosen, [each.scaled(scale) for each in results], strict=True)
     parts = tuple(sums[i] for i in range(len(given.naturals)))
-    if not all(np.isfinite(part.objective) for part in parts):
+    # Of t distributions the logarithm of what is no number may be one: their sums tell.
+    heavy = [part.sums for part in parts if part.tails is not None]
+    finite = [np.isfinite(part.objective) for part in parts]
+    if not all(finite) or not all(np.isfinite(own).all() for own in heavy):
         raise DataError(describe_invalid_row(block) or "the log-likelihood of these rows overflows")
     return Stacked(parts)
 
