@@ -192,6 +192,21 @@ def test_variables_of_a_dataset_are_features(cube: xr.DataArray, tmp_path: Path)
         np.testing.assert_array_equal(model.predict(stored).values, labels.values)
 
 
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_pixel_is_a_row(cube: xr.DataArray, lazy: bool) -> None:
+    model, pixel = model_of(cube), cube.isel(y=3, x=4)
+    proba = model.predict_proba(cube).values[3, 4]
+    for given in (pixel.to_dataset("band"), pixel):
+        if given is pixel:
+            given = dgmm.open_dataset(pixel.chunk() if lazy else pixel, features_dim="band")
+        else:
+            given = given.chunk() if lazy else given
+        found = model.predict_proba(given)
+        assert (found.dims, found.coords["x"]) == (("component",), cube.coords["x"][4])
+        np.testing.assert_allclose(found.values, proba, rtol=1e-12)
+        assert model.predict(given).shape == ()
+
+
 def test_variables_lie_on_the_axes_of_one_of_them(cube: xr.DataArray) -> None:
     dataset = cube.to_dataset("band").assign(height=cube["y"].drop_vars("y") * 1.0)
     rows = np.column_stack([rows_of(cube), np.repeat(np.arange(20) * 10.0, 30)])

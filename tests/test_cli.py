@@ -23,6 +23,7 @@ from sklearn.mixture import GaussianMixture as Reference
 
 import dgmm
 from dgmm import engine
+from dgmm.cli import tables
 from dgmm.cli.commands import main
 from dgmm.cli.records import dumps
 from dgmm.data.opening import open_dataset
@@ -192,6 +193,14 @@ def wide_model(path: Path) -> dgmm.GaussianMixture:
     model = dgmm.GaussianMixture(2, covariance_type="diag", random_state=0)
     model.fit(pandas.DataFrame(rows, columns=LONG)).save(path)
     return model
+
+
+def test_long_names_are_folded_between_their_words(capsys: pytest.CaptureFixture[str]) -> None:
+    tables.show(["component", "flipper_length_mm: mean ± sd", "w" * 30], [["0", "1 ± 2", "3"]])
+    lines = capsys.readouterr().out.splitlines()[1:4]
+    middle = [line.split("┃")[2].strip() for line in lines]
+    assert middle == ["flipper_", "length_mm:", "mean ± sd"]
+    assert [line.split("┃")[3].strip() for line in lines] == ["w" * 10] * 3
 
 
 def told_whole(means: np.ndarray, text: str) -> bool:

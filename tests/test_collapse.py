@@ -256,6 +256,8 @@ def test_what_is_merged_and_the_words_for_many() -> None:
     assert Collapse.of(found.record()) == found
     assert "columns 0, 1, 2, 3, 4, 5 and 2 more have one value in all rows" in found.said()
     assert "columns 'b', 'b', 'b', 'b', 'b', 'b' and 2 more" in found.said(["b"] * 9)
+    one_seen = Collapse("few values", (0, 1), (0,), 1)
+    assert "each has rows of one of the few values of column 0 alone" in one_seen.said()
 
 
 @pytest.mark.parametrize("kind", ["diag", "spherical"])

@@ -247,6 +247,8 @@ def test_lazy_rows_and_frames() -> None:
     frame = pytest.importorskip("pandas").DataFrame(x, columns=["a", "c", "e"])
     model.feature_names_in_ = np.array(["a", "b", "c", "d", "e"], dtype=object)
     assert (model.regress(frame, ["d", "b"]) == model_of().regress(x, TARGETS)).all()
+    with pytest.raises(dgmm.DataError, match="have columns of targets, b: leave these out"):
+        model.regress(frame.assign(b=0.0), ["d", "b"])
 
 
 def test_bayesian_mixtures_and_searches_regress_too() -> None:

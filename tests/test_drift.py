@@ -165,6 +165,22 @@ def test_divergences_of_known_mixtures() -> None:
     assert dgmm.compare(model, one).order is None
     with pytest.raises(dgmm.UsageError, match="as many features"):
         dgmm.compare(model, model.marginal([0]))
+    away = dgmm.GaussianMixture.from_parameters([1.0], [[1e5, 0]], [np.eye(2)])
+    assert dgmm.compare(one, away).hellinger.value == 1.0
+
+
+def test_models_of_other_features_are_not_compared() -> None:
+    names = ("km", "fare"), ("fare", "km"), None
+    models = []
+    for each in names:
+        model = dgmm.GaussianMixture.from_parameters([1.0], [[0.0, 1]], [np.eye(2)])
+        if each:
+            model.feature_names_in_ = np.array(each, dtype=object)
+        models.append(model)
+    for of_both in (dgmm.compare, dgmm.align):
+        with pytest.raises(dgmm.UsageError, match="one has km, fare, the other fare, km"):
+            of_both(models[0], models[1])
+        of_both(models[0], models[2])
 
 
 def test_the_commands(tmp_path: Path) -> None:

@@ -620,6 +620,11 @@ def test_rows_that_are_not_finite_are_counted_and_what_to_do_is_said() -> None:
             GaussianMixture().fit(given)
         with pytest.raises(DataError, match=message):
             MixtureSearch(n_components=[1, 2]).fit(given)
+    named = pd.DataFrame(rows, columns=["a", "b", "c"])
+    with pytest.raises(DataError, match=r"nan at row 40, column 'b'; .*is missing"):
+        GaussianMixture().fit(named)
+    with pytest.raises(DataError, match=r"-inf at row 29959, column 'a'; .* Infinity can't"):
+        GaussianMixture(missing="marginalize").fit(named[40:].drop(columns="b"))
 
     weights = np.ones(len(rows))
     weights[[5, 29000]] = -1.0

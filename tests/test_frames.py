@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from dgmm import DataError, GaussianMixture, PlanError, UsageError, open_dataset
+from dgmm.data.columns import check_numbers
 
 NAMES = ["a", "b", "c"]
 ROWS = np.random.default_rng(0).normal(size=(600, 3)) + 6.0 * (np.arange(600) % 2)[:, None]
@@ -127,6 +128,12 @@ def test_columns_without_names_and_of_one_name() -> None:
     twice = pa.table([ROWS[:, 0], ROWS[:, 1]], names=["a", "a"])
     with pytest.raises(DataError, match="several columns called a"):
         open_dataset(twice)
+    for frame in (twice, twice.to_pandas(), dd.from_pandas(twice.to_pandas(), 1)):
+        with pytest.raises(DataError, match="several columns called a: give each"):
+            GaussianMixture().fit(frame)
+    many = {f"x{j}": (float, True) for j in range(12)} | {"city": (str, False)}
+    with pytest.raises(DataError, match=r"numbers are in x0, .*x9 and 2 more$"):
+        check_numbers("the frame", many, list(many))
 
 
 def test_a_stream_is_taken_only_while_there_is_room() -> None:

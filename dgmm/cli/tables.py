@@ -4,6 +4,7 @@ Where the columns don't fit beside each other, there are several tables one unde
 the first columns again.  What is folded is names of columns, never what stands below them.
 """
 
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from textwrap import wrap
@@ -46,8 +47,19 @@ class _Column:
     def __init__(self, head: str, cells: Sequence[str], name: bool) -> None:
         self.cells, self.name = cells, name
         widest = max(map(cell_len, cells), default=0)
-        self.head = wrap(head, max(widest, HEAD)) or [""]
+        self.head = _folded(head, max(widest, HEAD))
         self.width = max(widest, *map(cell_len, self.head))
+
+
+def _folded(name: str, width: int) -> list[str]:
+    """Lines of a name; a word that is too wide is folded after one of its ``_``, ``.`` or ``-``."""
+    parts = re.split(r"(?<=[_.-])(?=\w)|(?<=\s)", name)
+    lines = [""]
+    for part in parts:
+        if lines[-1] and cell_len((lines[-1] + part).rstrip()) > width:
+            lines.append("")
+        lines[-1] += part
+    return [each for line in lines for each in wrap(line, width)] or [""]
 
 
 def _width(columns: Sequence[_Column]) -> int:

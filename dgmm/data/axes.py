@@ -64,7 +64,7 @@ class NamedAxes:
             chunks = (*self.template.chunks, *((size,) for size in tail))
             outputs = da.reshape_blockwise(outputs, (*shape, *tail), chunks=chunks)
         else:
-            outputs = outputs.reshape(*shape, *tail)
+            outputs = outputs.reshape((*shape, *tail))
         array = type(self.template)
         return array(outputs, dims=dims, coords=coords, name=name)
 
@@ -292,6 +292,8 @@ def _flat(values: Any, shape: tuple[int, ...]) -> Any:
     """Values of which the axes of rows are one."""
     if not isinstance(values, da.Array):
         return np.asarray(values).reshape(shape)
+    if values.ndim < len(shape):  # one row, which has no axes
+        return values.reshape(shape)
     rows = math.prod(values.shape[: values.ndim - len(shape) + 1])
     whole = (rows, *values.shape[values.ndim - len(shape) + 1 :])
     return values if values.shape == whole else da.reshape_blockwise(values, whole)

@@ -2,6 +2,7 @@
 
 import difflib
 import fnmatch
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,8 +45,10 @@ def chosen(
 
 def once(table: str, all_names: Sequence[Any], names: tuple[Any, ...]) -> tuple[Any, ...]:
     """The ``names``; raises ``DataError`` if one means several columns of a ``table``."""
-    if twice := {name for name in names if list(all_names).count(name) > 1}:
-        raise DataError(f"{table} has several columns called {', '.join(sorted(map(str, twice)))}")
+    counts = Counter(all_names)
+    if twice := {name for name in names if counts[name] > 1}:
+        listed = ", ".join(sorted(map(str, twice)))
+        raise DataError(f"{table} has several columns called {listed}: give each a name of its own")
     return names
 
 
@@ -58,12 +61,17 @@ def check_numbers(table: str, kinds: Mapping[str, tuple[Any, bool]], names: Sequ
     if not wrong:
         return
     others = [name for name, (_, number) in kinds.items() if number and name]
-    more = f" and {len(wrong) - 10} more" if len(wrong) > 10 else ""
     raise DataError(
-        f"columns must be real numbers: {', '.join(wrong[:10])}{more} of {table} can't be used; "
+        f"columns must be real numbers: {_first(wrong)} of {table} can't be used; "
         "leave them out (open_dataset(data, columns=[...]), --columns), or make numbers of them: "
-        + (f"numbers are in {', '.join(others[:10])}" if others else "no column is of numbers")
+        + (f"numbers are in {_first(others)}" if others else "no column is of numbers")
     )
+
+
+def _first(names: Sequence[str]) -> str:
+    """Ten of the names, and how many more there are."""
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return f"{', '.join(names[:10])}{more}"
 
 
 def _leaves_out(wanted: str, known: set[str]) -> bool:
@@ -95,5 +103,4 @@ def _near(names: Sequence[str], wanted: str) -> str:
     near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.6)
     if near:
         return f"the nearest {'are' if len(near) > 1 else 'is'} {', '.join(near)}"
-    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return f"it has {', '.join(names[:10])}{more}"
+    return f"it has {_first(names)}"

@@ -259,7 +259,7 @@ class Dataset:
     def _read(self, index: int) -> Block:
         start, stop = self.row_range(index)
         beside = {name: each.read(start, stop) for name, each in self.beside.items()}
-        return Block(start, self.source.read(start, stop), **beside)
+        return Block(start, self.source.read(start, stop), names=self.names, **beside)
 
 
 def cut(source: Source, beside: Mapping[str, Source], block_bytes: int) -> Dataset:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from dgmm.data.amounts import Amount, check_room
 from dgmm.data.axes import array_of
-from dgmm.data.columns import check_numbers
+from dgmm.data.columns import check_numbers, once
 from dgmm.errors import BlockError, ClusterError, DataError, DgmmError
 
 MASKED: Final = "fill what is masked (numpy.ma.filled), with NaN where it is missing"
@@ -51,11 +51,25 @@ def unwrapped(data: Any, memory: Amount = None) -> Any:
 
 
 def columns(data: Any) -> Any:
-    """A frame that has the columns of ``data``, with rows or without; None if ``data`` is none."""
+    """A frame that has the columns of ``data``, with rows or without; None if ``data`` is none.
+
+    Raises ``DataError`` if two of its columns have one name.
+    """
     names = set(type_names(data))
     if names & {"pandas.DataFrame", "polars.DataFrame", "pyarrow.Table"}:
-        return data
-    return data._meta if is_dask_frame(data) else None
+        frame = data
+    elif is_dask_frame(data):
+        frame = data._meta
+    else:
+        return None
+    called = column_names(frame)
+    once(f"the {type(data).__name__}", called, tuple(called))
+    return frame
+
+
+def column_names(frame: Any) -> list[Any]:
+    """What the columns of a frame are called, such as ``columns`` gives."""
+    return list(frame.column_names if "pyarrow.Table" in type_names(frame) else frame.columns)
 
 
 def is_dask_frame(data: Any) -> bool:

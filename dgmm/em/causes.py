@@ -109,7 +109,8 @@ class Collapse:
             "it": "them" if many else "it",
             "their": "their" if several else "its",
             "each": "each" if several else "it",
-            "number": self.number or "few",
+            # The sample, where values are counted, may have missed others.
+            "number": "few" if self.number <= (self.cause == "few values") else self.number,
             "distinct": ("all equal" if not several else "all equal in each component")
             if self.number == 1
             else f"{self.number or 'few'} distinct ones{' at most' * several}, many times over",

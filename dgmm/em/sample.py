@@ -60,7 +60,8 @@ class Sample:
         Without weights, if all are 1.
         """
         rows = self.rows if self.filled is None else np.where(self.filled, np.nan, self.rows)
-        return Block(0, rows, None if (self.weights == 1).all() else self.weights, **self.others)
+        others: dict[str, Any] = self.others
+        return Block(0, rows, None if (self.weights == 1).all() else self.weights, **others)
 
     def __add__(self, other: "Sample") -> "Sample":
         return Sample(

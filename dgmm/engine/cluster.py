@@ -294,7 +294,9 @@ class Cluster:
         """
         sources = {"rows": self.dataset.source, **self.dataset.beside}
         parts = {name: parts_of(self.dataset, each) for name, each in sources.items()}
-        job = delayed((fn, given), name=f"dgmm-given-{uuid4().hex}", traverse=False)
+        job = delayed(
+            (fn, given, self.dataset.names), name=f"dgmm-given-{uuid4().hex}", traverse=False
+        )
         level = [
             delayed(run_graph, pure=False)(
                 job,

@@ -122,16 +122,19 @@ def _array(part: Any) -> Any:
 
 
 def run_graph(
-    job: tuple[Callable[[Block, G], T], G], start: int, place: str, parts: dict[str, Any]
+    job: tuple[Callable[[Block, G], T], G, tuple[str, ...] | None],
+    start: int,
+    place: str,
+    parts: dict[str, Any],
 ) -> T:
     """A task for one block of a Dask array, whose rows its own graph has computed.
 
-    ``parts`` are by the names of the block's fields.
+    The ``job`` ends with what features are called; ``parts`` are by the block's fields.
     """
-    fn, given = job
+    fn, given, names = job
 
     def read() -> Block:
-        return Block(start, **{name: _array(part) for name, part in parts.items()})
+        return Block(start, names=names, **{name: _array(part) for name, part in parts.items()})
 
     with one_blas_thread():
         result = apply(fn, given, read, place)

@@ -76,7 +76,8 @@ def align(
     Raises
     ------
     UsageError
-        If the two have different numbers of components or features, or are no models.
+        If the two have different numbers of components or features, or features of other names, or
+        are no models.
     NotFittedError
         If one is not fitted yet.
 
@@ -96,13 +97,14 @@ def align(
     >>> bool((tuesday.predict(rows) == monday.predict(rows)).all())
     True
     """
-    (_, mixture), (second, other_mixture) = model_of(model), model_of(other)
+    (first, mixture), (second, other_mixture) = model_of(model), model_of(other)
     if mixture.means.shape != other_mixture.means.shape:
         raise UsageError(
             "models can be aligned that have as many components and features: one has "
             f"{mixture.components} components of {mixture.n_features} features, the other "
             f"{other_mixture.components} of {other_mixture.n_features}"
         )
+    check_names(first, second)
     costs = divergences(mixture, other_mixture)
     order = matched(costs)
     distances = costs[np.arange(len(order)), order]
@@ -120,6 +122,17 @@ def model_of(model: Any) -> tuple[GaussianMixture | None, Mixture]:
         raise UsageError(f"align needs fitted models or mixtures, not {type(model).__name__}")
     fitted: GaussianMixture = model._fitted
     return fitted, fitted.mixture_
+
+
+def check_names(first: GaussianMixture | None, second: GaussianMixture | None) -> None:
+    """Raise ``UsageError`` if two models' features have names, and others, or another order."""
+    both = [list(vars(each).get("feature_names_in_", ())) for each in (first, second) if each]
+    if all(both) and len(both) == 2 and both[0] != both[1]:
+        own, theirs = (", ".join(map(str, names)) for names in both)
+        raise UsageError(
+            f"models must have the same features, in the same order: one has {own}, the other "
+            f"{theirs}"
+        )
 
 
 def _has_order(model: GaussianMixture) -> bool:

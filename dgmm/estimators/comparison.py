@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.errors import UsageError
-from dgmm.estimators.alignment import align, model_of
+from dgmm.estimators.alignment import align, check_names, model_of
 from dgmm.estimators.gaussian_mixture import GaussianMixture
 from dgmm.estimators.predictor import Predictor
 from dgmm.inference.comparing import Estimate, divergences
@@ -109,7 +109,7 @@ def compare(
     Raises
     ------
     UsageError
-        If the two have different numbers of features, or are no models.
+        If the two have different numbers of features, or features of other names, or are no models.
     NotFittedError
         If one is not fitted yet.
 
@@ -122,12 +122,13 @@ def compare(
     >>> abs(found.divergence.value - 0.5) < 3 * found.divergence.error < 0.02
     True
     """
-    (_, own), (_, other_mixture) = model_of(model), model_of(other)
+    (first, own), (second, other_mixture) = model_of(model), model_of(other)
     if own.n_features != other_mixture.n_features:
         raise UsageError(
             f"models can be compared that have as many features: one has {own.n_features}, the "
             f"other {other_mixture.n_features}"
         )
+    check_names(first, second)
     if not isinstance(n_samples, int | np.integer) or n_samples < 100:
         raise UsageError(f"n_samples must be at least 100, not {n_samples!r:.40}")
     distances = divergences(own, other_mixture, int(n_samples), np.random.default_rng(random_state))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dgmm.data.dataset import Dataset
-from dgmm.errors import UsageError
+from dgmm.data.forms import column_names, columns
+from dgmm.errors import DataError, UsageError
 from dgmm.estimators.exchange import given
 from dgmm.estimators.fitted import Fitted
 from dgmm.estimators.record import become
@@ -158,6 +159,7 @@ class Conditionals(Fitted):
         """
         known, output = regression_of(self._fitted, targets, kind, quantiles)
         check_plain(X)
+        _refuse_targets(X, self._fitted, targets)
         return outputs_of(known, X, output)
 
 
@@ -186,6 +188,19 @@ def check_plain(X: Data) -> None:
     """Raise ``UsageError`` if rows have anything beside them that a regression does not use."""
     if isinstance(X, Dataset) and X.noise is not None:
         raise UsageError("regress knows of no errors of rows (noise): give rows without them")
+
+
+def _refuse_targets(X: Data, model: GaussianMixture, targets: Sequence[Feature]) -> None:
+    """Raise ``DataError`` if a frame of rows has columns of the ``targets``, as one of all has."""
+    frame, names = columns(X), vars(model).get("feature_names_in_")
+    if frame is None or names is None:
+        return
+    held = {names[j] for j in places_of(model, targets)}.intersection(column_names(frame))
+    if held:
+        raise DataError(
+            f"the rows have columns of targets, {', '.join(sorted(map(str, held)))}: leave these "
+            "out of the rows that they are predicted from"
+        )
 
 
 def model_of(model: GaussianMixture, mixture: Mixture, places: Sequence[int]) -> GaussianMixture:

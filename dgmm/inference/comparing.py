@@ -58,7 +58,8 @@ def divergences(
     """KL(first | second) and KL(second | first), in nats, and the Hellinger distance."""
     one, other = (mixture.sample(draws, rng)[0] for mixture in (first, second))
     ratios = [log_density(first, rows) - log_density(second, rows) for rows in (one, other)]
-    overlap = np.concatenate([1.0 / np.cosh(0.5 * ratio) for ratio in ratios])  # 2 sqrt(fg)/(f+g)
+    halves = np.exp(-0.5 * np.abs(np.concatenate(ratios)))
+    overlap = 2.0 * halves / (1.0 + halves * halves)  # 2 sqrt(fg) / (f + g)
     square = Estimate.mean(1.0 - overlap)
     distance = float(np.sqrt(max(square.value, 0.0)))
     error = square.error / (2 * distance) if distance > 0 else 0.0

@@ -104,7 +104,10 @@ class Beside:
             raise UsageError(f"--keep: {dataset.source.name} is no table, whose columns have names")
         kept = dataset.source.known(target.keep)
         if twice := set(kept) & set(names):
-            raise DataError(f"--keep: outputs are called {', '.join(sorted(twice))}, too")
+            raise DataError(
+                f"--keep: what is written has columns called {', '.join(sorted(twice))} already; "
+                "keep others, such as a key by which both tables can be joined"
+            )
         return cls(names, dataset.source, kept)
 
 

@@ -10,6 +10,7 @@ Several mixtures at once are only more rows of eta.  Responsibilities live in a 
 else.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final
@@ -233,7 +234,18 @@ REMEDY: Final = (
     'and missing="drop" leaves incomplete rows out (--missing; for a fitted model, '
     "set_params(missing=...)); infinity can't be used"
 )
-"""What to do about NaN and infinity."""
+"""What to do about NaN."""
+
+INFINITE: Final = (
+    "Infinity can't be used: leave such rows out, or make NaN of it, if it stands for a value that "
+    'is missing, and say what NaN means (missing="marginalize" or "drop", --missing)'
+)
+"""What to do about infinity, where it comes first."""
+
+
+def remedy(name: str) -> str:
+    """What to do about a row that can't be used and has such a ``name``."""
+    return INFINITE if re.match(r"NaN or infinity in the rows: -?inf ", name) else REMEDY
 
 
 def first_invalid_row(block: Block, missing: bool = False) -> tuple[str, int] | None:
@@ -250,8 +262,8 @@ def first_invalid_row(block: Block, missing: bool = False) -> tuple[str, int] | 
     row = int(bad.argmax())
     column = int((~finite[row]).argmax())
     value = block.rows[row, column]
-    name = f"NaN or infinity in the rows: {value} at row {block.start + row}, column {column}"
-    return name, int(bad.sum())
+    where = f"{value} at row {block.start + row}, {block.column(column)}"
+    return f"NaN or infinity in the rows: {where}", int(bad.sum())
 
 
 def describe_invalid_row(block: Block, missing: bool = False) -> str | None:
@@ -259,4 +271,4 @@ def describe_invalid_row(block: Block, missing: bool = False) -> str | None:
     if (invalid := first_invalid_row(block, missing)) is None:
         return None
     name, count = invalid
-    return f"{name}; such rows among these {len(block.rows):,}: {count:,}. {REMEDY}"
+    return f"{name}; such rows among these {len(block.rows):,}: {count:,}. {remedy(name)}"

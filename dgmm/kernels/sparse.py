@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from dgmm.errors import DataError
 from dgmm.kernels import kernel
-from dgmm.kernels.kernel import REMEDY, TOO_FAR, log_sum_exp, normalise, tile_rows
+from dgmm.kernels.kernel import TOO_FAR, log_sum_exp, normalise, remedy, tile_rows
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.rounding import Away, rounding_error_bound
 from dgmm.kernels.sparse_differences import DENSE_NUMBERS, Differences, too_large
@@ -261,8 +261,8 @@ def first_invalid_row(block: Block) -> tuple[str, int] | None:
         return None
     of = np.searchsorted(rows.csr.indptr, places, side="right") - 1
     value, column = rows.csr.data[places[0]], rows.csr.indices[places[0]]
-    name = f"NaN or infinity in the rows: {value} at row {block.start + of[0]}, column {column}"
-    return name, len(np.unique(of))
+    where = f"{value} at row {block.start + of[0]}, {block.column(column)}"
+    return f"NaN or infinity in the rows: {where}", len(np.unique(of))
 
 
 def describe_invalid_row(block: Block) -> str | None:
@@ -270,4 +270,4 @@ def describe_invalid_row(block: Block) -> str | None:
     if (invalid := first_invalid_row(block)) is None:
         return None
     name, count = invalid
-    return f"{name}; such rows among these {len(block.rows):,}: {count:,}. {REMEDY}"
+    return f"{name}; such rows among these {len(block.rows):,}: {count:,}. {remedy(name)}"

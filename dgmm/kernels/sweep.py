@@ -13,7 +13,7 @@ The result is the same to the last bit.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -39,6 +39,8 @@ class Block:
         The variances of each row's errors, or their covariances.
     labels : (n,), (n, K) or None
         What components each row may be of: one by its number, -1 for any; or as a mask.
+    names : tuple of str, (D,), or None
+        What the features are called, for whoever complains of a row.
     """
 
     start: int
@@ -46,6 +48,7 @@ class Block:
     weights: NDArray[Any] | None = None
     noise: NDArray[Any] | None = None
     labels: NDArray[Any] | None = None
+    names: tuple[str, ...] | None = None
 
     @property
     def beside(self) -> dict[str, NDArray[Any]]:
@@ -56,6 +59,10 @@ class Block:
     def nbytes(self) -> int:
         """The size of the arrays."""
         return self.rows.nbytes + sum(array.nbytes for array in self.beside.values())
+
+    def column(self, number: int) -> str:
+        """What a message calls a column: its name, if it has one; else its number."""
+        return f"column {number if self.names is None else repr(str(self.names[number]))}"
 
     def part(self, chosen: slice) -> "Block":
         """Consecutive rows of the block, with what lies beside them; nothing is copied."""
@@ -72,7 +79,7 @@ class Block:
         return replace(self, rows=np.take(self.rows, places, axis=0), **beside)
 
 
-BESIDE: Final = tuple(field.name for field in fields(Block))[2:]
+BESIDE: Final = ("weights", "noise", "labels")
 """The names of what may lie beside rows: fields of ``Block`` and of ``Dataset``."""
 
 
