@@ -25,7 +25,8 @@
 #define FIRST_ROWS 128 /* that are tried so */
 #define FEW 0.4  /* the share of pairs of row and component that matters there, */
 #define FEW_HEAVY 0.8 /* the same of t distributions, of which a dense tile takes logarithms and exponentials besides, */
-#define PAYS 0.9 /* and of the work that is still to be done, at most */
+#define PAYS 0.9 /* and of the work that is still to be done, at most; */
+#define PAYS_HEAVY(features) ((features) < 48 ? 1.05 : 1.3) /* times this of t distributions, as measured */
 #define SOME 16 /* rows with the same holes that are taken together */
 #define FIRST_PASS_BYTES (128 << 10) /* the same of the first pass */
 #define LARGEST_FIRST_PASS_TILE 4096

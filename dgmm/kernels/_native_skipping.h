@@ -459,7 +459,7 @@ TARGET static ptrdiff_t FN(skipping)(FN(Spare) *z, const Problem *p, ptrdiff_t f
                 FN(add_few)(z, o, least, p->tails ? p->tails + own * TAILS : NULL, p->tails ? p->latent + 2 * own : NULL, p->sums + own * p->width);
             }
         }
-        if (!FN(pays)(z, here, 1)) return start + here;
+        if (!FN(pays)(z, here, p->tails ? PAYS_HEAVY(p->n_features) : 1)) return start + here;
     }
     return p->rows;
 }
