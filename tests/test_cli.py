@@ -374,6 +374,14 @@ def test_a_fit_begins_at_a_model(store: Path, model: Path) -> None:
         refused = run(*words, *options, "--overwrite", cwd=store)
         assert refused.exit_code == code
         assert message in refused.stderr
+    (store / "rows.csv").write_text("a,b,c\n1,2,3\n2,2,2\n")
+    one = dgmm.GaussianMixture.from_parameters([1.0], np.zeros((1, 2)), [np.eye(2)])
+    one.feature_names_in_ = np.array(["a", "b"], dtype=object)
+    one.save(store / "ab.dgmm")
+    words = ("fit", "rows.csv", "-k", 1, "-o", "n.dgmm", "--start", "ab.dgmm")
+    refused = run(*words, "--columns", "b,c", cwd=store)
+    assert refused.exit_code == 2
+    assert "--start: ab.dgmm is a model of the features a, b; the rows have b, c" in refused.stderr
 
 
 def test_plan(store: Path) -> None:

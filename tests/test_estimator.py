@@ -4,6 +4,7 @@ from pathlib import Path
 
 import dask.array as da
 import numpy as np
+import pandas as pd
 import pytest
 import zarr
 from conftest import QUIET
@@ -64,6 +65,15 @@ def test_warm_start_goes_on_from_the_same_structure(
     else:
         with pytest.raises(UsageError, match="warm_start goes on from"):
             model.fit(blobs)
+
+
+def test_warm_start_goes_on_from_the_same_features() -> None:
+    rows = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 2)), columns=["km", "fare"])
+    model = GaussianMixture(warm_start=True, random_state=0).fit(rows)
+    model.fit(rows).fit(rows.to_numpy())
+    model = GaussianMixture(warm_start=True, random_state=0).fit(rows)
+    with pytest.raises(UsageError, match="of the features km, fare; the rows have fare, km"):
+        model.fit(rows[["fare", "km"]])
 
 
 @pytest.mark.parametrize("n_jobs", [0, -2, 1.5])

@@ -98,7 +98,8 @@ def drift(
         changes = fitted.drift(dataset, sweep=sweep)
     alarm = level is not None and changes.beyond(level, effect)
     if html is not None:
-        allowed = "" if level is None else f"p < {level:g} and an effect of {effect:g} nats a row"
+        allowed = "" if level is None else f"p below {level:g}"
+        allowed += f", with an effect of at least {effect:g} nats a row" * bool(allowed and effect)
         page = drift_page(changes, names_of(fitted), model, data, allowed, alarm)
         storage.put(html, memoryview(page.encode()))
     if json:

@@ -37,6 +37,7 @@ from dgmm.cli.results import (
 )
 from dgmm.em.criteria import CRITERIA, CriterionName
 from dgmm.errors import UsageError
+from dgmm.estimators.telling import other_names
 from dgmm.model.covariance import COVARIANCE_TYPES, CovarianceType
 from dgmm.model.fixed import PARTS
 from dgmm.model.lazy import Late
@@ -127,6 +128,8 @@ def fit(
     )
     if start is not None:
         begin = begin_at(start, n_components, covariance_type, n_factors)
+        if other := other_names(begin, dataset.names):
+            raise UsageError(f"--start: {start} is a model of {other}")
         heavy = begin.tails == params["tails"] == "student"  # whose degrees of freedom count, too
         if fixed or n_factors is not None or heavy:  # the very numbers in the file
             model = begin.set_params(warm_start=True, fixed=fixed or None)

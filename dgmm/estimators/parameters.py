@@ -1,5 +1,6 @@
 """A model's parameters, checked, and what they ask for."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from dgmm.em.starts import EFFORTS
 from dgmm.em.strategies import STRATEGIES, given_mixture
 from dgmm.errors import UsageError
 from dgmm.estimators.fixed import holding
+from dgmm.estimators.telling import other_names
 from dgmm.kernels import choice
 from dgmm.kernels.observation import OBSERVATIONS, Noisy, Observation
 from dgmm.model.arrays import Array
@@ -208,10 +210,16 @@ def threads_of(model: "GaussianMixture") -> int | None:
     return CPU_COUNT if model.n_jobs == -1 else model.n_jobs
 
 
-def begun(spec: FitSpec, model: "GaussianMixture", n_features: int) -> FitSpec:
+def begun(
+    spec: FitSpec,
+    model: "GaussianMixture",
+    n_features: int,
+    names: Sequence[Any] | None = None,
+) -> FitSpec:
     """The ``spec`` with the starting values that a model has for so many features, checked.
 
-    They are given, or those of the last fit, if the next is to go on from there.
+    They are given, or those of the last fit, if the next is to go on from there; then the features
+    must have the same ``names``, if they have any.
     """
     components = spec.components
     spec.prior.check(spec.covariance_model, n_features)
@@ -231,6 +239,8 @@ def begun(spec: FitSpec, model: "GaussianMixture", n_features: int) -> FitSpec:
                 f"warm_start goes on from {fitted.components} components of {fitted.n_features} "
                 f"features; n_components is {components} and X has {n_features} features"
             )
+        if other := other_names(model, names):
+            raise UsageError(f"warm_start goes on from a model of {other}")
         noise, tails = spec.noise, spec.tails
         if (tails is None) != (fitted.tails is None):
             raise UsageError("warm_start goes on from a model of the same tails")

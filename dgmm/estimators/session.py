@@ -336,8 +336,9 @@ def _opened(
     if dataset.labels is not None:
         specs = labelled(specs, dataset.labels)
     both = zip(specs, models, strict=True)
-    begins = tuple(begun(spec, model, dataset.n_features) for spec, model in both)
-    return dataset, vars(taking).get("feature_names_in_"), begins
+    names = vars(taking).get("feature_names_in_")
+    begins = tuple(begun(spec, model, dataset.n_features, names) for spec, model in both)
+    return dataset, names, begins
 
 
 def _means(

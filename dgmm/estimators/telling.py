@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,6 +41,15 @@ def facts(model: GaussianMixture) -> dict[str, str]:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
+
+
+def other_names(model: GaussianMixture, names: Sequence[Any] | None) -> str | None:
+    """How the names of a model's features and of those of rows differ; None if they do not."""
+    known = vars(model).get("feature_names_in_")
+    if known is None or names is None or list(known) == list(names):
+        return None
+    own, theirs = (", ".join(map(str, each)) for each in (known, names))
+    return f"the features {own}; the rows have {theirs}, and must have the same in the same order"
 
 
 def names_of(model: GaussianMixture) -> list[str]:
