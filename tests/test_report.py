@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 import dgmm
 from dgmm.cli.commands import main
+from dgmm.report import document
 
 ROWS = np.random.default_rng(0).normal(size=(600, 3))
 ROWS[200:] += 6
@@ -113,6 +114,8 @@ def test_many_components_and_features_are_folded(tmp_path: Path) -> None:
     assert len(page.all("details")) >= 2
     regions = [each["aria-label"] for tag, each in page.seen if each.get("role") == "region"]
     assert len(set(regions)) == len(regions) >= 4  # whoever hears the page can tell them apart
+    assert "--rate 1e-4 -o" in path.read_text()
+    assert [document._rate(rows) for rows in (3, 344, 10**4)] == ["0.5", "1e-2", "1e-4"]
     scrolled = [each for tag, each in page.seen if "tabindex" in each]
     assert all(each.get("role") == "region" for each in scrolled)
 

@@ -233,8 +233,9 @@ def degenerate_messages(
             f"reg_covar ({given}) makes half or more of the variance of "
             f"{column_names(tuple(rivals['features']), called)} in "
             f"{component_names(rivals['components'])}: these are narrower than it is good for. "
-            "Give a smaller reg_covar; or, if many rows have one value there (0, say), which no "
-            "reg_covar mends, leave that column out or fit those rows by themselves"
+            "Give a smaller reg_covar; or leave a column out that follows from others but for "
+            "rounding (a sum, a difference); or, if many rows have one value there (0, say), which "
+            "no reg_covar mends, leave that column out or fit those rows by themselves"
         )
     noiseless = fit_info.get("noiseless", {"components": [], "features": []})
     if noiseless["components"]:
@@ -282,8 +283,9 @@ def warn_of(fitted: dict[str, Any], candidate: Candidate, stacklevel: int = 4) -
         )
     late = info["stopped_by"] == "max_seconds"
     if not fitted["converged_"] and (spec.max_iter or late):
+        iterations = f"{fitted['n_iter_']} iteration{'s' * (fitted['n_iter_'] != 1)}"
         warnings.warn(
-            f"{NOT_CONVERGED} After {fitted['n_iter_']} iterations, {what_is_left(fitted)}. "
+            f"{NOT_CONVERGED} After {iterations}, {what_is_left(fitted)}. "
             f"Raise {'max_seconds' if late else 'max_iter'} or {spec.strategy.goal(spec)}",
             ConvergenceWarning,
             stacklevel=stacklevel,

@@ -171,4 +171,8 @@ def _end(model: GaussianMixture) -> str:
     gap = model.fit_info_.get("estimated_gap")
     left = "" if gap is None else f"; an estimated {gap:.1e} nats a row left to gain"
     late = ", max_seconds" * (model.fit_info_.get("stopped_by") == "max_seconds")
-    return ("yes" if model.converged_ else f"no, after {model.n_iter_} iterations{late}") + left
+    return (
+        "yes"
+        if model.converged_
+        else f"no, after {model.n_iter_} iteration{'s' * (model.n_iter_ != 1)}{late}"
+    ) + left

@@ -74,6 +74,8 @@ class Overview:
     >>> from dgmm import GaussianMixture
     >>> model = GaussianMixture.from_parameters([0.5, 0.5], [[0.0], [9.0]], [[[1.0]], [[1.0]]])
     >>> seen = model.overview([[0.1], [-0.3], [9.2]])
+    >>> seen
+    <Overview: 3 rows, by 1 feature>
     >>> seen.labels.tolist(), seen.rows, int(seen.singles.sum())
     ([2, 1], 3, 3)
     """
@@ -90,6 +92,10 @@ class Overview:
     nothing: int
     below: int
     log_likelihood: float
+
+    def __repr__(self) -> str:
+        plural = "s" * (len(self.features) != 1)
+        return f"<Overview: {self.rows:,} rows, by {len(self.features)} feature{plural}>"
 
     def __add__(self, other: "Overview") -> "Overview":
         both = {name: getattr(self, name) + getattr(other, name) for name in ADDED}

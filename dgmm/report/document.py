@@ -112,6 +112,12 @@ def write_report(
     storage.put(target, memoryview(text.encode()))
 
 
+def _rate(rows: int) -> str:
+    """A rate of odd rows that is a row at least, of so many; 0 where that is not known."""
+    rates = ("1e-4", "1e-3", "1e-2", "0.1")
+    return next((rate for rate in rates if not rows or rows * float(rate) >= 1), "0.5")
+
+
 def _page(
     model: GaussianMixture,
     name: str,
@@ -130,6 +136,7 @@ def _page(
         quoted=shlex.quote(name),
         python=repr(name),
         facts=facts(model),
+        rate=_rate(info.get("rows", 0) if overview is None else overview.rows),
         settings={
             key: str(value) for key, value in model.get_params().items() if value is not None
         },
