@@ -171,10 +171,10 @@ class ControlVariateEM(Solver):
             if lost or inner.max_decrease or not np.isfinite(inner.best.objective):
                 return None  # what the correction takes away may be all that held a component
         best, weight = inner.best, context.weight
-        ends = [run.context.natural(each) for each in (reference.mixture, best.mixture)]
+        ends = [run.context.natural(mixture) for mixture in (reference.mixture, best.mixture)]
         before, after = (held.linear(natural) + natural.common_sum(held.total) for natural in ends)
         prior = run.context.model.prior
-        priors = [prior.log_density(each) for each in (reference.mixture, best.mixture)]
+        priors = [prior.log_density(mixture) for mixture in (reference.mixture, best.mixture)]
         held_back = (after - before) / weight + self.damping * (priors[1] - priors[0])
         gain = max(0.0, best.objective - inner.trace[0] - held_back)
         assert isinstance(inner.solver, Squarem)

@@ -148,7 +148,7 @@ class Swept:
 def _e_steps(block: Block, given: tuple[Observation, tuple[Given, ...], bool]) -> Swept:
     """The statistics of a block under the mixtures of each frame."""
     observation, givens, probed = given
-    statistics = Stacked(tuple(observation.e_step(block, each) for each in givens))
+    statistics = Stacked(tuple(observation.e_step(block, in_frame) for in_frame in givens))
     return Swept(statistics, Probe.of(block) if probed else None)
 
 

@@ -139,12 +139,12 @@ class Progress:
     @property
     def running(self) -> bool:
         """Whether any candidate has a trial for the next sweep."""
-        return any(each.running for each in self.candidates)
+        return any(candidate.running for candidate in self.candidates)
 
     @property
     def best(self) -> Candidate:
         """The candidate with the lowest criterion of those that stayed and can be compared."""
-        return min(comparable(self.candidates), key=lambda each: each.value)
+        return min(comparable(self.candidates), key=lambda candidate: candidate.value)
 
     @property
     def run(self) -> RunState:
@@ -180,7 +180,7 @@ class Stopped:
 
 def comparable(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Those of the candidates that stayed that have no singular component; all, if all have."""
-    stayed = [each for each in candidates if each.dropped is None]
+    stayed = [candidate for candidate in candidates if candidate.dropped is None]
     if len(stayed) == 1:
         return stayed
-    return [each for each in stayed if not each.unbounded] or stayed
+    return [candidate for candidate in stayed if not candidate.unbounded] or stayed

@@ -130,7 +130,7 @@ class Selection(Choice):
         return title(spec)
 
     def is_due(self, rounds: int, candidates: Candidates) -> bool:
-        ended = not any(each.running for each in candidates)
+        ended = not any(candidate.running for candidate in candidates)
         return self.measures and (rounds.bit_count() == 1 or ended)
 
     def judged(self, sweep: Counted, candidates: Candidates, weight: float) -> Candidates:
@@ -154,15 +154,17 @@ def _refitted(
     candidates: Candidates, moments: DataMoments, samples: Samples, seed: int
 ) -> Candidates:
     """Candidates with more runs, from other starts, where all that they have ended singular."""
-    again = [at for at, each in enumerate(candidates) if _can_be_refitted(each)]
+    again = [at for at, candidate in enumerate(candidates) if _can_be_refitted(candidate)]
     refitted = [replace(candidates[at], refits=candidates[at].refits + 1) for at in again]
     specs = [
-        replace(each.spec, random=RandomState((seed, each.spec.components, each.refits)))
-        for each in refitted
+        replace(
+            candidate.spec, random=RandomState((seed, candidate.spec.components, candidate.refits))
+        )
+        for candidate in refitted
     ]
-    begun = all_begun(refitted, specs, moments, samples, [title(each) for each in specs])
+    begun = all_begun(refitted, specs, moments, samples, [title(spec) for spec in specs])
     now = dict(zip(again, begun, strict=True))
-    return tuple(now.get(at, each) for at, each in enumerate(candidates))
+    return tuple(now.get(at, candidate) for at, candidate in enumerate(candidates))
 
 
 def _can_be_refitted(candidate: Candidate) -> bool:
@@ -174,20 +176,21 @@ def _can_be_refitted(candidate: Candidate) -> bool:
 
 def _revived(criterion: Criterion, candidates: Candidates, weight: float) -> Candidates:
     """Candidates with those back that were dropped for one that turned out to be singular."""
-    stayed = [each for each in candidates if each.dropped is None]
-    if any(each.running for each in stayed):
+    stayed = [candidate for candidate in candidates if candidate.dropped is None]
+    if any(candidate.running for candidate in stayed):
         return candidates
-    if not any(each.unbounded or each.refits for each in stayed):  # a cured one has a new value
+    # A cured one has a new value.
+    if not any(candidate.unbounded or candidate.refits for candidate in stayed):
         return candidates
-    best = min((each.value for each in stayed if not each.unbounded), default=np.inf)
+    best = min((candidate.value for candidate in stayed if not candidate.unbounded), default=np.inf)
     return tuple(
-        replace(each, dropped=None, refits=each.refits + 1)
-        if each.dropped is not None
-        and each.refits < REFITS
-        and not each.unbounded
-        and _attainable(criterion, each, weight) < best
-        else each
-        for each in candidates
+        replace(candidate, dropped=None, refits=candidate.refits + 1)
+        if candidate.dropped is not None
+        and candidate.refits < REFITS
+        and not candidate.unbounded
+        and _attainable(criterion, candidate, weight) < best
+        else candidate
+        for candidate in candidates
     )
 
 
@@ -195,7 +198,7 @@ def _valued(
     sweep: Counted, criterion: Criterion, candidates: Candidates, weight: float
 ) -> Candidates:
     """Candidates with their criteria, measured where that is needed."""
-    alive = [i for i, each in enumerate(candidates) if each.dropped is None]
+    alive = [i for i, candidate in enumerate(candidates) if candidate.dropped is None]
     measured: list[WeightedSum | None] = [None] * len(alive)
     if criterion.measure is not None:
         mixtures = tuple(candidates[i].mixture for i in alive)
@@ -214,12 +217,12 @@ def _dropped(
     criterion: Criterion, candidates: Candidates, weight: float, passes: int
 ) -> Candidates:
     """Candidates without those that run and are not expected to win any more."""
-    best = min(each.value for each in comparable(candidates))
+    best = min(candidate.value for candidate in comparable(candidates))
     return tuple(
-        replace(each, dropped=passes)
-        if each.running and _attainable(criterion, each, weight) > best
-        else each
-        for each in candidates
+        replace(candidate, dropped=passes)
+        if candidate.running and _attainable(criterion, candidate, weight) > best
+        else candidate
+        for candidate in candidates
     )
 
 

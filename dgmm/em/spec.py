@@ -186,9 +186,9 @@ class FitSpec:
     @property
     def given(self) -> bool:
         """Whether any starting values are."""
-        return any(each is not None for each in (self.weights, self.means, self.precisions))
+        return any(value is not None for value in (self.weights, self.means, self.precisions))
 
     @property
     def complete(self) -> bool:
         """Whether all starting values are given."""
-        return all(each is not None for each in (self.weights, self.means, self.precisions))
+        return all(value is not None for value in (self.weights, self.means, self.precisions))

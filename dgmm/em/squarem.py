@@ -202,7 +202,7 @@ def extrapolate(
     live = (first.weights > 0) & (second.weights > 0) & (third.weights > 0)
     try:
         start, middle, end = (
-            coordinates(each, second, live, model.prior) for each in (first, second, third)
+            coordinates(mixture, second, live, model.prior) for mixture in (first, second, third)
         )
         r, u = middle - start, (end - middle) - (middle - start)
         moved = float(np.linalg.norm(r))
@@ -228,7 +228,7 @@ def coordinates(mixture: Mixture, seen_from: Mixture, live: Mask, prior: Prior) 
     if mixture.tails is not None and seen_from.tails is not None:
         tails = mixture.tails.coordinates(seen_from.tails, seen_from.weights)
     parts = (logs, noise, tails, white * roots.means[:, None], shapes * roots.common)
-    return np.concatenate([each.ravel() for each in parts])
+    return np.concatenate([part.ravel() for part in parts])
 
 
 def _noise_coordinate(mixture: Mixture, seen_from: Mixture) -> Array:

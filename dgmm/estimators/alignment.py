@@ -188,9 +188,10 @@ def _info(info: dict[str, Any], order: NDArray[np.intp]) -> dict[str, Any]:
     if info.get("fixed"):
         renumbered["fixed"] = {name: named(held) for name, held in info["fixed"].items()}
     if "singular_causes" in info:
-        causes = [Collapse.of(each) for each in info["singular_causes"]]
+        collapses = [Collapse.of(cause) for cause in info["singular_causes"]]
         renumbered["singular_causes"] = [
-            replace(each, components=tuple(named(each.components))).record() for each in causes
+            replace(cause, components=tuple(named(cause.components))).record()
+            for cause in collapses
         ]
     if "rivalled" in info:
         rivalled = info["rivalled"]

@@ -122,32 +122,35 @@ def compare(
     >>> abs(found.divergence.value - 0.5) < 3 * found.divergence.error < 0.02
     True
     """
-    (first, own), (second, other_mixture) = model_of(model), model_of(other)
-    if own.n_features != other_mixture.n_features:
+    (first, mixture), (second, other_mixture) = model_of(model), model_of(other)
+    if mixture.n_features != other_mixture.n_features:
         raise UsageError(
-            f"models can be compared that have as many features: one has {own.n_features}, the "
+            f"models can be compared that have as many features: one has {mixture.n_features}, the "
             f"other {other_mixture.n_features}"
         )
     check_names(first, second)
     if not isinstance(n_samples, int | np.integer) or n_samples < 100:
         raise UsageError(f"n_samples must be at least 100, not {n_samples!r:.40}")
-    distances = divergences(own, other_mixture, int(n_samples), np.random.default_rng(random_state))
-    if own.components != other_mixture.components:
+    distances = divergences(
+        mixture, other_mixture, int(n_samples), np.random.default_rng(random_state)
+    )
+    if mixture.components != other_mixture.components:
         if errors is not None or other_errors is not None:
             raise UsageError("errors are compared of models with as many components")
         return Comparison(*distances)
-    order = align(own, other_mixture).order
+    order = align(mixture, other_mixture).order
     matched = other_mixture.chosen(order)
-    steps = matched.means - own.means
-    white = [own.covariances.whiten(k, step[:, None]) for k, step in enumerate(steps)]
+    steps = matched.means - mixture.means
+    white = [mixture.covariances.whiten(k, step[:, None]) for k, step in enumerate(steps)]
     moved = np.array([np.sqrt(np.sum(each * each)) for each in white])
-    weights = matched.weights - own.weights
-    every = np.arange(len(order))
-    squares = [(each, own) for each, own in ((errors, every), (other_errors, order)) if each]
-    if not squares:
+    weights = matched.weights - mixture.weights
+    in_order = np.arange(len(order))
+    both = (errors, in_order), (other_errors, order)
+    known = [(of_one, places) for of_one, places in both if of_one]
+    if not known:
         return Comparison(*distances, order, weights, moved)
-    of_weights = np.sqrt(sum(each.weights[places] ** 2 for each, places in squares))
-    of_means = np.sqrt(sum(each.means[places] ** 2 for each, places in squares))
+    of_weights = np.sqrt(sum(of_one.weights[places] ** 2 for of_one, places in known))
+    of_means = np.sqrt(sum(of_one.means[places] ** 2 for of_one, places in known))
     with np.errstate(divide="ignore", invalid="ignore"):  # a single weight is 1, with no error
         ratios = weights / of_weights, steps / of_means
     return Comparison(*distances, order, weights, moved, *ratios)

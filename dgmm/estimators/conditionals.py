@@ -104,7 +104,7 @@ class Conditionals(Fitted):
         free = [j for j in range(model.n_features_in_) if j not in places]
         if not free:
             raise UsageError("all features have values: there is nothing left to tell of")
-        point = np.array([_number(each) for each in values.values()])
+        point = np.array([_number(value) for value in values.values()])
         return model_of(model, model.judged()[0].conditional(places, point), free)
 
     def regress(
@@ -173,7 +173,7 @@ def regression_of(
     known = [j for j in range(model.n_features_in_) if j not in places]
     if not known:
         raise UsageError("all features are targets: none is left to predict them from")
-    levels = tuple(_number(each) for each in quantiles)
+    levels = tuple(_number(quantile) for quantile in quantiles)
     if not levels or not all(0 < level < 1 for level in levels):
         raise UsageError(f"quantiles must be above 0 and below 1, not {quantiles!r:.60}")
     answer = choose("kind", kind, ANSWERS)(levels)
@@ -224,7 +224,7 @@ def places_of(model: GaussianMixture, features: Sequence[Feature]) -> list[int]:
     if isinstance(features, str | int) or not isinstance(features, Iterable):
         raise UsageError(f"features must be a list of names or numbers, not {features!r:.40}")
     names = list(vars(model).get("feature_names_in_", ()))
-    places = [_place(each, names, model.n_features_in_) for each in features]
+    places = [_place(feature, names, model.n_features_in_) for feature in features]
     if not places:
         raise UsageError("give one feature at least")
     if len(set(places)) < len(places):

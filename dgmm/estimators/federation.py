@@ -174,7 +174,7 @@ def _checked(model: GaussianMixture) -> FitSpec:
     """What ``model`` asks to be fitted; raises ``UsageError`` if sums of sites can't tell that."""
     spec = spec_of(model)
     inits = model.weights_init, model.means_init, model.precisions_init
-    given = [each is not None for each in inits]
+    given = [value is not None for value in inits]
     why = ""
     if spec.covariance_model.along_loadings:
         why = f"covariance_type={spec.covariance_model.name!r} has no sums that add up"
@@ -230,15 +230,15 @@ def _summaries(
         urls.make_directory(mailbox.url)
         post(mailbox, url, partial(write, url), partial(same, url))
     wait_for_answers(sites, 0, timeout)
-    summaries = {name: Summary.load(each.at("answer", 0)) for name, each in sites.items()}
+    summaries = {name: Summary.load(box.at("answer", 0)) for name, box in sites.items()}
     (first, other), *_ = summaries.items()
-    for name, each in summaries.items():
-        if _features(each) != _features(other):
+    for name, summary in summaries.items():
+        if _features(summary) != _features(other):
             raise DataError(
-                f"{name} is refused: its features are {_features(each)}, and those of {first} are "
-                f"{_features(other)}"
+                f"{name} is refused: its features are {_features(summary)}, and those of {first} "
+                f"are {_features(other)}"
             )
-        if each.moments.scatter.ndim != other.moments.scatter.ndim:
+        if summary.moments.scatter.ndim != other.moments.scatter.ndim:
             raise DataError(f"{name} is refused: it answered another question than {first}")
     return summaries
 

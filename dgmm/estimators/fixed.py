@@ -44,7 +44,7 @@ def _named(request: Any) -> dict[Any, Any]:
         return dict(request)
     if isinstance(request, Iterable):
         names = list(request)
-        if all(isinstance(each, str) for each in names):
+        if all(isinstance(name, str) for name in names):
             return dict.fromkeys(names, True)
     raise UsageError(
         f"fixed must be the names of what to hold ({NAMES}), or a mapping from these to True or to "
@@ -60,15 +60,15 @@ def _components(name: str, chosen: Any, components: int) -> list[int]:
         numbers = [chosen] if isinstance(chosen, int | np.integer) else list(chosen)
     except TypeError as error:
         raise UsageError(f"fixed[{name!r}] must be True or components, not {chosen!r}") from error
-    if numbers and all(isinstance(each, bool | np.bool_) for each in numbers):
+    if numbers and all(isinstance(number, bool | np.bool_) for number in numbers):
         if len(numbers) != components:
             raise UsageError(f"fixed[{name!r}] must say of {components} components, not {chosen!r}")
         return np.flatnonzero(np.array(numbers, bool)).tolist()
-    for each in numbers:
-        whole = isinstance(each, int | np.integer) and not isinstance(each, bool)
-        if not whole or not 0 <= each < components:
-            raise UsageError(f"fixed[{name!r}] names {each!r}, which is none of {components}")
-    return [int(each) for each in numbers]
+    for number in numbers:
+        whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
+        if not whole or not 0 <= number < components:
+            raise UsageError(f"fixed[{name!r}] names {number!r}, which is none of {components}")
+    return [int(number) for number in numbers]
 
 
 def holding(spec: FitSpec, request: Any, n_features: int, fitted: Mixture | None = None) -> FitSpec:

@@ -135,7 +135,7 @@ def step(mixture: Mixture, statistics: SufficientStatistics) -> dict[str, Any]:
         trial = statistics.improve(mixture)
         bare = statistics.bare(mixture)
         held = statistics.held(mixture)
-        before, after = (statistics.bound(each) for each in (mixture, trial.mixture))
+        before, after = (statistics.bound(one) for one in (mixture, trial.mixture))
     if not np.isfinite(after):
         raise DataError("these rows and those before have no finite likelihood; rescale them")
     fit_info = {

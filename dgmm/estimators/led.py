@@ -71,7 +71,7 @@ class Led:
     @classmethod
     def of(cls, model: GaussianMixture, spec: FitSpec, summaries: Sequence[Summary]) -> "Led":
         """What the sites' ``summaries`` come to; raises ``DataError`` if there is no fit."""
-        moments = reduce(add, (each.moments for each in summaries))
+        moments = reduce(add, (summary.moments for summary in summaries))
         check(moments, spec.components)
         context = FitContext.of(
             *(
@@ -154,9 +154,11 @@ def _expected(mixture: Mixture, context: FitContext, moments: DataMoments) -> St
 
 def _together(summaries: Sequence[Summary]) -> Mixture:
     """The mixtures of all sites side by side, each with the weight of its rows."""
-    weights = np.concatenate([each.moments.weight * each.mixture.weights for each in summaries])
-    means = np.concatenate([each.mixture.means for each in summaries])
-    dense = np.concatenate([each.mixture.covariances.dense() for each in summaries])
+    weights = np.concatenate(
+        [summary.moments.weight * summary.mixture.weights for summary in summaries]
+    )
+    means = np.concatenate([summary.mixture.means for summary in summaries])
+    dense = np.concatenate([summary.mixture.covariances.dense() for summary in summaries])
     live = weights > 0
     return full_mixture(weights[live] / weights.sum(), means[live], dense[live], None)
 
@@ -178,7 +180,9 @@ def _of_most(summaries: Sequence[Summary], moments: DataMoments) -> DataMoments:
             for level in LEVELS
         ]
     )
-    narrow = sum(each.moments.weight * each.narrow for each in summaries) > 0.5 * moments.weight
+    narrow = (
+        sum(summary.moments.weight * summary.narrow for summary in summaries) > 0.5 * moments.weight
+    )
     rows[:, narrow] = moments.mean[narrow]
     count, ones = len(LEVELS), np.ones(len(LEVELS))
     return replace(moments, sample=Sample(count, ones, np.arange(count), rows, ones))
@@ -197,7 +201,7 @@ def _start(summaries: Sequence[Summary], context: FitContext, components: int) -
         )
     groups = merging.merge_without_rows(mixture, "runnalls").groups(components)
     less = context.frame.enter(merging.reduced(mixture, groups))
-    moments = reduce(add, (each.moments for each in summaries))
+    moments = reduce(add, (summary.moments for summary in summaries))
     covariance_model, n_features = context.model.covariance_model, less.n_features
     before = replace(
         less, covariances=covariance_model.of_variances(np.ones(n_features), components)

@@ -97,7 +97,7 @@ def covariance_model_of(model: "GaussianMixture") -> CovarianceModel:
 def _prior_for(covariance_model: CovarianceModel, prior: PriorSpec) -> PriorSpec:
     """The ``prior``, if there is such a one of the covariances."""
     if prior.kind != NO_PRIOR.kind and not covariance_model.has_priors:
-        names = ", ".join({each.name: 1 for each in COVARIANCE_TYPES.values() if each.has_priors})
+        names = ", ".join({kind.name: 1 for kind in COVARIANCE_TYPES.values() if kind.has_priors})
         raise UsageError(
             f"there is no prior={prior.kind!r} of {covariance_model.name!r} covariances: leave it "
             f"out, or choose a covariance_type of {names}"

@@ -49,7 +49,7 @@ def params(record: Record) -> dict[str, Any]:
 
 def edge(results: Sequence[Record], best: int) -> str | None:
     """At which edge of the sizes tried number ``best`` is; None if there is none beyond it."""
-    tried = [each["n_components"] for each in results]
+    tried = [result["n_components"] for result in results]
     value = tried[best]
     if value == max(tried) > min(tried):
         return "most"

@@ -262,7 +262,10 @@ class SufficientStatistics:
             (self.frame.shift, other.frame.shift),
             (self.frame.scale, other.frame.scale),
         )
-        held = [None if each.fixed is None else each.fixed.record() for each in (self, other)]
+        held = [
+            None if statistics.fixed is None else statistics.fixed.record()
+            for statistics in (self, other)
+        ]
         same = self.origin == other.origin and held[0] == held[1]
         same = same and self.prior.is_same(other.prior)
         if not same or not all(np.array_equal(*pair) for pair in pairs):

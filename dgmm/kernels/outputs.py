@@ -167,7 +167,7 @@ def _judged(judge: Judge, block: Block, wanted: RowOutputs) -> NDArray[Any]:
     write(judge, Block(block.start, np.take(rows, chosen, axis=0)), inside, part)
     outputs[chosen] = part
     patterns = missing.patterns(holes, words, np.flatnonzero(incomplete))
-    observed = (each for each in patterns if each.observed.any())
+    observed = (pattern for pattern in patterns if pattern.observed.any())
     for judged in missing.judge(rows, observed, inside.frame, inside.mixture):
         outputs[judged.rows] = judge(judged.log_joint, wanted.offset, mixture)
     return outputs

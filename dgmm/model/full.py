@@ -79,7 +79,7 @@ class Full(CovarianceModel):
         return FullCovariances(np.stack(covariances), np.stack(factors))
 
     def of_covariances(self, covariances: Array, shape: tuple[int, int]) -> "FullCovariances":
-        factors = np.stack([factor_of_matrix(each) for each in covariances])
+        factors = np.stack([factor_of_matrix(covariance) for covariance in covariances])
         return FullCovariances(covariances, factors)
 
     def of_variances(self, variances: Array, components: int) -> "FullCovariances":
