@@ -163,6 +163,7 @@ def test_row_groups_are_skipped_by_their_statistics(
         ("when > 'soon'", "can't be asked of .*soon"),
         ("fare", "where 'fare' is double, and neither true nor false"),
         ("fare = 2", "can't be read.*a filter compares columns"),
+        ("fare > 1 AND fare < 2", "can't be read.* and, or, not are in small letters"),
         ("fare + 1 > 2", "'fare [+] 1' is not understood"),
         ("__import__('os').system('x') == 1", "'__import__' is not understood|no column"),
         ("fare == null", "ask for null by: is null, is not null"),
@@ -215,3 +216,16 @@ def test_every_command_takes_a_filter(tmp_path: Path) -> None:
     assert found["id"].tolist() == FRAME["id"][meets].tolist()
     rows = dgmm.load(tmp_path / "m.dgmm").predict(FRAME.loc[meets, ["fare", "year"]])
     assert found["label"].tolist() == rows.tolist()
+
+
+def test_a_time_with_a_zone_is_compared_with_such(tmp_path: Path) -> None:
+    hours = pa.array(np.arange(48).astype("datetime64[h]").astype("datetime64[us]"))
+    table = pa.table({"x": np.arange(48.0), "when": hours.cast(pa.timestamp("us", "UTC"))})
+    pq.write_table(table, tmp_path / "hours.parquet")
+    for time, rows in (("1970-01-02T00:00Z", 24), ("1970-01-02T00:00+02:00", 26)):
+        opened = dgmm.open_dataset(
+            tmp_path / "hours.parquet", columns=["x"], where=f"when >= '{time}'"
+        )
+        assert opened.rows == rows
+    with pytest.raises(dgmm.DataError, match=r"A time has its zone here, as in '.*Z'$"):
+        dgmm.open_dataset(tmp_path / "hours.parquet", columns=["x"], where="when > '1970-01-02'")

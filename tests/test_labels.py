@@ -457,7 +457,7 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     ("labels", "message"),
     [
         (np.arange(50) % 3, "components, from 0 to 1, or -1 .*: 2 at row 2; .*: 16 of 50"),
-        (np.full(50, "a"), "labels must be real numbers"),
+        (np.full(50, "a"), r"labels must be real numbers.*number them, .*pandas.factorize"),
         (np.full(49, -1), r"labels must be one component a row, shape \(50,\)"),
         (np.ones((50, 3), bool), "which of 3 components .* n_components is 2"),
         (np.zeros((50, 2), bool), "row 0 may be of no component"),

@@ -114,6 +114,12 @@ def test_a_text_that_can_not_be_read_is_told(case: str, tmp_path: Path) -> None:
         open_dataset(tmp_path / "x.csv")
 
 
+def test_a_text_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes("größe,b\n1,2\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"codec can't decode .*Write it in UTF-8$"):
+        open_dataset(tmp_path / "x.csv")
+
+
 def test_what_is_found_when_a_text_is_read_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,6 +81,8 @@ def check_dtype(source: Source, role: str) -> None:
         raise DataError(f"Complex data not supported: {source.name} is {source.dtype}")
     if source.dtype.kind not in REAL:
         hint = "; make numbers of them, such as by astype('float64')" * (source.dtype.kind == "O")
+        if role == "labels" and source.dtype.kind in "OSTU":
+            hint = "; number them, such as by pandas.factorize(labels)[0], where -1 is no label"
         raise DataError(
             f"{role} must be real numbers; {source.name} has dtype {source.dtype}{hint}"
         )

@@ -115,8 +115,9 @@ class _Form:
             forms = [cls(head, separator, decimal, pyarrow.schema([])) for decimal in (".", ",")]
             schemas = [form._inferred(sample, names) for form in forms[: 1 + (separator == ";")]]
         except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+            hint = ". Write it in UTF-8" * isinstance(error, UnicodeDecodeError)
             raise DataError(
-                f"{path} can't be read as {separator!r}-separated text: {error}"
+                f"{path} can't be read as {separator!r}-separated text: {error}{hint}"
             ) from error
         if all(_like_a_number(name) for name in names):
             raise DataError(

@@ -42,8 +42,8 @@ QUOTED: Final = re.compile(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|`([^`]+)`""
 
 HOW: Final = (
     "a filter compares columns with numbers, texts in quotes or lists of these: tip > 0 and city "
-    "== 'Oslo' (with two =), year in [2025, 2026], tip is null; a name with spaces stands in "
-    "backticks"
+    "== 'Oslo' (with two =), year in [2025, 2026], tip is null; and, or, not are in small letters; "
+    "a name with spaces stands in backticks"
 )
 
 Get = Callable[[str], Any]
@@ -91,8 +91,11 @@ class Filter:
             kind = result.mask(empty).type
         except pyarrow.ArrowException as error:
             types = ", ".join(f"{name} is {kind}" for name, kind in result.types.items())
+            zoned = any(getattr(kind, "tz", None) for kind in result.types.values())
+            hint = ". A time has its zone here, as in '2025-01-31T12:00Z'" * zoned
+            cause = str(error).removesuffix(".")
             raise DataError(
-                f"where {text!r} can't be asked of {table}, of which {types}: {error}"
+                f"where {text!r} can't be asked of {table}, of which {types}: {cause}{hint}"
             ) from error
         if not pyarrow.types.is_boolean(kind):
             raise DataError(f"where {text!r} is {kind}, and neither true nor false: {HOW}")
