@@ -50,6 +50,9 @@ RACEABLE: Final = 5
 POSTERIOR: Final = 0.1
 """How much nearer its end a variational posterior is to be: components lose their rows slowly."""
 
+POSTERIORS: Final = {"low": 0, "auto": 7, "high": 31}
+"""Starts at random rows on the way to one, where rows are few, by ``effort``."""
+
 POSTERIOR_SWEEPS: Final = 300
 """Sweeps of a sample at most, on the way to a variational posterior."""
 
@@ -209,10 +212,16 @@ def _from_posteriors(
 ) -> list[RunState]:
     """The run from the best of starts whose posteriors a sample led to.
 
+    Posteriors have many optima, as likelihoods have: where rows are few, and nobody named a start
+    or how many, random rows compete with k-means.
+
     Its components are in the order of their weights: where these are broken off a stick, the bound
     is higher with the large ones first.
     """
     starts = _starts(context, spec, samples, ours=True)
+    if more := _more_posteriors(context, spec, samples):
+        others = replace(spec, init_params="random_from_data", n_init=more)
+        starts += _starts(context, others, samples, ours=True)
     subsample = samples.subsample(len(samples.sample.keys), context)
     stop = replace(stop, target=POSTERIOR * stop.target)
     near = replace(stop, max_iter=POSTERIOR_SWEEPS)
@@ -224,6 +233,15 @@ def _from_posteriors(
     if not spec.observation.labelled:  # else components have names
         best = best.chosen(np.argsort(-best.weights, kind="stable"))
     return [Squarem().init(context, best, stop)]
+
+
+def _more_posteriors(context: FitContext, spec: FitSpec, samples: Samples) -> int:
+    """How many starts at random rows a variational posterior may have beside the first."""
+    named = spec.init_params != "auto" or spec.observation.labelled or spec.n_init > 1
+    shape = (len(samples.sample.keys), len(context.frame.shift))
+    if named or not affordable(spec.components, *shape):
+        return 0
+    return POSTERIORS[spec.effort]
 
 
 def _from_samples(
