@@ -136,6 +136,13 @@ def test_columns_without_names_and_of_one_name() -> None:
         check_numbers("the frame", many, list(many))
 
 
+def test_weights_by_the_name_of_a_column_are_told_how() -> None:
+    frame = pd.DataFrame(ROWS, columns=["a", "b", "c"])
+    message = r"weights: w does not exist. A column of a frame .* frame\['w'\], .*parquet::w$"
+    with pytest.raises(DataError, match=message):
+        GaussianMixture().fit(frame, sample_weight="w")
+
+
 def test_a_stream_is_taken_only_while_there_is_room() -> None:
     for form in (Stream, Interchange):
         with pytest.raises(PlanError, match=rf"a {form.__name__} would have to be loaded whole"):

@@ -210,7 +210,17 @@ def _opened(
         open_it = partial(
             open_source, each, missing_chunks, raw, memory, where=_where_of(name, each, source)
         )
-        opened_source = _by_name(open_it, source) if _of_features(name, each, source) else open_it()
+        try:
+            by_name = _of_features(name, each, source)
+            opened_source = _by_name(open_it, source) if by_name else open_it()
+        except DataError as error:
+            named_alone = isinstance(each, str) and each.isidentifier()
+            if not (named_alone and "does not exist" in str(error)):
+                raise
+            raise DataError(
+                f"{name}: {error}. A column of a frame is given by itself, frame[{each!r}], and "
+                f"one of a table in files as table.parquet::{each}"
+            ) from error
         if opened_source.sparse:
             raise DataError(
                 f"{name} may not be sparse: give an array, {opened_source.name} is none"
