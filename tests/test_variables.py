@@ -1,6 +1,7 @@
 """HDF5 and NetCDF files; and variables of these and of Zarr groups, each a feature."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,19 @@ def test_files_of_other_kinds_are_told_with_what_reads_them(tmp_path: Path) -> N
         dgmm.DataError, match=r"pixels of an image are its rows: .*reshape\(-1, 4\)"
     ):
         dgmm.open_dataset(np.zeros((5, 6, 4)))
+
+
+def test_a_variable_of_a_cube_is_told_how_it_is_taken(tmp_path: Path) -> None:
+    group = zarr.open_group(tmp_path / "cube.zarr", mode="w")
+    group.create_array("deep/t2m", shape=(2, 3, 4), dtype="f4")[:] = 1.0
+    with h5py.File(tmp_path / "cube.nc", "w") as file:
+        file["t2m"] = np.zeros((2, 3, 4))
+    for name in ("cube.zarr/deep/t2m", "cube.nc::t2m", "cube.nc::/t2m"):
+        with pytest.raises(dgmm.DataError) as refused:
+            dgmm.open_dataset(f"{tmp_path}/{name}")
+        asked = re.search(r"open_dataset\('(.*)', columns=\['(.*)'\]\) \(--c", str(refused.value))
+        assert asked is not None
+        assert dgmm.open_dataset(asked[1], columns=[asked[2]]).rows == 24
 
 
 PACKED: dict[str, dict[str, Any]] = {

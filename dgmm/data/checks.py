@@ -1,5 +1,6 @@
 """What rows, and what lies beside them, must be: numbers, of shapes that go together."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -13,6 +14,15 @@ IMAGE: Final = (
     "name for each axis"
 )
 
+STORED: Final = re.compile(r"(?P<store>.+\.zarr|.+\.zarr/.+|.+(?=::))(?:::/?|/)(?P<name>[^/]+)")
+"""The name of a variable in a store or a file."""
+
+VARIABLE: Final = (
+    ". Each of its values is a row of one feature by open_dataset({store!r}, columns=[{name!r}]) "
+    "(--columns {name}); if one of its axes holds the features, open it by xarray and say which: "
+    "open_dataset(array, features_dim=...)"
+)
+
 
 def check_rows(source: Source) -> None:
     """Raise ``DataError`` unless a ``source`` is (N, D), of real numbers, with N and D above 0."""
@@ -21,11 +31,15 @@ def check_rows(source: Source) -> None:
             "Reshape your data either using array.reshape(-1, 1) if it has a single feature or "
             "array.reshape(1, -1) if it is a single row"
         )
-        held = isinstance(source, ArraySource)
+        hint = ""
+        if stored := STORED.fullmatch(source.name):
+            hint = VARIABLE.format(**stored.groupdict())
+        elif len(source.shape) == 3:
+            hint = IMAGE.format(source.shape[-1])
+        elif len(source.shape) == 1 and isinstance(source, ArraySource):
+            hint = f". {remedy}"
         raise DataError(
-            f"rows must be 2-D, (rows, features); {source.name} has shape {source.shape}"
-            + (f". {remedy}" if held and len(source.shape) == 1 else "")
-            + (IMAGE.format(source.shape[-1]) if len(source.shape) == 3 else "")
+            f"rows must be 2-D, (rows, features); {source.name} has shape {source.shape}{hint}"
         )
     check_dtype(source, "rows")
     if source.shape[0] == 0:
