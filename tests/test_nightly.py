@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from test_deploy import APPLIED, RUNBOOK, at, named, rendered, renders, violations
 
 from dgmm.cli.base import LATER
@@ -51,6 +52,7 @@ def test_an_alarm_fails_the_job_and_is_not_tried_again() -> None:
     assert rule["action"] == "FailJob"
     assert rule["onExitCodes"]["values"] == [2, 3, DRIFTED]
     assert f"| {LATER} | a store that did not answer" in RUNBOOK  # that is tried again
+    assert f"{DRIFTED}  dgmm drift: the rows" in CliRunner().invoke(main, ["-h"]).output
     assert rule["onExitCodes"]["containerName"] == container()["name"]
     assert job["template"]["spec"]["restartPolicy"] == "Never"  # else there may be no such policy
     assert f"| {DRIFTED} | the rows have drifted" in RUNBOOK

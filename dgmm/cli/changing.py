@@ -39,7 +39,7 @@ mixtures = Late("dgmm.estimators.gaussian_mixture")
 DRIFTED: Final = 5
 """The exit code where rows have drifted beyond what was allowed."""
 
-ALARM = f"{EXIT_CODES}  {DRIFTED}  the rows have drifted beyond --level and --effect\n"
+ALARM = f"{EXIT_CODES}  {DRIFTED}  dgmm drift: the rows have drifted beyond --level and --effect\n"
 
 
 @click.command(cls=Command, epilog=ALARM)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import click
 
 import dgmm
-from dgmm.cli.base import ENVIRONMENT, EXIT_CODES, Commands
-from dgmm.cli.changing import compare, drift
+from dgmm.cli.base import ENVIRONMENT, Commands
+from dgmm.cli.changing import ALARM, compare, drift
 from dgmm.cli.deciding import threshold
 from dgmm.cli.exporting import export
 from dgmm.cli.federating import federate, join, summarize
@@ -42,7 +42,7 @@ Start here:
 @click.group(
     cls=Commands,
     help=HELP,
-    epilog=f"{ENVIRONMENT}\n{EXIT_CODES}",
+    epilog=f"{ENVIRONMENT}\n{ALARM}",
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "DGMM"},
 )
 @click.version_option(
