@@ -18,7 +18,7 @@ import numpy as np
 
 from dgmm.em.evaluate import swept_statistics
 from dgmm.em.init import Random
-from dgmm.em.race import KINDS, seeded
+from dgmm.em.race import seeds
 from dgmm.em.solver import ranked
 from dgmm.em.split_merge import FINALISTS, candidates, effort, moved_mixture
 from dgmm.em.subsamples import Subsample
@@ -63,8 +63,8 @@ def start(
     """
     context, rows = subsample.context, len(subsample.sample.keys)
     some = subsample.sample.first(min(rows, max(rows // 2, ENOUGH * components)))
-    seeds = [seeded(some, context, components, kind, random) for kind in KINDS]
-    best = Abreast.of(subsample, seeds).swept(RACED).best(1).swept(RACED)
+    first = seeds(some, context, components, random)
+    best = Abreast.of(subsample, first).swept(RACED).best(1).swept(RACED)
     rounds, trials = effort(components)
     for helped in range(rounds * moves):
         if subsample.cost.deadline.passed:
@@ -123,8 +123,9 @@ class Abreast:
     def swept(self, sweeps: int) -> Self:
         """After so many sweeps of EM; after one, if time is up."""
         many = self
+        single = self.subsample.context.single_bound(self.mixture) < np.inf
         for _ in range(sweeps):
-            many = many._stepped()
+            many = many._stepped(single)
             if many.subsample.cost.deadline.passed:
                 break
         return many
@@ -135,10 +136,9 @@ class Abreast:
         own = (np.array(places)[:, None] * size + np.arange(size)).ravel()
         return replace(self, mixture=self.mixture.chosen(own), objectives=self.objectives[places])
 
-    def _stepped(self) -> Self:
-        """After a sweep."""
+    def _stepped(self, single: bool) -> Self:
+        """After a sweep, in ``single`` precision or in double."""
         context, count = self.subsample.context, len(self.objectives)
-        single = context.single_bound(self.mixture) < np.inf
         naturals = context.natural(self.mixture, single).parts(count)
         found = swept_statistics(self.subsample.sweep, context, naturals)
         self.subsample.cost.swept(len(self.subsample.sample.rows) * self.mixture.components)

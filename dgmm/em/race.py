@@ -9,6 +9,7 @@ What counts is how many rows a component has, not how many a parameter has: samp
 rows as parameters were enough.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -51,9 +52,9 @@ def race(subsample: Subsample, components: int, random: Random) -> RunState:
     """The run of the likeliest mixture of so many components found on a ``subsample``."""
     context = subsample.context
     starts = [
-        context.model.begun(seeded(view.sample, context, components, kind, random), view.weight)
+        context.model.begun(seed, view.weight)
         for view in views(subsample.sample, context, components) * _times(subsample)
-        for kind in KINDS
+        for seed in seeds(view.sample, context, components, random)
     ]
     runs = [Squarem().init(subsample.context, start, ROUGH) for start in starts]
     runs = subsample.refine(runs, SWEEPS_PER_ROUND)
@@ -66,14 +67,30 @@ def seeded(
     sample: Sample, context: FitContext, components: int, kind: str, random: Random
 ) -> Mixture:
     """A first mixture (in the frame) of clusters of some of a sample's rows."""
+    (mixture,) = seeds(sample, context, components, random, (kind,))
+    return mixture
+
+
+def seeds(
+    sample: Sample,
+    context: FitContext,
+    components: int,
+    random: Random,
+    kinds: Sequence[str] = KINDS,
+) -> list[Mixture]:
+    """First mixtures (in the frame), one of each of ``kinds``, of some of a sample's rows."""
     n_features = sample.rows.shape[1]
     size = max(max(EACH, 5 * (n_features + 2)) * components, LEAST)
     sample = sample.first(min(size, len(sample.keys)))
     view = standardised(sample.rows, standard(sample.rows, context.model.covariance_model))
-    labels = clusters(view, sample.weights, components, kind, random)
-    order = np.argsort(labels, kind="stable")  # so that a part of the rows is of few components
-    drawn = labelled(labels[order], components)
-    return cautious(mixture_of(sample.chosen(order), context, drawn, components), len(labels))
+    found = []
+    for kind in kinds:
+        labels = clusters(view, sample.weights, components, kind, random)
+        order = np.argsort(labels, kind="stable")  # so that a part of the rows is of few components
+        drawn = labelled(labels[order], components)
+        made = mixture_of(sample.chosen(order), context, drawn, components)
+        found.append(cautious(made, len(labels)))
+    return found
 
 
 def _times(subsample: Subsample) -> int:

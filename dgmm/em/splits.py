@@ -16,7 +16,9 @@ from dgmm.em.subsamples import Subsample
 from dgmm.kernels.kernel import log_sum_exp
 from dgmm.model.arrays import Array
 from dgmm.model.covariance_model import CovarianceModel
-from dgmm.model.matrices import choleskys
+from dgmm.model.covariance_parameters import natural_form
+from dgmm.model.full import FULL
+from dgmm.model.matrices import choleskys, precision_products
 from dgmm.model.mixture import Mixture
 
 MOST_HELD: Final = 1 << 26
@@ -29,7 +31,10 @@ EACH: Final = 400
 """Rows of each component that show how it splits: so many, or 16 (D + 1) if that is more."""
 
 TOGETHER: Final = 1 << 20
-"""Numbers in the rows of components that are split at a time."""
+"""Numbers in the features of rows of components that are split at a time."""
+
+FEATURES: Final = FULL.features
+"""Of the rows of a component, whatever the covariance model."""
 
 STEPS: Final = 8
 """EM steps with two components."""
@@ -60,7 +65,7 @@ def splits_of(subsample: Subsample, mixture: Mixture, live: NDArray[np.intp]) ->
     places, responsibilities = _members(subsample, sample, mixture, most)
     splits, chosen = list[Split](), live[responsibilities.sum(axis=1)[live] > 2 * n_features + 8]
     most = places.shape[1]
-    step = max(1, TOGETHER // (max(most, 1) * n_features))
+    step = max(1, TOGETHER // (max(most, 1) * FEATURES.width(n_features)))
     for first in range(0, len(chosen), step):
         some = chosen[first : first + step]
         rows = sample.rows[places[some].ravel()]
@@ -103,20 +108,17 @@ def _split(
     alone = (rows * responsibilities[:, :, None]).swapaxes(1, 2) @ rows / heavy[:, None, None]
     alone = covariance_model.kept(alone) + 1e-9 * np.eye(n_features)
     level = -0.5 * np.linalg.slogdet(alone)[1] - 0.5 * n_features
-    halves = [
-        _halved(covariance_model, rows, responsibilities, cut)
-        for cut in _cuts(rows, responsibilities, heavy)
-    ]
-    which = np.argmax([each.level for each in halves], axis=0)
+    cuts = np.stack(_cuts(rows, responsibilities, heavy), axis=1)
+    two = _halved(covariance_model, rows, responsibilities, cuts)
+    which = two.level.argmax(axis=1).tolist()
     penalty = 0.5 * (n_features + 1 + covariance_model.own_parameters(n_features))
     splits: list[Split] = []
-    for at, (k, best) in enumerate(zip(chosen.tolist(), which.tolist(), strict=True)):
-        two = halves[best]
-        gain = (two.level[at] - level[at] - 0.5 * penalty / heavy[at]) * mixture.weights[k]
+    for at, (k, best) in enumerate(zip(chosen.tolist(), which, strict=True)):
+        gain = (two.level[at, best] - level[at] - 0.5 * penalty / heavy[at]) * mixture.weights[k]
         if np.isfinite(gain):
-            means = mixture.means[k] + (middle[at] + two.means[at]) @ roots[k].T
-            covariances = roots[k] @ two.covariances[at] @ roots[k].T
-            splits.append((float(gain), k, Halves(two.weights[at], means, covariances)))
+            means = mixture.means[k] + (middle[at] + two.means[at, best]) @ roots[k].T
+            covariances = roots[k] @ two.covariances[at, best] @ roots[k].T
+            splits.append((float(gain), k, Halves(two.weights[at, best], means, covariances)))
     return splits
 
 
@@ -162,7 +164,7 @@ def _cuts(rows: Array, responsibilities: Array, heavy: Array) -> list[NDArray[np
 
 @dataclass(frozen=True)
 class _Halved:
-    """For each of B components: log-likelihood (B,), weights (B, 2), means, covariances."""
+    """For each of B components and C cuts: log-likelihood (B, C), weights (B, C, 2), and so on."""
 
     level: Array
     weights: Array
@@ -171,40 +173,61 @@ class _Halved:
 
 
 def _halved(
-    covariance_model: CovarianceModel, rows: Array, responsibilities: Array, cut: NDArray[np.bool_]
+    covariance_model: CovarianceModel, rows: Array, responsibilities: Array, cuts: NDArray[np.bool_]
 ) -> _Halved:
-    """EM with two components on ``rows`` (B, m, D), which have unit variances, from a ``cut``.
+    """EM with two components on ``rows`` (B, m, D), which have unit variances, from ``cuts``.
 
-    As if (D + 1) / 2 rows more of each half had unit variances: few rows look flatter than they
-    are.
+    These are (B, C, m).  As if (D + 1) / 2 rows more of each half had unit variances: few rows look
+    flatter than they are.  So all is in products with the features of rows, exactly enough.
     """
-    count, _, n_features = rows.shape
-    more = 0.5 * (n_features + 1)
-    total = responsibilities.sum(axis=1)
-    shares = np.stack([cut, ~cut], axis=1) * responsibilities[:, None]
-    enough = np.ones(count, bool)
+    (count, ways, most), n_features = cuts.shape, rows.shape[2]
+    more, total = 0.5 * (n_features + 1), responsibilities.sum(axis=1)[:, None, None]
+    seen = np.empty((count, FEATURES.width(n_features), most))
+    for each, out in zip(rows, seen, strict=True):
+        FEATURES.of(each.T, out)
+    shares = np.stack([cuts, ~cuts], axis=2) * responsibilities[:, None, None]
+    enough = np.ones((count, ways), bool)
     for _ in range(STEPS):
-        heavy = shares.sum(axis=2)
-        enough &= heavy.min(axis=1) >= n_features + 2
+        sums = shares.reshape(count, 2 * ways, most) @ seen.swapaxes(1, 2)
+        sums = sums.reshape(count, ways, 2, -1)
+        heavy = sums[..., 0]
+        enough &= heavy.min(axis=2) >= n_features + 2
         heavy = np.maximum(heavy, 1e-9)
-        means = shares @ rows / heavy[:, :, None]
-        away = rows[:, None] - means[:, :, None]
-        scatter = (away * shares[..., None]).swapaxes(2, 3) @ away
-        full = (scatter + more * np.eye(n_features)) / (heavy + more)[..., None, None]
-        covariances = np.broadcast_to(covariance_model.pooled(heavy, full), full.shape)
+        means = sums[..., 1 : 1 + n_features] / heavy[..., None]
+        covariances = _pooled(covariance_model, sums, heavy, means, more)
         lower = choleskys(covariances)  # some may be singular but for rounding
-        white = away @ np.linalg.inv(lower).swapaxes(2, 3)
-        volume = np.log(np.diagonal(lower, axis1=2, axis2=3)).sum(axis=2)
-        joint = np.log(heavy / total[:, None]) - volume
-        joint = joint[:, :, None] - 0.5 * np.einsum("bkmd,bkmd->bkm", white, white)
-        top = joint.max(axis=1)
-        joint = np.exp(joint - top[:, None])
-        norm = joint.sum(axis=1)
-        level = ((top + np.log(norm)) * responsibilities).sum(axis=1) / total
-        shares = joint * (responsibilities / norm)[:, None]
-    weights = heavy / heavy.sum(axis=1, keepdims=True)
+        inverse = np.linalg.inv(lower)
+        precisions = inverse.swapaxes(1, 2) @ inverse
+        volume = np.log(np.diagonal(lower, axis1=1, axis2=2)).sum(axis=1)
+        places = means.reshape(-1, n_features)
+        linear = (precisions @ places[:, :, None])[:, :, 0]
+        constants = np.log(heavy / total).ravel() - volume
+        eta = natural_form(constants, places, linear, precision_products(precisions))
+        joint = eta.reshape(count, 2 * ways, -1) @ seen
+        joint = joint.reshape(count, ways, 2, most)
+        norm, shares = np.logaddexp(joint[:, :, 0], joint[:, :, 1]), joint
+        level = (norm * responsibilities[:, None]).sum(axis=2) / total[:, 0]
+        shares -= norm[:, :, None]
+        np.exp(shares, out=shares)
+        shares *= responsibilities[:, None, None]
+    weights = heavy / heavy.sum(axis=2, keepdims=True)
     level = np.where(enough & np.isfinite(level), level, -np.inf)
-    return _Halved(level, weights, means, covariances)
+    shape = (count, ways, 2, n_features, n_features)
+    return _Halved(level, weights, means, covariances.reshape(shape))
+
+
+def _pooled(
+    covariance_model: CovarianceModel, sums: Array, heavy: Array, means: Array, more: float
+) -> Array:
+    """The covariances (B C 2, D, D) that ``sums`` (B, C, 2, P) come to, about ``means``."""
+    n_features = means.shape[-1]
+    second = sums[..., 1 + n_features :].reshape(heavy.size, -1)
+    scatter = FEATURES.matrices(second, n_features).reshape(*means.shape, n_features)
+    scatter = scatter - heavy[..., None, None] * means[..., :, None] * means[..., None, :]
+    full = (scatter + more * np.eye(n_features)) / (heavy + more)[..., None, None]
+    pairs = heavy.reshape(-1, 2), full.reshape(-1, 2, n_features, n_features)
+    shape = (heavy.size, n_features, n_features)
+    return np.broadcast_to(covariance_model.pooled(*pairs), pairs[1].shape).reshape(shape)
 
 
 def nbytes(components: int, n_features: int) -> int:
@@ -214,13 +237,9 @@ def nbytes(components: int, n_features: int) -> int:
 
 def _numbers(components: int, n_features: int) -> int:
     """How many numbers a round holds at most, for splits."""
-    rows = components * _most(n_features)
+    rows, width = components * _most(n_features), FEATURES.width(n_features)
     dense = 4 * components * n_features * n_features
-    return (
-        2 * rows
-        + dense
-        + 16 * max(_most(n_features) * n_features, min(rows * n_features, TOGETHER))
-    )
+    return 2 * rows + dense + 4 * max(_most(n_features) * width, min(rows * width, TOGETHER))
 
 
 def affordable(components: int, n_features: int) -> bool:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils.validation import check_is_fitted
 
+from dgmm import engine
 from dgmm.em.fit_context import Precision
 from dgmm.em.init import InitParams
 from dgmm.em.prior_spec import PriorSpec
@@ -463,7 +464,7 @@ class GaussianMixture(
         session = self.session(X, sample_weight, noise=noise, labels=labels)
         last, began = None, time.perf_counter()
         try:
-            with closing(self.fit_passes(session)) as passes:
+            with engine.one_blas_thread(), closing(self.fit_passes(session)) as passes:
                 for last in passes:
                     if self.verbose:
                         print(describe(last))

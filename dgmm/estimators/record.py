@@ -6,8 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import sklearn.cluster
-import sklearn.metrics  # noqa: F401
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 

@@ -88,9 +88,11 @@ class NaturalParameters:
         penalty = np.zeros(mixture.components) if penalty is None else penalty
         spread = np.sqrt(n_features) if spread is None else spread
         constants = np.maximum(mixture.constants - penalty, LOWEST[single])
-        unit = float(np.finfo(np.float64).eps)
-        bound = rounding_error_bound(mixture, Away.expected(mixture), unit, spread)
-        unfit = (bound > TOLERANCE) & (mixture.weights > 0)
+        unfit = np.ones(mixture.components, bool)
+        if not centre or covariance_model.features != covariance_model.centred_features:
+            unit = float(np.finfo(np.float64).eps)
+            bound = rounding_error_bound(mixture, Away.expected(mixture), unit, spread)
+            unfit = (bound > TOLERANCE) & (mixture.weights > 0)
         noise, student = mixture.noise_component, mixture.tails is not None
         features = (
             covariance_model.centred_features
