@@ -50,8 +50,8 @@ class _Groups:
             np.array([each.T @ each for each in away]),
         )
 
-    def merged(self, one: int, others: NDArray[np.intp]) -> "_Groups":
-        """The group ``one`` with each of ``others``."""
+    def merged(self, one: int | NDArray[np.intp], others: NDArray[np.intp]) -> "_Groups":
+        """The group ``one`` with each of ``others``; or each of several with its own."""
         counts = self.counts[others] + self.counts[one]
         away = self.means[others] - self.means[one]
         beside = self.counts[others] * self.counts[one] / counts
@@ -79,15 +79,12 @@ def agglomerated(rows: Array, labels: Labels, components: int) -> Labels:
     costs, of = np.full((count, count), np.inf), np.arange(count)
     alive = np.ones(count, bool)
 
-    def fill(one: int) -> None:
-        """What it costs to merge ``one`` with each that there is."""
-        others = np.flatnonzero(alive)
-        others = others[others != one]
+    def fill(one: int | NDArray[np.intp], others: NDArray[np.intp]) -> None:
+        """What it costs to merge ``one`` with each of ``others``, or each of several with its own."""
         lost = groups.merged(one, others).levels(spread) - levels[others] - levels[one]
         costs[one, others] = costs[others, one] = lost
 
-    for each in range(count):
-        fill(each)
+    fill(*np.tril_indices(count, -1))
     for _ in range(count - components):
         one, other = divmod(int(costs.argmin()), count)
         whole = groups.merged(one, np.array([other]))
@@ -96,5 +93,6 @@ def agglomerated(rows: Array, labels: Labels, components: int) -> Labels:
         levels[one] = whole.levels(spread)[0]
         of[of == other], alive[other] = one, False
         costs[other] = costs[:, other] = np.inf
-        fill(one)
+        others = np.flatnonzero(alive)
+        fill(one, others[others != one])
     return np.unique(of[labels], return_inverse=True)[1].astype(np.int64)
