@@ -80,7 +80,7 @@ def agglomerated(rows: Array, labels: Labels, components: int) -> Labels:
     alive = np.ones(count, bool)
 
     def fill(one: int | NDArray[np.intp], others: NDArray[np.intp]) -> None:
-        """What it costs to merge ``one`` with each of ``others``, or each of several with its own."""
+        """What it costs to merge ``one`` with each of ``others``, or several each with its own."""
         lost = groups.merged(one, others).levels(spread) - levels[others] - levels[one]
         costs[one, others] = costs[others, one] = lost
 
