@@ -1,5 +1,6 @@
 """What more threads bring: an EM pass, the first pass and a whole default fit."""
 
+import heapq
 import tempfile
 import time
 import warnings
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import zarr
 from dask.system import CPU_COUNT
 from numpy.random import RandomState
@@ -25,6 +27,7 @@ from dgmm.data.opening import open_dataset
 from dgmm.em.first_pass import first_pass
 from dgmm.em.spec import FitSpec
 from dgmm.em.strategies import STRATEGIES
+from dgmm.engine.units import unit_rows, units
 from dgmm.kernels.choice import KERNELS, chosen, described
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.model.covariance import COVARIANCE_MODELS
@@ -35,7 +38,10 @@ numbers of threads took turns. "speed-up" is the time on one thread over that on
 share is of the ideal, the number of threads. "fit" is a whole default fit, from rows to model, of
 the same process, without its start-up, once for each number of threads; "in passes" is that over
 an EM pass on as many threads. "memory": an array; else a Zarr store that is not compressed, in
-chunks of so much, in the system's memory, without a cache of dgmm's own."""
+chunks of so much, in the system's memory, without a cache of dgmm's own. "units" are what threads
+share of an EM pass, with the longest in milliseconds by the time on one thread; "at best" is the
+speed-up on 16 and on 64 threads that these units allow, if each goes to the first thread that is
+free and nothing else takes time."""
 
 HEADER = (
     "D, K",
@@ -50,7 +56,11 @@ HEADER = (
     "to EM",
     "fit, s",
     "in passes",
+    "units, ms",
+    "at best",
 )
+MACHINES = (16, 64)
+"""Threads of machines that are not at hand."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +127,25 @@ def fit(rows: Any, components: int, threads: int) -> Seconds:
     return Seconds(time.perf_counter() - began)
 
 
-def passes(case: Case, dataset: Dataset, threads: int) -> dict[str, Callable[[], object]]:
-    """An EM pass and the first pass on so many threads."""
+def shared(dataset: Dataset, given: Given) -> list[int]:
+    """The rows of each unit of an EM pass."""
+    unit = unit_rows(dataset.rows, given)
+    blocks = np.diff(dataset.divisions).tolist()
+    return [each.stop - each.start for rows in blocks for each in units(rows, unit)]
+
+
+def at_best(rows: list[int], threads: int) -> float:
+    """The speed-up where units of so many rows go to so many threads in turn, as these are free."""
+    free = [0] * threads
+    for each in rows:
+        heapq.heappushpop(free, free[0] + each)
+    return sum(rows) / max(free)
+
+
+def passes(
+    case: Case, dataset: Dataset, threads: int
+) -> tuple[dict[str, Callable[[], object]], list[int]]:
+    """An EM pass and the first pass on so many threads; the rows of each unit of the EM pass."""
     full, kernel = COVARIANCE_MODELS["full"], KERNELS[chosen()]
     spec = FitSpec(
         full, case.components, STRATEGIES["em"], kernel=chosen(), random=RandomState(0)
@@ -126,10 +153,11 @@ def passes(case: Case, dataset: Dataset, threads: int) -> dict[str, Callable[[],
     frame, mixture = fitted(Shape(full, case.n_features, case.components), case.known)
     given = Given(frame, (NaturalParameters.of(mixture, centre=kernel.centres),))
     sweep = engine.over(dataset, None, threads)
-    return {
+    timed: dict[str, Callable[[], object]] = {
         f"EM {threads}": partial(sweep, kernel.e_step, given),
         f"first {threads}": partial(sweep, first_pass, spec),
     }
+    return timed, shared(dataset, given)
 
 
 def lines(
@@ -140,14 +168,22 @@ def lines(
     dataset = open_dataset(rows)
     timed: dict[str, Callable[[], object]] = {}
     for count in threads:
-        timed |= passes(case, dataset, count)
+        runs, rows_of_units = passes(case, dataset, count)
+        timed |= runs
     for run in timed.values():
         run()
     title = f"threads {case.name} in {case.where}"
     timings = alternate(timed, rounds, title)
     for count in threads:
         whole = {"fit": partial(fit, rows, case.components, count)} if fits else {}
-        yield _line(case, count, timings, alternate(whole, 1, f"{title}, fit on {count}"))
+        once = alternate(whole, 1, f"{title}, fit on {count}")
+        yield [*_line(case, count, timings, once), *_units(case, timings, rows_of_units)]
+
+
+def _units(case: Case, timings: Timings, rows: list[int]) -> list[Cell]:
+    longest = 1e3 * max(rows) * timings.seconds("EM 1") / case.rows
+    best = ", ".join(f"{at_best(rows, threads):.1f}" for threads in MACHINES)
+    return [f"{len(rows)}, {longest:.3g}", best]
 
 
 def _line(case: Case, count: int, timings: Timings, whole: Timings) -> list[Cell]:

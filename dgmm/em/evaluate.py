@@ -92,7 +92,7 @@ def evaluate(sweep: Sweep, contexts: Sequence[FitContext], trials: Sequence[Tria
         for frame, chosen in zip(frames.values(), places, strict=True)
     )
     probe = contexts[0].probe
-    swept = sweep(_e_steps, (observation, givens, probe is not None))
+    swept = sweep(_e_steps, _EStep(observation, givens, probe is not None))
     _check_probe(probe, swept.probe)
     statistics: dict[int, Statistics] = {}
     for chosen, stacked in zip(places, swept.statistics.parts, strict=True):
@@ -130,7 +130,7 @@ def swept_statistics(
     """What rows that are not those of a first pass say of mixtures, and nothing else."""
     observation = context.model.observation
     given = Given(context.frame, tuple(observation.given(natural) for natural in naturals))
-    return sweep(_e_steps, (observation, (given,), False)).statistics.parts[0].parts
+    return sweep(_e_steps, _EStep(observation, (given,), False)).statistics.parts[0].parts
 
 
 @dataclass(frozen=True)
@@ -145,11 +145,25 @@ class Swept:
         return Swept(self.statistics + other.statistics, both)
 
 
-def _e_steps(block: Block, given: tuple[Observation, tuple[Given, ...], bool]) -> Swept:
+@dataclass(frozen=True)
+class _EStep:
+    """What a sweep is given: mixtures in frames, and whether a ``Probe`` is wanted."""
+
+    observation: Observation
+    givens: tuple[Given, ...]
+    probed: bool
+
+    @property
+    def row_products(self) -> float:
+        """How many products a row takes; see ``Sweep``."""
+        return sum(self.observation.row_products(given) for given in self.givens)
+
+
+def _e_steps(block: Block, given: _EStep) -> Swept:
     """The statistics of a block under the mixtures of each frame."""
-    observation, givens, probed = given
-    statistics = Stacked(tuple(observation.e_step(block, in_frame) for in_frame in givens))
-    return Swept(statistics, Probe.of(block) if probed else None)
+    observation = given.observation
+    statistics = Stacked(tuple(observation.e_step(block, in_frame) for in_frame in given.givens))
+    return Swept(statistics, Probe.of(block) if given.probed else None)
 
 
 def _check_probe(before: Probe | None, now: Probe | None) -> None:

@@ -37,7 +37,10 @@ __all__ = [
 ]
 
 IN_MEMORY_BLOCK_BYTES: Final = 512 << 10
-"""The size of a block of rows that are in memory anyhow."""
+"""The size of a block of rows that are in memory anyhow..."""
+
+IN_MEMORY_BLOCK_ROWS: Final = 2048
+"""...if it has so many rows: with fewer nothing is left out of an E-step."""
 
 
 class Engine(Sweep, Protocol):
@@ -82,4 +85,6 @@ def in_memory_sweep(rows: Any, threads: int | None = None, **beside: Any) -> Swe
     Their blocks are small, so that a sample of a few thousand rows is shared out, too.
     """
     dataset = opened(rows, beside, block_bytes=IN_MEMORY_BLOCK_BYTES)
+    if dataset.block_rows < IN_MEMORY_BLOCK_ROWS:
+        dataset = dataset.rechunk(IN_MEMORY_BLOCK_ROWS * dataset.row_bytes)
     return Threads(dataset, threads or CPU_COUNT)

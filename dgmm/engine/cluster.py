@@ -43,6 +43,7 @@ from dgmm.engine.meter import Meter
 from dgmm.engine.runs import FAN_IN, RETRIES, Runs, size_of
 from dgmm.engine.tasks import Job, add_up, hand_on, parts_of, run_blocks, run_graph, start_runs
 from dgmm.engine.threads import block_name, rows_between
+from dgmm.engine.units import unit_rows
 from dgmm.engine.workers import (
     ANSWER_SECONDS,
     LOST,
@@ -294,9 +295,8 @@ class Cluster:
         """
         sources = {"rows": self.dataset.source, **self.dataset.beside}
         parts = {name: parts_of(self.dataset, each) for name, each in sources.items()}
-        job = delayed(
-            (fn, given, self.dataset.names), name=f"dgmm-given-{uuid4().hex}", traverse=False
-        )
+        given_to_tasks = fn, given, unit_rows(self.dataset.rows, given), self.dataset.names
+        job = delayed(given_to_tasks, name=f"dgmm-given-{uuid4().hex}", traverse=False)
         level = [
             delayed(run_graph, pure=False)(
                 job,

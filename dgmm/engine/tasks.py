@@ -20,6 +20,7 @@ from dgmm.engine.blas import one_blas_thread
 from dgmm.engine.cache import Cache, caches
 from dgmm.engine.runs import Cut, Node, Part, part_of, size_of
 from dgmm.engine.threads import apply, block_name
+from dgmm.engine.units import unit_rows
 from dgmm.errors import BlockError
 from dgmm.kernels.sweep import Block, tree_sum
 from dgmm.model.statistics import Mergeable
@@ -69,12 +70,14 @@ def start_runs(
 def run_blocks(job: Job, first: int, last: int) -> Part[Any]:
     """A worker's task: the sums over blocks ``first`` to ``last``, each read one block ahead."""
     cache = caches.cache_for(job.token, job.room) if job.room else Cache(0)
+    unit = unit_rows(job.dataset.rows, job.given)
     leaving = Event()  # whoever waits for a store waits no longer
     wanted = _wanted()
 
     def result(index: int, reading: Future[Block]) -> Any:
         try:
-            return apply(job.fn, job.given, reading.result, block_name(job.dataset, index))
+            name = block_name(job.dataset, index)
+            return apply(job.fn, job.given, reading.result, name, unit)
         except BlockError as error:
             if reading.exception() is not None or elsewhere(error):
                 error.block, error.worker = index, get_worker().address
@@ -122,22 +125,23 @@ def _array(part: Any) -> Any:
 
 
 def run_graph(
-    job: tuple[Callable[[Block, G], T], G, tuple[str, ...] | None],
+    job: tuple[Callable[[Block, G], T], G, int, tuple[str, ...] | None],
     start: int,
     place: str,
     parts: dict[str, Any],
 ) -> T:
     """A task for one block of a Dask array, whose rows its own graph has computed.
 
-    The ``job`` ends with what features are called; ``parts`` are by the block's fields.
+    The ``job`` ends with how many rows make a unit, and what features are called; ``parts`` are by
+    the block's fields.
     """
-    fn, given, names = job
+    fn, given, unit, names = job
 
     def read() -> Block:
         return Block(start, names=names, **{name: _array(part) for name, part in parts.items()})
 
     with one_blas_thread():
-        result = apply(fn, given, read, place)
+        result = apply(fn, given, read, place, unit)
     return _measured(result)
 
 

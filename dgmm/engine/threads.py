@@ -1,6 +1,7 @@
 """Sweeps with threads of this process.
 
-Reading goes on while blocks are computed on, one block ahead of each thread.  Matrix products use
+Reading goes on while blocks are computed on, one block ahead of each thread; these are shared out
+in units (units.py).  Matrix products use
 one thread each, whatever else runs in the process (blas.py).
 
 Threads don't survive a fork, nor does whatever they would have let go of; so a process that was
@@ -10,10 +11,12 @@ forked begins with no pools, ours or Dask's, and with locks of its own.
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, wait
 from dataclasses import dataclass, field
-from typing import TypeVar
+from functools import reduce
+from operator import add
+from typing import Generic, TypeVar
 
 import dask.threaded
 
@@ -23,6 +26,7 @@ from dgmm.data.transient import is_transient
 from dgmm.engine.blas import kept_pool, one_blas_thread
 from dgmm.engine.cache import Cache
 from dgmm.engine.meter import Meter
+from dgmm.engine.units import in_units, unit_rows, units
 from dgmm.errors import BlockError, DgmmError
 from dgmm.kernels.sweep import Block, PairwiseSum
 from dgmm.model.statistics import Mergeable
@@ -48,10 +52,15 @@ if hasattr(os, "register_at_fork"):
     )
 
 
-def apply(fn: Callable[[Block, G], T], given: G, read: Callable[[], Block], place: str) -> T:
-    """One block's result; what goes wrong names the block, and says whether it may pass."""
+def apply(
+    fn: Callable[[Block, G], T], given: G, read: Callable[[], Block], place: str, unit: int
+) -> T:
+    """One block's result, by units of about so many rows.
+
+    What goes wrong names the block, and says whether it may pass.
+    """
     try:
-        return fn(read(), given)
+        return in_units(fn, read(), given, unit)
     except Exception as error:
         kind = "" if isinstance(error, DgmmError) else f"{type(error).__name__}: "
         failure = BlockError(f"{place}: {kind}{error}")
@@ -78,6 +87,61 @@ def results_alive(blocks: int, threads: int) -> int:
     return PairwiseSum.most(blocks) + 5 * threads
 
 
+@dataclass
+class _Shared(Generic[T]):
+    """A sweep under way: blocks that are read, units that are computed, and what they found.
+
+    ``read`` begins to read one of the ``blocks``, and ``start`` its units, of which it says whether
+    each is the last.  At most so many, ``most``, are under way at once, of blocks as of units.
+    """
+
+    blocks: int
+    most: int
+    read: Callable[[int], Future[Block]]
+    start: Callable[[int, Future[Block]], Iterator[tuple[Future[T], bool]]]
+    _begun: int = 0
+    _ended: int = 0
+    _read: deque[tuple[int, Future[Block]]] = field(default_factory=deque)
+    _units: deque[tuple[Future[T], bool]] = field(default_factory=deque)
+    _block: tuple[T, ...] = ()
+    _tree: PairwiseSum[T] = field(default_factory=PairwiseSum)
+
+    def result(self) -> T:
+        """What units found, added up in their order to blocks, and these by the tree."""
+        while self._read_ahead() or self._units:
+            if not self._read:
+                self._take()
+                continue
+            for each in self.start(*self._read.popleft()):
+                self._units.append(each)
+                if len(self._units) == self.most:
+                    self._take()
+        return self._tree.sum()
+
+    def _read_ahead(self) -> bool:
+        """Have blocks read, as far as they may be; whether there are some to compute on."""
+        while self._begun < self.blocks and self._begun - self._ended < self.most:
+            self._read.append((self._begun, self.read(self._begun)))
+            self._begun += 1
+        return bool(self._read)
+
+    def _take(self) -> None:
+        """Add what the next unit found."""
+        future, last = self._units.popleft()
+        self._block = (reduce(add, (*self._block, future.result())),)
+        if last:
+            self._tree.add(*self._block)
+            self._block = ()
+            self._ended += 1
+            self._read_ahead()
+
+    def stop(self) -> None:
+        """Wait until nothing is under way."""
+        for future, _ in self._units:
+            future.cancel()
+        wait([future for future, _ in self._units])
+
+
 @dataclass(frozen=True)
 class Threads:
     """Sweeps with threads of this process."""
@@ -88,9 +152,15 @@ class Threads:
     cache: Cache = field(default_factory=lambda: Cache(0))
 
     def __call__(self, fn: Callable[[Block, G], T], given: G) -> T:
-        def task(index: int, reading: Future[Block]) -> T:
-            result = apply(fn, given, reading.result, block_name(self.dataset, index))
-            self.meter.add(rows_between(self.dataset, index, index + 1))
+        unit = unit_rows(self.dataset.rows, given)
+
+        def task(index: int, chosen: slice, reading: Future[Block]) -> T:
+            def read() -> Block:
+                return reading.result().part(chosen)
+
+            rows = chosen.stop - chosen.start
+            result = apply(fn, given, read, block_name(self.dataset, index), rows)
+            self.meter.add(rows)
             return result
 
         def read(index: int) -> Block:
@@ -98,31 +168,33 @@ class Threads:
                 raise CancelledError
             return self.cache.block(self.dataset, index, leaving.wait)
 
-        if self.dataset.in_process and self.dataset.blocks == 1:  # nothing to share out
-            block = self.dataset.block(0)
+        if self.dataset.in_process and self.dataset.blocks == len(self._units(0, unit)) == 1:
+            block = self.dataset.block(0)  # nothing to share out
             with one_blas_thread():
-                result = apply(fn, given, lambda: block, block_name(self.dataset, 0))
+                result = apply(fn, given, lambda: block, block_name(self.dataset, 0), unit)
             self.meter.add(self.dataset.rows)
             return result
         leaving = threading.Event()  # whoever waits for a store, or is to read, need not any more
-        tree: PairwiseSum[T] = PairwiseSum()
-        pending: deque[Future[T]] = deque()
         pool, readers = kept_pool("dgmm", self.threads), kept_pool("dgmm-read", self.threads)
+
+        def start(index: int, reading: Future[Block]) -> Iterator[tuple[Future[T], bool]]:
+            for chosen, last in self._units(index, unit):
+                yield pool.submit(task, index, chosen, reading), last
+
+        shared = _Shared(
+            self.dataset.blocks, 2 * self.threads, lambda index: readers.submit(read, index), start
+        )
         with one_blas_thread():
             try:
-                for index in range(self.dataset.blocks):
-                    if len(pending) == 2 * self.threads:
-                        tree.add(pending.popleft().result())
-                    reading = readers.submit(read, index)
-                    pending.append(pool.submit(task, index, reading))
-                while pending:
-                    tree.add(pending.popleft().result())
+                return shared.result()
             finally:
                 leaving.set()
-                for future in pending:
-                    future.cancel()
-                wait(pending)
-        return tree.sum()
+                shared.stop()
+
+    def _units(self, index: int, unit: int) -> list[tuple[slice, bool]]:
+        """The units of a block, and whether each is its last."""
+        chosen = units(rows_between(self.dataset, index, index + 1), unit)
+        return [(each, each is chosen[-1]) for each in chosen]
 
     def close(self) -> None:
         self.cache.release()

@@ -21,7 +21,7 @@
 #define SMALLEST_SKIPPING_TILE 256
 #define FEWEST_FEATURES 24 /* of blocks where that is tried; */
 #define FEWEST_COMPONENTS 16
-#define FEWEST_ROWS 4096
+#define FEWEST_ROWS 1600
 #define FIRST_ROWS 128 /* that are tried so */
 #define FEW 0.4  /* the share of pairs of row and component that matters there, */
 #define FEW_HEAVY 0.8 /* the same of t distributions, of which a dense tile takes logarithms and exponentials besides, */

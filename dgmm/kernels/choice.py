@@ -56,6 +56,8 @@ class Kernel:
     row_outputs : callable
         From the name of an output, complete rows, a frame and a mixture in it, to that output of
         each row; None where NumPy is to say it.
+    divides : bool
+        Whether a block of dense rows may be taken in parts, at little cost.
     """
 
     e_step: Callable[[Block, Given], Stacked[Statistics]]
@@ -64,6 +66,7 @@ class Kernel:
     noisy: Callable[[Block, Given], Stacked[Statistics]]
     error_bound: Callable[[Mixture, Away, float], Array]
     row_outputs: Callable[[str, Block, Frame, Mixture], NDArray[Any] | None]
+    divides: bool = True
 
 
 KERNELS: Final = {
@@ -91,6 +94,7 @@ WAYS: Final = {
     SPARSE: Kernel(
         *(sparse.e_step, missing.incomplete, False, noisy.noisy, sparse.error_bound),
         sparse.row_outputs,
+        divides=False,
     ),
 }
 """All kernels, by their names."""

@@ -340,4 +340,5 @@ def in_order(array: NDArray[Any], dtype: type[np.floating[Any]] = np.float64) ->
 
 
 def _joined(arrays: list[Array], dtype: type[np.floating[Any]] = np.float64) -> NDArray[Any]:
-    return np.ascontiguousarray(np.concatenate(arrays), dtype=dtype)
+    joined = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+    return in_order(joined, dtype)

@@ -32,6 +32,9 @@ LOWEST: Final = (-1e300, -1e30)
 WIDE: Final = (600.0, 60.0)
 """Penalties further apart than this are beyond the range of exp, in double and single precision."""
 
+EXPONENTIAL: Final = 20
+"""As many products take as long as an exponential, and what else a component takes of a row."""
+
 
 @dataclass(frozen=True)
 class NaturalParameters:
@@ -231,3 +234,10 @@ class Given:
 
     frame: Frame
     naturals: tuple[NaturalParameters, ...]
+
+    @property
+    def row_products(self) -> float:
+        """How many products a row takes about; see ``Sweep``."""
+        n_features = len(self.frame.shift)
+        widths = ((len(each.center), each.features.width(n_features)) for each in self.naturals)
+        return float(sum(components * (width + EXPONENTIAL) for components, width in widths))

@@ -87,6 +87,8 @@ class Sweep(Protocol):
     """Apply ``fn(block, given)`` to every block and add up the results.
 
     ``fn`` is a pure function that can be pickled: it may run in another process, more than once.
+    Where ``given`` has ``row_products``, the number of products that a row takes, ``fn`` may be
+    applied to parts of a block (engine/units.py).
     """
 
     def __call__(self, fn: Callable[[Block, G], T], given: G) -> T: ...
