@@ -543,7 +543,7 @@ ERRORS = {
     "no cluster": (
         _nothing,
         (*FIT, "--scheduler", "tcp://127.0.0.1:9", "--connect-timeout", "1"),
-        2,
+        4,
         "no Dask scheduler answered at tcp://127.0.0.1:9 within 1 s",
     ),
     "no cluster yet": (

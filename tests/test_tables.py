@@ -1,5 +1,6 @@
 """Tables: Parquet and Arrow files as rows and weights, by their columns' names."""
 
+import csv
 import decimal
 import json
 from collections.abc import Mapping
@@ -304,6 +305,34 @@ def test_outputs_are_tables_with_columns_of_the_rows(
     assert not list(tmp_path.glob("*.partial"))
 
 
+@pytest.mark.parametrize(("ending", "delimiter"), [("csv", ","), ("tsv", "\t")])
+def test_outputs_are_lines_of_text(
+    table: pa.Table, tmp_path: Path, ending: str, delimiter: str
+) -> None:
+    """With the same digits, whatever texts hold, and no cell where there is no value."""
+    texts = ['a "b", c', "two\nlines", "", None, "\t", "é"]
+    rows = table.select(NAMES).append_column("text", pa.array(texts * (len(table) // 6)))
+    parquet, model, target = (
+        tmp_path / f"{name}" for name in ("rows.parquet", "model.dgmm", f"out.{ending}")
+    )
+    pq.write_table(rows, parquet, row_group_size=500)
+    ours = fitted(dgmm.open_dataset(parquet, columns=list(NAMES)))
+    ours.save(model)
+    words = ["predict", parquet, "-m", model, "-o", target, "--keep", "text,a", "--kind", "proba"]
+    for more in ((), ("--overwrite",)):
+        done = CliRunner().invoke(main, [*map(str, words), "--quiet", *more])
+        assert done.exit_code == 0, done.output
+    with open(target, newline="", encoding="utf-8") as file:
+        head, *lines = csv.reader(file, delimiter=delimiter)
+    assert head == ["text", "a", "proba_0", "proba_1"]
+    assert [line[0] for line in lines] == [text or "" for text in rows.column("text").to_pylist()]
+    numbers = np.array([[float(cell) for cell in line[1:]] for line in lines])
+    expected = np.column_stack([rows.column("a"), ours.predict_proba(rows.select(NAMES))])
+    np.testing.assert_allclose(numbers, expected, rtol=1e-12)
+    again = dgmm.open_dataset(target, columns=["a", "proba_1"])
+    assert (np.asarray(again.block(0).rows) == numbers[: len(again.block(0).rows), [0, 2]]).all()
+
+
 def test_the_probability_of_noise_is_called_so(parquet: Path, tmp_path: Path) -> None:
     model, target = tmp_path / "model.dgmm", tmp_path / "out.parquet"
     rows = dgmm.open_dataset(parquet, columns=list(NAMES))
@@ -322,7 +351,7 @@ def test_what_can_not_be_kept_is_told(parquet: Path, tmp_path: Path) -> None:
         (parquet, "out.zarr", "id"): "columns are kept in a table; call",
         (parquet, "out.parquet", "idd"): "no column 'idd'; the nearest is id",
         (rows, "out.parquet", "id"): "is no table, whose columns have names",
-        (parquet, "out.csv", "id"): "reads like a .csv file",
+        (parquet, "out.xlsx", "id"): "reads like a .xlsx file",
     }
     for (data, name, keep), message in refused.items():
         words = ["predict", data, "-m", model, "-o", tmp_path / name, "--keep", keep, "--quiet"]

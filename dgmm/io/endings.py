@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from dgmm.errors import UsageError
+from dgmm.io.delimited import CsvTarget
 from dgmm.io.files import NpyTarget
 from dgmm.io.geotiff import GeoTiffTarget
 from dgmm.io.netcdf import NetCdfTarget
@@ -11,13 +12,14 @@ from dgmm.io.targets import ParquetTarget, Target, ZarrTarget
 
 TARGETS: Final[dict[tuple[str, ...], type[Target]]] = {
     (".parquet", ".parq", ".pq"): ParquetTarget,
+    (".csv", ".tsv"): CsvTarget,
     (".npy",): NpyTarget,
     (".nc", ".nc4"): NetCdfTarget,
     (".tif", ".tiff"): GeoTiffTarget,
 }
 """By the endings of names; all others are of Zarr arrays."""
 
-OTHERS: Final = (".npz", ".csv", ".h5", ".hdf5", ".zip", ".feather", ".arrow")
+OTHERS: Final = (".npz", ".h5", ".hdf5", ".zip", ".gz", ".feather", ".arrow", ".json", ".xlsx")
 """How the names of files end that are not written."""
 
 
@@ -28,7 +30,7 @@ def target_of(url: str, keep: Sequence[str] = ()) -> Target:
         if name.endswith(ending):
             raise UsageError(
                 f"{url} reads like a {ending} file, and what is written is a Zarr array, a table "
-                "of Parquet files, or a .npy, NetCDF (.nc) or GeoTIFF (.tif) file: call it "
+                "of Parquet files, or a CSV, .npy, NetCDF (.nc) or GeoTIFF (.tif) file: call it "
                 f"{url.rstrip('/')[: -len(ending)]}.zarr, say, or .parquet"
             )
     for endings, target in TARGETS.items():

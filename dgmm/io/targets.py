@@ -31,21 +31,26 @@ class Target(ABC):
     Attributes
     ----------
     keep : tuple of str
-        Columns of the rows' table that are written beside the outputs.
+        Columns of the rows' table that are written beside the outputs, where this is a table.
     """
 
     keep: tuple[str, ...] = ()
 
     called: ClassVar[str]
     mark: ClassVar[str]
+    is_table: ClassVar[bool] = False
 
     def check(self, url: str, dataset: Dataset) -> None:
         """Raise ``DataError`` or ``UsageError`` unless outputs for a dataset can be kept so."""
-        if self.keep:
+        if not self.keep:
+            return
+        if not self.is_table:
             raise UsageError(
                 f"--keep {','.join(self.keep)}: columns are kept in a table; call {url} something "
-                ".parquet"
+                ".parquet or .csv"
             )
+        if not isinstance(dataset.source, TableSource):
+            raise UsageError(f"--keep: {dataset.source.name} is no table, whose columns have names")
 
     @abstractmethod
     def is_at(self, url: str) -> bool:
@@ -145,11 +150,11 @@ class ParquetTarget(Target):
 
     called = "table of Parquet files"
     mark = "_dgmm.json"  # no part of the table, by the underscore
+    is_table = True
 
     def check(self, url: str, dataset: Dataset) -> None:
         check_installed(url)
-        if self.keep and not isinstance(dataset.source, TableSource):
-            raise UsageError(f"--keep: {dataset.source.name} is no table, whose columns have names")
+        super().check(url, dataset)
 
     def is_at(self, url: str) -> bool:
         filesystem, path = place(url)
