@@ -27,7 +27,7 @@ from dgmm.engine.units import (
 )
 from dgmm.kernels.sweep import Block, tree_sum
 
-BLOCK, ROWS = 12_000, 80_123
+BLOCK, ROWS = 25_000, 160_123
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,6 @@ def test_a_failure_in_a_unit_names_the_block() -> None:
             raise ValueError("no")
         return np.float64(0)
 
-    dataset = open_dataset(np.zeros((10 * LEAST_ROWS, 16)))  # a block is 1 MiB
-    with pytest.raises(BlockError, match=r"rows 24576 to 32768 \(block 3\) of .*: no"):
+    dataset = open_dataset(np.zeros((20 * LEAST_ROWS, 8)))  # a block is 1 MiB
+    with pytest.raises(BlockError, match=r"rows 49152 to 65536 \(block 3\) of .*: no"):
         Threads(dataset, 2)(fails, Asked(1.0, 1e9))

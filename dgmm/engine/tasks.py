@@ -121,7 +121,11 @@ def parts_of(dataset: Dataset, source: Source) -> list[Any]:
 
 
 def _array(part: Any) -> Any:
-    return np.asarray(part() if callable(part) else part)
+    """The numbers of a part, where NumPy adds them up in the order it always does.
+
+    What came over the network may begin in the midst of a word, and is then added up in pieces.
+    """
+    return np.require(part() if callable(part) else part, requirements=["A", "E"])
 
 
 def run_graph(
