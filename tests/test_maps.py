@@ -226,6 +226,32 @@ def test_labels_of_a_cube_have_its_axes(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(list(tmp_path.iterdir())) == 5
 
 
+@pytest.mark.filterwarnings("ignore:The data type .* does not have a Zarr V3 specification")
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_labels_of_a_cube_in_a_store_have_its_axes(tmp_path: Path, zarr_format: Any) -> None:
+    """With what is said of them, and names of places, whatever else the store holds."""
+    cube = CUBE.assign_coords(station=("lat", [f"é{i}" for i in range(CUBE.sizes["lat"])]))
+    cube = cube.assign_attrs(title="a cube", history=["made", "moved"], nested={"a": 1})
+    cube.to_zarr(tmp_path / "cube.zarr", zarr_format=zarr_format, consolidated=False)
+    rows = dgmm.open_dataset(tmp_path / "cube.zarr", columns=["t2m", "rain"])
+    model = dgmm.GaussianMixture(2, missing="drop", random_state=0).fit(rows)
+    model.save(tmp_path / "m.dgmm")
+    words = ["predict", f"{tmp_path}/cube.zarr", "-m", f"{tmp_path}/m.dgmm", "-o"]
+    run(*words, f"{tmp_path}/labels.nc")
+    run(*words, f"{tmp_path}/proba.nc", "--kind", "proba")
+    opened = xr.open_zarr(tmp_path / "cube.zarr", decode_coords="all", consolidated=False)
+    expected = model.predict(opened[["t2m", "rain"]])
+    with xr.open_dataset(tmp_path / "labels.nc", engine="h5netcdf", decode_coords="all") as made:
+        assert made.attrs["title"] == "a cube"
+        assert list(made.attrs["history"]) == ["made", "moved"]
+        xr.testing.assert_equal(made.coords.to_dataset(), opened.coords.to_dataset().compute())
+        np.testing.assert_array_equal(made["label"], expected.where(expected >= 0))
+        for name in ("lat", "crs"):
+            assert made[name].attrs.keys() == opened[name].attrs.keys()
+    with xr.open_dataset(tmp_path / "proba.nc", engine="h5netcdf") as made:
+        assert made["proba"].dims == ("time", "lat", "lon", "component")
+
+
 def test_labels_of_any_rows_may_be_a_file(tmp_path: Path) -> None:
     rows = RNG.normal(size=(100, 2)) + 6 * (np.arange(100) % 2)[:, None]
     np.save(tmp_path / "rows.npy", rows)

@@ -16,12 +16,12 @@ LEAST_BYTES: Final = 1 << 20
 
 @dataclass(frozen=True)
 class Grid:
-    """Axes on which rows lie, the last first: those of a variable of a file.
+    """Axes on which rows lie, the last first: those of a variable of a file, or of a Zarr group.
 
     Attributes
     ----------
     url : str
-        Of the file.
+        Of the file or the group.
     path : str
         Of the variable in it.
     """

@@ -26,7 +26,7 @@ from dgmm.data.packed import unpacked
 from dgmm.data.patience import patience
 from dgmm.data.raster import is_raster, open_raster
 from dgmm.data.sliced import variable_maker
-from dgmm.data.source import Source
+from dgmm.data.source import Grid, Source
 from dgmm.data.sparse import (
     PARTS,
     SparseGroupSource,
@@ -35,7 +35,7 @@ from dgmm.data.sparse import (
     open_sparse_npz,
     shape_of,
 )
-from dgmm.data.stored import attributes, variable_of
+from dgmm.data.stored import attributes, axes_of, variable_of
 from dgmm.data.tables import is_table, is_table_or_column, open_table
 from dgmm.data.urls import exists, is_local, place, zarr_store
 from dgmm.data.variables import VariablesSource
@@ -190,7 +190,9 @@ def _of_group(
         raise DataError(_name_an_array(sorted(variables, key=others.__contains__), path))
     names = features(variables, columns, path, whole)
     parts = [_of_array(arrays[each], f"{path.rstrip('/')}/{each}", absence, raw) for each in names]
-    return VariablesSource(path, names, parts)
+    source = VariablesSource(path, names, parts)
+    source.grid = Grid(path, names[0]) if axes_of(arrays[names[0]]) else None
+    return source
 
 
 def _open_path(

@@ -68,9 +68,14 @@ def attributes(array: "zarr.Array[Any]") -> dict[str, Any]:
 
 def variable_of(array: "zarr.Array[Any]") -> Variable:
     """What is known of an array among others of its group."""
+    return Variable(array.shape, dict(array.attrs), axes_of(array) == (array.basename,))
+
+
+def axes_of(array: "zarr.Array[Any]") -> tuple[str, ...]:
+    """The names of an array's axes; none, unless all have one."""
     named = getattr(array.metadata, "dimension_names", None)  # of format 3; xarray's of format 2:
-    dims: Any = named or array.attrs.get("_ARRAY_DIMENSIONS") or ()
-    return Variable(array.shape, dict(array.attrs), list(dims) == [array.basename])
+    axes: Any = named or array.attrs.get("_ARRAY_DIMENSIONS") or ()
+    return tuple(axes) if all(axes) else ()
 
 
 class Chunks:

@@ -1,8 +1,8 @@
 """Sweeps with threads of this process.
 
 Reading goes on while blocks are computed on, one block ahead of each thread; these are shared out
-in units (units.py).  Matrix products use
-one thread each, whatever else runs in the process (blas.py).
+in units (units.py).  Matrix products use one thread each, whatever else runs in the process
+(blas.py).
 
 Threads don't survive a fork, nor does whatever they would have let go of; so a process that was
 forked begins with no pools, ours or Dask's, and with locks of its own.

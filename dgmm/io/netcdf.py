@@ -1,26 +1,31 @@
 """Outputs of rows as variables of a NetCDF file, on the axes of the rows, with their coordinates.
 
+The rows come from a file, or from a Zarr group whose arrays have named axes, as xarray writes them.
+
 What says something of the axes of rows by the CF conventions (coordinates, bounds, grid mappings)
 comes along as it is stored, with all attributes.
 """
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 
 from dgmm.data.auxiliary import Variable
 from dgmm.data.dataset import Dataset
-from dgmm.data.urls import place
+from dgmm.data.hdf import is_hdf
+from dgmm.data.source import Grid
+from dgmm.data.urls import place, zarr_store
 from dgmm.io.files import FileTarget, cast, no_value, row_size, slabs, stored_type
 from dgmm.io.targets import Beside
 from dgmm.kernels.outputs import RowOutputs
 from dgmm.model.extras import require
 from dgmm.model.lazy import Late
 
-h5netcdf = Late("h5netcdf")
+h5netcdf, h5py, xarray = Late("h5netcdf"), Late("h5py"), Late("xarray")
 
 MARK: Final = "dgmm"
 """The attribute that files of outputs have."""
@@ -29,12 +34,60 @@ CARRIED: Final = ("coordinates", "grid_mapping")
 """Attributes of a feature that are true of what is said of it."""
 
 
+class _Variable(Protocol):
+    """A variable of a file, as h5netcdf has it."""
+
+    @property
+    def dimensions(self) -> tuple[str, ...]: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> Any: ...
+
+    @property
+    def attrs(self) -> Any: ...
+
+    def __getitem__(self, where: Any) -> Any: ...
+
+
+@dataclass(frozen=True)
+class _OfStore:
+    """A variable of a Zarr group, as xarray opens it: as it is stored, not decoded."""
+
+    variable: Any
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        return tuple(self.variable.dims)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.variable.shape)
+
+    @property
+    def dtype(self) -> Any:
+        dtype = np.dtype(self.variable.dtype)
+        if dtype.kind in "OUT":
+            return h5py.string_dtype()
+        return np.dtype(np.int8) if dtype.kind == "b" else dtype  # NetCDF has no yes and no
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        return _writable(self.variable.attrs)
+
+    def __getitem__(self, where: Any) -> Any:
+        values = self.variable[where].values
+        return values.astype(object) if values.dtype.kind in "UT" else values.astype(self.dtype)
+
+
 @dataclass(frozen=True)
 class _Axes:
     """The axes of rows: their names and sizes, and what is said of them."""
 
     sizes: dict[str, int]
-    variables: dict[str, Any]
+    variables: dict[str, _Variable]
     said: dict[str, Any]
     of_file: dict[str, Any]
 
@@ -47,6 +100,9 @@ class NetCdfTarget(FileTarget):
     def check(self, url: str, dataset: Dataset) -> None:
         super().check(url, dataset)
         require("hdf5", f"{url}: writing NetCDF", "h5netcdf")
+        grid = dataset.source.grid
+        if grid is not None and not is_hdf(grid.url):
+            require("xarray", f"{url}: the axes of {grid.url}", "xarray")
 
     def is_at(self, url: str) -> bool:
         try:
@@ -82,31 +138,60 @@ def _axes(dataset: Dataset) -> Iterator[_Axes]:
     grid = dataset.source.grid
     if grid is None:
         yield _Axes({"row": dataset.rows}, {}, {}, {})
-        return
-    with _opened(grid.url) as file:
-        feature = file[grid.path]
-        group = feature._parent
-        axes = _about(group, feature, feature.dimensions)
-        said = {
-            each: feature.attrs[each]
-            for each in CARRIED
-            if each in feature.attrs and _names(feature, each) <= set(axes)
-        }
-        sizes = dict(zip(feature.dimensions, feature.shape, strict=True))
-        yield _Axes(sizes, axes, said, dict(file.attrs))
+    elif is_hdf(grid.url):
+        with _opened(grid.url) as file:
+            feature = file[grid.path]
+            yield _axes_of(feature, lambda name: _looked_up(feature._parent, name), file.attrs)
+    else:
+        yield _axes_of_store(grid)
+
+
+def _axes_of_store(grid: Grid) -> _Axes:
+    """The axes of an array of a Zarr group."""
+    group, _, name = grid.path.rpartition("/")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # that its metadata are not consolidated
+        opened = xarray.open_zarr(
+            zarr_store(grid.url), group=group or None, decode_cf=False, chunks=None
+        )
+
+    def look_up(name: str) -> _OfStore | None:
+        return _OfStore(opened.variables[name]) if name in opened.variables else None
+
+    feature = look_up(name)
+    assert feature is not None  # it was found when the rows were opened
+    return _axes_of(feature, look_up, _writable(opened.attrs))
+
+
+def _writable(attributes: Any) -> dict[str, Any]:
+    """Those attributes that a NetCDF file can have: numbers, texts and lists of either."""
+    kinds = {name: np.asarray(value).dtype.kind for name, value in attributes.items()}
+    return {name: value for name, value in attributes.items() if kinds[name] in "iufU"}
+
+
+def _axes_of(feature: _Variable, look_up: Callable[[str], _Variable | None], of_file: Any) -> _Axes:
+    """The axes of a ``feature``; ``look_up`` finds what is of a name, if something is."""
+    axes = _about(feature, look_up)
+    said = {
+        each: feature.attrs[each]
+        for each in CARRIED
+        if each in feature.attrs and _names(feature, each) <= set(axes)
+    }
+    sizes = dict(zip(feature.dimensions, feature.shape, strict=True))
+    return _Axes(sizes, axes, said, dict(of_file))
 
 
 def _names(variable: Any, attribute: str) -> set[str]:
     return set(Variable((), {attribute: variable.attrs[attribute]}).names)
 
 
-def _about(group: Any, feature: Any, dims: tuple[str, ...]) -> dict[str, Any]:
+def _about(feature: _Variable, look_up: Callable[[str], _Variable | None]) -> dict[str, _Variable]:
     """The variables that say something of the axes of a feature, and of what says so, by names."""
-    about: dict[str, Any] = {}
-    sought = [*dims, *Variable((), feature.attrs).names]
+    about: dict[str, _Variable] = {}
+    sought = [*feature.dimensions, *Variable((), feature.attrs).names]
     while sought:
         name = sought.pop(0)
-        variable = _looked_up(group, name)
+        variable = look_up(name)
         if variable is None or name in about or "/" in name:
             continue
         about[name] = variable
