@@ -366,7 +366,7 @@ def test_the_same_fit_in_all_forms_on_a_cluster_and_after_a_kill(
     for number, _ in enumerate(model.fit_passes(store, labels=beside)):
         if number == 2:
             break
-    with pytest.raises(CheckpointError, match="content"):
+    with pytest.raises(CheckpointError, match="other values in the rows, or beside them"):
         model.fit(store)
     again = model.fit(store, labels=beside)
     forms = [

@@ -823,10 +823,10 @@ def test_the_command_line_tells_how_many_rows_were_judged(tmp_path: Path) -> Non
     assert sum(told["rows_of_components"]) == 300 - nothing
     done = run.invoke(main, [*predict, str(tmp_path / "labels.zarr"), "--overwrite"])
     assert "nothing observed" in done.stdout
-    refused = run.invoke(main, [*predict, str(tmp_path / "labels.csv")])
+    refused = run.invoke(main, [*predict, str(tmp_path / "labels.xlsx")])
     assert refused.exit_code == 2
     assert "labels.zarr" in refused.output
-    assert not (tmp_path / "labels.csv").exists()
+    assert not (tmp_path / "labels.xlsx").exists()
 
 
 @pytest.mark.parametrize("asked", [{"missing": "marginalize"}, {"tails": "student"}])

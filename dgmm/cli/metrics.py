@@ -81,7 +81,7 @@ def served(address: tuple[str, int] | None) -> Iterator[Watch]:
     except OSError as error:
         raise UsageError(
             f"metrics can't be served at {host}:{port}: {error}; try another --metrics-port"
-        ) from error
+        ) from None  # no store or cluster is away
     log.info("metrics at http://%s:%d/metrics", host, server.server_port)
     try:
         yield collector.watch

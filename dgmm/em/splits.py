@@ -65,7 +65,7 @@ def splits_of(subsample: Subsample, mixture: Mixture, live: NDArray[np.intp]) ->
     places, responsibilities = _members(subsample, sample, mixture, most)
     splits, chosen = list[Split](), live[responsibilities.sum(axis=1)[live] > 2 * n_features + 8]
     most = places.shape[1]
-    step = max(1, TOGETHER // (max(most, 1) * FEATURES.width(n_features)))
+    step = max(1, TOGETHER // (max(most, 1) * _width(n_features)))
     for first in range(0, len(chosen), step):
         some = chosen[first : first + step]
         rows = sample.rows[places[some].ravel()]
@@ -235,9 +235,14 @@ def nbytes(components: int, n_features: int) -> int:
     return 8 * _numbers(components, n_features) * affordable(components, n_features)
 
 
+def _width(n_features: int) -> int:
+    """How many numbers of a row there are: its features, and what each cut makes of it."""
+    return FEATURES.width(n_features) + 12
+
+
 def _numbers(components: int, n_features: int) -> int:
     """How many numbers a round holds at most, for splits."""
-    rows, width = components * _most(n_features), FEATURES.width(n_features)
+    rows, width = components * _most(n_features), _width(n_features)
     dense = 4 * components * n_features * n_features
     return 2 * rows + dense + 4 * max(_most(n_features) * width, min(rows * width, TOGETHER))
 
