@@ -73,8 +73,8 @@ PLANNED = {
 }
 """Bytes of a thread, shared ones, those with a checkpoint, and the pods' worker and driver.
 
-They were recorded from the version before the rooms said what they take; where components are split,
-again when that was written anew.
+They were recorded from the version before the rooms said what they take, and again, where
+components are split, when that was written anew.
 """
 
 
