@@ -20,6 +20,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from laws import in_shape
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.mixture import GaussianMixture as Reference
@@ -87,16 +88,6 @@ def test_what_is_not_fitted_yet_is_not_there(one: Any) -> None:
             use(np.zeros((2, 2)))
     with pytest.raises(NotFittedError):
         one.sample()
-
-
-def in_shape(kind: str, dense: np.ndarray) -> np.ndarray:
-    """Matrices (K, D, D) as the structure holds them."""
-    return {
-        "full": lambda: dense,
-        "tied": lambda: dense[0],
-        "diag": lambda: np.diagonal(dense, axis1=1, axis2=2),
-        "spherical": lambda: dense[:, 0, 0],
-    }[kind]()
 
 
 def parameters(kind: str, scale: float = 1.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -142,3 +142,22 @@ def test_a_failure_in_a_unit_names_the_block() -> None:
     dataset = open_dataset(np.zeros((20 * LEAST_ROWS, 8)))  # a block is 1 MiB
     with pytest.raises(BlockError, match=r"rows 49152 to 65536 \(block 3\) of .*: no"):
         Threads(dataset, 2)(fails, Asked(1.0, 1e9))
+
+
+def sum_given(block: Block, given: tuple[str, np.ndarray]) -> np.float64:
+    return np.float64(len(block.rows) + given[1].sum())
+
+
+def test_what_is_given_is_added_up_alike_wherever_it_came_from(
+    tmp_path: Path, clusters: Mapping[int, Client]
+) -> None:
+    """One worker gets it from the other, in a message in which arrays begin anywhere."""
+    numbers = np.random.default_rng(2).standard_cauchy(size=50_001)
+    np.save(tmp_path / "rows.npy", np.zeros((ROWS, 1)))
+    dataset = open_dataset(tmp_path / "rows.npy", block_bytes=8 * 1000)
+    lazy = open_dataset(da.zeros((ROWS, 1), chunks=(20_000, 1)))
+    for rows in (dataset, lazy):
+        expected = Threads(rows, 1)(sum_given, ("", numbers))
+        for length in range(4):  # of what stands before the array
+            given = "x" * length, numbers
+            assert engine.over(rows, clusters[2])(sum_given, given) == expected

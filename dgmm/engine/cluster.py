@@ -38,6 +38,7 @@ from distributed.protocol.pickle import dumps
 from dgmm.data.dataset import Dataset
 from dgmm.data.transient import elsewhere
 from dgmm.engine import cuts
+from dgmm.engine.aligned import aligned
 from dgmm.engine.cache import caches
 from dgmm.engine.meter import Meter
 from dgmm.engine.runs import FAN_IN, RETRIES, Runs, size_of
@@ -250,7 +251,7 @@ class Cluster:
             ((_, _, result),) = watch.result(runs.whole(watch)).nodes
             if not self.cache_bytes:  # or else other runs would look for blocks elsewhere
                 self.pace = runs.seconds * threads / cut.blocks
-            return cast(T, result)
+            return cast(T, aligned(result))
         except LOST as error:
             raise lost(error) from error
         except KilledWorker as error:
@@ -311,7 +312,8 @@ class Cluster:
             level = [add(level[i : i + FAN_IN]) for i in range(0, len(level), FAN_IN)]
         future = self.client.compute(level[0], retries=RETRIES, **self._only(workers))
         try:
-            result: T = Watch(self.client, workers if self.left_out else ()).result(future)
+            watch = Watch(self.client, workers if self.left_out else ())
+            result: T = aligned(watch.result(future))
         except BlockError:
             raise
         except ClusterLostError as error:

@@ -16,6 +16,7 @@ from dgmm.data.dataset import Dataset
 from dgmm.data.direct import memory
 from dgmm.data.source import Source
 from dgmm.data.transient import elsewhere
+from dgmm.engine.aligned import aligned
 from dgmm.engine.blas import one_blas_thread
 from dgmm.engine.cache import Cache, caches
 from dgmm.engine.runs import Cut, Node, Part, part_of, size_of
@@ -70,14 +71,15 @@ def start_runs(
 def run_blocks(job: Job, first: int, last: int) -> Part[Any]:
     """A worker's task: the sums over blocks ``first`` to ``last``, each read one block ahead."""
     cache = caches.cache_for(job.token, job.room) if job.room else Cache(0)
-    unit = unit_rows(job.dataset.rows, job.given)
+    fn, given = aligned((job.fn, job.given))
+    unit = unit_rows(job.dataset.rows, given)
     leaving = Event()  # whoever waits for a store waits no longer
     wanted = _wanted()
 
     def result(index: int, reading: Future[Block]) -> Any:
         try:
             name = block_name(job.dataset, index)
-            return apply(job.fn, job.given, reading.result, name, unit)
+            return apply(fn, given, reading.result, name, unit)
         except BlockError as error:
             if reading.exception() is not None or elsewhere(error):
                 error.block, error.worker = index, get_worker().address
@@ -121,10 +123,7 @@ def parts_of(dataset: Dataset, source: Source) -> list[Any]:
 
 
 def _array(part: Any) -> Any:
-    """The numbers of a part, where NumPy adds them up in the order it always does.
-
-    What came over the network may begin in the midst of a word, and is then added up in pieces.
-    """
+    """The numbers of a part; see ``aligned``."""
     return np.require(part() if callable(part) else part, requirements=["A", "E"])
 
 
@@ -139,7 +138,7 @@ def run_graph(
     The ``job`` ends with how many rows make a unit, and what features are called; ``parts`` are by
     the block's fields.
     """
-    fn, given, unit, names = job
+    fn, given, unit, names = aligned(job)
 
     def read() -> Block:
         return Block(start, names=names, **{name: _array(part) for name, part in parts.items()})
