@@ -9,6 +9,7 @@ still runs ``sys.executable``.
 Run as a program, this file is the nursery.
 """
 
+import faulthandler
 import gc
 import json
 import os
@@ -81,11 +82,21 @@ class Process:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self._abort()
         self.wait()
         for each in (self.stdout, self.stderr, self._link):
             if each is not None:
                 each.close()
+
+    def _abort(self) -> None:
+        """End what a test that failed may wait for in vain; first it tells where it is."""
+        for number in (signal.SIGABRT, signal.SIGCONT):
+            self.send_signal(number)
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(10)
+        self.kill()
 
 
 def start(
@@ -245,6 +256,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     for name in IMPORTED.split():
         import_module(name)
+    faulthandler.enable(open(os.dup(2), "w"))  # whatever becomes of standard error
     gc.freeze()  # else each would look through all of it when it ends, and take half a second
     control = socket.socket(fileno=int(sys.argv[1]))
     if (asked := serve(control)) is None:
