@@ -256,7 +256,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     for name in IMPORTED.split():
         import_module(name)
-    faulthandler.enable(open(os.dup(2), "w"))  # whatever becomes of standard error
+    faulthandler.enable(os.dup(2))  # whatever becomes of standard error
     gc.freeze()  # else each would look through all of it when it ends, and take half a second
     control = socket.socket(fileno=int(sys.argv[1]))
     if (asked := serve(control)) is None:
