@@ -78,8 +78,7 @@ def test_the_wheel_needs_no_compiler_and_is_fast(built: Built, tmp_path: Path) -
     run(sys.executable, "-m", "venv", place)
     own = str(place / "bin")  # and nothing else: no compiler
     python = place / "bin" / "python"
-    words = ["install", "--no-compile", "--only-binary", ":all:", built.wheel]
-    run(python, "-m", "pip", *words, path=own)
+    run(python, "-m", "pip", "install", "--only-binary", ":all:", built.wheel, path=own)
     assert "native" in run(place / "bin" / "dgmm", "--version", path=own, cwd=tmp_path)
     told = run(place / "bin" / "dgmm", "demo", cwd=tmp_path, code=2)  # without the extra: plot
     assert "pip install 'dgmm[plot]'" in told
