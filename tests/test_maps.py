@@ -12,6 +12,7 @@ import xarray as xr
 from click.testing import CliRunner
 
 import dgmm
+import dgmm.data.dataset as datasets
 from dgmm.cli.commands import main
 from dgmm.data.raster import RasterSource
 from dgmm.io import files, geotiff, netcdf
@@ -224,15 +225,25 @@ def test_labels_of_a_cube_have_its_axes(tmp_path: Path, monkeypatch: pytest.Monk
         seen = CUBE["rain"].notnull().values
         np.testing.assert_array_equal(made["rain"].values[seen], CUBE["rain"].values[seen])
     assert len(list(tmp_path.iterdir())) == 5
+    run(*("impute", f"{tmp_path}/cube.nc", "-m", f"{tmp_path}/m.dgmm", "-o"), f"{tmp_path}/w.zarr")
+    with xr.open_dataset(tmp_path / "whole.nc", engine="h5netcdf", decode_coords="all") as whole:
+        made = xr.open_zarr(tmp_path / "w.zarr", decode_coords="all", consolidated=False)
+        xr.testing.assert_equal(made.compute(), whole)
 
 
 @pytest.mark.filterwarnings("ignore:The data type .* does not have a Zarr V3 specification")
 @pytest.mark.parametrize("zarr_format", [2, 3])
-def test_labels_of_a_cube_in_a_store_have_its_axes(tmp_path: Path, zarr_format: Any) -> None:
+def test_labels_of_a_cube_in_a_store_have_its_axes(
+    tmp_path: Path, zarr_format: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With what is said of them, and names of places, whatever else the store holds."""
     cube = CUBE.assign_coords(station=("lat", [f"é{i}" for i in range(CUBE.sizes["lat"])]))
     cube = cube.assign_attrs(title="a cube", history=["made", "moved"], nested={"a": 1})
-    cube.to_zarr(tmp_path / "cube.zarr", zarr_format=zarr_format, consolidated=False)
+    chunks = {name: {"chunks": (2, 6, 7)} for name in ("t2m", "rain")}
+    cube.to_zarr(
+        tmp_path / "cube.zarr", zarr_format=zarr_format, consolidated=False, encoding=chunks
+    )
+    monkeypatch.setattr(datasets, "BLOCK_BYTES", 1)  # several blocks, of two times or one
     rows = dgmm.open_dataset(tmp_path / "cube.zarr", columns=["t2m", "rain"])
     model = dgmm.GaussianMixture(2, missing="drop", random_state=0).fit(rows)
     model.save(tmp_path / "m.dgmm")
@@ -251,6 +262,29 @@ def test_labels_of_a_cube_in_a_store_have_its_axes(tmp_path: Path, zarr_format: 
     with xr.open_dataset(tmp_path / "proba.nc", engine="h5netcdf") as made:
         assert made["proba"].dims == ("time", "lat", "lon", "component")
 
+    run(*words, f"{tmp_path}/labels.zarr")
+    run(*words, f"{tmp_path}/proba.zarr", "--kind", "proba")
+    made = xr.open_zarr(tmp_path / "labels.zarr", decode_coords="all", consolidated=False)
+    assert made.attrs["title"] == "a cube"
+    opened.attrs.clear()
+    made.attrs.clear()
+    xr.testing.assert_identical(made.coords.to_dataset(), opened.coords.to_dataset())
+    made_labels = made["label"].values
+    np.testing.assert_array_equal(made_labels, expected.where(expected >= 0))
+    assert made["label"].attrs["flag_meanings"] == "component_0 component_1"
+    assert made["label"].encoding["chunks"] == (2, 6, 7)
+    made = xr.open_zarr(tmp_path / "proba.zarr", consolidated=False)
+    assert made["proba"].dims == ("time", "lat", "lon", "component")
+    np.testing.assert_array_equal(made["proba"], model.predict_proba(opened[["t2m", "rain"]]))
+    assert "overwritten" in run(*words[:2], *words[2:], words[1], "--overwrite", code=3)
+    run(*words, f"{tmp_path}/labels.zarr", "--overwrite")
+    # They are a value a row, too, where a fit is to know them.
+    of_rows = dgmm.open_dataset(
+        *(tmp_path / "cube.zarr",), columns=["t2m"], labels=tmp_path / "labels.zarr" / "label"
+    ).labels
+    assert of_rows is not None
+    np.testing.assert_array_equal(of_rows.read(3, 200), made_labels.ravel()[3:200])
+
 
 def test_labels_of_any_rows_may_be_a_file(tmp_path: Path) -> None:
     rows = RNG.normal(size=(100, 2)) + 6 * (np.arange(100) % 2)[:, None]
@@ -264,3 +298,18 @@ def test_labels_of_any_rows_may_be_a_file(tmp_path: Path) -> None:
     with xr.open_dataset(tmp_path / "labels.nc", engine="h5netcdf") as made:
         assert made["label"].dims == ("row",)
         np.testing.assert_array_equal(made["label"], model.predict(rows))
+
+
+def test_labels_that_are_all_zero_are_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Zarr leaves out chunks of its fill value, and what isn't stored reads as lost."""
+    monkeypatch.setattr(datasets, "BLOCK_BYTES", 100 * 16)
+    rows = RNG.normal(size=(300, 2)) + 9 * (np.arange(300) // 200)[:, None]
+    np.save(tmp_path / "rows.npy", rows)
+    dgmm.GaussianMixture(2, random_state=0).fit(rows).save(tmp_path / "m.dgmm")
+    words = [f"{tmp_path}/rows.npy", "-m", f"{tmp_path}/m.dgmm", "-o", f"{tmp_path}/labels.zarr"]
+    run("predict", *words)
+    labels = dgmm.open_dataset(rows, labels=tmp_path / "labels.zarr").labels
+    assert labels is not None
+    assert set(np.unique(labels.read(0, 100))) < {0, 1}

@@ -51,9 +51,9 @@ row_outputs, parameters = Late("dgmm.estimators.row_outputs"), Late("dgmm.estima
 
 
 OUTPUT_HELP = (
-    "What to write: a Zarr array; by its ending a table of Parquet files (.parquet), a CSV file "
-    "(.csv, .tsv), a .npy file, a NetCDF file on the axes of one or of a Zarr group (.nc), of a "
-    "GeoTIFF file another (.tif)."
+    "What to write: a Zarr array, or of a cube a group on its axes; by its ending a table of "
+    "Parquet files (.parquet), a CSV file (.csv, .tsv), a .npy file, a NetCDF file on "
+    "the axes of one or of a Zarr group (.nc), of a GeoTIFF file another (.tif)."
 )
 
 keep_option = click.option(

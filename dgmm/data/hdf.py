@@ -159,7 +159,7 @@ def _chosen(
         )
     parts = features(variables, columns, url, whole)
     source = VariablesSource(url, parts, [_values(datasets, url, name, raw) for name in parts])
-    source.grid = Grid(url, parts[0])
+    source.grid = Grid(url, parts[0], datasets[parts[0]].shape)
     return source
 
 

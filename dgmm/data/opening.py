@@ -16,6 +16,7 @@ from dgmm.data.source import Source
 from dgmm.data.sources import has_columns, named, open_source
 from dgmm.data.tables import named_column
 from dgmm.data.transient import is_transient
+from dgmm.data.variables import FlatSource
 from dgmm.data.zarr_source import MissingChunks
 from dgmm.errors import DataError, DgmmError, UsageError
 
@@ -193,6 +194,7 @@ def _opened(
             features_dim=None,
             where=where,
         )
+        opened.source.long = axes.long
         return replace(opened, axes=axes)
     if features_dim is not None:
         raise UsageError(
@@ -221,6 +223,12 @@ def _opened(
                 f"{name}: {error}. A column of a frame is given by itself, frame[{each!r}], and "
                 f"one of a table in files as table.parquet::{each}"
             ) from error
+        if (
+            source.grid is not None
+            and len(source.grid.shape) > 1
+            and opened_source.shape == source.grid.shape
+        ):
+            opened_source = FlatSource(opened_source)  # a value a row, on the same axes
         if opened_source.sparse:
             raise DataError(
                 f"{name} may not be sparse: give an array, {opened_source.name} is none"

@@ -55,7 +55,7 @@ class Packing:
                 return default
             try:
                 several = value if isinstance(value, list | tuple | np.ndarray) else [value]
-                return [_number(each, dtype) for each in np.ravel(np.asarray(several, object))]
+                return [number(each, dtype) for each in np.ravel(np.asarray(several, object))]
             except (TypeError, ValueError, struct.error):
                 raise DataError(
                     f"{name} has the attribute {attribute}={value!r:.40}, which is no number; say "
@@ -117,7 +117,7 @@ def unpacked(source: Source, attributes: Mapping[str, Any], raw: bool = False) -
     return source if packing is None else PackedSource(source, packing)
 
 
-def _number(value: Any, dtype: np.dtype[Any]) -> int | float:
+def number(value: Any, dtype: np.dtype[Any]) -> int | float:
     """A number; xarray writes one that JSON has no word for as base64 of its bytes."""
     if isinstance(value, int | np.integer):
         return int(value)  # of 64 bits, which a float can't hold

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.data.direct import memory
-from dgmm.data.source import Source
+from dgmm.data.source import Source, is_long
 from dgmm.errors import DataError
 
 
@@ -33,9 +33,11 @@ class VariablesSource(Source):
                 )
         if not first.shape:
             raise DataError(f"{first.name} is one number, no array of rows")
-        self.name, self.names = name, tuple(names)
-        self.shape = (math.prod(first.shape), len(sources))
+        self.name = name
+        self.names: tuple[str, ...] | None = tuple(names)
+        self.shape: tuple[int, ...] = (math.prod(first.shape), len(sources))
         self.dtype = np.result_type(*(each.dtype for each in sources))
+        self.long = tuple(j for j, each in enumerate(sources) if is_long(each.dtype))
         self.in_process = any(each.in_process for each in sources)
         self._sources, self._inner = tuple(sources), math.prod(first.shape[1:])
 
@@ -61,3 +63,14 @@ class VariablesSource(Source):
             values = each.read(first, last).reshape(-1)
             rows[:, j] = values[skipped : skipped + len(rows)]
         return rows
+
+
+class FlatSource(VariablesSource):
+    """An array of several axes as a value a row."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(source.name, [source.name], [source])
+        self.shape, self.names = self.shape[:1], None
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        return super().read(start, stop)[:, 0]

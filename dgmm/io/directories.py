@@ -79,7 +79,7 @@ def rename(partial: str, url: str, mark: str) -> None:
     remove(url, mark)
     try:
         keys = ask(lambda: filesystem.find(source))
-        for key in sorted(keys, key=lambda key: key.endswith(mark)):
+        for key in sorted(keys, key=lambda key: key == f"{source.rstrip('/')}/{mark}"):
             ask(functools.partial(filesystem.copy, key, path + key[len(source) :]))
     except BaseException:
         abandon(url, mark)

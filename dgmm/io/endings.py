@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import Final
 
+from dgmm.data.source import Grid
 from dgmm.errors import UsageError
+from dgmm.io.cube import CubeTarget
 from dgmm.io.delimited import CsvTarget
 from dgmm.io.files import NpyTarget
 from dgmm.io.geotiff import GeoTiffTarget
@@ -17,14 +19,17 @@ TARGETS: Final[dict[tuple[str, ...], type[Target]]] = {
     (".nc", ".nc4"): NetCdfTarget,
     (".tif", ".tiff"): GeoTiffTarget,
 }
-"""By the endings of names; all others are of Zarr arrays."""
+"""By the endings of names; all others are of Zarr arrays, or groups."""
 
 OTHERS: Final = (".npz", ".h5", ".hdf5", ".zip", ".gz", ".feather", ".arrow", ".json", ".xlsx")
 """How the names of files end that are not written."""
 
 
-def target_of(url: str, keep: Sequence[str] = ()) -> Target:
-    """What the name at ``url`` asks for; raises ``UsageError`` if that can't be written."""
+def target_of(url: str, keep: Sequence[str] = (), grid: Grid | None = None) -> Target:
+    """What the name at ``url`` asks for; raises ``UsageError`` if that can't be written.
+
+    The rows lie on a ``grid``, if they do.
+    """
     name = url.rstrip("/").lower()
     for ending in OTHERS:
         if name.endswith(ending):
@@ -36,4 +41,5 @@ def target_of(url: str, keep: Sequence[str] = ()) -> Target:
     for endings, target in TARGETS.items():
         if name.endswith(endings):
             return target(tuple(keep))
-    return ZarrTarget(tuple(keep))
+    cube = grid is not None and len(grid.shape) > 1
+    return (CubeTarget if cube else ZarrTarget)(tuple(keep))

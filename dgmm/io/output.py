@@ -59,7 +59,7 @@ def write_outputs(
 
     What was at ``url`` is replaced at the end.  ``keep`` are columns of the rows' table.
     """
-    target = target_of(url, keep)
+    target = target_of(url, keep, dataset.source.grid)
     beside = Beside.of(target, dataset, wanted)
     partial = f"{url.rstrip('/')}.{uuid4().hex}.partial"
     ask = patience()
@@ -88,7 +88,7 @@ def _written(url: str) -> Iterator[None]:
 
 def check_target(url: str, dataset: Dataset, overwrite: bool, keep: Sequence[str] = ()) -> None:
     """Raise ``DataError`` unless outputs may be put at ``url``, in place of no more than such."""
-    target = target_of(url, keep)
+    target = target_of(url, keep, dataset.source.grid)
     target.check(url, dataset)
     if not overwrite:
         refuse_existing(url)

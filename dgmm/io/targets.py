@@ -7,7 +7,7 @@ when all is, and is removed first.
 import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import zarr
@@ -22,6 +22,10 @@ from dgmm.kernels.outputs import RowOutputs
 from dgmm.model.lazy import Late
 
 pyarrow, parquet = Late("pyarrow"), Late("pyarrow.parquet")
+
+
+MARK: Final = "dgmm"
+"""The attribute that outputs have, of a Zarr array or group or of a file."""
 
 
 @dataclass(frozen=True)
@@ -124,10 +128,10 @@ class ZarrTarget(Target):
 
     def is_at(self, url: str) -> bool:
         try:
-            zarr.open_array(zarr_store(url), mode="r")
+            there = zarr.open(zarr_store(url), mode="r")
         except (OSError, ValueError):
             return False
-        return True
+        return isinstance(there, zarr.Array) or MARK in there.attrs
 
     def begin(self, url: str, dataset: Dataset, wanted: RowOutputs) -> None:
         columns = wanted.columns
@@ -136,12 +140,13 @@ class ZarrTarget(Target):
             shape=(dataset.rows, *columns),
             chunks=(dataset.block_rows, *columns),
             dtype=wanted.output.dtype,
-            attributes={"dgmm": {"kind": wanted.output.name, "of": dataset.source.name}},
+            attributes={MARK: {"kind": wanted.output.name, "of": dataset.source.name}},
             overwrite=True,
         )
 
     def put(self, url: str, start: int, outputs: NDArray[Any], beside: Beside) -> None:
         array: Any = zarr.open_array(zarr_store(url), mode="r+")
+        array = array.with_config({"write_empty_chunks": True})  # what isn't stored reads as lost
         array[start : start + len(outputs)] = outputs
 
 
