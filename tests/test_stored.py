@@ -154,6 +154,24 @@ def test_chunks_stored_in_shards_may_hold_the_fill_value(tmp_path: Path, layout:
     np.testing.assert_array_equal(open_dataset(made).source.read(35, 36), rows[35:36])
 
 
+@pytest.mark.parametrize("shards", [None, (40, 3)])
+def test_a_chunk_that_can_not_be_decoded_is_named_by_its_key(tmp_path: Path, shards: Any) -> None:
+    """So that a person can restore it, or delete it, which the message says how to go on from."""
+    put(tmp_path / "rows.zarr", shards=shards, compressors=GzipCodec())
+    path = tmp_path / "rows.zarr" / ("c/3/0" if shards is None else "c/1/0")
+    spoilt = bytearray(path.read_bytes())
+    spoilt[len(spoilt) * 2 // 3] ^= 255
+    path.write_bytes(bytes(spoilt))
+    named = "'c/3/0'" if shards is None else r"\(1, 0\) of shard 'c/1/0'"
+    told = rf"chunk {named} of .*rows.zarr can't be decoded \(.*--missing-chunks fill"
+    with pytest.raises(DataError, match=told):
+        GaussianMixture(1).fit(tmp_path / "rows.zarr")
+    if shards is None:
+        path.unlink()
+        filled = read(tmp_path / "rows.zarr", missing_chunks="fill")
+        np.testing.assert_array_equal(filled[60:80], 0.0)
+
+
 def test_the_end_of_a_shard_beyond_the_rows_need_not_be_stored(tmp_path: Path) -> None:
     rows = ROWS[:81]  # of the last shard, one row
     put(tmp_path / "rows.zarr", rows, shards=(40, 3))

@@ -151,6 +151,28 @@ class Chunks:
             lost = gone.first or within.first
             raise DataError(f"{self._name} has lost {lost} since it was opened, or never had it")
 
+    def name_spoilt(self, start: int, stop: int, error: Exception) -> None:
+        """Raise ``DataError`` that names the chunk for which reading these rows gave an ``error``.
+
+        Nothing is done if that may pass, or if each chunk can be read by itself.
+        """
+        if is_transient(error):
+            return
+        sizes = list(zip(self._array.chunks, self._array.shape, strict=True))
+        for place in _places(self._array.chunks, (start, stop), self._array.shape[1:]):
+            both = zip(place, sizes, strict=True)
+            try:
+                self._array[tuple(slice(at * n, min(at * n + n, end)) for at, (n, end) in both)]
+            except Exception as cause:  # each codec has errors of its own
+                if is_transient(cause):
+                    return
+                raise DataError(
+                    f"{self._called_within(place)} of {self._name} can't be decoded "
+                    f"({type(cause).__name__}: {cause}). Restore it; or delete it and say "
+                    "missing_chunks='fill' (--missing-chunks fill), and its rows hold the fill "
+                    f"value {self._array.fill_value}"
+                ) from cause
+
     async def _missing(self) -> tuple["_Lost", "_Lost"]:
         """What isn't stored: units, and chunks within them."""
         grid = self._grid
@@ -209,6 +231,15 @@ class Chunks:
 
     def _called(self, unit: Place) -> str:
         return f"chunk {self._key(unit).removeprefix(self._node)!r}"
+
+    def _called_within(self, place: Place) -> str:
+        """What a chunk is called that may be in a shard."""
+        if self._array.shards is None:
+            return self._called(place)
+        counts = [n // size for n, size in zip(self.unit, self._array.chunks, strict=True)]
+        both = list(zip(place, counts, strict=True))
+        shard = self._called(tuple(at // n for at, n in both)).removeprefix("chunk ")
+        return f"chunk {tuple(at % n for at, n in both)} of shard {shard}"
 
     def _within(self, unit: Place, stored: NDArray[np.bool_]) -> "_Lost":
         """What a shard lacks; chunks beyond the array's end are not stored."""

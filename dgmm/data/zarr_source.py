@@ -91,7 +91,11 @@ class ZarrSource(Source):
             self._array, self._chunks = array, Chunks(array, self.name)
         rows = None if self._direct is None else self._direct.read(start, stop)
         if rows is None:
-            rows = np.asarray(array[start:stop])
+            try:
+                rows = np.asarray(array[start:stop])
+            except Exception as error:
+                self._chunks.name_spoilt(start, stop, error)
+                raise
         if self._absence.checked:
             self._chunks.check_read(rows, start)
         return rows
