@@ -12,6 +12,7 @@ from uuid import uuid4
 import dask.array as da
 import fsspec
 import numpy as np
+import pandas
 import processes
 import pytest
 from click.testing import CliRunner
@@ -321,6 +322,24 @@ def test_the_commands_lead_and_join(tmp_path: Path) -> None:
     with fsspec.open(str(box / "question-0000.dgmm"), "rb") as file:
         asked = np.load(io.BytesIO(file.read()), allow_pickle=False)
     assert asked.files == ["header"]
+
+
+def test_a_start_for_other_features_is_refused(tmp_path: Path) -> None:
+    """Sites tell what theirs are called; the start is a file, or a model that goes on."""
+    rows = pandas.DataFrame(ROWS["north"], columns=["lat", "lon"])
+    start = GaussianMixture(2, random_state=0, warm_start=True).fit(rows[["lon", "lat"]])
+    start.save(tmp_path / "start.dgmm")
+    box = tmp_path / "north"
+    site = threading.Thread(target=quietly, args=(rows, box))
+    site.start()
+    told = "the start is a model of the features lon, lat; the rows have lat, lon"
+    with pytest.raises(UsageError, match=told):
+        federate(start, [box], timeout=60)
+    site.join()
+    words = ["federate", str(box), "-k", "2", "-o", str(tmp_path / "x.dgmm"), "--start"]
+    done = CliRunner().invoke(main, [*words, str(tmp_path / "start.dgmm")])
+    assert done.exit_code == 2
+    assert told in done.output
 
 
 def test_a_signal_ends_it_and_it_goes_on(tmp_path: Path) -> None:

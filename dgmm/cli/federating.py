@@ -10,7 +10,7 @@ import dgmm
 from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.base import EXIT_CODES, Command
 from dgmm.cli.checks import check_model_target
-from dgmm.cli.fitting import begin_at, parameters_of
+from dgmm.cli.fitting import begin_as, begin_at
 from dgmm.cli.fitting_options import covariance_type_option, fitting_but, n_components_option
 from dgmm.cli.judged_rows import JudgedRows, rows_options
 from dgmm.cli.machines import Machines
@@ -217,8 +217,7 @@ def federate(
         **params,
     )
     if start is not None:
-        begin = begin_at(start, n_components, covariance_type, None)
-        model.set_params(**parameters_of(begin))
+        begin_as(model, begin_at(start, n_components, covariance_type, None))
     dgmm.federate(model, mailboxes, timeout, None if quiet else _tell_round)
     model.save(output, overwrite=overwrite)
     tell_model(model, output, json)

@@ -45,6 +45,7 @@ from dgmm.report.installed import check_pictures
 
 # Loaded when a command needs them, not for a usage error.
 mixtures = Late("dgmm.estimators.gaussian_mixture")
+exchange, records = Late("dgmm.estimators.exchange"), Late("dgmm.estimators.record")
 passes = Late("dgmm.estimators.passes")
 engine, report = Late("dgmm.engine"), Late("dgmm.report.pictures")
 
@@ -166,6 +167,13 @@ def begin_at(
             f"must have the same, not {n_components} components and {covariance_type} covariances"
         )
     return model
+
+
+def begin_as(model: dgmm.GaussianMixture, start: dgmm.GaussianMixture) -> None:
+    """Have ``model`` begin at the parameters of ``start``, for features of the same names."""
+    begun = exchange.given(start.mixture_.without_noise)
+    records.become(model, **begun, feature_names_in_=vars(start).get("feature_names_in_"))
+    model.set_params(warm_start=True)
 
 
 def parameters_of(model: dgmm.GaussianMixture) -> dict[str, Any]:

@@ -46,6 +46,7 @@ from dgmm.estimators.record import become, reached, warn_of
 from dgmm.estimators.site import QUESTION, first_question
 from dgmm.estimators.site_summary import Summary
 from dgmm.estimators.sufficient_statistics import SufficientStatistics, digest
+from dgmm.estimators.telling import other_names
 from dgmm.io import storage
 from dgmm.io.mailbox import Mailbox, post, wait_for_answers
 from dgmm.model.frame import Frame
@@ -93,8 +94,8 @@ def federate(
     ----------
     model : GaussianMixture
         Says what is to be fitted, as for ``fit``; it becomes the fitted model.  With
-        ``weights_init``, ``means_init`` and ``precisions_init`` it begins there, else where the
-        sites' own fits lead.
+        ``weights_init``, ``means_init`` and ``precisions_init`` it begins there, with
+        ``warm_start=True`` where it is, else where the sites' own fits lead.
     mailboxes : sequence of str or PathLike
         A directory for each site, at a path or URL.  Messages call sites by these.
     timeout : float, default=3600
@@ -232,6 +233,8 @@ def _summaries(
     wait_for_answers(sites, 0, timeout)
     summaries = {name: Summary.load(box.at("answer", 0)) for name, box in sites.items()}
     (first, other), *_ = summaries.items()
+    if differs := other_names(model, other.names) if model.warm_start else None:
+        raise UsageError(f"the start is a model of {differs}")
     for name, summary in summaries.items():
         if _features(summary) != _features(other):
             raise DataError(
