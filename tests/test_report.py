@@ -1,5 +1,6 @@
 """The report: one page that shows what is so, whatever names of features are."""
 
+from base64 import b64decode
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -76,6 +77,11 @@ def test_an_overview_counts_as_numpy_does() -> None:
     assert seen.log_likelihood == pytest.approx(np.nansum(judge.score_samples(rows)), rel=1e-12)
 
 
+def _width(url: str) -> int:
+    """Of a PNG in a data URL, in pixels."""
+    return int.from_bytes(b64decode(url.partition(",")[2])[16:20], "big")
+
+
 def test_a_page_needs_nothing_else_and_escapes_names(
     model: dgmm.GaussianMixture, tmp_path: Path
 ) -> None:
@@ -93,6 +99,9 @@ def test_a_page_needs_nothing_else_and_escapes_names(
     for each in images:
         assert str(each["src"]).startswith("data:image/png;base64,")
         assert len(str(each["alt"])) > 30
+        least = int(str(each["style"]).removeprefix("min-width: ").removesuffix("px"))
+        assert least >= 0.5 * _width(str(each["src"]))  # on a phone, it scrolls
+    assert text.count('<figure><div class="scroll"') == len(images)
     assert len(page.all("caption")) == len(page.all("table")) >= 3
     assert "600 rows" in text
     assert f"{model.threshold_.log_density:.9g}" in text

@@ -25,17 +25,24 @@ DRAWN: Final = 20
 TEXT: Final = "#4a515b"
 """Of axes: darker than ``FAINT``, which is hard to read."""
 
+LEGIBLE: Final = 0.6
+"""Of a picture's own size: then figures on axes are still 9 pixels high."""
+
 LONGEST: Final = 24
 """More letters of a feature's name have no room."""
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A picture for a page: a PNG as a data URL, what it shows in words, and its caption."""
+    """A picture for a page: a PNG as a data URL, what it shows in words, and its caption.
+
+    Below its ``least`` width, in pixels of a page, what is written in it can't be read.
+    """
 
     url: str
     alt: str
     caption: str
+    least: int
 
 
 def short(name: str) -> str:
@@ -48,7 +55,8 @@ def drawing(figure: Figure, alt: str, caption: str) -> Drawing:
     """A figure as a page has it."""
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=pictures.DPI, metadata={"Software": None})
-    return Drawing(f"data:image/png;base64,{b64encode(buffer.getvalue()).decode()}", alt, caption)
+    url = f"data:image/png;base64,{b64encode(buffer.getvalue()).decode()}"
+    return Drawing(url, alt, caption, round(LEGIBLE * figure.get_figwidth() * pictures.DPI))
 
 
 def _axes(axes: Axes) -> None:
