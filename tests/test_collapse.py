@@ -168,6 +168,24 @@ def test_rows_on_a_line_that_others_are_not_on() -> None:
     assert "some direction of columns" in said
 
 
+def test_advice_is_of_what_is_not_done_yet() -> None:
+    """One row has no column to leave out; a noise component that is there needs not be given."""
+    (said,) = warned(mixture("full", 1), np.array([[1.0, 2.0]]))
+    assert said.endswith(
+        "one row, which has no spread in columns 0, 1; the variance there is "
+        "the smallest allowed. Give more rows"
+    )
+    few = Collapse("few values", (0,), (0,), 2)
+    assert few.said().endswith("make it NaN, or give noise_component")
+    assert few.said(has_noise=True).endswith("make it NaN")
+    rows = np.column_stack([two(), np.arange(400) % 2])
+    for noise in (False, True):
+        model = mixture("full", 2, noise_component=noise)
+        told = " ".join(warned(model, rows))
+        assert "make it NaN" in told
+        assert ("noise_component" in told) != noise
+
+
 @every_structure
 @pytest.mark.parametrize("do", ["partial_fit", "update", "select"])
 def test_however_it_was_fitted(kind: str, do: str) -> None:

@@ -1,15 +1,19 @@
 """Tables in memory and variables of open files: read block by block, by the names of columns."""
 
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import dask.dataframe as dd
 import h5py
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import xarray as xr
+import zarr
 from numpy.typing import NDArray
 
 from dgmm import DataError, GaussianMixture, PlanError, UsageError, open_dataset
@@ -108,6 +112,68 @@ def test_columns_that_are_no_numbers_are_named_or_left_out(form: str) -> None:
     assert GaussianMixture().fit(chosen).feature_names_in_.tolist() == ["c", "a"]
     with pytest.raises(DataError, match=r"has no column 'kinds'; the nearest is kind"):
         open_dataset(frame, columns=["kinds"])
+
+
+def test_what_is_wrong_with_a_column_of_a_dask_frame_names_it() -> None:
+    """Rows to judge, with errors or without, and what the first pass finds."""
+    frame = pd.DataFrame(ROWS, columns=NAMES)
+    noise = pd.DataFrame(np.ones_like(ROWS), columns=NAMES)
+    model = GaussianMixture(2, random_state=0).fit(frame)
+    frame.loc[17, "b"], noise.loc[18, "c"] = np.inf, -1.0
+    lazy, lazy_noise = (dd.from_pandas(each, 2) for each in (frame, noise))
+    with pytest.raises(DataError, match="inf at row 17, column 'b'"):
+        model.predict(lazy).compute()
+    with pytest.raises(DataError, match="inf at row 17, column 'b'"):
+        model.predict_proba(lazy, noise=lazy_noise).compute()
+    frame["b"] = 1.0
+    with pytest.raises(DataError, match=r"-1\.0 at row 18, column 'c'"):
+        model.predict(dd.from_pandas(frame, 2), noise=lazy_noise).compute()
+    for value, params, said in (
+        (np.nan, {"missing": "marginalize"}, "column 'b' has no value in any row"),
+        (1.0, {"noise_component": True}, "column 'b' has one value in all rows, so the box"),
+        (1e-170 * ROWS[:, 0], {}, "too small: column 'b' ranges"),
+    ):
+        with pytest.raises(DataError, match=said):
+            GaussianMixture(2, **params).fit(dd.from_pandas(frame.assign(b=value), 2))
+
+
+IDS = 2**60 + np.arange(len(ROWS))
+"""Of which float64 holds every 256th."""
+
+
+def test_integers_that_would_come_out_equal_are_refused_wherever_they_lie(tmp_path: Path) -> None:
+    """And those that are rounded by far less than they differ are let pass."""
+    dated = 1_700_000_000_000_000_000 + 3_600_000_000_000 * np.arange(len(ROWS))  # hours, in ns
+    frame = pd.DataFrame({"a": ROWS[:, 0], "id": IDS, "time": dated})
+    frame.to_parquet(tmp_path / "rows.parquet")
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    group = zarr.create_group(tmp_path / "rows.zarr")
+    for name in frame:
+        group.create_array(name, data=frame[name].to_numpy())
+    for data in (
+        frame,
+        frame.astype({"id": "UInt64"}),
+        pa.Table.from_pandas(frame),
+        dd.from_pandas(frame, 2),
+        xr.Dataset({name: ("row", frame[name].to_numpy()) for name in frame}),
+        tmp_path / "rows.parquet",
+        tmp_path / "rows.csv",
+        tmp_path / "rows.zarr",
+    ):
+        dataset = open_dataset(data, columns=["time", "id"])
+        assert tuple(dataset.source.integers) == (0, 1)
+        with pytest.raises(DataError, match=r"column 'id' has integers from .* every 256th"):
+            GaussianMixture(2).fit(dataset)
+        dataset = open_dataset(data, columns=["a", "time"])
+        assert tuple(dataset.source.integers) == (1,)
+        assert GaussianMixture(1).fit(dataset).converged_
+    for data in (IDS[:, None], da.from_array(IDS[:, None])):
+        with pytest.raises(DataError, match="column 0 has integers"):
+            GaussianMixture(1).fit(data)
+        GaussianMixture(1).fit(data - 2**60)
+    wide = pa.table({"id": pa.array([Decimal(int(n)) for n in IDS])})
+    with pytest.raises(DataError, match="column 'id' has integers"):
+        GaussianMixture(1).fit(wide)
 
 
 def test_a_frame_of_booleans_is_an_array_of_them_and_narrow_floats_stay_so() -> None:

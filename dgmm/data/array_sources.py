@@ -127,5 +127,5 @@ class DaskSource(Source):
     def rechunk(self, divisions: NDArray[np.int64]) -> "DaskSource":
         """The same rows in chunks of other sizes."""
         again = DaskSource(self.array.rechunk({0: tuple(np.diff(divisions).tolist())}), self.name)
-        again.names = self.names
+        again.names, again.long = self.names, self.long
         return again

@@ -6,7 +6,7 @@ first: so nothing is moved, and what is said of rows goes back to where they wer
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import dask.array as da
@@ -15,6 +15,7 @@ import numpy as np
 from dgmm.data.auxiliary import Variable, features
 from dgmm.data.columns import chosen
 from dgmm.data.packed import Packing
+from dgmm.data.source import is_long
 from dgmm.errors import DataError, UsageError
 
 FEATURES: Final = ("feature", "features", "band", "bands", "variable", "channel")
@@ -37,6 +38,8 @@ class NamedAxes:
         What the axis of features is called.
     features : DataArray or None
         The coordinate of the features.
+    long : tuple of int, or None
+        Which features are integers of 8 bytes, where the type of the rows does not tell.
     """
 
     rows: Any
@@ -44,6 +47,7 @@ class NamedAxes:
     template: Any
     axis: str
     features: Any
+    long: tuple[int, ...] | None = None
 
     def put_back(
         self, outputs: Any, name: str, of_features: bool, axes: Sequence[str] = ("component",)
@@ -166,7 +170,10 @@ def of_axes(data: Any, features_dim: str | None, columns: Sequence[str] | None) 
     ``DataError`` if it can't be told which axis holds the features, or which axes the rows.
     """
     if hasattr(data, "data_vars"):
-        return _of_axes(*_of_variables(data, features_dim, columns), None)
+        whole, axis = _of_variables(data, features_dim, columns)
+        kinds = [data[name].dtype for name in whole.indexes[axis]]
+        long = tuple(j for j, kind in enumerate(kinds) if is_long(kind))
+        return replace(_of_axes(whole, axis, None), long=long)
     axis = features_dim if features_dim is not None else _axis(data)
     if axis not in data.dims:
         raise UsageError(

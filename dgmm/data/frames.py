@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dgmm.data import source, table_source
 from dgmm.data.amounts import Amount, check_room
 from dgmm.data.columns import check_numbers, chosen, once
 from dgmm.data.source import Source
@@ -54,6 +55,10 @@ class Table(ABC):
         """Whether a type is of floats of 4 bytes or less."""
 
     @abstractmethod
+    def long(self, kind: Any) -> bool:
+        """Whether a type is of integers of 8 bytes or more."""
+
+    @abstractmethod
     def take(
         self, places: Sequence[int], start: int, stop: int, dtype: np.dtype[Any]
     ) -> NDArray[Any]:
@@ -75,6 +80,9 @@ class PandasTable(Table):
 
     def single(self, kind: Any) -> bool:
         return kind.kind == "f" and (getattr(kind, "itemsize", None) or 8) <= 4
+
+    def long(self, kind: Any) -> bool:
+        return source.is_long(kind)
 
     def take(
         self, places: Sequence[int], start: int, stop: int, dtype: np.dtype[Any]
@@ -100,6 +108,9 @@ class PolarsTable(Table):
     def single(self, kind: Any) -> bool:
         return str(kind) in ("Float16", "Float32")
 
+    def long(self, kind: Any) -> bool:
+        return str(kind) in ("Int64", "UInt64", "Int128")
+
     def take(
         self, places: Sequence[int], start: int, stop: int, dtype: np.dtype[Any]
     ) -> NDArray[Any]:
@@ -122,6 +133,9 @@ class ArrowTable(Table):
 
     def single(self, kind: Any) -> bool:
         return str(kind) in ("halffloat", "float")
+
+    def long(self, kind: Any) -> bool:
+        return table_source.is_long(kind)
 
     def take(
         self, places: Sequence[int], start: int, stop: int, dtype: np.dtype[Any]
@@ -160,6 +174,7 @@ class FrameSource(Source):
         self.dtype = np.dtype("bool" if masks else "float32" if small else "float64")
         self.shape = (table.rows, len(names))
         self.names = tuple(names) if named else None
+        self.long = tuple(j for j, kind in enumerate(kinds) if table.long(kind))
 
     def divisions(self, block_bytes: int) -> NDArray[np.int64]:
         return self._shared_cuts(block_bytes)

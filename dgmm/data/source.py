@@ -24,10 +24,13 @@ class Grid:
         Of the file or the group.
     path : str
         Of the variable in it.
+    shape : tuple of int
+        How long the axes are.
     """
 
     url: str
     path: str
+    shape: tuple[int, ...]
 
 
 class Source(ABC):
@@ -43,6 +46,8 @@ class Source(ABC):
         Whether only this process can read it.
     names : tuple of str, or None
         Of the columns of a table; other arrays have none.
+    long : tuple of int, or None
+        Which columns are stored as integers of 8 bytes, where ``dtype`` does not tell.
     where : str or None
         The filter that its rows meet, of those of a table in files.
     copies : int
@@ -57,6 +62,7 @@ class Source(ABC):
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     names: tuple[str, ...] | None = None
+    long: tuple[int, ...] | None = None
     where: str | None = None
     in_process: bool = False
     copies: int = 1
@@ -73,6 +79,13 @@ class Source(ABC):
 
     def check_whole(self) -> None:  # noqa: B027
         """Raise ``DataError`` if a part of it isn't there, as far as that can be told."""
+
+    @property
+    def integers(self) -> tuple[int, ...]:
+        """Which columns are integers of 8 bytes, not all of which float64 holds."""
+        if self.long is not None or self.sparse or len(self.shape) < 2:
+            return self.long or ()
+        return tuple(range(self.shape[1])) if is_long(self.dtype) else ()
 
     @property
     def row_bytes(self) -> int:
@@ -92,6 +105,11 @@ class Source(ABC):
         """Cuts at multiples of ``unit`` rows, into blocks of about ``block_bytes``."""
         units = max(1, block_bytes // max(1, unit * self.row_bytes))
         return even_divisions(self.shape[0], unit * units)
+
+
+def is_long(dtype: Any) -> bool:
+    """Whether a type of NumPy or pandas is of integers of 8 bytes."""
+    return dtype.kind in "iu" and dtype.itemsize == 8
 
 
 def even_divisions(rows: int, step: int) -> NDArray[np.int64]:

@@ -26,7 +26,7 @@ from dgmm.data.packed import unpacked
 from dgmm.data.patience import patience
 from dgmm.data.raster import is_raster, open_raster
 from dgmm.data.sliced import variable_maker
-from dgmm.data.source import Grid, Source
+from dgmm.data.source import Grid, Source, is_long
 from dgmm.data.sparse import (
     PARTS,
     SparseGroupSource,
@@ -123,6 +123,7 @@ def _of_dask_frame(frame: Any, columns: Sequence[str] | None, memory: Amount) ->
         frame = frame[list(chosen(list(frame.columns), columns, "the Dask DataFrame"))]
     source = DaskSource.of(unwrapped(frame, memory))
     source.names = tuple(frame.columns) if named else None
+    source.long = tuple(j for j, kind in enumerate(frame.dtypes) if is_long(kind))
     return source
 
 
@@ -191,7 +192,8 @@ def _of_group(
     names = features(variables, columns, path, whole)
     parts = [_of_array(arrays[each], f"{path.rstrip('/')}/{each}", absence, raw) for each in names]
     source = VariablesSource(path, names, parts)
-    source.grid = Grid(path, names[0]) if axes_of(arrays[names[0]]) else None
+    if axes_of(arrays[names[0]]):
+        source.grid = Grid(path, names[0], arrays[names[0]].shape)
     return source
 
 

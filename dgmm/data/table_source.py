@@ -101,6 +101,8 @@ class TableSource(Source):
         self._schema = schema
         self._opened = uuid4().hex
         self.dtype = np.dtype(_common(url, schema, names))
+        kinds = [schema.field(name).type for name in names]
+        self.long = tuple(j for j, kind in enumerate(kinds) if is_long(kind))
         self.shape = (0,) if vector else (0, len(names))
         self._have(parts)
 
@@ -308,6 +310,13 @@ def is_number(kind: Any) -> bool:
     """Whether a type of Arrow is of real numbers."""
     of = pyarrow.types
     return any(test(kind) for test in (of.is_integer, of.is_floating, of.is_decimal))
+
+
+def is_long(kind: Any) -> bool:
+    """Whether a type of Arrow is of integers not all of which float64 holds."""
+    if pyarrow.types.is_decimal(kind):
+        return bool(kind.scale <= 0)
+    return bool(pyarrow.types.is_integer(kind) and kind.bit_width == 64)
 
 
 def numbers(column: Any) -> NDArray[Any]:

@@ -18,6 +18,7 @@ class Cause:
         With {columns} and {have} for the features, {their}, {each} and {distinct} for the
         components and their rows, and {number}.
     advice : str
+        With these, and {or_noise}, where a noise component would help and there is none.
     """
 
     because: str
@@ -25,6 +26,10 @@ class Cause:
 
 
 CAUSES: Final = {
+    "one row": Cause(
+        "there is one row, which has no spread in {columns}",
+        "Give more rows",
+    ),
     "constant": Cause(
         "{columns} {have} one value in all rows",
         "Leave {it} out",
@@ -37,7 +42,7 @@ CAUSES: Final = {
         "{each} has rows of one of the {number} values of {columns} alone",
         "Many rows of one value (0 and 1, codes, rounded numbers) are not normally distributed: "
         "leave such a column out, or raise reg_covar to about the square of its steps; where the "
-        "value stands for something else (9999, say), make it NaN, or give noise_component",
+        "value stands for something else (9999, say), make it NaN{or_noise}",
     ),
     "equal rows": Cause(
         "{their} rows are {distinct}, with no spread in {columns}",
@@ -45,7 +50,7 @@ CAUSES: Final = {
     ),
     "few rows": Cause(
         "{their} rows, {number} at most, are too few to spread in {columns}",
-        "Fit fewer components, or fewer columns, or raise reg_covar",
+        "Fit fewer components, or fewer columns, or raise reg_covar, or give more rows",
     ),
     "flat": Cause(
         "{their} rows have no spread in some direction of {columns}, and other rows have",
@@ -99,14 +104,18 @@ class Collapse:
         components, features = (tuple(record[name]) for name in ("components", "features"))
         return cls(record["cause"], components, features, record["number"])
 
-    def said(self, names: Sequence[str] | None = None) -> str:
-        """For a person, with the ``names`` (D,) of the features if they have any."""
+    def said(self, names: Sequence[str] | None = None, has_noise: bool = False) -> str:
+        """For a person, with the ``names`` (D,) of the features if they have any.
+
+        ``has_noise`` says whether there is a noise component.
+        """
         several, many = len(self.components) > 1, len(self.features) > 1
         cause = CAUSES[self.cause]
         words = {
             "columns": column_names(self.features, names),
             "have": "have" if many else "has",
             "it": "them" if many else "it",
+            "or_noise": "" if has_noise else ", or give noise_component",
             "their": "their" if several else "its",
             "each": "each" if several else "it",
             # The sample, where values are counted, may have missed others.

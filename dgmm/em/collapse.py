@@ -141,7 +141,8 @@ def _own(
     """Why component ``k`` collapsed: what is flat in all rows, and what in its own alone."""
     causes: list[Cause] = []
     if whole.constant.any():
-        causes.append(("constant", k, whole.constant.astype(np.float64), 0))
+        one = counts.sum() < 1.5
+        causes.append(("one row" if one else "constant", k, whole.constant.astype(np.float64), 0))
     if columns := whole.directions.shape[1]:
         cause, number = _cause_in_all(whole.rank, columns, counts, tally)
         causes.append((cause, k, _loadings(whole.directions), number))

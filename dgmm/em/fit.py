@@ -17,6 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.random import RandomState
 
+from dgmm.em.columns import UNKNOWN, Columns
 from dgmm.em.cost import Cost, Tell, silent
 from dgmm.em.first_pass import FirstPassSpec, first_pass
 from dgmm.em.fit_context import FitContext, frame_of
@@ -48,6 +49,7 @@ def fit(
     stopped: Stopped | None = None,
     tell: Tell = silent,
     elsewhere: Elsewhere | None = None,
+    columns: Columns = UNKNOWN,
 ) -> Iterator[Progress]:
     """Fit what ``specs`` ask for, and make the ``choice``; yields after every sweep.
 
@@ -55,13 +57,14 @@ def fit(
     over rows in memory.  ``tell`` is called with what is done on samples, for as long as that
     takes; the machines ``elsewhere`` help with it.  A fit that ``stopped`` before goes on from
     there: it yields that progress first, without a sweep.  Once the deadline of the first of the
-    ``specs`` has passed, the fit ends with what it has, when the choice can be made.
+    ``specs`` has passed, the fit ends with what it has, when the choice can be made.  ``columns``
+    says what is known of the features.
 
     Raises ``DataError`` after the first sweep if the rows can't be used.
     """
     counted = Counted(sweep, choice.held, first_pass_spec.seed)
     moments = counted(first_pass, first_pass_spec) if stopped is None else stopped.moments
-    check(moments, max(spec.components for spec in specs))
+    check(moments, specs, columns)
     cost = Cost(deadline=specs[0].deadline, tell=tell)
     sample = representative(moments, specs[0].kernel)
     samples = Samples(sample, moments.weighted, in_memory_sweep, cost, elsewhere)
@@ -168,8 +171,9 @@ def _entrants(moments: DataMoments, specs: Sequence[FitSpec]) -> list[Candidate]
     ]
 
 
-def check(moments: DataMoments, components: int) -> None:
-    """Raise ``DataError`` unless so many ``components`` can be fitted to the rows."""
+def check(moments: DataMoments, specs: Sequence[FitSpec], columns: Columns) -> None:
+    """Raise ``DataError`` unless what ``specs`` ask for can be fitted to the rows."""
+    components = max(spec.components for spec in specs)
     if moments.complaint is not None:
         raise DataError(moments.complaint)
     if moments.left_out and not moments.weight > 0:
@@ -185,22 +189,37 @@ def check(moments: DataMoments, components: int) -> None:
         )
     if moments.weighted < components:
         raise DataError(
-            f"{moments.weighted} rows have a weight above 0, fewer than the {components} components"
+            f"{moments.weighted} rows have a weight above 0, fewer than the {components} "
+            f"components asked for: {too_few(moments.weighted)}"
         )
     if moments.allowed is not None:
         _check_labels(moments.allowed[0], moments.allowed[1], components)
+    _check_columns(moments, columns)
+    for spec in specs:
+        if spec.noise is not None:
+            spec.noise.check(moments, columns)
+
+
+def _check_columns(moments: DataMoments, columns: Columns) -> None:
+    """Raise ``DataError`` if there is a column that no fit can have."""
     if not moments.observed.all():
-        j = int(moments.observed.argmin())
-        raise DataError(f"column {j} has no value in any row: leave it out")
+        empty = columns.called(int(moments.observed.argmin()))
+        raise DataError(f"{empty} has no value in any row: leave it out")
     if not np.isfinite(moments.variance).all():
         raise DataError("the rows are too large: their sums of squares overflow; rescale them")
     small = (moments.low < moments.high) & (moments.robust_variance < SMALLEST)
     if small.any():
         j = int(small.argmax())
         raise DataError(
-            f"the rows are too small: column {j} ranges from {moments.low[j]:.3g} to "
+            f"the rows are too small: {columns.called(j)} ranges from {moments.low[j]:.3g} to "
             f"{moments.high[j]:.3g}, and squares of that underflow; rescale it, or leave it out"
         )
+    columns.check_rounding(moments)
+
+
+def too_few(rows: int) -> str:
+    """What to do about more components than there are ``rows``, in words."""
+    return f"fit at most {rows}, or give more rows" if rows > 1 else "fit one, or give more rows"
 
 
 def _check_labels(may: Array, known: Array, components: int) -> None:

@@ -5,6 +5,7 @@ from typing import Final
 
 import numpy as np
 
+from dgmm.em.columns import Columns
 from dgmm.em.moments import DataMoments
 from dgmm.errors import DataError
 from dgmm.model.frame import Frame
@@ -38,19 +39,21 @@ class NoiseSpec:
         """Whether ``noise`` of the data has the volume that is asked for, if one is."""
         return self.volume is None or bool(np.isclose(np.log(self.volume), -noise.log_density))
 
-    def component(self, moments: DataMoments, frame: Frame) -> NoiseComponent:
-        """The noise component for the rows of the first pass, in the ``frame``."""
+    def check(self, moments: DataMoments, columns: Columns) -> None:
+        """Raise ``DataError`` unless the box of the rows of the first pass has a volume."""
         if moments.rows == 1:
             raise DataError(
                 "n_samples = 1: the box of one row has no volume that a noise component could fill"
             )
         narrow = ~(moments.low < moments.high)
         if narrow.any():
-            j = int(narrow.argmax())
             raise DataError(
-                f"column {j} has one value in all rows, so the box of the rows has no volume that "
-                "a noise component could fill: leave the column out"
+                f"{columns.called(int(narrow.argmax()))} has one value in all rows, so the box of "
+                "the rows has no volume that a noise component could fill: leave the column out"
             )
+
+    def component(self, moments: DataMoments, frame: Frame) -> NoiseComponent:
+        """The noise component for the rows of the first pass, in the ``frame``."""
         weight = self.shares[len(self.shares) // 2]
         try:
             component = NoiseComponent.of(weight, moments.low, moments.high, self.volume)

@@ -4,6 +4,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator
 from contextlib import closing
+from typing import Final
 
 from distributed import Client
 
@@ -12,12 +13,18 @@ from dgmm.em.progress import Progress
 from dgmm.engine.plan import Plan
 from dgmm.estimators.session import Data, Session
 
+FOR_ROOMS: Final = frozenset({"judged", "pods", "row_outputs", "session"})
+"""Methods for commands and other rooms, which completion does not offer."""
+
 
 class Fits(ABC):
     """The methods that plan and run a fit.
 
     An estimator says what its session is, and how it keeps what a run came to.
     """
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__()} - FOR_ROOMS)
 
     @abstractmethod
     def _session(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from dgmm import engine
+from dgmm.em.columns import Columns
 from dgmm.em.evaluate import State
 from dgmm.em.fit import check
 from dgmm.em.fit_context import FitContext
@@ -72,7 +73,8 @@ class Led:
     def of(cls, model: GaussianMixture, spec: FitSpec, summaries: Sequence[Summary]) -> "Led":
         """What the sites' ``summaries`` come to; raises ``DataError`` if there is no fit."""
         moments = reduce(add, (summary.moments for summary in summaries))
-        check(moments, spec.components)
+        told = summaries[0].names
+        check(moments, [spec], Columns(told))
         context = FitContext.of(
             *(
                 _of_most(summaries, moments),
@@ -96,7 +98,7 @@ class Led:
             )
         samples = Samples(moments.sample, moments.weighted, engine.in_memory_sweep)
         (run,) = spec.strategy.begin(moments, context, spec, samples)
-        names = None if summaries[0].names is None else np.asarray(summaries[0].names, dtype=object)
+        names = None if told is None else np.asarray(told, dtype=object)
         return cls(spec, context, run, moments, names, _asking(model, run, context, moments, names))
 
     def asking(self, mixture: Mixture) -> GaussianMixture:

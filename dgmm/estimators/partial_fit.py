@@ -188,7 +188,10 @@ class PartialFit(Predictor):
         incremental.check_descends(model, reference, statistics)
         step = incremental.step(model.mixture_, statistics)
         names = getattr(model, "feature_names_in_", None)
-        warn_of_degenerate(step["fit_info_"], names, model.reg_covar, stacklevel=3)
+        noise = model.mixture_.noise_component
+        warn_of_degenerate(
+            step["fit_info_"], names, model.reg_covar, noise is not None, stacklevel=3
+        )
         become(model, **step, n_iter_=model.n_iter_ + 1)
         return self
 

@@ -204,20 +204,28 @@ def what_is_left(fitted: dict[str, Any]) -> str:
 
 
 def warn_of_degenerate(
-    fit_info: dict[str, Any], names: NDArray[Any] | None, reg_covar: float | None, stacklevel: int
+    fit_info: dict[str, Any],
+    names: NDArray[Any] | None,
+    reg_covar: float | None,
+    has_noise: bool,
+    stacklevel: int,
 ) -> None:
     """Warn of components that are empty, singular, or held up by ``reg_covar`` alone."""
-    for message in degenerate_messages(fit_info, names, reg_covar):
+    for message in degenerate_messages(fit_info, names, reg_covar, has_noise):
         warnings.warn(message, DegenerateWarning, stacklevel=stacklevel)
 
 
 def degenerate_messages(
-    fit_info: dict[str, Any], names: NDArray[Any] | None, reg_covar: float | None
+    fit_info: dict[str, Any],
+    names: NDArray[Any] | None,
+    reg_covar: float | None,
+    has_noise: bool,
 ) -> list[str]:
     """The messages about such components, one for each problem."""
     empty: list[int] = fit_info.get("empty", [])
     called = None if names is None else [str(name) for name in names]
-    messages = [Collapse.of(cause).said(called) for cause in fit_info.get("singular_causes", [])]
+    causes = fit_info.get("singular_causes", [])
+    messages = [Collapse.of(cause).said(called, has_noise) for cause in causes]
     if empty:
         have = "have" if len(empty) > 1 else "has"
         messages.append(
@@ -271,7 +279,8 @@ def warn_of(fitted: dict[str, Any], candidate: Candidate, stacklevel: int = 4) -
     """
     spec, max_decrease = candidate.spec, max(run.max_decrease for run in candidate.runs)
     info, names = fitted["fit_info_"], fitted["feature_names_in_"]
-    warn_of_degenerate(info, names, spec.reg_covar, stacklevel + 1)
+    has_noise = fitted["mixture_"].noise_component is not None
+    warn_of_degenerate(info, names, spec.reg_covar, has_noise, stacklevel + 1)
     if max_decrease > 0:
         warnings.warn(
             f"the objective fell by {max_decrease:.3g} in an iteration, more than rounding "

@@ -30,6 +30,10 @@ if TYPE_CHECKING:  # which imports this
     from dgmm.estimators.gaussian_mixture import GaussianMixture
 
 
+Names = tuple[str, ...] | None
+"""What the features of a block are called."""
+
+
 def warn_without_noise(model: GaussianMixture, dataset: Dataset, stacklevel: int = 3) -> None:
     """Say that a model knew of errors of rows, if none are given for those of ``dataset``."""
     if dataset.noise is None and model.fit_info_.get("noise"):
@@ -88,7 +92,7 @@ def _lazy_outputs(dataset: Dataset, wanted: RowOutputs) -> Any:
         return _noisy_outputs(dataset.source.array, dataset, wanted, meta)
     return da.map_blocks(
         _output_chunk,
-        *(dataset.source.array, wanted),
+        *(dataset.source.array, wanted, dataset.names),
         chunks=chunks,
         drop_axis=None if columns else 1,
         new_axis=list(range(2, 1 + len(columns))) or None,
@@ -110,7 +114,7 @@ def _noisy_outputs(rows: da.Array, dataset: Dataset, wanted: RowOutputs, meta: N
     return da.blockwise(
         _noisy_output,
         ("n", *columns),
-        *(rows, "nd", noise, "nab"[: noise.ndim], starts, "n", wanted, None),
+        *(rows, "nd", noise, "nab"[: noise.ndim], starts, "n", wanted, None, dataset.names, None),
         new_axes=columns,
         concatenate=True,
         align_arrays=False,
@@ -124,10 +128,15 @@ def _noise_chunk(source: Source, block_info: dict[Any, Any]) -> NDArray[Any]:
 
 
 def _noisy_output(
-    rows: NDArray[Any], noise: NDArray[Any], starts: NDArray[Any], wanted: RowOutputs
+    rows: NDArray[Any],
+    noise: NDArray[Any],
+    starts: NDArray[Any],
+    wanted: RowOutputs,
+    names: Names,
 ) -> NDArray[Any]:
+    start = int(starts[0]) if len(starts) else 0
     with engine.one_blas_thread():
-        return wanted(Block(int(starts[0]) if len(starts) else 0, rows, noise=noise))
+        return wanted(Block(start, rows, noise=noise, names=names))
 
 
 def _output_block(given: tuple[Dataset, RowOutputs], block_info: dict[Any, Any]) -> NDArray[Any]:
@@ -138,7 +147,7 @@ def _output_block(given: tuple[Dataset, RowOutputs], block_info: dict[Any, Any])
 
 
 def _output_chunk(
-    rows: NDArray[Any], wanted: RowOutputs, block_info: dict[Any, Any]
+    rows: NDArray[Any], wanted: RowOutputs, names: Names, block_info: dict[Any, Any]
 ) -> NDArray[Any]:
     with engine.one_blas_thread():
-        return wanted(Block(block_info[0]["array-location"][0][0], rows))
+        return wanted(Block(block_info[0]["array-location"][0][0], rows, names=names))

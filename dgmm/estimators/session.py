@@ -26,9 +26,10 @@ from dgmm.data.dataset import Dataset
 from dgmm.data.opening import opened
 from dgmm.data.sources import has_columns, is_opened_by_kind
 from dgmm.data.sparse import is_sparse
+from dgmm.em.columns import Columns
 from dgmm.em.criteria import CRITERIA, Criterion
 from dgmm.em.first_pass import FirstPassSpec
-from dgmm.em.fit import fit
+from dgmm.em.fit import fit, too_few
 from dgmm.em.holdout import HELD, MANY, share_of
 from dgmm.em.init import sample_seed
 from dgmm.em.progress import Progress, Stopped
@@ -142,10 +143,11 @@ class Session:
         with closing(swept) as sweep:
             first_pass_spec = self._first_pass_spec(stopped)
             choice = self.choose_by(first_pass_spec.seed)
+            columns = Columns(self.names, self.dataset.source.integers)
             elsewhere = engine.elsewhere(sweep, self.plan.thread_bytes)
             steps = fit(
                 *(sweep, self.specs, first_pass_spec, in_memory_sweep, choice),
-                *(stopped, meter.tell, elsewhere),
+                *(stopped, meter.tell, elsewhere, columns),
             )
             for last in engine.each_on_one_blas_thread(steps):
                 if checkpoint is not None and (stopped is None or last.passes > stopped.passes):
@@ -247,7 +249,7 @@ def open_rows(
     known = None if reset else vars(model).get("feature_names_in_")
     if known is not None and has_columns(X):  # which may be more, and in another order
         columns = known
-    if not has_axes(X):
+    if not (has_axes(X) or forms.is_dask_frame(X)):  # which have names
         X = forms.unwrapped(X, model.memory)
     if named is not None:
         validate_data(model, named, reset=reset, skip_check_array=True)
@@ -331,7 +333,7 @@ def _opened(
         if dataset.rows < spec.components:
             raise DataError(
                 f"Expected n_samples >= n_components but got n_components = "
-                f"{spec.components}, n_samples = {dataset.rows}"
+                f"{spec.components}, n_samples = {dataset.rows}: {too_few(dataset.rows)}"
             )
     if dataset.labels is not None:
         specs = labelled(specs, dataset.labels)

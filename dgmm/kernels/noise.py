@@ -36,7 +36,7 @@ def first_invalid_noise(block: Block) -> tuple[str, int] | None:
     row = int(wrong.argmax())
     if bad[row].any():
         column = int(bad[row].argmax())
-        value = f"{variances[row, column]} at row {block.start + row}, column {column}"
+        value = f"{variances[row, column]} at row {block.start + row}, {block.column(column)}"
         name = f"variances of noise must be numbers of at least 0, or infinite: {value}"
     else:
         name = (

@@ -140,7 +140,12 @@ def _page(
         settings={
             key: str(value) for key, value in model.get_params().items() if value is not None
         },
-        degenerate=degenerate_messages(info, vars(model).get("feature_names_in_"), model.reg_covar),
+        degenerate=degenerate_messages(
+            info,
+            vars(model).get("feature_names_in_"),
+            model.reg_covar,
+            mixture.noise_component is not None,
+        ),
         converged=model.converged_,
         names=names,
         mixture=mixture,
