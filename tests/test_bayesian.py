@@ -283,6 +283,20 @@ def test_starts_compete_where_rows_are_few() -> None:
     assert many > named + 5
 
 
+def test_starts_compete_where_rows_are_many() -> None:
+    """On a part of the sample; the best is far better than the first."""
+    rng = np.random.default_rng(4)
+    centres, roots = 3.0 * rng.normal(size=(10, 2)), 0.5 * rng.normal(size=(10, 2, 2))
+    kinds = rng.choice(10, 10_000)
+    rows = centres[kinds] + np.einsum("nij,nj->ni", roots[kinds], rng.normal(size=(10_000, 2)))
+    how = {"prior": "variational", "random_state": 0}
+    one, many = (
+        len(rows) * GaussianMixture(12, **how, effort=effort).fit(rows).lower_bound_
+        for effort in ("low", "auto")
+    )
+    assert many > one + 100
+
+
 @every_type
 @every_structure
 def test_files_checkpoints_and_rows_added(kind: str, weights: str, tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ class BayesianGaussianMixture(
         As in ``GaussianMixture``.
     n_init : int, default=1
         How many starts to try; the one with the best bound is kept, on a sample with "auto". With
-        1, and no start named, several compete all the same where rows are few.
+        1, and no start named, eight compete all the same: where rows are many, on a part of it.
     init_params : {"auto", "kmeans", "k-means++", "random", "random_from_data"}, default="auto"
         How a start is found, on a uniform sample of the rows.
     random_state : int, RandomState or None, default=None
