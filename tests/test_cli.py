@@ -668,6 +668,45 @@ def test_ctrl_c(store: Path) -> None:
     assert sorted(store.rglob("*")) == before
 
 
+SIGNALLED = """
+import os, signal, sys, threading
+import zarr.core.sync as loops
+def told(of, name, when):
+    was = getattr(of, name)
+    def now(*args, **named):
+        if when(*args):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return was(*args, **named)
+    setattr(of, name, now)
+if sys.argv.pop(1) == "starts":
+    told(threading.Thread, "start", lambda thread: thread.name == "zarr_io")
+else:
+    told(loops, "wait", lambda *_: True)
+from dgmm.cli.commands import main
+main()
+"""
+
+
+@pytest.mark.parametrize("when", ["starts", "is asked"])
+def test_a_signal_while_the_event_loop_of_zarr(store: Path, when: str) -> None:
+    """Starts, or has a question out: what is half done says nothing at the end."""
+    with processes.start(
+        when, "fit", "rows.zarr", *FIT[2:], cwd=store, script=SIGNALLED
+    ) as process:
+        told = process.stderr.read()
+    assert process.returncode == 143
+    assert told == "Interrupted: nothing was written.\n"
+
+
+def test_ctrl_c_while_it_is_loaded(tmp_path: Path) -> None:
+    script = (
+        "import signal, sys; from dgmm.__main__ import main; sys.meta_path.insert(0, "
+        "type('', (), {'find_spec': lambda *_: signal.raise_signal(2)})); main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, b"")
+
+
 def test_only_arrays_are_replaced(store: Path, model: Path) -> None:
     (store / "folder").mkdir()
     (store / "folder" / "precious.txt").write_text("mine")

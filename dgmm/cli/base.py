@@ -8,6 +8,7 @@ A job has nothing but this number to go by, so what may pass is told apart from 
 commands, with a checkpoint or without.
 """
 
+import atexit
 import logging
 import os
 import select
@@ -109,18 +110,27 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         again = self.goes_on(ctx)
         log = LOGS[ctx.params.get("log", "auto")]
+        try:
+            return self._invoke(ctx, log, again)
+        except _Interrupted as error:  # wherever that was, also before anything was begun
+            atexit.register(_be_silent)
+            log.say("interrupted", again or NOTHING, exit_code=error.exit_code)
+            ctx.exit(error.exit_code)
+
+    def _invoke(self, ctx: click.Context, log: Log, again: str | None) -> Any:
         with warnings.catch_warnings(), _interruptible(again is not None), _logged(log):
             warnings.showwarning = partial(_show_warning, log)
+            warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
             try:
                 return super().invoke(ctx)
             except DgmmError as error:
                 later = is_transient(error)
                 code, said = LATER if later else error.exit_code, str(error)
                 log.say("error", f"{said}; {again or AGAIN}" if later else said, exit_code=code)
-            except _Interrupted as error:
-                code = error.exit_code
-                log.say("interrupted", again or NOTHING, exit_code=code)
             except click.exceptions.Exit:
+                raise
+            except _Interrupted as error:
+                traceback.clear_frames(error.__traceback__)  # what was begun there ends here
                 raise
             except Exception as error:
                 if isinstance(error, BrokenPipeError) and _nobody_reads():
@@ -190,6 +200,17 @@ def _interruptible(resumable: bool) -> Iterator[None]:
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
+
+
+def _be_silent() -> None:
+    """Nothing more is told: the process ends, and all was said.
+
+    A signal leaves event loops half started (Zarr's, and those of stores) or with questions out,
+    and they say so at the end.
+    """
+    logging.disable()
+    warnings.simplefilter("ignore")
+    sys.unraisablehook = lambda _: None
 
 
 class _Teller(logging.Handler):
