@@ -2,6 +2,7 @@
 
 import tracemalloc
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,8 @@ def test_advice_is_of_what_is_not_done_yet() -> None:
     few = Collapse("few values", (0,), (0,), 2)
     assert few.said().endswith("make it NaN, or give noise_component")
     assert few.said(has_noise=True).endswith("make it NaN")
+    assert "rows of one of the 2 values of column 0 alone" in few.said()
+    assert "rows of one value of column 0 alone" in replace(few, number=18_597).said()
     rows = np.column_stack([two(), np.arange(400) % 2])
     for noise in (False, True):
         model = mixture("full", 2, noise_component=noise)

@@ -518,7 +518,7 @@ def test_nullable_columns_are_read_and_what_they_lack_is_named() -> None:
     np.testing.assert_array_equal(read(ROWS, lazy["a"] + 9), ROWS[:, 0] + 9)
 
     frame.loc[[7, 9], "b"] = pd.NA
-    with pytest.raises(DataError, match=r"nan at row 7, column 1; .*: 2 of 60"):
+    with pytest.raises(DataError, match=r"nan at row 7, column 'b'; .*: 2 of 60"):
         model.fit(dd.from_pandas(frame, npartitions=3))
     with pytest.raises(DataError, match=r"nan at row 7, column 'b'; .*: 2 of 60"):
         model.fit(frame)

@@ -103,8 +103,11 @@ def test_columns_that_are_no_numbers_are_named_or_left_out(form: str) -> None:
     more = {"kind": pa.array(["x", "y"] * 300), "paid": pa.array([True, False] * 300)}
     make = FRAMES.get(form, lambda *a, **k: dd.from_pandas(FRAMES["pandas"](*a, **k), 1))
     frame = make(ROWS, **more)
-    with pytest.raises(DataError, match=r"kind \(.*\), paid \(.*numbers are in a, b, c$"):
+    with pytest.raises(DataError, match=r"kind \(.*\), paid \(.*numbers are in a, b, c$") as told:
         open_dataset(frame)
+    assert "(open_dataset(data, columns=['!kind', '!paid']), --columns '!kind,!paid')" in str(
+        told.value
+    )
     with pytest.raises((DataError, ValueError), match="kind"):
         GaussianMixture().fit(frame)
     chosen = open_dataset(frame, columns=["c", "a"])
@@ -174,6 +177,13 @@ def test_integers_that_would_come_out_equal_are_refused_wherever_they_lie(tmp_pa
     wide = pa.table({"id": pa.array([Decimal(int(n)) for n in IDS])})
     with pytest.raises(DataError, match="column 'id' has integers"):
         GaussianMixture(1).fit(wide)
+
+
+def test_decimals_of_a_dask_frame_are_numbers() -> None:
+    fares = pa.array([Decimal("1.25"), None, Decimal("2.50")])
+    frame = pa.table({"fare": fares, "n": [1, 2, 4]}).to_pandas(types_mapper=pd.ArrowDtype)
+    rows = open_dataset(dd.from_pandas(frame, 1)).block(0).rows
+    np.testing.assert_array_equal(rows, [[1.25, 1.0], [np.nan, 2.0], [2.5, 4.0]])
 
 
 def test_a_frame_of_booleans_is_an_array_of_them_and_narrow_floats_stay_so() -> None:

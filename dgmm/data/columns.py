@@ -61,9 +61,12 @@ def check_numbers(table: str, kinds: Mapping[str, tuple[Any, bool]], names: Sequ
     if not wrong:
         return
     others = [name for name, (_, number) in kinds.items() if number and name]
+    without = [f"!{name}" for name in names if not kinds[name][1]]
+    few = "..." if len(without) > 10 else ", ".join(map(repr, without))
     raise DataError(
-        f"columns must be real numbers: {_first(wrong)} of {table} can't be used; "
-        "leave them out (open_dataset(data, columns=[...]), --columns), or make numbers of them: "
+        f"columns must be real numbers: {_first(wrong)} of {table} can't be used; leave them out "
+        f"(open_dataset(data, columns=[{few}]), --columns {','.join(without[:10])!r}), or make "
+        "numbers of them: "
         + (f"numbers are in {_first(others)}" if others else "no column is of numbers")
     )
 

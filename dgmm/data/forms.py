@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from dgmm.data.amounts import Amount, check_room
 from dgmm.data.axes import array_of
 from dgmm.data.columns import check_numbers, once
+from dgmm.data.source import is_real
 from dgmm.errors import BlockError, ClusterError, DataError, DgmmError
 
 MASKED: Final = "fill what is masked (numpy.ma.filled), with NaN where it is missing"
@@ -146,7 +147,7 @@ def _numeric(frame: Any) -> Any:
         names, dtypes = [frame.name], [frame.dtype]
     masks = all(dtype.kind == "b" for dtype in dtypes)  # which together are an array
     both = zip(map(str, names), dtypes, strict=True)
-    kinds = {name: (dtype, dtype.kind in "iuf" or masks) for name, dtype in both}
+    kinds = {name: (dtype, is_real(dtype) or masks) for name, dtype in both}
     check_numbers(f"a Dask {type(frame).__name__}", kinds, list(kinds))
     plain = all(isinstance(dtype, np.dtype) for dtype in dtypes)
     return frame if plain else frame.astype("float64")

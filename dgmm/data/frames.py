@@ -73,7 +73,7 @@ class PandasTable(Table):
         self.columns, self.kinds = list(frame.columns), list(frame.dtypes)
 
     def number(self, kind: Any) -> bool:
-        return kind.kind in "iuf" or str(kind).startswith("decimal")
+        return source.is_real(kind)
 
     def boolean(self, kind: Any) -> bool:
         return bool(kind.kind == "b")

@@ -112,6 +112,11 @@ def is_long(dtype: Any) -> bool:
     return dtype.kind in "iu" and dtype.itemsize == 8
 
 
+def is_real(dtype: Any) -> bool:
+    """Whether a type of NumPy or pandas is of real numbers; pandas has decimals of Arrow, too."""
+    return dtype.kind in "iuf" or str(dtype).startswith("decimal")
+
+
 def even_divisions(rows: int, step: int) -> NDArray[np.int64]:
     """Cuts of so many rows at multiples of ``step``."""
     return np.append(np.arange(0, rows, step), rows)

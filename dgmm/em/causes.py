@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+MANY: Final = 100
+"""More values of a column are not few: a component has one of them that many rows share."""
+
 SHOWN: Final = 6
 """How many features a message names."""
 
@@ -39,7 +42,7 @@ CAUSES: Final = {
         "Leave {number} of them out",
     ),
     "few values": Cause(
-        "{each} has rows of one of the {number} values of {columns} alone",
+        "{each} has rows of one {value} of {columns} alone",
         "Many rows of one value (0 and 1, codes, rounded numbers) are not normally distributed: "
         "leave such a column out, or raise reg_covar to about the square of its steps; where the "
         "value stands for something else (9999, say), make it NaN{or_noise}",
@@ -111,15 +114,17 @@ class Collapse:
         """
         several, many = len(self.components) > 1, len(self.features) > 1
         cause = CAUSES[self.cause]
+        # The sample, where values are counted, may have missed others.
+        values = "few" if self.number <= 1 else str(self.number)
         words = {
+            "value": "value" if self.number > MANY else f"of the {values} values",
             "columns": column_names(self.features, names),
             "have": "have" if many else "has",
             "it": "them" if many else "it",
             "or_noise": "" if has_noise else ", or give noise_component",
             "their": "their" if several else "its",
             "each": "each" if several else "it",
-            # The sample, where values are counted, may have missed others.
-            "number": "few" if self.number <= (self.cause == "few values") else self.number,
+            "number": self.number or "few",
             "distinct": ("all equal" if not several else "all equal in each component")
             if self.number == 1
             else f"{self.number or 'few'} distinct ones{' at most' * several}, many times over",

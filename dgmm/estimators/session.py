@@ -249,7 +249,9 @@ def open_rows(
     known = None if reset else vars(model).get("feature_names_in_")
     if known is not None and has_columns(X):  # which may be more, and in another order
         columns = known
-    if not (has_axes(X) or forms.is_dask_frame(X)):  # which have names
+    if forms.is_dask_frame(X):  # opened as it is: its columns have names
+        forms.check_synchronous()
+    elif not has_axes(X):
         X = forms.unwrapped(X, model.memory)
     if named is not None:
         validate_data(model, named, reset=reset, skip_check_array=True)

@@ -180,7 +180,10 @@ def units(query: Query) -> Array:
 def check(mixture: Mixture, subject: str = "standard errors are") -> None:
     """Raise ``UsageError`` for mixtures that have no standard errors, or no ``subject``."""
     if mixture.noise_component is not None or mixture.tails is not None:
-        raise UsageError(f"{subject} not told of mixtures with a noise component or heavy tails")
+        raise UsageError(
+            f"{subject} not told of mixtures with a noise component or heavy tails: for "
+            "that, fit one without (noise_component, tails)"
+        )
     name = mixture.covariance_model.name
     if name not in LAYOUTS:
         raise UsageError(f"{subject} told for covariance_type {', '.join(LAYOUTS)}, not {name!r}")
