@@ -27,7 +27,7 @@ from dgmm.cli import tables
 from dgmm.cli.commands import main
 from dgmm.cli.records import dumps
 from dgmm.data.opening import open_dataset
-from dgmm.estimators import telling
+from dgmm.estimators import passes, telling
 from dgmm.estimators.passes import figure
 from dgmm.io.output import Written, write_outputs
 from dgmm.kernels.outputs import OUTPUTS
@@ -666,6 +666,15 @@ def test_ctrl_c(store: Path) -> None:
     assert "Interrupted: nothing was written" in told
     assert "Traceback" not in told
     assert sorted(store.rglob("*")) == before
+
+
+@pytest.mark.filterwarnings("ignore::dgmm.DegenerateWarning")
+def test_progress_has_what_changes_where_that_is_not_the_score(blobs: np.ndarray) -> None:
+    for reg_covar, begins in ((1e-9, "score -"), (5.0, "objective -")):
+        model = dgmm.GaussianMixture(1, reg_covar=reg_covar)
+        *_, last = passes.of_fit(model.fit_passes(blobs))
+        assert last.said.startswith(begins)
+        assert "score -" in last.said
 
 
 SIGNALLED = """

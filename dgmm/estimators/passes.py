@@ -63,6 +63,10 @@ TOLD_SECONDS: Final = 0.1
 """Work on samples that took less is not worth a word."""
 
 
+APART: Final = 1e-3
+"""Where a score is further from the objective, it is told that changes are of this."""
+
+
 def of_fit(steps: Iterable[Progress]) -> Iterator[Pass]:
     """A fit's passes."""
     before: RunState | None = None
@@ -144,7 +148,10 @@ def _described(step: Progress) -> str:
 
 
 def _said(run: RunState, numbers: dict[str, float | None]) -> str:
-    said = f"score {run.best.score:.6f}"
+    score, objective = run.best.score, run.best.objective
+    said = f"score {score:.6f}"
+    if abs(objective - score) > APART:
+        said = f"objective {objective:.6f} ({said})"
     if run.trace:
         said += f", change {run.change:.2e}"
     if math.isfinite(run.gap_upper):
