@@ -276,7 +276,7 @@ def test_labels_of_a_cube_in_a_store_have_its_axes(
     made = xr.open_zarr(tmp_path / "proba.zarr", consolidated=False)
     assert made["proba"].dims == ("time", "lat", "lon", "component")
     np.testing.assert_array_equal(made["proba"], model.predict_proba(opened[["t2m", "rain"]]))
-    assert "overwritten" in run(*words[:2], *words[2:], words[1], "--overwrite", code=3)
+    assert "overwritten" in run(*words, words[1], "--overwrite", code=3)
     run(*words, f"{tmp_path}/labels.zarr", "--overwrite")
     # They are a value a row, too, where a fit is to know them.
     of_rows = dgmm.open_dataset(

@@ -53,9 +53,14 @@ Eleven at most are not drawn."""
 WORK: Final = 4.7e7
 """How many densities of about ten features all may cost: a fifth of a second."""
 
-SHARES: Final = (4, 8)
-SWEEPS: Final = (12, 16, 24, 120)
-"""Of all, of the best quarter, of the best eighth, and of ``FEW``."""
+FIRST_SWEEPS: Final = 12
+"""Of all."""
+
+MORE_SWEEPS: Final = {4: 16, 8: 24}
+"""Of the best quarter, and of the best eighth."""
+
+LAST_SWEEPS: Final = 120
+"""Of ``FEW``."""
 
 FEW: Final = 8
 
@@ -89,8 +94,8 @@ def affordable(components: int, rows: int, n_features: int) -> int:
     if components == 1:
         return 0
     sweep = components * (rows * (FEATURES.width(n_features) + 16) / 32 + 2 * n_features**3)
-    each = SWEEPS[0] + sum(n / share for n, share in zip(SWEEPS[1:], SHARES, strict=False))
-    count = int((WORK / sweep - SWEEPS[-1] * FEW) / each)
+    each = FIRST_SWEEPS + sum(sweeps / share for share, sweeps in MORE_SWEEPS.items())
+    count = int((WORK / sweep - LAST_SWEEPS * FEW) / each)
     return min(count, STARTS, EACH * (components - 1)) if count >= LEAST else 0
 
 
@@ -105,8 +110,8 @@ def scouted(
     single = bool(np.abs(field.rows).max() < FAR)
     many = labelled(field, labels, components, shares)
     many = advanced(field, many, CAUTION, field.rows.shape[1], single)
-    many = advanced(field, many, SWEEPS[0] - CAUTION, single=single)
-    for share, sweeps in zip(SHARES, SWEEPS[1:], strict=False):
+    many = advanced(field, many, FIRST_SWEEPS - CAUTION, single=single)
+    for share, sweeps in MORE_SWEEPS.items():
         many = advanced(field, _best(field, many, count // share), sweeps, single=single)
     many = _ended(field, _best(field, many))
     resolution = field.resolution(components)
@@ -129,7 +134,7 @@ def _ended(field: Field, many: Many) -> Many:
     """The best few near their ends; the next few, as long as none of these is sound and full."""
     for first in range(0, len(many.objective), FEW):
         places = np.arange(first, min(first + FEW, len(many.objective)))
-        few = _best(field, advanced(field, many.at(places), SWEEPS[-1]))
+        few = _best(field, advanced(field, many.at(places), LAST_SWEEPS))
         if (_are_sound(field, few) & _are_full(field, few.weights)).any():
             break
     return few
