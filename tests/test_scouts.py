@@ -1,7 +1,6 @@
 """Starts where rows are few: hundreds side by side, in any units, with a sound end."""
 
 import warnings
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,6 @@ from dgmm.em.fit_context import FitContext
 from dgmm.em.init import QUANTUM, representative, standard, standardised
 from dgmm.em.model import Trial
 from dgmm.em.subsamples import Subsample
-from dgmm.kernels import native
-from dgmm.kernels.observation import Complete
 from dgmm.kernels.sweep import Block
 from dgmm.model.covariance import COVARIANCE_MODELS
 
@@ -72,32 +69,6 @@ def test_a_step_of_many_is_an_em_step_of_each(kind: str, weighted: bool) -> None
         np.testing.assert_allclose(
             mixture.covariances.values, expected.covariances.values, rtol=1e-6
         )
-
-
-@pytest.mark.skipif(native.compiled is None, reason="there is no compiled kernel")
-@pytest.mark.parametrize("kind", ["full", "tied", "diag"])
-def test_the_compiled_kernel_steps_as_numpy_does(kind: str) -> None:
-    """With weights, a noise component and a component that is flat, in either precision."""
-    rng = np.random.default_rng(2)
-    rows = groups(300)
-    rows[:40, 0] = 0.25
-    field = many.Field.of(subsample(rows, kind, rng.gamma(1.0, size=300)))
-    field = replace(field, noise=-6.0)
-    labels = rng.integers(3, size=(6, 300))
-    labels[:3, :40], labels[:3, 40:] = 2, labels[:3, 40:] % 2
-    begun = many.labelled(field, labels, 3, np.full(6, 0.1))
-    expected = many.stepped(field, begun)
-    model = field.subsample.context.model
-    context = replace(
-        field.subsample.context, model=replace(model, observation=Complete(kernel="native"))
-    )
-    compiled = replace(field, subsample=replace(field.subsample, context=context))
-    for single, tolerance in ((False, 1e-9), (True, 2e-4)):
-        found = many.stepped(compiled, begun, single=single)
-        for name in ("weights", "means", "covariances", "objective", "noise"):
-            np.testing.assert_allclose(
-                getattr(found, name), getattr(expected, name), atol=tolerance, err_msg=name
-            )
 
 
 @every_structure

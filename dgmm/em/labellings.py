@@ -17,11 +17,13 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist
 
 from dgmm.em.agglomeration import agglomerated, group_count
-from dgmm.em.clustering import clusters
 from dgmm.em.init import Random
 from dgmm.model.arrays import ROUNDING, Array
+from dgmm.model.lazy import Late
 
-TREE_ROWS: Final = 500
+cluster = Late("sklearn.cluster")
+
+TREE_ROWS: Final = 1000
 """How many rows hierarchical clustering sees: its costs grow as their square."""
 
 LINKAGES: Final = ("ward", "average", "complete")
@@ -99,7 +101,8 @@ def _trees(view: Array, components: int, random: Random) -> Iterator[Labels]:
 def _clusters(view: Array, weights: Array, components: int, random: Random) -> Iterator[Labels]:
     """By k-means."""
     for _ in range(KMEANS):
-        yield clusters(view, weights, components, "kmeans", random)
+        kmeans = cluster.KMeans(components, n_init=1, random_state=random)
+        yield kmeans.fit(view, sample_weight=weights).labels_.astype(np.int64)
 
 
 def _seeded(

@@ -4,8 +4,8 @@ The likelihood of a few hundred rows has dozens of optima, and no kind of start 
 them everywhere; but each is cheap.  So there are hundreds, of several kinds (labellings.py).
 
 **The tournament.**  All run EM, the worse leave, the rest run on, and so on (emEM of Biernacki,
-Celeux and Govaert, 2003); the last few go to their ends by SQUAREM.  Until then EM is for all
-starts at once (many.py), and in single precision for those that are not yet near their ends.
+Celeux and Govaert, 2003); the last few go to their ends by SQUAREM.  Until then EM is in plain
+NumPy, for all starts at once (many.py).
 
 **Sound ends.**  Where components collapse onto few rows, or onto rows that are tied, the likelihood
 has no bound, and the best of many starts would be the one that found that first.  So an end is
@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.em.degenerate import ALONE, unbounded
-from dgmm.em.init import Random
+from dgmm.em.init import Random, one_thread
 from dgmm.em.labellings import labellings
 from dgmm.em.many import FEATURES, SINGULAR, Field, Many, advanced, following, labelled, rounded
 from dgmm.em.solver import RunState, StopRule, ranked
@@ -50,17 +50,11 @@ LEAST: Final = 24
 
 Eleven at most are not drawn."""
 
-WORK: Final = 4.7e7
-"""How many densities of about ten features all may cost: a fifth of a second."""
+WORK: Final = 5e7
+"""How many densities of about ten features all may cost: a third of a second."""
 
-FIRST_SWEEPS: Final = 12
-"""Of all."""
-
-MORE_SWEEPS: Final = {4: 16, 8: 24}
-"""Of the best quarter, and of the best eighth."""
-
-LAST_SWEEPS: Final = 120
-"""Of ``FEW``."""
+SWEEPS: Final = (12, 40, 120)
+"""Of all, of a quarter, and of ``FEW``."""
 
 FEW: Final = 8
 
@@ -81,10 +75,6 @@ AMPLE: Final = 9
 
 Or as many as its own parameters, where these are fewer: as they are with up to three features."""
 
-FAR: Final = 1e12
-"""Rows farther out, in standard deviations, have squares that single precision can't hold beside
-the smallest variance."""
-
 LOST: Final = 1e-6
 """Components of fewer rows are empty."""
 
@@ -94,8 +84,7 @@ def affordable(components: int, rows: int, n_features: int) -> int:
     if components == 1:
         return 0
     sweep = components * (rows * (FEATURES.width(n_features) + 16) / 32 + 2 * n_features**3)
-    each = FIRST_SWEEPS + sum(sweeps / share for share, sweeps in MORE_SWEEPS.items())
-    count = int((WORK / sweep - LAST_SWEEPS * FEW) / each)
+    count = int((WORK / sweep - SWEEPS[2] * FEW) / (SWEEPS[0] + SWEEPS[1] / 4))
     return min(count, STARTS, EACH * (components - 1)) if count >= LEAST else 0
 
 
@@ -103,20 +92,19 @@ def scouted(
     subsample: Subsample, components: int, count: int, random: Random
 ) -> tuple[RunState, int]:
     """The best end of so many starts on a ``subsample``, and how many different ones were met."""
-    field = Field.of(subsample)
-    labels, shares = field.without_isolated(
-        labellings(field.rows, field.weights, components, count, random)
-    )
-    single = bool(np.abs(field.rows).max() < FAR)
-    many = labelled(field, labels, components, shares)
-    many = advanced(field, many, CAUTION, field.rows.shape[1], single)
-    many = advanced(field, many, FIRST_SWEEPS - CAUTION, single=single)
-    for share, sweeps in MORE_SWEEPS.items():
-        many = advanced(field, _best(field, many, count // share), sweeps, single=single)
-    many = _ended(field, _best(field, many))
-    resolution = field.resolution(components)
-    different = _different(many.objective, resolution / 10)
-    starts = following(field, many.at(np.array(different)))
+    with one_thread():
+        field = Field.of(subsample)
+        labels, shares = field.without_isolated(
+            labellings(field.rows, field.weights, components, count, random)
+        )
+        many = labelled(field, labels, components, shares)
+        many = advanced(field, many, CAUTION, field.rows.shape[1])
+        many = advanced(field, many, SWEEPS[0] - CAUTION)
+        many = advanced(field, _best(field, many, count // 4), SWEEPS[1])
+        many = _ended(field, _best(field, many))
+        resolution = field.resolution(components)
+        different = _different(many.objective, resolution / 10)
+        starts = following(field, many.at(np.array(different)))
     stop = StopRule(ITERATIONS, target=resolution / 100)
     # Where single precision is left depends on its bound, and that on the units.
     exact = replace(subsample.context, precision="float64")
@@ -134,7 +122,7 @@ def _ended(field: Field, many: Many) -> Many:
     """The best few near their ends; the next few, as long as none of these is sound and full."""
     for first in range(0, len(many.objective), FEW):
         places = np.arange(first, min(first + FEW, len(many.objective)))
-        few = _best(field, advanced(field, many.at(places), LAST_SWEEPS))
+        few = _best(field, advanced(field, many.at(places), SWEEPS[2]))
         if (_are_sound(field, few) & _are_full(field, few.weights)).any():
             break
     return few
