@@ -496,3 +496,7 @@ def test_rows_with_known_errors(kind: str, weights: str) -> None:
     np.testing.assert_allclose(none.means_, plain.means_, rtol=1e-7, atol=1e-9)
     np.testing.assert_allclose(none.lower_bounds_, plain.lower_bounds_, rtol=1e-9)
     assert (np.diff(some.lower_bounds_) >= -1e-8).all()
+    noise = np.full_like(rows, 1e-200)
+    judged = plain.score_samples(rows, noise=noise)
+    np.testing.assert_allclose(judged, plain.score_samples(rows), rtol=1e-9)
+    assert plain.score(rows, noise=noise) == pytest.approx(judged.mean(), rel=1e-12)

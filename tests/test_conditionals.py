@@ -127,6 +127,22 @@ def test_units_do_not_matter() -> None:
         np.testing.assert_allclose((theirs - begin) / unit, own, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["full", "tied"])
+def test_marginals_have_the_covariances_of_the_whole_in_any_units(kind: str) -> None:
+    scale = np.array([1e9, 1e-12, 1.0, 1e-9, 1e5])
+    values = VALUES[kind] * scale[:, None] * scale
+    moved = dgmm.GaussianMixture.from_parameters(
+        WEIGHTS, MEANS * scale, values, covariance_type=kind
+    )
+    chosen = [1, 0, 3]
+    part = moved.marginal(chosen)
+    expected = values[..., np.array(chosen)[:, None], chosen]
+    np.testing.assert_allclose(part.covariances_, expected, rtol=1e-14)
+    own = model_of(kind).marginal(chosen).score_samples(MEANS[:, chosen])
+    found = part.score_samples((MEANS * scale)[:, chosen])
+    np.testing.assert_allclose(found, own - np.log(scale[chosen]).sum(), rtol=1e-12)
+
+
 def test_two_branches_and_rows_far_away() -> None:
     """The median lies on the heavier branch, the mean on none; far rows are of the nearest."""
     model = dgmm.GaussianMixture.from_parameters(

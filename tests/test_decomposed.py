@@ -345,6 +345,27 @@ def test_units_do_not_matter(kind: str) -> None:
     )
 
 
+@pytest.mark.parametrize("kind", NAMES)
+def test_parameters_that_are_given_are_kept_in_any_units(kind: str) -> None:
+    """Those of a fit in other units: of each feature, where axes don't matter, or of all."""
+    scale = np.array([1e9, 1.0, 1e-12]) if COVARIANCE_TYPES[kind].any_scale else np.full(3, 1e-12)
+    fitted = GaussianMixture(2, covariance_type=kind, random_state=0).fit(blobs(60) * scale)
+    back = GaussianMixture.from_json(fitted.to_json())
+    np.testing.assert_allclose(back.covariances_, fitted.covariances_, rtol=1e-14)
+    turned = np.asarray(fitted.precisions_) * (
+        1 + 1e-10 * np.arange(2).reshape(2, *[1] * (np.ndim(fitted.precisions_) - 1))
+    )
+    near = GaussianMixture.from_parameters(
+        fitted.weights_, fitted.means_, precisions=turned, covariance_type=kind
+    )
+    np.testing.assert_allclose(
+        near.component_covariances_ / scale[:, None] / scale,
+        fitted.component_covariances_ / scale[:, None] / scale,
+        rtol=1e-8,
+        atol=1e-8,
+    )
+
+
 NOT_OF_IT = np.array([[[1.0, 0.0], [0.0, 2.0]], [[2.0, 0.3], [0.3, 1.0]]])
 
 

@@ -84,7 +84,7 @@ def _show_covariances(
     mixture: Mixture, places: NDArray[np.intp], names: list[str], wide: bool
 ) -> None:
     """A table for each component, or one for all that share theirs."""
-    covariances = mixture.covariances.among(places)
+    covariances = mixture.among(places).covariances
     if covariances.alone(np.arange(1)) is not None:
         click.echo(
             "No feature goes with another: the squares of the spreads above are all there is"

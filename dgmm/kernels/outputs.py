@@ -178,7 +178,7 @@ def _of_noisy(judge: Judge, block: Block, inside: Inside, outputs: NDArray[Any])
     block = noisy.masked(block)
     observed = np.flatnonzero(~np.isnan(block.rows).all(axis=1))
     for batch in noisy.judge(block.taken(observed), inside.frame, inside.mixture):
-        outputs[observed[batch.rows]] = judge(batch.log_joint, 0.0, inside.mixture)
+        outputs[observed[batch.rows]] = judge(batch.log_joint, inside.offset, inside.mixture)
 
 
 def _denoised(block: Block, wanted: RowOutputs) -> NDArray[Any]:

@@ -30,6 +30,7 @@ from dgmm.model.covariance_parameters import Covariances
 from dgmm.model.decomposed_covariances import DecomposedCovariances
 from dgmm.model.decomposed_estimate import DecomposedEstimate
 from dgmm.model.features import Features
+from dgmm.model.frame import Frame
 from dgmm.model.spectra import (
     OneSpectrum,
     OwnShapes,
@@ -157,17 +158,20 @@ class Decomposed(CovarianceModel):
 
         Raises ``UsageError`` where there are none so near.
         """
-        values = self.fitted(given.values, np.ones(shape[0]), given.values)
+        # In units where variances are about 1, as the fit to eigenvalues is beside FLOOR.
+        scale = Frame.of(np.zeros(shape[1]), given.variances().mean(axis=0), self).scale
+        inside = given.rescale(1.0 / scale)
+        values = self.fitted(inside.values, np.ones(shape[0]), inside.values)
         nearest = DecomposedCovariances(self, self.plain.of_covariances(values, shape))
-        if _is_thin(given):
-            return nearest
+        if _is_thin(inside):
+            return nearest.rescale(scale)
         try:
-            distance = nearest.check_near(given)
+            distance = nearest.check_near(inside)
         except np.linalg.LinAlgError as error:
             raise UsageError(
                 f"what is given as covariances or precisions is of no such mixture: {error}"
             ) from error
-        return DecomposedCovariances(self, given) if distance < SAME else nearest
+        return DecomposedCovariances(self, given) if distance < SAME else nearest.rescale(scale)
 
     def fitted(self, values: Array, counts: Array, before: Array | None) -> Array:
         """The values of the family that fit the plain ``values`` best; see ``Axes.fit``."""

@@ -457,7 +457,9 @@ class Mixture:
         >>> model.mixture_.among(np.array([1])).variances.tolist()
         [[1.0], [4.0]]
         """
-        covariances = self.covariances.among(features)
+        # In units where variances are about 1, as covariances are factored beside FLOOR.
+        scale = Frame.of(*self.moments_of_components(), self.covariance_model).scale
+        covariances = self.covariances.rescale(1.0 / scale).among(features).rescale(scale[features])
         noise = self.noise_component and self.noise_component.among(features)
         return Mixture(self.weights, self.means[:, features], covariances, noise, self.tails)
 
