@@ -47,8 +47,7 @@ def test_the_rows_of_the_fit_have_not_drifted(kind: str) -> None:
     assert found.weight == pytest.approx(found.weight_before)
     for each in found.components:
         assert (each.weight_now, each.moved) == pytest.approx((each.weight_before, 0), abs=1e-6)
-        if kind in ("full", "diag"):  # else the fit's own spreads are shared, or means
-            assert each.spread == pytest.approx((1, 1), abs=1e-6)
+        assert each.spread == pytest.approx((1, 1), abs=1e-6)
 
 
 @pytest.mark.parametrize("known", [True, False])

@@ -81,7 +81,8 @@ class ComponentDrift:
     moved : float
         How far the rows' mean is from where it was, in standard deviations of the component.
     spread : tuple of float
-        The standard deviation of each feature, by what it was.
+        The standard deviation of each feature, by what it was: in all components, or of all
+        features, where these share one.
 
     Examples
     --------
@@ -199,9 +200,14 @@ def drift(sweep: Sweep, query: Query, before: Means, level: float | None) -> Dri
     now, scores = Means.found(measured), _Scores.of(query, measured, before)
     unit = np.eye(len(measured.outer))
     mean, square = measured.levels / measured.weight
+    with np.errstate(invalid="ignore", divide="ignore"):  # of no rows, or of holes
+        ratios = np.sqrt(now.variances(query) / before.variances(query))
     return Drift(
         scores.test(unit),
-        tuple(_component(query, k, scores, now, before) for k in range(len(now.shares))),
+        tuple(
+            _component(query, k, scores, now, before, tuple(ratio))
+            for k, ratio in enumerate(ratios.tolist())
+        ),
         float(mean),
         float(np.sqrt(max(square - mean * mean, 0.0) / measured.weight)),
         level,
@@ -212,7 +218,12 @@ def drift(sweep: Sweep, query: Query, before: Means, level: float | None) -> Dri
 
 
 def _component(
-    query: Query, k: int, scores: "_Scores", now: Means, before: Means
+    query: Query,
+    k: int,
+    scores: "_Scores",
+    now: Means,
+    before: Means,
+    spread: tuple[float, ...],
 ) -> ComponentDrift:
     mixture, q = query.mixture, len(query.layout.rows)
     rest, width = mixture.components - 1, mixture.n_features
@@ -221,10 +232,8 @@ def _component(
     of_mean = unit[rest + k * width : rest + (k + 1) * width]
     of_component = query.layout.own[k * q : (k + 1) * q].any(axis=0)
     of_covariance = unit[rest + mixture.means.size :][of_component]
-    (there, spread), (was, spread_before) = (each.moments(query, k) for each in (now, before))
+    (there, _), (was, _) = (each.moments(query, k) for each in (now, before))
     white = mixture.covariances.whiten(k, (there - was)[:, None])
-    with np.errstate(invalid="ignore", divide="ignore"):  # of no rows, or of holes
-        ratio = np.sqrt(spread / spread_before)
     return ComponentDrift(
         scores.test(of_weight),
         scores.test(of_mean),
@@ -232,7 +241,7 @@ def _component(
         float(before.shares[k]),
         float(now.shares[k]),
         float(np.sqrt(np.sum(white * white))),
-        tuple(ratio.tolist()),
+        spread,
     )
 
 

@@ -97,3 +97,11 @@ class Means:
         half[layout.rows, layout.columns] = self.sums[k, width:] / share
         second = spread + spread @ (half + half.T) @ spread
         return offset, np.diagonal(second) - offset * offset
+
+    def variances(self, query: Query) -> Array:
+        """The variances (K, D) of components' rows, pooled where covariances are shared."""
+        own = np.stack([self.moments(query, k)[1] for k in range(len(self.shares))])
+        known = ~np.isnan(own)  # NaN is of no rows
+        dense = np.where(known, own, 0.0)[:, :, None] * np.eye(own.shape[1])
+        pooled = query.mixture.covariance_model.pooled(self.shares, dense)
+        return np.where(known, np.diagonal(pooled, axis1=1, axis2=2), np.nan)
