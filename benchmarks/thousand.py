@@ -28,7 +28,7 @@ from dgmm import engine
 from dgmm.data.dataset import Dataset
 from dgmm.data.source import Source
 from dgmm.engine import cluster, cuts
-from dgmm.engine.runs import Cut
+from dgmm.engine.cuts import Cut
 from dgmm.kernels import natural_parameters
 from dgmm.kernels.natural_parameters import NaturalParameters
 from dgmm.kernels.sweep import Block

@@ -362,8 +362,8 @@ def test_workers_that_are_stopped(
     store: Path, undisturbed: GaussianMixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They hang, and don't hang the fit; one that comes back late changes nothing."""
-    monkeypatch.setattr(dgmm.engine.workers, "QUIET_SECONDS", 1)
-    monkeypatch.setattr(dgmm.engine.workers, "ANSWER_SECONDS", 5)
+    monkeypatch.setattr("dgmm.engine.workers.QUIET_SECONDS", 1)
+    monkeypatch.setattr("dgmm.engine.workers.ANSWER_SECONDS", 5)
     with (
         LocalCluster(n_workers=3, threads_per_worker=1, **QUIET) as cluster,
         Client(cluster, set_as_default=False) as client,

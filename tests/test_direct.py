@@ -13,7 +13,8 @@ from numpy.testing import assert_array_equal
 from zarr.codecs import BloscCodec, GzipCodec, TransposeCodec, ZstdCodec
 
 from dgmm.data.direct import Direct
-from dgmm.data.zarr_source import MISSING_CHUNKS, ZarrSource
+from dgmm.data.missing_chunks import MISSING_CHUNKS
+from dgmm.data.zarr_source import ZarrSource
 from dgmm.errors import DataError
 
 SIMPLE: dict[str, dict[str, Any]] = {

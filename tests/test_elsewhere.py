@@ -15,6 +15,7 @@ from dgmm import GaussianMixture, MixtureSearch, engine
 from dgmm.data.opening import open_dataset
 from dgmm.em.sample import Sample
 from dgmm.em.starts import Search
+from dgmm.engine.cluster import Cluster
 
 ROWS, DIMS = 30_000, 3
 SIZES = (3, 6, 4)
@@ -86,7 +87,7 @@ def test_results_come_in_the_order_of_the_items(clusters: Mapping[int, Client]) 
     dataset = open_dataset(np.zeros((4, 1)))
     with closing(engine.over(dataset)) as threads:
         assert engine.elsewhere(threads, 1) is None
-    with closing(engine.Cluster(dataset, clusters[2], engine.Meter())) as cluster:
+    with closing(Cluster(dataset, clusters[2], engine.Meter())) as cluster:
         workers = engine.elsewhere(cluster, 1)
         assert workers is not None
         assert [value for value, _ in workers(twice, 3, range(23))] == list(range(0, 69, 3))

@@ -28,6 +28,7 @@ from dgmm import BlockError, ClusterError, Dataset, GaussianMixture, engine, ope
 from dgmm.engine import cache
 from dgmm.engine.cuts import cut_for
 from dgmm.engine.threads import Threads
+from dgmm.engine.workers import connect
 from dgmm.kernels.sweep import Block
 
 CHUNK = 50
@@ -839,7 +840,7 @@ def test_nobody_answers_within_the_time_stated() -> None:
         began = time.monotonic()
 
         with pytest.raises(ClusterError, match=rf"no Dask scheduler answered at {address} .*1 s"):
-            engine.connect(address, seconds=1.0)
+            connect(address, seconds=1.0)
 
         assert time.monotonic() - began < 4
 
@@ -847,13 +848,13 @@ def test_nobody_answers_within_the_time_stated() -> None:
 @pytest.mark.parametrize("address", ["nowhere", "nope://127.0.0.1:8786", "tcp://127.0.0.1", ""])
 def test_an_address_that_is_none_is_refused(address: str) -> None:
     with pytest.raises(ClusterError, match=f"^{address!r} is no address: .*tcp://host:8786"):
-        engine.connect(address, seconds=1.0)
+        connect(address, seconds=1.0)
 
 
 def test_a_connection_made_by_address_sweeps_and_is_not_made_the_default(
     store: Path, clusters: Mapping[int, Client]
 ) -> None:
-    with engine.connect(clusters[2].scheduler.address) as client:
+    with connect(clusters[2].scheduler.address) as client:
         assert engine.active_client() is None
         assert engine.over(stored(store), client)(see_rows, None).values == all_spans(stored(store))
 

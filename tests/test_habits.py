@@ -91,3 +91,26 @@ def test_what_is_loaded_for_little(done: str, roots: set[str]) -> None:
     loaded = json.loads(told.splitlines()[-1])
     assert PACKAGES & {name.partition(".")[0] for name in loaded} <= roots
     assert not set(loaded) & HEAVY
+
+
+IN_MEMORY = """
+import numpy
+from dgmm import GaussianMixture
+from dgmm.cli.commands import main
+rows = numpy.arange(40.0).reshape(20, 2) % 7
+numpy.save("rows.npy", rows)
+GaussianMixture(2, random_state=0).fit(rows).predict_proba(rows)
+main(["fit", "rows.npy", "-k", "2", "-o", "model.dgmm", "--quiet"])
+"""
+
+
+def test_rows_in_memory_or_in_a_plain_file_need_no_cluster_and_no_store(tmp_path: Path) -> None:
+    """They take as long to import as scikit-learn does."""
+    code = LOADED.format(IN_MEMORY.replace("\n", "\n    "))
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    loaded = json.loads(ended.stderr.splitlines()[-1])
+    assert (tmp_path / "model.dgmm").exists(), ended.stderr
+    needless = {"distributed", "tornado", "zarr", "dask.array", "prometheus_client", "matplotlib"}
+    assert not needless.intersection(loaded)

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import pytest
 
 import dgmm
-from dgmm.data.zarr_source import MISSING_CHUNKS, MissingChunks
+from dgmm.data.missing_chunks import MISSING_CHUNKS, MissingChunks
 from dgmm.em.criteria import CRITERIA, CriterionName
 from dgmm.em.fit_context import PRECISIONS, Precision
 from dgmm.em.init import METHODS, InitParams

@@ -9,8 +9,10 @@ import dask.array as da
 import numpy as np
 import pytest
 import zarr
+from distributed import system
 
 from dgmm import GaussianMixture, open_dataset
+from dgmm.data import amounts
 from dgmm.data.dataset import Dataset
 from dgmm.em import first_pass, sample
 from dgmm.em.first_pass import FirstPassSpec
@@ -179,3 +181,16 @@ def test_a_dataset_takes_what_its_sources_do(datasets: dict[str, Dataset]) -> No
     assert (zarr.block_bytes, zarr.nbytes) == (block, 3 * block + block)
     weighted = datasets["weighted"]
     assert weighted.nbytes == 4 * (block + 2 * (1 << 16) * 8)
+
+
+def test_the_memory_of_a_process_is_what_dasks_workers_go_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory_limit = amounts.memory_limit.__wrapped__
+    assert memory_limit() == system.memory_limit()
+    monkeypatch.setattr(amounts, "CGROUPS", tmp_path)
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.low").write_text("0\n")
+    whole = memory_limit()
+    (tmp_path / "memory.high").write_text(f"{whole // 2}\n")
+    assert memory_limit() == whole // 2

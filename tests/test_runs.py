@@ -15,8 +15,8 @@ from distributed import Client, get_worker
 from dgmm import Dataset, engine, open_dataset
 from dgmm.data.source import Source
 from dgmm.em.first_pass import FirstPassSpec, first_pass
-from dgmm.engine.cuts import count_tasks, cut_for
-from dgmm.engine.runs import LARGE_BYTES, Cut, add, part_of
+from dgmm.engine.cuts import Cut, count_tasks, cut_for
+from dgmm.engine.runs import LARGE_BYTES, add, part_of
 from dgmm.engine.threads import Threads
 from dgmm.kernels.sweep import Block, tree_sum
 from dgmm.model.statistics import Stacked, Statistics

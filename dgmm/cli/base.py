@@ -118,7 +118,12 @@ class Command(click.Command):
             ctx.exit(error.exit_code)
 
     def _invoke(self, ctx: click.Context, log: Log, again: str | None) -> Any:
-        with warnings.catch_warnings(), _interruptible(again is not None), _logged(log):
+        clustered = any(ctx.params.get(each) for each in ("scheduler", "workers"))
+        with (
+            warnings.catch_warnings(),
+            _interruptible(again is not None),
+            _logged(log, clustered),
+        ):
             warnings.showwarning = partial(_show_warning, log)
             warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
             try:
@@ -230,12 +235,14 @@ OF_DASK = ("distributed", "tornado", "bokeh", "asyncio")
 
 
 @contextmanager
-def _logged(log: Log) -> Iterator[None]:
+def _logged(log: Log, clustered: bool) -> Iterator[None]:
     """What dgmm logs is told; and what others do, where they may not write themselves.
 
     Where they may, Dask is silent all the same, unless its configuration says how it is to log.
+    ``clustered`` says whether there will be a cluster.
     """
-    import_module("distributed")  # it gives its loggers handlers when it is imported
+    if clustered:
+        import_module("distributed")  # it gives its loggers handlers when it is imported
     ours = logging.getLogger("dgmm")
     known = logging.root.manager.loggerDict.values()
     named = [each for each in known if isinstance(each, logging.Logger)]

@@ -5,19 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-try:
-    import prometheus_client
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
-except ImportError:  # the extra "metrics"
-    prometheus_client = None  # type: ignore[assignment]
+import prometheus_client
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 
-from dgmm.cli import progress
 from dgmm.cli.progress import Watch
 from dgmm.engine import Meter
 from dgmm.engine.plan import Plan
 from dgmm.errors import UsageError
 from dgmm.estimators.passes import NUMBERS, Pass
-from dgmm.model.extras import how_to_install
 
 log = logging.getLogger("dgmm")
 
@@ -62,16 +57,8 @@ class _Collector:
 
 
 @contextmanager
-def served(address: tuple[str, int] | None) -> Iterator[Watch]:
-    """Serve what the watch sees at ``address``, if there is one, while inside.
-
-    Raises ``UsageError`` if that can't be.
-    """
-    if address is None:
-        yield progress.silent
-        return
-    if prometheus_client is None:
-        raise UsageError(f"--metrics-port needs prometheus_client: {how_to_install('metrics')}")
+def served(address: tuple[str, int]) -> Iterator[Watch]:
+    """Serve what the watch sees at ``address``, while inside; raises ``UsageError`` if it can't."""
     registry, collector = prometheus_client.CollectorRegistry(), _Collector()
     registry.register(collector)
     prometheus_client.ProcessCollector(registry=registry)

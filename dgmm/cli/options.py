@@ -16,6 +16,7 @@ from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.machines import Machines
 from dgmm.cli.progress import LOGS, Watch
 from dgmm.kernels.observation import OBSERVATIONS
+from dgmm.model.extras import require
 from dgmm.model.lazy import Late
 
 metrics = Late("dgmm.cli.metrics")
@@ -32,8 +33,13 @@ class ProgressDisplay:
     @contextmanager
     def watches(self) -> Iterator[list[Watch]]:
         """All who watch the passes, while inside."""
+        watch = progress.silent if self.quiet else LOGS[self.log].watch
+        if self.metrics_port is None:
+            yield [watch]
+            return
+        require("metrics", "--metrics-port", "prometheus_client")
         with metrics.served(self.metrics_port) as served:
-            yield [served, progress.silent if self.quiet else LOGS[self.log].watch]
+            yield [served, watch]
 
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]

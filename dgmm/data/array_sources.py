@@ -1,9 +1,8 @@
 """Sources of an array in memory, of a ``.npy`` file, and of any ``dask.array``."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
-import dask.array as da
 import numpy as np
 from dask.base import optimize
 from dask.local import get_sync
@@ -14,6 +13,9 @@ from dgmm.data.forms import declared
 from dgmm.data.source import Source
 from dgmm.errors import DataError
 from dgmm.model.lazy import lazy
+
+if TYPE_CHECKING:
+    import dask.array as da
 
 
 class ArraySource(Source):
@@ -95,7 +97,7 @@ class DaskSource(Source):
 
     copies = 3  # the result, and what its graph needs on the way: a guess
 
-    def __init__(self, array: da.Array, name: str) -> None:
+    def __init__(self, array: "da.Array", name: str) -> None:
         if max(array.numblocks[1:], default=1) > 1:
             array = array.rechunk(dict.fromkeys(range(1, array.ndim), -1))
         self.name = name
@@ -103,7 +105,7 @@ class DaskSource(Source):
         self.array = array
 
     @classmethod
-    def of(cls, array: da.Array) -> "DaskSource":
+    def of(cls, array: "da.Array") -> "DaskSource":
         """Of an array as it was given."""
         name = f"the Dask array {array.name}"
         return cls(declared(array, name), name)

@@ -9,14 +9,17 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-import dask.array as da
 import numpy as np
 
 from dgmm.data.auxiliary import Variable, features
 from dgmm.data.columns import chosen
+from dgmm.data.kinds import has_axes, is_dask_array
 from dgmm.data.packed import Packing
 from dgmm.data.source import is_long
 from dgmm.errors import DataError, UsageError
+from dgmm.model.lazy import Late
+
+da = Late("dask.array")
 
 FEATURES: Final = ("feature", "features", "band", "bands", "variable", "channel")
 """What an axis of features is called, where nobody says and there are more than two."""
@@ -107,7 +110,7 @@ class NamedAxes:
         if chunks is None or max(map(len, chunks[1:]), default=1) <= 1:
             return values  # the rows are in that order
         values = getattr(values, "data", values) if has_axes(values) else values
-        array = values if isinstance(values, da.Array) else _in_memory(values)
+        array = values if is_dask_array(values) else _in_memory(values)
         if array is None or any(map(math.isnan, array.shape)):
             dims = ", ".join(map(str, self.template.dims))
             raise DataError(
@@ -157,12 +160,6 @@ def _free(name: str, taken: Sequence[Hashable]) -> str:
     return name
 
 
-def has_axes(data: Any) -> bool:
-    """Whether ``data`` is a DataArray or a Dataset of xarray, known by its type's name."""
-    kinds = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(data).__mro__}
-    return bool(kinds & {"xarray.DataArray", "xarray.Dataset"})
-
-
 def of_axes(data: Any, features_dim: str | None, columns: Sequence[str] | None) -> NamedAxes:
     """The rows of a DataArray or a Dataset of xarray; the parameters are ``open_dataset``'s.
 
@@ -198,7 +195,7 @@ def _of_axes(data: Any, axis: str, columns: Sequence[str] | None) -> NamedAxes:
     data = data.transpose(..., axis)
     values = array_of(data)
     template = data.isel({axis: 0}, drop=True)
-    if isinstance(values, da.Array):
+    if is_dask_array(values):
         values = values.rechunk({values.ndim - 1: -1})
         template = template.copy(data=values[..., 0])
     features = data.coords.get(axis)
@@ -297,7 +294,7 @@ def _unloaded(data: Any) -> Any:
 
 def _flat(values: Any, shape: tuple[int, ...]) -> Any:
     """Values of which the axes of rows are one."""
-    if not isinstance(values, da.Array):
+    if not is_dask_array(values):
         return np.asarray(values).reshape(shape)
     if values.ndim < len(shape):  # one row, which has no axes
         return values.reshape(shape)

@@ -52,6 +52,14 @@ def once(table: str, all_names: Sequence[Any], names: tuple[Any, ...]) -> tuple[
     return names
 
 
+def no_columns(kind: str, columns: Sequence[str]) -> UsageError:
+    """What to raise where ``columns`` are asked of what has no names of any."""
+    return UsageError(
+        f"columns {list(columns)} are asked of {kind}, which has no names of columns: they are of "
+        "a table or frame, or variables of a Zarr group or an HDF5 or NetCDF file"
+    )
+
+
 def check_numbers(table: str, kinds: Mapping[str, tuple[Any, bool]], names: Sequence[str]) -> None:
     """Raise ``DataError`` unless the columns ``names`` of a ``table`` are of numbers.
 

@@ -1,20 +1,17 @@
 """Chunks of a local Zarr array, read and decoded straight into their place.
 
-Zarr reads and decodes each chunk into memory of its own, in threads of its own.  The C library
-keeps what is freed for each thread that ever asked for it, so memory would creep up over the first
-hundreds of blocks; to return it and ask again takes longer than to read.  Here the thread that
-wants a block does all of it, and memory of a block that nobody needs any more is the next one's.
+Zarr reads and decodes each chunk into memory of its own, in threads of its own, so memory would
+creep up over the first hundreds of blocks (memory.py).  Here the thread that wants a block does all
+of it, and memory of a block that nobody needs any more is the next one's.
 
 Only simple arrays can be read so: in a local directory, of native numbers, whole rows in a chunk,
 not compressed or by a codec that decodes into memory it is given.  For all others there is Zarr;
 and so there is where anything is not as expected, so that errors are Zarr's, too.
 """
 
-import ctypes
 import math
 import sys
 import threading
-import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -23,6 +20,8 @@ import numcodecs
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+
+from dgmm.data.memory import memory
 
 
 def _anything(stored: NDArray[np.uint8], size: int) -> bool:
@@ -54,36 +53,6 @@ _scratch = _Scratch()
 
 def _at_least(buffer: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return buffer if len(buffer) >= size else np.empty(size, np.uint8)
-
-
-class Memory:
-    """Memory for blocks, which is used again when no array needs it any more."""
-
-    def __init__(self) -> None:
-        self._free: dict[int, list[Any]] = {}
-
-    def take(self, size: int) -> NDArray[np.uint8]:
-        """An array of ``size`` bytes, at least one."""
-        free = self._free.setdefault(size, [])
-        try:
-            buffer = free.pop()
-        except IndexError:
-            buffer = np.empty(size, np.uint8)
-        owner = (ctypes.c_char * size).from_buffer(buffer)  # what all arrays made of it refer to
-        weakref.finalize(owner, free.append, buffer).atexit = False
-        return np.frombuffer(memoryview(owner), np.uint8)
-
-    def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-        """An array of native numbers, which are anything."""
-        size = math.prod(shape) * dtype.itemsize
-        return self.take(max(1, size))[:size].view(dtype).reshape(shape)
-
-    def release(self) -> None:
-        """Release what nobody uses now; of the rest when nobody uses it any more."""
-        self._free = {}
-
-
-memory = Memory()
 
 
 @dataclass(frozen=True)

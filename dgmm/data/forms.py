@@ -1,30 +1,33 @@
 """What may be given as rows, or beside them: the array inside of it, or why there is none.
 
-Libraries that may not be installed are not imported here: a value is known by the names of its
-type, and of those that it comes from.
-
 What is lazy stays so.  What must be loaded whole is refused first, if there is no room for it.
 """
 
 import math
 from collections.abc import Callable
-from contextlib import suppress
 from os import PathLike
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import dask.array as da
 import numpy as np
 from dask.base import is_dask_collection
-from dask.layers import ArrayBlockIdDep, ArraySliceDep
-from distributed import Client, default_client
 from numpy.typing import NDArray
 
 from dgmm.data.amounts import Amount, check_room
 from dgmm.data.axes import array_of
+from dgmm.data.clients import check_synchronous
 from dgmm.data.columns import check_numbers, once
+from dgmm.data.kinds import is_dask_frame, type_names
 from dgmm.data.source import is_real
-from dgmm.errors import BlockError, ClusterError, DataError, DgmmError
+from dgmm.errors import BlockError, DataError, DgmmError
+from dgmm.model.lazy import Late
+
+if TYPE_CHECKING:
+    import dask.array as da
+else:
+    da = Late("dask.array")
+
+layers = Late("dask.layers")
 
 MASKED: Final = "fill what is masked (numpy.ma.filled), with NaN where it is missing"
 
@@ -73,17 +76,6 @@ def column_names(frame: Any) -> list[Any]:
     return list(frame.column_names if "pyarrow.Table" in type_names(frame) else frame.columns)
 
 
-def is_dask_frame(data: Any) -> bool:
-    """Whether ``data`` is a frame of dask.dataframe, and no column of one."""
-    lazy = {"dask.FrameBase", "dask_expr.FrameBase"}.intersection(type_names(data))
-    return bool(lazy) and hasattr(data, "columns") and data.ndim == 2
-
-
-def type_names(data: Any) -> list[str]:
-    """The types that ``data`` is of, each by its package and name."""
-    return [f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(data).__mro__]
-
-
 def _of_dlpack(data: Any, memory: Amount) -> NDArray[Any]:
     """An array of a library that shares memory by DLPack; copied if it lies on a device."""
     name = f"a {type(data).__name__}"
@@ -116,7 +108,7 @@ def _floating(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return dtype if dtype.kind == "f" else np.dtype(np.float64)
 
 
-def _dask_frame(data: Any, memory: Amount) -> da.Array:
+def _dask_frame(data: Any, memory: Amount) -> "da.Array":
     """Of dask.dataframe: its partitions are counted first, which reads little of some files."""
     check_synchronous()
     data = _numeric(data)
@@ -226,7 +218,7 @@ def check_loadable(data: Any, memory: Amount) -> None:
     check_room(f"the {type(data).__name__}", math.prod(map(int, shape)) * itemsize, memory)
 
 
-def declared(array: da.Array, name: str) -> da.Array:
+def declared(array: "da.Array", name: str) -> "da.Array":
     """The same ``array``, of chunks that raise ``DataError`` if they are not what it says of them.
 
     Where their sizes are unknown they are counted, in one pass, and must be so again.
@@ -251,7 +243,9 @@ def declared(array: da.Array, name: str) -> da.Array:
     checked: da.Array = da.blockwise(
         _checked,
         axes,
-        *(array, axes, ArrayBlockIdDep(array.chunks), axes, ArraySliceDep(array.chunks), axes),
+        *(array, axes),
+        *(layers.ArrayBlockIdDep(array.chunks), axes),
+        *(layers.ArraySliceDep(array.chunks), axes),
         of=name,
         declared=array.dtype,
         dtype=array.dtype,
@@ -261,7 +255,7 @@ def declared(array: da.Array, name: str) -> da.Array:
     return checked
 
 
-def _counted(array: da.Array, name: str) -> da.Array:
+def _counted(array: "da.Array", name: str) -> "da.Array":
     """A copy whose chunk sizes are known."""
     check_synchronous()
     counted: da.Array = array.copy()
@@ -308,15 +302,3 @@ def _checked(
         f"of shape {shape} and dtype {dtype}, where a numpy.ndarray of shape {whole} and dtype "
         f"{declared} was declared" + f"; {MASKED}" * masked
     )
-
-
-def check_synchronous(client: Client | None = None) -> None:
-    """Raise ``ClusterError`` if ``client``, or the active one, is used within its event loop."""
-    if client is None:
-        with suppress(ValueError):  # there is none
-            client = default_client()
-    if client is not None and client.asynchronous:
-        raise ClusterError(
-            "the Client is asynchronous, and dgmm waits for results: use a Client made without "
-            "asynchronous=True, or call from another thread, await asyncio.to_thread(...)"
-        )

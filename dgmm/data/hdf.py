@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dgmm.data.auxiliary import NAMING, Variable, auxiliary, features
 from dgmm.data.columns import chosen
-from dgmm.data.direct import memory
+from dgmm.data.memory import memory
 from dgmm.data.packed import ATTRIBUTES, unpacked
 from dgmm.data.source import Grid, Source
 from dgmm.data.transient import is_transient

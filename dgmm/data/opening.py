@@ -7,17 +7,18 @@ from os import PathLike
 from typing import Any
 
 from dgmm.data.amounts import Amount
-from dgmm.data.axes import has_axes, of_axes
+from dgmm.data.axes import of_axes
 from dgmm.data.checks import CHECKS, check_dtype, check_rows
 from dgmm.data.constant import ConstantSource, is_number
 from dgmm.data.dataset import BLOCK_BYTES, Dataset, cut
+from dgmm.data.kinds import has_axes
+from dgmm.data.missing_chunks import MissingChunks
 from dgmm.data.patience import patience
 from dgmm.data.source import Source
 from dgmm.data.sources import has_columns, named, open_source
 from dgmm.data.tables import named_column
 from dgmm.data.transient import is_transient
 from dgmm.data.variables import FlatSource
-from dgmm.data.zarr_source import MissingChunks
 from dgmm.errors import DataError, DgmmError, UsageError
 
 

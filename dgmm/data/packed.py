@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dgmm.data.direct import memory
+from dgmm.data.memory import memory
 from dgmm.data.source import Source
 from dgmm.errors import DataError
 

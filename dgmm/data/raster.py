@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.data.columns import chosen
-from dgmm.data.direct import memory
+from dgmm.data.memory import memory
 from dgmm.data.source import Source
 from dgmm.data.transient import is_transient
 from dgmm.data.urls import exists, is_local, place

@@ -7,41 +7,40 @@ computed through its own graph.
 
 from collections.abc import Sequence
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import numpy as np
-import zarr
 
 from dgmm.data.amounts import Amount
 from dgmm.data.array_sources import ArraySource, DaskSource, NpySource
-from dgmm.data.auxiliary import auxiliary, features
-from dgmm.data.axes import has_axes
-from dgmm.data.columns import chosen
-from dgmm.data.forms import check_loadable, is_dask_frame, type_names, unwrapped
+from dgmm.data.columns import chosen, no_columns
+from dgmm.data.forms import check_loadable, unwrapped
 from dgmm.data.frames import Maker, maker_of, open_frame, plain_array
 from dgmm.data.hdf import is_hdf, open_hdf
+from dgmm.data.kinds import (
+    has_axes,
+    is_dask_array,
+    is_dask_frame,
+    is_zarr_array,
+    is_zarr_group,
+    type_names,
+)
+from dgmm.data.missing_chunks import MISSING_CHUNKS, Absence, MissingChunks
 from dgmm.data.npz import named_array, open_npz
-from dgmm.data.packed import unpacked
-from dgmm.data.patience import patience
 from dgmm.data.raster import is_raster, open_raster
 from dgmm.data.sliced import variable_maker
-from dgmm.data.source import Grid, Source, is_long
-from dgmm.data.sparse import (
-    PARTS,
-    SparseGroupSource,
-    is_sparse,
-    open_sparse,
-    open_sparse_npz,
-    shape_of,
-)
-from dgmm.data.stored import attributes, axes_of, variable_of
+from dgmm.data.source import Source, is_long
+from dgmm.data.sparse import is_sparse, open_sparse, open_sparse_npz
 from dgmm.data.tables import is_table, is_table_or_column, open_table
-from dgmm.data.urls import exists, is_local, place, zarr_store
-from dgmm.data.variables import VariablesSource
-from dgmm.data.zarr_source import MISSING_CHUNKS, Absence, MissingChunks, ZarrSource
+from dgmm.data.urls import exists, is_local, place
 from dgmm.errors import DataError, UsageError
 from dgmm.model.choice import choose
+from dgmm.model.lazy import Late
+
+if TYPE_CHECKING:
+    from dgmm.data import zarr_stores
+else:
+    zarr_stores = Late("dgmm.data.zarr_stores")
 
 
 def open_source(
@@ -67,16 +66,16 @@ def open_source(
     match unwrapped(data, memory):
         case str() | PathLike() as path:
             return _open_path(str(path), absence, raw, columns, memory, where)
-        case zarr.Group() as group:
-            return _of_group(group, str(group.store_path), absence, raw, columns)
+        case group if is_zarr_group(group):
+            return zarr_stores.of_group(group, str(group.store_path), absence, raw, columns)
         case other if columns is not None:
-            raise _no_columns(f"a {type(other).__name__}", columns)
+            raise no_columns(f"a {type(other).__name__}", columns)
         case Source() as opened:
             return opened
-        case da.Array() as array:
+        case array if is_dask_array(array):
             return DaskSource.of(array)
-        case zarr.Array() as array:
-            return _of_array(array, str(array.store_path), absence, raw)
+        case array if is_zarr_array(array):
+            return zarr_stores.of_array(array, str(array.store_path), absence, raw)
         case np.memmap() as array if source := NpySource.behind(array):
             return source
         case other:
@@ -89,7 +88,7 @@ def _of_kind(data: Any, raw: bool, memory: Amount, columns: Sequence[str] | None
     names = type_names(data)
     if is_sparse(data):
         if columns is not None:
-            raise _no_columns(f"a {type(data).__name__}", columns)
+            raise no_columns(f"a {type(data).__name__}", columns)
         return open_sparse(data)
     if is_dask_frame(data):  # first: it has the protocols of frames in memory, too
         return _of_dask_frame(data, columns, memory)
@@ -99,7 +98,7 @@ def _of_kind(data: Any, raw: bool, memory: Amount, columns: Sequence[str] | None
     if variable is None:
         return None
     if columns is not None:
-        raise _no_columns(f"a {type(data).__name__}", columns)
+        raise no_columns(f"a {type(data).__name__}", columns)
     return variable(data, raw)
 
 
@@ -119,19 +118,12 @@ def _of_dask_frame(frame: Any, columns: Sequence[str] | None, memory: Amount) ->
     named = all(isinstance(each, str) for each in frame.columns)
     if columns is not None:
         if not named:
-            raise _no_columns("a Dask DataFrame with numbered columns", columns)
+            raise no_columns("a Dask DataFrame with numbered columns", columns)
         frame = frame[list(chosen(list(frame.columns), columns, "the Dask DataFrame"))]
     source = DaskSource.of(unwrapped(frame, memory))
     source.names = tuple(frame.columns) if named else None
     source.long = tuple(j for j, kind in enumerate(frame.dtypes) if is_long(kind))
     return source
-
-
-def _no_columns(kind: str, columns: Sequence[str]) -> UsageError:
-    return UsageError(
-        f"columns {list(columns)} are asked of {kind}, which has no names of columns: they are of "
-        "a table or frame, or variables of a Zarr group or an HDF5 or NetCDF file"
-    )
 
 
 def named(data: Any) -> str:
@@ -147,7 +139,7 @@ def is_opened_by_kind(data: Any) -> bool:
 
 def has_columns(data: object) -> bool:
     """Whether columns of ``data`` are chosen by their names: an address, or a Dataset of xarray."""
-    if isinstance(data, zarr.Group) or (has_axes(data) and hasattr(data, "data_vars")):
+    if is_zarr_group(data) or (has_axes(data) and hasattr(data, "data_vars")):
         return True
     if not isinstance(data, str | PathLike):
         return False
@@ -156,45 +148,7 @@ def has_columns(data: object) -> bool:
         return True
     if path.endswith(".npy") or named_array(path):
         return False
-    try:
-        return isinstance(zarr.open(zarr_store(path), mode="r"), zarr.Group)
-    except Exception:  # which is told when it is opened
-        return False
-
-
-def _of_array(array: "zarr.Array[Any]", name: str, absence: Absence, raw: bool) -> Source:
-    """The values of an array."""
-    return unpacked(ZarrSource(array, name, absence.of(array, raw)), attributes(array), raw)
-
-
-def _of_group(
-    group: "zarr.Group", path: str, absence: Absence, raw: bool, columns: Sequence[str] | None
-) -> Source:
-    """Arrays of a group as features, each of which has a value a row."""
-    arrays = {
-        name: node for name, node in group.members(max_depth=None) if isinstance(node, zarr.Array)
-    }
-    if columns is None and arrays.keys() >= set(PARTS):
-        stored = np.asarray(arrays["shape"][:]) if "shape" in arrays else None
-        shape = shape_of(dict(group.attrs), stored)
-        if shape is not None:
-            of = {
-                each: ZarrSource(arrays[each], f"{path.rstrip('/')}/{each}", absence)
-                for each in PARTS
-            }
-            return SparseGroupSource(of, shape, path)
-    variables = {name: variable_of(arrays[name]) for name in sorted(arrays)}
-    whole = dict(group.attrs)
-    if columns is None or not arrays:
-        others = auxiliary(variables, whole)
-        # What is most often meant comes first.
-        raise DataError(_name_an_array(sorted(variables, key=others.__contains__), path))
-    names = features(variables, columns, path, whole)
-    parts = [_of_array(arrays[each], f"{path.rstrip('/')}/{each}", absence, raw) for each in names]
-    source = VariablesSource(path, names, parts)
-    if axes_of(arrays[names[0]]):
-        source.grid = Grid(path, names[0], arrays[names[0]].shape)
-    return source
+    return zarr_stores.has_group(path)
 
 
 def _open_path(
@@ -211,13 +165,13 @@ def _open_path(
         return file
     if named_array(path) is not None or path.endswith(".npy"):
         return _open_numpy(path, columns, memory)
-    return _open_zarr(path, absence, raw, columns)
+    return zarr_stores.open_zarr(path, absence, raw, columns)
 
 
 def _open_numpy(path: str, columns: Sequence[str] | None, memory: Amount) -> Source:
     """The array of a ``.npy`` or ``.npz`` file."""
     if columns is not None and exists(path):
-        raise _no_columns(path, columns)
+        raise no_columns(path, columns)
     if sparse := open_sparse_npz(path, memory):
         return sparse
     archive = open_npz(path, memory)
@@ -229,38 +183,3 @@ def _open_numpy(path: str, columns: Sequence[str] | None, memory: Amount) -> Sou
     if not is_local(filesystem):
         raise UsageError(f"{path}: .npy files are read from local paths; remote data as Zarr")
     return NpySource(inner)
-
-
-def _open_zarr(path: str, absence: Absence, raw: bool, columns: Sequence[str] | None) -> Source:
-    local = is_local(place(path)[0])
-    try:  # before asking whether it exists: not every store can tell that of a directory
-        opened = patience()(lambda: zarr.open(zarr_store(path), mode="r"))
-    except FileNotFoundError as error:
-        if not exists(path):
-            raise DataError(f"{path} does not exist") from error
-        raise DataError(
-            f"{path} is no Zarr array or group, and its name does not end as that of a .npy or "
-            ".npz file or of a table does (.parquet, .arrow, .feather, .csv, .tsv) or of HDF5 or "
-            "NetCDF (.h5, .nc) or GeoTIFF (.tif); a directory of Parquet files is read by a "
-            f"pattern, {path.rstrip('/')}/**/*.parquet"
-        ) from error
-    except Exception as error:  # each file system has errors of its own
-        spoilt = local or isinstance(error, ValueError | KeyError | TypeError)
-        attempt = "opened as Zarr" if spoilt else "reached"
-        raise DataError(f"{path} can't be {attempt}: {error}") from error
-    if isinstance(opened, zarr.Group):
-        return _of_group(opened, path, absence, raw, columns)
-    if columns is not None:
-        raise _no_columns(path, columns)
-    return _of_array(opened, path, absence, raw)
-
-
-def _name_an_array(arrays: Sequence[str], path: str) -> str:
-    if not arrays:
-        return f"{path} is a Zarr group without arrays, or in a store that does not list them"
-    listed = ", ".join(f"{path.rstrip('/')}/{name}" for name in arrays[:10])
-    return (
-        f"{path} is a Zarr group; name one of its {len(arrays)} arrays: {listed}; or say "
-        "which of them are the features, a value of each a row, by open_dataset(path, "
-        "columns=[...]) (--columns)"
-    )

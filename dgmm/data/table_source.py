@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.data.columns import check_numbers, chosen, once
-from dgmm.data.direct import memory
 from dgmm.data.filters import Filter
+from dgmm.data.memory import memory
 from dgmm.data.patience import patience
 from dgmm.data.source import Source
 from dgmm.data.transient import is_transient

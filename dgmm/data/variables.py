@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dgmm.data.direct import memory
+from dgmm.data.memory import memory
 from dgmm.data.source import Source, is_long
 from dgmm.errors import DataError
 

@@ -1,51 +1,22 @@
-"""The source of a Zarr array, and what a chunk that isn't stored means there."""
+"""The source of a Zarr array."""
 
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 
 from dgmm.data.direct import Direct
+from dgmm.data.missing_chunks import MISSING_CHUNKS, Absence
 from dgmm.data.packed import Packing
 from dgmm.data.source import Source
 from dgmm.data.stored import Chunks, attributes, of_this_process
 from dgmm.data.urls import protocols
 
-MissingChunks = Literal["auto", "error", "late", "fill"]
-"""The names of ``MISSING_CHUNKS``."""
 
-
-@dataclass(frozen=True)
-class Absence:
-    """What a chunk that isn't stored means.
-
-    Attributes
-    ----------
-    listed : bool
-        Whether the chunks are listed when the array is opened, and all must be there.
-    checked : bool
-        Whether a chunk must be there when it is read; else it holds the fill value.
-    missing : bool
-        Whether that is so only if the fill value stands for no value.
-    """
-
-    listed: bool
-    checked: bool
-    missing: bool = False
-
-    def of(self, array: "zarr.Array[Any]", raw: bool) -> "Absence":
-        """What it means for an ``array``: Zarr stores no chunk in which there is no value."""
-        return MISSING_CHUNKS["fill"] if self.missing and _fills_nothing(array, raw) else self
-
-
-MISSING_CHUNKS: Final[dict[MissingChunks, Absence]] = {
-    "auto": Absence(listed=True, checked=True, missing=True),
-    "error": Absence(listed=True, checked=True),
-    "late": Absence(listed=False, checked=True),
-    "fill": Absence(listed=False, checked=False),
-}
+def absence_of(array: "zarr.Array[Any]", absence: Absence, raw: bool) -> Absence:
+    """The ``absence`` of chunks of an ``array``: Zarr stores none in which there is no value."""
+    return MISSING_CHUNKS["fill"] if absence.missing and _fills_nothing(array, raw) else absence
 
 
 def _fills_nothing(array: "zarr.Array[Any]", raw: bool) -> bool:

@@ -8,27 +8,32 @@ What those who sweep need besides is named here, too.
 """
 
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from dask.system import CPU_COUNT
-from distributed import Client
 
+from dgmm.data.clients import active_client
 from dgmm.data.dataset import Dataset
 from dgmm.data.opening import opened
 from dgmm.engine.blas import each_on_one_blas_thread, one_blas_thread
 from dgmm.engine.cache import Cache
-from dgmm.engine.cluster import Cluster
-from dgmm.engine.elsewhere import Elsewhere
 from dgmm.engine.meter import Meter
 from dgmm.engine.threads import Threads
-from dgmm.engine.workers import active_client, connect
 from dgmm.kernels.sweep import Sweep
+from dgmm.model.lazy import Late
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from dgmm.engine import calls as called
+    from dgmm.engine import cluster as clusters
+else:  # by other names than those of modules, which a package has for attributes
+    called, clusters = Late("dgmm.engine.calls"), Late("dgmm.engine.cluster")
 
 __all__ = [
     "Engine",
     "Meter",
     "active_client",
-    "connect",
     "each_on_one_blas_thread",
     "elsewhere",
     "in_memory_sweep",
@@ -52,7 +57,7 @@ class Engine(Sweep, Protocol):
 
 def over(
     dataset: Dataset,
-    client: Client | None = None,
+    client: "Client | None" = None,
     threads: int | None = None,
     meter: Meter | None = None,
     cache_bytes: int = 0,
@@ -65,18 +70,19 @@ def over(
     client = None if dataset.in_process else client or active_client()
     meter = meter or Meter()
     if client is not None:
-        return Cluster(dataset, client, meter, cache_bytes)
+        return clusters.Cluster(dataset, client, meter, cache_bytes)
     return Threads(dataset, threads or CPU_COUNT, meter, Cache(cache_bytes))
 
 
-def elsewhere(sweep: Engine, room: int) -> Elsewhere | None:
+def elsewhere(sweep: Engine, room: int) -> "called.Elsewhere | None":
     """The machines of a ``sweep`` besides this process, each of whose threads has that much room.
 
     None if it uses no others.
     """
-    if not isinstance(sweep, Cluster):
+    if isinstance(sweep, Threads):
         return None
-    return Elsewhere(sweep, room, partial(in_memory_sweep, threads=1))
+    assert isinstance(sweep, clusters.Cluster)  # there is no third
+    return called.Elsewhere(sweep, room, partial(in_memory_sweep, threads=1))
 
 
 def in_memory_sweep(rows: Any, threads: int | None = None, **beside: Any) -> Sweep:

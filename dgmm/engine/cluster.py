@@ -35,6 +35,7 @@ from dask.sizeof import sizeof
 from distributed import Client, KilledWorker, wait
 from distributed.protocol.pickle import dumps
 
+from dgmm.data.clients import check_open
 from dgmm.data.dataset import Dataset
 from dgmm.data.transient import elsewhere
 from dgmm.engine import cuts
@@ -51,7 +52,6 @@ from dgmm.engine.workers import (
     UNANSWERED,
     Watch,
     ask_workers,
-    check_open,
     check_versions_match,
     connect,
     failed_on,

@@ -8,10 +8,9 @@ one pass to the next.
 """
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from dask.utils import format_bytes
-from distributed import Client
 
 from dgmm.data.amounts import USABLE, memory_bytes
 from dgmm.data.dataset import Dataset
@@ -25,6 +24,9 @@ from dgmm.errors import PlanError
 from dgmm.kernels import choice, kernel, native, natural_parameters
 from dgmm.kernels.sweep import PairwiseSum
 from dgmm.model import statistics
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 CACHEABLE: Final = 0.6
 """The share to fill with cached blocks, unless told: Dask's workers complain from 70 % on."""
@@ -281,7 +283,7 @@ def first_pass_spec_of(dataset: Dataset, spec: FitSpec) -> FirstPassSpec:
 def plan(
     dataset: Dataset,
     spec: FitSpec,
-    client: Client | None = None,
+    client: "Client | None" = None,
     threads: int | None = None,
     memory: str | int | None = None,
     cache: str | int = "auto",

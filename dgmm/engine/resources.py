@@ -1,16 +1,22 @@
 """The machines that a sweep runs on: how many processes and threads, and what memory they have."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import psutil
 from dask.system import CPU_COUNT
-from distributed import Client
-from distributed.system import MEMORY_LIMIT
 
-from dgmm.data.amounts import USABLE
+from dgmm.data.amounts import USABLE, memory_limit
+from dgmm.data.clients import check_open
 from dgmm.data.dataset import Dataset
-from dgmm.engine.workers import check_open, left_bytes, wait_for_threads
+from dgmm.model.lazy import Late
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from dgmm.engine import workers
+else:
+    workers = Late("dgmm.engine.workers")
 
 PROCESS: Final = 224 << 20
 """What a process takes once it has loaded all that a sweep needs; a fresh worker has not yet."""
@@ -45,24 +51,24 @@ class Resources:
         return "threads" if self.in_process else "distributed"
 
 
-def resources(dataset: Dataset, client: Client | None, threads: int | None) -> Resources:
+def resources(dataset: Dataset, client: "Client | None", threads: int | None) -> Resources:
     """The machines there are for ``dataset``: those of ``client``, or this one."""
     threads = threads or CPU_COUNT
     if client is None or dataset.in_process:
         free = int(psutil.virtual_memory().available * USABLE)
         base = psutil.Process().memory_info().rss
-        return Resources(True, 1, threads, base, MEMORY_LIMIT, free)
+        return Resources(True, 1, threads, base, memory_limit(), free)
     check_open(client)
-    wait_for_threads(client)
-    workers = client.scheduler_info(n_workers=-1).get("workers", {})
-    kept = left_bytes(client)
-    limits = [worker["memory_limit"] for worker in workers.values() if worker["memory_limit"]]
-    used = [worker["metrics"]["memory"] - kept.get(name, 0) for name, worker in workers.items()]
-    available = min(limits, default=MEMORY_LIMIT)
+    workers.wait_for_threads(client)
+    known = client.scheduler_info(n_workers=-1).get("workers", {})
+    kept = workers.left_bytes(client)
+    limits = [worker["memory_limit"] for worker in known.values() if worker["memory_limit"]]
+    used = [worker["metrics"]["memory"] - kept.get(name, 0) for name, worker in known.items()]
+    available = min(limits, default=memory_limit())
     return Resources(
         False,
-        max(1, len(workers)),
-        max((worker["nthreads"] for worker in workers.values()), default=threads),
+        max(1, len(known)),
+        max((worker["nthreads"] for worker in known.values()), default=threads),
         max([PROCESS, *used]),
         available,
         available,

@@ -3,11 +3,11 @@
 from dask.utils import format_bytes
 
 from dgmm.data.amounts import USABLE, memory_bytes
+from dgmm.data.clients import active_client
 from dgmm.data.dataset import Dataset
 from dgmm.engine.plan import SLACK
 from dgmm.engine.resources import resources
 from dgmm.engine.threads import results_alive
-from dgmm.engine.workers import active_client
 from dgmm.errors import PlanError
 
 

@@ -18,24 +18,21 @@ pieces; what comes first counts, and the bits are the same.
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, is_dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Final, Generic, TypeVar
 
-import numpy as np
 from dask.sizeof import sizeof
 from distributed import Client
 
+from dgmm.engine.cuts import Cut, Node
 from dgmm.engine.workers import Watch, tasks_under_way
 from dgmm.kernels.sweep import PairwiseSum
 from dgmm.model.statistics import Mergeable
 
 T = TypeVar("T", bound=Mergeable)
-
-Node = tuple[int, int]
-"""A run: its height in the tree over cells, and its number among those of that height."""
 
 FAN_IN: Final = 16
 """How many results one task adds up at most: a power of two."""
@@ -54,50 +51,6 @@ AT_LEAST: Final = 0.25
 
 PIECES: Final = 4
 """How many heights the pieces of a late run are below it, at most."""
-
-
-@dataclass(frozen=True)
-class Cut:
-    """How blocks are cut into runs.
-
-    Attributes
-    ----------
-    blocks, cell : int
-        How many there are, and how many make a cell.
-    long, short : int
-        Heights of runs, and of the last ones: they have 2^height cells.
-    """
-
-    blocks: int
-    cell: int
-    long: int
-    short: int
-
-    def runs(self, shares: Sequence[int]) -> list[list[Node]]:
-        """Runs for homes of so many threads as ``shares`` says; a thread's last ones are short."""
-        deeper, cells = self.long - self.short, -(-self.blocks // self.cell)
-        count = -(-cells >> self.long)
-        ends = [int(end) for end in count * np.cumsum(shares) // sum(shares)]
-        homes = []
-        for start, stop, threads in zip([0, *ends], ends, shares, strict=False):
-            whole = max(start, stop - threads)
-            last = min(stop << deeper, -(-cells >> self.short))
-            shorter = [(self.short, number) for number in range(whole << deeper, last)]
-            homes.append([*((self.long, number) for number in range(start, whole)), *shorter])
-        return homes
-
-    def row_range(self, node: Node) -> tuple[int, int]:
-        """The first block of a run, and one past its last."""
-        height, number = node
-        length = self.cell << height
-        return number * length, min(self.blocks, (number + 1) * length)
-
-    def pieces(self, node: Node, deeper: int) -> list[Node]:
-        """The runs so much ``deeper`` in the tree, as far as it goes, that make up a run."""
-        height = max(0, node[0] - deeper)
-        first, last = self.row_range(node)
-        length = self.cell << height
-        return [(height, number) for number in range(first // length, -(-last // length))]
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,14 @@ from distributed import Client, get_worker
 
 from dgmm.data.array_sources import DaskSource
 from dgmm.data.dataset import Dataset
-from dgmm.data.direct import memory
+from dgmm.data.memory import memory
 from dgmm.data.source import Source
 from dgmm.data.transient import elsewhere
 from dgmm.engine.aligned import aligned
 from dgmm.engine.blas import one_blas_thread
 from dgmm.engine.cache import Cache, caches
-from dgmm.engine.runs import Cut, Node, Part, part_of, size_of
+from dgmm.engine.cuts import Cut, Node
+from dgmm.engine.runs import Part, part_of, size_of
 from dgmm.engine.threads import apply, block_name
 from dgmm.engine.units import unit_rows
 from dgmm.errors import BlockError

@@ -21,7 +21,7 @@ from typing import Generic, TypeVar
 import dask.threaded
 
 from dgmm.data.dataset import Dataset
-from dgmm.data.direct import memory
+from dgmm.data.memory import memory
 from dgmm.data.transient import is_transient
 from dgmm.engine.blas import kept_pool, one_blas_thread
 from dgmm.engine.cache import Cache

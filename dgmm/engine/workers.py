@@ -2,14 +2,10 @@
 
 Scheduler and workers may hang without a word, so every question has its time; what is not answered
 within it is ``ClusterLostError``, or None where a worker's answer is not needed.
-
-A Client is of no use in a process that was forked from its own: the thread that speaks for it
-stayed behind, and whoever asked would wait for ever.  There it counts as closed.
 """
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from concurrent.futures import CancelledError
@@ -18,14 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import dask
-from distributed import Client, default_client, rejoin, secede
-from distributed.client import FutureCancelledError, _current_client
+from distributed import Client, rejoin, secede
+from distributed.client import FutureCancelledError
 from distributed.comm.addressing import get_address_host
 from distributed.comm.core import CommClosedError
 from distributed.security import Security
 from distributed.worker import thread_state  # type: ignore[attr-defined]  # as all versions have it
 
-from dgmm.data.forms import check_synchronous
 from dgmm.engine.cache import caches
 from dgmm.errors import ClusterError, ClusterLostError
 
@@ -57,34 +52,6 @@ UNANSWERED: Final = (OSError, *LOST)
 """What becomes of a question to a scheduler that is gone, or to a worker."""
 
 
-_left_behind: set[Client] = set()
-"""The Clients of the process that this one was forked from; none of them must be deleted here, as
-that would wait for an answer."""
-
-
-def _forked() -> None:
-    """Have Dask itself compute with threads here, not wait for the Client it was told to use."""
-    for client in Client._instances:
-        client.status = "closed"
-        _left_behind.add(client)
-    _current_client.set(None)
-    if _left_behind and dask.config.get("scheduler", None) == "dask.distributed":
-        del dask.config.config["scheduler"]
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
-
-
-def active_client() -> Client | None:
-    """The Client that is active in this thread, if one is."""
-    try:
-        client: Client = default_client()
-    except ValueError:
-        return None
-    return client
-
-
 def connect(address: str, seconds: float = 10.0, security: Security | None = None) -> Client:
     """A Client of the scheduler at ``address``; raises ``ClusterLostError`` after ``seconds``.
 
@@ -107,18 +74,6 @@ def connect(address: str, seconds: float = 10.0, security: Security | None = Non
         raise ClusterLostError(
             f"no Dask scheduler answered at {address} within {seconds:g} s: {error}"
         ) from error
-
-
-def check_open(client: Client) -> None:
-    """Raise ``ClusterError`` unless ``client`` has a cluster, and can be waited for."""
-    if client in _left_behind:
-        raise ClusterError(
-            "the Client belongs to the process that this one was forked from, and does not work "
-            "here: make one in this process, Client(address)"
-        )
-    check_synchronous(client)
-    if client.status != "running":
-        raise ClusterError("the Client is closed: there is no cluster to use")
 
 
 @contextmanager

@@ -7,9 +7,8 @@ it what scikit-learn's class of this name shows.
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from os import PathLike
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from distributed import Client
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils.validation import check_is_fitted
@@ -35,6 +34,9 @@ from dgmm.estimators.sufficient_statistics import SufficientStatistics
 from dgmm.kernels.observation import Missing
 from dgmm.model.concentration import ConcentrationType
 from dgmm.model.covariance import PlainCovarianceType
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 PRIOR: Final = (
     *("weight_concentration_prior_type", "weight_concentration_prior", "mean_precision_prior"),
@@ -260,7 +262,7 @@ class BayesianGaussianMixture(
         self,
         X: Data,
         sample_weight: Data = None,
-        client: Client | None = None,
+        client: "Client | None" = None,
         meter: engine.Meter | None = None,
         noise: Data = None,
     ) -> Generator[Progress, None, None]:
@@ -411,7 +413,7 @@ class BayesianGaussianMixture(
         self,
         X: Data,
         sample_weight: Data = None,
-        client: Client | None = None,
+        client: "Client | None" = None,
         noise: Data = None,
     ) -> Plan:
         """Work out what ``fit`` would need for ``X``, without fitting.

@@ -4,14 +4,15 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator
 from contextlib import closing
-from typing import Final
-
-from distributed import Client
+from typing import TYPE_CHECKING, Final
 
 from dgmm import engine
 from dgmm.em.progress import Progress
 from dgmm.engine.plan import Plan
 from dgmm.estimators.session import Data, Session
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 FOR_ROOMS: Final = frozenset({"judged", "pods", "row_outputs", "session"})
 """Methods for commands and other rooms, which completion does not offer."""
@@ -28,7 +29,7 @@ class Fits(ABC):
 
     @abstractmethod
     def _session(
-        self, X: Data, sample_weight: Data, client: Client | None, noise: Data, labels: Data
+        self, X: Data, sample_weight: Data, client: "Client | None", noise: Data, labels: Data
     ) -> Session:
         """The session of a fit to these rows, checked and planned."""
 
@@ -40,7 +41,7 @@ class Fits(ABC):
         self,
         X: Data,
         sample_weight: Data = None,
-        client: Client | None = None,
+        client: "Client | None" = None,
         meter: engine.Meter | None = None,
         noise: Data = None,
         labels: Data = None,
@@ -98,7 +99,7 @@ class Fits(ABC):
         self,
         X: Data,
         sample_weight: Data = None,
-        client: Client | None = None,
+        client: "Client | None" = None,
         noise: Data = None,
         labels: Data = None,
     ) -> Plan:
@@ -138,7 +139,7 @@ class Fits(ABC):
         self,
         X: Data,
         sample_weight: Data = None,
-        client: Client | None = None,
+        client: "Client | None" = None,
         noise: Data = None,
         labels: Data = None,
     ) -> Session:

@@ -4,9 +4,8 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 from os import PathLike
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from distributed import Client
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils.validation import check_is_fitted
@@ -37,6 +36,9 @@ from dgmm.kernels.outputs import Output, RowOutputs
 from dgmm.model.covariance import CovarianceType
 from dgmm.model.mixture import Mixture
 from dgmm.model.tails import Tails
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 
 class GaussianMixture(
@@ -476,7 +478,7 @@ class GaussianMixture(
         return self
 
     def _session(
-        self, X: Data, sample_weight: Data, client: Client | None, noise: Data, labels: Data
+        self, X: Data, sample_weight: Data, client: "Client | None", noise: Data, labels: Data
     ) -> Session:
         return fitting(self, X, sample_weight, client, noise, labels)
 

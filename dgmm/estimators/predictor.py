@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Self, overload
 
-import dask.array as da
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from dgmm.data.dataset import Dataset
@@ -24,7 +22,10 @@ from dgmm.kernels.outputs import DENOISED, FILLED, OUTPUTS
 from dgmm.model.arrays import Array
 from dgmm.model.mixture import Mixture
 
-if TYPE_CHECKING:  # which imports this
+if TYPE_CHECKING:
+    import dask.array as da
+    import zarr
+
     Lazy = da.Array | zarr.Array[Any] | str | PathLike[str] | Dataset
     """Rows whose outputs are lazy Dask arrays."""
 

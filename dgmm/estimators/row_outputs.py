@@ -11,7 +11,6 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import numpy as np
 from dask.system import CPU_COUNT
 from numpy.typing import NDArray
@@ -22,12 +21,18 @@ from dgmm.data.dataset import Dataset
 from dgmm.data.source import Source
 from dgmm.errors import MissingNoiseWarning, UsageError
 from dgmm.estimators.parameters import threads_of
-from dgmm.estimators.session import STORED, Data, open_rows
+from dgmm.estimators.session import Data, is_stored, open_rows
 from dgmm.kernels.outputs import DENOISED, Output, RowOutputs
 from dgmm.kernels.sweep import Block
+from dgmm.model.lazy import Late
 
-if TYPE_CHECKING:  # which imports this
+if TYPE_CHECKING:
+    import dask.array as da
+
+    # Which imports this.
     from dgmm.estimators.gaussian_mixture import GaussianMixture
+else:
+    da = Late("dask.array")
 
 
 Names = tuple[str, ...] | None
@@ -67,7 +72,7 @@ def outputs_of(
 
 def _of_dataset(model: GaussianMixture, X: Data, dataset: Dataset, wanted: RowOutputs) -> Any:
     """The same for opened rows."""
-    elsewhere = isinstance(X, STORED) or not dataset.source.in_process
+    elsewhere = is_stored(X) or not dataset.source.in_process
     if dataset.lazy or (elsewhere and not isinstance(X, np.ndarray)):
         return _lazy_outputs(dataset, wanted)
     values = np.empty((dataset.rows, *wanted.columns), dtype=wanted.output.dtype)

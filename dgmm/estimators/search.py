@@ -1,10 +1,9 @@
 """``MixtureSearch`` and ``select``: the best of many mixtures, in the passes of about one fit."""
 
 from collections.abc import Collection, Iterable, Iterator
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
-from distributed import Client
 from sklearn.base import BaseEstimator, DensityMixin, MetaEstimatorMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
@@ -21,6 +20,9 @@ from dgmm.estimators.record import become, fitted, warn_of
 from dgmm.estimators.session import Data, Session, selecting
 from dgmm.estimators.sparse import takes_sparse
 from dgmm.model.covariance import COVARIANCE_TYPES, CovarianceType
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 SIZES: Final = tuple(range(1, 11))
 """How many components are tried unless told."""
@@ -156,7 +158,7 @@ class MixtureSearch(
         return self
 
     def _session(
-        self, X: Data, sample_weight: Data, client: Client | None, noise: Data, labels: Data
+        self, X: Data, sample_weight: Data, client: "Client | None", noise: Data, labels: Data
     ) -> Session:
         return selecting(self._models(), self.criterion, X, sample_weight, client, noise, labels)
 

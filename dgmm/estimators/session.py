@@ -12,17 +12,15 @@ from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Final
 
-import dask.array as da
 import numpy as np
-import zarr
-from distributed import Client
 from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
 from dgmm import engine
 from dgmm.data import forms
-from dgmm.data.axes import has_axes
+from dgmm.data.clients import active_client, check_synchronous
 from dgmm.data.dataset import Dataset
+from dgmm.data.kinds import has_axes, is_dask_array, is_dask_frame, is_zarr_array, is_zarr_group
 from dgmm.data.opening import opened
 from dgmm.data.sources import has_columns, is_opened_by_kind
 from dgmm.data.sparse import is_sparse
@@ -47,18 +45,15 @@ from dgmm.io.checkpoint import Checkpoint, fingerprint, writing_nbytes
 from dgmm.model.choice import choose
 from dgmm.model.lazy import lazy
 
-if TYPE_CHECKING:  # which imports this
+if TYPE_CHECKING:
+    from distributed import Client
+
+    # Which imports this.
     from dgmm.estimators.gaussian_mixture import GaussianMixture
 
 Data = Any
 """Rows (N, D): an array-like, ``dask.array``, ``zarr.Array``, path, URL or ``Dataset``; or a lazy
 frame: a DataArray of xarray, a DataFrame of Dask."""
-
-STORED: Final = (
-    *(str, PathLike, da.Array, zarr.Array, zarr.Group),
-    *(np.memmap, np.ma.MaskedArray, Dataset),
-)
-"""Rows that are not looked at before they are opened."""
 
 NOTHING: Final[Mapping[str, Data]] = {}
 """What lies beside rows, where nothing does."""
@@ -100,7 +95,7 @@ class Session:
     specs: tuple[FitSpec, ...]
     together: FitSpec
     choose_by: Callable[[int], Choice]
-    client: Client | None
+    client: "Client | None"
     threads: int | None
     memory: str | int | None
     cache: str | int
@@ -116,7 +111,7 @@ class Session:
         """What the run will need."""
         writing = 0 if self.checkpoint is None else writing_nbytes(self.dataset, self.together)
         limits = self.threads, self.memory, self.cache, writing
-        return plan(self.dataset, self.together, self.client or engine.active_client(), *limits)
+        return plan(self.dataset, self.together, self.client or active_client(), *limits)
 
     def pods(self, workers: int, threads: int) -> Pods:
         """What to ask of Kubernetes for the run on so many workers of so many threads."""
@@ -180,7 +175,7 @@ def fitting(
     model: "GaussianMixture",
     X: Data,
     sample_weight: Data = None,
-    client: Client | None = None,
+    client: "Client | None" = None,
     noise: Data = None,
     labels: Data = None,
 ) -> Session:
@@ -199,7 +194,7 @@ def selecting(
     criterion: str,
     X: Data,
     sample_weight: Data = None,
-    client: Client | None = None,
+    client: "Client | None" = None,
     noise: Data = None,
     labels: Data = None,
 ) -> Session:
@@ -249,13 +244,13 @@ def open_rows(
     known = None if reset else vars(model).get("feature_names_in_")
     if known is not None and has_columns(X):  # which may be more, and in another order
         columns = known
-    if forms.is_dask_frame(X):  # opened as it is: its columns have names
-        forms.check_synchronous()
+    if is_dask_frame(X):  # opened as it is: its columns have names
+        check_synchronous()
     elif not has_axes(X):
         X = forms.unwrapped(X, model.memory)
     if named is not None:
         validate_data(model, named, reset=reset, skip_check_array=True)
-    elif not (isinstance(X, STORED) or has_axes(X) or is_opened_by_kind(X) or is_sparse(X)):
+    elif not (is_stored(X) or has_axes(X) or is_opened_by_kind(X) or is_sparse(X)):
         forms.check_loadable(X, model.memory)
         X = validate_data(
             model,
@@ -282,6 +277,16 @@ def open_rows(
             f"{model.n_features_in_} features as input"
         )
     return dataset
+
+
+def is_stored(data: Data) -> bool:
+    """Whether rows are not looked at before they are opened."""
+    return (
+        isinstance(data, str | PathLike | np.memmap | np.ma.MaskedArray | Dataset)
+        or is_dask_array(data)
+        or is_zarr_array(data)
+        or is_zarr_group(data)
+    )
 
 
 def _check_order(frame: Data, noise: Data) -> None:
@@ -346,9 +351,9 @@ def _opened(
 
 
 def _means(
-    model: "GaussianMixture", client: Client | None
+    model: "GaussianMixture", client: "Client | None"
 ) -> tuple[
-    Client | None,
+    "Client | None",
     int | None,
     str | int | None,
     str | int,

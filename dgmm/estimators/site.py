@@ -16,10 +16,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from distributed import Client
 
 from dgmm import engine
 from dgmm.data.dataset import Dataset
@@ -40,6 +39,9 @@ from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.frame import Frame
 from dgmm.model.mixture import Mixture
 from dgmm.model.prior import Regularised
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 FULL: Final = COVARIANCE_MODELS["full"]
 
@@ -77,7 +79,7 @@ def join(
     sample_weight: Data = None,
     timeout: float = 3600.0,
     privacy: Privacy | None = None,
-    client: Client | None = None,
+    client: "Client | None" = None,
     n_jobs: int | None = None,
     meter: engine.Meter | None = None,
     tell: Callable[[str], None] | None = None,
@@ -173,7 +175,7 @@ class Site:
     dataset: Dataset
     plain: GaussianMixture
     privacy: Privacy | None
-    client: Client | None
+    client: "Client | None"
     meter: engine.Meter
 
     def answer(self, box: Mailbox, number: int) -> str:

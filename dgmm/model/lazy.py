@@ -1,5 +1,6 @@
 """Values computed, and modules imported, when they are first asked for."""
 
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import cached_property
@@ -34,3 +35,11 @@ class Late:
         if name.startswith("__"):  # what looks at all there is, asks for these, and loads nothing
             raise AttributeError(name)
         return getattr(import_module(self._module), name)
+
+
+def loaded(module: str, name: str) -> Any:
+    """What is called ``name`` in ``module``; None if nobody has imported that, up to there.
+
+    For what only users of a library can have made, such as a client of a cluster.
+    """
+    return getattr(sys.modules.get(module), name, None)
