@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from dgmm.errors import UsageError
 from dgmm.estimators.fitted import Fitted
-from dgmm.estimators.parameters import mixture_of, with_given_tails
+from dgmm.estimators.given_values import mixture_of, with_given_tails
 from dgmm.estimators.record import become
 from dgmm.io import plain
 from dgmm.model.covariance import CovarianceType

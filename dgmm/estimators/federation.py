@@ -39,9 +39,10 @@ from dgmm.em.strategies import given_mixture
 from dgmm.errors import DataError, UsageError
 from dgmm.estimators import gaussian_mixture
 from dgmm.estimators.gaussian_mixture import GaussianMixture
+from dgmm.estimators.given_values import begun
 from dgmm.estimators.incremental import together
 from dgmm.estimators.led import Led
-from dgmm.estimators.parameters import begun, spec_of
+from dgmm.estimators.parameters import spec_of
 from dgmm.estimators.record import become, reached, warn_of
 from dgmm.estimators.site import QUESTION, first_question
 from dgmm.estimators.site_summary import Summary

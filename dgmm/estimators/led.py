@@ -24,7 +24,7 @@ from dgmm.em.spec import FitSpec
 from dgmm.em.subsamples import Samples
 from dgmm.errors import DataError
 from dgmm.estimators.gaussian_mixture import GaussianMixture
-from dgmm.estimators.parameters import begun
+from dgmm.estimators.given_values import begun
 from dgmm.estimators.record import become
 from dgmm.estimators.site_summary import Summary
 from dgmm.estimators.sufficient_statistics import SufficientStatistics

@@ -37,8 +37,9 @@ from dgmm.engine.kubernetes import Pods, pods
 from dgmm.engine.plan import Plan, plan
 from dgmm.errors import DataError, UsageError
 from dgmm.estimators.callbacks import Callback, PassesOf, callbacks_of, telling
+from dgmm.estimators.given_values import begun
 from dgmm.estimators.labelled import labelled
-from dgmm.estimators.parameters import begun, observation_of, prior_of, spec_of, threads_of
+from dgmm.estimators.parameters import observation_of, prior_of, spec_of, threads_of
 from dgmm.estimators.passes import of_fit, of_selection
 from dgmm.estimators.sparse import of_sparse
 from dgmm.io.checkpoint import Checkpoint, fingerprint, writing_nbytes
