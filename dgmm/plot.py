@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dgmm.errors import UsageError
 from dgmm.estimators.conditionals import places_of
+from dgmm.estimators.judging import judged
 from dgmm.estimators.telling import names_of
 from dgmm.inference.overview import SHOWN, Overview, edges_of, most_telling
 from dgmm.model.arrays import Array
@@ -133,7 +134,7 @@ def pairs(
     """
     check_pictures()
     fitted = model._fitted
-    mixture, _ = fitted.judged()
+    mixture, _ = judged(fitted)
     if features is not None:
         places = list(places_of(fitted, features))
     else:

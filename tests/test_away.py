@@ -49,6 +49,7 @@ import dgmm
 from dgmm.cli.commands import main
 from dgmm.data.patience import Patience
 from dgmm.data.transient import CONNECTIONS, is_transient
+from dgmm.estimators.row_outputs import row_outputs_of
 from dgmm.io.output import write_outputs
 from dgmm.kernels.outputs import OUTPUTS
 
@@ -765,14 +766,14 @@ def test_a_worker_that_can_not_write_is_left_out(
     blind(1)
     sweep = dgmm.engine.over(dataset, clusters[3])
     url = "/proc/self/cwd/labels.zarr"
-    written = write_outputs(sweep, dataset, model.row_outputs(OUTPUTS["labels"]), url)
+    written = write_outputs(sweep, dataset, row_outputs_of(model, OUTPUTS["labels"]), url)
     assert written.rows == len(rows)
     found = zarr.open_array("labels.zarr", mode="r")[:]
     np.testing.assert_array_equal(found, model.predict(rows))
     assert sorted(os.listdir()) == ["labels.zarr"]
     blind(3)
     with pytest.raises(dgmm.DataError, match="can't be written"):
-        write_outputs(sweep, dataset, model.row_outputs(OUTPUTS["labels"]), url)
+        write_outputs(sweep, dataset, row_outputs_of(model, OUTPUTS["labels"]), url)
     assert sorted(os.listdir()) == ["labels.zarr"]
 
 

@@ -29,6 +29,7 @@ from dgmm.cli.records import dumps
 from dgmm.data.opening import open_dataset
 from dgmm.estimators import passes, telling
 from dgmm.estimators.passes import figure
+from dgmm.estimators.row_outputs import row_outputs_of
 from dgmm.io.output import Written, write_outputs
 from dgmm.kernels.outputs import OUTPUTS
 
@@ -176,7 +177,7 @@ def test_counts_of_blocks_add_up(tmp_path: Path, blobs: np.ndarray) -> None:
     written = write_outputs(
         engine.over(dataset),
         dataset,
-        fitted.row_outputs(OUTPUTS["labels"]),
+        row_outputs_of(fitted, OUTPUTS["labels"]),
         str(tmp_path / "l.zarr"),
     )
     assert written == Written(3000, tuple(np.bincount(labels).tolist()))

@@ -13,6 +13,7 @@ from scipy.stats import multivariate_normal, norm
 
 import dgmm
 from dgmm.cli.commands import main
+from dgmm.estimators.judging import judged
 from dgmm.inference.regression import quantile
 
 RNG = np.random.default_rng(3)
@@ -270,7 +271,7 @@ def test_lazy_rows_and_frames() -> None:
 def test_bayesian_mixtures_and_searches_regress_too() -> None:
     rows = model_of().sample(400)[0]
     bayes = dgmm.BayesianGaussianMixture(3, random_state=0, tol=1.0).fit(rows)
-    mixture, _ = bayes._fitted.judged()
+    mixture, _ = judged(bayes._fitted)
     same = dgmm.GaussianMixture.from_parameters(mixture.weights, mixture.means, bayes.covariances_)
     x = rows[:, KNOWN]
     np.testing.assert_allclose(

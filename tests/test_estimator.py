@@ -44,16 +44,6 @@ def test_rows_of_weight_zero_leave_the_start_alone(blobs: np.ndarray, method: st
     np.testing.assert_allclose(fits[1].means_, fits[0].means_, rtol=1e-9)
 
 
-def test_completion_offers_what_is_for_users(blobs: np.ndarray) -> None:
-    """Commands and other rooms call more."""
-    model = GaussianMixture(2, random_state=0).fit(blobs)
-    offered = set(dir(model))
-    assert offered >= {"fit", "predict", "means_", "converged_", "n_components"}
-    assert not offered & {"session", "pods", "judged", "row_outputs"}
-    assert model.session(blobs).plan.rows == len(blobs)
-    assert "session" not in dir(dgmm.MixtureSearch())
-
-
 def test_too_few_rows_of_positive_weight(blobs: np.ndarray) -> None:
     weights = np.zeros(len(blobs))
     weights[[4, 9]] = 1

@@ -17,6 +17,7 @@ from dgmm.data.dataset import Dataset
 from dgmm.em import first_pass, sample
 from dgmm.em.first_pass import FirstPassSpec
 from dgmm.engine.threads import Threads
+from dgmm.estimators.fits import session_of
 from dgmm.kernels import choice, kernel, native
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.sweep import Block, PairwiseSum
@@ -85,7 +86,7 @@ def test_plans_are_what_they_were(
     datasets: dict[str, Dataset], tmp_path: Path, data: str, name: str
 ) -> None:
     model = GaussianMixture(**MODELS[name], random_state=0, n_jobs=2)
-    plan, pods = model.plan(datasets[data]), model.pods(datasets[data], 3, 2)
+    plan, pods = model.plan(datasets[data]), session_of(model, datasets[data]).pods(3, 2)
     writing = model.set_params(checkpoint=tmp_path / "passes").plan(datasets[data])
     assert PLANNED[data, name] == (
         *(plan.thread_bytes, plan.shared_bytes, writing.shared_bytes),

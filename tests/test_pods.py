@@ -20,7 +20,8 @@ import zarr
 from dask.utils import parse_bytes
 
 from dgmm import GaussianMixture, UsageError
-from dgmm.engine.kubernetes import NANNY, OF_CONTAINER
+from dgmm.engine.kubernetes import NANNY, OF_CONTAINER, Pods
+from dgmm.estimators.fits import session_of
 
 MEASURED = """
 import os, subprocess, sys
@@ -79,13 +80,16 @@ def test_too_few_tasks_too_little_memory_and_no_cluster(place: Path) -> None:
     assert "leave out --scheduler" in refused.stderr
 
 
+def pods_of(place: Path, memory: str | int | None, threads: int) -> Pods:
+    return session_of(GaussianMixture(8, memory=memory), str(place / "rows.zarr")).pods(2, threads)
+
+
 @pytest.mark.parametrize("memory", [None, "3GiB", "16Gi"])
 @pytest.mark.parametrize("threads", [1, 4])
 def test_the_worker_is_within_its_limit_and_that_within_the_container(
     place: Path, memory: str | None, threads: int
 ) -> None:
-    model = GaussianMixture(8, memory=memory)
-    pods = model.pods(str(place / "rows.zarr"), 2, threads)
+    pods = pods_of(place, memory, threads)
     pods.plan.check()
     assert pods.plan.peak_bytes <= 0.7 * pods.limit
     assert pods.limit <= min(pods.worker - NANNY, OF_CONTAINER * pods.worker)
@@ -94,13 +98,13 @@ def test_the_worker_is_within_its_limit_and_that_within_the_container(
         assert pods.worker == parse_bytes(memory)
         assert pods.plan.cached > 0
     assert pods.keeping >= pods.worker or pods.plan.cached == 1
-    roomy = GaussianMixture(8, memory=pods.keeping).pods(str(place / "rows.zarr"), 2, threads)
+    roomy = pods_of(place, pods.keeping, threads)
     assert roomy.plan.cached == 1
 
 
 def test_no_memory_at_all(place: Path) -> None:
     with pytest.raises(UsageError, match="no amount"):
-        GaussianMixture(8, memory="lots").pods(str(place / "rows.zarr"), 2, 1)
+        pods_of(place, "lots", 1)
 
 
 def free_port() -> int:

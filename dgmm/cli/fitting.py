@@ -46,7 +46,7 @@ from dgmm.report.installed import check_pictures
 # Loaded when a command needs them, not for a usage error.
 mixtures = Late("dgmm.estimators.gaussian_mixture")
 exchange, records = Late("dgmm.estimators.exchange"), Late("dgmm.estimators.record")
-passes = Late("dgmm.estimators.passes")
+fits, passes = Late("dgmm.estimators.fits"), Late("dgmm.estimators.passes")
 engine, report = Late("dgmm.engine"), Late("dgmm.report.pictures")
 
 
@@ -141,8 +141,8 @@ def fit(
     model.set_params(n_jobs=machines.threads, **params)
     meter = engine.Meter()
     with display.watches() as watches, machines.client() as client:
-        session = model.session(dataset, client=client)
-        steps = model.fit_passes(session, meter=meter)
+        session = fits.session_of(model, dataset, client=client)
+        steps = fits.fit_session(model, session, meter)
         progress.run(passes.of_fit(steps), session.plan, meter, *watches)
     model.save(output, overwrite=overwrite)
     tell_model(model, output, json)
@@ -307,8 +307,8 @@ def select(
     )
     meter = engine.Meter()
     with display.watches() as watches, machines.client() as client:
-        session = search.session(dataset, client=client)
-        steps = search.fit_passes(session, meter=meter)
+        session = fits.session_of(search, dataset, client=client)
+        steps = fits.fit_session(search, session, meter)
         progress.run(passes.of_selection(steps, criterion), session.plan, meter, *watches)
     search.best_estimator_.save(output, overwrite=overwrite)
     if plot is not None:

@@ -45,6 +45,7 @@ from dgmm.model.tails import Tails
 from dgmm.report.installed import check_pictures
 
 demonstration = Late("dgmm.cli.demo")  # which draws pictures
+fits = Late("dgmm.estimators.fits")
 
 
 @click.command(cls=Command, epilog=EXIT_CODES)
@@ -118,7 +119,8 @@ def plan(
     if kubernetes:
         if machines.scheduler:
             raise click.UsageError("--kubernetes plans a new cluster: leave out --scheduler")
-        pods = model.pods(dataset, machines.workers or 4, machines.threads or 2)
+        session = fits.session_of(model, dataset)
+        pods = session.pods(machines.workers or 4, machines.threads or 2)
         pods.plan.check()
         show_pods(pods, json)
         return

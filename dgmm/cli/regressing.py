@@ -30,7 +30,7 @@ mixtures, conditionals = (
     Late("dgmm.estimators.gaussian_mixture"),
     Late("dgmm.estimators.conditionals"),
 )
-outputs = Late("dgmm.io.output")
+row_outputs, outputs = Late("dgmm.estimators.row_outputs"), Late("dgmm.io.output")
 
 
 def _levels(context: click.Context, option: click.Parameter, text: str) -> tuple[float, ...]:
@@ -101,7 +101,7 @@ def regress(
     features = [_feature(each, names) for each in targets.split(",")]
     known, wanted = conditionals.regression_of(fitted, features, kind, quantiles)
     dataset = rows.open_for(known, model, data)
-    job = known.row_outputs(wanted)
+    job = row_outputs.row_outputs_of(known, wanted)
     written = write_rows(job, dataset, machines, output, keep, overwrite, "regress", quiet)
     tell({"output": output, "kind": kind, "rows": written.rows}, as_json=json)
 

@@ -114,7 +114,7 @@ def predict(
     fitted, dataset = rows.open(model, data)
     row_outputs.warn_without_noise(fitted, dataset)
     chosen = MORE[kind](fitted, model) if kind in MORE else OUTPUTS[cast(OutputKind, kind)]
-    wanted = fitted.row_outputs(chosen, noise=dataset.noise is not None)
+    wanted = row_outputs.row_outputs_of(fitted, chosen, noise=dataset.noise is not None)
     written = write_rows(wanted, dataset, machines, output, keep, overwrite, "predict", quiet)
     called = "component"
     if kind == "groups":
@@ -203,7 +203,8 @@ def impute(
     urls.check_writable(output)
     fitted, dataset = rows.open(model, data)
     fitted.set_params(random_state=random_state)
-    wanted = fitted.row_outputs(FILLED, parameters.draws_of(fitted) if sample else None)
+    seed = parameters.draws_of(fitted) if sample else None
+    wanted = row_outputs.row_outputs_of(fitted, FILLED, seed)
     written = write_rows(wanted, dataset, machines, output, keep, overwrite, "impute", quiet)
     tell({"output": output, "rows": written.rows}, as_json=json)
 
@@ -240,7 +241,7 @@ def denoise(
     outputs.target_of(output, keep)
     urls.check_writable(output)
     fitted, dataset = JudgedRows(reading, noise=noise).open(model, data)
-    wanted = fitted.row_outputs(DENOISED, noise=True)
+    wanted = row_outputs.row_outputs_of(fitted, DENOISED, noise=True)
     written = write_rows(wanted, dataset, machines, output, keep, overwrite, "denoise", quiet)
     tell({"output": output, "rows": written.rows}, as_json=json)
 

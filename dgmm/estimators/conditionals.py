@@ -12,6 +12,7 @@ from dgmm.data.forms import column_names, columns
 from dgmm.errors import DataError, UsageError
 from dgmm.estimators.exchange import given
 from dgmm.estimators.fitted import Fitted
+from dgmm.estimators.judging import judged
 from dgmm.estimators.record import become
 from dgmm.estimators.row_outputs import outputs_of
 from dgmm.estimators.session import Data
@@ -67,7 +68,7 @@ class Conditionals(Fitted):
         """
         model = self._fitted
         places = places_of(model, features)
-        return model_of(model, model.judged()[0].among(np.array(places)), places)
+        return model_of(model, judged(model)[0].among(np.array(places)), places)
 
     def condition(self, values: Mapping[Feature, float]) -> GaussianMixture:
         """The model of the other features, where some have known ``values``.
@@ -105,7 +106,7 @@ class Conditionals(Fitted):
         if not free:
             raise UsageError("all features have values: there is nothing left to tell of")
         point = np.array([_number(value) for value in values.values()])
-        return model_of(model, model.judged()[0].conditional(places, point), free)
+        return model_of(model, judged(model)[0].conditional(places, point), free)
 
     def regress(
         self,
@@ -167,7 +168,7 @@ def regression_of(
     model: GaussianMixture, targets: Sequence[Feature], kind: str, quantiles: Iterable[float]
 ) -> tuple[GaussianMixture, Output]:
     """The model of the features that are no targets, and the output of rows of these."""
-    mixture = model.judged()[0]
+    mixture = judged(model)[0]
     check_regressed(mixture, "regress")
     places = places_of(model, targets)
     known = [j for j in range(model.n_features_in_) if j not in places]

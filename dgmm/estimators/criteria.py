@@ -9,6 +9,7 @@ from dgmm import engine
 from dgmm.em.criteria import Compared, score_each
 from dgmm.errors import DataError
 from dgmm.estimators.fitted import Fitted
+from dgmm.estimators.judging import judged
 from dgmm.estimators.parameters import observation_of, threads_of
 from dgmm.estimators.row_outputs import warn_without_noise
 from dgmm.estimators.session import Data, open_rows
@@ -168,7 +169,7 @@ class Criteria(Fitted):
         warn_without_noise(model, dataset)
         sweep = sweep or engine.over(dataset, threads=threads_of(model))
         observation = observation_of(model, dataset.noise is not None)
-        mixture, offset = model.judged()
+        mixture, offset = judged(model)
         (total,) = sweep(score_each, Compared((mixture,), observation)).parts
         if not total.weight > 0:
             raise DataError(NONE_COUNT.format("score"))

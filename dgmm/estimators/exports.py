@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dgmm.data import urls
 from dgmm.estimators.fitted import Fitted
+from dgmm.estimators.judging import judged
 from dgmm.io import onnx_graph, plain, storage
 from dgmm.model.frozen import FrozenMixture, frozen_component
 
@@ -60,7 +61,7 @@ class Exports(Fitted):
         >>> session = onnxruntime.InferenceSession(graph.SerializeToString())  # doctest: +SKIP
         """
         fitted = self._fitted
-        graph = onnx_graph.graph_of(*fitted.judged(), dtype, _names(fitted))
+        graph = onnx_graph.graph_of(*judged(fitted), dtype, _names(fitted))
         if path is not None:
             if not overwrite:
                 urls.refuse_existing(str(path))
@@ -90,7 +91,7 @@ class Exports(Fitted):
         [[[2.0]]]
         """
         fitted = self._fitted
-        return plain.dumps(fitted.judged()[0], _names(fitted), indent)
+        return plain.dumps(judged(fitted)[0], _names(fitted), indent)
 
     def frozen(self, component: int | None = None) -> Any:
         """The mixture, or one component, as a frozen distribution of ``scipy.stats``.
@@ -120,7 +121,7 @@ class Exports(Fitted):
         """
         mixture = self._fitted.mixture_
         if component is None:
-            return FrozenMixture(self._fitted.judged()[0])
+            return FrozenMixture(judged(self._fitted)[0])
         return frozen_component(mixture, component)
 
 

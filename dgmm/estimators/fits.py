@@ -4,7 +4,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator
 from contextlib import closing
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from dgmm import engine
 from dgmm.em.progress import Progress
@@ -14,18 +14,12 @@ from dgmm.estimators.session import Data, Session
 if TYPE_CHECKING:
     from distributed import Client
 
-FOR_ROOMS: Final = frozenset({"judged", "pods", "row_outputs", "session"})
-"""Methods for commands and other rooms, which completion does not offer."""
-
 
 class Fits(ABC):
     """The methods that plan and run a fit.
 
     An estimator says what its session is, and how it keeps what a run came to.
     """
-
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__()} - FOR_ROOMS)
 
     @abstractmethod
     def _session(
@@ -53,8 +47,7 @@ class Fits(ABC):
         Parameters
         ----------
         X : rows (N, D)
-            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame; or a
-            ``session`` of this estimator, which includes the other parameters.
+            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
         sample_weight, noise, labels : optional
             What lies beside the rows, in the same forms; as in ``fit``.
         client : distributed.Client, optional
@@ -85,15 +78,8 @@ class Fits(ABC):
         >>> model.converged_
         True
         """
-        session = (
-            X if isinstance(X, Session) else self.session(X, sample_weight, client, noise, labels)
-        )
-        session.plan.check()
-        began = time.perf_counter()
-        with closing(session.passes(meter)) as passes:
-            for last in passes:
-                yield last
-        self._keep(last, session, time.perf_counter() - began)
+        session = self._session(X, sample_weight, client, noise, labels)
+        yield from fit_session(self, session, meter)
 
     def plan(
         self,
@@ -133,49 +119,31 @@ class Fits(ABC):
         >>> GaussianMixture(2).plan(rows).rows
         200
         """
-        return self.session(X, sample_weight, client, noise, labels).plan
+        return self._session(X, sample_weight, client, noise, labels).plan
 
-    def session(
-        self,
-        X: Data,
-        sample_weight: Data = None,
-        client: "Client | None" = None,
-        noise: Data = None,
-        labels: Data = None,
-    ) -> Session:
-        """Check what a fit to ``X`` needs, and plan it; ``fit_passes`` runs the session.
 
-        Nothing is fitted yet.
+def session_of(
+    estimator: Fits,
+    X: Data,
+    sample_weight: Data = None,
+    client: "Client | None" = None,
+    noise: Data = None,
+    labels: Data = None,
+) -> Session:
+    """The session of a fit of ``estimator`` to ``X``, which its ``fit_passes`` runs.
 
-        Parameters
-        ----------
-        X : rows (N, D)
-            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
-        sample_weight, noise, labels : optional
-            What lies beside the rows, in the same forms; as in ``fit``.
-        client : distributed.Client, optional
-            The cluster to use; by default the active one, else this process.
+    Nothing is fitted yet.  The parameters are those of ``Fits.plan``, and so is what it raises.
+    """
+    return estimator._session(X, sample_weight, client, noise, labels)
 
-        Returns
-        -------
-        Session
-            The session of one run; its ``max_seconds`` count from now.
 
-        Raises
-        ------
-        UsageError, DataError
-            If a parameter or the rows can't be used; both are a ``ValueError``.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from dgmm import GaussianMixture
-        >>> rows = np.random.default_rng(0).normal(size=(200, 2))
-        >>> rows[100:] += 9
-        >>> model = GaussianMixture(2, random_state=0)
-        >>> session = model.session(rows)
-        >>> session.plan.rows
-        200
-        >>> passes = list(model.fit_passes(session))
-        """
-        return self._session(X, sample_weight, client, noise, labels)
+def fit_session(
+    estimator: Fits, session: Session, meter: engine.Meter | None = None
+) -> Generator[Progress, None, None]:
+    """Fit ``estimator``, a pass at a time, by a ``session`` of it; as its ``fit_passes``."""
+    session.plan.check()
+    began = time.perf_counter()
+    with closing(session.passes(meter)) as passes:
+        for last in passes:
+            yield last
+    estimator._keep(last, session, time.perf_counter() - began)

@@ -18,23 +18,19 @@ from dgmm.em.priors import PriorName
 from dgmm.em.progress import Progress
 from dgmm.em.starts import Effort
 from dgmm.em.strategies import StrategyName
-from dgmm.engine.kubernetes import Pods
 from dgmm.estimators import saved
 from dgmm.estimators.callbacks import Callback
 from dgmm.estimators.exchange import Exchange
 from dgmm.estimators.exports import Exports
-from dgmm.estimators.fits import Fits
+from dgmm.estimators.fits import Fits, fit_session, session_of
 from dgmm.estimators.fitted_parameters import FittedParameters
 from dgmm.estimators.inference import Inference
-from dgmm.estimators.parameters import observation_of
 from dgmm.estimators.partial_fit import PartialFit
 from dgmm.estimators.record import become, fitted, warn_of
 from dgmm.estimators.session import Data, Session, fitting
 from dgmm.estimators.sparse import takes_sparse
 from dgmm.kernels.observation import Complete, Missing
-from dgmm.kernels.outputs import Output, RowOutputs
 from dgmm.model.covariance import CovarianceType
-from dgmm.model.mixture import Mixture
 from dgmm.model.tails import Tails
 
 if TYPE_CHECKING:
@@ -343,73 +339,6 @@ class GaussianMixture(
         self.checkpoint = checkpoint
         self.resume = resume
 
-    def row_outputs(
-        self, output: Output, seed: int | None = None, noise: bool = False
-    ) -> RowOutputs:
-        """The function of a block of rows that gives an ``output`` of each, by this model.
-
-        Parameters
-        ----------
-        output : Output
-            A member of ``dgmm.kernels.outputs.OUTPUTS``, ``FILLED`` or ``DENOISED``.
-        seed : int, optional
-            Of draws, for ``FILLED``; without one, what is missing becomes its mean.
-        noise : bool, default=False
-            Whether the blocks have noise.
-
-        Returns
-        -------
-        RowOutputs
-            A value that can be sent to other processes.
-
-        Raises
-        ------
-        NotFittedError
-            Before the fit.
-
-        Examples
-        --------
-        >>> from dgmm import GaussianMixture
-        >>> from dgmm.kernels.outputs import OUTPUTS
-        >>> model = GaussianMixture.from_parameters(
-        ...     [1.0], [[0.0, 0.0]], [1.0], covariance_type="spherical"
-        ... )
-        >>> model.row_outputs(OUTPUTS["labels"]).columns
-        ()
-        """
-        check_is_fitted(self)
-        mixture, offset = self.judged()
-        return RowOutputs(mixture, output, observation_of(self, noise), seed, offset)
-
-    def judged(self) -> tuple[Mixture, float]:
-        """The mixture that rows are judged by, and what is added to its log-densities.
-
-        These are ``mixture_`` and 0.  With a variational posterior the weights are less, by what
-        its spread takes from each component, and those of components without rows are 0.
-
-        Returns
-        -------
-        mixture : Mixture
-            Of the data.
-        offset : float
-            In nats.
-
-        Examples
-        --------
-        >>> from dgmm import GaussianMixture
-        >>> GaussianMixture.from_parameters([1.0], [[0.0]], [[[1.0]]]).judged()
-        (<Mixture: 1 full components of 1 features>, 0.0)
-        """
-        check_is_fitted(self)
-        statistics = vars(self).get("sufficient_statistics_")
-        if statistics is None:
-            return self.mixture_, 0.0
-        prior = statistics.prior.of_weight(statistics.weight)
-        judged: tuple[Mixture, float] = prior.judged(
-            self.mixture_, statistics.weight / statistics.rows
-        )
-        return judged
-
     def fit(
         self,
         X: Data,
@@ -463,10 +392,10 @@ class GaussianMixture(
         >>> sorted(abs(model.means_[:, 0].round(0)).tolist())
         [0.0, 9.0]
         """
-        session = self.session(X, sample_weight, noise=noise, labels=labels)
+        session = session_of(self, X, sample_weight, noise=noise, labels=labels)
         last, began = None, time.perf_counter()
         try:
-            with engine.one_blas_thread(), closing(self.fit_passes(session)) as passes:
+            with engine.one_blas_thread(), closing(fit_session(self, session)) as passes:
                 for last in passes:
                     if self.verbose:
                         print(describe(last))
@@ -497,50 +426,6 @@ class GaussianMixture(
     def _fitted(self) -> "GaussianMixture":
         check_is_fitted(self)
         return self
-
-    def pods(
-        self,
-        X: Data,
-        workers: int,
-        threads: int,
-        sample_weight: Data = None,
-        noise: Data = None,
-        labels: Data = None,
-    ) -> Pods:
-        """The resources to ask of Kubernetes for a fit to rows on a cluster of its own.
-
-        The model's ``memory`` is the size of a worker's container; without it, as much as it needs.
-
-        Parameters
-        ----------
-        X : rows (N, D)
-            Array-like, Dask or Zarr array, path, URL, ``Dataset``, or a lazy frame.
-        workers : int
-            How many pods, a worker process in each.
-        threads : int
-            How many threads each worker has.
-        sample_weight, noise, labels : optional
-            What lies beside the rows, in the same forms; as in ``fit``.
-
-        Returns
-        -------
-        Pods
-            The memory of the containers, in bytes, and the plan.
-
-        Raises
-        ------
-        UsageError, DataError
-            If a parameter or the rows can't be used.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from dgmm import GaussianMixture
-        >>> rows = np.eye(6)
-        >>> GaussianMixture(2).pods(rows, workers=4, threads=2).plan.workers
-        4
-        """
-        return self.session(X, sample_weight, noise=noise, labels=labels).pods(workers, threads)
 
     def save(self, path: str | PathLike[str], overwrite: bool = False) -> None:
         """Write the fitted model to a path or URL; see ``dgmm.io.storage`` for the format.

@@ -11,9 +11,10 @@ from dgmm import engine
 from dgmm.errors import UsageError
 from dgmm.estimators.conditionals import model_of
 from dgmm.estimators.fitted import Fitted
+from dgmm.estimators.judging import judged
 from dgmm.estimators.parameters import threads_of
 from dgmm.estimators.record import become
-from dgmm.estimators.row_outputs import outputs_of, warn_without_noise
+from dgmm.estimators.row_outputs import outputs_of, row_outputs_of, warn_without_noise
 from dgmm.estimators.session import Data, open_rows
 from dgmm.inference import merging
 from dgmm.inference.merging import WITHOUT_ROWS, CriterionName, Merging
@@ -103,7 +104,7 @@ class Grouping(Fitted):
         if criterion in WITHOUT_ROWS:
             if any(each is not None for each in (X, sample_weight, noise)):
                 raise UsageError(f"criterion={criterion!r} needs no rows: leave them out")
-            return merging.merge_without_rows(model.judged()[0], criterion)
+            return merging.merge_without_rows(judged(model)[0], criterion)
         if X is None:
             raise UsageError(
                 "criterion='entropy' needs rows: give those that the model was fitted to, or one "
@@ -112,7 +113,7 @@ class Grouping(Fitted):
         dataset = open_rows(model, X, {"weights": sample_weight, "noise": noise})
         warn_without_noise(model, dataset)
         sweep = sweep or engine.over(dataset, threads=threads_of(model))
-        wanted = model.row_outputs(OUTPUTS["proba"], noise=dataset.noise is not None)
+        wanted = row_outputs_of(model, OUTPUTS["proba"], noise=dataset.noise is not None)
         return merging.merge_by_entropy(sweep, wanted)
 
     def keep_groups(self, groups: Sequence[int] | None) -> Self:
@@ -233,7 +234,7 @@ class Grouping(Fitted):
         ([0.375, 9.0], 0.084)
         """
         model = self._fitted
-        mixture = model.judged()[0]
+        mixture, _ = judged(model)
         merging_path = merging.merge_without_rows(mixture, "runnalls")
         groups = merging_path.groups(n_components)
         less = merging.reduced(mixture, groups)

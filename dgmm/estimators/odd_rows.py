@@ -10,7 +10,7 @@ from dgmm.errors import UsageError
 from dgmm.estimators.fitted import Fitted
 from dgmm.estimators.parameters import threads_of
 from dgmm.estimators.record import become
-from dgmm.estimators.row_outputs import outputs_of, warn_without_noise
+from dgmm.estimators.row_outputs import outputs_of, row_outputs_of, warn_without_noise
 from dgmm.estimators.session import Data, open_rows
 from dgmm.inference import odd_rows, oddness
 from dgmm.inference.odd_rows import Threshold
@@ -86,7 +86,7 @@ class OddRows(Fitted):
             raise UsageError("a threshold counts rows, each as one: give rows without weights")
         warn_without_noise(model, dataset)
         sweep = sweep or engine.over(dataset, threads=threads_of(model))
-        wanted = model.row_outputs(OUTPUTS["score"], noise=dataset.noise is not None)
+        wanted = row_outputs_of(model, OUTPUTS["score"], noise=dataset.noise is not None)
         return odd_rows.find(sweep, wanted, rate)
 
     def keep_threshold(self, threshold: Threshold | None) -> Self:

@@ -10,8 +10,9 @@ import numpy as np
 from dgmm import engine
 from dgmm.estimators.conditionals import places_of
 from dgmm.estimators.fitted import Fitted
+from dgmm.estimators.judging import judged
 from dgmm.estimators.parameters import threads_of
-from dgmm.estimators.row_outputs import warn_without_noise
+from dgmm.estimators.row_outputs import row_outputs_of, warn_without_noise
 from dgmm.estimators.session import Data, open_rows
 from dgmm.inference import overview
 from dgmm.inference.overview import Overview, Query
@@ -73,7 +74,7 @@ class Overviews(Fitted):
         ([100, 100], (64, 64))
         """
         model = self._fitted
-        mixture, _ = model.judged()
+        mixture, _ = judged(model)
         places = (
             overview.most_telling(mixture, overview.SHOWN)
             if features is None
@@ -81,7 +82,7 @@ class Overviews(Fitted):
         )
         dataset = open_rows(model, X, {"noise": noise})
         warn_without_noise(model, dataset)
-        wanted = model.row_outputs(JUDGED, noise=dataset.noise is not None)
+        wanted = row_outputs_of(model, JUDGED, noise=dataset.noise is not None)
         kept = vars(model).get("threshold_")
         below = -np.inf if kept is None else kept.log_density
         query = Query(wanted, places, overview.edges_of(mixture, places), below)

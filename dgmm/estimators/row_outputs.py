@@ -20,7 +20,8 @@ from dgmm.data.array_sources import DaskSource
 from dgmm.data.dataset import Dataset
 from dgmm.data.source import Source
 from dgmm.errors import MissingNoiseWarning, UsageError
-from dgmm.estimators.parameters import threads_of
+from dgmm.estimators.judging import judged
+from dgmm.estimators.parameters import observation_of, threads_of
 from dgmm.estimators.session import Data, is_stored, open_rows
 from dgmm.kernels.outputs import DENOISED, Output, RowOutputs
 from dgmm.kernels.sweep import Block
@@ -50,6 +51,17 @@ def warn_without_noise(model: GaussianMixture, dataset: Dataset, stacklevel: int
         )
 
 
+def row_outputs_of(
+    model: GaussianMixture, output: Output, seed: int | None = None, noise: bool = False
+) -> RowOutputs:
+    """The function of a block of rows that gives an ``output`` of each, as a ``model`` judges them.
+
+    ``seed`` is of draws, where the output has any; ``noise`` says whether the blocks have noise.
+    """
+    mixture, offset = judged(model)
+    return RowOutputs(mixture, output, observation_of(model, noise), seed, offset)
+
+
 def outputs_of(
     model: GaussianMixture,
     X: Data,
@@ -63,7 +75,7 @@ def outputs_of(
         raise UsageError("denoise needs the noise of the rows")
     if not output.fills:
         warn_without_noise(model, dataset, stacklevel=4)
-    wanted = model.row_outputs(output, seed, dataset.noise is not None)
+    wanted = row_outputs_of(model, output, seed, dataset.noise is not None)
     values = _of_dataset(model, X, dataset, wanted)
     if dataset.axes is None:
         return values

@@ -12,7 +12,7 @@ from dgmm.em.progress import Progress
 from dgmm.errors import UsageError
 from dgmm.estimators import search_results
 from dgmm.estimators.exports import Exports
-from dgmm.estimators.fits import Fits
+from dgmm.estimators.fits import Fits, fit_session, session_of
 from dgmm.estimators.gaussian_mixture import GaussianMixture
 from dgmm.estimators.inference import Inference
 from dgmm.estimators.predictor import Predictor
@@ -153,7 +153,7 @@ class MixtureSearch(
         >>> search.best_params_
         {'n_components': 2, 'covariance_type': 'full'}
         """
-        for _ in self.fit_passes(X, sample_weight, noise=noise, labels=labels):
+        for _ in fit_session(self, session_of(self, X, sample_weight, noise=noise, labels=labels)):
             pass
         return self
 

@@ -25,6 +25,7 @@ from dgmm.data.dataset import Dataset
 from dgmm.em.priors import parse_prior
 from dgmm.errors import ModelFileError, UsageError
 from dgmm.estimators import gaussian_mixture, private
+from dgmm.estimators.fits import session_of
 from dgmm.estimators.gaussian_mixture import GaussianMixture
 from dgmm.estimators.parameters import prior_of, spec_of, threads_of
 from dgmm.estimators.session import Data, open_rows
@@ -209,7 +210,7 @@ class Site:
         names = vars(self.plain).get("feature_names_in_")
         if self.privacy is not None:
             return self._private_summary(model, frame, self.privacy, names)
-        session = model.session(self.dataset, client=self.client)
+        session = session_of(model, self.dataset, client=self.client)
         *_, last = session.passes(self.meter)
         return Summary.of(last.moments, last.mixture, names)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dgmm.estimators.judging import judged
 from dgmm.estimators.passes import figure
 from dgmm.model.fixed import free_parameters
 from dgmm.model.mixture import Mixture
@@ -83,7 +84,7 @@ def criteria_of_fit(model: GaussianMixture) -> dict[str, float]:
     densities, as it is of a posterior; after an update, there is only a bound.
     """
     info = model.fit_info_
-    mixture, _ = model.judged()
+    mixture, _ = judged(model)
     known = "score" in info and "weight" in info and not info.get("labelled")
     if not known or mixture is not model.mixture_:
         return {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from dgmm import engine
 from dgmm.data import urls
 from dgmm.errors import DataError, UsageError
 from dgmm.estimators.conditionals import places_of
+from dgmm.estimators.judging import judged
 from dgmm.estimators.parameters import threads_of
 from dgmm.estimators.record import degenerate_messages
 from dgmm.estimators.session import Data, open_rows
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from dgmm.estimators.conditionals import Feature
     from dgmm.estimators.gaussian_mixture import GaussianMixture
     from dgmm.inference.standard_errors import StandardErrors
+    from dgmm.model.mixture import Mixture
 
 figures = Late("dgmm.report.figures")
 
@@ -97,7 +99,7 @@ def write_report(
     if not overwrite:
         urls.refuse_existing(target)
     fitted = model._fitted
-    mixture, _ = fitted.judged()
+    mixture, _ = judged(fitted)
     places = most_telling(mixture, SHOWN) if features is None else places_of(fitted, features)
     overview, errors, why = None, None, "give rows (DATA, or X) to have them"
     if X is not None:
@@ -127,8 +129,8 @@ def _page(
     why: str,
 ) -> str:
     mixture, info, names = model.mixture_, model.fit_info_, names_of(model)
-    judged, _ = model.judged()
-    drawn = figures.pairs(judged, names, places, edges_of(judged, places), overview=overview)
+    shown, _ = judged(model)
+    drawn = figures.pairs(shown, names, places, edges_of(shown, places), overview=overview)
     objectives = [*model.lower_bounds_, model.lower_bound_]
     return page(
         "report.html",
@@ -158,7 +160,7 @@ def _page(
             [(str(k), f"{each:.10g}") for k, each in enumerate(objectives)],
         ),
         certainty=None if overview is None else figures.certainty(overview),
-        labels=None if overview is None else _labels(judged, overview),
+        labels=None if overview is None else _labels(shown, overview),
         overview=overview,
         components=_components(model, places, OPEN, errors),
         all_components=_all(model, errors),
@@ -210,7 +212,7 @@ def _components(
     return Table(caption[0].upper() + caption[1:], heads, rows)
 
 
-def _labels(mixture: Any, overview: Overview) -> Table:
+def _labels(mixture: Mixture, overview: Overview) -> Table:
     """How many rows have each label, and how certain these are."""
     known = max(1, int(overview.labels.sum()))
     rows = []
