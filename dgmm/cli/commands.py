@@ -16,10 +16,11 @@ from dgmm.cli.federating import federate, join, summarize
 from dgmm.cli.fitting import fit, select
 from dgmm.cli.grouping import merge, reduce
 from dgmm.cli.planning import demo, plan
+from dgmm.cli.predicting import denoise, impute, predict
 from dgmm.cli.regressing import regress
 from dgmm.cli.reporting import report
 from dgmm.cli.uncertainty import errors
-from dgmm.cli.using import denoise, impute, predict, score, show, update
+from dgmm.cli.using import score, show, update
 from dgmm.kernels import choice
 
 HELP = """\

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from dgmm.estimators.gaussian_mixture import GaussianMixture
     from dgmm.kernels.outputs import Output
 
-engine, odd_rows = Late("dgmm.engine"), Late("dgmm.inference.odd_rows")
+odd_rows = Late("dgmm.inference.odd_rows")
 merging, oddness = Late("dgmm.inference.merging"), Late("dgmm.inference.oddness")
 
 

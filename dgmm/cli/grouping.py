@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from dgmm.estimators.gaussian_mixture import GaussianMixture
     from dgmm.inference.merging import CriterionName, Merging
 
-engine, mixtures = Late("dgmm.engine"), Late("dgmm.estimators.gaussian_mixture")
+mixtures = Late("dgmm.estimators.gaussian_mixture")
 
 
 @click.command(cls=Command, epilog=EXIT_CODES)

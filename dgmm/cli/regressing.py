@@ -18,8 +18,8 @@ from dgmm.cli.options import (
     overwrite_option,
     quiet_option,
 )
+from dgmm.cli.predicting import OUTPUT_HELP, keep_option, write_rows
 from dgmm.cli.results import tell
-from dgmm.cli.using import OUTPUT_HELP, keep_option, write_rows
 from dgmm.data import urls
 from dgmm.model.lazy import Late
 
