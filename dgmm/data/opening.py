@@ -1,6 +1,6 @@
 """How a dataset is opened: whatever holds the rows becomes sources, which are checked and cut."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from os import PathLike
@@ -14,6 +14,7 @@ from dgmm.data.dataset import BLOCK_BYTES, Dataset, cut
 from dgmm.data.kinds import has_axes
 from dgmm.data.missing_chunks import MissingChunks
 from dgmm.data.patience import patience
+from dgmm.data.reading import USUAL, Reading
 from dgmm.data.source import Source
 from dgmm.data.sources import has_columns, named, open_source
 from dgmm.data.tables import named_column
@@ -114,30 +115,15 @@ def open_dataset(
     (1000, 3)
     """
     beside = {"weights": sample_weight, "noise": noise, "labels": labels}
-    return opened(
-        data,
-        beside,
-        missing_chunks=missing_chunks,
-        raw=raw,
-        columns=columns,
-        where=where,
-        features_dim=features_dim,
-        block_bytes=block_bytes,
-        memory=memory,
-    )
+    reading = Reading(missing_chunks, raw, columns, where, features_dim, memory)
+    return opened(data, beside, reading, block_bytes)
 
 
 def opened(
     data: Any,
     beside: Mapping[str, Any],
-    *,
-    missing_chunks: MissingChunks = "auto",
-    raw: bool = False,
-    columns: Sequence[str] | None = None,
-    where: str | None = None,
-    features_dim: str | None = None,
+    reading: Reading = USUAL,
     block_bytes: int = BLOCK_BYTES,
-    memory: Amount = None,
 ) -> Dataset:
     """The same, with what lies ``beside`` rows by names of ``BESIDE``, or None."""
     beside = {name: each for name, each in beside.items() if each is not None}
@@ -146,20 +132,8 @@ def opened(
             (first, *_) = beside
             raise UsageError(f"a Dataset brings its own {first}: give them to open_dataset")
         return data
-    open_all = partial(
-        _opened,
-        data,
-        beside,
-        missing_chunks,
-        block_bytes,
-        raw,
-        memory,
-        columns,
-        features_dim,
-        where,
-    )
     try:
-        return patience()(open_all)
+        return patience()(partial(_opened, data, beside, reading, block_bytes))
     except DgmmError:
         raise
     except Exception as error:  # each store has errors of its own
@@ -168,77 +142,63 @@ def opened(
         raise DataError(f"{named(data)} can't be reached: {error}") from error
 
 
-def _opened(
-    data: Any,
-    beside: Mapping[str, Any],
-    missing_chunks: MissingChunks,
-    block_bytes: int,
-    raw: bool,
-    memory: Amount,
-    columns: Sequence[str] | None,
-    features_dim: str | None,
-    where: str | None,
-) -> Dataset:
+def _opened(data: Any, beside: Mapping[str, Any], reading: Reading, block_bytes: int) -> Dataset:
     if has_axes(data):
-        axes = of_axes(data, features_dim, columns)
-        parts_of_dataset = {
-            name: each if is_number(each) else axes.beside(each) for name, each in beside.items()
-        }
-        opened = _opened(
-            axes.rows,
-            parts_of_dataset,
-            missing_chunks,
-            block_bytes,
-            raw,
-            memory,
-            columns=None,
-            features_dim=None,
-            where=where,
-        )
-        opened.source.long = axes.long
-        return replace(opened, axes=axes)
-    if features_dim is not None:
+        return _of_xarray(data, beside, reading, block_bytes)
+    if reading.features_dim is not None:
         raise UsageError(
-            f"features_dim={features_dim!r} is an axis of an array of xarray, and "
+            f"features_dim={reading.features_dim!r} is an axis of an array of xarray, and "
             f"{named(data)} is none"
         )
-    source = open_source(data, missing_chunks, raw, memory, columns, where)
+    source = open_source(data, reading)
     check_rows(source)
     patience()(source.check_whole)
-    sources: dict[str, Source] = {}
-    for name, each in beside.items():
-        if name == "weights" and is_number(each):
-            sources[name] = ConstantSource(float(each), source.shape[0])
-            continue
-        open_it = partial(
-            open_source, each, missing_chunks, raw, memory, where=_where_of(name, each, source)
-        )
-        try:
-            by_name = _of_features(name, each, source)
-            opened_source = _by_name(open_it, source) if by_name else open_it()
-        except DataError as error:
-            named_alone = isinstance(each, str) and each.isidentifier()
-            if not (named_alone and "does not exist" in str(error)):
-                raise
-            raise DataError(
-                f"{name}: {error}. A column of a frame is given by itself, frame[{each!r}], and "
-                f"one of a table in files as table.parquet::{each}"
-            ) from error
-        if (
-            source.grid is not None
-            and len(source.grid.shape) > 1
-            and opened_source.shape == source.grid.shape
-        ):
-            opened_source = FlatSource(opened_source)  # a value a row, on the same axes
-        if opened_source.sparse:
-            raise DataError(
-                f"{name} may not be sparse: give an array, {opened_source.name} is none"
-            )
-        CHECKS[name](opened_source, source)
-        check_dtype(opened_source, name)
-        patience()(opened_source.check_whole)
-        sources[name] = opened_source
+    sources = {name: _beside(name, each, source, reading) for name, each in beside.items()}
     return cut(source, sources, block_bytes)
+
+
+def _of_xarray(data: Any, beside: Mapping[str, Any], reading: Reading, block_bytes: int) -> Dataset:
+    """The rows of an array of xarray, which remember the axes that they come from."""
+    axes = of_axes(data, reading.features_dim, reading.columns)
+    of_rows = {
+        name: each if is_number(each) else axes.beside(each) for name, each in beside.items()
+    }
+    plain = replace(reading, columns=None, features_dim=None)
+    opened = _opened(axes.rows, of_rows, plain, block_bytes)
+    opened.source.long = axes.long
+    return replace(opened, axes=axes)
+
+
+def _beside(name: str, data: Any, source: Source, reading: Reading) -> Source:
+    """What lies beside the rows of ``source``, checked."""
+    if name == "weights" and is_number(data):
+        return ConstantSource(float(data), source.shape[0])
+    opened = _open_beside(name, data, source, reading)
+    if source.grid is not None and len(source.grid.shape) > 1 and opened.shape == source.grid.shape:
+        opened = FlatSource(opened)  # a value a row, on the same axes
+    if opened.sparse:
+        raise DataError(f"{name} may not be sparse: give an array, {opened.name} is none")
+    CHECKS[name](opened, source)
+    check_dtype(opened, name)
+    patience()(opened.check_whole)
+    return opened
+
+
+def _open_beside(name: str, data: Any, source: Source, reading: Reading) -> Source:
+    """The same, not checked."""
+    reading = replace(reading, columns=None, where=_where_of(name, data, source))
+    try:
+        if _of_features(name, data, source):
+            return _by_name(data, source, reading)
+        return open_source(data, reading)
+    except DataError as error:
+        named_alone = isinstance(data, str) and data.isidentifier()
+        if not (named_alone and "does not exist" in str(error)):
+            raise
+        raise DataError(
+            f"{name}: {error}. A column of a frame is given by itself, frame[{data!r}], and "
+            f"one of a table in files as table.parquet::{data}"
+        ) from error
 
 
 def _where_of(name: str, data: Any, source: Source) -> str | None:
@@ -262,9 +222,9 @@ def _of_features(name: str, data: Any, source: Source) -> bool:
     return name == "noise" and source.names is not None and has_columns(data)
 
 
-def _by_name(open_it: Callable[..., Source], source: Source) -> Source:
+def _by_name(data: Any, source: Source, reading: Reading) -> Source:
     """Columns that are called as those of the rows; all, if they are called otherwise."""
     try:
-        return open_it(columns=source.names)
+        return open_source(data, replace(reading, columns=source.names))
     except DataError:
-        return open_it()
+        return open_source(data, reading)

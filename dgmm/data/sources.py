@@ -25,16 +25,15 @@ from dgmm.data.kinds import (
     is_zarr_group,
     type_names,
 )
-from dgmm.data.missing_chunks import MISSING_CHUNKS, Absence, MissingChunks
 from dgmm.data.npz import named_array, open_npz
 from dgmm.data.raster import is_raster, open_raster
+from dgmm.data.reading import USUAL, Reading
 from dgmm.data.sliced import variable_maker
 from dgmm.data.source import Source, is_long
 from dgmm.data.sparse import is_sparse, open_sparse, open_sparse_npz
 from dgmm.data.tables import is_table, is_table_or_column, open_table
 from dgmm.data.urls import exists, is_local, place
 from dgmm.errors import DataError, UsageError
-from dgmm.model.choice import choose
 from dgmm.model.lazy import Late
 
 if TYPE_CHECKING:
@@ -43,63 +42,53 @@ else:
     zarr_stores = Late("dgmm.data.zarr_stores")
 
 
-def open_source(
-    data: Any,
-    missing_chunks: MissingChunks = "auto",
-    raw: bool = False,
-    memory: Amount = None,
-    columns: Sequence[str] | None = None,
-    where: str | None = None,
-) -> Source:
-    """Find out what ``data`` is: a source of rows, or of what lies beside them.
-
-    The parameters are those of ``open_dataset``.
-    """
-    absence = choose("missing_chunks", missing_chunks, MISSING_CHUNKS)
-    if where is not None and not is_table_or_column(data):
+def open_source(data: Any, reading: Reading = USUAL) -> Source:
+    """Find out what ``data`` is: a source of rows, or of what lies beside them."""
+    if reading.where is not None and not is_table_or_column(data):
         raise UsageError(
-            f"where={where!r} is asked of {named(data)}, which is no table in files: filters "
-            "are for Parquet, Arrow and CSV; of a frame or an array, give the rows that are meant"
+            f"where={reading.where!r} is asked of {named(data)}, which is no table in files: "
+            "filters are for Parquet, Arrow and CSV; of a frame or an array, give the rows that "
+            "are meant"
         )
-    if known := _of_kind(data, raw, memory, columns):
+    if known := _of_kind(data, reading):
         return known
-    match unwrapped(data, memory):
+    match unwrapped(data, reading.memory):
         case str() | PathLike() as path:
-            return _open_path(str(path), absence, raw, columns, memory, where)
+            return _open_path(str(path), reading)
         case group if is_zarr_group(group):
-            return zarr_stores.of_group(group, str(group.store_path), absence, raw, columns)
-        case other if columns is not None:
-            raise no_columns(f"a {type(other).__name__}", columns)
+            return zarr_stores.of_group(group, str(group.store_path), reading)
+        case other if reading.columns is not None:
+            raise no_columns(f"a {type(other).__name__}", reading.columns)
         case Source() as opened:
             return opened
         case array if is_dask_array(array):
             return DaskSource.of(array)
         case array if is_zarr_array(array):
-            return zarr_stores.of_array(array, str(array.store_path), absence, raw)
+            return zarr_stores.of_array(array, str(array.store_path), reading)
         case np.memmap() as array if source := NpySource.behind(array):
             return source
         case other:
-            check_loadable(other, memory)
+            check_loadable(other, reading.memory)
             return ArraySource.of(other)
 
 
-def _of_kind(data: Any, raw: bool, memory: Amount, columns: Sequence[str] | None) -> Source | None:
+def _of_kind(data: Any, reading: Reading) -> Source | None:
     """The source of a table, a sparse matrix or a variable of an open file; else None."""
-    names = type_names(data)
+    names, columns = type_names(data), reading.columns
     if is_sparse(data):
         if columns is not None:
             raise no_columns(f"a {type(data).__name__}", columns)
         return open_sparse(data)
     if is_dask_frame(data):  # first: it has the protocols of frames in memory, too
-        return _of_dask_frame(data, columns, memory)
+        return _of_dask_frame(data, columns, reading.memory)
     if make := maker_of(data, names):
-        return _of_frame(data, make, columns, memory)
+        return _of_frame(data, make, columns, reading.memory)
     variable = variable_maker(names)
     if variable is None:
         return None
     if columns is not None:
         raise no_columns(f"a {type(data).__name__}", columns)
-    return variable(data, raw)
+    return variable(data, reading.raw)
 
 
 def _of_frame(data: Any, make: Maker, columns: Sequence[str] | None, memory: Amount) -> Source:
@@ -151,21 +140,15 @@ def has_columns(data: object) -> bool:
     return zarr_stores.has_group(path)
 
 
-def _open_path(
-    path: str,
-    absence: Absence,
-    raw: bool,
-    columns: Sequence[str] | None,
-    memory: Amount,
-    where: str | None,
-) -> Source:
-    if table := open_table(path, columns, where):
+def _open_path(path: str, reading: Reading) -> Source:
+    columns, raw = reading.columns, reading.raw
+    if table := open_table(path, columns, reading.where):
         return table
     if file := open_hdf(path, columns, raw) or open_raster(path, columns, raw):
         return file
     if named_array(path) is not None or path.endswith(".npy"):
-        return _open_numpy(path, columns, memory)
-    return zarr_stores.open_zarr(path, absence, raw, columns)
+        return _open_numpy(path, columns, reading.memory)
+    return zarr_stores.open_zarr(path, reading)
 
 
 def _open_numpy(path: str, columns: Sequence[str] | None, memory: Amount) -> Source:

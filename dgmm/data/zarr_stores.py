@@ -11,6 +11,7 @@ from dgmm.data.columns import no_columns
 from dgmm.data.missing_chunks import Absence
 from dgmm.data.packed import unpacked
 from dgmm.data.patience import patience
+from dgmm.data.reading import Reading
 from dgmm.data.source import Grid, Source
 from dgmm.data.sparse import PARTS, SparseGroupSource, shape_of
 from dgmm.data.stored import attributes, axes_of, variable_of
@@ -28,21 +29,19 @@ def has_group(path: str) -> bool:
         return False
 
 
-def of_array(array: "zarr.Array[Any]", name: str, absence: Absence, raw: bool) -> Source:
+def of_array(array: "zarr.Array[Any]", name: str, reading: Reading) -> Source:
     """The values of an array."""
-    return unpacked(
-        ZarrSource(array, name, absence_of(array, absence, raw)), attributes(array), raw
-    )
+    absence = absence_of(array, reading.absence, reading.raw)
+    return unpacked(ZarrSource(array, name, absence), attributes(array), reading.raw)
 
 
-def of_group(
-    group: "zarr.Group", path: str, absence: Absence, raw: bool, columns: Sequence[str] | None
-) -> Source:
+def of_group(group: "zarr.Group", path: str, reading: Reading) -> Source:
     """Arrays of a group as features, each of which has a value a row."""
+    columns = reading.columns
     arrays = {
         name: node for name, node in group.members(max_depth=None) if isinstance(node, zarr.Array)
     }
-    if columns is None and (sparse := _compressed_rows(group, arrays, path, absence)):
+    if columns is None and (sparse := _compressed_rows(group, arrays, path, reading.absence)):
         return sparse
     variables = {name: variable_of(arrays[name]) for name in sorted(arrays)}
     whole = dict(group.attrs)
@@ -51,7 +50,7 @@ def of_group(
         # What is most often meant comes first.
         raise DataError(_name_an_array(sorted(variables, key=others.__contains__), path))
     names = features(variables, columns, path, whole)
-    parts = [of_array(arrays[each], f"{path.rstrip('/')}/{each}", absence, raw) for each in names]
+    parts = [of_array(arrays[each], f"{path.rstrip('/')}/{each}", reading) for each in names]
     source = VariablesSource(path, names, parts)
     if axes_of(arrays[names[0]]):
         source.grid = Grid(path, names[0], arrays[names[0]].shape)
@@ -74,7 +73,7 @@ def _compressed_rows(
     return SparseGroupSource(parts, shape, path)
 
 
-def open_zarr(path: str, absence: Absence, raw: bool, columns: Sequence[str] | None) -> Source:
+def open_zarr(path: str, reading: Reading) -> Source:
     """What is at an address, which is no other file."""
     local = is_local(place(path)[0])
     try:  # before asking whether it exists: not every store can tell that of a directory
@@ -93,10 +92,10 @@ def open_zarr(path: str, absence: Absence, raw: bool, columns: Sequence[str] | N
         attempt = "opened as Zarr" if spoilt else "reached"
         raise DataError(f"{path} can't be {attempt}: {error}") from error
     if isinstance(opened, zarr.Group):
-        return of_group(opened, path, absence, raw, columns)
-    if columns is not None:
-        raise no_columns(path, columns)
-    return of_array(opened, path, absence, raw)
+        return of_group(opened, path, reading)
+    if reading.columns is not None:
+        raise no_columns(path, reading.columns)
+    return of_array(opened, path, reading)
 
 
 def _name_an_array(arrays: Sequence[str], path: str) -> str:

@@ -22,6 +22,7 @@ from dgmm.data.clients import active_client, check_synchronous
 from dgmm.data.dataset import Dataset
 from dgmm.data.kinds import has_axes, is_dask_array, is_dask_frame, is_zarr_array, is_zarr_group
 from dgmm.data.opening import opened
+from dgmm.data.reading import Reading
 from dgmm.data.sources import has_columns, is_opened_by_kind
 from dgmm.data.sparse import is_sparse
 from dgmm.em.columns import Columns
@@ -264,7 +265,7 @@ def open_rows(
             ensure_min_samples=0,
             ensure_min_features=0,
         )
-    dataset = opened(X, beside, columns=columns, memory=model.memory)
+    dataset = opened(X, beside, Reading(columns=columns, memory=model.memory))
     if dataset.source.sparse and not sparse:
         raise UsageError(
             f"{dataset.source.name} holds sparse rows, which fit, select, predict, predict_proba, "
