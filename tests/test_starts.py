@@ -25,7 +25,7 @@ from dgmm.em.quasi_newton import QuasiNewton, nbytes
 from dgmm.em.race import seeded
 from dgmm.em.solver import RunState, StopRule, kept, run_all
 from dgmm.em.spec import FitSpec
-from dgmm.em.split_merge import Move, merge_costs, moved_mixture, taken_apart
+from dgmm.em.split_merge import Move, merge_costs, moved_mixtures, taken_apart
 from dgmm.em.splits import Halves
 from dgmm.em.squarem import Squarem, coordinates, mixture_at
 from dgmm.em.starts import EFFORTS
@@ -125,7 +125,7 @@ def test_an_exchange_keeps_the_moments(kind: str) -> None:
     weights, means = np.array([0.1, 0.2, 0.3, 0.4]), rng.normal(size=(4, 3))
     mixture = Mixture(weights, means, unit)
     halves = Halves(np.array([0.25, 0.75]), rng.normal(size=(2, 3)), np.stack([np.eye(3)] * 2))
-    after = moved_mixture(field, mixture, [Move(1.0, 0, 2, 3, halves)])
+    (after,) = moved_mixtures(field, mixture, [[Move(1.0, 0, 2, 3, halves)]])
     assert after.weights == pytest.approx([0.4, 0.2, 0.1, 0.3])
     merged = (0.1 * means[0] + 0.3 * means[2]) / 0.4
     np.testing.assert_allclose(after.means, [merged, means[1], *halves.means], rtol=1e-9)

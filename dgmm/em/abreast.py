@@ -20,7 +20,7 @@ from dgmm.em.evaluate import swept_statistics
 from dgmm.em.init import Random
 from dgmm.em.race import seeds
 from dgmm.em.solver import ranked
-from dgmm.em.split_merge import FINALISTS, candidates, effort, moved_mixture
+from dgmm.em.split_merge import FINALISTS, candidates, effort, moved_mixtures
 from dgmm.em.subsamples import Subsample
 from dgmm.model.arrays import Array
 from dgmm.model.mixture import Mixture
@@ -70,10 +70,7 @@ def start(
         if subsample.cost.deadline.passed:
             return best.at(0), helped
         mixture = best.at(0)
-        moved = [
-            moved_mixture(subsample, mixture, each)
-            for each in candidates(subsample, mixture, trials)
-        ]
+        moved = moved_mixtures(subsample, mixture, candidates(subsample, mixture, trials))
         if not moved:
             return mixture, helped
         tried = Abreast.of(subsample, moved).swept(SHORT).best(FINALISTS)

@@ -23,10 +23,15 @@ from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.arrays import Array
 from dgmm.model.frame import Frame
 from dgmm.model.mixture import Mixture
+from dgmm.model.sharing import shared_out
 from dgmm.model.statistics import Stacked, Statistics
 
 SAME: Final = (1e-6, 1e-3)
 """How far moments may be off by rounding, in double and single precision, where 1 is the spread."""
+
+FORM: Final = 2
+"""How many numbers it takes to make natural parameters, about, for each free parameter and feature;
+and to make a state of statistics."""
 
 NOT_THE_SAME: Final = (
     "the rows are not those of the first pass: their {} have changed, by {:.1e} of it. Something "
@@ -79,9 +84,12 @@ def evaluate(sweep: Sweep, contexts: Sequence[FitContext], trials: Sequence[Tria
     The contexts share the observation model; those of one frame share its rows, too.
     """
     pairs = list(zip(contexts, trials, strict=True))
-    naturals = tuple(
-        context.natural(trial.mixture, trial.bound < np.inf) for context, trial in pairs
-    )
+    numbers = FORM * sum(each.mixture.free_parameters * each.mixture.n_features for each in trials)
+
+    def natural(pair: tuple[FitContext, Trial]) -> NaturalParameters:
+        return pair[0].natural(pair[1].mixture, pair[1].bound < np.inf)
+
+    naturals = tuple(shared_out(natural, pairs, numbers))
     observation = contexts[0].model.observation
     frames = {id(context.frame): context.frame for context in contexts}
     places = [
@@ -97,10 +105,9 @@ def evaluate(sweep: Sweep, contexts: Sequence[FitContext], trials: Sequence[Tria
     statistics: dict[int, Statistics] = {}
     for chosen, stacked in zip(places, swept.statistics.parts, strict=True):
         statistics |= zip(chosen, stacked.parts, strict=True)
-    return [
-        _state(context, trial, natural, statistics[i])
-        for i, ((context, trial), natural) in enumerate(zip(pairs, naturals, strict=True))
-    ]
+    found = [statistics[i] for i in range(len(pairs))]
+    told = list(zip(contexts, trials, naturals, found, strict=True))
+    return shared_out(lambda each: _state(*each), told, numbers)
 
 
 def _state(

@@ -109,10 +109,10 @@ class Sample:
             self.size,
             self.keys[order],
             self.numbers[order],
-            self.rows[order],
+            np.take(self.rows, order, axis=0),  # far faster than [order]
             self.weights[order],
             filled,
-            **{name: each[order] for name, each in self.others.items()},
+            **{name: np.take(each, order, axis=0) for name, each in self.others.items()},
         )
 
 

@@ -34,11 +34,16 @@ from dgmm.em.fit_context import FitContext
 from dgmm.em.model import Trial
 from dgmm.kernels.sweep import Sweep
 from dgmm.model.mixture import Mixture
+from dgmm.model.sharing import shared_out
 
 TIED: Final = 1e-10
 """Objectives, in nats a row, nearer than this are told apart by rounding alone.
 
 So far above it, and so far below what rows can tell."""
+
+STEP: Final = 8
+"""How many numbers a step touches, about, for each free parameter and feature: M-steps and
+extrapolations factor matrices."""
 
 
 @dataclass(frozen=True)
@@ -281,6 +286,11 @@ def run_all(sweep: Sweep, runs: Sequence[RunState]) -> Iterator[tuple[RunState, 
 def advanced(sweep: Sweep, runs: Sequence[RunState]) -> list[RunState]:
     """The ``runs`` after one sweep, which those that have a trial share."""
     trials = [run.trial for run in runs if run.trial is not None]
-    contexts = [run.context for run in runs if run.trial is not None]
-    states = iter(evaluate(sweep, contexts, trials))
-    return [run if run.trial is None else run.step(next(states)) for run in runs]
+    going = [run for run in runs if run.trial is not None]
+    states = evaluate(sweep, [run.context for run in going], trials)
+    pairs = list(zip(going, states, strict=True))
+    numbers = STEP * sum(
+        trial.mixture.free_parameters * trial.mixture.n_features for trial in trials
+    )
+    stepped = iter(shared_out(lambda pair: pair[0].step(pair[1]), pairs, numbers))
+    return [run if run.trial is None else next(stepped) for run in runs]

@@ -7,6 +7,7 @@ two costs is at most Runnalls' bound (Kullback-Leibler approach to Gaussian mixt
 2007).  ``splits`` has what splitting one brings.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -14,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.em.race import ROUGH, objective
-from dgmm.em.solver import RunState, ranked
+from dgmm.em.solver import STEP, RunState, ranked
 from dgmm.em.splits import Halves, Split, splits_of
 from dgmm.em.squarem import Squarem
 from dgmm.em.subsamples import Subsample
 from dgmm.model.arrays import Array
 from dgmm.model.features import Features
 from dgmm.model.mixture import Mixture
+from dgmm.model.sharing import shared_out
 from dgmm.model.statistics import Statistics
 
 TRIALS: Final = 6
@@ -59,10 +61,7 @@ def taken_apart(subsample: Subsample, run: RunState) -> tuple[RunState, int]:
         if subsample.cost.deadline.passed:
             return run, helped
         mixture = run.best.mixture
-        starts = [
-            moved_mixture(subsample, mixture, each)
-            for each in candidates(subsample, mixture, trials)
-        ]
+        starts = moved_mixtures(subsample, mixture, candidates(subsample, mixture, trials))
         if not starts:
             return run, helped
         runs = [Squarem().init(subsample.context, start, ROUGH) for start in starts]
@@ -165,10 +164,28 @@ def merge_costs(mixture: Mixture, live: NDArray[np.intp]) -> list[Merge]:
     return sorted(costs)
 
 
-def moved_mixture(subsample: Subsample, mixture: Mixture, moves: list[Move]) -> Mixture:
-    """The mixture after ``moves``: the M-step from what its components, so changed, expect."""
-    features, center = mixture.covariance_model.centred_features, mixture.means.copy()
-    sums = _expected(features, mixture.weights, mixture.covariances.dense())
+def moved_mixtures(
+    subsample: Subsample, mixture: Mixture, candidates: Sequence[list[Move]]
+) -> list[Mixture]:
+    """The mixture after each of ``candidates``, which are moves.
+
+    It is the M-step from what its components, so changed, expect.
+    """
+    if not candidates:
+        return []
+    features = mixture.covariance_model.centred_features
+    expected = _expected(features, mixture.weights, mixture.covariances.dense())
+    numbers = STEP * len(candidates) * mixture.free_parameters * mixture.n_features
+    return shared_out(
+        lambda moves: _moved(subsample, mixture, features, expected, moves), candidates, numbers
+    )
+
+
+def _moved(
+    subsample: Subsample, mixture: Mixture, features: Features, expected: Array, moves: list[Move]
+) -> Mixture:
+    """The mixture, whose components have ``expected`` sums (K, P), after ``moves``."""
+    sums, center = expected.copy(), mixture.means.copy()
     for each in moves:
         i, j, k = each.i, each.j, each.k
         sums[i] += features.shifted(sums[[j]], center[[i]] - center[[j]])[0]

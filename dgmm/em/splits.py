@@ -5,6 +5,7 @@ lowest kurtosis (where two clusters show), and between the inner and the outer r
 """
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -20,6 +21,7 @@ from dgmm.model.covariance_parameters import natural_form
 from dgmm.model.full import FULL
 from dgmm.model.matrices import choleskys, precision_products
 from dgmm.model.mixture import Mixture
+from dgmm.model.sharing import batches, shared_out
 
 MOST_HELD: Final = 1 << 26
 """Numbers that splits may hold."""
@@ -31,7 +33,9 @@ EACH: Final = 400
 """Rows of each component that show how it splits: so many, or 16 (D + 1) if that is more."""
 
 TOGETHER: Final = 1 << 20
-"""Numbers in the features of rows of components that are split at a time."""
+PART: Final = 1 << 17
+"""Numbers in the features of rows of components that are split at a time, by all threads and by
+each."""
 
 FEATURES: Final = FULL.features
 """Of the rows of a component, whatever the covariance model."""
@@ -65,16 +69,20 @@ def splits_of(subsample: Subsample, mixture: Mixture, live: NDArray[np.intp]) ->
     places, responsibilities = _members(subsample, sample, mixture, most)
     splits, chosen = list[Split](), live[responsibilities.sum(axis=1)[live] > 2 * n_features + 8]
     most = places.shape[1]
-    step = max(1, TOGETHER // (max(most, 1) * _width(n_features)))
-    for first in range(0, len(chosen), step):
-        some = chosen[first : first + step]
+    each = max(most, 1) * _width(n_features)
+
+    def split(some: NDArray[np.intp]) -> list[Split]:
         rows = sample.rows[places[some].ravel()]
         x = subsample.context.frame.rows(rows, np.empty(rows.shape[::-1])).T
-        whitened = (x.reshape(len(some), most, n_features) - mixture.means[some, None]) @ whiten[
-            some
-        ]
+        away = x.reshape(len(some), most, n_features) - mixture.means[some, None]
+        whitened = away @ whiten[some]
         whitened[responsibilities[some] == 0] = 0.0
-        splits += _split(mixture, some, whitened, responsibilities[some], roots)
+        return _split(mixture, some, whitened, responsibilities[some], roots)
+
+    for together in batches(len(chosen), TOGETHER // each):
+        own = chosen[together]
+        parts = [own[part] for part in batches(len(own), PART // each)]
+        splits += chain.from_iterable(shared_out(split, parts, STEPS * len(own) * each))
     return splits
 
 
@@ -130,20 +138,26 @@ def _members(
     Weights are seen beside their mean, for rows are counted here.
     """
     count, weights = mixture.components, sample.weights / sample.weights.mean()
-    places, responsibilities = np.zeros((count, most), np.intp), np.zeros((count, most))
-    filled = np.zeros(count, np.int64)
-    for chosen in pieces(len(sample.rows), count):
+
+    def members(chosen: slice) -> list[tuple[NDArray[np.intp], Array]]:
         part = sample.rows[chosen]
         x = subsample.context.frame.rows(part, np.empty(part.shape[::-1]))
-        of_part = log_sum_exp(mixture.log_joints(x))[1]
-        for k in np.flatnonzero(filled < most).tolist():
-            some = np.flatnonzero(of_part[k] > SOME)[: most - filled[k]]
-            put = slice(filled[k], filled[k] + len(some))
-            places[k, put] = chosen.start + some
-            responsibilities[k, put] = of_part[k, some] * weights[chosen][some]
-            filled[k] = put.stop
-    most = int(filled.max())
-    return places[:, :most], responsibilities[:, :most]
+        found = []
+        for shares in log_sum_exp(mixture.log_joints(x))[1][:count]:
+            some = np.flatnonzero(shares > SOME)[:most]
+            found.append((chosen.start + some, shares[some] * weights[chosen][some]))
+        return found
+
+    parts = list(pieces(len(sample.rows), count))
+    numbers = len(sample.rows) * count * mixture.n_features
+    by_part = shared_out(members, parts, numbers)
+    places, responsibilities = np.zeros((count, most), np.intp), np.zeros((count, most))
+    filled = 0
+    for k, own in enumerate(zip(*by_part, strict=True)):
+        place, share = (np.concatenate(each)[:most] for each in zip(*own, strict=True))
+        places[k, : len(place)], responsibilities[k, : len(place)] = place, share
+        filled = max(filled, len(place))
+    return places[:, :filled], responsibilities[:, :filled]
 
 
 def _cuts(rows: Array, responsibilities: Array, heavy: Array) -> list[NDArray[np.bool_]]:

@@ -29,8 +29,8 @@ from dgmm.em.sample import Sample
 from dgmm.em.solver import RunState, StopRule, ranked, run_all
 from dgmm.kernels.outputs import row_outputs
 from dgmm.kernels.sweep import Sweep
-from dgmm.model.arrays import Array
 from dgmm.model.mixture import Mixture
+from dgmm.model.sharing import shared_out
 
 A = TypeVar("A")
 G = TypeVar("G")
@@ -267,11 +267,14 @@ def _different(subsample: Subsample, runs: Sequence[RunState]) -> list[RunState]
     if len(runs) == 1:
         return list(runs)
     sample = subsample.sample.first(min(len(subsample.sample.keys), ALIKE_ROWS))
-    kept: list[tuple[RunState, Array]] = []
-    for run in (runs[place] for place in ranked(run.best.objective for run in runs)):
-        mixture = subsample.context.frame.leave(run.best.mixture)
-        logs = row_outputs(sample.rows, mixture, "score", sample.noise)
-        apart = (np.average((logs - each) ** 2, weights=sample.weights) for _, each in kept)
-        if all(each > 4 * subsample.resolution(mixture) for each in apart):
-            kept.append((run, logs))
-    return [run for run, _ in kept]
+    mixtures = [subsample.context.frame.leave(run.best.mixture) for run in runs]
+    numbers = len(sample.rows) * sum(mixture.free_parameters for mixture in mixtures)
+    logs = shared_out(
+        lambda mixture: row_outputs(sample.rows, mixture, "score", sample.noise), mixtures, numbers
+    )
+    kept: list[int] = []
+    for at in ranked(run.best.objective for run in runs):
+        apart = (np.average((logs[at] - logs[i]) ** 2, weights=sample.weights) for i in kept)
+        if all(each > 4 * subsample.resolution(mixtures[at]) for each in apart):
+            kept.append(at)
+    return [runs[at] for at in kept]

@@ -4,10 +4,13 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar
 
+from dask.system import CPU_COUNT
 from threadpoolctl import ThreadpoolController
+
+from dgmm.model.sharing import shared
 
 S = TypeVar("S")
 
@@ -113,15 +116,18 @@ class _OneBlasThread:
 one_blas_thread = _OneBlasThread()
 
 
-def each_on_one_blas_thread(steps: Iterator[S]) -> Iterator[S]:
+def each_on_one_blas_thread(steps: Iterator[S], threads: int | None) -> Iterator[S]:
     """The items of ``steps``, made with one thread for matrix products.
 
     For small matrices more threads only wait for each other, and for large ones they may round
-    differently.
+    differently.  What can be shared out (model/sharing.py) is, by so many ``threads``, or by one
+    for each processor.
     """
     end = object()
+    threads = threads or CPU_COUNT
+    pool = partial(kept_pool, "dgmm", threads) if threads > 1 else None
     while True:
-        with one_blas_thread():
+        with one_blas_thread(), shared(pool):
             item: Any = next(steps, end)
         if item is end:
             return

@@ -14,8 +14,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, wait
 from dataclasses import dataclass, field
-from functools import reduce
-from operator import add
 from typing import Generic, TypeVar
 
 import dask.threaded
@@ -23,6 +21,7 @@ import dask.threaded
 from dgmm.data.dataset import Dataset
 from dgmm.data.memory import memory
 from dgmm.data.transient import is_transient
+from dgmm.engine.adding import SharedSum
 from dgmm.engine.blas import kept_pool, one_blas_thread
 from dgmm.engine.cache import Cache
 from dgmm.engine.meter import Meter
@@ -89,7 +88,7 @@ def results_alive(blocks: int, threads: int) -> int:
 
 @dataclass
 class _Shared(Generic[T]):
-    """A sweep under way: blocks that are read, units that are computed, and what they found.
+    """A sweep under way: blocks that are read, and units that are computed and added to ``total``.
 
     ``read`` begins to read one of the ``blocks``, and ``start`` its units, of which it says whether
     each is the last.  At most so many, ``most``, are under way at once, of blocks as of units.
@@ -98,16 +97,15 @@ class _Shared(Generic[T]):
     blocks: int
     most: int
     read: Callable[[int], Future[Block]]
-    start: Callable[[int, Future[Block]], Iterator[tuple[Future[T], bool]]]
+    start: Callable[[int, Future[Block]], Iterator[tuple[Future[None], bool]]]
+    total: SharedSum[T]
     _begun: int = 0
     _ended: int = 0
     _read: deque[tuple[int, Future[Block]]] = field(default_factory=deque)
-    _units: deque[tuple[Future[T], bool]] = field(default_factory=deque)
-    _block: tuple[T, ...] = ()
-    _tree: PairwiseSum[T] = field(default_factory=PairwiseSum)
+    _units: deque[tuple[Future[None], bool]] = field(default_factory=deque)
 
     def result(self) -> T:
-        """What units found, added up in their order to blocks, and these by the tree."""
+        """What units found, added up."""
         while self._read_ahead() or self._units:
             if not self._read:
                 self._take()
@@ -116,7 +114,7 @@ class _Shared(Generic[T]):
                 self._units.append(each)
                 if len(self._units) == self.most:
                     self._take()
-        return self._tree.sum()
+        return self.total.sum()
 
     def _read_ahead(self) -> bool:
         """Have blocks read, as far as they may be; whether there are some to compute on."""
@@ -126,12 +124,10 @@ class _Shared(Generic[T]):
         return bool(self._read)
 
     def _take(self) -> None:
-        """Add what the next unit found."""
+        """Wait for the next unit."""
         future, last = self._units.popleft()
-        self._block = (reduce(add, (*self._block, future.result())),)
+        future.result()
         if last:
-            self._tree.add(*self._block)
-            self._block = ()
             self._ended += 1
             self._read_ahead()
 
@@ -154,14 +150,16 @@ class Threads:
     def __call__(self, fn: Callable[[Block, G], T], given: G) -> T:
         unit = unit_rows(self.dataset.rows, given)
 
-        def task(index: int, chosen: slice, reading: Future[Block]) -> T:
+        def task(index: int, number: int, of: tuple[slice, bool], reading: Future[Block]) -> None:
+            chosen, last = of
+
             def read() -> Block:
                 return reading.result().part(chosen)
 
             rows = chosen.stop - chosen.start
             result = apply(fn, given, read, block_name(self.dataset, index), rows)
             self.meter.add(rows)
-            return result
+            total.add(index, number, last, result)
 
         def read(index: int) -> Block:
             if leaving.is_set():
@@ -176,13 +174,15 @@ class Threads:
             return result
         leaving = threading.Event()  # whoever waits for a store, or is to read, need not any more
         pool, readers = kept_pool("dgmm", self.threads), kept_pool("dgmm-read", self.threads)
+        total = SharedSum[T]()
 
-        def start(index: int, reading: Future[Block]) -> Iterator[tuple[Future[T], bool]]:
-            for chosen, last in self._units(index, unit):
-                yield pool.submit(task, index, chosen, reading), last
+        def start(index: int, reading: Future[Block]) -> Iterator[tuple[Future[None], bool]]:
+            for number, of in enumerate(self._units(index, unit)):
+                yield pool.submit(task, index, number, of, reading), of[1]
 
+        most = 2 * self.threads
         shared = _Shared(
-            self.dataset.blocks, 2 * self.threads, lambda index: readers.submit(read, index), start
+            self.dataset.blocks, most, lambda index: readers.submit(read, index), start, total
         )
         with one_blas_thread():
             try:

@@ -146,7 +146,7 @@ class Session:
                 *(sweep, self.specs, first_pass_spec, in_memory_sweep, choice),
                 *(stopped, meter.tell, elsewhere, columns),
             )
-            for last in engine.each_on_one_blas_thread(steps):
+            for last in engine.each_on_one_blas_thread(steps, self.threads):
                 if checkpoint is not None and (stopped is None or last.passes > stopped.passes):
                     checkpoint.save(last, self.specs[0].random)
                 yield last

@@ -1,0 +1,94 @@
+"""Work that threads share between sweeps, and who adds up: never a bit depends on the threads."""
+
+import threading
+from collections import Counter
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dgmm import GaussianMixture
+from dgmm.em import abreast, splits
+from dgmm.engine.adding import SharedSum
+from dgmm.kernels.sweep import tree_sum
+from dgmm.model import sharing
+from dgmm.model.sharing import shared, shared_out
+
+MUCH = 1e9
+COLOUR: ContextVar[str] = ContextVar("colour", default="none")
+
+
+class Nested(tuple):  # type: ignore[type-arg]
+    """A sum that shows what was added to what."""
+
+    def __add__(self, other: "Nested") -> "Nested":  # type: ignore[override]
+        return Nested((self, other))
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 7, 8, 21])
+def test_whatever_comes_first_the_same_is_added_to_the_same(blocks: int) -> None:
+    """Units in their order, blocks by the tree; of every third block there are three units."""
+    leaves = [
+        [Nested((block, number)) for number in range(1 if block % 3 else 3)]
+        for block in range(blocks)
+    ]
+    folded = [own[0] if len(own) == 1 else (own[0] + own[1]) + own[2] for own in leaves]
+    arrivals = [(block, number) for block, own in enumerate(leaves) for number in range(len(own))]
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        total = SharedSum[Nested]()
+        for block, number in rng.permutation(arrivals).tolist():
+            last = number == len(leaves[block]) - 1
+            total.add(block, number, last, leaves[block][number])
+        assert total.sum() == tree_sum(folded)
+
+
+def test_parts_are_shared_out_in_order_and_see_their_context() -> None:
+    meeting = threading.Barrier(2, timeout=20)
+
+    def part(number: int) -> tuple[int, str, int, str]:
+        meeting.wait()  # there are two threads, and both are at work
+        inner = shared_out(lambda _: threading.get_ident(), [0, 1], MUCH)
+        assert inner == [threading.get_ident()] * 2  # or it would wait for itself
+        return number, COLOUR.get(), threading.get_ident(), np.geterr()["over"]
+
+    COLOUR.set("blue")
+    with ThreadPoolExecutor(2) as pool, shared(lambda: pool), np.errstate(over="raise"):
+        found = shared_out(part, [5, 6, 7, 8], MUCH)
+        with pytest.raises(ZeroDivisionError):
+            shared_out(lambda number: 1 // number, [1, 0], MUCH)
+        here = shared_out(lambda _: threading.get_ident(), [0, 1], 1.0)
+    assert [each[0] for each in found] == [5, 6, 7, 8]
+    assert {each[1] for each in found} == {"blue"}
+    assert {each[3] for each in found} == {"raise"}
+    assert threading.get_ident() not in {each[2] for each in found}
+    assert here == [threading.get_ident()] * 2  # too little to be worth it
+
+
+def test_a_fit_has_the_same_bits_however_many_threads_share_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All that can be shared out is, however small, and not only what many rows need."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(16_000, 2)) + 4 * rng.integers(0, 3, size=(16_000, 2))
+    by, called = sharing._by, Counter[str]()
+
+    def counted(pool: Executor, fn: Any, parts: Any) -> Any:
+        called[fn.__qualname__.split(".")[0]] += 1
+        return by(pool, fn, parts)
+
+    monkeypatch.setattr(sharing, "LEAST_NUMBERS", 0)
+    monkeypatch.setattr(sharing, "_by", counted)
+    monkeypatch.setattr(splits, "PART", 0)
+    monkeypatch.setattr(abreast, "SMALL", 0)
+    fits = []
+    for threads in (1, 2, 8):
+        assert bool(called) == (threads > 2)
+        model = GaussianMixture(10, n_init=2, random_state=0, n_jobs=threads).fit(rows)
+        fits.append((model.means_.tobytes(), model.covariances_.tobytes()))
+    assert set(called) == {
+        *("evaluate", "advanced", "splits_of", "_members", "moved_mixtures", "_different")
+    }
+    assert len(set(fits)) == 1
