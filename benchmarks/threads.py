@@ -37,11 +37,12 @@ Full covariances, float32 rows, passes in float64; each figure is a median of ro
 numbers of threads took turns. "speed-up" is the time on one thread over that on so many, and its
 share is of the ideal, the number of threads. "fit" is a whole default fit, from rows to model, of
 the same process, without its start-up, once for each number of threads; "in passes" is that over
-an EM pass on as many threads. "memory": an array; else a Zarr store that is not compressed, in
-chunks of so much, in the system's memory, without a cache of dgmm's own. "units" are what threads
-share of an EM pass, with the longest in milliseconds by the time on one thread; "at best" is the
-speed-up on 16 and on 64 threads that these units allow, if each goes to the first thread that is
-free and nothing else takes time."""
+an EM pass on as many threads, "one alone" what share of the processors' time for it went to the
+thread that asked for it, while others may have been idle. "memory": an array; else a Zarr store
+that is not compressed, in chunks of so much, in the system's memory, without a cache of dgmm's
+own. "units" are what threads share of an EM pass, with the longest in milliseconds by the time on
+one thread; "at best" is the speed-up on 16 and on 64 threads that these units allow, if each goes
+to the first thread that is free and nothing else takes time."""
 
 HEADER = (
     "D, K",
@@ -56,6 +57,7 @@ HEADER = (
     "to EM",
     "fit, s",
     "in passes",
+    "one alone",
     "units, ms",
     "at best",
 )
@@ -118,13 +120,21 @@ def counts(most: int) -> list[int]:
     return sorted({1 << power for power in range(most.bit_length())} | {most})
 
 
-def fit(rows: Any, components: int, threads: int) -> Seconds:
+class FitSeconds(Seconds):
+    """Seconds of a fit; ``alone`` is what share of the processors' time the caller's thread had."""
+
+    alone: float
+
+
+def fit(rows: Any, components: int, threads: int) -> FitSeconds:
     """Seconds of a default fit."""
-    began = time.perf_counter()
+    began, own, all_threads = time.perf_counter(), time.thread_time(), time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it did not converge
         GaussianMixture(components, random_state=0, n_jobs=threads).fit(rows)
-    return Seconds(time.perf_counter() - began)
+    seconds = FitSeconds(time.perf_counter() - began)
+    seconds.alone = (time.thread_time() - own) / (time.process_time() - all_threads)
+    return seconds
 
 
 def shared(dataset: Dataset, given: Given) -> list[int]:
@@ -203,6 +213,7 @@ def _line(case: Case, count: int, timings: Timings, whole: Timings) -> list[Cell
         timings.ratio(first, em),
         seconds,
         None if seconds is None else seconds / timings.seconds(em),
+        percent(seconds.alone) if isinstance(seconds, FitSeconds) else None,
     ]
 
 
