@@ -65,6 +65,21 @@ def test_rooms_import_as_their_contracts_say() -> None:
                 assert ROOMS.index(room) <= ROOMS.index(own), module
 
 
+@pytest.mark.parametrize("module", modules())
+def test_late_imports_are_used(module: str) -> None:
+    """Linters don't tell: to them these are values."""
+    nodes = list(ast.walk(ast.parse((HOUSE / module).read_text())))
+    late = {
+        target.id
+        for node in nodes
+        if isinstance(node, ast.Assign) and "Late(" in ast.unparse(node.value)
+        for target in ast.walk(node.targets[0])
+        if isinstance(target, ast.Name)
+    }
+    read = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+    assert late <= read
+
+
 def test_no_property_has_a_lock() -> None:
     """A process forked while another thread held it would wait for ever (model/lazy.py)."""
     locked = {m for m in modules() if "cached_property" in (HOUSE / m).read_text()}

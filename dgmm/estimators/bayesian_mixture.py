@@ -545,10 +545,8 @@ def load(path: str | PathLike[str]) -> GaussianMixture | BayesianGaussianMixture
     """
     model = gaussian_mixture.load(path)
     prior = prior_of(model)
-    has_statistics = hasattr(
-        model, "sufficient_statistics_"
-    )  # without, there is no posterior to show
-    if not isinstance(prior, VariationalPrior) or not has_statistics:
+    posterior = hasattr(model, "sufficient_statistics_")  # which is shown by them
+    if not isinstance(prior, VariationalPrior) or not posterior:
         return model
     bayesian = BayesianGaussianMixture()
     given = model.get_params(deep=False)

@@ -25,7 +25,8 @@ class lazy(cached_property[T]):
 class Late:
     """A module that is imported when a name in it is first asked for.
 
-    For what many users of a module never need, and what takes long to import.
+    For what many users of a module never need, and what takes long to import.  Its names are Any to
+    a type checker, unless it sees the import itself, under ``if TYPE_CHECKING``, and not this.
     """
 
     def __init__(self, module: str) -> None:
