@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dgmm.estimators.gaussian_mixture import GaussianMixture
 
 mixtures = Late("dgmm.estimators.gaussian_mixture")
-session, sources = Late("dgmm.estimators.session"), Late("dgmm.data.sources")
+opened, sources = Late("dgmm.estimators.rows"), Late("dgmm.data.sources")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class JudgedRows:
                 f"{data} has {dataset.n_features} features; {model} was fitted "
                 f"to {fitted.n_features_in_}"
             )
-        rows: Dataset = session.open_rows(fitted, dataset, sparse=True)
+        rows: Dataset = opened.open_rows(fitted, dataset, sparse=True)
         return rows
 
 

@@ -29,7 +29,7 @@ from dgmm.estimators.inference import Inference
 from dgmm.estimators.parameters import prior_of
 from dgmm.estimators.posterior_parameters import PosteriorParameters
 from dgmm.estimators.predictor import Predictor
-from dgmm.estimators.session import Data
+from dgmm.estimators.rows import Data
 from dgmm.estimators.sufficient_statistics import SufficientStatistics
 from dgmm.kernels.observation import Missing
 from dgmm.model.concentration import ConcentrationType

@@ -9,7 +9,7 @@ from dgmm.em.prior_spec import NoPrior
 from dgmm.errors import UsageError
 from dgmm.estimators.fitted import Fitted
 from dgmm.estimators.parameters import observation_of, prior_of, threads_of
-from dgmm.estimators.session import Data, open_rows
+from dgmm.estimators.rows import Data, open_rows
 from dgmm.estimators.uncertainty import check_rows
 from dgmm.inference import drift, standard_errors
 from dgmm.inference.drift import Drift

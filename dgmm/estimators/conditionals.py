@@ -15,7 +15,7 @@ from dgmm.estimators.fitted import Fitted
 from dgmm.estimators.judging import judged
 from dgmm.estimators.record import become
 from dgmm.estimators.row_outputs import outputs_of
-from dgmm.estimators.session import Data
+from dgmm.estimators.rows import Data
 from dgmm.inference.regression import ANSWERS, AnswerKind, check_regressed, regression
 from dgmm.kernels.observation import Marginal
 from dgmm.kernels.outputs import Output

@@ -12,7 +12,7 @@ from dgmm.estimators.fitted import Fitted
 from dgmm.estimators.judging import judged
 from dgmm.estimators.parameters import observation_of, threads_of
 from dgmm.estimators.row_outputs import warn_without_noise
-from dgmm.estimators.session import Data, open_rows
+from dgmm.estimators.rows import Data, open_rows
 from dgmm.kernels.observation import NONE_COUNT
 from dgmm.kernels.sweep import Sweep
 from dgmm.model.fixed import free_parameters

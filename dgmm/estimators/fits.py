@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from dgmm import engine
 from dgmm.em.progress import Progress
 from dgmm.engine.plan import Plan
-from dgmm.estimators.session import Data, Session
+from dgmm.estimators.rows import Data
+from dgmm.estimators.session import Session
 
 if TYPE_CHECKING:
     from distributed import Client

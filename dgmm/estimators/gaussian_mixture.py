@@ -27,7 +27,8 @@ from dgmm.estimators.fitted_parameters import FittedParameters
 from dgmm.estimators.inference import Inference
 from dgmm.estimators.partial_fit import PartialFit
 from dgmm.estimators.record import become, fitted, warn_of
-from dgmm.estimators.session import Data, Session, fitting
+from dgmm.estimators.rows import Data
+from dgmm.estimators.session import Session, fitting
 from dgmm.estimators.sparse import takes_sparse
 from dgmm.kernels.observation import Complete, Missing
 from dgmm.model.covariance import CovarianceType

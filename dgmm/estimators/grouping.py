@@ -15,7 +15,7 @@ from dgmm.estimators.judging import judged
 from dgmm.estimators.parameters import threads_of
 from dgmm.estimators.record import become
 from dgmm.estimators.row_outputs import outputs_of, row_outputs_of, warn_without_noise
-from dgmm.estimators.session import Data, open_rows
+from dgmm.estimators.rows import Data, open_rows
 from dgmm.inference import merging
 from dgmm.inference.merging import WITHOUT_ROWS, CriterionName, Merging
 from dgmm.kernels.outputs import OUTPUTS

@@ -11,7 +11,7 @@ from dgmm.estimators.fitted import Fitted
 from dgmm.estimators.parameters import threads_of
 from dgmm.estimators.record import become
 from dgmm.estimators.row_outputs import outputs_of, row_outputs_of, warn_without_noise
-from dgmm.estimators.session import Data, open_rows
+from dgmm.estimators.rows import Data, open_rows
 from dgmm.inference import odd_rows, oddness
 from dgmm.inference.odd_rows import Threshold
 from dgmm.kernels.outputs import OUTPUTS, Output

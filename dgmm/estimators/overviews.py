@@ -13,7 +13,7 @@ from dgmm.estimators.fitted import Fitted
 from dgmm.estimators.judging import judged
 from dgmm.estimators.parameters import threads_of
 from dgmm.estimators.row_outputs import row_outputs_of, warn_without_noise
-from dgmm.estimators.session import Data, open_rows
+from dgmm.estimators.rows import Data, open_rows
 from dgmm.inference import overview
 from dgmm.inference.overview import Overview, Query
 from dgmm.kernels.outputs import JUDGED

@@ -17,7 +17,7 @@ from dgmm.estimators.parameters import observation_of, threads_of
 from dgmm.estimators.predictor import Predictor
 from dgmm.estimators.record import become, warn_of_degenerate
 from dgmm.estimators.row_outputs import warn_without_noise
-from dgmm.estimators.session import Data, open_rows
+from dgmm.estimators.rows import Data, open_rows
 from dgmm.estimators.sufficient_statistics import SufficientStatistics
 from dgmm.inference.privacy import Privacy
 from dgmm.kernels import choice

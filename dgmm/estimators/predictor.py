@@ -17,7 +17,7 @@ from dgmm.estimators.criteria import Criteria
 from dgmm.estimators.notebook import NotebookView
 from dgmm.estimators.parameters import draws_of, random_of
 from dgmm.estimators.row_outputs import outputs_of
-from dgmm.estimators.session import Data
+from dgmm.estimators.rows import Data
 from dgmm.kernels.outputs import DENOISED, FILLED, OUTPUTS
 from dgmm.model.arrays import Array
 from dgmm.model.mixture import Mixture

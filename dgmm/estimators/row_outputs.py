@@ -22,7 +22,7 @@ from dgmm.data.source import Source
 from dgmm.errors import MissingNoiseWarning, UsageError
 from dgmm.estimators.judging import judged
 from dgmm.estimators.parameters import observation_of, threads_of
-from dgmm.estimators.session import Data, is_stored, open_rows
+from dgmm.estimators.rows import Data, is_stored, open_rows
 from dgmm.kernels.outputs import DENOISED, Output, RowOutputs
 from dgmm.kernels.sweep import Block
 from dgmm.model.lazy import Late

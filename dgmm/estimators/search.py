@@ -17,7 +17,8 @@ from dgmm.estimators.gaussian_mixture import GaussianMixture
 from dgmm.estimators.inference import Inference
 from dgmm.estimators.predictor import Predictor
 from dgmm.estimators.record import become, fitted, warn_of
-from dgmm.estimators.session import Data, Session, selecting
+from dgmm.estimators.rows import Data
+from dgmm.estimators.session import Session, selecting
 from dgmm.estimators.sparse import takes_sparse
 from dgmm.model.covariance import COVARIANCE_TYPES, CovarianceType
 

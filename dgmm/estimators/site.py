@@ -28,7 +28,7 @@ from dgmm.estimators import gaussian_mixture, private
 from dgmm.estimators.fits import session_of
 from dgmm.estimators.gaussian_mixture import GaussianMixture
 from dgmm.estimators.parameters import prior_of, spec_of, threads_of
-from dgmm.estimators.session import Data, open_rows
+from dgmm.estimators.rows import Data, open_rows
 from dgmm.estimators.site_summary import Summary
 from dgmm.estimators.sufficient_statistics import SufficientStatistics
 from dgmm.inference.privacy import Privacy

@@ -15,7 +15,7 @@ from dgmm.engine.room import check_room
 from dgmm.errors import UsageError
 from dgmm.estimators.fitted import Fitted
 from dgmm.estimators.parameters import observation_of, prior_of, threads_of
-from dgmm.estimators.session import Data, open_rows
+from dgmm.estimators.rows import Data, open_rows
 from dgmm.inference import bootstrap, information, standard_errors
 from dgmm.inference import refit as refitting
 from dgmm.inference.bootstrap import Bootstrap

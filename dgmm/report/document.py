@@ -16,7 +16,7 @@ from dgmm.estimators.conditionals import places_of
 from dgmm.estimators.judging import judged
 from dgmm.estimators.parameters import threads_of
 from dgmm.estimators.record import degenerate_messages
-from dgmm.estimators.session import Data, open_rows
+from dgmm.estimators.rows import Data, open_rows
 from dgmm.estimators.telling import facts, heaviest_first, mean_and_spread, names_of
 from dgmm.inference.overview import SHOWN, Overview, edges_of, most_telling
 from dgmm.io import storage
