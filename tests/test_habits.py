@@ -64,7 +64,9 @@ LIGHT = {"click", "dask", "dgmm", "fsspec", "numpy", "psutil", "rich", "scipy", 
 
 HEAVY = {
     "dask.array",
+    "scipy.cluster",
     "scipy.optimize",
+    "scipy.spatial",
     "scipy.stats",
     "dgmm.data.dataset",
     "dgmm.engine",

@@ -13,14 +13,13 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.spatial.distance import pdist
 
 from dgmm.em.agglomeration import agglomerated, group_count
 from dgmm.em.init import Random
 from dgmm.model.arrays import ROUNDING, Array
 from dgmm.model.lazy import Late
 
+hierarchy, distance = Late("scipy.cluster.hierarchy"), Late("scipy.spatial.distance")
 cluster = Late("sklearn.cluster")
 
 TREE_ROWS: Final = 1000
@@ -84,16 +83,18 @@ def _trees(view: Array, components: int, random: Random) -> Iterator[Labels]:
     some = np.arange(len(view))
     if len(view) > TREE_ROWS:
         some = np.sort(random.choice(len(view), TREE_ROWS, replace=False))
-    distances = pdist(view[some])
+    distances = distance.pdist(view[some])
     for method in LINKAGES:
         labels = np.full(len(view), -1)
-        labels[some] = fcluster(linkage(distances, method), components, "maxclust") - 1
+        tree = hierarchy.linkage(distances, method)
+        labels[some] = hierarchy.fcluster(tree, components, "maxclust") - 1
         yield labels
     n_features = view.shape[1]
     if n_features > PLAIN:
         labels = np.full(len(view), -1)
         count = group_count(components, n_features)
-        groups = fcluster(linkage(distances, "ward"), count, "maxclust") - 1
+        tree = hierarchy.linkage(distances, "ward")
+        groups = hierarchy.fcluster(tree, count, "maxclust") - 1
         labels[some] = agglomerated(view[some], groups.astype(np.int64), components)
         yield labels
 
