@@ -13,7 +13,7 @@ from dgmm import GaussianMixture
 from dgmm.em import abreast, splits
 from dgmm.engine.adding import SharedSum
 from dgmm.kernels.sweep import tree_sum
-from dgmm.model import sharing
+from dgmm.model import matrices, sharing
 from dgmm.model.sharing import shared, shared_out
 
 MUCH = 1e9
@@ -65,6 +65,22 @@ def test_parts_are_shared_out_in_order_and_see_their_context() -> None:
     assert {each[3] for each in found} == {"raise"}
     assert threading.get_ident() not in {each[2] for each in found}
     assert here == [threading.get_ident()] * 2  # too little to be worth it
+
+
+def test_matrices_in_batches_have_the_bits_of_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    roots = np.random.default_rng(0).normal(size=(50, 6, 9))
+    covariances = roots @ roots.swapaxes(1, 2)
+    covariances[7] = np.outer(covariances[7, 0], covariances[7, 0])  # it is raised
+    whole = matrices.factor_matrices(covariances)
+    solved = matrices.solve_factors(whole[1], covariances)
+    monkeypatch.setattr(sharing, "LEAST_NUMBERS", 0)
+    monkeypatch.setattr(matrices, "BATCH", 4 * 6**3)
+    with ThreadPoolExecutor(2) as pool, shared(lambda: pool):
+        batched = matrices.factor_matrices(covariances)
+        again = matrices.solve_factors(whole[1], covariances)
+    for one, other in zip((*whole, solved), (*batched, again), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert whole[2].sum() == 1
 
 
 def test_a_fit_has_the_same_bits_however_many_threads_share_it(

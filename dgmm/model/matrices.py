@@ -1,7 +1,9 @@
 """Covariance matrices: their factors, smallest eigenvalues and coordinates, for many at once."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +11,10 @@ from scipy.linalg import rq, solve_triangular
 from scipy.linalg.lapack import dtrtri
 
 from dgmm.model.arrays import EXACT, FLOOR, ROUNDING, Array
+from dgmm.model.sharing import batches, shared_out
+
+BATCH: Final = 1 << 22
+"""About how many products a factor of each of a batch of matrices takes: some 2 ms."""
 
 
 @cache
@@ -38,8 +44,29 @@ def precision_products(precisions: Array) -> Array:
     return precisions[:, rows, columns] * np.where(rows == columns, -0.5, -1.0)
 
 
+def by_batches(
+    fn: Callable[..., tuple[NDArray[Any], ...]], *matrices: Array
+) -> tuple[NDArray[Any], ...]:
+    """What ``fn`` makes of ``matrices`` (K, D, ...), each by itself: threads share many large ones.
+
+    It makes arrays (K, ...).
+    """
+    count, size = len(matrices[0]), max(1, matrices[0].shape[1] ** 3)
+    parts = batches(count, BATCH // size)
+    if len(parts) < 2:
+        return fn(*matrices)
+    made = shared_out(lambda part: fn(*(each[part] for each in matrices)), parts, count * size)
+    return tuple(np.concatenate(each) for each in zip(*made, strict=True))
+
+
 def factor_matrices(covariances: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
     """Covariances (K, D, D) at or above their floors, precision factors, which were raised (K,)."""
+    raised, factors, lost = by_batches(_factored, covariances)
+    return raised, factors, lost
+
+
+def _factored(covariances: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
+    """The same of a batch."""
     n_features = covariances.shape[1]
     precisions_cholesky = np.ascontiguousarray(
         triangle_inverses(choleskys(covariances)).swapaxes(1, 2)
@@ -166,9 +193,16 @@ def least_eigenvector(covariances: Array, amounts: Array) -> Array:
 def solve_factors(precisions_cholesky: Array, white: Array) -> Array:
     """C'^-1 ``white`` for each C of ``precisions_cholesky`` (K, D, D) and ``white`` (K, D, M).
 
-    NumPy has no solver for many triangles; one call for all is worth the general one's work.
+    NumPy has no solver for many triangles; one call for many is worth the general one's work.
     """
-    return np.linalg.solve(precisions_cholesky.swapaxes(1, 2), white).astype(np.float64, copy=False)
+    (solved,) = by_batches(_solved, precisions_cholesky, white)
+    return solved
+
+
+def _solved(precisions_cholesky: Array, white: Array) -> tuple[Array]:
+    """The same of a batch."""
+    solved = np.linalg.solve(precisions_cholesky.swapaxes(1, 2), white)
+    return (solved.astype(np.float64, copy=False),)
 
 
 def log_cholesky(precisions_cholesky: Array, covariances: Array) -> Array:
