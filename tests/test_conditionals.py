@@ -144,6 +144,18 @@ def test_marginals_have_the_covariances_of_the_whole_in_any_units(kind: str) -> 
     np.testing.assert_allclose(found, own - np.log(scale[chosen]).sum(), rtol=1e-12)
 
 
+def test_narrow_components_stay_narrow_beside_wide_ones_far_away() -> None:
+    sizes = np.array([1.0, 1e-10, 1e8, 1e-4])
+    values, means = DENSE * sizes[:, None, None] ** 2, MEANS * 1e6
+    model = dgmm.GaussianMixture.from_parameters(WEIGHTS, means, values)
+    np.testing.assert_allclose(
+        model.marginal([2, 0]).covariances_, values[:, [[2], [0]], [2, 0]], rtol=1e-14
+    )
+    left = DENSE[:, 1:, 1:] - DENSE[:, 1:, :1] @ DENSE[:, :1, 1:] / DENSE[:, :1, :1]
+    found = model.condition({0: 0.0}).covariances_
+    np.testing.assert_allclose(found / sizes[:, None, None] ** 2, left, rtol=1e-9, atol=1e-12)
+
+
 def test_two_branches_and_rows_far_away() -> None:
     """The median lies on the heavier branch, the mean on none; far rows are of the nearest."""
     model = dgmm.GaussianMixture.from_parameters(

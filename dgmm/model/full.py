@@ -19,6 +19,7 @@ from dgmm.model.matrices import (
     factor_of_matrix,
     factors_of_matrix,
     from_log_cholesky,
+    in_units_of,
     least_apart,
     least_eigenvalue,
     least_eigenvector,
@@ -176,7 +177,8 @@ class FullCovariances(Covariances):
         return FullEstimate(drawn).floored()[0]
 
     def among(self, features: NDArray[np.intp]) -> "FullCovariances":
-        return FullEstimate(self.values[:, features[:, None], features]).floored()[0]
+        values = self.values[:, features[:, None], features]
+        return FullCovariances(*in_units_of(values, np.diagonal(values, axis1=1, axis2=2)))
 
     def chosen(self, components: NDArray[np.intp]) -> "FullCovariances":
         return FullCovariances(

@@ -82,6 +82,18 @@ def _factored(covariances: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
     return raised, precisions_cholesky, lost
 
 
+def in_units_of(covariances: Array, variances: Array) -> tuple[Array, Array]:
+    """Covariances (K, D, D) and precision factors, at or above floors in units of ``variances``.
+
+    These (K, D) are of each feature in each component, and about as large as the covariances were
+    before rounding: so floors are right in whatever units.
+    """
+    scale = np.exp2(np.round(np.log2(variances) / 2))
+    unit = scale[:, :, None] * scale[:, None]
+    raised, factors, _ = factor_matrices(covariances / unit)
+    return raised * unit, factors / scale[:, :, None]
+
+
 def choleskys(covariances: Array) -> Array:
     """The Cholesky factors of (K, D, D); NaN for those that have none."""
     lower: Array

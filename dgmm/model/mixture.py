@@ -11,9 +11,9 @@ from dgmm.errors import UsageError
 from dgmm.model.arrays import Array
 from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.covariance_parameters import Covariances
-from dgmm.model.frame import Frame
-from dgmm.model.full import FULL, FullEstimate
+from dgmm.model.full import FullCovariances
 from dgmm.model.lazy import lazy
+from dgmm.model.matrices import in_units_of
 from dgmm.model.noise_component import LOG_ZERO, NoiseComponent
 from dgmm.model.tails import StudentTails
 
@@ -457,9 +457,7 @@ class Mixture:
         >>> model.mixture_.among(np.array([1])).variances.tolist()
         [[1.0], [4.0]]
         """
-        # In units where variances are about 1, as covariances are factored beside FLOOR.
-        scale = Frame.of(*self.moments_of_components(), self.covariance_model).scale
-        covariances = self.covariances.rescale(1.0 / scale).among(features).rescale(scale[features])
+        covariances = self.covariances.among(features)
         noise = self.noise_component and self.noise_component.among(features)
         return Mixture(self.weights, self.means[:, features], covariances, noise, self.tails)
 
@@ -593,14 +591,18 @@ class Mixture:
         noise = self.noise_component
         if noise is not None:
             noise, weights = noise.among(free).weighing(weights[-1]), weights[:-1]
-        return replace(full_mixture(weights, means, covariances, noise), tails=tails)
+        within = np.diagonal(dense, axis1=1, axis2=2)[:, free]
+        return replace(full_mixture(weights, means, covariances, noise, within), tails=tails)
 
 
 def full_mixture(
-    weights: Array, means: Array, covariances: Array, noise: NoiseComponent | None
+    weights: Array,
+    means: Array,
+    covariances: Array,
+    noise: NoiseComponent | None,
+    variances: Array | None = None,
 ) -> Mixture:
-    """A full mixture; its covariances are factored where a feature's spread is about 1."""
-    within = np.diagonal(covariances, axis1=1, axis2=2)
-    scale = Frame.of(means[0], within.mean(axis=0), FULL).scale
-    raised, _ = FullEstimate(covariances / scale[:, None] / scale).floored()
-    return Mixture(weights, means, raised.rescale(scale), noise)
+    """A full mixture; ``variances`` (K, D) say what its covariances are rounded by, if not own."""
+    own = np.diagonal(covariances, axis1=1, axis2=2)
+    factored = in_units_of(covariances, own if variances is None else variances)
+    return Mixture(weights, means, FullCovariances(*factored), noise)

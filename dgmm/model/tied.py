@@ -19,6 +19,7 @@ from dgmm.model.matrices import (
     factor_of_matrix,
     factors_of_matrix,
     from_log_cholesky,
+    in_units_of,
     least_apart,
     least_eigenvalue,
     least_eigenvector,
@@ -184,7 +185,9 @@ class TiedCovariances(Covariances):
         return self
 
     def among(self, features: NDArray[np.intp]) -> "TiedCovariances":
-        return TiedEstimate(self.values[features[:, None], features], self.components).floored()[0]
+        values = self.values[None, features[:, None], features]
+        (values,), (factor,) = in_units_of(values, np.diagonal(values, axis1=1, axis2=2))
+        return TiedCovariances(values, factor, self.components)
 
     def chosen(self, components: NDArray[np.intp]) -> "TiedCovariances":
         return TiedCovariances(self.values, self.precisions_cholesky, len(components))
