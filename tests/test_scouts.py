@@ -1,6 +1,7 @@
 """Starts where rows are few: hundreds side by side, in any units, with a sound end."""
 
 import warnings
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from dgmm.em.fit_context import FitContext
 from dgmm.em.init import QUANTUM, representative, standard, standardised
 from dgmm.em.model import Trial
 from dgmm.em.subsamples import Subsample
+from dgmm.kernels import native
 from dgmm.kernels.sweep import Block
 from dgmm.model.covariance import COVARIANCE_MODELS
 
@@ -68,6 +70,30 @@ def test_a_step_of_many_is_an_em_step_of_each(kind: str, weighted: bool) -> None
         np.testing.assert_allclose(mixture.means, expected.means, atol=1e-8)
         np.testing.assert_allclose(
             mixture.covariances.values, expected.covariances.values, rtol=1e-6
+        )
+
+
+@pytest.mark.skipif(native.compiled is None, reason="there is no compiled kernel")
+@pytest.mark.parametrize("kind", ["full", "tied", "diag"])
+def test_the_compiled_kernel_steps_as_numpy_does(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With weights, a noise component and a component that is flat; to single precision."""
+    rng = np.random.default_rng(2)
+    rows = groups(300)
+    rows[:40, 0] = 0.25
+    field = many.Field.of(subsample(rows, kind, rng.gamma(1.0, size=300)))
+    field = replace(field, noise=-6.0)
+    labels = rng.integers(3, size=(6, 300))
+    labels[:3, :40], labels[:3, 40:] = 2, labels[:3, 40:] % 2
+    begun = many.labelled(field, labels, 3, np.full(6, 0.1))
+    monkeypatch.setenv("DGMM_KERNEL", "numpy")
+    expected = many.stepped(field, begun)
+    monkeypatch.setenv("DGMM_KERNEL", "native")
+    found = many.stepped(field, begun, rough=True)
+    for name in ("weights", "means", "covariances", "objective", "noise"):
+        np.testing.assert_allclose(
+            getattr(found, name), getattr(expected, name), atol=2e-4, err_msg=name
         )
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from dgmm.model.arrays import Array
 
-GROUPS: Final = 100
+GROUPS: Final = 40
 WIDE: Final = 16
 """So many groups are merged; fewer where there are more features than that."""
 

@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.em.agglomeration import agglomerated, group_count
+from dgmm.em.clustering import clusters
 from dgmm.em.init import Random
 from dgmm.model.arrays import ROUNDING, Array
 from dgmm.model.lazy import Late
 
 hierarchy, distance = Late("scipy.cluster.hierarchy"), Late("scipy.spatial.distance")
-cluster = Late("sklearn.cluster")
 
-TREE_ROWS: Final = 1000
+TREE_ROWS: Final = 500
 """How many rows hierarchical clustering sees: its costs grow as their square."""
 
 LINKAGES: Final = ("ward", "average", "complete")
@@ -102,8 +102,7 @@ def _trees(view: Array, components: int, random: Random) -> Iterator[Labels]:
 def _clusters(view: Array, weights: Array, components: int, random: Random) -> Iterator[Labels]:
     """By k-means."""
     for _ in range(KMEANS):
-        kmeans = cluster.KMeans(components, n_init=1, random_state=random)
-        yield kmeans.fit(view, sample_weight=weights).labels_.astype(np.int64)
+        yield clusters(view, weights, components, "kmeans", random)
 
 
 def _seeded(

@@ -1,8 +1,9 @@
-"""EM for many mixtures at once, in plain NumPy, where rows are few.
+"""EM for many mixtures at once, where rows are few.
 
 What a sweep over a few hundred rows costs is mostly being called, so all mixtures are in the same
-few calls.  Not by ``Model.m_step``, nor E-steps by ``evaluate``: calls for each of hundreds would
-take most of the time.
+few calls: of NumPy, or of the compiled kernel where single precision will do.  Not by
+``Model.m_step``, nor E-steps by ``evaluate``: calls for each of hundreds would take most of the
+time.
 """
 
 from collections.abc import Iterator
@@ -17,11 +18,12 @@ from dgmm.em.init import Drawn, mixture_of, standard, standardised
 from dgmm.em.isolation import isolated, isolation
 from dgmm.em.labellings import Labels
 from dgmm.em.subsamples import Subsample
+from dgmm.kernels import choice, native
 from dgmm.kernels.natural_parameters import LOWEST
 from dgmm.model.arrays import Array
 from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.full import FULL
-from dgmm.model.matrices import flat_directions
+from dgmm.model.matrices import choleskys, factors_along, flat_directions, triangle_inverses
 from dgmm.model.mixture import Mixture
 
 SINGULAR: Final = 1e-10
@@ -144,14 +146,14 @@ class Many:
         )
 
 
-def _m_step(field: Field, sums: Array, objective: Array, noise: Array) -> Many:
-    """From ``sums`` (S, K, P), where the weight of ``noise`` (S,) was found, too."""
+def _m_step(field: Field, sums: Array, center: Array, objective: Array, noise: Array) -> Many:
+    """From ``sums`` (S, K, P) about ``center`` (S, K, D), with the weight of ``noise`` (S,)."""
     count, components, width = sums.shape
     n_features = field.rows.shape[1]
     counts = np.maximum(sums[:, :, 0], 1e-12 * field.weights.sum())
-    means = sums[:, :, 1 : 1 + n_features] / counts[:, :, None]
+    offsets = sums[:, :, 1 : 1 + n_features] / counts[:, :, None]
     flat, second = (
-        means.reshape(-1, n_features),
+        offsets.reshape(-1, n_features),
         sums[:, :, 1 + n_features :].reshape(-1, width - 1 - n_features),
     )
     full = FULL.estimate(counts.ravel(), flat, flat, second, None).values
@@ -159,7 +161,7 @@ def _m_step(field: Field, sums: Array, objective: Array, noise: Array) -> Many:
         counts, full.reshape(count, components, n_features, n_features)
     )
     whole = counts.sum(axis=1, keepdims=True) + noise[:, None]
-    return Many(counts / whole, means, pooled, objective, noise / whole[:, 0])
+    return Many(counts / whole, center + offsets, pooled, objective, noise / whole[:, 0])
 
 
 def _groups(count: int, size: int) -> Iterator[slice]:
@@ -180,25 +182,39 @@ def labelled(field: Field, labels: NDArray[np.int64], components: int, shares: A
     ]
     totals = np.concatenate(sums)
     noise = totals[:, :, 0].sum(axis=1) * shares / (1 - shares)
-    return _m_step(field, totals, np.full(len(labels), -np.inf), noise)
+    center = np.zeros((len(labels), components, field.rows.shape[1]))
+    return _m_step(field, totals, center, np.full(len(labels), -np.inf), noise)
 
 
-def _natural(field: Field, many: Many) -> Array:
-    """eta (S, K, P), less penalties: see ``Covariances.natural``; that of noise is last."""
+def _factors(field: Field, many: Many) -> tuple[Array, Array]:
+    """Factors (S, K, D, D) of precisions, and log-densities at means, less penalties, (S, K)."""
     (count, components), n_features = many.weights.shape, field.rows.shape[1]
     covariances = field.covariance_model.kept(many.covariances + np.diag(field.reg))
-    values, vectors = np.linalg.eigh(covariances)
     # Sums of squares about 0 say nothing of a variance that is as small as their rounding.
-    values = np.maximum(values, 1e-14 * rounded(many)[:, :, None])
-    precisions = (vectors / values[..., None, :]) @ vectors.swapaxes(2, 3)
-    penalty = 0.5 * np.diagonal(precisions, axis1=2, axis2=3) @ field.reg
-    half_log_det = -0.5 * np.log(values).sum(axis=2)
+    floor = 1e-14 * rounded(many)[:, :, None, None] * np.eye(n_features)
+    covariances = (covariances + floor).reshape(-1, n_features, n_features)
+    lower = choleskys(covariances)
+    factors = np.ascontiguousarray(triangle_inverses(lower).swapaxes(1, 2))
+    if len(lost := np.flatnonzero(~np.isfinite(factors).all(axis=(1, 2)))):
+        values, vectors = np.linalg.eigh(covariances[lost])
+        factors[lost] = factors_along(vectors, np.maximum(values, 1e-14))
+    factors = factors.reshape(count, -1, n_features, n_features)
+    penalty = 0.5 * np.sum(factors * factors, axis=3) @ field.reg
+    half_log_det = np.log(np.diagonal(factors, axis1=2, axis2=3)).sum(axis=2)
+    constants = np.log(many.weights) - 0.5 * n_features * np.log(2 * np.pi)
+    shape = (count, components, n_features, n_features)
+    return np.broadcast_to(factors, shape), constants + half_log_det - penalty
+
+
+def _natural(field: Field, many: Many, factors: Array, constants: Array) -> Array:
+    """eta (S, K, P), less penalties: see ``Covariances.natural``; that of noise is last."""
+    (count, components), n_features = many.weights.shape, field.rows.shape[1]
+    precisions = factors @ factors.swapaxes(2, 3)
     linear = (precisions @ many.means[..., None])[..., 0]
     square = 0.5 * np.sum(many.means * linear, axis=2)
-    constants = np.log(many.weights) - 0.5 * n_features * np.log(2 * np.pi)
     rows, columns = np.triu_indices(n_features)
     eta = np.empty((count, components, FEATURES.width(n_features)))
-    eta[:, :, 0] = np.maximum(constants + half_log_det - penalty - square, LOWEST[0])
+    eta[:, :, 0] = np.maximum(constants - square, LOWEST[0])
     eta[:, :, 1 : 1 + n_features] = linear
     eta[:, :, 1 + n_features :] = precisions[..., rows, columns] * np.where(
         rows == columns, -0.5, -1.0
@@ -206,8 +222,14 @@ def _natural(field: Field, many: Many) -> Array:
     if field.noise is None:
         return eta
     even = np.zeros((count, 1, eta.shape[2]))
-    even[:, 0, 0] = np.log(np.maximum(many.noise, np.finfo(np.float64).tiny)) + field.noise
+    even[:, 0, 0] = _log_noise(field, many)
     return np.concatenate([eta, even], axis=1)
+
+
+def _log_noise(field: Field, many: Many) -> Array:
+    """The weighted log-density (S,) of noise."""
+    log: Array = np.log(np.maximum(many.noise, np.finfo(np.float64).tiny)) + field.noise
+    return log
 
 
 def _shared(field: Field, eta: Array) -> tuple[Array, Array]:
@@ -221,8 +243,11 @@ def _shared(field: Field, eta: Array) -> tuple[Array, Array]:
     return joint, (top + np.log(norm)) @ field.weights / field.weights.sum()
 
 
-def stepped(field: Field, many: Many, drawn: int = 0) -> Many:
-    """One EM step further; from covariances ``drawn`` towards their mean by so many rows."""
+def stepped(field: Field, many: Many, drawn: int = 0, rough: bool = False) -> Many:
+    """One EM step further; from covariances ``drawn`` towards their mean by so many rows.
+
+    A ``rough`` E-step is the compiled kernel's in single precision, where there is one.
+    """
     if drawn:
         weights = many.weights[:, :, None, None]
         if field.noise is not None:
@@ -231,20 +256,45 @@ def stepped(field: Field, many: Many, drawn: int = 0) -> Many:
         counts = len(field.rows) * weights
         mixed = (counts * many.covariances + drawn * mean) / (counts + drawn)
         many = replace(many, covariances=mixed)
-    eta = _natural(field, many)
+    e_step = _rough_e_step if rough and choice.preferred() == "native" else _e_step
+    sums, center, objective = e_step(field, many)
+    count = many.weights.shape[1]
+    return _m_step(field, sums[:, :count], center, objective, sums[:, count:, 0].sum(axis=1))
+
+
+def _e_step(field: Field, many: Many) -> tuple[Array, Array, Array]:
+    """Sums (S, K, P), and of noise, about what (S, K, D); and objectives (S,)."""
+    eta = _natural(field, many, *_factors(field, many))
     sums, objective = np.empty_like(eta), np.empty(len(eta))
     for some in _groups(len(eta), eta.shape[1] * len(field.rows)):
         responsibilities, objective[some] = _shared(field, eta[some])
         responsibilities *= field.weights
         sums[some] = responsibilities @ field.features.T
-    count = many.weights.shape[1]
-    return _m_step(field, sums[:, :count], objective, sums[:, count:, 0].sum(axis=1))
+    return sums, np.zeros_like(many.means), objective
+
+
+def _rough_e_step(field: Field, many: Many) -> tuple[Array, Array, Array]:
+    """The same by the compiled kernel, in single precision."""
+    factors, constants = _factors(field, many)
+    means = many.means
+    if field.noise is not None:  # as likely everywhere
+        factors, means = (
+            np.concatenate([each, np.zeros_like(each[:, :1])], axis=1) for each in (factors, means)
+        )
+        constants = np.concatenate([constants, _log_noise(field, many)[:, None]], axis=1)
+    constants = np.maximum(constants, LOWEST[True])
+    found = [
+        native.e_steps(field.rows, field.weights, means[some], factors[some], constants[some])
+        for some in _groups(len(means), means.shape[1] * len(field.rows))
+    ]
+    sums, objective = (np.concatenate(each) for each in zip(*found, strict=True))
+    return sums, many.means, objective / field.weights.sum()
 
 
 def following(field: Field, many: Many) -> list[Mixture]:
     """What comes after each of ``many``, in the context's frame."""
     mixtures, count, context = [], many.weights.shape[1], field.subsample.context
-    for eta in _natural(field, many):
+    for eta in _natural(field, many, *_factors(field, many)):
         (responsibilities,), _ = _shared(field, eta[None])
         whole = slice(0, len(field.rows))
         drawn = Drawn(iter([(whole, np.arange(count), responsibilities[:count])]))
@@ -254,11 +304,11 @@ def following(field: Field, many: Many) -> list[Mixture]:
     return mixtures
 
 
-def advanced(field: Field, many: Many, sweeps: int, drawn: int = 0) -> Many:
+def advanced(field: Field, many: Many, sweeps: int, drawn: int = 0, rough: bool = False) -> Many:
     """So many EM steps further, or until none gains."""
     least = STILL * field.resolution(many.means.shape[1])
     for _ in range(sweeps):
-        before, many = many.objective, stepped(field, many, drawn)
+        before, many = many.objective, stepped(field, many, drawn, rough)
         field.subsample.cost.densities += many.weights.size * len(field.rows)
         if np.abs(many.objective - before).max() < least:
             break

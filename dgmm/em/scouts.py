@@ -4,8 +4,9 @@ The likelihood of a few hundred rows has dozens of optima, and no kind of start 
 them everywhere; but each is cheap.  So there are hundreds, of several kinds (labellings.py).
 
 **The tournament.**  All run EM, the worse leave, the rest run on, and so on (emEM of Biernacki,
-Celeux and Govaert, 2003); the last few go to their ends by SQUAREM.  Until then EM is in plain
-NumPy, for all starts at once (many.py).
+Celeux and Govaert, 2003).  It is for all starts at once (many.py), and rough: all that it is for is
+to tell which lead.  Those few begin again where they began, now in double precision, and go to
+their ends by SQUAREM.  So ends have the same digits whatever the tournament was run on.
 
 **Sound ends.**  Where components collapse onto few rows, or onto rows that are tied, the likelihood
 has no bound, and the best of many starts would be the one that found that first.  So an end is
@@ -32,9 +33,9 @@ from numpy.typing import NDArray
 
 from dgmm.em.degenerate import ALONE, unbounded
 from dgmm.em.init import Random, one_thread
-from dgmm.em.labellings import labellings
+from dgmm.em.labellings import Labels, labellings
 from dgmm.em.many import FEATURES, SINGULAR, Field, Many, advanced, following, labelled, rounded
-from dgmm.em.solver import RunState, StopRule, ranked
+from dgmm.em.solver import TIED, RunState, StopRule, ranked
 from dgmm.em.squarem import Squarem
 from dgmm.em.subsamples import Subsample
 from dgmm.model.arrays import Array
@@ -51,10 +52,11 @@ LEAST: Final = 24
 Eleven at most are not drawn."""
 
 WORK: Final = 5e7
-"""How many densities of about ten features all may cost: a third of a second."""
+"""How many densities of about ten features all may cost: a fifth of a second."""
 
-SWEEPS: Final = (12, 40, 120)
-"""Of all, of a quarter, and of ``FEW``."""
+FIRST_SWEEPS: Final = 12
+SWEEPS: Final = (40, 120)
+"""Of all; then of the best quarter, and of ``FEW``."""
 
 FEW: Final = 8
 
@@ -75,6 +77,14 @@ AMPLE: Final = 9
 
 Or as many as its own parameters, where these are fewer: as they are with up to three features."""
 
+FAR: Final = 1e12
+"""Rows farther out, in standard deviations, have squares that single precision can't hold beside
+the smallest variance."""
+
+ALIKE: Final = 1e-3
+"""Rough objectives nearer than this part of the resolution are as good: rounding, which is another
+on another machine, must not choose."""
+
 LOST: Final = 1e-6
 """Components of fewer rows are empty."""
 
@@ -84,7 +94,7 @@ def affordable(components: int, rows: int, n_features: int) -> int:
     if components == 1:
         return 0
     sweep = components * (rows * (FEATURES.width(n_features) + 16) / 32 + 2 * n_features**3)
-    count = int((WORK / sweep - SWEEPS[2] * FEW) / (SWEEPS[0] + SWEEPS[1] / 4))
+    count = int((WORK / sweep - SWEEPS[1] * FEW) / (FIRST_SWEEPS + SWEEPS[0] / 4))
     return min(count, STARTS, EACH * (components - 1)) if count >= LEAST else 0
 
 
@@ -97,35 +107,49 @@ def scouted(
         labels, shares = field.without_isolated(
             labellings(field.rows, field.weights, components, count, random)
         )
-        many = labelled(field, labels, components, shares)
-        many = advanced(field, many, CAUTION, field.rows.shape[1])
-        many = advanced(field, many, SWEEPS[0] - CAUTION)
-        many = advanced(field, _best(field, many, count // 4), SWEEPS[1])
-        many = _ended(field, _best(field, many))
-        resolution = field.resolution(components)
-        different = _different(many.objective, resolution / 10)
-        starts = following(field, many.at(np.array(different)))
-    stop = StopRule(ITERATIONS, target=resolution / 100)
+        leading = _leading(field, labels, shares, components)
+    stop = StopRule(ITERATIONS, target=field.resolution(components) / 100)
     # Where single precision is left depends on its bound, and that on the units.
     exact = replace(subsample.context, precision="float64")
-    finalists = [Squarem().init(exact, start, stop) for start in starts]
     ends: list[RunState] = []
-    for first in range(0, len(finalists), FINALISTS):  # more than the first few if none is sound
-        ends += subsample.refine(finalists[first : first + FINALISTS])
+    for first in range(0, len(leading), FINALISTS):  # more than the first few if none is sound
+        some = leading[first : first + FINALISTS]
+        with one_thread():
+            few = _begun(field, labels[some], shares[some], components, rough=False)
+            starts = following(field, advanced(field, few, sum(SWEEPS)))
+        ends += subsample.refine([Squarem().init(exact, start, stop) for start in starts])
         best = ends[ranked(_worth(field, run) for run in ends)[0]]
         if _is_sound(best) and _are_full(field, best.best.mixture.weights):
             break
-    return best, len(different)
+    return best, len(leading)
 
 
-def _ended(field: Field, many: Many) -> Many:
-    """The best few near their ends; the next few, as long as none of these is sound and full."""
-    for first in range(0, len(many.objective), FEW):
-        places = np.arange(first, min(first + FEW, len(many.objective)))
-        few = _best(field, advanced(field, many.at(places), SWEEPS[2]))
+def _leading(field: Field, labels: Labels, shares: Array, components: int) -> NDArray[np.intp]:
+    """Which of the ``labels`` (S, n) lead to the best optima, one for each, the best first.
+
+    That is all that is asked here, so EM may be rough.
+    """
+    resolution = field.resolution(components)
+    rough, apart = bool(np.abs(field.rows).max() < FAR), ALIKE * resolution
+    many = _begun(field, labels, shares, components, rough)
+    half_way = _ranked(field, many, apart)[: len(labels) // 4]
+    many = advanced(field, many.at(half_way), SWEEPS[0], rough=rough)
+    order = _ranked(field, many, apart)
+    for first in range(0, len(order), FEW):  # the next few, if none of these is sound and full
+        some = order[first : first + FEW]
+        few = advanced(field, many.at(some), SWEEPS[1], rough=rough)
         if (_are_sound(field, few) & _are_full(field, few.weights)).any():
             break
-    return few
+    best = _ranked(field, few, apart)
+    different = best[_different(few.objective[best], resolution / 10)]
+    return half_way[some[different]]
+
+
+def _begun(field: Field, labels: Labels, shares: Array, components: int, rough: bool) -> Many:
+    """The mixtures that ``labels`` (S, n) lead to in the first sweeps."""
+    many = labelled(field, labels, components, shares)
+    many = advanced(field, many, CAUTION, field.rows.shape[1], rough)
+    return advanced(field, many, FIRST_SWEEPS - CAUTION, rough=rough)
 
 
 def _is_sound(run: RunState) -> bool:
@@ -139,10 +163,10 @@ def _worth(field: Field, run: RunState) -> float:
     return run.best.objective + WORTH * (_is_sound(run) + full)
 
 
-def _best(field: Field, many: Many, most: int | None = None) -> Many:
-    """The best, and so many at most: by their objectives, and what it is worth to be sound."""
+def _ranked(field: Field, many: Many, apart: float = TIED) -> NDArray[np.intp]:
+    """The places of the best first: by their objectives, and what it is worth to be sound."""
     worth = WORTH * (_are_sound(field, many) + _are_full(field, many.weights).astype(np.float64))
-    return many.at(np.array(ranked((many.objective + worth).tolist())[:most]))
+    return np.array(ranked((many.objective + worth).tolist(), apart))
 
 
 def _are_full(field: Field, weights: Array) -> NDArray[np.bool_]:

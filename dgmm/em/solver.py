@@ -229,8 +229,8 @@ class RunState:
         return replace(self, solver=solver, **changes)
 
 
-def ranked(objectives: Iterable[float]) -> list[int]:
-    """The places of ``objectives``, the highest first; those that are ``TIED`` keep their order.
+def ranked(objectives: Iterable[float], apart: float = TIED) -> list[int]:
+    """The places of ``objectives``, the highest first; those not so far ``apart`` keep their order.
 
     Starts that lead to one optimum differ in the order of its components.  Which of them is taken
     must not depend on rounding, which depends on units and on machines.
@@ -240,7 +240,7 @@ def ranked(objectives: Iterable[float]) -> list[int]:
     top = np.nan
     tied: list[int] = []
     for place in sorted(range(len(values)), key=lambda place: -values[place]):
-        if not top - values[place] < TIED:
+        if not top - values[place] < apart:
             order, tied, top = order + sorted(tied), [], values[place]
         tied.append(place)
     return order + sorted(tied)

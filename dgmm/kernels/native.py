@@ -228,6 +228,44 @@ def _grouped(
     return LAYOUTS[features].group(block, frame, features, naturals)
 
 
+def e_steps(
+    rows: Array, weights: Array, means: Array, factors: Array, constants: Array
+) -> tuple[Array, Array]:
+    """The E-steps of S mixtures with full covariances on the same few rows, in single precision.
+
+    ``means`` (S, K, D), ``factors`` (S, K, D, D) and ``constants`` (S, K) are those of
+    ``NaturalParameters``.  Sums (S, K, P), each about its mean, and objectives (S,).
+    """
+    count, components, n_features = means.shape
+    features = Products()
+    sums = np.zeros((count * components, features.width(n_features)))
+    objective, none = np.zeros(count), np.zeros(len(sums))
+    run(
+        "e_step",
+        LAYOUTS[features].code,
+        rows.dtype == np.float32,
+        True,
+        SKIPS,
+        sums.shape[1],
+        n_features * n_features,
+        rows,
+        in_order(weights),
+        np.zeros(n_features),
+        np.ones(n_features),
+        np.empty(0, np.float32),
+        in_order(means.reshape(-1, n_features), np.float32),
+        in_order(factors.reshape(-1, n_features, n_features), np.float32),
+        in_order(constants.ravel(), np.float32),
+        none,
+        np.zeros(count),
+        np.arange(1, count + 1) * components,
+        sums,
+        objective,
+        np.zeros(count),
+    )
+    return sums.reshape(count, components, -1), objective
+
+
 def _call(
     block: Block,
     frame: Frame,
