@@ -36,10 +36,6 @@ SWEEPS: Final = SWEEPS_PER_ROUND * (len(KINDS) + 1)
 ROUGH: Final = StopRule(1000, rough=True)
 """When runs that compete end: they are stopped before."""
 
-TIMES: Final = 3
-FEW: Final = 5000
-"""How many seeds of each kind heavy tails have, on so few rows."""
-
 WORTH: Final = 5.0
 """How many nats a row it is worth that the likelihood has a bound."""
 
@@ -53,7 +49,7 @@ def race(subsample: Subsample, components: int, random: Random) -> RunState:
     context = subsample.context
     starts = [
         context.model.begun(seed, view.weight)
-        for view in views(subsample.sample, context, components) * _times(subsample)
+        for view in views(subsample.sample, context, components)
         for seed in seeds(view.sample, context, components, random)
     ]
     runs = [Squarem().init(subsample.context, start, ROUGH) for start in starts]
@@ -91,15 +87,6 @@ def seeds(
         made = mixture_of(sample.chosen(order), context, drawn, components)
         found.append(cautious(made, len(labels)))
     return found
-
-
-def _times(subsample: Subsample) -> int:
-    """How many seeds of each kind there are: more of heavy tails, on few rows.
-
-    There nothing else makes many starts, and rows far away lead many astray.
-    """
-    heavy = subsample.context.model.tails is not None
-    return TIMES if heavy and len(subsample.sample.rows) <= FEW else 1
 
 
 def objective(run: RunState) -> float:

@@ -17,7 +17,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from dgmm.em import abreast, isolation, quasi_newton, race, sample, split_merge, splits
+from dgmm.em import abreast, isolation, knockout, quasi_newton, race, sample, split_merge, splits
 from dgmm.em.cost import Cost
 from dgmm.em.deadline import Deadline
 from dgmm.em.fit_context import FitContext
@@ -178,7 +178,11 @@ class Search:
 
     def _raced(self, subsample: Subsample, random: Random, parted: bool) -> tuple[Mixture, int]:
         """The winner of a race, taken apart, and in how many rounds that helped."""
-        run, helped = race.race(subsample, self.components, random), 0
+        if count := knockout.tries(subsample, self.components):
+            run = knockout.survivor(subsample, self.components, count, random)
+        else:
+            run = race.race(subsample, self.components, random)
+        helped = 0
         if parted:
             run, helped = split_merge.taken_apart(subsample, run)
         return run.best.mixture, helped

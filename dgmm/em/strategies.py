@@ -24,6 +24,7 @@ from dgmm.em.control_variate import ControlVariateEM
 from dgmm.em.expectation_maximization import EM
 from dgmm.em.fit_context import FitContext
 from dgmm.em.information import is_known
+from dgmm.em.knockout import survivor, tries
 from dgmm.em.model import Trial
 from dgmm.em.moments import DataMoments
 from dgmm.em.quasi_newton import QuasiNewton
@@ -172,6 +173,8 @@ class Auto(Strategy):
             if spec.observation.labelled and not (spec.given or late):
                 whole = samples.subsample(len(samples.sample.keys), context)
                 starts = labelled.several(whole, spec.components, spec.n_init, spec.random)
+            elif not (spec.given or late) and _tries(context, spec, samples):
+                starts = _from_knockouts(context, spec, samples)
             else:
                 starts = _starts(context, spec, samples, ours=True)
             return [Squarem().init(context, start, stop) for start in starts]
@@ -196,6 +199,24 @@ def _cheap(spec: FitSpec, shape: tuple[int, int], sampled: int) -> int:
     if named or other or sampled < shape[0]:
         return 0
     return affordable(spec.components, *shape)
+
+
+def _tries(context: FitContext, spec: FitSpec, samples: Samples) -> int:
+    """How many seeds may run over all rows to be the start, where nobody named one."""
+    if spec.init_params != "auto" or not spec.prior.is_density:
+        return 0
+    return tries(samples.subsample(len(samples.sample.keys), context), spec.components)
+
+
+def _from_knockouts(context: FitContext, spec: FitSpec, samples: Samples) -> list[Mixture]:
+    """As many first mixtures as are asked for, each the best of many over all rows."""
+    whole = samples.subsample(len(samples.sample.keys), context)
+    starts = list[Mixture]()
+    while len(starts) < spec.n_init:
+        with samples.cost.start(len(starts) + 1, spec.n_init):
+            count = tries(whole, spec.components)
+            starts.append(survivor(whole, spec.components, count, spec.random).best.mixture)
+    return starts
 
 
 def _from_scouts(
