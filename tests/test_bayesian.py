@@ -207,6 +207,14 @@ def test_weights_count_as_rows(weights: str) -> None:
     np.testing.assert_allclose(model.lower_bound_, whole.lower_bound_, rtol=1e-6)
 
 
+@quiet
+def test_weights_that_sum_to_one_leave_the_default_prior_as_it_is() -> None:
+    rows = groups(120)
+    model = BayesianGaussianMixture(2, max_iter=2, random_state=0)
+    model.fit(rows, sample_weight=np.full(120, (1 + 1e-9) / 120))
+    np.testing.assert_allclose(model.covariance_prior_, np.cov(rows.T), rtol=1e-9)
+
+
 @every_type
 @every_structure
 def test_holes(kind: str, weights: str) -> None:

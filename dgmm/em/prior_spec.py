@@ -131,7 +131,8 @@ def covariance_of(moments: DataMoments) -> Array:
     up.
     """
     covariance = moments.scatter / moments.weight if moments.scatter.ndim == 2 else moments.variance
-    covariance = covariance * (moments.weight / (moments.weight - 1) if moments.weight > 1 else 1.0)
+    count = max(moments.weight, float(moments.weighted))  # weights may sum to 1, or to less
+    covariance = covariance * (count / (count - 1) if count > 1 else 1.0)
     variances = np.diagonal(covariance) if covariance.ndim == 2 else covariance
     flat = np.where(variances > 0, 0.0, 1e-6)
     result: Array = covariance + (np.diag(flat) if covariance.ndim == 2 else flat)

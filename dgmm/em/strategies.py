@@ -173,8 +173,8 @@ class Auto(Strategy):
             if spec.observation.labelled and not (spec.given or late):
                 whole = samples.subsample(len(samples.sample.keys), context)
                 starts = labelled.several(whole, spec.components, spec.n_init, spec.random)
-            elif not (spec.given or late) and _tries(context, spec, samples):
-                starts = _from_knockouts(context, spec, samples)
+            elif count := _tries(context, spec, samples):
+                starts = _from_knockouts(context, spec, samples, count)
             else:
                 starts = _starts(context, spec, samples, ours=True)
             return [Squarem().init(context, start, stop) for start in starts]
@@ -202,19 +202,21 @@ def _cheap(spec: FitSpec, shape: tuple[int, int], sampled: int) -> int:
 
 
 def _tries(context: FitContext, spec: FitSpec, samples: Samples) -> int:
-    """How many seeds may run over all rows to be the start, where nobody named one."""
-    if spec.init_params != "auto" or not spec.prior.is_density:
+    """How many seeds may run over all rows to be a start, where nobody named one; else 0."""
+    named = spec.given or spec.init_params != "auto"
+    if named or spec.deadline.passed or not spec.prior.is_density:
         return 0
     return tries(samples.subsample(len(samples.sample.keys), context), spec.components)
 
 
-def _from_knockouts(context: FitContext, spec: FitSpec, samples: Samples) -> list[Mixture]:
-    """As many first mixtures as are asked for, each the best of many over all rows."""
+def _from_knockouts(
+    context: FitContext, spec: FitSpec, samples: Samples, count: int
+) -> list[Mixture]:
+    """As many first mixtures as are asked for, each the best of so many over all rows."""
     whole = samples.subsample(len(samples.sample.keys), context)
     starts = list[Mixture]()
     while len(starts) < spec.n_init:
         with samples.cost.start(len(starts) + 1, spec.n_init):
-            count = tries(whole, spec.components)
             starts.append(survivor(whole, spec.components, count, spec.random).best.mixture)
     return starts
 
