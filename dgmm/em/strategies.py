@@ -19,27 +19,23 @@ from typing import ClassVar, Final, Literal
 
 import numpy as np
 
-from dgmm.em import init, isolation, labelled, quasi_newton, race, splits
+from dgmm.em import labelled, quasi_newton, splits
 from dgmm.em.control_variate import ControlVariateEM
 from dgmm.em.expectation_maximization import EM
+from dgmm.em.first_mixtures import first_mixtures
 from dgmm.em.fit_context import FitContext
 from dgmm.em.information import is_known
 from dgmm.em.knockout import survivor, tries
 from dgmm.em.model import Trial
 from dgmm.em.moments import DataMoments
 from dgmm.em.quasi_newton import QuasiNewton
-from dgmm.em.sample import Sample
 from dgmm.em.scouts import WORK, affordable, scouted
 from dgmm.em.solver import RunState, Solver, StopRule, ranked
 from dgmm.em.spec import FitSpec, Strategy
 from dgmm.em.squarem import Squarem
 from dgmm.em.starts import TOP, Budget, Search, information_rows, named
 from dgmm.em.subsamples import ABREAST, Samples, Subsample, informed, refine
-from dgmm.errors import UsageError
 from dgmm.kernels.observation import COMPLETE
-from dgmm.model.arrays import Array
-from dgmm.model.covariance_model import CovarianceModel
-from dgmm.model.divergence import matched
 from dgmm.model.mixture import Mixture
 
 TOL: Final = 1e-3
@@ -99,7 +95,7 @@ class Textbook(Strategy):
     ) -> list[RunState]:
         tol = (TOL if spec.tol is None else spec.tol) * spec.prior.unit(moments.weight)
         stop = StopRule(spec.max_iter, tol=tol)
-        starts = _starts(context, spec, samples)
+        starts = first_mixtures(context, spec, samples)
         return [replace(EM().init(context, start, stop), before=spec.before) for start in starts]
 
 
@@ -176,7 +172,7 @@ class Auto(Strategy):
             elif count := _tries(context, spec, samples):
                 starts = _from_knockouts(context, spec, samples, count)
             else:
-                starts = _starts(context, spec, samples, ours=True)
+                starts = first_mixtures(context, spec, samples, ours=True)
             return [Squarem().init(context, start, stop) for start in starts]
         return _from_samples(context, spec, samples, stop, shape)
 
@@ -203,7 +199,7 @@ def _cheap(spec: FitSpec, shape: tuple[int, int], sampled: int) -> int:
 
 def _tries(context: FitContext, spec: FitSpec, samples: Samples) -> int:
     """How many seeds may run over all rows to be a start, where nobody named one; else 0."""
-    named = spec.given or spec.init_params != "auto"
+    named = spec.given or spec.held is not None or spec.init_params != "auto"
     if named or spec.deadline.passed or not spec.prior.is_density:
         return 0
     return tries(samples.subsample(len(samples.sample.keys), context), spec.components)
@@ -246,12 +242,12 @@ def _from_posteriors(
     Its components are in the order of their weights: where these are broken off a stick, the bound
     is higher with the large ones first.
     """
-    starts = _starts(context, spec, samples, ours=True)
+    starts = first_mixtures(context, spec, samples, ours=True)
     whole = len(samples.sample.keys)
     more, rows = _more_posteriors(context, spec, whole)
     if more:
         others = replace(spec, init_params="random_from_data", n_init=more)
-        starts += _starts(context, others, samples, ours=True)
+        starts += first_mixtures(context, others, samples, ours=True)
     if more and rows < whole:
         starts = _raced(samples.part(rows, context), starts, stop)
     subsample = samples.subsample(whole, context)
@@ -349,82 +345,6 @@ def _over_all(
             for end, known, floor in near
         ]
     return [QuasiNewton().init(context, end, stop) for end in ends]
-
-
-def _starts(
-    context: FitContext,
-    spec: FitSpec,
-    samples: Samples,
-    ours: bool = False,
-) -> list[Mixture]:
-    """As many first mixtures as are asked for; see ``_start``."""
-    starts = list[Mixture]()
-    while len(starts) < spec.n_init:
-        with samples.cost.start(len(starts) + 1, spec.n_init):
-            start = _start(samples.sample, context, spec, ours)
-        starts.append(start if spec.held is None else spec.held.within(context.frame, start))
-    return starts
-
-
-def _start(sample: Sample, context: FitContext, spec: FitSpec, ours: bool = False) -> Mixture:
-    """One first mixture (in the frame): what is given of it, the rest by ``init_params``.
-
-    A method that is named sees the rows as scikit-learn's would, in their own units, unless the
-    start is ``ours``; what nobody named must not depend on units.
-    """
-    weights, means, precisions = spec.weights, spec.means, spec.precisions
-    if weights is not None and means is not None and precisions is not None:
-        given = given_mixture(spec.covariance_model, weights, means, precisions)
-        return context.model.begun(context.frame.enter(given))
-    unnamed = spec.init_params == "auto"
-    method = "kmeans" if unnamed else spec.init_params
-    by_method = init.seeded if ours or unnamed else init.seed
-    make = race.seeded if ours and unnamed else by_method
-    make = _labelled_start if sample.labels is not None else make
-
-    def one(rows: Sample) -> Mixture:
-        """The first mixture from these ``rows``, but for what is given."""
-        seed = context.frame.leave(make(rows, context, spec.components, method, spec.random))
-        if means is not None and (ours or unnamed) and sample.labels is None:
-            seed = _in_order_of(means, seed, context)
-        first_weights = seed.weights if weights is None else weights
-        first_means = seed.means if means is None else means
-        if precisions is None:
-            return context.frame.enter(replace(seed, weights=first_weights, means=first_means))
-        first = given_mixture(spec.covariance_model, first_weights, first_means, precisions)
-        return context.frame.enter(first)
-
-    return isolation.start(sample, context, spec.components, one)
-
-
-def _labelled_start(
-    sample: Sample, context: FitContext, components: int, method: str, random: init.Random
-) -> Mixture:
-    """By labels, whatever the ``method``."""
-    return labelled.seeded(sample, context, components, random)
-
-
-def _in_order_of(means: Array, seed: Mixture, context: FitContext) -> Mixture:
-    """The ``seed`` with its components in the order of the nearest ``means`` (K, D).
-
-    So what is not given of a component comes of rows that are near its mean.
-    """
-    distances = [np.sum(((mean - seed.means) / context.frame.scale) ** 2, axis=1) for mean in means]
-    return seed.chosen(matched(np.stack(distances)))
-
-
-def given_mixture(
-    covariance_model: CovarianceModel, weights: Array, means: Array, precisions: Array
-) -> Mixture:
-    """A mixture from given parameters; raises ``UsageError`` unless they make one."""
-    try:
-        return Mixture.of(covariance_model, weights / weights.sum(), means, precisions)
-    except np.linalg.LinAlgError as error:
-        matrices = covariance_model.shape(1, 2)[-2:] == (2, 2)
-        raise UsageError(
-            f"The parameter '{covariance_model.name} precision' should be "
-            f"{'symmetric, positive-definite' if matrices else 'positive'}: {error}"
-        ) from error
 
 
 StrategyName = Literal["auto", "em"]

@@ -32,10 +32,10 @@ import numpy as np
 
 from dgmm import engine
 from dgmm.data import urls
+from dgmm.em.first_mixtures import given_mixture
 from dgmm.em.moments import DataMoments
 from dgmm.em.progress import Candidate, Progress
 from dgmm.em.spec import FitSpec
-from dgmm.em.strategies import given_mixture
 from dgmm.errors import DataError, UsageError
 from dgmm.estimators import gaussian_mixture
 from dgmm.estimators.gaussian_mixture import GaussianMixture

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dgmm.data import forms
+from dgmm.em.first_mixtures import given_mixture
 from dgmm.em.spec import FitSpec
-from dgmm.em.strategies import given_mixture
 from dgmm.errors import UsageError
 from dgmm.estimators.fixed import holding
 from dgmm.estimators.parameters import noise_of, tails_of
