@@ -180,8 +180,10 @@ def clusters(rows: Any, weights: Any, count: int, method: str, random: Random) -
     rows = np.ascontiguousarray(rows, np.float32)
     weights = (weights / weights.max()).astype(np.float32)  # of any size in double precision
     sizes = (rows * rows).sum(axis=1)
-    centres = _first_centres(rows, weights, sizes, count, random)
-    return METHODS[method](rows, weights, sizes, centres, random).labels
+    # BLAS may report as invalid what lies beside the numbers of a small product; these are finite.
+    with np.errstate(invalid="ignore"):
+        centres = _first_centres(rows, weights, sizes, count, random)
+        return METHODS[method](rows, weights, sizes, centres, random).labels
 
 
 def _first_centres(
