@@ -4,8 +4,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import TypeVar
 
 from dgmm.em.deadline import NEVER, Deadline
+
+T = TypeVar("T")
 
 Tell = Callable[[str, int], None]
 """Takes what is done on samples at the moment ("" for nothing any more), and in which sweep."""
@@ -72,6 +75,14 @@ class Cost:
             self.others() if number > 1 else nullcontext(),
         ):
             yield
+
+    def several(self, count: int, make: Callable[[], T]) -> list[T]:
+        """So many starts, each told as it is looked for: what ``make`` makes."""
+        starts = list[T]()
+        while len(starts) < count:
+            with self.start(len(starts) + 1, count):
+                starts.append(make())
+        return starts
 
     @contextmanager
     def others(self) -> Iterator[None]:

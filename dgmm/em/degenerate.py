@@ -12,17 +12,35 @@ import numpy as np
 from dgmm.em.evaluate import State
 from dgmm.em.fit_context import FitContext
 from dgmm.em.model import Trial, numbers
+from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.mixture import Mixture
 from dgmm.model.statistics import Statistics
 
 ALONE: Final = 1e-3
 """A variance below so much of what ``reg_covar`` adds is held up by that alone."""
 
+WORTH: Final = 5.0
+"""How many nats a row it is worth to an end that its likelihood has a bound, or that its components
+have rows enough: more than a few rows can bring, and less than a column that tells clusters apart,
+with one value in each, does."""
+
+AMPLE: Final = 9
+"""Rows are enough for a component if they are so many, and more than twice its factors, or features
+where it has none.
+
+Or as many as its own parameters, where these are fewer: as they are with up to three features."""
+
 LOADING: Final = 0.3
 """Features with this part of a direction's largest loading are said to be in it."""
 
 RIVAL: Final = 1.0
 """A variance below so many times what ``reg_covar`` adds is half or more of its making."""
+
+
+def enough_rows(covariance_model: CovarianceModel, n_features: int) -> int:
+    """How many rows a component must have, or it may be as thin as one likes: see ``AMPLE``."""
+    own = n_features + covariance_model.own_parameters(n_features)
+    return min(own, max(AMPLE, 2 * (covariance_model.factor_count or n_features) + 1))
 
 
 def bare(state: State, context: FitContext) -> Trial:

@@ -23,12 +23,10 @@ def first_mixtures(
     ours: bool = False,
 ) -> list[Mixture]:
     """As many first mixtures as are asked for; see ``_first``."""
-    starts = list[Mixture]()
-    while len(starts) < spec.n_init:
-        with samples.cost.start(len(starts) + 1, spec.n_init):
-            start = _first(samples.sample, context, spec, ours)
-        starts.append(start if spec.held is None else spec.held.within(context.frame, start))
-    return starts
+    starts = samples.cost.several(spec.n_init, lambda: _first(samples.sample, context, spec, ours))
+    if spec.held is None:
+        return starts
+    return [spec.held.within(context.frame, start) for start in starts]
 
 
 def _first(sample: Sample, context: FitContext, spec: FitSpec, ours: bool = False) -> Mixture:

@@ -10,7 +10,7 @@ ranked below the others, and so is one of a component that hardly has rows enoug
 
 from typing import Final
 
-from dgmm.em.degenerate import unbounded
+from dgmm.em.degenerate import WORTH, enough_rows, unbounded
 from dgmm.em.expectation_maximization import EM
 from dgmm.em.init import Random
 from dgmm.em.isolation import views
@@ -30,14 +30,6 @@ WORK: Final = 2e7
 
 ROUNDS: Final = ((8, 8), (12, 4), (40, 1))
 """How many sweeps there are, and how many seeds go on after them."""
-
-WORTH: Final = 5.0
-"""How many nats a row it is worth to have a bound, and components of rows enough."""
-
-AMPLE: Final = 9
-"""Rows are enough for a component if they are so many, and more than twice its factors (features).
-
-Or as many as its own parameters, where these are fewer."""
 
 
 def tries(subsample: Subsample, components: int) -> int:
@@ -70,9 +62,7 @@ def survivor(subsample: Subsample, components: int, count: int, random: Random) 
 
 def _worth(run: RunState) -> float:
     """What runs are ranked by."""
-    best, covariance_model = run.best, run.context.model.covariance_model
-    n_features = best.mixture.means.shape[1]
-    own = n_features + covariance_model.own_parameters(n_features)
-    enough = min(own, max(AMPLE, 2 * (covariance_model.factor_count or n_features) + 1))
-    ample = bool(best.mixture.weights.min() * best.statistics.rows > enough - 0.5)
-    return best.objective + WORTH * (ample + (not unbounded(best, run.context)))
+    best = run.best
+    enough = enough_rows(run.context.model.covariance_model, best.mixture.n_features)
+    full = bool(best.mixture.weights.min() * best.statistics.rows > enough - 0.5)
+    return best.objective + WORTH * (full + (not unbounded(best, run.context)))

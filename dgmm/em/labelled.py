@@ -48,11 +48,7 @@ def found(subsample: Subsample, components: int, random: Random) -> Mixture:
 
 def several(subsample: Subsample, components: int, wanted: int, random: Random) -> list[Mixture]:
     """As many starts as are ``wanted``."""
-    starts = list[Mixture]()
-    while len(starts) < wanted:
-        with subsample.cost.start(len(starts) + 1, wanted):
-            starts.append(found(subsample, components, random))
-    return starts
+    return subsample.cost.several(wanted, lambda: found(subsample, components, random))
 
 
 def _with_noise(sample: Sample, context: FitContext, components: int, random: Random) -> Mixture:

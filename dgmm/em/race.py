@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from dgmm.em.clustering import clusters
-from dgmm.em.degenerate import unbounded
+from dgmm.em.degenerate import WORTH, unbounded
 from dgmm.em.fit_context import FitContext
 from dgmm.em.init import Random, cautious, labelled, mixture_of, standard, standardised
 from dgmm.em.isolation import views
@@ -35,9 +35,6 @@ SWEEPS: Final = SWEEPS_PER_ROUND * (len(KINDS) + 1)
 
 ROUGH: Final = StopRule(1000, rough=True)
 """When runs that compete end: they are stopped before."""
-
-WORTH: Final = 5.0
-"""How many nats a row it is worth that the likelihood has a bound."""
 
 EACH: Final = 100
 LEAST: Final = 4000

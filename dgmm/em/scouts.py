@@ -6,7 +6,7 @@ them everywhere; but each is cheap.  So there are hundreds, of several kinds (la
 **The tournament.**  All run EM, the worse leave, the rest run on, and so on (emEM of Biernacki,
 Celeux and Govaert, 2003).  It is for all starts at once (many.py), and rough: all that it is for is
 to tell which lead.  Those few begin again where they began, now in double precision, and go to
-their ends by SQUAREM.  So ends have the same digits whatever the tournament was run on.
+their ends by SQUAREM.  So their digits don't depend on what the tournament was run on.
 
 **Sound ends.**  Where components collapse onto few rows, or onto rows that are tied, the likelihood
 has no bound, and the best of many starts would be the one that found that first.  So an end is
@@ -15,8 +15,7 @@ A component of hardly more rows than features can be as thin as one likes withou
 the spurious optima that many starts find in rows without any clusters (McLachlan and Peel, Finite
 mixture models, 2000, section 3.10).  So an end is *full* only if its components all have more
 than twice as many rows as features, or as many as parameters of their own.  Either is worth
-``WORTH`` in the objective: more than a few rows can bring, and less than a column that tells the
-clusters apart, with one value in each, does.
+``WORTH`` in the objective (degenerate.py).
 
 **Noise.**  Where there is a noise component, each start leaves out the most isolated rows: one of
 the shares of them that noise may begin with (isolation.py).
@@ -31,7 +30,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dgmm.em.degenerate import ALONE, unbounded
+from dgmm.em.degenerate import ALONE, WORTH, enough_rows, unbounded
 from dgmm.em.init import Random, one_thread
 from dgmm.em.labellings import Labels, labellings
 from dgmm.em.many import FEATURES, SINGULAR, Field, Many, advanced, following, labelled, rounded
@@ -52,7 +51,7 @@ LEAST: Final = 24
 Eleven at most are not drawn."""
 
 WORK: Final = 5e7
-"""How many densities of about ten features all may cost: a fifth of a second."""
+"""How many densities of about ten features all may cost: a third of a second."""
 
 FIRST_SWEEPS: Final = 12
 SWEEPS: Final = (40, 120)
@@ -68,14 +67,6 @@ FINALISTS: Final = 3
 
 CAUTION: Final = 4
 """For how many sweeps covariances are drawn together, as in ``seeding.cautious``."""
-
-WORTH: Final = 5.0
-"""How many nats a row it is worth to be sound, or full."""
-
-AMPLE: Final = 9
-"""Rows are enough for a component if they are so many, and more than twice the features.
-
-Or as many as its own parameters, where these are fewer: as they are with up to three features."""
 
 FAR: Final = 1e12
 """Rows farther out, in standard deviations, have squares that single precision can't hold beside
@@ -171,11 +162,9 @@ def _ranked(field: Field, many: Many, apart: float = TIED) -> NDArray[np.intp]:
 
 def _are_full(field: Field, weights: Array) -> NDArray[np.bool_]:
     """Whether all components, by their ``weights`` (..., K), have rows enough."""
-    n_features = field.rows.shape[1]
-    own = n_features + field.covariance_model.own_parameters(n_features)
-    own = min(own, max(2 * n_features + 1, AMPLE))
-    enough: NDArray[np.bool_] = weights.min(axis=-1) * len(field.rows) > own - 0.5
-    return enough
+    enough = enough_rows(field.covariance_model, field.rows.shape[1])
+    full: NDArray[np.bool_] = weights.min(axis=-1) * len(field.rows) > enough - 0.5
+    return full
 
 
 def _are_sound(field: Field, many: Many) -> NDArray[np.bool_]:

@@ -1,9 +1,10 @@
 """Where a fit begins, and what finding that may cost.
 
 Starts are found on a small part of the sample: by a race of seeds (race.py), whose winner is taken
-apart where that helps (split_merge.py); where rows are few, in few calls for all (abreast.py).
-Where it helped, the likelihood has many optima, and other starts may lead to better ones: then
-there are several, as many as the effort allows.
+apart where that helps (split_merge.py); where rows are few, in few calls for all (abreast.py), and
+of factors and heavy tails by many seeds (knockout.py).  Where it helped, the likelihood has many
+optima, and other starts may lead to better ones: then there are several, as many as the effort
+allows.
 
 **The budget** is planned like memory, from the numbers of rows, features and components alone: so
 it does not depend on how busy a machine is, and the same fit finds the same start.  It is in
@@ -302,11 +303,7 @@ def named(
     subsample: Subsample, components: int, method: str, wanted: int, random: Random
 ) -> list[Mixture]:
     """Starts on a ``subsample`` by a ``method`` of ``seeding.METHODS``."""
-    starts = list[Mixture]()
-    while len(starts) < wanted:
-        with subsample.cost.start(len(starts) + 1, wanted):
-            starts.append(_named(subsample, components, method, random))
-    return starts
+    return subsample.cost.several(wanted, lambda: _named(subsample, components, method, random))
 
 
 def _named(subsample: Subsample, components: int, method: str, random: Random) -> Mixture:

@@ -11,13 +11,12 @@ by side.  There are three exceptions:
   (control_variate.py).
 - All rows are so few that hundreds of starts over them are cheap: these take the place of the
   sample's (scouts.py), and SQUAREM over all rows follows (squarem.py).
-- Rows are too few for the number of parameters, or the start is given: it is SQUAREM over all rows.
+- Rows are too few for the number of parameters, or the start is given: it is SQUAREM over all rows;
+  of factors and heavy tails, from the best of a few seeds over these (knockout.py).
 """
 
 from dataclasses import dataclass, replace
 from typing import ClassVar, Final, Literal
-
-import numpy as np
 
 from dgmm.em import labelled, quasi_newton, splits
 from dgmm.em.control_variate import ControlVariateEM
@@ -28,35 +27,19 @@ from dgmm.em.information import is_known
 from dgmm.em.knockout import survivor, tries
 from dgmm.em.model import Trial
 from dgmm.em.moments import DataMoments
+from dgmm.em.posterior_starts import POSTERIOR, RACEABLE, from_posteriors
 from dgmm.em.quasi_newton import QuasiNewton
 from dgmm.em.scouts import WORK, affordable, scouted
-from dgmm.em.solver import RunState, Solver, StopRule, ranked
+from dgmm.em.solver import RunState, Solver, StopRule
 from dgmm.em.spec import FitSpec, Strategy
 from dgmm.em.squarem import Squarem
 from dgmm.em.starts import TOP, Budget, Search, information_rows, named
-from dgmm.em.subsamples import ABREAST, Samples, Subsample, informed, refine
+from dgmm.em.subsamples import Samples, Subsample, informed, refine
 from dgmm.kernels.observation import COMPLETE
 from dgmm.model.mixture import Mixture
 
 TOL: Final = 1e-3
 """When "em" stops unless told: as scikit-learn does."""
-
-RACEABLE: Final = 5
-"""With fewer rows for each free parameter there is no race, and no larger part of the sample."""
-
-POSTERIOR: Final = 0.1
-"""How much nearer its end a variational posterior is to be: components lose their rows slowly."""
-
-POSTERIORS: Final = {"low": 0, "auto": 7, "high": 31}
-"""Starts at random rows on the way to one, where rows are few, by ``effort``."""
-
-POSTERIOR_SWEEPS: Final = 300
-"""Sweeps of a sample at most, on the way to a variational posterior."""
-
-RACE_PART: Final = 8
-RACE_SWEEPS: Final = 100
-"""Where rows are many they race on this part of a sample, for so many sweeps at most: what that
-costs is a third of what the sample's own sweeps do, at most."""
 
 FAR_BELOW: Final = 16
 """Where the sample is a smaller part of all rows, it goes on serving between passes over them."""
@@ -161,7 +144,7 @@ class Auto(Strategy):
         if cheap and not late:
             return _from_scouts(context, spec, samples, stop, max(spec.n_init, cheap))
         if not (spec.given or late or spec.prior.is_density):
-            return _from_posteriors(context, spec, samples, stop)
+            return from_posteriors(context, spec, samples, stop)
         if not spec.prior.is_density:
             stop = replace(stop, target=POSTERIOR * stop.target)
         few = _cheap(replace(spec, observation=COMPLETE), shape, len(moments.sample.keys))
@@ -210,11 +193,9 @@ def _from_knockouts(
 ) -> list[Mixture]:
     """As many first mixtures as are asked for, each the best of so many over all rows."""
     whole = samples.subsample(len(samples.sample.keys), context)
-    starts = list[Mixture]()
-    while len(starts) < spec.n_init:
-        with samples.cost.start(len(starts) + 1, spec.n_init):
-            starts.append(survivor(whole, spec.components, count, spec.random).best.mixture)
-    return starts
+    return samples.cost.several(
+        spec.n_init, lambda: survivor(whole, spec.components, count, spec.random).best.mixture
+    )
 
 
 def _from_scouts(
@@ -229,69 +210,6 @@ def _from_scouts(
     run = Squarem(lengths=best.solver.lengths).init(context, end, stop)
     # In double precision from the first sweep: it begins where it is to end.
     return [replace(run, trial=Trial(end), starts=count, optima=optima)]
-
-
-def _from_posteriors(
-    context: FitContext, spec: FitSpec, samples: Samples, stop: StopRule
-) -> list[RunState]:
-    """The run from the best of starts whose posteriors a sample led to.
-
-    Posteriors have many optima, as likelihoods have: where nobody named a start or how many, random
-    rows compete with k-means.  Where rows are many they race on a part of the sample first.
-
-    Its components are in the order of their weights: where these are broken off a stick, the bound
-    is higher with the large ones first.
-    """
-    starts = first_mixtures(context, spec, samples, ours=True)
-    whole = len(samples.sample.keys)
-    more, rows = _more_posteriors(context, spec, whole)
-    if more:
-        others = replace(spec, init_params="random_from_data", n_init=more)
-        starts += first_mixtures(context, others, samples, ours=True)
-    if more and rows < whole:
-        starts = _raced(samples.part(rows, context), starts, stop)
-    subsample = samples.subsample(whole, context)
-    stop = replace(stop, target=POSTERIOR * stop.target)
-    near = replace(stop, max_iter=POSTERIOR_SWEEPS)
-    with subsample.stage():
-        runs = subsample.refine(
-            [Squarem().init(subsample.context, start, near) for start in starts]
-        )
-    best = runs[ranked(run.best.objective for run in runs)[0]].best.mixture
-    if not spec.observation.labelled:  # else components have names
-        best = best.chosen(np.argsort(-best.weights, kind="stable"))
-    return [Squarem().init(context, best, stop)]
-
-
-def _more_posteriors(context: FitContext, spec: FitSpec, sampled: int) -> tuple[int, int]:
-    """How many starts at random rows there may be beside the first, and on how many rows.
-
-    There are none where a part of the sample has too few rows to tell them apart.
-    """
-    named = spec.init_params != "auto" or spec.observation.labelled or spec.n_init > 1
-    n_features, more = len(context.frame.shift), 0 if named else POSTERIORS[spec.effort]
-    if affordable(spec.components, sampled, n_features):
-        return more, sampled
-    rows = sampled // RACE_PART
-    return more if rows >= RACEABLE * spec.parameters(n_features) else 0, rows
-
-
-def _raced(part: Subsample, starts: list[Mixture], stop: StopRule) -> list[Mixture]:
-    """The first of ``starts``, and where the best others lead on a ``part`` of the sample.
-
-    They are those that are better there than the first, which the whole sample may yet prefer.
-    """
-    resolution = part.resolution(starts[0])
-    near = replace(stop, max_iter=RACE_SWEEPS, target=POSTERIOR * resolution)
-    with part.stage():
-        runs = part.refine([Squarem().init(part.context, start, near) for start in starts])
-    ends = [run.best for run in runs]
-    kept, least = [ends[0]], POSTERIOR * POSTERIOR * resolution
-    for place in ranked(end.objective for end in ends):
-        better = ends[place].objective - ends[0].objective > least
-        if better and all(abs(ends[place].objective - each.objective) > least for each in kept):
-            kept.append(ends[place])
-    return [starts[0], *(end.mixture for end in kept[1:ABREAST])]
 
 
 def _from_samples(
