@@ -40,8 +40,8 @@ from dgmm.model.prior import Regularised
 Array = np.ndarray
 KINDS = ("factor", "factor-tied", "ppca")
 KERNELS = ["numpy"] + ["native"] * (native.compiled is not None)
-# The likeliest factors of few rows often make up all that some column is, and fits say so.
-pytestmark = pytest.mark.filterwarnings("ignore:.*a Heywood case")
+heywood = pytest.mark.filterwarnings("ignore:.*a Heywood case")
+"""The likeliest factors of these rows make up all that some column is, and fits say so."""
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
@@ -259,6 +259,7 @@ def test_the_objective_never_falls(seed: int, kind: str, strategy: Any) -> None:
     assert (np.diff(trace) > -slack).all()
 
 
+@heywood
 @every_kind
 def test_rows_are_judged_as_by_dense_matrices(kind: Any) -> None:
     rng = np.random.default_rng(1)
@@ -290,6 +291,7 @@ def test_rows_are_judged_as_by_dense_matrices(kind: Any) -> None:
     assert count == 2 + 18 + 3 * (12 - 1) + noise
 
 
+@heywood
 def test_factors_of_rows_with_holes_are_by_what_was_observed() -> None:
     rng = np.random.default_rng(2)
     rows = clusters(rng)
@@ -452,6 +454,7 @@ def test_what_makes_no_sense_is_refused_by_name(params: dict[str, Any], message:
         fits(**params).fit(clusters(np.random.default_rng(0)))
 
 
+@heywood
 def test_what_does_not_go_with_factors_is_refused_by_name() -> None:
     rows = clusters(np.random.default_rng(8))
     model = fits().fit(rows)
@@ -516,6 +519,7 @@ def test_images_are_fitted() -> None:
     assert factors.bic(rows) < plain.bic(rows)
 
 
+@heywood
 def test_command_line(tmp_path: Path) -> None:
     rows = clusters(np.random.default_rng(11))
     np.save(tmp_path / "rows.npy", rows)
