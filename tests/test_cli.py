@@ -663,7 +663,7 @@ def test_ctrl_c(store: Path) -> None:
         process.stderr.readline()  # the first pass is done
         process.send_signal(signal.SIGINT)
         told = process.stderr.read()
-    assert process.returncode == 130
+    assert process.returncode == 130, told
     assert "Interrupted: nothing was written" in told
     assert "Traceback" not in told
     assert sorted(store.rglob("*")) == before
@@ -688,8 +688,15 @@ def told(of, name, when):
             os.kill(os.getpid(), signal.SIGTERM)
         return was(*args, **named)
     setattr(of, name, now)
-if sys.argv.pop(1) == "starts":
+def let_go(waiting):
+    waiting._lock.release()
+    if threading.current_thread() is threading.main_thread():
+        os.kill(os.getpid(), signal.SIGTERM)
+when = sys.argv.pop(1)
+if when == "a loop starts":
     told(threading.Thread, "start", lambda thread: thread.name == "zarr_io")
+elif when == "a lock is let go":
+    threading.Condition._release_save = let_go
 else:
     told(loops, "wait", lambda *_: True)
 from dgmm.cli.commands import main
@@ -697,9 +704,9 @@ main()
 """
 
 
-@pytest.mark.parametrize("when", ["starts", "is asked"])
-def test_a_signal_while_the_event_loop_of_zarr(store: Path, when: str) -> None:
-    """Starts, or has a question out: what is half done says nothing at the end."""
+@pytest.mark.parametrize("when", ["a loop starts", "a loop is asked", "a lock is let go"])
+def test_a_signal_where_something_is_half_done(store: Path, when: str) -> None:
+    """The event loop of Zarr, a question to it, a wait: it says nothing at the end."""
     with processes.start(
         when, "fit", "rows.zarr", *FIT[2:], cwd=store, script=SIGNALLED
     ) as process:

@@ -128,27 +128,29 @@ class Command(click.Command):
             warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
             try:
                 return super().invoke(ctx)
-            except DgmmError as error:
-                later = is_transient(error)
-                code, said = LATER if later else error.exit_code, str(error)
-                log.say("error", f"{said}; {again or AGAIN}" if later else said, exit_code=code)
             except click.exceptions.Exit:
                 raise
-            except _Interrupted as error:
-                traceback.clear_frames(error.__traceback__)  # what was begun there ends here
-                raise
-            except Exception as error:
-                if isinstance(error, BrokenPipeError) and _nobody_reads():
-                    raise  # click ends without a word, as others do whom head has read enough of
-                if is_transient(error):  # a store's own error, or the network's
-                    code = LATER
-                    said = f"{type(error).__name__}: {error}; {again or AGAIN}"
-                    log.say("error", said, exit_code=code)
-                elif not log.alone:
-                    raise
-                else:
-                    code = _tell_unexpected(log, error)
-            ctx.exit(code)
+            except (Exception, _Interrupted) as error:
+                if interrupted := _interruption(error):
+                    traceback.clear_frames(interrupted.__traceback__)  # what was begun ends here
+                    raise interrupted from None
+                ctx.exit(_tell_error(log, error, again))
+
+
+def _tell_error(log: Log, error: BaseException, again: str | None) -> int:
+    """Tell of an error; the exit code.  Raises those that click or Python tells of."""
+    if isinstance(error, BrokenPipeError) and _nobody_reads():
+        raise error  # click ends without a word, as others do whom head has read enough of
+    if is_transient(error):  # a store's own error, or the network's
+        name = "" if isinstance(error, DgmmError) else f"{type(error).__name__}: "
+        log.say("error", f"{name}{error}; {again or AGAIN}", exit_code=LATER)
+        return LATER
+    if isinstance(error, DgmmError):
+        log.say("error", str(error), exit_code=error.exit_code)
+        return error.exit_code
+    if not log.alone:
+        raise error
+    return _tell_unexpected(log, error)
 
 
 def _nobody_reads() -> bool:
@@ -182,6 +184,19 @@ class _Interrupted(KeyboardInterrupt):
 
     def __init__(self, exit_code: int) -> None:
         self.exit_code = exit_code
+
+
+def _interruption(error: BaseException) -> _Interrupted | None:
+    """The interruption that an error came of, if any.
+
+    A signal that meets a lock half taken leaves it so, and then something else is raised: that is
+    how Python's ``Condition.wait`` is written.
+    """
+    while not isinstance(error, _Interrupted):
+        if error.__context__ is None:
+            return None
+        error = error.__context__
+    return error
 
 
 @contextmanager
@@ -285,7 +300,7 @@ def _show_warning(
     log.say("warning", str(message), category=category.__name__)
 
 
-def _tell_unexpected(log: Log, error: Exception) -> int:
+def _tell_unexpected(log: Log, error: BaseException) -> int:
     """Tell of an error that is not one of ours; its exit code."""
     if isinstance(error, click.ClickException):
         log.say("error", error.format_message(), exit_code=error.exit_code)
