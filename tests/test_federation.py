@@ -80,7 +80,7 @@ def test_it_is_the_fit_to_all_rows_from_the_same_start(
     place = str(tmp_path) if where == "here" else f"memory://{uuid4().hex}"
     sites = {name: rows.copy() for name, rows in ROWS.items()}
     if "missing" in params:
-        sites["south"][::3, 1] = np.nan
+        sites["south"][::3, 1] = sites["south"][0] = np.nan  # and of one row all
     model = led(place, GaussianMixture(3, random_state=0, **params), sites)
     start = load(f"{place}/north/question-0001.dgmm")
     begin = {f"{name}_init": getattr(start, f"{name}_") for name in PARTS}
@@ -187,8 +187,8 @@ def test_a_site_that_comes_twice_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def quietly(rows: np.ndarray, box: Path) -> None:
-    """A site that waits for no more questions than come soon."""
-    with pytest.raises(DataError, match="nothing was asked"):
+    """A site that waits for no more questions than come soon, or till the fit is refused."""
+    with pytest.raises(DataError, match=r"nothing was asked|ended it \(DataError\)"):
         join(rows, box, timeout=2)
 
 
@@ -325,17 +325,24 @@ def test_the_commands_lead_and_join(tmp_path: Path) -> None:
 
 
 def test_a_start_for_other_features_is_refused(tmp_path: Path) -> None:
-    """Sites tell what theirs are called; the start is a file, or a model that goes on."""
+    """Sites say what theirs are called, and are told; the start is a file, or a model."""
     rows = pandas.DataFrame(ROWS["north"], columns=["lat", "lon"])
     start = GaussianMixture(2, random_state=0, warm_start=True).fit(rows[["lon", "lat"]])
     start.save(tmp_path / "start.dgmm")
-    box = tmp_path / "north"
-    site = threading.Thread(target=quietly, args=(rows, box))
+    box, ended = tmp_path / "north", []
+
+    def refused() -> None:
+        with pytest.raises(DataError, match=r"ended it \(UsageError\)"):  # and nothing of why
+            join(rows, box, timeout=60)
+        ended.append(True)
+
+    site = threading.Thread(target=refused)
     site.start()
     told = "the start is a model of the features lon, lat; the rows have lat, lon"
     with pytest.raises(UsageError, match=told):
         federate(start, [box], timeout=60)
     site.join()
+    assert ended
     words = ["federate", str(box), "-k", "2", "-o", str(tmp_path / "x.dgmm"), "--start"]
     done = CliRunner().invoke(main, [*words, str(tmp_path / "start.dgmm")])
     assert done.exit_code == 2

@@ -214,7 +214,8 @@ def _check_columns(moments: DataMoments, columns: Columns) -> None:
             f"the rows are too small: {columns.called(j)} ranges from {moments.low[j]:.3g} to "
             f"{moments.high[j]:.3g}, and squares of that underflow; rescale it, or leave it out"
         )
-    columns.check_rounding(moments)
+    size = np.maximum(np.abs(moments.low), np.abs(moments.high))
+    columns.check_rounding(size, np.sqrt(moments.robust_variance))
 
 
 def too_few(rows: int) -> str:

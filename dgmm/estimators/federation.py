@@ -22,7 +22,8 @@ sites, are refused by the site's name.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from os import PathLike
@@ -32,11 +33,12 @@ import numpy as np
 
 from dgmm import engine
 from dgmm.data import urls
+from dgmm.data.transient import is_transient
 from dgmm.em.first_mixtures import given_mixture
 from dgmm.em.moments import DataMoments
 from dgmm.em.progress import Candidate, Progress
 from dgmm.em.spec import FitSpec
-from dgmm.errors import DataError, UsageError
+from dgmm.errors import DataError, DgmmError, UsageError
 from dgmm.estimators import gaussian_mixture
 from dgmm.estimators.gaussian_mixture import GaussianMixture
 from dgmm.estimators.given_values import begun
@@ -49,7 +51,7 @@ from dgmm.estimators.site_summary import Summary
 from dgmm.estimators.sufficient_statistics import SufficientStatistics, digest
 from dgmm.estimators.telling import other_names
 from dgmm.io import storage
-from dgmm.io.mailbox import Mailbox, post, wait_for_answers
+from dgmm.io.mailbox import Mailbox, MailboxError, post, wait_for_answers
 from dgmm.model.frame import Frame
 from dgmm.model.mixture import Mixture
 
@@ -144,7 +146,7 @@ def federate(
     if not sites or len(sites) < len(mailboxes):
         raise UsageError("federate needs a mailbox of its own for each site, and at least one")
     spec = _checked(model)
-    with engine.one_blas_thread():
+    with engine.one_blas_thread(), _refusing(sites):
         summaries = _summaries(model, spec, sites, timeout)
         led = Led.of(model, spec, list(summaries.values()))
         run, number = led.run, 0
@@ -170,6 +172,22 @@ def federate(
     for mailbox in sites.values():
         _post_model(mailbox, mailbox.end, model)
     return model
+
+
+@contextmanager
+def _refusing(sites: Mapping[str, Mailbox]) -> Iterator[None]:
+    """Tell sites that wait, where the fit can't go on by what they said."""
+    for mailbox in sites.values():
+        mailbox.begin()
+    try:
+        yield
+    except MailboxError:  # they wait for it to go on
+        raise
+    except DgmmError as error:
+        if not is_transient(error):
+            for mailbox in sites.values():
+                mailbox.refuse(error)
+        raise
 
 
 def _checked(model: GaussianMixture) -> FitSpec:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from dgmm import engine
+from dgmm.em.columns import Columns
 from dgmm.errors import UsageError
 from dgmm.estimators import incremental, private
 from dgmm.estimators.available import NO_SUMS, adds_up, available_if
@@ -137,7 +138,10 @@ class PartialFit(Predictor):
         reference = replace(_statistics_of(model), observation=observation_of(model))
         beside = dataset.noise is not None, dataset.labels is not None
         if privacy is None:
-            return reference.summarize(sweep, mixture, choice.chosen(), *beside)
+            found = reference.summarize(sweep, mixture, choice.chosen(), *beside)
+            columns = Columns(vars(model).get("feature_names_in_"), dataset.source.integers)
+            columns.check_rounding(found.mean, reference.frame.scale)
+            return found
         noisy = mixture.noise_component is not None
         private.check_private(model.missing, noisy, any(beside) or dataset.weights is not None)
         radius = privacy.radius(dataset.n_features)

@@ -331,6 +331,28 @@ class SufficientStatistics:
             *(kept, self.fixed, digest(mixture)),
         )
 
+    @property
+    def mean(self) -> Array:
+        """The mean (D,) of the rows.
+
+        Returns
+        -------
+        array (D,)
+            Of the data; where values were missing, of what was expected there.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> model = GaussianMixture(random_state=0).fit([[1.0], [2.0], [6.0]])
+        >>> model.sufficient_statistics_.mean.round(9).tolist()
+        [3.0]
+        """
+        n_features = len(self.frame.shift)
+        sums = self.sums[:, 1 : 1 + n_features] + self.sums[:, :1] * self.center
+        mean: Array = self.frame.shift + self.frame.scale * sums.sum(axis=0) / self.weight
+        return mean
+
     def bound(self, mixture: Mixture) -> float:
         """A lower bound of the objective of all rows, F in the module's docstring.
 

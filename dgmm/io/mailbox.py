@@ -11,6 +11,7 @@ reads what is there, and goes on.  Nobody listens on a port: a site needs to rea
     ...
     fitted.dgmm                              the end: the model
     failed-0003.dgmm                         instead of an answer
+    refused.dgmm                             instead of another question: who leads ended the fit
 """
 
 import time
@@ -26,11 +27,17 @@ FAILURE: Final = "dgmm-failure"
 
 END: Final = "fitted.dgmm"
 
+REFUSED: Final = "refused.dgmm"
+
 WAITS: Final = (0.05, 2.0)
 """Seconds between two looks into a mailbox, at first and at most."""
 
 
-class NoAnswerError(DataError):
+class MailboxError(DataError):
+    """A mailbox is of another fit, or its site failed; mended, all goes on as the others stand."""
+
+
+class NoAnswerError(MailboxError):
     """The other side said nothing in time; it may later."""
 
     is_transient = True
@@ -73,25 +80,40 @@ class Mailbox:
 
     def fail(self, number: int, error: Exception) -> None:
         """Tell of what kind an ``error`` is, and no more: its text may tell of rows."""
-        where = self.at("failed", number)
-        storage.write(where, FAILURE, {}, {"error": type(error).__name__}, overwrite=True)
+        _tell(self.at("failed", number), error)
+
+    def refuse(self, error: Exception) -> None:
+        """Tell a site that waits of what kind the ``error`` is that ended the fit, and no more.
+
+        Its text may tell of other sites.
+        """
+        _tell(self._refusal, error)
+
+    def begin(self) -> None:
+        """Forget that a fit was refused: it begins again."""
+        urls.remove(self._refusal)
+
+    @property
+    def _refusal(self) -> str:
+        return f"{self._base}/{REFUSED}"
 
     def questions(self, timeout: float) -> Iterator[int]:
         """The numbers of the questions without an answer, as they come, until the end.
 
-        Raises ``DataError`` if none comes for so many seconds.
+        Raises ``DataError`` if none comes for so many seconds, or the fit is refused meanwhile.
         """
+        self.begin()
         while True:
             found: list[int] = []
-            ended = False
+            ended = refused = False
 
             def look() -> bool:
-                nonlocal found, ended
+                nonlocal found, ended, refused
                 names = self.names()
-                ended = END in names
+                ended, refused = END in names, REFUSED in names
                 asked, answered = _numbers(names, "question"), _numbers(names, "answer")
                 found = sorted(asked - answered)
-                return ended or bool(found)
+                return ended or refused or bool(found)
 
             if not _waited(look, timeout):
                 raise NoAnswerError(
@@ -100,9 +122,24 @@ class Mailbox:
                 )
             if ended:
                 return
+            if refused:
+                raise DataError(
+                    f"who leads the fit of {self.url} ended it ({_told(self._refusal)}): what "
+                    "dgmm federate says itself tells more. Mend that, and start both again"
+                )
             for number in found:
                 urls.remove(self.at("failed", number))
                 yield number
+
+
+def _tell(url: str, error: Exception) -> None:
+    """Have a file at ``url`` tell of what kind an ``error`` is."""
+    storage.write(url, FAILURE, {}, {"error": type(error).__name__}, overwrite=True)
+
+
+def _told(url: str) -> str:
+    """Of what kind an error was, as a file tells."""
+    return str(storage.read(url, FAILURE)[1].get("error"))
 
 
 def _numbers(names: set[str], kind: str) -> set[int]:
@@ -126,14 +163,13 @@ def wait_for_answers(sites: Mapping[str, Mailbox], number: int, timeout: float) 
             if number in _numbers(names, "answer"):
                 del left[name]
             elif number in _numbers(names, "failed"):
-                _, header = storage.read(mailbox.at("failed", number), FAILURE)
-                failed[name] = str(header.get("error"))
+                failed[name] = _told(mailbox.at("failed", number))
         return not left or bool(failed)
 
     answered = _waited(look, timeout)
     again = "Mend that, start the site again and then this: it goes on from there"
     for name, error in failed.items():
-        raise DataError(
+        raise MailboxError(
             f"site {name} failed at question {number} ({error}): what it says itself tells more. "
             f"{again}"
         )
@@ -151,7 +187,7 @@ def post(mailbox: Mailbox, url: str, write: Callable[[], None], same: Callable[[
     if not urls.exists(url):
         write()
     elif not same():
-        raise DataError(
+        raise MailboxError(
             f"{mailbox.url} holds the rounds of another fit: {url} is not what this one would put "
             "there. Take an empty mailbox for each fit"
         )

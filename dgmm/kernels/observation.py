@@ -188,7 +188,7 @@ class Marginal(Observation):
 
     def e_step(self, block: Block, given: Given) -> Stacked[Statistics]:
         kernel = WAYS[self.kernel]
-        return missing.e_step(block, given, kernel.e_step, kernel.incomplete)
+        return _of_all(block, missing.e_step(block, given, kernel.e_step, kernel.incomplete))
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,12 @@ class Noisy(Observation):
         block = self.within.counted(block).block
         quiet = Marginal(self.kernel).e_step
         kernel = WAYS[self.kernel]
-        return noisy.e_step(block, given, quiet, kernel.noisy, kernel.e_step)
+        return _of_all(block, noisy.e_step(block, given, quiet, kernel.noisy, kernel.e_step))
+
+
+def _of_all(block: Block, found: Stacked[Statistics]) -> Stacked[Statistics]:
+    """What was ``found``, with all rows of the block counted, as the first pass counts them."""
+    return Stacked(tuple(replace(each, rows=len(block.rows)) for each in found.parts))
 
 
 def _without(
