@@ -21,7 +21,7 @@ from dgmm.em.information import Information
 from dgmm.em.model import Model, Trial
 from dgmm.em.sample import Sample
 from dgmm.em.squarem import coordinates, mixture_at
-from dgmm.errors import DgmmError
+from dgmm.errors import DegenerateWarning, DgmmError
 from dgmm.kernels.complete import NOTHING
 from dgmm.kernels.observation import COMPLETE
 from dgmm.model.covariance import COVARIANCE_MODELS
@@ -426,6 +426,26 @@ def test_refusals() -> None:
     plain = GaussianMixture(1, random_state=0).fit(rows_with_noise())
     assert plain.noise_weight_ == 0.0
     assert plain.noise_log_density_ == -np.inf
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"strategy": "em", "prior": ConjugatePrior()},
+        {"covariance_type": "tied", "means_init": np.eye(2, 3), "fixed": {"means": True}},
+    ],
+)
+def test_all_rows_may_be_noise(more: dict[str, Any], tmp_path: Path) -> None:
+    """As they are where the box that is asked for is far too small."""
+    rows = rows_with_noise(count=60)
+    model = GaussianMixture(2, noise_component=True, noise_volume=1e-8, random_state=0, **more)
+    with pytest.warns(DegenerateWarning, match="become empty"):
+        model.fit(rows)
+    assert (model.weights_.tolist(), model.noise_weight_) == ([0, 0], 1)
+    assert np.isclose(model.score(rows), 8 * np.log(10))
+    model.save(tmp_path / "m.dgmm")
+    assert (load(tmp_path / "m.dgmm").predict(rows) == NOISE).all()
 
 
 def test_command_line(tmp_path: Path) -> None:

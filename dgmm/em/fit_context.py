@@ -186,7 +186,7 @@ class FitContext:
         error = float(mle.weights @ np.where(mle.empty, 0.0, noise))
         even = mixture.noise_component
         rounded = 0.0 if even is None else mle.noise * abs(even.log_joint) * SINGLE / 2
-        return float((error + rounded) / (mle.weights.sum() + mle.noise))
+        return (error + rounded) / mle.total
 
     def _noise(self, mixture: Mixture, away: Away) -> Array:
         """The bound (K,) on single precision's error in the log-densities of such rows."""

@@ -82,7 +82,8 @@ class Model:
         if noise is None:
             return mixture
         noise = noise if weight is None else noise.weighing(weight)
-        weights = mixture.weights / mixture.weights.sum() * (1 - noise.weight)
+        total = mixture.weights.sum() or 1.0  # all rows may be noise
+        weights = mixture.weights / total * (1 - noise.weight)
         return replace(mixture, weights=weights, noise_component=noise)
 
     def natural(self, mixture: Mixture, spread: float, single: bool = False) -> NaturalParameters:

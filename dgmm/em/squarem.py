@@ -252,7 +252,7 @@ def mixture_at(place: Array, like: Mixture, seen_from: Mixture, live: Mask, mode
     ends = [count, second, third, third + count * n_features]
     logs, log_noise, freedom, white, shapes = np.split(place, ends)
     log_weights = like.log_weights + np.clip(logs / safe.weights - like.log_weights, -JUMP, JUMP)
-    top = log_weights.max()
+    top = max(log_weights.max(), LEAST_LOG)  # all rows may be noise
     weights = np.where(live, np.exp(log_weights - top), 0.0)
     total = weights.sum()
     if noise is not None and seen_from.noise_component is not None:

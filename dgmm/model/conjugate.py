@@ -81,13 +81,13 @@ class Conjugate(Prior):
 
     def weights(self, mle: MaximumLikelihood) -> Array:
         counts = self._counts(mle) + (self.concentration - 1)
-        weights: Array = counts / counts.sum()
+        weights: Array = counts / (counts.sum() or 1.0)  # all rows may be noise
         return weights
 
     def shares(self, mle: MaximumLikelihood) -> tuple[float, float]:
         counts = self._counts(mle) + (self.concentration - 1)
         whole = self.weight + len(counts) * (self.concentration - 1)
-        noise = mle.noise * (self.weight / (mle.weights.sum() + mle.noise))
+        noise = mle.noise * (self.weight / mle.total)
         return float(counts.sum() / whole), float(noise / whole)  # 1 less the first may be below 0
 
     def means(self, mle: MaximumLikelihood) -> Array:
@@ -153,7 +153,7 @@ class Conjugate(Prior):
 
     def _counts(self, mle: MaximumLikelihood) -> Array:
         """How many of all rows the components have, (K,): estimates may be of a part of them."""
-        counts: Array = mle.weights * (self.weight / (mle.weights.sum() + mle.noise))
+        counts: Array = mle.weights * (self.weight / mle.total)
         return counts
 
     def _rows(self, components: int) -> float:

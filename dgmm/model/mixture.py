@@ -211,11 +211,14 @@ class Mixture:
 
     @property
     def own_weights(self) -> Array:
-        """The weights (K,) of the components among themselves, which sum to 1."""
+        """The weights (K,) of the components among themselves, which sum to 1.
+
+        Where all rows are noise, they are equal.
+        """
         if self.noise_component is None:
             return self.weights
         total = self.weights.sum()
-        return self.weights / (total if total > 0 else 1.0)
+        return self.weights / total if total > 0 else np.full(self.components, 1 / self.components)
 
     @property
     def without_noise(self) -> "Mixture":

@@ -47,6 +47,11 @@ class MaximumLikelihood:
     empty: Mask
     noise: float = 0.0
 
+    @property
+    def total(self) -> float:
+        """The weight of all rows, to divide by: 1 if there are none."""
+        return float(self.weights.sum() + self.noise) or 1.0
+
     def about(self, means: Array) -> Estimate:
         """The mean squares about these ``means`` (K, D), which may be others than the rows'."""
         if means is self.means:
@@ -110,8 +115,7 @@ class Prior(ABC):
 
     def shares(self, mle: MaximumLikelihood) -> tuple[float, float]:
         """The M-step's weight of all components together, and that of noise beside them."""
-        total = mle.weights.sum() + mle.noise
-        return mle.weights.sum() / total, mle.noise / total
+        return float(mle.weights.sum()) / mle.total, mle.noise / mle.total
 
     @abstractmethod
     def means(self, mle: MaximumLikelihood) -> Array:

@@ -234,7 +234,7 @@ class TiedEstimate(Estimate):
         return np.broadcast_to(np.diagonal(self.values), (self.components, len(self.values)))
 
     def about(self, counts: Array, offsets: Array) -> "TiedEstimate":
-        square = (offsets.T * (counts / counts.sum())) @ offsets
+        square = (offsets.T * (counts / (counts.sum() or 1.0))) @ offsets  # all rows may be noise
         return TiedEstimate(self.values + square, self.components)
 
     def raised(self, amounts: Array) -> "TiedEstimate":
@@ -256,8 +256,10 @@ class TiedEstimate(Estimate):
 
     def regularised(
         self, amounts: Array, empty: Mask, before: Covariances
-    ) -> tuple[TiedCovariances, Mask]:
-        return TiedEstimate(self.values + np.diag(amounts), self.components).floored()
+    ) -> tuple[Covariances, Mask]:
+        if empty.all():
+            return before, np.zeros(1, np.bool_)
+        return self.raised(amounts).floored()
 
     def thinnest(self, amounts: Array) -> Array:
         return least_eigenvalue(self.values[None], amounts)
