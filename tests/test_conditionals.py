@@ -240,6 +240,8 @@ def test_tails_and_noise_are_conditioned_or_refused(tmp_path: Path) -> None:
         (lambda model: model.marginal(2), "must be a list"),
         (lambda model: model.condition({j: 0.0 for j in range(5)}), "nothing left"),
         (lambda model: model.condition({0: "x"}), "'x' is no number"),
+        (lambda model: model.condition({0: 1e200}), "too far from the model"),
+        (lambda model: model.mixture_.conditional([0], [np.inf]), "want a number each"),
         (lambda model: model.condition([0]), "must be a dict"),
         (lambda model: model.regress([[0.0]], range(5)), "none is left"),
         (lambda model: model.regress([[0.0]], [0], "mode"), "kind"),

@@ -34,6 +34,7 @@ from dgmm.cli.commands import main
 from dgmm.em.conjugate_prior import ConjugatePrior
 from dgmm.estimators import private
 from dgmm.inference.privacy import LENGTH
+from dgmm.io.mailbox import Mailbox
 
 PARTS = ("weights", "means", "precisions")
 CENTRES = np.array([[0.0, 0], [4, 1], [-2, 5]])
@@ -481,10 +482,20 @@ def test_private_rounds_get_near_at_a_price(kind: str) -> None:
     assert lost[1] < lost[0]
 
 
+def test_there_may_be_ten_thousand_questions(tmp_path: Path) -> None:
+    mailbox = Mailbox(str(tmp_path))
+    for number in (9999, 10000):
+        Path(mailbox.at("question", number)).touch()
+    questions = mailbox.questions(timeout=1)
+    assert [next(questions), next(questions)] == [9999, 10000]
+
+
 def test_privacy_that_can_not_be_is_refused(model: GaussianMixture) -> None:
     for wrong in ({"epsilon": 0}, {"delta": 1}, {"rounds": 0}, {"clip": -1}):
         with pytest.raises(UsageError, match=next(iter(wrong))):
             Privacy(**{"epsilon": 1.0, "delta": 1e-6, **wrong})
+    with pytest.raises(UsageError, match="more noise than there can be"):
+        Privacy(1e-9, 1e-12)
     with pytest.raises(UsageError, match="count 1 each"):
         model.summarize(ROWS["west"], np.ones(500), privacy=Privacy(1, 1e-6))
 

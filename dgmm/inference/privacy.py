@@ -102,6 +102,11 @@ class Privacy:
                 continue
             if not isinstance(value, int | float | np.number) or not 0 < value < most:
                 raise UsageError(f"{name} must be above 0 and below {most:g}, not {value!r}")
+        if delta_of(self.epsilon, LEAST_MU) > self.delta:
+            raise UsageError(
+                f"epsilon={self.epsilon:g} with delta={self.delta:g} asks for more noise than "
+                "there can be: give more of one of the two"
+            )
         rounds: Any = self.rounds
         if not isinstance(rounds, int | np.integer) or isinstance(rounds, bool) or rounds < 1:
             raise UsageError(f"rounds must be an integer of at least 1, not {rounds!r}")

@@ -14,6 +14,7 @@ reads what is there, and goes on.  Nobody listens on a port: a site needs to rea
     refused.dgmm                             instead of another question: who leads ended the fit
 """
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -144,8 +145,8 @@ def _told(url: str) -> str:
 
 def _numbers(names: set[str], kind: str) -> set[int]:
     """The numbers of the files of a ``kind``."""
-    numbers = (each.removeprefix(f"{kind}-").removesuffix(".dgmm") for each in names)
-    return {int(each) for each in numbers if len(each) == 4 and each.isdigit()}
+    matches = (re.fullmatch(rf"{kind}-([0-9]{{4,}})\.dgmm", each) for each in names)
+    return {int(match[1]) for match in matches if match}
 
 
 def wait_for_answers(sites: Mapping[str, Mailbox], number: int, timeout: float) -> None:

@@ -556,7 +556,8 @@ class Mixture:
         Raises
         ------
         UsageError
-            If there is not one number for each of the features.
+            If there is not one finite number for each of the features, or these are so far from the
+            model that their log-density overflows.
 
         Examples
         --------
@@ -573,9 +574,17 @@ class Mixture:
         free = np.setdiff1d(np.arange(self.n_features), given)
         known = self.marginal(features)
         point = np.asarray(values, dtype=np.float64)
-        if np.ma.isMaskedArray(values) or point.shape != given.shape or np.isnan(point).any():
+        hidden = np.ma.isMaskedArray(values)
+        if hidden or point.shape != given.shape or not np.isfinite(point).all():
             raise UsageError(f"features {list(features)} want a number each, not {values!r}")
-        log_joint = known.log_joints(point[:, None])[:, 0]
+        with np.errstate(over="ignore", invalid="ignore"):  # told below
+            log_joint = known.log_joints(point[:, None])[:, 0]
+        log_joint = np.where(np.isfinite(log_joint), log_joint, -np.inf)
+        if log_joint.max() == -np.inf:
+            raise UsageError(
+                f"the values {point.tolist()} of features {list(features)} are too far from the "
+                "model: their log-density overflows"
+            )
         weights = np.exp(log_joint - log_joint.max())
         weights /= weights.sum()
         dense = self.covariances.dense()
