@@ -240,7 +240,7 @@ def test_show_some_features_and_covariances(tmp_path: Path) -> None:
     model = dgmm.GaussianMixture.from_parameters([0.25, 0.75], values[:, :, 0], covariances)
     model.feature_names_in_ = np.array(names, dtype=object)
     model.save(tmp_path / "m.dgmm")
-    asked = ("show", "m.dgmm", "--features", "height,*th,!weight", "--covariances")
+    asked = ("show", "m.dgmm", "--features", 'height, "*th",!weight', "--covariances")
     shown = run(*asked, cwd=tmp_path, COLUMNS="80").stdout
     heads = [line for line in shown.splitlines() if "component" in line or "feature" in line]
     assert "height:" in shown

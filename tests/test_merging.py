@@ -254,5 +254,7 @@ def test_the_commands(tmp_path: Path) -> None:
     less = json.loads(run("reduce", model, "-k", "2", "-o", str(tmp_path / "less.dgmm"), "--json"))
     assert less["divergence_bound"] == MODEL.reduce(2).fit_info_["divergence_bound"]
     assert CliRunner().invoke(main, ["merge", "-m", model]).exit_code == 2
+    odd = CliRunner().invoke(main, ["merge", "-m", model, "--criterion=runnalls", "--columns=a"])
+    assert (odd.exit_code, "without DATA, leave these" in odd.output) == (2, True)
     assert CliRunner().invoke(main, ["predict", data, "-m", model, "-o", labels, "--overwrite",
                                      "--kind", "groups"]).exit_code == 2  # fmt: skip

@@ -384,7 +384,9 @@ def test_the_command(rows: np.ndarray, tmp_path: Path) -> None:
     assert json.loads(first.stdout)["candidates"] == told["candidates"]
     assert json.loads(second.stdout)["candidates"] == told["candidates"]
     assert "continuing after pass" in second.stderr
-    for bad in ("x", "0..3", "4-8", ""):
+    kept = CliRunner().invoke(main, [*words[:-1], f"{model}2", "--plot", str(picture)])
+    assert (kept.exit_code, f"{picture} exists" in kept.output) == (3, True)
+    for bad in ("x", "0..3", "4-8", "²", ""):
         refused = CliRunner().invoke(main, ["select", str(store), "-k", bad, "-o", "m.dgmm"])
         assert refused.exit_code == 2, bad
 

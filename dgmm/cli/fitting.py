@@ -11,7 +11,7 @@ import dgmm
 from dgmm.cli import progress
 from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.base import EXIT_CODES, Command
-from dgmm.cli.checks import check_model_target
+from dgmm.cli.checks import check_file_target, check_model_target
 from dgmm.cli.fitting_options import (
     fitting_options,
     model_options,
@@ -58,7 +58,7 @@ def _fixed(
     for text in texts:
         name, given, numbers = text.partition("=")
         listed = numbers.split(",")
-        if name not in PARTS or (given and not all(each.isdigit() for each in listed)):
+        if name not in PARTS or (given and not all(each.isdecimal() for each in listed)):
             raise click.BadParameter(
                 f"{text!r} is not like means or means=0,2; what can be held is {', '.join(PARTS)}"
             )
@@ -190,7 +190,7 @@ def _numbers(context: click.Context, option: click.Parameter, text: str) -> list
     numbers: list[int] = []
     for part in text.split(","):
         first, _, last = part.partition("..")
-        if not first.isdigit() or not (last or first).isdigit():
+        if not first.isdecimal() or not (last or first).isdecimal():
             raise click.BadParameter(f"{text!r} is not like 2..32 or 2,4,8")
         numbers += range(int(first), int(last or first) + 1)
     if not numbers or min(numbers) < 1:
@@ -296,6 +296,7 @@ def select(
         raise click.UsageError(f"--mclust-sign is of the bic, not of --criterion {criterion}")
     if plot is not None:
         check_pictures()
+        check_file_target(str(plot), overwrite)
     dataset = dgmm.open_dataset(data, sample_weight, noise=noise, labels=labels, **reading)
     template = dgmm.GaussianMixture(n_init=n_init, n_jobs=machines.threads, **params)
     search = dgmm.MixtureSearch(

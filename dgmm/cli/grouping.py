@@ -84,6 +84,7 @@ def merge(
     if output is not None:
         check_model_target(output, overwrite)
     if data is None:
+        rows.refuse()
         fitted = mixtures.load(model)
         if criterion == "entropy":
             raise UsageError(

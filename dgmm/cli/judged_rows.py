@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import click
+
 import dgmm
 from dgmm.cli.options import (
     Decorator,
@@ -46,6 +48,15 @@ class JudgedRows:
     missing: Missing | None = None
     noise: str | None = None
     labels: str | None = None
+
+    def refuse(self) -> None:
+        """Raise ``UsageError`` if anything is said of rows, where none are given."""
+        beside = (self.sample_weight, self.missing, self.noise, self.labels)
+        if any(beside) or any(self.reading[name] for name in ("columns", "where", "raw")):
+            raise click.UsageError(
+                "how DATA are read, what lies beside them, and what NaN means there: without DATA, "
+                "leave these options out"
+            )
 
     def open(self, model: str, data: str) -> tuple[GaussianMixture, Dataset]:
         """The model at a path or URL, and the rows at another, which it can judge."""

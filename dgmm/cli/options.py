@@ -201,7 +201,7 @@ def _address(
     if text is None:
         return None
     host, _, port = text.rpartition(":")
-    if not port.isdigit() or int(port) > 65535:
+    if not port.isdecimal() or int(port) > 65535:
         raise click.BadParameter(f"{text!r} is not like 9090 or 127.0.0.1:9090")
     return host.strip("[]") or "127.0.0.1", int(port)
 

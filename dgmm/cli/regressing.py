@@ -15,6 +15,7 @@ from dgmm.cli.options import (
     json_option,
     machine_options,
     model_option,
+    names_of,
     overwrite_option,
     quiet_option,
 )
@@ -48,6 +49,7 @@ def _levels(context: click.Context, option: click.Parameter, text: str) -> tuple
     "--targets",
     required=True,
     metavar="NAMES",
+    callback=names_of,
     help="The features to predict, as a,b,c: their names, or their numbers from 0 among all.",
 )
 @click.option("-o", "--output", required=True, type=ADDRESS, metavar="PATH", help=OUTPUT_HELP)
@@ -76,7 +78,7 @@ def _levels(context: click.Context, option: click.Parameter, text: str) -> tuple
 def regress(
     data: str,
     model: str,
-    targets: str,
+    targets: list[str] | None,
     output: str,
     keep: list[str],
     kind: str,
@@ -98,7 +100,7 @@ def regress(
     urls.check_writable(output)
     fitted = mixtures.load(model)
     names = list(vars(fitted).get("feature_names_in_", ()))
-    features = [_feature(each, names) for each in targets.split(",")]
+    features = [_feature(each, names) for each in targets or ()]
     known, wanted = conditionals.regression_of(fitted, features, kind, quantiles)
     dataset = rows.open_for(known, model, data)
     job = row_outputs.row_outputs_of(known, wanted)

@@ -67,6 +67,7 @@ def report(
     check_pictures()
     check_file_target(output, overwrite)
     if data is None:
+        rows.refuse()
         fitted = mixtures.load(model)
         document.write_report(
             fitted, output, features=_places(fitted, features), name=model, overwrite=overwrite

@@ -23,7 +23,7 @@ from dgmm.cli.options import (
 from dgmm.cli.records import dumps
 from dgmm.cli.sweeping import sweeping
 from dgmm.errors import UsageError
-from dgmm.estimators.telling import mean_and_spread
+from dgmm.estimators.telling import heaviest_first, mean_and_spread, names_of
 from dgmm.model.lazy import Late
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def show_errors(
     """A table of the components, the heaviest first: weights and means with their errors."""
     mixture = model.mixture_
     shown = range(min(mixture.n_features, MOST_FEATURES))
-    names = getattr(model, "feature_names_in_", [f"x{j}" for j in range(mixture.n_features)])
+    names = names_of(model)
     heads = ["component", "weight ± se"]
     if intervals is not None:
         heads.append(f"weight: {100 * intervals.level:.6g} %")
@@ -187,7 +187,7 @@ def show_errors(
         if intervals is not None:
             heads.append(f"{names[j]}: {100 * intervals.level:.6g} %")
     rows = []
-    for k in np.argsort(-mixture.weights):
+    for k in heaviest_first(mixture):
         cells = [str(k), f"{mixture.weights[k]:.4f} ± {errors.weights[k]:.4f}"]
         if intervals is not None:
             cells.append(_between(intervals.weights[:, k], errors.weights[k]))

@@ -16,6 +16,7 @@ from dgmm.cli.options import (
     json_option,
     machine_options,
     model_option,
+    names_of,
     overwrite_option,
     quiet_option,
 )
@@ -93,8 +94,8 @@ def update(
     """
     if (data is None) == (not statistics):
         raise click.UsageError("give either DATA or --statistics, one of the two")
-    if data is None and (rows.sample_weight or rows.missing or rows.noise or rows.labels):
-        raise click.UsageError("what lies beside DATA, and what NaN means, is for dgmm summarize")
+    if data is None:
+        rows.refuse()
     if len(set(statistics)) < len(statistics):
         raise click.UsageError("a file of --statistics is given twice: its rows would count twice")
     check_model_target(output, overwrite)
@@ -115,7 +116,7 @@ def update(
 @click.option(
     "--features",
     metavar="NAMES",
-    callback=lambda context, parameter, names: names.split(",") if names else None,
+    callback=names_of,
     help="Which features tables have, as a,b,c: names (x0, x1, ... if they have none), patterns, "
     "ranges.",
 )
