@@ -29,7 +29,9 @@ def page(template: str, /, **values: Any) -> str:
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
-        loader=jinja2.FunctionLoader(lambda each: files("dgmm.report").joinpath(each).read_text()),
+        loader=jinja2.FunctionLoader(
+            lambda each: files("dgmm.report").joinpath(each).read_text("utf-8")
+        ),
     )
     made: str = environment.get_template(template).render(**values)
     return made
