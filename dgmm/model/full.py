@@ -134,7 +134,7 @@ class FullCovariances(Covariances):
         return half
 
     def trace(self, weights: Array) -> Array:
-        diagonals = np.sum(self.precisions_cholesky * self.precisions_cholesky, axis=2)
+        diagonals = np.einsum("kij,kij->ki", self.precisions_cholesky, self.precisions_cholesky)
         trace: Array = np.sum(diagonals * weights, axis=1)
         return trace
 
@@ -154,7 +154,7 @@ class FullCovariances(Covariances):
 
     def whitened_trace(self, estimate: Estimate) -> Array:
         factors = self.precisions_cholesky
-        trace: Array = np.sum((estimate.values @ factors) * factors, axis=(1, 2))
+        trace: Array = np.einsum("kij,kij->k", estimate.values @ factors, factors)
         return trace
 
     def coordinates(self, other: Covariances, roots: Array) -> Array:

@@ -73,7 +73,8 @@ def _factored(covariances: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
     )
     floors = np.maximum(FLOOR, n_features * ROUNDING * np.trace(covariances, axis1=1, axis2=2))
     # tr(P) bounds the largest eigenvalue of P
-    thin = ~(np.sum(precisions_cholesky * precisions_cholesky, axis=(1, 2)) * floors < 1.0)
+    traces = np.einsum("kij,kij->k", precisions_cholesky, precisions_cholesky)
+    thin = ~(traces * floors < 1.0)
     if not thin.any():
         return covariances, precisions_cholesky, thin
     raised, lost = covariances.copy(), np.zeros(len(thin), bool)
