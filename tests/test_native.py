@@ -15,7 +15,15 @@ import numpy as np
 import pytest
 
 import dgmm
-from dgmm.kernels import choice, complete, kernel, native, native_outputs, outputs
+from dgmm.kernels import (
+    choice,
+    complete,
+    kernel,
+    native,
+    native_first_pass,
+    native_outputs,
+    outputs,
+)
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.observation import Complete, Marginal
 from dgmm.kernels.sweep import Block
@@ -413,8 +421,8 @@ def calls(name: str, single: bool, monkeypatch: pytest.MonkeyPatch) -> list[tupl
         mixture(COVARIANCE_MODELS[name], 4, 3, rng), centre=True, single=single
     )
     native.e_step(block, Given(Frame(np.zeros(3), np.ones(3)), (natural, natural)))
-    native.moments(block, name in ("full", "tied"))
-    native.draw(0, 10, 1, 2)
+    native_first_pass.moments(block, name in ("full", "tied"))
+    native_first_pass.draw(0, 10, 1, 2)
     for kind in native_outputs.KINDS:
         native_outputs.row_outputs(kind, block, Frame(np.zeros(3), np.ones(3)), natural.mixture)
     return [each for each in recorder.calls if len(each[1][-1])]  # with memory for tiles
@@ -478,7 +486,9 @@ def test_rows_whose_type_names_this_machines_byte_order() -> None:
     named = np.dtype("f8").newbyteorder("<" if sys.byteorder == "little" else ">")
     rows = np.random.default_rng(0).normal(size=(50, 3))
     assert memoryview(rows.view(named)).format != memoryview(rows).format
-    one, other = (native.moments(Block(0, each), False) for each in (rows, rows.view(named)))
+    one, other = (
+        native_first_pass.moments(Block(0, each), False) for each in (rows, rows.view(named))
+    )
     np.testing.assert_array_equal(one.mean, other.mean)
 
 

@@ -20,7 +20,8 @@ from dgmm.em.sample import OTHERS, Sample, least_hash, numbers_drawn, smallest_k
 from dgmm.em.sample import nbytes as sample_nbytes
 from dgmm.kernels.kernel import first_invalid_row
 from dgmm.kernels.labels import FREE, sole
-from dgmm.kernels.native import DRAWN, draw, moments, pieces
+from dgmm.kernels.native import DRAWN, pieces
+from dgmm.kernels.native_first_pass import draw, moments
 from dgmm.kernels.observation import COMPLETE, Observation
 from dgmm.kernels.probe import Probe
 from dgmm.kernels.sweep import Block

@@ -6,7 +6,7 @@ random sampling with a reservoir, 2006).  So it is uniform, mergeable, and the s
 rows are cut into blocks.
 
 The hash is our own: NumPy's Philox, one counter for all rows, takes 4 ns a row, which is a fifth of
-what this takes in NumPy, but twelve times what its compiled twin takes (kernels/native.py).
+what this takes in NumPy, but twelve times what its compiled twin takes (kernels/_native.c).
 """
 
 import math

@@ -1,5 +1,5 @@
-/* The compiled twins of kernel.e_step and of what first_pass.py does with a block: see native.py for what
-   goes in and out, _native_kernel.h and _native_first_pass.h for the arithmetic.  Plain C with GCC's and
+/* The compiled twins of kernel.e_step and of what em/first_pass.py does with a block: see the modules
+   native*.py for what goes in and out, _native_kernel.h and _native_first_pass.h for the arithmetic.  Plain C with GCC's and
    Clang's vector extensions; one build serves every machine of its architecture, as the widest vectors
    that the processor has are chosen when it is loaded.
 

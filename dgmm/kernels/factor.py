@@ -217,10 +217,9 @@ def _under(block: Block, frame: Frame, written: Written) -> Statistics:
             for k in alone:
                 near = np.flatnonzero(matter[k])
                 sums.add_rows(k, rows[near] - by[k], responsibilities[k, near], factors[k][:, near])
-    weight = float(len(block.rows) if block.weights is None else block.weights.sum(dtype=float))
     return Statistics(
         sums.about_means(natural.center, list(written.apart)),
-        *(natural.center, float(level[0]), float(level[1]), weight, len(block.rows)),
+        *(natural.center, float(level[0]), float(level[1]), block.weight, len(block.rows)),
     )
 
 

@@ -1,6 +1,7 @@
 """The arithmetic of one block of rows: two matrix products and the softmax between them.
 
-For a tile of rows small enough for the cache, with features T(x) of width P (covariance.py)::
+For a tile of rows small enough for the cache, with features T(x) of width P
+(model/covariance.py)::
 
     L = eta . T(x)          (K, n)   log pi_k + log N(x | k) - penalty_k
     R = w softmax(L)        (K, n)   responsibilities times row weights
@@ -161,8 +162,7 @@ def _e_step_of(
     eta, segments = _joined(naturals, width)
     size = tile_rows(width + 2 * len(eta))
     buffer, joint = np.empty((width, size), real), np.empty((len(eta), size), real)
-    sums = np.zeros((len(eta), width))
-    objective, plain = np.zeros(len(naturals)), np.zeros(len(naturals))
+    sums, levels = np.zeros((len(eta), width)), np.zeros((len(naturals), 2))
     for chosen, x in tiles(block, frame, size):
         n = x.shape[1]
         weights = None if block.weights is None else block.weights[chosen].astype(np.float64)
@@ -172,14 +172,8 @@ def _e_step_of(
         log_joint = np.matmul(eta, terms, out=joint[:, :n])
         centred: list[tuple[int, Array]] = []  # the sums of centred components
         for i, (natural, segment) in enumerate(zip(naturals, segments, strict=True)):
-            part = log_joint[segment]
-            natural.correct(part, x)
-            log_norm, log_plain, responsibilities = normalise(part, natural.penalty)
-            if weights is not None:
-                responsibilities *= weights
-                log_norm, log_plain = log_norm * weights, log_plain * weights
-            objective[i] += log_norm.sum(dtype=np.float64)
-            plain[i] += log_plain.sum(dtype=np.float64)
+            responsibilities = log_joint[segment]
+            levels[i] += _share_out(natural, responsibilities, x, weights)
             for k in natural.centred:
                 moved = features.of(x - natural.center[k][:, None], np.empty((width, n)))
                 centred.append((segment.start + k, moved @ responsibilities[k]))
@@ -187,14 +181,26 @@ def _e_step_of(
         for row, value in centred:
             product[row] = value
         sums += product
-    rows = len(block.rows)
-    weight = float(rows if block.weights is None else block.weights.sum(dtype=np.float64))
+    pairs = [(float(objective), float(plain)) for objective, plain in levels]
     return [
-        Statistics(
-            sums[segment], natural.center, float(objective[i]), float(plain[i]), weight, rows
-        )
-        for i, (natural, segment) in enumerate(zip(naturals, segments, strict=True))
+        Statistics(sums[segment], natural.center, *level, block.weight, len(block.rows))
+        for natural, segment, level in zip(naturals, segments, pairs, strict=True)
     ]
+
+
+def _share_out(
+    natural: NaturalParameters, log_joint: Array, x: Array, weights: Array | None
+) -> tuple[float, float]:
+    """Overwrite ``log_joint`` (K, n) of rows ``x`` (D, n) by responsibilities times ``weights``.
+
+    What is returned are the rows' objective and log-likelihood.
+    """
+    natural.correct(log_joint, x)
+    log_norm, log_plain, responsibilities = normalise(log_joint, natural.penalty)
+    if weights is not None:
+        responsibilities *= weights
+        log_norm, log_plain = log_norm * weights, log_plain * weights
+    return float(log_norm.sum(dtype=np.float64)), float(log_plain.sum(dtype=np.float64))
 
 
 def _joined(naturals: list[NaturalParameters], width: int) -> tuple[Array, list[slice]]:
@@ -212,7 +218,10 @@ def _joined(naturals: list[NaturalParameters], width: int) -> tuple[Array, list[
 
 
 def normalise(log_joint: Array, penalty: Array) -> tuple[Array, Array, Array]:
-    """log sum_k e^L_k (n,), the same without penalties (n,), and the softmax of L (K, n)."""
+    """log sum_k e^L_k (n,), the same without penalties (n,), and the softmax of L (K, n).
+
+    The softmax overwrites L.
+    """
     most = penalty.max()
     if most - penalty.min() > WIDE[log_joint.dtype == np.float32]:
         log_plain = log_sum_exp(log_joint + penalty[:, None])[0]

@@ -10,8 +10,6 @@ Of many components with full covariances, those that contribute nothing to a row
 
 With tied covariances, rows are whitened once; what is left are distances to K points.
 
-``moments`` and ``draw`` are what the first sweep (first_pass.py) does with a block.
-
 Compiled code checks the type, shape and layout of each array that it is given: ``ValueError`` names
 one that is not as it has to be.
 """
@@ -19,7 +17,7 @@ one that is not as it has to be.
 import importlib
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -73,7 +71,7 @@ class _Scratch(threading.local):
         self.numbers = np.empty(DRAWN, np.int64)
 
 
-_scratch = _Scratch()
+scratch = _Scratch()
 
 
 def run(name: str, *args: Any) -> int:
@@ -83,8 +81,8 @@ def run(name: str, *args: Any) -> int:
             "the fit uses the compiled kernel, which this process lacks; build it everywhere, or "
             "set DGMM_KERNEL=numpy where the fit is started"
         )
-    while (wanted := getattr(compiled, name)(VARIANT, *args, _scratch.tile)) > 0:
-        _scratch.tile = np.empty(wanted, np.uint8)
+    while (wanted := getattr(compiled, name)(VARIANT, *args, scratch.tile)) > 0:
+        scratch.tile = np.empty(wanted, np.uint8)
     return int(wanted)
 
 
@@ -102,50 +100,6 @@ def is_wide(given: Given) -> bool:
         np.ptp(natural.penalty) > natural_parameters.WIDE[natural.single]
         for natural in given.naturals
     )
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Of a block's rows that have a weight: their number and weight, and as in ``DataMoments``."""
-
-    weighted: int
-    weight: float
-    mean: Array
-    scatter: Array
-    low: Array
-    high: Array
-
-
-def moments(block: Block, pairs: bool) -> Moments | None:
-    """The moments of one of the ``pieces``; None if it has a NaN, a bad weight or the like.
-
-    None, too, where sums overflow that others' ways to add might not let overflow.
-    """
-    n_features = block.rows.shape[1]
-    totals, mean, scatter = (
-        np.zeros(2),
-        np.zeros(n_features),
-        np.zeros((n_features, n_features) if pairs else n_features),
-    )
-    low, high = np.full(n_features, np.inf), np.full(n_features, -np.inf)
-    weights = np.empty(0) if block.weights is None else block.weights
-    status = run(
-        "first_pass",
-        block.rows.dtype == np.float32,
-        pairs,
-        block.rows,
-        in_order(weights),
-        *(totals, mean, scatter, low, high),
-    )
-    if status == UNUSABLE:
-        return None
-    return Moments(int(totals[0]), float(totals[1]), mean, scatter, low, high)
-
-
-def draw(start: int, count: int, seed: int, least: int) -> NDArray[np.int64]:
-    """Of at most ``DRAWN`` row numbers from ``start`` on, those whose hash is ``least`` or more."""
-    drawn = compiled.draw(VARIANT, start, seed, least, _scratch.numbers[:count])
-    return _scratch.numbers[:drawn].copy()
 
 
 def centred_error(mixture: Mixture, away: Away, unit: float) -> Array:
@@ -170,7 +124,7 @@ def _each(
     """The statistics under mixtures whose components have each a factor of their own."""
     cut = [factors(natural.mixture) for natural in naturals]
     means = [natural.center for natural in naturals]
-    return _call(block, frame, features, naturals, means, cut, np.empty(0))
+    return _statistics(block, frame, features, naturals, means, cut, np.empty(0))
 
 
 def factors(mixture: Mixture) -> Array:
@@ -193,7 +147,7 @@ def _whitened_under(
 ) -> Statistics:
     factor, ones = natural.mixture.covariances.precisions_cholesky, np.ones(len(natural.center))
     means = natural.center @ factor
-    (whitened,) = _call(block, frame, features, [natural], [means], [ones], factor)
+    (whitened,) = _statistics(block, frame, features, [natural], [means], [ones], factor)
     whitened.sums[:, 1:] = solve_triangular(factor, whitened.sums[:, 1:].T, trans="T").T
     return whitened
 
@@ -228,6 +182,69 @@ def _grouped(
     return LAYOUTS[features].group(block, frame, features, naturals)
 
 
+@dataclass(frozen=True)
+class _Handed:
+    """Mixtures of the same features as compiled code reads them: their K components in a row.
+
+    Attributes
+    ----------
+    features : Features
+    means, factors, constants : (K, D), (K, ...), (K,)
+        As in ``NaturalParameters``, in single precision or in double.
+    ends : (M,)
+        One past the last component of each mixture.
+    penalty : (K,)
+    whiten : (D, D) or (0,)
+        What whitens rows, where it does not lie in the factors.
+    tails : (K, 5) or None
+        See ``tail_constants``.
+    """
+
+    features: Features
+    means: NDArray[Any]
+    factors: NDArray[Any]
+    constants: NDArray[Any]
+    ends: NDArray[np.int64]
+    penalty: Array
+    whiten: NDArray[Any] = field(default_factory=lambda: np.empty(0, np.float32))
+    tails: Array | None = None
+
+    def e_step(self, rows: NDArray[Any], weights: NDArray[Any] | None, frame: Frame) -> "_Found":
+        """What ``rows`` (n, D) with these ``weights`` (n,) say."""
+        width, count = self.features.width(rows.shape[1]), len(self.ends)
+        sums, latent = np.zeros((len(self.means), width)), np.zeros((len(self.means), 2))
+        found = _Found(sums, np.zeros(count), np.zeros(count), latent)
+        starts = np.append(0, self.ends[:-1])
+        run(
+            "e_step" if self.tails is None else "e_step_tails",
+            LAYOUTS[self.features].code,
+            rows.dtype == np.float32,
+            self.means.dtype == np.float32,
+            SKIPS,
+            width,
+            self.factors[0].size,
+            rows,
+            np.empty(0) if weights is None else in_order(weights),
+            *(in_order(frame.shift), in_order(frame.scale), self.whiten),
+            *(self.means, self.factors, self.constants, self.penalty),
+            np.maximum.reduceat(self.penalty, starts),
+            self.ends,
+            *(found.sums, found.objective, found.plain),
+            *(() if self.tails is None else (self.tails, found.latent)),
+        )
+        return found
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Sums (K, P), objectives and log-likelihoods (M,), and of t distributions (K, 2)."""
+
+    sums: Array
+    objective: Array
+    plain: Array
+    latent: Array
+
+
 def e_steps(
     rows: Array, weights: Array, means: Array, factors: Array, constants: Array
 ) -> tuple[Array, Array]:
@@ -237,36 +254,19 @@ def e_steps(
     ``NaturalParameters``.  Sums (S, K, P), each about its mean, and objectives (S,).
     """
     count, components, n_features = means.shape
-    features = Products()
-    sums = np.zeros((count * components, features.width(n_features)))
-    objective, none = np.zeros(count), np.zeros(len(sums))
-    run(
-        "e_step",
-        LAYOUTS[features].code,
-        rows.dtype == np.float32,
-        True,
-        SKIPS,
-        sums.shape[1],
-        n_features * n_features,
-        rows,
-        in_order(weights),
-        np.zeros(n_features),
-        np.ones(n_features),
-        np.empty(0, np.float32),
+    handed = _Handed(
+        Products(),
         in_order(means.reshape(-1, n_features), np.float32),
         in_order(factors.reshape(-1, n_features, n_features), np.float32),
         in_order(constants.ravel(), np.float32),
-        none,
-        np.zeros(count),
         np.arange(1, count + 1) * components,
-        sums,
-        objective,
-        np.zeros(count),
+        np.zeros(count * components),
     )
-    return sums.reshape(count, components, -1), objective
+    found = handed.e_step(rows, weights, Frame(np.zeros(n_features), np.ones(n_features)))
+    return found.sums.reshape(count, components, -1), found.objective
 
 
-def _call(
+def _statistics(
     block: Block,
     frame: Frame,
     features: Features,
@@ -275,52 +275,32 @@ def _call(
     factors: list[Array],
     whiten: Array,
 ) -> list[Statistics]:
-    """Hand a block to the compiled code."""
-    rows, weights = block.rows, block.weights
-    width = features.width(rows.shape[1])
+    """The statistics of a block, by the ``means`` and ``factors`` of each of some mixtures."""
     ends = np.cumsum([len(natural.center) for natural in naturals], dtype=np.int64)
-    sums = np.zeros((int(ends[-1]), width))
-    objective, plain = np.zeros(len(naturals)), np.zeros(len(naturals))
     real = np.float32 if naturals[0].single else np.float64
-    tails = [tail_constants(natural) for natural in naturals]
-    student = all(each is not None for each in tails)
-    latent = np.zeros((len(sums), 2))
-    constants = [natural.constants * (not student) for natural in naturals]
-    run(
-        "e_step_tails" if student else "e_step",
-        LAYOUTS[features].code,
-        rows.dtype == np.float32,
-        naturals[0].single,
-        SKIPS,
-        width,
-        factors[0][0].size,
-        rows,
-        np.empty(0) if weights is None else in_order(weights),
-        in_order(frame.shift),
-        in_order(frame.scale),
-        in_order(whiten, real),
+    tails = [each for natural in naturals if (each := tail_constants(natural)) is not None]
+    constants = [natural.constants * (not tails) for natural in naturals]
+    found = _Handed(
+        features,
         _joined(means, real),
         _joined(factors, real),
         _joined(constants, real),
-        _joined([natural.penalty for natural in naturals]),
-        np.array([natural.penalty.max() for natural in naturals]),
         ends,
-        sums,
-        objective,
-        plain,
-        *((_joined([each for each in tails if each is not None]), latent) if student else ()),
-    )
-    count = len(rows)
-    weight = float(count if weights is None else weights.sum(dtype=np.float64))
-    if student:  # counts are by responsibilities alone
+        _joined([natural.penalty for natural in naturals]),
+        in_order(whiten, real),
+        _joined(tails) if tails else None,
+    ).e_step(block.rows, block.weights, frame)
+    sums, latent = found.sums, found.latent
+    if tails:  # counts are by responsibilities alone
         latent[:, 0], sums[:, 0] = sums[:, 0].copy(), latent[:, 0].copy()
-    parts = zip(np.split(sums, ends[:-1]), np.split(latent, ends[:-1]), naturals, strict=True)
+    levels = zip(found.objective.tolist(), found.plain.tolist(), strict=True)
+    parts = zip(np.split(sums, ends[:-1]), np.split(latent, ends[:-1]), strict=True)
     return [
         Statistics(
-            *(part, natural.center, float(objective[i]), float(plain[i]), weight, count),
-            tails=own if student else None,
+            *(part, natural.center, *level, block.weight, len(block.rows)),
+            tails=own if tails else None,
         )
-        for i, (part, own, natural) in enumerate(parts)
+        for natural, level, (part, own) in zip(naturals, levels, parts, strict=True)
     ]
 
 
@@ -334,7 +314,7 @@ def tail_constants(natural: NaturalParameters) -> Array | None:
 
 
 def nbytes(components: int, width: int) -> int:
-    """What the parameters (K, P) take as ``_call`` joins them, and the sums beside them."""
+    """What the parameters (K, P) take as ``_statistics`` joins them, and the sums beside them."""
     return 2 * 8 * components * width
 
 
@@ -365,9 +345,9 @@ def pieces(block: Block) -> Iterator[Block]:
     for start in range(0, max(1, len(rows)), PIECE):
         part = rows[start : start + PIECE]
         size = part.size * np.dtype(dtype).itemsize
-        if len(_scratch.rows) < size:
-            _scratch.rows = np.empty(size, np.uint8)
-        copy = _scratch.rows[:size].view(dtype).reshape(part.shape)
+        if len(scratch.rows) < size:
+            scratch.rows = np.empty(size, np.uint8)
+        copy = scratch.rows[:size].view(dtype).reshape(part.shape)
         np.copyto(copy, part, casting="unsafe")
         yield replace(block.part(slice(start, start + PIECE)), rows=copy)
 

@@ -31,55 +31,56 @@ def with_noise(block: Block, given: Given) -> Stacked[Statistics]:
 
 def statistics(block: Block, frame: Frame, natural: NaturalParameters) -> Statistics:
     """The same under one mixture; without noise, too, if features are uncorrelated."""
-    mixture, dims = natural.mixture, len(frame.shift)
-    noise = np.empty(0) if block.noise is None else block.noise
-    pairs = noise.ndim == 3
+    dims, count = len(frame.shift), len(block.rows)
+    pairs = block.noise is not None and block.noise.ndim == 3
     full = pairs or native.LAYOUTS[natural.features].pairs
-    if full:
-        means, covariances = _padded(mixture.means, mixture.covariances.dense())
-    else:
-        means, covariances = mixture.means, mixture.covariances.variances()
-    weights = np.empty(0) if block.weights is None else block.weights
-    width = 1 + dims + (dims * (dims + 1) // 2 if full else dims)
-    dual, objective, plain = np.zeros((mixture.components, width)), np.zeros(1), np.zeros(1)
-    most = float(natural.penalty.max())
-    constants, boost = mixture.log_weights - natural.penalty, np.exp(natural.penalty - most)
-    least, bounds = NO_SHARE * mixture.weights, NoiseBounds.none()
-    if full and not pairs and mixture.components > 1 and len(block.rows) >= noise_bounds.ROWS:
-        with np.errstate(divide="ignore"):
-            cuts = np.log(least * boost.min())
-        bounds = NoiseBounds.of(covariances, _shown(noise, frame, covariances), constants, cuts)
-    real = np.float32 if block.rows.dtype == np.float32 else np.float64
-    native.run(
-        "noisy",
-        real is np.float32,
-        pairs,
-        full,
-        most,
-        native.in_order(block.rows, real),
-        native.in_order(noise),
-        native.in_order(weights),
-        native.in_order(frame.shift),
-        native.in_order(frame.scale),
-        native.in_order(means),
-        native.in_order(covariances),
-        native.in_order(constants),
-        native.in_order(boost),
-        native.in_order(least),
-        *(dual, objective, plain),
-        *map(native.in_order, (bounds.white, bounds.middle, bounds.slopes)),
-        *map(native.in_order, (bounds.under, bounds.ceilings, bounds.cuts)),
-    )
+    dual, (objective, plain) = _dual_sums(block, frame, natural, full)
     within = dual[:, 1 + dims :]
     if full:
         second = natural.features.of_matrices(unpack(within, dims))
     else:
         second = natural.features.of_variances(within)
     dual = np.concatenate([dual[:, : 1 + dims], second], axis=1)
-    count = len(block.rows)
-    weight = float(count if block.weights is None else weights.sum(dtype=np.float64))
-    sums = mixture.covariances.deconvolved(dual)
-    return Statistics(sums, natural.center, float(objective[0]), float(plain[0]), weight, count)
+    sums = natural.mixture.covariances.deconvolved(dual)
+    return Statistics(sums, natural.center, objective, plain, block.weight, count)
+
+
+def _dual_sums(
+    block: Block, frame: Frame, natural: NaturalParameters, full: bool
+) -> tuple[Array, tuple[float, float]]:
+    """Sums (K, P) of 1, u and u u' - T^-1 (noisy.py), the objective, and the log-likelihood.
+
+    Of matrices the sums are ``full``, upper triangles; else they are diagonals.
+    """
+    mixture, dims = natural.mixture, len(frame.shift)
+    noise, weights = (
+        np.empty(0) if each is None else each for each in (block.noise, block.weights)
+    )
+    means, covariances = mixture.means, mixture.covariances.variances()
+    if full:
+        means, covariances = _padded(means, mixture.covariances.dense())
+    most = float(natural.penalty.max())
+    constants, boost = mixture.log_weights - natural.penalty, np.exp(natural.penalty - most)
+    least, bounds = NO_SHARE * mixture.weights, NoiseBounds.none()
+    many = mixture.components > 1 and len(block.rows) >= noise_bounds.ROWS
+    if full and noise.ndim != 3 and many:
+        with np.errstate(divide="ignore"):
+            cuts = np.log(least * boost.min())
+        bounds = NoiseBounds.of(covariances, _shown(noise, frame, covariances), constants, cuts)
+    width = 1 + dims + (dims * (dims + 1) // 2 if full else dims)
+    dual, objective, plain = np.zeros((mixture.components, width)), np.zeros(1), np.zeros(1)
+    single = block.rows.dtype == np.float32
+    native.run(
+        "noisy",
+        *(single, noise.ndim == 3, full, most),
+        native.in_order(block.rows, np.float32 if single else np.float64),
+        *map(native.in_order, (noise, weights, frame.shift, frame.scale)),
+        *map(native.in_order, (means, covariances, constants, boost, least)),
+        *(dual, objective, plain),
+        *map(native.in_order, (bounds.white, bounds.middle, bounds.slopes)),
+        *map(native.in_order, (bounds.under, bounds.ceilings, bounds.cuts)),
+    )
+    return dual, (float(objective[0]), float(plain[0]))
 
 
 def _shown(noise: NDArray[Any], frame: Frame, covariances: Array) -> Array:

@@ -11,8 +11,8 @@ taken about mu_k (``NaturalParameters.center``), which cancels nothing.  A compo
 times narrower than the data is centred; ordinary ones never are.
 
 **In single precision** the same holds with a larger u, and half the time is saved.  It may be used
-so long as the bound stays under ``SINGLE_TOLERANCE`` (fit_context.py decides).  Then the products
-of a tile are single; what is added up over tiles never is.
+so long as the bound stays under ``SINGLE_TOLERANCE`` (em/fit_context.py decides).  Then the
+products of a tile are single; what is added up over tiles never is.
 """
 
 from dataclasses import dataclass

@@ -173,9 +173,8 @@ def _under(block: Block, frame: Frame, natural: NaturalParameters) -> Statistics
     second = np.empty((count, 0)) if quadratic is None else quadratic.gathered(sums[1])
     whole = np.concatenate([counts[:, None], sums[0], second], axis=1)
     moved = natural.features.shifted(whole, shifted.about)
-    weight = float(len(block.rows) if block.weights is None else block.weights.sum(dtype=float))
     return Statistics(
-        *(moved, natural.center, float(levels[0]), float(levels[1]), weight, len(block.rows))
+        *(moved, natural.center, float(levels[0]), float(levels[1]), block.weight, len(block.rows))
     )
 
 

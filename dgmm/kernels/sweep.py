@@ -60,6 +60,11 @@ class Block:
         """The size of the arrays."""
         return self.rows.nbytes + sum(array.nbytes for array in self.beside.values())
 
+    @property
+    def weight(self) -> float:
+        """The sum of the rows' weights; how many they are, where they have none."""
+        return float(len(self.rows) if self.weights is None else self.weights.sum(dtype=np.float64))
+
     def column(self, number: int) -> str:
         """What a message calls a column: its name, if it has one; else its number."""
         return f"column {number if self.names is None else repr(str(self.names[number]))}"
