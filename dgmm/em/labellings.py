@@ -33,7 +33,7 @@ KMEANS: Final = 2
 """Runs of k-means on each view of the rows."""
 
 UNEQUAL: Final = 4.0
-"""By so much spreads differ where the frame has one unit for all features (model/mixture.py)."""
+"""By so much spreads differ where the frame has one unit for all features (model/frame.py)."""
 
 Labels = NDArray[np.int64]
 """The component that each row belongs to, (n,) or of S starts (S, n); -1 for none."""

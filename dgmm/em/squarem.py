@@ -36,13 +36,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dgmm.em.evaluate import State
 from dgmm.em.fit_context import FitContext
 from dgmm.em.model import Model, Trial, numbers
 from dgmm.em.solver import RunState, Solver, StopRule
-from dgmm.model.arrays import Array
+from dgmm.model.arrays import Array, Mask
 from dgmm.model.mixture import Mixture
 from dgmm.model.prior import Prior
 
@@ -66,9 +65,6 @@ JUMP: Final = 5.0
 
 LEAST_LOG: Final = -700.0
 """The least logarithm of the weight of noise, as coordinates have it."""
-
-
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

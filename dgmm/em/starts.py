@@ -302,7 +302,7 @@ def _start(place: Place, given: Given) -> Found:
 def named(
     subsample: Subsample, components: int, method: str, wanted: int, random: Random
 ) -> list[Mixture]:
-    """Starts on a ``subsample`` by a ``method`` of ``seeding.METHODS``."""
+    """Starts on a ``subsample`` by a ``method`` of ``init.METHODS``."""
     return subsample.cost.several(wanted, lambda: _named(subsample, components, method, random))
 
 

@@ -6,14 +6,14 @@ comes what ``Covariances.deconvolved`` wants, once for all: T^-1 sum d, and T^-1
 less as many T^-1.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dgmm.kernels.natural_parameters import LOWEST, Given, NaturalParameters
+from dgmm.kernels.natural_parameters import LOWEST, EStep, Given, NaturalParameters
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
 from dgmm.model.diagonal import DIAGONAL
@@ -49,9 +49,7 @@ def same_noise(block: Block, complete: NDArray[np.bool_]) -> Iterator[NDArray[np
             yield alike
 
 
-def e_step(
-    block: Block, given: Given, complete: Callable[[Block, Given], Stacked[Statistics]]
-) -> Stacked[Statistics]:
+def e_step(block: Block, given: Given, complete: EStep) -> Stacked[Statistics]:
     """The statistics of complete rows that all have the noise of the first.
 
     ``complete`` is the E-step of rows without noise.

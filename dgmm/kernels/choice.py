@@ -27,13 +27,12 @@ from dgmm.kernels import (
     sparse,
 )
 from dgmm.kernels.missing import IncompleteStep
-from dgmm.kernels.natural_parameters import Given
+from dgmm.kernels.natural_parameters import EStep
 from dgmm.kernels.rounding import Away, rounding_error_bound
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
 from dgmm.model.frame import Frame
 from dgmm.model.mixture import Mixture
-from dgmm.model.statistics import Stacked, Statistics
 
 
 @dataclass(frozen=True)
@@ -60,10 +59,10 @@ class Kernel:
         Whether a block of dense rows may be taken in parts, at little cost.
     """
 
-    e_step: Callable[[Block, Given], Stacked[Statistics]]
+    e_step: EStep
     incomplete: IncompleteStep
     centres: bool
-    noisy: Callable[[Block, Given], Stacked[Statistics]]
+    noisy: EStep
     error_bound: Callable[[Mixture, Away, float], Array]
     row_outputs: Callable[[str, Block, Frame, Mixture], NDArray[Any] | None]
     divides: bool = True

@@ -12,20 +12,17 @@ they are, and each other group with the natural parameters of its components alo
 put in their places.  So no E-step need know of labels.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dgmm.kernels.natural_parameters import Given, NaturalParameters
+from dgmm.kernels.natural_parameters import EStep, Given, NaturalParameters
 from dgmm.kernels.sweep import Block
-from dgmm.model.arrays import Array
+from dgmm.model.arrays import Array, Mask
 from dgmm.model.statistics import Stacked, Statistics
-
-EStep = Callable[[Block, Given], Stacked[Statistics]]
-Mask = NDArray[np.bool_]
 
 FREE: Final = -1
 """The label of a row of which nothing is known."""

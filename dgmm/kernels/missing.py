@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from dgmm.errors import DataError
 from dgmm.kernels.kernel import TOO_FAR, describe_invalid_row, normalise
-from dgmm.kernels.natural_parameters import LOWEST, Given, NaturalParameters
+from dgmm.kernels.natural_parameters import LOWEST, EStep, Given, NaturalParameters
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
 from dgmm.model.frame import Frame
@@ -58,7 +58,6 @@ def nbytes(rows: int, n_features: int, components: int) -> int:
     return patterns + 8 * 8 * NUMBERS + 6 * 8 * (components + 24) * (n_features + 2) ** 2
 
 
-EStep = Callable[[Block, Given], Stacked[Statistics]]
 Rest = Callable[[Block, "Patterns", Given], Stacked[Statistics]]
 IncompleteStep = Callable[[Block, "Patterns", Given, EStep], Stacked[Statistics]]
 

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.kernels import missing, native, native_noisy
-from dgmm.kernels.missing import EStep, Patterns
-from dgmm.kernels.natural_parameters import LOWEST, Given, NaturalParameters
+from dgmm.kernels.missing import Patterns
+from dgmm.kernels.natural_parameters import LOWEST, EStep, Given, NaturalParameters
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
 from dgmm.model.frame import Frame

@@ -13,6 +13,7 @@ components have in common it has not: so then each has its own quadratic part.
 plain log-likelihood, without it, is summed beside the objective.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -20,10 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.kernels.rounding import TOLERANCE, Away, rounding_error_bound
+from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
 from dgmm.model.features import Features
 from dgmm.model.frame import Frame
 from dgmm.model.mixture import Mixture
+from dgmm.model.statistics import Stacked, Statistics
 from dgmm.model.tails import Latent
 
 LOWEST: Final = (-1e300, -1e30)
@@ -156,19 +159,16 @@ class NaturalParameters:
                 self.mixture.means[chosen],
                 self.mixture.covariances.chosen(places[chosen]),
             )
-            parts.append(
-                NaturalParameters(
-                    mixture,
-                    self.features,
-                    self.eta[chosen],
-                    self.constants[chosen],
-                    tuple(np.flatnonzero(centred[chosen]).tolist()),
-                    self.center[chosen],
-                    self.penalty[chosen],
-                    self.includes_common,
-                    self.single,
-                )
+            part = replace(
+                self,
+                mixture=mixture,
+                eta=self.eta[chosen],
+                constants=self.constants[chosen],
+                centred=tuple(np.flatnonzero(centred[chosen]).tolist()),
+                center=self.center[chosen],
+                penalty=self.penalty[chosen],
             )
+            parts.append(part)
         return parts
 
     def inner_product(self, sums: Array, center: Array) -> float:
@@ -241,3 +241,7 @@ class Given:
         n_features = len(self.frame.shift)
         widths = ((len(each.center), each.features.width(n_features)) for each in self.naturals)
         return float(sum(components * (width + EXPONENTIAL) for components, width in widths))
+
+
+EStep = Callable[[Block, Given], Stacked[Statistics]]
+"""The statistics of a block under each mixture."""

@@ -19,7 +19,7 @@ leaves as it is, so the errors are of the normal components alone.
 noise under T (alike.py).  Rows without any are rows as any others.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from dgmm.errors import DataError
 from dgmm.kernels import alike
 from dgmm.kernels.kernel import TOO_FAR, describe_invalid_row, log_sum_exp, normalise
-from dgmm.kernels.natural_parameters import Given, NaturalParameters
+from dgmm.kernels.natural_parameters import EStep, Given, NaturalParameters
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
 from dgmm.model.convolved import Convolved
@@ -39,8 +39,6 @@ from dgmm.model.statistics import Stacked, Statistics
 
 NUMBERS: Final = 1 << 18
 """How many numbers a batch of rows has in an array."""
-
-EStep = Callable[[Block, Given], Stacked[Statistics]]
 
 
 def nbytes(rows: int, row_bytes: int, n_features: int, components: int) -> int:

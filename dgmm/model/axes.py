@@ -34,7 +34,7 @@ from dgmm.model.spectra import ITERATIONS, Spectra, held_up, settled, volumes_of
 from dgmm.model.spherical import SPHERICAL
 
 ROUGH: Final = 4
-"""The same, where a start is looked for, and there is none to go on from."""
+"""Sweeps of all planes at most (see ``SWEEPS``), where a start is looked for, from no other."""
 
 
 @dataclass(frozen=True)

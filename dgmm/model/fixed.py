@@ -17,12 +17,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dgmm.model.arrays import Array
+from dgmm.model.arrays import Array, Mask
 from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.frame import Frame
 from dgmm.model.mixture import Mixture
-
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
