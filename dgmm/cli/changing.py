@@ -18,9 +18,11 @@ from dgmm.cli.options import (
     data_argument,
     json_option,
     machine_options,
+    model_argument,
     model_option,
     overwrite_option,
     quiet_option,
+    random_state_option,
 )
 from dgmm.cli.records import dumps
 from dgmm.cli.results import tell
@@ -125,7 +127,7 @@ def show_drift(changes: Drift, alarm: bool | None) -> None:
 
 
 @click.command(cls=Command, epilog=EXIT_CODES)
-@click.argument("model", type=ADDRESS)
+@model_argument
 @click.argument("other", type=ADDRESS)
 @click.option(
     "--errors",
@@ -144,13 +146,7 @@ def show_drift(changes: Drift, alarm: bool | None) -> None:
     show_default=True,
     help="How many rows are drawn from each model, for the divergences.",
 )
-@click.option(
-    "--random-state",
-    type=click.IntRange(0, 2**32 - 1),
-    default=0,
-    show_default=True,
-    help="The seed of the draws.",
-)
+@random_state_option("The seed of the draws.")
 @json_option
 def compare(
     model: str,

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.base import EXIT_CODES, Command
 from dgmm.cli.checks import check_model_target
 from dgmm.cli.judged_rows import JudgedRows, rows_options
@@ -18,6 +17,7 @@ from dgmm.cli.options import (
     json_option,
     machine_options,
     model_option,
+    output_option,
     overwrite_option,
     quiet_option,
 )
@@ -43,13 +43,7 @@ merging, oddness = Late("dgmm.inference.merging"), Late("dgmm.inference.oddness"
     required=True,
     help="The share of the rows of DATA that are odd.",
 )
-@click.option(
-    "-o",
-    "--output",
-    type=ADDRESS,
-    metavar="PATH",
-    help="Where the model goes, with its threshold, if anywhere.",
-)
+@output_option("Where the model goes, with its threshold, if anywhere.", required=False)
 @machine_options
 @rows_options("missing", "noise")
 @overwrite_option

@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
-from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.base import EXIT_CODES, Command
 from dgmm.cli.checks import check_file_target
 from dgmm.cli.options import (
     json_option,
+    model_argument,
+    output_option,
     overwrite_option,
 )
 from dgmm.cli.results import tell
@@ -37,15 +38,10 @@ FORMATS = {".onnx": _onnx, ".json": _json}
 
 
 @click.command(cls=Command, epilog=EXIT_CODES)
-@click.argument("model", type=ADDRESS)
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    type=ADDRESS,
-    metavar="PATH",
-    help="Where it goes: model.onnx, a graph that gives labels, probabilities and log-densities; "
-    "or model.json, the parameters.",
+@model_argument
+@output_option(
+    "Where it goes: model.onnx, a graph that gives labels, probabilities and log-densities; "
+    "or model.json, the parameters."
 )
 @click.option(
     "--dtype",

@@ -20,6 +20,7 @@ from dgmm.cli.options import (
     json_option,
     machine_options,
     model_option,
+    output_option,
     overwrite_option,
     quiet_option,
     reading_options,
@@ -120,9 +121,7 @@ privacy_options = as_one(
 @click.command(cls=Command, epilog=EXIT_CODES)
 @data_argument
 @model_option
-@click.option(
-    "-o", "--output", required=True, type=ADDRESS, metavar="PATH", help="Where the sums go."
-)
+@output_option("Where the sums go.")
 @privacy_options
 @machine_options
 @rows_options("sample_weight", "missing", "noise", "labels")
@@ -172,9 +171,7 @@ def summarize(
 @click.argument("mailboxes", type=ADDRESS, nargs=-1, required=True)
 @n_components_option
 @covariance_type_option
-@click.option(
-    "-o", "--output", required=True, type=ADDRESS, metavar="PATH", help="Where the model file goes."
-)
+@output_option("Where the model file goes.")
 @click.option(
     "--start",
     type=ADDRESS,

@@ -26,6 +26,7 @@ from dgmm.cli.options import (
     labels_option,
     machine_options,
     noise_option,
+    output_option,
     overwrite_option,
     reading_options,
     sample_weight_option,
@@ -69,9 +70,7 @@ def _fixed(
 @click.command(cls=Command, epilog=EXIT_CODES)
 @data_argument
 @model_options
-@click.option(
-    "-o", "--output", required=True, type=ADDRESS, metavar="PATH", help="Where the model file goes."
-)
+@output_option("Where the model file goes.")
 @sample_weight_option
 @noise_option
 @labels_option
@@ -119,10 +118,7 @@ def fit(
     Example: dgmm fit rows.zarr -k 16 -o model.dgmm
     """
     check_model_target(output, overwrite)
-    if start is not None and (params["init_params"] != "auto" or n_init > 1):
-        raise click.UsageError("--start gives the only start: leave out --init-params and --n-init")
-    if fixed and start is None:
-        raise click.UsageError("--fixed holds what --start gives: give that, too")
+    _check_start(start, fixed, params["init_params"] != "auto" or n_init > 1)
     dataset = dgmm.open_dataset(data, sample_weight, noise=noise, labels=labels, **reading)
     model = dgmm.GaussianMixture(
         n_components, covariance_type=covariance_type, n_factors=n_factors, n_init=n_init
@@ -131,11 +127,7 @@ def fit(
         begin = begin_at(start, n_components, covariance_type, n_factors)
         if other := other_names(begin, dataset.names):
             raise UsageError(f"--start: {start} is a model of {other}")
-        heavy = begin.tails == params["tails"] == "student"  # whose degrees of freedom count, too
-        if fixed or n_factors is not None or heavy:  # the very numbers in the file
-            model = begin.set_params(warm_start=True, fixed=fixed or None)
-        else:
-            model.set_params(**parameters_of(begin))
+        model = _begun(model, begin, fixed, params["tails"])
         if params["noise_component"] is True:
             params["noise_component"] = begin.noise_weight_ or True
     model.set_params(n_jobs=machines.threads, **params)
@@ -147,6 +139,32 @@ def fit(
     model.save(output, overwrite=overwrite)
     tell_model(model, output, json)
     tell_end(display.log, model, output)
+
+
+def _check_start(start: str | None, fixed: dict[str, Any] | None, sought: bool) -> None:
+    """Raise ``UsageError`` where a start is given and ``sought``, or none is given to be held."""
+    if start is not None and sought:
+        raise click.UsageError("--start gives the only start: leave out --init-params and --n-init")
+    if fixed and start is None:
+        raise click.UsageError("--fixed holds what --start gives: give that, too")
+
+
+def _begun(
+    model: dgmm.GaussianMixture,
+    begin: dgmm.GaussianMixture,
+    fixed: dict[str, Any] | None,
+    tails: str,
+) -> dgmm.GaussianMixture:
+    """What is to be fitted where it begins at the parameters of another model: that, or ``model``.
+
+    It is that one where starting values don't say all, or must be the very numbers in the file.
+    """
+    heavy = begin.tails == tails == "student"  # whose degrees of freedom count, too
+    if fixed or model.n_factors is not None or heavy:
+        begin.set_params(warm_start=True, fixed=fixed or None)
+        return begin
+    model.set_params(**parameters_of(begin))
+    return model
 
 
 def begin_at(
@@ -244,9 +262,7 @@ def _covariance_types(context: click.Context, option: click.Parameter, text: str
     is_flag=True,
     help="Write the BIC as mclust does, 2 L - p log N: larger is better.",
 )
-@click.option(
-    "-o", "--output", required=True, type=ADDRESS, metavar="PATH", help="Where the best model goes."
-)
+@output_option("Where the best model goes.")
 @click.option(
     "--plot",
     type=click.Path(dir_okay=False, path_type=Path),

@@ -8,7 +8,14 @@ from typing import Final
 import click
 
 from dgmm.cli.addresses import ADDRESS
-from dgmm.cli.options import Decorator, as_one, cache_option, memory_option, together
+from dgmm.cli.options import (
+    Decorator,
+    as_one,
+    cache_option,
+    memory_option,
+    random_state_option,
+    together,
+)
 from dgmm.em.fit_context import PRECISIONS
 from dgmm.em.init import METHODS
 from dgmm.em.priors import PRIORS, PriorName
@@ -167,13 +174,7 @@ FITTING: Final[dict[tuple[str, ...], Decorator]] = {
     ),
     ("effort",): effort_option,
     ("strategy",): strategy_option,
-    ("random_state",): click.option(
-        "--random-state",
-        type=click.IntRange(0, 2**32 - 1),
-        default=0,
-        show_default=True,
-        help="The seed of all random choices.",
-    ),
+    ("random_state",): random_state_option("The seed of all random choices."),
     ("tol",): click.option(
         "--tol",
         type=click.FloatRange(min=0),

@@ -8,15 +8,17 @@ import click
 import numpy as np
 
 from dgmm.cli import tables
-from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.base import EXIT_CODES, Command
 from dgmm.cli.checks import check_model_target
 from dgmm.cli.judged_rows import JudgedRows, rows_options
 from dgmm.cli.machines import Machines
 from dgmm.cli.options import (
+    data_if_any_argument,
     json_option,
     machine_options,
+    model_argument,
     model_option,
+    output_option,
     overwrite_option,
     quiet_option,
 )
@@ -35,7 +37,7 @@ mixtures = Late("dgmm.estimators.gaussian_mixture")
 
 
 @click.command(cls=Command, epilog=EXIT_CODES)
-@click.argument("data", type=ADDRESS, required=False)
+@data_if_any_argument
 @model_option
 @click.option(
     "--criterion",
@@ -51,13 +53,7 @@ mixtures = Late("dgmm.estimators.gaussian_mixture")
     type=click.IntRange(min=1),
     help="How many groups are kept.  [default: as many as the criterion says]",
 )
-@click.option(
-    "-o",
-    "--output",
-    type=ADDRESS,
-    metavar="PATH",
-    help="Where the model goes, with its groups, if anywhere.",
-)
+@output_option("Where the model goes, with its groups, if anywhere.", required=False)
 @machine_options
 @rows_options("sample_weight", "missing", "noise")
 @overwrite_option
@@ -83,18 +79,12 @@ def merge(
     """
     if output is not None:
         check_model_target(output, overwrite)
+    _check_criterion(criterion, data)
     if data is None:
         rows.refuse()
         fitted = mixtures.load(model)
-        if criterion == "entropy":
-            raise UsageError(
-                "--criterion entropy needs DATA, rows such as the model was fitted to; runnalls "
-                "and bhattacharyya need none"
-            )
         merging = fitted.merge(criterion=criterion)
     else:
-        if criterion != "entropy":
-            raise UsageError(f"--criterion {criterion} needs no DATA: leave them out")
         fitted, dataset = rows.open(model, data)
         with sweeping(machines, dataset, "merge", quiet) as sweep:
             merging = fitted.merge(dataset, sweep=sweep)
@@ -102,16 +92,23 @@ def merge(
     if output is not None:
         fitted.keep_groups(labels).save(output, overwrite=overwrite)
     if json:
-        arrays = {
-            "pairs": merging.pairs,
-            "costs": merging.costs,
-            "levels": merging.levels,
-            "groups": labels,
-        }
+        names = ("pairs", "costs", "levels")
+        arrays = {**{name: getattr(merging, name) for name in names}, "groups": labels}
         result = {"model": output or model, "criterion": criterion, "cut": merging.cut}
         click.echo(dumps({**result, **{name: each.tolist() for name, each in arrays.items()}}))
         return
     show_merging(fitted, merging, labels)
+
+
+def _check_criterion(criterion: CriterionName, data: str | None) -> None:
+    """Raise ``UsageError`` unless a criterion has DATA if it needs them, and else has none."""
+    if criterion == "entropy" and data is None:
+        raise UsageError(
+            "--criterion entropy needs DATA, rows such as the model was fitted to; runnalls and "
+            "bhattacharyya need none"
+        )
+    if criterion != "entropy" and data is not None:
+        raise UsageError(f"--criterion {criterion} needs no DATA: leave them out")
 
 
 def show_merging(model: GaussianMixture, merging: Merging, groups: np.ndarray[Any, Any]) -> None:
@@ -134,13 +131,11 @@ def show_merging(model: GaussianMixture, merging: Merging, groups: np.ndarray[An
 
 
 @click.command(cls=Command, epilog=EXIT_CODES)
-@click.argument("model", type=ADDRESS)
+@model_argument
 @click.option(
     "-k", "--components", type=click.IntRange(min=1), required=True, help="How many are left."
 )
-@click.option(
-    "-o", "--output", required=True, type=ADDRESS, metavar="PATH", help="Where the new model goes."
-)
+@output_option("Where the new model goes.")
 @overwrite_option
 @json_option
 def reduce(model: str, components: int, output: str, overwrite: bool, json: bool) -> None:

@@ -77,7 +77,28 @@ def names_of(context: object, option: object, names: str | None) -> list[str] | 
     return next(csv.reader([names], skipinitialspace=True)) if names else None
 
 
+def output_option(help: str, required: bool = True) -> Decorator:
+    """Where what a command makes goes."""
+    return click.option(
+        "-o", "--output", required=required, type=ADDRESS, metavar="PATH", help=help
+    )
+
+
+def random_state_option(help: str) -> Decorator:
+    """The seed of a command's draws."""
+    return click.option(
+        "--random-state",
+        type=click.IntRange(0, 2**32 - 1),
+        default=0,
+        show_default=True,
+        metavar="SEED",
+        help=help,
+    )
+
+
 data_argument = click.argument("data", type=ADDRESS)
+data_if_any_argument = click.argument("data", type=ADDRESS, required=False)
+model_argument = click.argument("model", type=ADDRESS)
 json_option = click.option("--json", is_flag=True, help="Print one JSON object on standard output.")
 quiet_option = click.option("--quiet", is_flag=True, help="Show no progress.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace existing output.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -20,6 +20,7 @@ from dgmm.cli.fitting_options import (
 )
 from dgmm.cli.machines import Machines
 from dgmm.cli.options import (
+    as_one,
     cache_option,
     data_argument,
     json_option,
@@ -35,32 +36,32 @@ from dgmm.cli.results import (
     show_plan,
     show_pods,
 )
-from dgmm.em.priors import PriorName
-from dgmm.em.starts import Effort
-from dgmm.em.strategies import StrategyName
-from dgmm.kernels.observation import Missing
 from dgmm.model.covariance import CovarianceType
 from dgmm.model.lazy import Late
-from dgmm.model.tails import Tails
 from dgmm.report.installed import check_pictures
 
 demonstration = Late("dgmm.cli.demo")  # which draws pictures
 fits = Late("dgmm.estimators.fits")
 
+PLANNED: Final = (
+    *("effort", "strategy", "memory", "cache", "prior", "missing"),
+    *("noise_component", "noise_volume", "tails", "dof"),
+)
+"""The parameters of ``GaussianMixture``, beside what is fitted, that a plan depends on."""
+
 
 @click.command(cls=Command, epilog=EXIT_CODES)
 @data_argument
 @model_options
-@effort_option
-@strategy_option
+@as_one(
+    "params",
+    dict,
+    PLANNED,
+    *(effort_option, strategy_option, memory_option, cache_option, prior_option, missing_option),
+    *(noise_options, tails_options),
+)
 @machine_options
-@memory_option
-@cache_option
-@prior_option
-@missing_option
-@noise_options
 @noise_option
-@tails_options
 @labels_option
 @reading_options
 @click.option(
@@ -77,18 +78,9 @@ def plan(
     covariance_type: CovarianceType,
     n_factors: int | None,
     n_init: int,
-    effort: Effort,
-    strategy: StrategyName,
+    params: dict[str, Any],
     machines: Machines,
-    memory: str | None,
-    cache: str,
-    prior: PriorName,
-    missing: Missing,
-    noise_component: bool | float,
-    noise_volume: float | None,
     noise: str | None,
-    tails: Tails,
-    dof: Any,
     labels: str | None,
     reading: dict[str, Any],
     kubernetes: bool,
@@ -104,17 +96,8 @@ def plan(
         covariance_type=covariance_type,
         n_factors=n_factors,
         n_init=n_init,
-        effort=effort,
-        strategy=strategy,
         n_jobs=machines.threads,
-        memory=memory,
-        cache=cache,
-        prior=prior,
-        missing=missing,
-        noise_component=noise_component,
-        noise_volume=noise_volume,
-        tails=tails,
-        dof=dof,
+        **params,
     )
     if kubernetes:
         if machines.scheduler:

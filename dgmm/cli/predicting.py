@@ -20,8 +20,10 @@ from dgmm.cli.options import (
     machine_options,
     model_option,
     names_of,
+    output_option,
     overwrite_option,
     quiet_option,
+    random_state_option,
     reading_options,
 )
 from dgmm.cli.records import dumps
@@ -58,7 +60,7 @@ keep_option = click.option(
 @click.command(cls=Command, epilog=EXIT_CODES)
 @data_argument
 @model_option
-@click.option("-o", "--output", required=True, type=ADDRESS, metavar="PATH", help=OUTPUT_HELP)
+@output_option(OUTPUT_HELP)
 @keep_option
 @click.option(
     "--kind",
@@ -152,19 +154,15 @@ def write_rows(
 @click.command(cls=Command, epilog=EXIT_CODES)
 @data_argument
 @model_option
-@click.option("-o", "--output", required=True, type=ADDRESS, metavar="PATH", help=OUTPUT_HELP)
+@output_option(OUTPUT_HELP)
 @keep_option
 @click.option(
     "--sample",
     is_flag=True,
     help="Draw what is missing, given what was observed, instead of taking its mean.",
 )
-@click.option(
-    "--random-state",
-    type=click.IntRange(0, 2**32 - 1),
-    default=0,
-    show_default=True,
-    help="The seed of the draws; they don't depend on how the rows are cut into blocks.",
+@random_state_option(
+    "The seed of the draws; they don't depend on how the rows are cut into blocks."
 )
 @machine_options
 @rows_options()
@@ -204,7 +202,7 @@ def impute(
 @data_argument
 @model_option
 @click.option("--noise", required=True, type=ADDRESS, metavar="DATA", help=NOISE_HELP)
-@click.option("-o", "--output", required=True, type=ADDRESS, metavar="PATH", help=OUTPUT_HELP)
+@output_option(OUTPUT_HELP)
 @keep_option
 @machine_options
 @reading_options

@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.base import EXIT_CODES, Command
 from dgmm.cli.judged_rows import JudgedRows, rows_options
 from dgmm.cli.machines import Machines
@@ -16,6 +15,7 @@ from dgmm.cli.options import (
     machine_options,
     model_option,
     names_of,
+    output_option,
     overwrite_option,
     quiet_option,
 )
@@ -52,7 +52,7 @@ def _levels(context: click.Context, option: click.Parameter, text: str) -> tuple
     callback=names_of,
     help="The features to predict, as a,b,c: their names, or their numbers from 0 among all.",
 )
-@click.option("-o", "--output", required=True, type=ADDRESS, metavar="PATH", help=OUTPUT_HELP)
+@output_option(OUTPUT_HELP)
 @keep_option
 @click.option(
     "--kind",

@@ -6,15 +6,17 @@ from typing import Any
 
 import click
 
-from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.base import EXIT_CODES, Command
 from dgmm.cli.checks import check_file_target
 from dgmm.cli.judged_rows import JudgedRows, rows_options
 from dgmm.cli.machines import Machines
 from dgmm.cli.options import (
+    data_if_any_argument,
     json_option,
     machine_options,
+    model_argument,
     names_of,
+    output_option,
     overwrite_option,
     quiet_option,
 )
@@ -29,11 +31,9 @@ mixtures, document = Late("dgmm.estimators.gaussian_mixture"), Late("dgmm.report
 
 
 @click.command(cls=Command, epilog=EXIT_CODES)
-@click.argument("model", type=ADDRESS)
-@click.argument("data", type=ADDRESS, required=False)
-@click.option(
-    "-o", "--output", required=True, type=ADDRESS, metavar="PATH", help="Where the page goes."
-)
+@model_argument
+@data_if_any_argument
+@output_option("Where the page goes.")
 @click.option(
     "--features",
     metavar="NAMES",

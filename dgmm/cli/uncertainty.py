@@ -19,6 +19,7 @@ from dgmm.cli.options import (
     machine_options,
     model_option,
     quiet_option,
+    random_state_option,
 )
 from dgmm.cli.records import dumps
 from dgmm.cli.sweeping import sweeping
@@ -77,14 +78,7 @@ OF_BOOTSTRAP: Final = ("refit", "interval", "level", "random_state")
     show_default=True,
     help="Which share of such intervals should hold what they are of.",
 )
-@click.option(
-    "--random-state",
-    type=click.IntRange(0, (1 << 32) - 1),
-    default=0,
-    show_default=True,
-    metavar="SEED",
-    help="The seed of the replicates.",
-)
+@random_state_option("The seed of the replicates.")
 @machine_options
 @rows_options("sample_weight", "missing")
 @json_option

@@ -13,10 +13,13 @@ from dgmm.cli.judged_rows import JudgedRows, rows_options
 from dgmm.cli.machines import Machines
 from dgmm.cli.options import (
     data_argument,
+    data_if_any_argument,
     json_option,
     machine_options,
+    model_argument,
     model_option,
     names_of,
+    output_option,
     overwrite_option,
     quiet_option,
 )
@@ -54,11 +57,9 @@ def score(
 
 
 @click.command(cls=Command, epilog=EXIT_CODES)
-@click.argument("data", type=ADDRESS, required=False)
+@data_if_any_argument
 @model_option
-@click.option(
-    "-o", "--output", required=True, type=ADDRESS, metavar="PATH", help="Where the new model goes."
-)
+@output_option("Where the new model goes.")
 @click.option(
     "--statistics",
     type=ADDRESS,
@@ -112,7 +113,7 @@ def update(
 
 
 @click.command(cls=Command, epilog=EXIT_CODES)
-@click.argument("model", type=ADDRESS)
+@model_argument
 @click.option(
     "--features",
     metavar="NAMES",
