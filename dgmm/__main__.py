@@ -1,4 +1,4 @@
-"""``python -m dgmm`` is ``dgmm``: it loads the commands, which takes a second, and runs one."""
+"""``python -m dgmm`` is ``dgmm``: it loads the commands, and runs one."""
 
 import signal
 

@@ -32,8 +32,10 @@ from distributed.config import initialize_logging
 
 DGMM = "from dgmm.cli.commands import main; main()"
 IMPORTED = """
-dgmm.cli.commands dgmm.cli.machines dgmm.em.fit dgmm.em.selection dgmm.estimators.search
-dgmm.io.output dgmm.report distributed.cli.dask_scheduler distributed.cli.dask_worker
+dgmm.cli.commands dgmm.cli.changing dgmm.cli.federating dgmm.cli.fitting dgmm.cli.planning
+dgmm.cli.predicting dgmm.cli.uncertainty dgmm.cli.using dgmm.cli.machines
+dgmm.em.fit dgmm.em.selection dgmm.estimators.search dgmm.io.output
+dgmm.report distributed.cli.dask_scheduler distributed.cli.dask_worker
 distributed.nanny dask.array sklearn.mixture zarr rich.live rich.progress rich.table
 """
 MESSAGE_BYTES = 1 << 16

@@ -82,7 +82,11 @@ HEAVY = {
         ("import dgmm.model.mixture", {"dgmm", "numpy", "scipy"}),
         *(
             (f"from dgmm.cli.commands import main; main({words.split()})", LIGHT)
-            for words in ("--version", "--help", "nonsense", "fit", "fit --help")
+            for words in ("fit", "fit --help")
+        ),
+        *(
+            (f"from dgmm.cli.commands import main; main({words.split()})", {"click", "dgmm"})
+            for words in ("--version", "--help", "nonsense")
         ),
     ],
 )

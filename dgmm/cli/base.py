@@ -26,44 +26,21 @@ from itertools import pairwise
 from typing import Any
 
 import click
-import dask
 from click.core import ParameterSource
 
 from dgmm.cli import sections
 from dgmm.cli.progress import LOGS, Log
 from dgmm.data.transient import is_transient
 from dgmm.errors import DgmmError
+from dgmm.model.lazy import Late
 
-EXIT_CODES = """\b
-Exit codes:
-  0  done
-  1  a crash: please report it
-  2  wrong usage
-  3  data that can't be used, or a fit too large for the memory: running it
-     again won't help
-  4  no cluster or store could be reached, or, with --checkpoint,
-     interrupted: run the same command again; with --checkpoint it continues
-  130, 143  without --checkpoint: interrupted by Ctrl-C or SIGTERM
-"""
-
-ENVIRONMENT = """\b
-An option that is not given on the command line is read from the environment:
-DGMM_FIT_MAX_ITER=50 is dgmm fit --max-iter 50, and DGMM_FIT_RESUME=false is
---no-resume. An empty variable counts as not set.
-"""
+dask = Late("dask")
 
 LATER = 4
 """The exit code where the same command may do later what it could not do now."""
 
 NOTHING = "nothing was written"
 AGAIN = "the same command may work later"
-
-
-class Commands(click.Group):
-    """All commands; the help has them under headings, each with its whole first sentence."""
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        sections.write_commands(self, ctx, formatter)
 
 
 class Command(click.Command):

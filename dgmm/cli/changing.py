@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
 import dgmm
 from dgmm.cli import tables
 from dgmm.cli.addresses import ADDRESS
-from dgmm.cli.base import EXIT_CODES, Command
+from dgmm.cli.base import Command
 from dgmm.cli.checks import check_file_target
+from dgmm.cli.codes import ALARM, DRIFTED, EXIT_CODES
 from dgmm.cli.errors_file import read_errors
 from dgmm.cli.judged_rows import JudgedRows, rows_options
 from dgmm.cli.machines import Machines
@@ -37,11 +38,6 @@ if TYPE_CHECKING:
     from dgmm.inference.drift import Drift
 
 mixtures = Late("dgmm.estimators.gaussian_mixture")
-
-DRIFTED: Final = 5
-"""The exit code where rows have drifted beyond what was allowed."""
-
-ALARM = f"{EXIT_CODES}  {DRIFTED}  dgmm drift: the rows have drifted beyond --level and --effect\n"
 
 
 @click.command(cls=Command, epilog=ALARM)

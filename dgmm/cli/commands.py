@@ -8,20 +8,9 @@ from __future__ import annotations
 import click
 
 import dgmm
-from dgmm.cli.base import ENVIRONMENT, Commands
-from dgmm.cli.changing import ALARM, compare, drift
-from dgmm.cli.deciding import threshold
-from dgmm.cli.exporting import export
-from dgmm.cli.federating import federate, join, summarize
-from dgmm.cli.fitting import fit, select
-from dgmm.cli.grouping import merge, reduce
-from dgmm.cli.planning import demo, plan
-from dgmm.cli.predicting import denoise, impute, predict
-from dgmm.cli.regressing import regress
-from dgmm.cli.reporting import report
-from dgmm.cli.uncertainty import errors
-from dgmm.cli.using import score, show, update
-from dgmm.kernels import choice
+from dgmm.cli.codes import ALARM, ENVIRONMENT
+from dgmm.cli.group import Commands
+from dgmm.kernels import compiled
 
 HELP = """\
 Fit Gaussian mixtures to data that does not fit in memory.
@@ -49,17 +38,8 @@ Start here:
 @click.version_option(
     dgmm.__version__,
     prog_name="dgmm",
-    message=f"%(prog)s %(version)s, {choice.described(choice.preferred())} kernel",
+    message=f"%(prog)s %(version)s, {compiled.described(compiled.preferred())} kernel",
     allow_from_autoenv=False,
 )
 def main() -> None:
     """``dgmm``."""
-
-
-for command in (
-    *(fit, select, predict, impute, denoise, regress, threshold, errors, score, update),
-    *(merge, reduce, drift, compare),
-    *(summarize, federate, join),
-    *(show, report, export, plan, demo),
-):
-    main.add_command(command)

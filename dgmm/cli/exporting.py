@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from dgmm.cli.base import EXIT_CODES, Command
+from dgmm.cli.base import Command
 from dgmm.cli.checks import check_file_target
+from dgmm.cli.codes import EXIT_CODES
 from dgmm.cli.options import (
     json_option,
     model_argument,

@@ -8,8 +8,9 @@ import click
 
 import dgmm
 from dgmm.cli.addresses import ADDRESS
-from dgmm.cli.base import EXIT_CODES, Command
+from dgmm.cli.base import Command
 from dgmm.cli.checks import check_model_target
+from dgmm.cli.codes import EXIT_CODES
 from dgmm.cli.fitting import begin_as, begin_at
 from dgmm.cli.fitting_options import covariance_type_option, fitting_but, n_components_option
 from dgmm.cli.judged_rows import JudgedRows, rows_options

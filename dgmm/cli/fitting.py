@@ -10,8 +10,9 @@ import click
 import dgmm
 from dgmm.cli import progress
 from dgmm.cli.addresses import ADDRESS
-from dgmm.cli.base import EXIT_CODES, Command
+from dgmm.cli.base import Command
 from dgmm.cli.checks import check_file_target, check_model_target
+from dgmm.cli.codes import EXIT_CODES
 from dgmm.cli.fitting_options import (
     fitting_options,
     model_options,

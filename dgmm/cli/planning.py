@@ -8,7 +8,8 @@ from typing import Any, Final
 import click
 
 import dgmm
-from dgmm.cli.base import EXIT_CODES, Command
+from dgmm.cli.base import Command
+from dgmm.cli.codes import EXIT_CODES
 from dgmm.cli.fitting_options import (
     effort_option,
     missing_option,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import click
 
 from dgmm.cli.addresses import ADDRESS
-from dgmm.cli.base import EXIT_CODES, Command
+from dgmm.cli.base import Command
+from dgmm.cli.codes import EXIT_CODES
 from dgmm.cli.deciding import MORE
 from dgmm.cli.judged_rows import JudgedRows, rows_options
 from dgmm.cli.machines import Machines

@@ -27,12 +27,14 @@ from rich.table import Column
 from rich.text import Text
 
 from dgmm.cli.records import dumps
-from dgmm.estimators.passes import Pass, clock, line_of
+from dgmm.model.lazy import Late
 
 if TYPE_CHECKING:  # not to be loaded for a usage error
     from dgmm.engine import Meter
     from dgmm.engine.plan import Plan
+    from dgmm.estimators.passes import Pass
 
+told = Late("dgmm.estimators.passes")
 
 STARTED: Final = (
     *("rows", "n_features", "n_components", "engine", "workers", "threads"),
@@ -43,7 +45,7 @@ STARTED: Final = (
 STAGE_SECONDS = 5.0
 """How often plain lines and JSON say what is done on samples, while that takes long."""
 
-Watch = Callable[[Iterator[Pass], "Plan", "Meter"], Iterator[Pass]]
+Watch = Callable[[Iterator["Pass"], "Plan", "Meter"], Iterator["Pass"]]
 """Takes the passes of a plan, whose rows a meter counts; shows them, and yields them again."""
 
 
@@ -94,7 +96,7 @@ def _lines(passes: Iterator[Pass], planned: Plan, meter: Meter) -> Iterator[Pass
     """A line for each pass."""
     meter.listener = _now_and_then(meter, _say_stage)
     for done in passes:
-        click.echo(f"pass {done.number}: {line_of(done)}", err=True)
+        click.echo(f"pass {done.number}: {told.line_of(done)}", err=True)
         yield done
 
 
@@ -105,7 +107,7 @@ def _live(passes: Iterator[Pass], planned: Plan, meter: Meter) -> Iterator[Pass]
         return
     with _MeterBar(meter, planned.rows, "pass 1: moments and sample") as bar:
         for done in passes:
-            bar.next(f"pass {done.number + 1}", line_of(done))
+            bar.next(f"pass {done.number + 1}", told.line_of(done))
             yield done
 
 
@@ -202,7 +204,8 @@ class _MeterBar(Bar):
             task.description = f"on samples: {stage}" if stage else self._title
             task.total = None if stage else self._rows
             task.completed = min(self._rows, self._meter.rows - self._before)
-            task.fields["times"] = f"{clock(now - self._since)} of {clock(now - self._began)}"
+            for_pass, in_all = told.clock(now - self._since), told.clock(now - self._began)
+            task.fields["times"] = f"{for_pass} of {in_all}"
         yield from super().get_renderables()
         if self._said:
             yield Text(self._said, overflow="fold")

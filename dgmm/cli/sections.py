@@ -1,4 +1,4 @@
-"""Help in sections: many options, and many commands, stand under headings that say what for."""
+"""Help in sections: many options stand under headings that say what for."""
 
 from itertools import chain
 from typing import Final
@@ -39,23 +39,10 @@ All others come first, and so does what a command can't do without.
 NEEDED: Final = {"Where it starts": "effort"}
 """An option that a command has if it has what a heading is about: other draws have seeds, too."""
 
-COMMANDS: Final = {
-    "Fit": ("demo", "plan", "fit", "select", "update"),
-    "Use a model": (
-        *("predict", "score", "impute", "denoise", "regress", "threshold", "merge", "drift"),
-    ),
-    "Over sites that do not share rows": ("summarize", "federate", "join"),
-    "Look at a model": ("show", "report", "errors", "export", "reduce", "compare"),
-}
-"""The commands by the heading that they stand under; all others come last."""
-
 FEW: Final = 8
 """So many options need no headings."""
 
 FIRST: Final = "Options"
-LAST: Final = "Other commands"
-ALL: Final = 1000
-"""More letters than the first sentence about a command has."""
 
 Record = tuple[str, str]
 """A name, and what is said about it."""
@@ -81,19 +68,6 @@ def write_options(command: click.Command, context: click.Context, to: click.Help
     rest = [name for name in options if name not in chain(*sorted_in.values())]
     for heading, names in {FIRST: rest, **sorted_in}.items():
         _write(heading, [options[name].get_help_record(context) for name in names], to)
-
-
-def write_commands(group: click.Group, context: click.Context, to: click.HelpFormatter) -> None:
-    """Write the first sentence of each command of a ``group``."""
-    known = group.list_commands(context)
-    rest = [name for name in known if name not in chain(*COMMANDS.values())]
-    for heading, names in {**COMMANDS, LAST: rest}.items():
-        _write(heading, [_command_record(group.get_command(context, name)) for name in names], to)
-
-
-def _command_record(command: click.Command | None) -> Record | None:
-    """The name of a ``command`` and its first sentence."""
-    return None if command is None else (str(command.name), command.get_short_help_str(ALL))
 
 
 def _write(heading: str, records: list[Record | None], to: click.HelpFormatter) -> None:

@@ -9,7 +9,8 @@ import click
 import numpy as np
 
 from dgmm.cli import tables
-from dgmm.cli.base import EXIT_CODES, Command
+from dgmm.cli.base import Command
+from dgmm.cli.codes import EXIT_CODES
 from dgmm.cli.components import MOST_FEATURES
 from dgmm.cli.judged_rows import JudgedRows, rows_options
 from dgmm.cli.machines import Machines

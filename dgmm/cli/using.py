@@ -6,8 +6,9 @@ import click
 
 import dgmm
 from dgmm.cli.addresses import ADDRESS
-from dgmm.cli.base import EXIT_CODES, Command
+from dgmm.cli.base import Command
 from dgmm.cli.checks import check_model_target
+from dgmm.cli.codes import EXIT_CODES
 from dgmm.cli.components import Wanted, features_shown, show_components
 from dgmm.cli.judged_rows import JudgedRows, rows_options
 from dgmm.cli.machines import Machines

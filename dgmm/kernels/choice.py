@@ -16,6 +16,7 @@ from typing import Any, Final
 from numpy.typing import NDArray
 
 from dgmm.errors import UsageError
+from dgmm.kernels import compiled as built
 from dgmm.kernels import (
     kernel,
     missing,
@@ -101,7 +102,7 @@ WAYS: Final = {
 
 def preferred() -> str:
     """What ``DGMM_KERNEL`` asks for, else the compiled kernel if there is one."""
-    return os.environ.get("DGMM_KERNEL") or ("numpy" if native.compiled is None else "native")
+    return built.preferred(native.compiled)
 
 
 def without(package: Path = Path(__file__).parents[1]) -> str:
@@ -147,6 +148,4 @@ def chosen() -> str:
 
 def described(name: str) -> str:
     """A kernel's name, with the instructions it uses, or that there is no such kernel."""
-    if name not in WAYS or (name == "native" and native.compiled is None):
-        return f"no {name}"
-    return f"native ({native.compiled.variants()[native.VARIANT]})" if name == "native" else name
+    return built.described(name, native.compiled, native.VARIANT)

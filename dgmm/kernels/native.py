@@ -14,7 +14,6 @@ Compiled code checks the type, shape and layout of each array that it is given: 
 one that is not as it has to be.
 """
 
-import importlib
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -26,6 +25,7 @@ from scipy.linalg import solve_triangular
 from scipy.special import psi
 
 from dgmm.errors import UsageError
+from dgmm.kernels import compiled as built
 from dgmm.kernels import kernel, natural_parameters
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
 from dgmm.kernels.rounding import Away
@@ -36,13 +36,8 @@ from dgmm.model.frame import Frame
 from dgmm.model.mixture import Mixture
 from dgmm.model.statistics import Stacked, Statistics
 
-compiled: Any
-failure: ImportError | None = None
-"""Why the compiled part was not imported."""
-try:
-    compiled = importlib.import_module("dgmm.kernels._native")
-except ImportError as error:  # no compiler was at hand; without() knows more
-    compiled, failure = None, error
+compiled, failure = built.module, built.failure
+"""The compiled part, or why it was not imported."""
 
 VARIANT = 0
 """Which of ``compiled.variants()`` is used: the first is the widest that the processor has."""
