@@ -82,7 +82,7 @@ def is_transient(error: BaseException) -> bool:
     return bool(_verdict(error, 0))
 
 
-def elsewhere(error: BaseException) -> bool:
+def may_work_elsewhere(error: BaseException) -> bool:
     """Whether the same may work on another machine: it was about files, or a connection."""
     causes = [error]
     while (cause := causes[-1].__cause__) is not None and len(causes) < 20:

@@ -37,7 +37,7 @@ from distributed.protocol.pickle import dumps
 
 from dgmm.data.clients import check_open
 from dgmm.data.dataset import Dataset
-from dgmm.data.transient import elsewhere
+from dgmm.data.transient import may_work_elsewhere
 from dgmm.engine import cuts
 from dgmm.engine.aligned import aligned
 from dgmm.engine.cache import caches
@@ -323,7 +323,7 @@ class Cluster:
         except Exception as error:  # in the graph that the array came with
             name = self.dataset.source.name
             failure = BlockError(f"{name} could not be computed: {type(error).__name__}: {error}")
-            if elsewhere(error):
+            if may_work_elsewhere(error):
                 failure.worker = failed_on(self.client, future.key)
             raise failure from error
         finally:

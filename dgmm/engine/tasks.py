@@ -15,7 +15,7 @@ from dgmm.data.array_sources import DaskSource
 from dgmm.data.dataset import Dataset
 from dgmm.data.memory import memory
 from dgmm.data.source import Source
-from dgmm.data.transient import elsewhere
+from dgmm.data.transient import may_work_elsewhere
 from dgmm.engine.aligned import aligned
 from dgmm.engine.blas import one_blas_thread
 from dgmm.engine.cache import Cache, caches
@@ -82,7 +82,7 @@ def run_blocks(job: Job, first: int, last: int) -> Part[Any]:
             name = block_name(job.dataset, index)
             return apply(fn, given, reading.result, name, unit)
         except BlockError as error:
-            if reading.exception() is not None or elsewhere(error):
+            if reading.exception() is not None or may_work_elsewhere(error):
                 error.block, error.worker = index, get_worker().address
             raise
 

@@ -12,6 +12,8 @@ from dgmm.estimators.record import become
 from dgmm.estimators.sufficient_statistics import SufficientStatistics
 from dgmm.inference.odd_rows import Threshold
 from dgmm.io import models
+from dgmm.io.storage import Arrays
+from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.mixture import Mixture
 
 if TYPE_CHECKING:  # which imports this
@@ -95,44 +97,48 @@ def _plain_params(model: "GaussianMixture") -> dict[str, Any]:
 def read_into(model: "GaussianMixture", path: str) -> None:
     """Make of ``model`` the fitted model in a file; raises ``ModelFileError`` if it can't be."""
     mixture, header, arrays = models.read_model(path)
-    record = header["record"]
     try:
-        statistics = (
-            SufficientStatistics.parse(arrays, header)
-            if "sufficient_statistics" in header
-            else None
-        )
-        model.set_params(**record["params"])
-        if "prior" in record and "prior" not in record["params"]:  # a value, not a name
-            model.set_params(prior=parse_prior(record["prior"]))
-        check_record(record, mixture, statistics)
-        threshold = Threshold.of(record["threshold"]) if "threshold" in record else None
-        groups = record.get("groups")
-        kept = None if groups is None else checked_groups(groups, mixture.components)
+        fitted = _fitted(header, arrays, mixture)
+        _set_params(model, header["record"], mixture.covariance_model, mixture.components)
     except ModelFileError as error:
         raise ModelFileError(f"{path} is no usable model file: {error}") from error
     except KeyError as error:
         raise ModelFileError(f"{path}: the record of the fit lacks {error}") from error
     except (ValueError, TypeError, AttributeError) as error:
         raise ModelFileError(f"{path}: the record of the fit can't be used: {error}") from error
-    covariance_model = mixture.covariance_model
+    become(model, **fitted)
+
+
+def _fitted(header: dict[str, Any], arrays: Arrays, mixture: Mixture) -> dict[str, Any]:
+    """The attributes of the model that has such a file, by name."""
+    record, fitted = header["record"], dict[str, Any]()
+    if "sufficient_statistics" in header:
+        fitted["sufficient_statistics_"] = SufficientStatistics.parse(arrays, header)
+    check_record(record, mixture, fitted.get("sufficient_statistics_"))
+    fitted |= {f"{name}_": record[name] for name in RECORD}
+    names, groups = record["feature_names"], record.get("groups")
+    return {
+        **fitted,
+        "mixture_": mixture,
+        "threshold_": Threshold.of(record["threshold"]) if "threshold" in record else None,
+        "groups_": None if groups is None else checked_groups(groups, mixture.components),
+        "n_features_in_": mixture.n_features,
+        "feature_names_in_": np.array(names, dtype=object) if names else None,
+    }
+
+
+def _set_params(
+    model: "GaussianMixture",
+    record: dict[str, Any],
+    covariance_model: CovarianceModel,
+    components: int,
+) -> None:
+    """Give ``model`` the parameters that a ``record`` has, and those that its mixture has."""
+    model.set_params(**record["params"])
+    if "prior" in record and "prior" not in record["params"]:  # a value, not a name
+        model.set_params(prior=parse_prior(record["prior"]))
     model.set_params(
-        n_components=mixture.components,
+        n_components=components,
         covariance_type=covariance_model.name,
         n_factors=covariance_model.factor_count,
-    )
-    names = record["feature_names"]
-    become(
-        model,
-        mixture_=mixture,
-        converged_=record["converged"],
-        n_iter_=record["n_iter"],
-        lower_bound_=record["lower_bound"],
-        lower_bounds_=record["lower_bounds"],
-        fit_info_=record["fit_info"],
-        threshold_=threshold,
-        groups_=kept,
-        n_features_in_=mixture.n_features,
-        feature_names_in_=np.array(names, dtype=object) if names else None,
-        **({} if statistics is None else {"sufficient_statistics_": statistics}),
     )

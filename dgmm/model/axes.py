@@ -38,6 +38,29 @@ ROUGH: Final = 4
 
 
 @dataclass(frozen=True)
+class Shown:
+    """What rows show of covariances, and where the search for the best values begins.
+
+    Attributes
+    ----------
+    scatters : values of the plain model
+    weights : (K,)
+    spectra : Spectra
+        What eigenvalues may be.
+    before : values of the plain model, or None
+        Some of the same kind to begin at.
+    sweeps : int
+        Bounds iterations.
+    """
+
+    scatters: Array
+    weights: Array
+    spectra: Spectra
+    before: Array | None = None
+    sweeps: int = SWEEPS
+
+
+@dataclass(frozen=True)
 class Axes(ABC):
     """Directions that covariances may have.
 
@@ -52,33 +75,15 @@ class Axes(ABC):
         """The free parameters that components have in common, and each of its own."""
 
     @abstractmethod
-    def fit(
-        self,
-        scatters: Array,
-        weights: Array,
-        spectra: Spectra,
-        before: Array | None = None,
-        sweeps: int = SWEEPS,
-    ) -> Array:
-        """The best values for ``scatters``, values of the plain model, of ``weights`` (K,).
+    def fit(self, shown: Shown) -> Array:
+        """The best values for what is ``shown``."""
 
-        ``before`` are some of the same kind to begin at; ``sweeps`` bounds iterations.
-        """
-
-    def covariances(
-        self,
-        scatters: Array,
-        weights: Array,
-        spectra: Spectra,
-        before: Array | None,
-        shape: tuple[int, int],
-    ) -> tuple[Covariances, Mask]:
+    def covariances(self, shown: Shown, shape: tuple[int, int]) -> tuple[Covariances, Mask]:
         """The same as covariances of the plain model, and which of them were raised to FLOOR.
 
         They are of K components of D features, ``shape`` (K, D).
         """
-        fitted = self.fit(scatters, weights, spectra, before)
-        return self.plain.estimate_of(fitted, shape).floored()
+        return self.plain.estimate_of(self.fit(shown), shape).floored()
 
     def directions(self, n_features: int) -> int:
         """In how many directions covariances have a spread of their own."""
@@ -102,15 +107,8 @@ class NoAxes(Axes):
     def parameters(self, n_features: int) -> tuple[int, int]:
         return 0, 0
 
-    def fit(
-        self,
-        scatters: Array,
-        weights: Array,
-        spectra: Spectra,
-        before: Array | None = None,
-        sweeps: int = SWEEPS,
-    ) -> Array:
-        fitted: Array = spectra.fit(scatters[..., None], weights)[..., 0]
+    def fit(self, shown: Shown) -> Array:
+        fitted: Array = shown.spectra.fit(shown.scatters[..., None], shown.weights)[..., 0]
         return fitted
 
     def directions(self, n_features: int) -> int:
@@ -134,16 +132,9 @@ class FeatureAxes(Axes):
     def parameters(self, n_features: int) -> tuple[int, int]:
         return 0, 0
 
-    def fit(
-        self,
-        scatters: Array,
-        weights: Array,
-        spectra: Spectra,
-        before: Array | None = None,
-        sweeps: int = SWEEPS,
-    ) -> Array:
-        volumes = None if before is None else volumes_of(before)
-        return spectra.fit(scatters, weights, volumes)
+    def fit(self, shown: Shown) -> Array:
+        volumes = None if shown.before is None else volumes_of(shown.before)
+        return shown.spectra.fit(shown.scatters, shown.weights, volumes)
 
     def values_of(self, dense: Array) -> Array:
         return np.diagonal(dense, axis1=-2, axis2=-1)
@@ -158,37 +149,16 @@ class TurnedAxes(Axes):
     """Directions that need not be those of features; values are matrices (K, D, D)."""
 
     @abstractmethod
-    def parts(
-        self,
-        scatters: Array,
-        weights: Array,
-        spectra: Spectra,
-        before: Array | None = None,
-        sweeps: int = SWEEPS,
-    ) -> tuple[Array, Array]:
+    def parts(self, shown: Shown) -> tuple[Array, Array]:
         """The best axes (K, D, D), or (1, D, D) for all, and eigenvalues (K, D); see ``fit``."""
 
-    def fit(
-        self,
-        scatters: Array,
-        weights: Array,
-        spectra: Spectra,
-        before: Array | None = None,
-        sweeps: int = SWEEPS,
-    ) -> Array:
-        return matrices_along(*self.parts(scatters, weights, spectra, before, sweeps))
+    def fit(self, shown: Shown) -> Array:
+        return matrices_along(*self.parts(shown))
 
-    def covariances(
-        self,
-        scatters: Array,
-        weights: Array,
-        spectra: Spectra,
-        before: Array | None,
-        shape: tuple[int, int],
-    ) -> tuple[Covariances, Mask]:
+    def covariances(self, shown: Shown, shape: tuple[int, int]) -> tuple[Covariances, Mask]:
         # From the axes, not from the matrices: rounding of these is as large as what is small in
         # them, and takes them out of the family, where the likelihood falls in proportion.
-        axes, values = self.parts(scatters, weights, spectra, before)
+        axes, values = self.parts(shown)
         values, lost = floored_values(values)
         matrices = matrices_along(axes, values), factors_along(axes, values)
         return self.plain.of_factors(*matrices, shape), lost
@@ -201,17 +171,10 @@ class OwnAxes(TurnedAxes):
     def parameters(self, n_features: int) -> tuple[int, int]:
         return 0, n_features * (n_features - 1) // 2
 
-    def parts(
-        self,
-        scatters: Array,
-        weights: Array,
-        spectra: Spectra,
-        before: Array | None = None,
-        sweeps: int = SWEEPS,
-    ) -> tuple[Array, Array]:
-        values, axes = np.linalg.eigh(scatters)
-        volumes = None if before is None else _volumes(before)
-        return axes, spectra.fit(values, weights, volumes)
+    def parts(self, shown: Shown) -> tuple[Array, Array]:
+        values, axes = np.linalg.eigh(shown.scatters)
+        volumes = None if shown.before is None else _volumes(shown.before)
+        return axes, shown.spectra.fit(values, shown.weights, volumes)
 
 
 @dataclass(frozen=True)
@@ -221,22 +184,16 @@ class CommonAxes(TurnedAxes):
     def parameters(self, n_features: int) -> tuple[int, int]:
         return n_features * (n_features - 1) // 2, 0
 
-    def parts(
-        self,
-        scatters: Array,
-        weights: Array,
-        spectra: Spectra,
-        before: Array | None = None,
-        sweeps: int = SWEEPS,
-    ) -> tuple[Array, Array]:
+    def parts(self, shown: Shown) -> tuple[Array, Array]:
+        scatters, weights, spectra = shown.scatters, shown.weights, shown.spectra
         begin = np.linalg.eigh(mean(scatters, weights))[1]
         axes, values = common(scatters, weights, spectra, begin, 0)
-        if before is not None:
-            shared, own = common(scatters, weights, spectra, shared_axes(before), 0)
+        if shown.before is not None:
+            shared, own = common(scatters, weights, spectra, shared_axes(shown.before), 0)
             there = level_along(shared, own, scatters, weights)
             nearer = there <= level_along(axes, values, scatters, weights)
             axes = np.where(nearer[..., None, None], shared, axes)
-        axes, values = common(scatters, weights, spectra, axes, sweeps)
+        axes, values = common(scatters, weights, spectra, axes, shown.sweeps)
         return axes[..., None, :, :], values
 
 
@@ -251,17 +208,10 @@ class CommonForm(TurnedAxes):
     def parameters(self, n_features: int) -> tuple[int, int]:
         return n_features * (n_features - 1) // 2, 0
 
-    def parts(
-        self,
-        scatters: Array,
-        weights: Array,
-        spectra: Spectra,
-        before: Array | None = None,
-        sweeps: int = SWEEPS,
-    ) -> tuple[Array, Array]:
-        volumes = _volumes(scatters if before is None else before)
-        level = None
-        for _ in range(min(ITERATIONS, 10 * sweeps)):
+    def parts(self, shown: Shown) -> tuple[Array, Array]:
+        scatters, weights, level = shown.scatters, shown.weights, None
+        volumes = _volumes(scatters if shown.before is None else shown.before)
+        for _ in range(min(ITERATIONS, 10 * shown.sweeps)):
             values, axes = np.linalg.eigh(mean(scatters, weights / volumes))
             shape = held_up(values)
             shape = (shape / volumes_of(shape)[..., None])[..., None, :]

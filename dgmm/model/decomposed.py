@@ -23,7 +23,16 @@ import numpy as np
 
 from dgmm.errors import UsageError
 from dgmm.model.arrays import Array
-from dgmm.model.axes import ROUGH, Axes, CommonAxes, CommonForm, FeatureAxes, NoAxes, OwnAxes
+from dgmm.model.axes import (
+    ROUGH,
+    Axes,
+    CommonAxes,
+    CommonForm,
+    FeatureAxes,
+    NoAxes,
+    OwnAxes,
+    Shown,
+)
 from dgmm.model.covariance_estimate import Estimate
 from dgmm.model.covariance_model import CovarianceModel
 from dgmm.model.covariance_parameters import Covariances
@@ -129,7 +138,7 @@ class Decomposed(CovarianceModel):
     def pooled(self, counts: Array, covariances: Array) -> Array:
         axes, n_features = self.axes, covariances.shape[-1]
         values = axes.values_of(self.plain.pooled(counts, covariances))
-        fitted = axes.fit(values, mean_weights(counts), self.spectra, sweeps=ROUGH)
+        fitted = axes.fit(Shown(values, mean_weights(counts), self.spectra, sweeps=ROUGH))
         return axes.dense_of(fitted, n_features)
 
     def kept(self, covariances: Array) -> Array:
@@ -175,7 +184,7 @@ class Decomposed(CovarianceModel):
 
     def fitted(self, values: Array, counts: Array, before: Array | None) -> Array:
         """The values of the family that fit the plain ``values`` best; see ``Axes.fit``."""
-        return self.axes.fit(values, mean_weights(counts), self.spectra, before)
+        return self.axes.fit(Shown(values, mean_weights(counts), self.spectra, before))
 
 
 def _is_thin(covariances: Covariances) -> bool:

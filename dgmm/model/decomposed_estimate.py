@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dgmm.model.arrays import Array, Mask
+from dgmm.model.axes import Shown
 from dgmm.model.covariance_estimate import Estimate
 from dgmm.model.covariance_parameters import Covariances
 from dgmm.model.decomposed_covariances import DecomposedCovariances
@@ -61,7 +62,8 @@ class DecomposedEstimate(Estimate):
     def _floored(self, values: Array, start: Array | None) -> tuple[Covariances, Mask]:
         """The same as plain covariances at or above FLOOR, and which had to be raised."""
         family, weights = self.family, mean_weights(self.counts)
-        return family.axes.covariances(values, weights, family.spectra, start, self._shape)
+        shown = Shown(values, weights, family.spectra, start)
+        return family.axes.covariances(shown, self._shape)
 
     @property
     def _shape(self) -> tuple[int, int]:
