@@ -229,8 +229,12 @@ def _first_pass_tile(tile: Block, first_pass_spec: FirstPassSpec) -> DataMoments
         rows, weights = rows[weights > 0], weights[weights > 0]
     if not len(rows):
         return replace(nothing, rows=count)
-    if missing and np.isnan(rows).any():
-        return replace(_of_holes(rows, weights, nothing), rows=count)
+    of = _of_holes if missing and np.isnan(rows).any() else _of_complete
+    return replace(of(rows, weights, nothing), rows=count)
+
+
+def _of_complete(rows: Array, weights: Array, nothing: DataMoments) -> DataMoments:
+    """The moments of complete ``rows`` (n, D)."""
     weight = weights.sum()
     columns = np.ascontiguousarray(rows.T)  # sums along memory are several times as fast
     shares = weights / weight
@@ -242,11 +246,10 @@ def _first_pass_tile(tile: Block, first_pass_spec: FirstPassSpec) -> DataMoments
     away *= np.sqrt(weights)
     return replace(
         nothing,
-        rows=count,
         weighted=len(rows),
         weight=float(weight),
         mean=mean,
-        scatter=products(away, first_pass_spec.pairs),
+        scatter=products(away, nothing.scatter.ndim == 2),
         low=columns.min(axis=1),
         high=columns.max(axis=1),
         observed=np.full(len(mean), weight),

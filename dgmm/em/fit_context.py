@@ -113,11 +113,7 @@ class FitContext:
         resolved = prior.resolved(moments, frame, reg, covariance_model, components)
         variance = np.maximum(moments.variance, moments.robust_variance)
         spread = np.sqrt(np.sum(variance / frame.scale / frame.scale))
-        total = None
         offset = (moments.mean - frame.shift) / frame.scale
-        if moments.scatter.ndim == 2 and covariance_model.needs_scatter:
-            total = moments.scatter / frame.scale[:, None] / frame.scale
-            total = total + moments.weight * offset[:, None] * offset
         size = float(np.sum(moments.variance / frame.scale / frame.scale + offset**2))
         return cls(
             Model(
@@ -130,7 +126,7 @@ class FitContext:
             ),
             frame,
             moments.weight,
-            total,
+            _total(moments, frame) if covariance_model.needs_scatter else None,
             float(spread),
             precision,
             moments=None if observation.holes or tails is not None else (offset, size),
@@ -201,6 +197,15 @@ def _is_too_wide(mixture: Mixture) -> bool:
     if mixture.tails is not None:
         return True
     return noise is not None and max(np.abs(noise.low).max(), np.abs(noise.high).max()) > FAR
+
+
+def _total(moments: DataMoments, frame: Frame) -> Array | None:
+    """sum w x x' (D, D) over the rows, in the ``frame``; None where only variances are known."""
+    if moments.scatter.ndim == 1:
+        return None
+    offset = (moments.mean - frame.shift) / frame.scale
+    total: Array = moments.scatter / frame.scale[:, None] / frame.scale
+    return total + moments.weight * offset[:, None] * offset
 
 
 def frame_of(moments: DataMoments, covariance_model: CovarianceModel) -> Frame:

@@ -98,8 +98,8 @@ def read_into(model: "GaussianMixture", path: str) -> None:
     """Make of ``model`` the fitted model in a file; raises ``ModelFileError`` if it can't be."""
     mixture, header, arrays = models.read_model(path)
     try:
-        fitted = _fitted(header, arrays, mixture)
         _set_params(model, header["record"], mixture.covariance_model, mixture.components)
+        fitted = _fitted(header, arrays, mixture)
     except ModelFileError as error:
         raise ModelFileError(f"{path} is no usable model file: {error}") from error
     except KeyError as error:

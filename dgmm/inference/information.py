@@ -198,14 +198,7 @@ class _Part:
         outer, squared = np.zeros((2, *nothing.outer.shape))
         total = replace(nothing, outer=none, squared=none, complete=none)
         for rows, weights, numbers in tiles:
-            x = self.frame.rows(rows, np.empty(rows.shape[::-1])).T
-            with np.errstate(over="ignore", invalid="ignore"):  # told below
-                log_joint = self.seen.log_joints(x.T)
-            if not np.isfinite(log_joint.max(axis=0)).all():
-                raise DataError(TOO_FAR)
-            level, r = log_sum_exp(log_joint)
-            level -= self.frame.log_volume
-            scores = self._scores(x)
+            level, r, scores = self._judged(rows)
             in_coordinates = self._in_coordinates(r, r[:, :, None] * scores)
             counts = self.resampling.counts(numbers).T.astype(np.float64)
             # A product of a matrix with itself takes half the time.
@@ -226,7 +219,7 @@ class _Part:
                 pulls=(counts - 1) @ in_coordinates,
                 drawn=counts @ np.stack([weights, level * weights], axis=1),
                 weight=float(weights.sum()),
-                rows=len(x),
+                rows=len(rows),
             )
             products += (scores * r[:, :, None]).swapaxes(1, 2) @ scores
         precisions = total.counts[:, None, None] * self.precisions
@@ -234,6 +227,16 @@ class _Part:
         return replace(
             total, outer=outer, squared=squared, complete=complete, precisions=precisions
         )
+
+    def _judged(self, rows: NDArray[Any]) -> tuple[Array, Array, Array]:
+        """Log-densities (n,) of rows (n, o), their responsibilities (K, n), and ``_scores``."""
+        x = self.frame.rows(rows, np.empty(rows.shape[::-1])).T
+        with np.errstate(over="ignore", invalid="ignore"):  # told below
+            log_joint = self.seen.log_joints(x.T)
+        if not np.isfinite(log_joint.max(axis=0)).all():
+            raise DataError(TOO_FAR)
+        level, r = log_sum_exp(log_joint)
+        return level - self.frame.log_volume, r, self._scores(x)
 
     def _scores(self, x: Array) -> Array:
         """The scores (K, n, D + Q) of each component's own mean and entries of its covariance."""

@@ -50,11 +50,7 @@ class GeoTiffTarget(FileTarget):
         assert isinstance(source, RasterSource)
         (height, width), count, dtype = source.size, row_size(array), stored_type(wanted)
         lines = min(height, max(1, STRIP_BYTES // (width * count * dtype.itemsize)))
-        with raster.opened(source.name) as image:
-            place = {"crs": image.crs, "transform": image.transform}
-            (points, points_crs), rpcs = image.gcps, image.rpcs
-        if points:
-            place = {"gcps": points, "crs": points_crs}
+        place, rpcs = _place_of(source)
         with (
             rasterio.Env(GDAL_CACHEMAX=raster.CACHE_MIB),
             rasterio.open(
@@ -85,3 +81,11 @@ class GeoTiffTarget(FileTarget):
                 bands = np.ascontiguousarray(rows.T).reshape(count, last - first, width)
                 window = rasterio.windows.Window(0, first, width, last - first)
                 written.write(bands, window=window)
+
+
+def _place_of(source: RasterSource) -> tuple[dict[str, Any], Any]:
+    """Where on earth a raster lies, by the names that rasterio has for it; and its RPCs, if any."""
+    with raster.opened(source.name) as image:
+        points, points_crs = image.gcps
+        place = {"crs": image.crs, "transform": image.transform}
+        return {"gcps": points, "crs": points_crs} if points else place, image.rpcs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -128,37 +128,20 @@ def _page(
     errors: StandardErrors | None,
     why: str,
 ) -> str:
-    mixture, info, names = model.mixture_, model.fit_info_, names_of(model)
+    mixture, names = model.mixture_, names_of(model)
     shown, _ = judged(model)
-    drawn = figures.pairs(shown, names, places, edges_of(shown, places), overview=overview)
-    objectives = [*model.lower_bounds_, model.lower_bound_]
+    rows = model.fit_info_.get("rows", 0) if overview is None else overview.rows
     return page(
         "report.html",
+        **_of_fit(model),
         name=name,
         quoted=shlex.quote(name),
         python=repr(name),
-        facts=facts(model),
-        rate=_rate(info.get("rows", 0) if overview is None else overview.rows),
-        settings={
-            key: str(value) for key, value in model.get_params().items() if value is not None
-        },
-        degenerate=degenerate_messages(
-            info,
-            vars(model).get("feature_names_in_"),
-            model.reg_covar,
-            mixture.noise_component is not None,
-        ),
-        converged=model.converged_,
+        rate=_rate(rows),
         names=names,
         mixture=mixture,
         noise=mixture.noise_component,
-        pairs=drawn,
-        path=figures.path(objectives) if len(objectives) > 1 else None,
-        bounds=Table(
-            "The objective by iteration, nats a row",
-            ("iteration", "objective"),
-            [(str(k), f"{each:.10g}") for k, each in enumerate(objectives)],
-        ),
+        pairs=figures.pairs(shown, names, places, edges_of(shown, places), overview=overview),
         certainty=None if overview is None else figures.certainty(overview),
         labels=None if overview is None else _labels(shown, overview),
         overview=overview,
@@ -168,9 +151,28 @@ def _page(
         why=why,
         threshold=vars(model).get("threshold_"),
         groups=vars(model).get("groups_"),
-        resolution=info.get("resolution"),
-        gap=info.get("estimated_gap"),
     )
+
+
+def _of_fit(model: GaussianMixture) -> dict[str, Any]:
+    """What a page says of the fit: what was asked for, how it went, and what is wrong."""
+    info, objectives = model.fit_info_, [*model.lower_bounds_, model.lower_bound_]
+    names, noise = vars(model).get("feature_names_in_"), model.mixture_.noise_component
+    settings = {key: str(value) for key, value in model.get_params().items() if value is not None}
+    return {
+        "facts": facts(model),
+        "settings": settings,
+        "degenerate": degenerate_messages(info, names, model.reg_covar, noise is not None),
+        "converged": model.converged_,
+        "path": figures.path(objectives) if len(objectives) > 1 else None,
+        "bounds": Table(
+            "The objective by iteration, nats a row",
+            ("iteration", "objective"),
+            [(str(k), f"{each:.10g}") for k, each in enumerate(objectives)],
+        ),
+        "resolution": info.get("resolution"),
+        "gap": info.get("estimated_gap"),
+    }
 
 
 def _all(model: GaussianMixture, errors: StandardErrors | None) -> Table | None:

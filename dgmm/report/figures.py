@@ -108,7 +108,6 @@ def draw_pairs(
     grid: NDArray[Any] = figure.subplots(count, count, squeeze=False)
     heaviest = _heaviest(mixture)
     drawn = mixture.without_noise.chosen(heaviest)
-    colours = [f"C{k % 10}" for k in heaviest]
     for i in range(count):
         for j in range(count):
             axes = grid[i, j]
@@ -118,22 +117,13 @@ def draw_pairs(
             _axes(axes)
             axes.tick_params(labelbottom=i == count - 1, labelleft=j == 0 and i > 0)
             if i == j:
-                _draw_single(
-                    axes,
-                    mixture,
-                    features[i],
-                    ends[i],
-                    None
-                    if overview is None
-                    else overview.singles[overview.features.index(features[i])],
-                    overview,
-                )
+                _draw_single(axes, mixture, features[i], ends[i], overview)
             else:
+                pair = features[j], features[i]
                 if overview is not None:
-                    counts = _counts(overview, features[j], features[i])
-                    pictures.density(axes, counts, ends[j], ends[i])
-                pictures.ellipses(axes, drawn, (features[j], features[i]), colours)
-                _number(axes, drawn, heaviest, (features[j], features[i]))
+                    pictures.density(axes, _counts(overview, *pair), ends[j], ends[i])
+                pictures.ellipses(axes, drawn, pair, [f"C{k % 10}" for k in heaviest])
+                _number(axes, drawn, heaviest, pair)
                 axes.set_ylim(ends[i][0], ends[i][-1])
             axes.set_xlim(ends[j][0], ends[j][-1])
             axes.locator_params(nbins=4)
@@ -177,16 +167,12 @@ def _words(
 
 
 def _draw_single(
-    axes: Axes,
-    mixture: Mixture,
-    feature: int,
-    ends: np.ndarray,
-    counts: np.ndarray | None,
-    overview: Overview | None,
+    axes: Axes, mixture: Mixture, feature: int, ends: np.ndarray, overview: Overview | None
 ) -> None:
-    if counts is not None and overview is not None:
-        known = max(1, overview.rows - int(overview.missing[overview.features.index(feature)]))
-        heights = counts / (known * np.diff(ends))
+    if overview is not None:
+        place = overview.features.index(feature)
+        known = max(1, overview.rows - int(overview.missing[place]))
+        heights = overview.singles[place] / (known * np.diff(ends))
         axes.stairs(heights, ends, fill=True, color="#c6c8cb")
     x = np.linspace(ends[0], ends[-1], 400)
     density = np.exp(row_outputs(x[:, None], mixture.marginal((feature,)), "score"))
