@@ -46,3 +46,25 @@ def test_each_command_is_told_once_with_its_whole_sentence() -> None:
 def test_headings_name_what_exists() -> None:
     known = {name for command in main.commands.values() for name in options_of(command)}
     assert {name for names in OPTIONS.values() for name in names} <= known
+
+
+def test_a_list_goes_on_where_its_option_is_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was the last alone that counted, without a word."""
+    monkeypatch.setenv("DGMM_SELECT_COVARIANCE_TYPE", "tied,full")
+    words = [
+        "rows.parquet",
+        "-o",
+        "x.dgmm",
+        "-k",
+        "1",
+        "--columns",
+        "a,b",
+        "--columns=c",
+        "-k",
+        "3..4",
+    ]
+    asked = main.commands["select"].make_context("select", words, auto_envvar_prefix="DGMM_SELECT")
+    given = asked.params
+    assert given["n_components"] == [1, 3, 4]
+    assert given["columns"] == ["a", "b", "c"]
+    assert list(given["covariance_type"]) == ["tied", "full"]

@@ -13,7 +13,7 @@ from distributed import Client
 from scipy import stats
 
 import dgmm
-from dgmm import engine
+from dgmm import DgmmWarning, engine
 from dgmm.cli.commands import main
 from dgmm.inference.layouts import LAYOUTS
 
@@ -30,6 +30,17 @@ def fitted(rows: Any, kind: str = "full", **more: Any) -> dgmm.GaussianMixture:
     starts = [[0.0, 0.0], [5.0, 2.0]]
     model = dgmm.GaussianMixture(2, covariance_type=kind, means_init=starts, n_jobs=1, **more)
     return model.set_params(random_state=0).fit(rows)
+
+
+def test_a_row_that_hides_all_others_is_told() -> None:
+    """All rows moved by a deviation; beside one that is a billion away no test sees that."""
+    model, moved = fitted(night(3000, 0)), night(3000, 1) + 1
+    assert not model.drift(moved).by_few
+    moved[7] = 1e9
+    with pytest.warns(DgmmWarning, match="a few rows, very far"):
+        found = model.drift(moved)
+    assert found.by_few
+    assert found.components[1].mean.p_value > 0.001
 
 
 @pytest.mark.parametrize("kind", LAYOUTS)

@@ -174,6 +174,9 @@ def test_integers_that_would_come_out_equal_are_refused_wherever_they_lie(tmp_pa
         with pytest.raises(DataError, match="column 0 has integers"):
             GaussianMixture(1).fit(data)
         GaussianMixture(1).fit(data - 2**60)
+    objects = pd.DataFrame({"a": ROWS[:, 0], "b": [Decimal(n) for n in range(len(ROWS))]})
+    with pytest.raises(DataError, match=r"b \(object\) .* astype\(float\)"):
+        GaussianMixture(1).fit(objects)
     wide = pa.table({"id": pa.array([Decimal(int(n)) for n in IDS])})
     with pytest.raises(DataError, match="column 'id' has integers"):
         GaussianMixture(1).fit(wide)

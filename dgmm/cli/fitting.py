@@ -20,6 +20,7 @@ from dgmm.cli.fitting_options import (
 )
 from dgmm.cli.machines import Machines
 from dgmm.cli.options import (
+    ListOption,
     ProgressDisplay,
     data_argument,
     display_options,
@@ -231,6 +232,7 @@ def _covariance_types(context: click.Context, option: click.Parameter, text: str
 @click.option(
     "-k",
     "--n-components",
+    cls=ListOption,
     callback=_numbers,
     default="1..10",
     show_default=True,
@@ -239,6 +241,7 @@ def _covariance_types(context: click.Context, option: click.Parameter, text: str
 )
 @click.option(
     "--covariance-type",
+    cls=ListOption,
     callback=_covariance_types,
     default="full",
     show_default=True,
@@ -247,6 +250,7 @@ def _covariance_types(context: click.Context, option: click.Parameter, text: str
 )
 @click.option(
     "--n-factors",
+    cls=ListOption,
     callback=lambda context, option, text: text and _numbers(context, option, text),
     metavar="RANGE",
     help="Numbers of factors to choose from, for covariance types that have any: 2..8, or 4,8.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import wraps
@@ -72,6 +72,20 @@ def as_one(
     return apply
 
 
+class ListOption(click.Option):
+    """An option that has a list with commas between; where it is given again, the list goes on."""
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        self.multiple = True  # the parser keeps all that is given; elsewhere it is one text
+        super().add_to_parser(parser, ctx)
+        self.multiple = False
+
+    def consume_value(self, ctx: click.Context, opts: Mapping[str, Any]) -> Any:
+        given = opts.get(str(self.name))
+        whole = {**opts, str(self.name): ",".join(given)} if isinstance(given, list) else opts
+        return super().consume_value(ctx, whole)
+
+
 def names_of(context: object, option: object, names: str | None) -> list[str] | None:
     """The names in a list with commas between them; names in double quotes may have some, too."""
     return next(csv.reader([names], skipinitialspace=True)) if names else None
@@ -123,6 +137,7 @@ reading_options = as_one(
     ),
     click.option(
         "--columns",
+        cls=ListOption,
         metavar="NAMES",
         callback=names_of,
         help="Which columns of a table (Parquet, Arrow, CSV), or variables of a Zarr group or an "

@@ -16,6 +16,7 @@ from dgmm.cli.judged_rows import JudgedRows, rows_options
 from dgmm.cli.machines import Machines
 from dgmm.cli.options import (
     NOISE_HELP,
+    ListOption,
     data_argument,
     json_option,
     machine_options,
@@ -52,6 +53,7 @@ OUTPUT_HELP = (
 
 keep_option = click.option(
     "--keep",
+    cls=ListOption,
     metavar="NAMES",
     callback=lambda context, option, names: names_of(context, option, names) or [],
     help="Which columns of a table of rows are written, too, as a,b,c: names, patterns, ranges.",

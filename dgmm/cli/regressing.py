@@ -11,6 +11,7 @@ from dgmm.cli.codes import EXIT_CODES
 from dgmm.cli.judged_rows import JudgedRows, rows_options
 from dgmm.cli.machines import Machines
 from dgmm.cli.options import (
+    ListOption,
     data_argument,
     json_option,
     machine_options,
@@ -48,6 +49,7 @@ def _levels(context: click.Context, option: click.Parameter, text: str) -> tuple
 @model_option
 @click.option(
     "--targets",
+    cls=ListOption,
     required=True,
     metavar="NAMES",
     callback=names_of,
@@ -65,6 +67,7 @@ def _levels(context: click.Context, option: click.Parameter, text: str) -> tuple
 )
 @click.option(
     "--quantiles",
+    cls=ListOption,
     default="0.05,0.5,0.95",
     show_default=True,
     metavar="LEVELS",

@@ -12,6 +12,7 @@ from dgmm.cli.codes import EXIT_CODES
 from dgmm.cli.judged_rows import JudgedRows, rows_options
 from dgmm.cli.machines import Machines
 from dgmm.cli.options import (
+    ListOption,
     data_if_any_argument,
     json_option,
     machine_options,
@@ -37,6 +38,7 @@ mixtures, document = Late("dgmm.estimators.gaussian_mixture"), Late("dgmm.report
 @output_option("Where the page goes.")
 @click.option(
     "--features",
+    cls=ListOption,
     metavar="NAMES",
     callback=names_of,
     help="Which features are drawn, at most 12, as a,b,c: names (x0, x1, ... if they have none), "

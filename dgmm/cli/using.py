@@ -13,6 +13,7 @@ from dgmm.cli.components import Wanted, features_shown, show_components
 from dgmm.cli.judged_rows import JudgedRows, rows_options
 from dgmm.cli.machines import Machines
 from dgmm.cli.options import (
+    ListOption,
     data_argument,
     data_if_any_argument,
     json_option,
@@ -117,6 +118,7 @@ def update(
 @model_argument
 @click.option(
     "--features",
+    cls=ListOption,
     metavar="NAMES",
     callback=names_of,
     help="Which features tables have, as a,b,c: names (x0, x1, ... if they have none), patterns, "

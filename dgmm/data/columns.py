@@ -4,9 +4,15 @@ import difflib
 import fnmatch
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from dgmm.errors import DataError, UsageError
+
+OBJECTS: Final = (
+    ". A column of objects that are numbers, such as decimals, is made one of numbers by "
+    "astype(float)"
+)
+"""What to do about columns that hold any objects of Python."""
 
 
 def chosen(
@@ -76,6 +82,7 @@ def check_numbers(table: str, kinds: Mapping[str, tuple[Any, bool]], names: Sequ
         f"(open_dataset(data, columns=[{few}]), --columns {','.join(without[:10])!r}), or make "
         "numbers of them: "
         + (f"numbers are in {_first(others)}" if others else "no column is of numbers")
+        + OBJECTS * any(str(kinds[name][0]) == "object" for name in names)
     )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 from dgmm import engine
 from dgmm.em.prior_spec import NoPrior
-from dgmm.errors import UsageError
+from dgmm.errors import DgmmWarning, UsageError
 from dgmm.estimators.fitted import Fitted
 from dgmm.estimators.parameters import observation_of, prior_of, threads_of
 from dgmm.estimators.rows import Data, open_rows
@@ -56,6 +57,11 @@ class Changes(Fitted):
         DataError
             If the rows can't be used, or are fewer than 20 for each free parameter.
 
+        Warns
+        -----
+        DgmmWarning
+            If a few rows, very far from all components, hide what else changed.
+
         Examples
         --------
         >>> import numpy as np
@@ -85,7 +91,16 @@ class Changes(Fitted):
             sums = statistics.sums, statistics.center, statistics.covariance_model
             before = Means.of_sums(query, *sums, statistics.weight)
         level = model.fit_info_.get("score")
-        return drift.drift(sweep, query, before, level)
+        found = drift.drift(sweep, query, before, level)
+        if found.by_few:
+            warnings.warn(
+                "a few rows, very far from all components, make nearly all of the score, and the "
+                "tests see little beside them, nor them: look at these rows (outliers, "
+                "find_threshold; dgmm predict --kind outliers), and ask again without them",
+                DgmmWarning,
+                stacklevel=2,
+            )
+        return found
 
 
 def check(model: GaussianMixture) -> None:

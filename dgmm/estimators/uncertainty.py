@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +14,7 @@ from dgmm import engine
 from dgmm.data.dataset import Dataset
 from dgmm.em.prior_spec import NoPrior
 from dgmm.engine.room import check_room
-from dgmm.errors import UsageError
+from dgmm.errors import DataError, UsageError
 from dgmm.estimators.fitted import Fitted
 from dgmm.estimators.parameters import observation_of, prior_of, threads_of
 from dgmm.estimators.rows import Data, open_rows
@@ -87,7 +89,8 @@ class Uncertainty(Fitted):
         dataset = _rows(model, X, sample_weight)
         sweep = sweep or engine.over(dataset, threads=threads_of(model))
         observation = observation_of(model)
-        return standard_errors.standard_errors(sweep, model.mixture_, observation, kind)
+        with _comparing(model, dataset):
+            return standard_errors.standard_errors(sweep, model.mixture_, observation, kind)
 
     def bootstrap(
         self,
@@ -170,7 +173,7 @@ class Uncertainty(Fitted):
             remedy = "ask for fewer replicates"
             check_room(dataset, threads, model.memory, working, result, remedy)
         sweep = sweep or engine.over(dataset, threads=threads)
-        with engine.one_blas_thread():
+        with engine.one_blas_thread(), _comparing(model, dataset):
             begun, found = bootstrap.bootstrap(sweep, model.mixture_, asked)
             if not refit:
                 return begun
@@ -183,6 +186,21 @@ class Uncertainty(Fitted):
                 stacklevel=2,
             )
         return fitted
+
+
+@contextmanager
+def _comparing(model: GaussianMixture, dataset: Dataset) -> Iterator[None]:
+    """Where rows don't tell the parameters, also say so if they are not as many as in the fit."""
+    try:
+        yield
+    except standard_errors.InformationError as error:
+        fitted = model.fit_info_.get("rows")
+        if fitted in (None, dataset.rows):
+            raise
+        raise DataError(
+            f"{error}. The model was fitted to {fitted:,} rows, and these are {dataset.rows:,}: "
+            "give the rows of the fit, by the same where (--where) if it had one"
+        ) from error
 
 
 def _rows(model: GaussianMixture, X: Data, sample_weight: Data) -> Dataset:

@@ -38,6 +38,12 @@ special = Late("scipy.special")
 FEWEST: Final = 20
 """So many rows for each parameter there must be."""
 
+WIDE: Final = 30.0
+"""Log-densities that deviate by so many times as much as those of normal rows do so by a few."""
+
+FEW: Final = 5.0
+"""m rows that make all of a mean make its error the mean over the root of m; this is a root."""
+
 
 @dataclass(frozen=True)
 class Test:
@@ -167,6 +173,34 @@ class Drift:
         True
         """
         return self.test.p_value < level and self.test.effect >= effect
+
+    @property
+    def by_few(self) -> bool:
+        """Whether a few rows, far from all components, make the score what it is.
+
+        Their scores are most of the covariance that the tests go by, so that these see little else:
+        not even these rows.
+
+        Returns
+        -------
+        bool
+            Whether log-densities vary far more than those of normal rows, by no more than some 25.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from dgmm import GaussianMixture
+        >>> rows = np.random.default_rng(0).normal(size=(900, 1))
+        >>> model = GaussianMixture(random_state=0).fit(rows)
+        >>> model.drift(rows + 1).by_few
+        False
+        """
+        if self.score_before is None:
+            return False
+        normal = np.sqrt(len(self.components[0].spread) / 2)  # the deviation of a row's log-density
+        fell = self.score_before - self.score
+        wide = self.score_error * np.sqrt(self.weight) > WIDE * normal
+        return bool(wide and 0 < fell < FEW * self.score_error)
 
     def record(self) -> dict[str, Any]:
         """It as JSON has it.

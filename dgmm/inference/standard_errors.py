@@ -42,6 +42,10 @@ KINDS: Final[dict[ErrorKind, Callable[[Information], Array]]] = {
 """How the covariance of the coordinates comes from the information."""
 
 
+class InformationError(DataError):
+    """The information of rows about parameters has no inverse that is a covariance."""
+
+
 def _sandwich(measured: Information) -> Array:
     bread = inverse(measured.complete + measured.outer, measured)
     return np.asarray(bread @ measured.squared @ bread)
@@ -55,7 +59,7 @@ def inverse(matrix: Array, measured: Information) -> Array:
         if values[0] > len(matrix) * np.spacing(1.0) * values[-1]:
             inverse: Array = (vectors / values) @ vectors.T / size[:, None] / size
             return inverse
-    raise DataError(
+    raise InformationError(
         f"the information of {measured.rows:,} rows about {len(matrix)} parameters is not positive "
         "definite: too few rows, a component that is empty or singular, or a model that is not at "
         "an optimum for these rows. Fit it to them until it converges, or fit fewer components"
