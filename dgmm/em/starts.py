@@ -235,7 +235,7 @@ Place = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Given:
+class _Given:
     """What workers are given who look for starts: enough of the sample, and the searches."""
 
     sample: Sample
@@ -254,7 +254,7 @@ def _elsewhere(
     """
     cost, rows = samples.cost, max((each.budget.rows for each in searches), default=0)
     head, in_memory = samples.sample.head(rows), workers.in_memory
-    given = Given(head, tuple(searches), in_memory, cost.deadline.seconds)
+    given = _Given(head, tuple(searches), in_memory, cost.deadline.seconds)
 
     def found(places: list[Place]) -> dict[Place, Found]:
         """These starts; those that take long are begun first."""
@@ -290,7 +290,7 @@ def _elsewhere(
     return starts
 
 
-def _start(place: Place, given: Given) -> Found:
+def _start(place: Place, given: _Given) -> Found:
     """A worker's part: one start."""
     at, number = place
     search = given.searches[at]

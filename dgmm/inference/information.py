@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.errors import DataError
-from dgmm.inference.alike import alike
+from dgmm.inference.holes import by_holes
 from dgmm.inference.layouts import LAYOUTS, Layout
 from dgmm.inference.resampling import NOTHING, Resampling
 from dgmm.kernels.kernel import TOO_FAR, log_sum_exp, tile_rows
@@ -123,7 +123,7 @@ def information(block: Block, query: Query) -> Information:
         weights = block.weights.astype(np.float64)
     total = Information.zero(query)
     size = rows_of(query)
-    for places, observed in alike(block.rows):
+    for places, observed in by_holes(block.rows):
         chosen = places[weights[places] > 0]
         if not len(chosen) or not observed.any():
             continue

@@ -29,7 +29,7 @@ from dgmm.errors import UsageError
 from dgmm.inference.groups import Cost, Group, Tree, grown
 from dgmm.inference.label_entropy import by_entropy
 from dgmm.kernels.complete import NOTHING
-from dgmm.kernels.outputs import OUTPUTS, Output, RowOutputs
+from dgmm.kernels.outputs import OUTPUTS, Output, RowOutputs, as_they_are, one_number
 from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.arrays import Array
 from dgmm.model.frame import Frame
@@ -285,7 +285,7 @@ def reduced(mixture: Mixture, groups: NDArray[np.intp]) -> Mixture:
 
 def groups_output(groups: tuple[int, ...]) -> Output:
     """The output that says of each row its most probable group, by the group of each component."""
-    return Output("groups", partial(_groups, groups), np.int64, _one, labels=_same)
+    return Output("groups", partial(_groups, groups), np.int64, one_number, labels=as_they_are)
 
 
 def _groups(groups: tuple[int, ...], block: Block, wanted: RowOutputs) -> NDArray[Any]:
@@ -298,11 +298,3 @@ def _groups(groups: tuple[int, ...], block: Block, wanted: RowOutputs) -> NDArra
         labels[proba[:, components] > shares.max(axis=1)] = NOISE
     labels[np.isnan(proba[:, 0])] = NOTHING
     return labels
-
-
-def _same(labels: NDArray[Any], mixture: Mixture) -> NDArray[Any]:
-    return labels
-
-
-def _one(mixture: Mixture) -> tuple[int, ...]:
-    return ()

@@ -22,10 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.errors import DataError, UsageError
-from dgmm.kernels.outputs import OUTPUTS, Output, RowOutputs
+from dgmm.kernels.outputs import OUTPUTS, Output, RowOutputs, one_number
 from dgmm.kernels.sweep import Block, Sweep
 from dgmm.model.arrays import Array
-from dgmm.model.mixture import Mixture
 
 DIGIT: Final = 16
 """How many bits of a key a sweep tells."""
@@ -245,14 +244,10 @@ def find(sweep: Sweep, wanted: RowOutputs, rate: float) -> Threshold:
 
 def outliers_below(log_density: float) -> Output:
     """The output that says of each row whether it is below a threshold; NaN is not."""
-    return Output("outliers", partial(_below, log_density), np.bool_, _one)
+    return Output("outliers", partial(_below, log_density), np.bool_, one_number)
 
 
 def _below(log_density: float, block: Block, wanted: RowOutputs) -> NDArray[Any]:
     scores = replace(wanted, output=OUTPUTS["score"])(block)
     flags: NDArray[np.bool_] = scores < log_density
     return flags
-
-
-def _one(mixture: Mixture) -> tuple[int, ...]:
-    return ()

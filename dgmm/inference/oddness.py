@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.errors import UsageError
-from dgmm.inference.alike import alike
+from dgmm.inference.holes import by_holes
 from dgmm.kernels.kernel import tile_rows
-from dgmm.kernels.outputs import FEATURE, Output, RowOutputs
+from dgmm.kernels.outputs import FEATURE, Output, RowOutputs, each_feature
 from dgmm.kernels.sweep import Block
 from dgmm.model.arrays import Array
 from dgmm.model.frame import Frame
@@ -54,7 +54,7 @@ def _seen(block: Block, wanted: RowOutputs) -> Iterator[_Seen]:
     frame = Frame.of(*mixture.moments_of_components(), mixture.covariance_model)
     inside = frame.enter(mixture)
     size = tile_rows(mixture.components * (mixture.n_features + 2))
-    for places, observed in alike(block.rows):
+    for places, observed in by_holes(block.rows):
         if not observed.any():
             continue
         known = np.flatnonzero(observed)
@@ -91,12 +91,8 @@ def _each_component(mixture: Mixture) -> tuple[int, ...]:
     return (mixture.components,)
 
 
-def _each_feature(mixture: Mixture) -> tuple[int, ...]:
-    return (mixture.n_features,)
-
-
 DISTANCES: Final = Output("distances", _distances, np.float64, _each_component)
 """The distance of a row to each component."""
 
-DEVIATIONS: Final = Output("deviations", _deviations, np.float64, _each_feature, axes=FEATURE)
+DEVIATIONS: Final = Output("deviations", _deviations, np.float64, each_feature, axes=FEATURE)
 """How far each feature of a row is from what the others make one expect, in deviations."""

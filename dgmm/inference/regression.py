@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from dgmm.errors import DataError, UsageError
-from dgmm.inference.alike import alike
+from dgmm.inference.holes import by_holes
 from dgmm.kernels.kernel import TOO_FAR, log_sum_exp, tile_rows
 from dgmm.kernels.outputs import Output, RowOutputs, check_rows
 from dgmm.kernels.sweep import Block
@@ -211,22 +211,22 @@ class Regression:
         count, most = len(targets), len(self.targets) + len(self.known)
         answers = np.empty((len(block.rows), *self.answer.shape(count)))
         size = tile_rows(3 * inside.components * max(count * count, most))
-        for places, observed in alike(block.rows):
+        for places, observed in by_holes(block.rows):
             observed_places = np.array(self.known)[observed]
-            given = Given.of(inside, observed_places, targets)
+            conditioner = Conditioner.of(inside, observed_places, targets)
             for start in range(0, len(places), size):
                 chosen = places[start : start + size]
                 rows = block.rows[chosen][:, observed].astype(np.float64)
                 x = (rows - frame.shift[observed_places]) / frame.scale[observed_places]
                 answers[chosen] = self.answer.of(
-                    given(x), frame.shift[targets], frame.scale[targets]
+                    conditioner(x), frame.shift[targets], frame.scale[targets]
                 )
         return answers
 
 
 @dataclass(frozen=True)
-class Given:
-    """A mixture, made ready for rows that have the same features.
+class Conditioner:
+    """A mixture, ready to be conditioned on rows that have the same features.
 
     Attributes
     ----------
@@ -244,7 +244,9 @@ class Given:
     covariances: Array
 
     @classmethod
-    def of(cls, mixture: Mixture, known: NDArray[np.intp], targets: NDArray[np.intp]) -> "Given":
+    def of(
+        cls, mixture: Mixture, known: NDArray[np.intp], targets: NDArray[np.intp]
+    ) -> "Conditioner":
         """For rows that have the ``known`` features."""
         dense = mixture.covariances.dense()
         within = dense[:, targets[:, None], targets]

@@ -22,7 +22,7 @@ TARGETS: Final[dict[tuple[str, ...], type[Target]]] = {
 """By the endings of names; all others are of Zarr arrays, or groups."""
 
 OTHERS: Final = (".npz", ".h5", ".hdf5", ".zip", ".gz", ".feather", ".arrow", ".json", ".xlsx")
-"""How the names of files end that are not written."""
+"""The endings of files of kinds that can't be written."""
 
 
 def target_of(url: str, keep: Sequence[str] = (), grid: Grid | None = None) -> Target:

@@ -58,7 +58,7 @@ class Judge:
 
 @dataclass(frozen=True)
 class Inside:
-    """Where rows are judged.
+    """A mixture in a frame of its own, by which rows are judged there.
 
     Attributes
     ----------
@@ -88,8 +88,8 @@ class Inside:
         return self.offset - self.frame.log_volume
 
 
-def compiled(judge: Judge, block: Block, inside: Inside) -> NDArray[Any] | None:
-    """What compiled code says of complete rows; None where there is none, or NumPy is to say it."""
+def kernel_outputs(judge: Judge, block: Block, inside: Inside) -> NDArray[Any] | None:
+    """What the kernel says of complete rows by itself; None where NumPy is to say it."""
     kernel = WAYS[inside.kernel]
     outputs = kernel.row_outputs(judge.name, block, inside.frame, inside.mixture)
     return None if outputs is None else judge.finish(outputs, inside.added, inside.mixture)
@@ -97,7 +97,7 @@ def compiled(judge: Judge, block: Block, inside: Inside) -> NDArray[Any] | None:
 
 def write(judge: Judge, block: Block, inside: Inside, outputs: NDArray[Any]) -> None:
     """Write what is said of complete rows to ``outputs``."""
-    from_kernel = compiled(judge, block, inside)
+    from_kernel = kernel_outputs(judge, block, inside)
     if from_kernel is not None:
         outputs[...] = from_kernel
         return

@@ -84,11 +84,11 @@ class NaturalParameters:
         single: bool = False,
         per_component: bool = False,
     ) -> "NaturalParameters":
-        """Write ``mixture``.
+        """Those of a ``mixture``.
 
-        ``penalty`` (K,) lowers log-densities, ``spread`` is rho above; ``centre`` all components,
-        or those that need it; ``single`` as the attribute; ``per_component`` asks for the quadratic
-        part of each component, even if they are tied.
+        ``penalty`` (K,) lowers log-densities.  ``spread`` is rho (rounding.py).  ``centre`` asks
+        that all components are centred, and not those alone that need it; ``per_component``, that
+        each has a quadratic part of its own, even if they are tied.  ``single`` is the attribute.
         """
         covariance_model, n_features = mixture.covariance_model, mixture.n_features
         penalty = np.zeros(mixture.components) if penalty is None else penalty
@@ -172,7 +172,7 @@ class NaturalParameters:
         return parts
 
     def inner_product(self, sums: Array, center: Array) -> float:
-        """sum_k sums_k . eta_k, for ``sums`` (K, P) of T(x - about_k)."""
+        """sum_k sums_k . eta_k, for ``sums`` (K, P) of T(x - center_k)."""
         mixture = self.mixture
         constants, noisy = self.constants, 0.0
         if mixture.noise_component is not None:

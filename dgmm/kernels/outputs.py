@@ -23,7 +23,7 @@ from dgmm.kernels.complete import (
     SCORE,
     Inside,
     Judge,
-    compiled,
+    kernel_outputs,
     named,
     write,
 )
@@ -148,7 +148,7 @@ def _judged(judge: Judge, block: Block, wanted: RowOutputs) -> NDArray[Any]:
     inside = Inside.of(kernel, mixture, wanted.offset)
     plain = kernel == SPARSE or not wanted.observation.holes  # whose rows are looked at anyway
     if block.noise is None and plain:
-        from_kernel = compiled(judge, block, inside)
+        from_kernel = kernel_outputs(judge, block, inside)
         if from_kernel is not None:
             return from_kernel
     wanted.check(block)
@@ -206,7 +206,8 @@ def _factors(block: Block, wanted: RowOutputs) -> NDArray[Any]:
     return factors
 
 
-def _same(labels: NDArray[Any], mixture: Mixture) -> NDArray[Any]:
+def as_they_are(labels: NDArray[Any], mixture: Mixture) -> NDArray[Any]:
+    """Of outputs that are ``labels``: these."""
     return labels
 
 
@@ -215,7 +216,8 @@ def _likeliest(responsibilities: NDArray[Any], mixture: Mixture) -> NDArray[Any]
     return np.where(empty, NOTHING, named(responsibilities.argmax(axis=1), mixture))
 
 
-def _one(mixture: Mixture) -> tuple[int, ...]:
+def one_number(mixture: Mixture) -> tuple[int, ...]:
+    """The shape of one number for each row."""
     return ()
 
 
@@ -227,7 +229,8 @@ def _score_and_each(mixture: Mixture) -> tuple[int, ...]:
     return (1 + len(mixture.all_weights),)
 
 
-def _each_feature(mixture: Mixture) -> tuple[int, ...]:
+def each_feature(mixture: Mixture) -> tuple[int, ...]:
+    """The shape of a number for each feature of each row."""
     return (mixture.n_features,)
 
 
@@ -242,7 +245,9 @@ OutputKind = Literal["labels", "proba", "score", "factors"]
 """The names of ``OUTPUTS``."""
 
 OUTPUTS: Final[dict[OutputKind, Output]] = {
-    "labels": Output("labels", partial(_judged, LABELS), np.int64, _one, labels=_same, judges=True),
+    "labels": Output(
+        "labels", partial(_judged, LABELS), np.int64, one_number, labels=as_they_are, judges=True
+    ),
     "proba": Output(
         "proba",
         partial(_judged, PROBA),
@@ -251,17 +256,17 @@ OUTPUTS: Final[dict[OutputKind, Output]] = {
         labels=_likeliest,
         judges=True,
     ),
-    "score": Output("score", partial(_judged, SCORE), np.float64, _one, judges=True),
+    "score": Output("score", partial(_judged, SCORE), np.float64, one_number, judges=True),
     "factors": Output("factors", _factors, np.float64, _each_factor, axes=("factor",)),
 }
 
 JUDGED: Final = Output("judgements", partial(_judged, BOTH), np.float64, _score_and_each)
 """The log-density and the responsibilities, side by side, by one look at each row."""
 
-FILLED: Final = Output("filled", _filled, np.float64, _each_feature, fills=True, axes=FEATURE)
+FILLED: Final = Output("filled", _filled, np.float64, each_feature, fills=True, axes=FEATURE)
 """The rows, with what they lack."""
 
-DENOISED: Final = Output("denoised", _denoised, np.float64, _each_feature, fills=True, axes=FEATURE)
+DENOISED: Final = Output("denoised", _denoised, np.float64, each_feature, fills=True, axes=FEATURE)
 """The rows as they are expected to be without their errors."""
 
 

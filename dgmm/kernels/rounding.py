@@ -25,8 +25,10 @@ from dgmm.model.covariance_estimate import Estimate
 from dgmm.model.mixture import Mixture
 
 TOLERANCE: Final = 1e-9
+"""The error of a component's log-densities, in nats, beyond which it is centred."""
 
 SINGLE_TOLERANCE: Final = 1e-3
+"""The error, in nats, beyond which single precision is not used."""
 
 OMITTED: Final = (2.0**-54, 2.0**-25)
 """How much less a row's log-likelihood may be, in double and single precision, for components that

@@ -28,7 +28,7 @@ class Statistics:
     Attributes
     ----------
     sums : (K, P)
-        w r_k T(x - about_k): counts, sums and sums of the quadratic part.
+        w r_k T(x - center_k): counts, sums and sums of the quadratic part.
     center : (K, D)
         The points that the sums were taken about.  Statistics about different points don't add.
     objective : float

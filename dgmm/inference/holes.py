@@ -1,4 +1,4 @@
-"""Rows that have the same holes."""
+"""Rows of a block, those that have the same holes together."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from dgmm.kernels import missing
 
 
-def alike(rows: NDArray[Any]) -> Iterator[tuple[NDArray[np.intp], NDArray[np.bool_]]]:
+def by_holes(rows: NDArray[Any]) -> Iterator[tuple[NDArray[np.intp], NDArray[np.bool_]]]:
     """The places of ``rows`` (n, D) with the same holes (NaN), and which features these have."""
     holes = np.isnan(rows)
     words = missing.packed(holes)
