@@ -538,8 +538,8 @@ def infinite(rows: Array) -> Array:
         ("marginalize", nothing_observed, "none of the 200 rows can count"),
         ("drop", one_column_empty, "none of the 200 rows can count"),
         ("marginalize", one_column_empty, "column 2 has no value in any row"),
-        ("marginalize", infinite, "inf at row 5"),
-        ("drop", infinite, "inf at row 5"),
+        ("marginalize", infinite, r"^infinity in the rows: inf at row 5.* that is missing$"),
+        ("drop", infinite, r"^infinity in the rows: inf at row 5.* rows with infinity: 1 of"),
         ("sometimes", infinite, "missing must be one of 'raise', 'marginalize', 'drop'"),
     ],
 )

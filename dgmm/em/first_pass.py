@@ -213,8 +213,10 @@ def _compiled(block: Block, first_pass_spec: FirstPassSpec) -> DataMoments:
 def _first_pass_tile(tile: Block, first_pass_spec: FirstPassSpec) -> DataMoments:
     count = len(tile.rows)
     nothing = _nothing(tile.rows.shape[1], first_pass_spec)
-    missing = first_pass_spec.observation.holes
-    holes, wrong = first_invalid_row(tile, missing), invalid_weight(tile)
+    observation = first_pass_spec.observation
+    missing = observation.holes  # NaN that is dropped is gone by now
+    holes = first_invalid_row(tile, missing or not observation.refuses)
+    wrong = invalid_weight(tile)
     if invalid_row := holes or wrong:
         return replace(
             nothing,

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.em.sample import Sample
-from dgmm.kernels.kernel import remedy
+from dgmm.kernels.kernel import INFINITY, remedy
 from dgmm.kernels.probe import Probe
 from dgmm.model.arrays import Array
 from dgmm.model.lazy import lazy
@@ -126,7 +126,8 @@ class DataMoments:
         if self.mislabelled:
             message += f"; rows with such labels: {self.mislabelled:,} of {self.rows:,}"
         if self.holes:
-            message += f"; rows with NaN or infinity: {self.holes:,} of {self.rows:,}. "
+            what = INFINITY if message.startswith(INFINITY) else "NaN or infinity"
+            message += f"; rows with {what}: {self.holes:,} of {self.rows:,}. "
             message += remedy(self.invalid_row[1])
         return message
 

@@ -252,8 +252,20 @@ INFINITE: Final = (
 """What to do about infinity, where it comes first."""
 
 
+INFINITY: Final = "infinity"
+"""What a row that can't be used holds, where NaN is known to be a value that is missing."""
+
+NO_VALUE: Final = (
+    "Infinity can't be used: leave such rows out, or make NaN of it, if it stands for a value that "
+    "is missing"
+)
+"""What to do about infinity there."""
+
+
 def remedy(name: str) -> str:
     """What to do about a row that can't be used and has such a ``name``."""
+    if name.startswith(INFINITY):
+        return NO_VALUE
     return INFINITE if re.match(r"NaN or infinity in the rows: -?inf ", name) else REMEDY
 
 
@@ -272,7 +284,7 @@ def first_invalid_row(block: Block, missing: bool = False) -> tuple[str, int] | 
     column = int((~finite[row]).argmax())
     value = block.rows[row, column]
     where = f"{value} at row {block.start + row}, {block.column(column)}"
-    return f"NaN or infinity in the rows: {where}", int(bad.sum())
+    return f"{INFINITY if missing else 'NaN or infinity'} in the rows: {where}", int(bad.sum())
 
 
 def describe_invalid_row(block: Block, missing: bool = False) -> str | None:
