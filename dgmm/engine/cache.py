@@ -98,8 +98,8 @@ class Caches:
             for token in self._left(living):
                 del self._by_token[token]
 
-    async def release(self, token: str) -> None:
-        """Release what is kept for one engine; a coroutine, as those need not be waited for."""
+    def release(self, token: str) -> None:
+        """Release what is kept for one engine."""
         with self._lock:
             self._by_token.pop(token, None)
 

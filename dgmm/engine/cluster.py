@@ -108,10 +108,13 @@ class Cluster:
         self.token = _token(self.client)
 
     def close(self) -> None:
-        """Free the blocks that are kept; a worker that does not answer is passed over."""
+        """Free the blocks that are kept; a worker that does not answer is passed over.
+
+        It is waited for: to a fit that comes meanwhile, the room would seem taken.
+        """
         with self.connections:
             if self.cache_bytes and self.client.status == "running":
-                ask_workers(self.client, caches.release, self.token, wait=False, on_error="ignore")
+                ask_workers(self.client, caches.release, self.token, on_error="ignore")
 
     def __call__(self, fn: Callable[[Block, G], T], given: G) -> T:
         with standing_aside():
