@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 
 from dgmm import GaussianMixture
-from dgmm.em import abreast, splits
+from dgmm.em import abreast, splits, strategies
+from dgmm.em.control_variate import ControlVariateEM
+from dgmm.em.evaluate import State
+from dgmm.em.solver import RunState
 from dgmm.engine.adding import SharedSum
 from dgmm.kernels.sweep import tree_sum
 from dgmm.model import matrices, sharing
@@ -108,3 +111,24 @@ def test_a_fit_has_the_same_bits_however_many_threads_share_it(
         *("evaluate", "advanced", "splits_of", "_members", "moved_mixtures", "_different")
     }
     assert len(set(fits)) == 1
+
+
+def test_no_thread_waits_for_itself_where_steps_sweep_samples(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Runs that go on side by side and sweep samples in their steps wait for the same threads."""
+    stepping, step = Counter[threading.Thread](), ControlVariateEM.step
+
+    def seen(solver: ControlVariateEM, run: RunState, state: State) -> RunState:
+        stepping[threading.current_thread()] += 1
+        return step(solver, run, state)
+
+    monkeypatch.setattr(sharing, "LEAST_NUMBERS", 0)
+    monkeypatch.setattr(strategies, "FAR_BELOW", 1)  # as if there were many more rows
+    monkeypatch.setattr(strategies, "SURROGATE", 1)
+    monkeypatch.setattr(ControlVariateEM, "step", seen)
+    cube = np.random.default_rng(0).uniform(size=(12_000, 2))
+    args: dict[str, Any] = {"n_init": 3, "resolution": 10, "max_iter": 1, "n_jobs": 4}
+    GaussianMixture(6, random_state=0, **args).fit(cube)
+    assert stepping.keys() == {threading.main_thread()}
+    assert stepping.total() > 1

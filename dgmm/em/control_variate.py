@@ -34,7 +34,7 @@ has been swept.
 """
 
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 
@@ -87,6 +87,8 @@ class ControlVariateEM(Solver):
     last_accepted_gap : float
         ``gap_estimate`` at the last reference whose trial turned out to be better.
     """
+
+    works_on_samples: ClassVar[bool] = True
 
     subsample: Subsample
     rows: int

@@ -24,7 +24,7 @@ is double.
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 
@@ -69,9 +69,16 @@ class StopRule:
 
 
 class Solver(ABC):
-    """A method to go from a start towards an optimum; its fields are what it remembers."""
+    """A method to go from a start towards an optimum; its fields are what it remembers.
+
+    Attributes
+    ----------
+    works_on_samples : bool
+        Whether its steps sweep samples, which takes all threads.
+    """
 
     __slots__ = ()
+    works_on_samples: ClassVar[bool] = False
 
     @abstractmethod
     def init(self, context: FitContext, start: Mixture, stop: StopRule) -> "RunState":
@@ -292,5 +299,14 @@ def advanced(sweep: Sweep, runs: Sequence[RunState]) -> list[RunState]:
     numbers = STEP * sum(
         trial.mixture.free_parameters * trial.mixture.n_features for trial in trials
     )
-    stepped = iter(shared_out(lambda pair: pair[0].step(pair[1]), pairs, numbers))
+    # A step that sweeps a sample waits for threads, and must not be one of those it waits for.
+    alone = [run.solver.works_on_samples for run in going]
+    others = [pair for pair, by_itself in zip(pairs, alone, strict=True) if not by_itself]
+    shared = iter(shared_out(lambda pair: pair[0].step(pair[1]), others, numbers))
+    stepped = iter(
+        [
+            run.step(state) if by_itself else next(shared)
+            for (run, state), by_itself in zip(pairs, alone, strict=True)
+        ]
+    )
     return [run if run.trial is None else next(stepped) for run in runs]
