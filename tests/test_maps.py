@@ -227,7 +227,7 @@ def test_labels_of_a_cube_have_its_axes(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(list(tmp_path.iterdir())) == 5
     run(*("impute", f"{tmp_path}/cube.nc", "-m", f"{tmp_path}/m.dgmm", "-o"), f"{tmp_path}/w.zarr")
     with xr.open_dataset(tmp_path / "whole.nc", engine="h5netcdf", decode_coords="all") as whole:
-        made = xr.open_zarr(tmp_path / "w.zarr", decode_coords="all", consolidated=False)
+        made = xr.open_zarr(tmp_path / "w.zarr", decode_coords="all")
         xr.testing.assert_equal(made.compute(), whole)
 
 
@@ -264,7 +264,7 @@ def test_labels_of_a_cube_in_a_store_have_its_axes(
 
     run(*words, f"{tmp_path}/labels.zarr")
     run(*words, f"{tmp_path}/proba.zarr", "--kind", "proba")
-    made = xr.open_zarr(tmp_path / "labels.zarr", decode_coords="all", consolidated=False)
+    made = xr.open_zarr(tmp_path / "labels.zarr", decode_coords="all")
     assert made.attrs["title"] == "a cube"
     opened.attrs.clear()
     made.attrs.clear()
@@ -273,7 +273,7 @@ def test_labels_of_a_cube_in_a_store_have_its_axes(
     np.testing.assert_array_equal(made_labels, expected.where(expected >= 0))
     assert made["label"].attrs["flag_meanings"] == "component_0 component_1"
     assert made["label"].encoding["chunks"] == (2, 6, 7)
-    made = xr.open_zarr(tmp_path / "proba.zarr", consolidated=False)
+    made = xr.open_zarr(tmp_path / "proba.zarr")
     assert made["proba"].dims == ("time", "lat", "lon", "component")
     np.testing.assert_array_equal(made["proba"], model.predict_proba(opened[["t2m", "rain"]]))
     assert "overwritten" in run(*words, words[1], "--overwrite", code=3)

@@ -7,6 +7,7 @@ each task writes whole chunks of its own, as it does of a plain array.
 import base64
 import math
 import struct
+import warnings
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,9 @@ class CubeTarget(ZarrTarget):
                         **_filled(no_value(dtype), dtype),
                     },
                 )
+            with warnings.catch_warnings():  # that version 3 of Zarr's format has no word of it yet
+                warnings.simplefilter("ignore")
+                zarr.consolidate_metadata(zarr_store(url))  # xarray warns of groups without
 
     def put(self, url: str, start: int, outputs: NDArray[Any], beside: Beside) -> None:
         group: Any = zarr.open_group(zarr_store(url), mode="r+")
