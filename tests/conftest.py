@@ -87,6 +87,10 @@ def clusters() -> Iterator[Mapping[int, Client]]:
 
 @pytest.fixture
 def blobs() -> np.ndarray:
+    return some_blobs()
+
+
+def some_blobs() -> np.ndarray:
     """Rows (3000, 3) from four overlapping normal distributions."""
     rng = np.random.default_rng(7)
     centres = rng.normal(size=(4, 3)) * 4

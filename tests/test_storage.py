@@ -5,10 +5,12 @@ import pickle
 import resource
 import warnings
 import zipfile
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import some_blobs
 
 import dgmm
 from dgmm import DataError, GaussianMixture, ModelFileError, load
@@ -18,9 +20,15 @@ from dgmm.model.covariance import COVARIANCE_MODELS
 PARAMETERS = ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_")
 
 
+@pytest.fixture(scope="module")
+def fitted() -> GaussianMixture:
+    return GaussianMixture(3, random_state=0).fit(some_blobs())
+
+
 @pytest.fixture
-def model(blobs: np.ndarray) -> GaussianMixture:
-    return GaussianMixture(3, random_state=0).fit(blobs)
+def model(fitted: GaussianMixture) -> GaussianMixture:
+    """A copy, to be changed as one likes."""
+    return deepcopy(fitted)
 
 
 @pytest.fixture
