@@ -800,15 +800,11 @@ def test_a_process_of_its_own(store: Path) -> None:
     assert json.loads(done.stdout)["iterations"] == 1
     assert "did not converge" in done.stderr
     assert "Traceback" not in done.stderr
-    done = subprocess.run(
-        [sys.executable, "-m", "dgmm", *map(str, FIT)],
-        cwd=store,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 3
+    process = processes.start(*FIT, cwd=store)
+    _, told = process.communicate()
+    assert process.returncode == 3
     said = "choose another name, or overwrite it (overwrite=True, --overwrite)"
-    assert done.stderr == f"Error: out.dgmm exists; {said}\n"
+    assert told == f"Error: out.dgmm exists; {said}\n"
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -907,10 +903,10 @@ def test_a_reader_that_has_read_enough_is_no_error(tmp_path: Path) -> None:
     dgmm.GaussianMixture.from_parameters(
         np.full(3000, 1 / 3000), means, np.ones(3000), covariance_type="spherical"
     ).save(tmp_path / "m.dgmm")
-    words = [sys.executable, "-m", "dgmm", "show", str(tmp_path / "m.dgmm"), "--json"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    words = ["show", "m.dgmm", "--json"]
+    with processes.start(*words, cwd=tmp_path, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.read(10)
         process.stdout.close()
-        assert process.stderr.read() == b""
+        assert process.stderr.read() == ""

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 import zarr
 from matplotlib.image import imread
@@ -113,8 +114,8 @@ def test_another_process_finds_the_same_mixture(
     finished: tuple[Path, list[str]], tmp_path: Path
 ) -> None:
     files = Files.of(PHOTOGRAPHS[1], finished[0])
-    words = [sys.executable, "-W", "ignore", "-c", AGAIN, str(files.rows), "again.dgmm"]
-    subprocess.run(words, cwd=tmp_path, check=True)
+    with processes.start(files.rows, "again.dgmm", cwd=tmp_path, script=AGAIN) as process:
+        assert process.wait() == 0
     first, again = (dgmm.load(each) for each in (files.model, tmp_path / "again.dgmm"))
     for part in ("weights_", "means_", "covariances_"):
         np.testing.assert_array_equal(getattr(again, part), getattr(first, part))
