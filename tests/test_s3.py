@@ -4,7 +4,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -89,14 +88,21 @@ def test_the_same_bits_from_s3(stores: dict[str, tuple[str, Path]], name: str) -
     found = dgmm.GaussianMixture(3, random_state=0).fit(there)
     np.testing.assert_array_equal(found.means_, expected.means_)
     np.testing.assert_array_equal(found.predict(there).compute(), expected.predict(here).compute())
+
+
+def test_the_same_bits_from_s3_on_a_cluster(stores: dict[str, tuple[str, Path]]) -> None:
+    expected = [dgmm.GaussianMixture(3, random_state=0).fit(here) for _, here in stores.values()]
     env = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, env=env, **QUIET) as cluster,
         Client(cluster),
     ):
-        spread = dgmm.GaussianMixture(3, random_state=0).fit(there)
-    assert spread.fit_info_["engine"] == "distributed"
-    np.testing.assert_array_equal(spread.means_, expected.means_)
+        spread = [
+            dgmm.GaussianMixture(3, random_state=0).fit(there) for there, _ in stores.values()
+        ]
+    for found, model in zip(spread, expected, strict=True):
+        assert found.fit_info_["engine"] == "distributed"
+        np.testing.assert_array_equal(found.means_, model.means_)
 
 
 def in_the_form_of(kind: str, rows: np.ndarray, place: Path) -> str:
@@ -427,15 +433,16 @@ def test_a_store_that_can_not_be_reached_is_told(
         port = taken.getsockname()[1]
         changed = {name: value and value.format(port=port) for name, value in setting.items()}
         settings = {**os.environ, **HASTY, "HOME": str(tmp_path), **changed}
-        done = subprocess.run(
-            [sys.executable, "-P", "-c", UNREACHED, str(model)],
+        process = processes.start(
+            model,
+            cwd=tmp_path,
+            script=UNREACHED,
             env={name: value for name, value in settings.items() if value is not None},
-            capture_output=True,
-            text=True,
-            check=False,
+            stdout=subprocess.PIPE,
         )
-    assert done.returncode == 0, done.stderr
-    told = done.stdout.splitlines()
+        printed, said = process.communicate()
+    assert process.returncode == 0, said
+    told = printed.splitlines()
     assert len(told) == 3
     assert all(line.startswith("s3://rows-of-ours/nothing ") and message in line for line in told)
 
