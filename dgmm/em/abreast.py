@@ -101,24 +101,24 @@ class Abreast:
 
     @classmethod
     def of(cls, subsample: Subsample, mixtures: Sequence[Mixture]) -> Self:
-        """These mixtures."""
+        """Some ``mixtures`` of as many components each, before their first sweep."""
         return cls(subsample, _joined(mixtures), np.full(len(mixtures), -np.inf))
 
     def at(self, place: int) -> Mixture:
-        """One of the mixtures."""
+        """The mixture at a ``place``."""
         return self._chosen([place]).mixture
 
     def best(self, count: int) -> Self:
-        """So many of the highest objective, the best first."""
+        """The ``count`` mixtures of the highest objective, the best first."""
         return self._chosen(ranked(self.objectives.tolist())[:count])
 
     def beside(self, other: Self) -> Self:
-        """These, and those of another."""
+        """These mixtures, and then those of ``other``."""
         objectives = np.concatenate([self.objectives, other.objectives])
         return replace(self, mixture=_joined([self.mixture, other.mixture]), objectives=objectives)
 
     def swept(self, sweeps: int) -> Self:
-        """After so many sweeps of EM; after one, if time is up."""
+        """The mixtures after so many ``sweeps`` of EM; after one, if time is up."""
         many = self
         single = self.subsample.context.single_bound(self.mixture) < np.inf
         for _ in range(sweeps):
@@ -128,13 +128,13 @@ class Abreast:
         return many
 
     def _chosen(self, places: list[int]) -> Self:
-        """Those at ``places``, in that order."""
+        """The mixtures at ``places``, in that order."""
         size = self.mixture.components // len(self.objectives)
         own = (np.array(places)[:, None] * size + np.arange(size)).ravel()
         return replace(self, mixture=self.mixture.chosen(own), objectives=self.objectives[places])
 
     def _stepped(self, single: bool) -> Self:
-        """After a sweep, in ``single`` precision or in double."""
+        """The mixtures after one sweep, in ``single`` precision or in double."""
         context, count = self.subsample.context, len(self.objectives)
         naturals = context.natural(self.mixture, single).parts(count)
         found = swept_statistics(self.subsample.sweep, context, naturals)

@@ -20,10 +20,10 @@ def silent(stage: str, sweep: int) -> None:
 
 @dataclass
 class Cost:
-    """What work on samples took so far; and where it is.
+    """What work on samples took so far, and what is done at the moment.
 
-    The one thing here that counts as it goes.  It is to cost no more once the ``deadline`` has
-    passed.
+    It changes as work goes on, which no other value of this room does.  Work ends once the
+    ``deadline`` has passed.
 
     Attributes
     ----------
@@ -88,8 +88,10 @@ class Cost:
     def others(self) -> Iterator[None]:
         """Count the seconds inside as those of starts after the first."""
         began = time.perf_counter()
-        yield
-        self.starts_seconds += time.perf_counter() - began
+        try:
+            yield
+        finally:
+            self.starts_seconds += time.perf_counter() - began
 
     def swept(self, densities: int) -> None:
         """Count a sweep, of so many."""

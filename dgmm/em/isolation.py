@@ -1,6 +1,6 @@
-"""Where a noise component begins: its box, its first weight, and which rows it may be of.
+"""Starts where rows may be noise, or far in heavy tails: without the rows most isolated.
 
-Starts are found on a sample without the rows that are most isolated: those whose distance to the
+They are found on a sample without the rows that are most isolated: those whose distance to the
 ``NEIGHBOUR``-th nearest of the sample's rows is largest, in ``standardised`` features (after Byers
 and Raftery, Nearest-neighbor clutter removal for estimating features in spatial point processes,
 1998).  How many are noise nobody knows.  So there are starts without a few of them, and without
@@ -44,7 +44,10 @@ class View:
 
 
 def views(sample: Sample, context: FitContext, components: int) -> list[View]:
-    """The ``sample``, as it is, or without isolated rows: for each of the context's shares."""
+    """The ``sample`` without isolated rows, for each share that the context may leave out.
+
+    It is the sample as it is, where the context leaves nothing out.
+    """
     if not context.left_out:
         return [View(sample)]
     sample = sample.first(min(max(MOST, 4 * components), len(sample.keys)))

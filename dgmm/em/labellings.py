@@ -72,14 +72,17 @@ def _views(rows: Array) -> list[Array]:
 
 
 def _parts(view: Array, components: int) -> Labels:
-    """Parts of as many rows each along the last axis."""
+    """Labels (n,) by parts of equal size along the last axis of the ``view``."""
     rank = np.empty(len(view), np.int64)
     rank[np.argsort(view[:, -1], kind="stable")] = np.arange(len(view))
     return rank * components // len(view)
 
 
 def _trees(view: Array, components: int, random: Random) -> Iterator[Labels]:
-    """Trees of rows, cut; rows beyond ``TREE_ROWS`` drawn belong nowhere."""
+    """Labels (n,) by trees of rows, each cut at K groups.
+
+    Of many rows, ``TREE_ROWS`` are drawn; the others belong to no group.
+    """
     some = np.arange(len(view))
     if len(view) > TREE_ROWS:
         some = np.sort(random.choice(len(view), TREE_ROWS, replace=False))
@@ -100,7 +103,7 @@ def _trees(view: Array, components: int, random: Random) -> Iterator[Labels]:
 
 
 def _clusters(view: Array, weights: Array, components: int, random: Random) -> Iterator[Labels]:
-    """By k-means."""
+    """Labels (n,) by runs of k-means."""
     for _ in range(KMEANS):
         yield clusters(view, weights, components, "kmeans", random)
 

@@ -32,7 +32,7 @@ class Means:
 
     @classmethod
     def known(cls, query: Query) -> "Means":
-        """Those that the mixture itself expects."""
+        """What the mixture itself expects of rows."""
         mixture, layout = query.mixture, query.layout
         precisions = np.linalg.inv(mixture.covariances.dense())
         sums = np.zeros((mixture.components, mixture.n_features + len(layout.rows)))
@@ -41,7 +41,7 @@ class Means:
 
     @classmethod
     def found(cls, measured: Information) -> "Means":
-        """Those of rows."""
+        """What rows say whose information was ``measured``."""
         weight = measured.weight
         return cls(
             measured.counts / weight, measured.sums / weight, measured.precisions / weight, weight
@@ -51,7 +51,10 @@ class Means:
     def of_moments(
         cls, query: Query, shares: Array, offsets: Array, within: Array, weight: float
     ) -> "Means":
-        """Those of rows with such means (K, D), away from the mixture's, and covariances."""
+        """What rows say whose means are ``offsets`` (K, D) from the mixture's.
+
+        Their covariances about these means are ``within`` (K, D, D).
+        """
         precisions = np.linalg.inv(query.mixture.covariances.dense())
         second = within + offsets[:, :, None] * offsets[:, None, :]
         first = (precisions @ offsets[:, :, None])[:, :, 0]
@@ -65,7 +68,10 @@ class Means:
     def of_sums(
         cls, query: Query, sums: Array, center: Array, model: CovarianceModel, weight: float
     ) -> "Means":
-        """Those of rows by ``Statistics.sums`` (K, P) about ``center``, in its centred features."""
+        """What rows say whose ``Statistics.sums`` (K, P) are about ``center``.
+
+        They are sums of the ``model``'s centred features.
+        """
         means, covariances = query.mixture.means, query.mixture.covariances
         counts, width = sums[:, 0], means.shape[1]
         some = np.maximum(counts, np.finfo(np.float64).tiny)

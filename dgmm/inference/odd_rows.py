@@ -224,7 +224,7 @@ def find(sweep: Sweep, wanted: RowOutputs, rate: float) -> Threshold:
     if not place:
         raise DataError(
             f"rate {rate:g} of {rows} rows with a log-density is less than one row: none would be "
-            f"odd. Give a rate of at least {1 / rows:.2g}"
+            f"odd. Give {f'a rate of at least {1 / rows:.2g}' if rows > 1 else 'more rows'}"
         )
     while True:
         running = below + np.cumsum(counts.of_digits)

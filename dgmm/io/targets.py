@@ -58,15 +58,15 @@ class Target(ABC):
 
     @abstractmethod
     def is_at(self, url: str) -> bool:
-        """Whether what is at ``url`` is one."""
+        """Whether what is at ``url`` is a target of this kind."""
 
     @abstractmethod
     def begin(self, url: str, dataset: Dataset, wanted: RowOutputs) -> None:
-        """Make an empty one at ``url`` for what is wanted of the rows of a dataset."""
+        """Make an empty target at ``url`` for what is wanted of the rows of a dataset."""
 
     @abstractmethod
     def put(self, url: str, start: int, outputs: NDArray[Any], beside: "Beside") -> None:
-        """Put outputs of the rows from ``start`` on in their place; again does no harm."""
+        """Put outputs of the rows from ``start`` on in their place; doing so again does no harm."""
 
     def publish(
         self, partial: str, url: str, dataset: Dataset, wanted: RowOutputs, beside: "Beside"
@@ -95,7 +95,7 @@ class Beside:
 
     @classmethod
     def of(cls, target: Target, dataset: Dataset, wanted: RowOutputs) -> "Beside":
-        """That of what is wanted of the rows of a dataset."""
+        """What a ``target`` has beside what is wanted of the rows of a dataset."""
         name = wanted.output.name.removesuffix("s")
         names: tuple[str, ...] = (name,)
         if wanted.columns:

@@ -31,7 +31,7 @@ def named(places: NDArray[Any], mixture: Mixture) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class Judge:
-    """What is said of rows by their log-densities.
+    """An output of rows that their log-densities tell.
 
     Attributes
     ----------
@@ -78,13 +78,13 @@ class Inside:
 
     @classmethod
     def of(cls, kernel: str, mixture: Mixture, offset: float) -> "Inside":
-        """In the frame of a ``mixture`` of the data."""
+        """The one of a ``mixture`` of the data, whose moments make the frame."""
         frame = Frame.of(*mixture.moments_of_components(), mixture.covariance_model)
         return cls(kernel, frame, frame.enter(mixture), offset)
 
     @property
     def added(self) -> float:
-        """What log-densities of the frame lack."""
+        """What is added to log-densities of the frame, to have those of the data."""
         return self.offset - self.frame.log_volume
 
 

@@ -119,7 +119,7 @@ class Observation(ABC):
         return WAYS[self.kernel].error_bound
 
     def row_products(self, given: Given) -> float:
-        """How many products a row takes about, where a block may as well be taken in parts; else 0.
+        """About how many products a row takes; 0 where a block must be taken whole.
 
         Rows with holes are better taken with all of the block that have the same.
         """

@@ -142,7 +142,7 @@ def check_rows(block: Block, refuses: bool) -> None:
 
 
 def _judged(judge: Judge, block: Block, wanted: RowOutputs) -> NDArray[Any]:
-    """What is said of a block's rows."""
+    """What a ``judge`` says of each of a block's rows."""
     rows, mixture = block.rows, wanted.mixture
     kernel = SPARSE if isinstance(rows, SparseRows) else wanted.observation.kernel
     inside = Inside.of(kernel, mixture, wanted.offset)
@@ -174,7 +174,7 @@ def _judged(judge: Judge, block: Block, wanted: RowOutputs) -> NDArray[Any]:
 
 
 def _of_noisy(judge: Judge, block: Block, inside: Inside, outputs: NDArray[Any]) -> None:
-    """The same of rows with noise that have any value."""
+    """Write what a ``judge`` says of rows with noise that have any value."""
     block = noisy.masked(block)
     observed = np.flatnonzero(~np.isnan(block.rows).all(axis=1))
     for batch in noisy.judge(block.taken(observed), inside.frame, inside.mixture):
