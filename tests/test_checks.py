@@ -34,15 +34,15 @@ MODELS: dict[str, Any] = {
     "default": GaussianMixture(),
     **{
         f"{kind} {strategy}": GaussianMixture(
-            3, covariance_type=kind, strategy=strategy, max_iter=20
+            2, covariance_type=kind, strategy=strategy, max_iter=10
         )
         for kind, strategy in (*((kind, "auto") for kind in COVARIANCE_MODELS), ("full", "em"))
     },
-    "prior": GaussianMixture(3, prior=ConjugatePrior(), max_iter=20),
-    "heavy tails": GaussianMixture(2, tails="student", max_iter=5),
+    "prior": GaussianMixture(2, prior=ConjugatePrior(), max_iter=10),
+    "heavy tails": GaussianMixture(2, tails="student", max_iter=5, init_params="k-means++"),
     "noise": GaussianMixture(2, noise_component=True, max_iter=5),
     "holes": GaussianMixture(2, missing="marginalize", max_iter=5),
-    "posterior": BayesianGaussianMixture(3, max_iter=20),
+    "posterior": BayesianGaussianMixture(2, max_iter=10),
     "search": MixtureSearch(n_components=1),
     "search of sizes": MixtureSearch(
         GaussianMixture(max_iter=10, random_state=0), n_components=(1, 2)
