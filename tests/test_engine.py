@@ -359,10 +359,13 @@ def test_tasks_run_in_the_workers_on_all_of_them(
         return see_process(block, given)
 
     for workers, client in clusters.items():
-        seen = engine.over(stored(store), client)(slowly_see_process, None).values
         pids = set(client.run(os.getpid).values())
         assert len(pids) == workers
-        assert seen == pids
+        seen, ends = set[int](), time.monotonic() + 60
+        while seen != pids:  # of one that is late for a sweep, others may take all tasks
+            assert time.monotonic() < ends
+            seen |= engine.over(stored(store), client)(slowly_see_process, None).values
+            assert seen <= pids
 
 
 ARRIVED: list[int] = []
@@ -549,7 +552,7 @@ def test_threads_stop_soon_after_a_failure(rows: np.ndarray) -> None:
 
     def note(block: Block, given: Any) -> Parcel:
         done.append(block.start)
-        time.sleep(0.005)
+        time.sleep(0.05)  # many times what it takes to notice, on a busy machine, too
         return fail_at(block, 0)
 
     with pytest.raises(BlockError, match="rows 0 to 1 "):
@@ -841,7 +844,7 @@ def test_nobody_answers_within_the_time_stated() -> None:
         with pytest.raises(ClusterError, match=rf"no Dask scheduler answered at {address} .*1 s"):
             connect(address, seconds=1.0)
 
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 9  # by default it would be ten seconds
 
 
 @pytest.mark.parametrize("address", ["nowhere", "nope://127.0.0.1:8786", "tcp://127.0.0.1", ""])
