@@ -309,3 +309,19 @@ def test_variables_of_open_netcdf_files(library: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(read.block(0).rows, expected)
         model = GaussianMixture(2, random_state=0, missing="marginalize").fit(file.variables["x"])
         assert model.predict(file.variables["x"]).shape == (200,)
+
+
+def test_what_lies_beside_a_frame_in_another_order_is_refused() -> None:
+    """Rows are taken by their places, so that an index of the same names elsewhere is a slip."""
+    frame = pd.DataFrame(ROWS, index=[f"row {i}" for i in range(len(ROWS))])
+    beside = pd.Series(np.arange(len(ROWS)) % 2, index=frame.index)
+    model = GaussianMixture(2, random_state=0).fit(frame, labels=beside, sample_weight=beside + 1)
+    turned = beside[::-1]
+    for given in ({"labels": turned}, {"sample_weight": turned}, {"noise": frame[::-1] ** 2}):
+        with pytest.raises(DataError, match="have the index of the rows in another order"):
+            GaussianMixture(2).fit(frame, **given)
+    with pytest.raises(DataError, match="another order"):
+        open_dataset(frame, turned)
+    again = GaussianMixture(2, random_state=0)  # an index of its own says nothing of an order
+    again.fit(frame, labels=beside.reset_index(drop=True), sample_weight=beside + 1)
+    np.testing.assert_array_equal(again.means_, model.means_)

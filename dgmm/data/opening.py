@@ -21,6 +21,7 @@ from dgmm.data.tables import named_column
 from dgmm.data.transient import is_transient
 from dgmm.data.variables import FlatSource
 from dgmm.errors import DataError, DgmmError, UsageError
+from dgmm.model.lazy import loaded
 
 
 def open_dataset(
@@ -132,6 +133,7 @@ def opened(
             (first, *_) = beside
             raise UsageError(f"a Dataset brings its own {first}: give them to open_dataset")
         return data
+    check_index(data, beside)
     try:
         return patience()(partial(_opened, data, beside, reading, block_bytes))
     except DgmmError:
@@ -140,6 +142,25 @@ def opened(
         if not is_transient(error):
             raise
         raise DataError(f"{named(data)} can't be reached: {error}") from error
+
+
+def check_index(rows: Any, beside: Mapping[str, Any]) -> None:
+    """Raise ``DataError`` if what lies beside rows has their index of pandas in another order.
+
+    Rows are taken by their places, as scikit-learn takes them, whatever an index says.
+    """
+    kind, of_rows = loaded("pandas", "Index"), getattr(rows, "index", None)
+    if kind is None or not isinstance(of_rows, kind):
+        return
+    for name, data in beside.items():
+        own = getattr(data, "index", None)
+        if not isinstance(own, kind) or len(own) != len(of_rows) or own.equals(of_rows):
+            continue
+        if own.is_unique and of_rows.is_unique and own.isin(of_rows).all():
+            raise DataError(
+                f"the {name} have the index of the rows in another order: give them in that of the "
+                "rows, .loc[rows.index]; or without an index, .to_numpy(), if they are in it"
+            )
 
 
 def _opened(data: Any, beside: Mapping[str, Any], reading: Reading, block_bytes: int) -> Dataset:

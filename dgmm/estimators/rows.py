@@ -12,7 +12,7 @@ from dgmm.data import forms
 from dgmm.data.clients import check_synchronous
 from dgmm.data.dataset import Dataset
 from dgmm.data.kinds import has_axes, is_dask_array, is_dask_frame, is_zarr_array, is_zarr_group
-from dgmm.data.opening import opened
+from dgmm.data.opening import check_index, opened
 from dgmm.data.reading import Reading
 from dgmm.data.sources import has_columns, is_opened_by_kind
 from dgmm.data.sparse import is_sparse
@@ -42,6 +42,7 @@ def open_rows(
     the rows, by name, or None; ``sparse`` says whether rows may be sparse.
     """
     _check_order(X, beside.get("noise"))
+    check_index(X, beside)
     named, columns = forms.columns(X), None
     known = None if reset else vars(model).get("feature_names_in_")
     if known is not None and has_columns(X):  # which may be more, and in another order
