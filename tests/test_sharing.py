@@ -4,18 +4,23 @@ import threading
 from collections import Counter
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextvars import ContextVar
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from dgmm import GaussianMixture
+from dgmm.data.opening import open_dataset
 from dgmm.em import abreast, splits, strategies
 from dgmm.em.control_variate import ControlVariateEM
 from dgmm.em.evaluate import State
 from dgmm.em.solver import RunState
 from dgmm.engine.adding import SharedSum
-from dgmm.kernels.sweep import tree_sum
+from dgmm.engine.blas import kept_pool
+from dgmm.engine.threads import Threads
+from dgmm.kernels.sweep import Block, tree_sum
 from dgmm.model import matrices, sharing
 from dgmm.model.sharing import shared, shared_out
 
@@ -132,3 +137,20 @@ def test_no_thread_waits_for_itself_where_steps_sweep_samples(
     GaussianMixture(6, random_state=0, **args).fit(cube)
     assert stepping.keys() == {threading.main_thread()}
     assert stepping.total() > 1
+
+
+def test_parts_may_sweep() -> None:
+    """All threads may have parts that sweep: none waits for the others, or nobody would end."""
+    rows = np.random.default_rng(0).normal(size=(40_000, 1))
+    sweep = Threads(open_dataset(rows), 2)
+
+    def total(block: Block, given: Any) -> np.float64:
+        return np.float64(block.rows.sum())
+
+    def swept(part: int) -> np.float64:
+        return sweep(total, SimpleNamespace(row_products=1e6))
+
+    with shared(partial(kept_pool, "dgmm", 2)):
+        found = shared_out(swept, range(4), MUCH)
+    assert found == [swept(0)] * 4
+    assert found[0] == pytest.approx(rows.sum())

@@ -299,14 +299,11 @@ def advanced(sweep: Sweep, runs: Sequence[RunState]) -> list[RunState]:
     numbers = STEP * sum(
         trial.mixture.free_parameters * trial.mixture.n_features for trial in trials
     )
-    # A step that sweeps a sample waits for threads, and must not be one of those it waits for.
-    alone = [run.solver.works_on_samples for run in going]
-    others = [pair for pair, by_itself in zip(pairs, alone, strict=True) if not by_itself]
-    shared = iter(shared_out(lambda pair: pair[0].step(pair[1]), others, numbers))
-    stepped = iter(
-        [
-            run.step(state) if by_itself else next(shared)
-            for (run, state), by_itself in zip(pairs, alone, strict=True)
-        ]
-    )
+
+    def step(pair: tuple[RunState, State]) -> RunState:
+        run, state = pair
+        return run.step(state)
+
+    by_turns = any(run.solver.works_on_samples for run in going)  # each takes all threads
+    stepped = iter(map(step, pairs) if by_turns else shared_out(step, pairs, numbers))
     return [run if run.trial is None else next(stepped) for run in runs]

@@ -12,11 +12,12 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Future, wait
+from concurrent.futures import CancelledError, Executor, Future, wait
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import dask.threaded
+from dask.local import SynchronousExecutor
 
 from dgmm.data.dataset import Dataset
 from dgmm.data.memory import memory
@@ -28,6 +29,7 @@ from dgmm.engine.meter import Meter
 from dgmm.engine.units import in_units, unit_rows, units
 from dgmm.errors import BlockError, DgmmError
 from dgmm.kernels.sweep import Block, PairwiseSum
+from dgmm.model.sharing import is_shared
 from dgmm.model.statistics import Mergeable
 
 G = TypeVar("G")
@@ -173,7 +175,10 @@ class Threads:
             self.meter.add(self.dataset.rows)
             return result
         leaving = threading.Event()  # whoever waits for a store, or is to read, need not any more
-        pool, readers = kept_pool("dgmm", self.threads), kept_pool("dgmm-read", self.threads)
+        pool: Executor = kept_pool("dgmm", self.threads)
+        if is_shared():  # this is one of its threads, and all of them may come to wait for it
+            pool = SynchronousExecutor()
+        readers = kept_pool("dgmm-read", self.threads)
         total = SharedSum[T]()
 
         def start(index: int, reading: Future[Block]) -> Iterator[tuple[Future[None], bool]]:

@@ -24,6 +24,7 @@ LEAST_NUMBERS: Final = 1 << 19
 """How many numbers the parts touch together, at least, to be worth sharing out: about 1 ms."""
 
 _pool: ContextVar[Pool | None] = ContextVar("pool", default=None)
+_inside: ContextVar[bool] = ContextVar("inside", default=False)
 
 
 @contextmanager
@@ -60,10 +61,16 @@ def _by(pool: Executor, fn: Callable[[P], T], parts: Sequence[P]) -> list[T]:
 
     def inside(part: P) -> T:
         _pool.set(None)  # a thread must not wait for others: they may all be waiting
+        _inside.set(True)
         return fn(part)
 
     contexts = [copy_context() for _ in parts]
     return list(pool.map(lambda context, part: context.run(inside, part), contexts, parts))
+
+
+def is_shared() -> bool:
+    """Whether this is called by a thread to which a part was given."""
+    return _inside.get()
 
 
 def batches(count: int, size: int) -> list[slice]:
