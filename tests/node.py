@@ -191,10 +191,17 @@ class Node:
         every = [*self.attempts, *self.containers.values()]
         return "\n".join(f"{each.pod}: {line}" for each in every for line in each.lines()[-12:])
 
-    def close(self) -> None:
-        for each in (*self.attempts, *self.containers.values()):
+    def close_job(self) -> None:
+        """End the Job's pods, so that it begins anew; what serves it goes on."""
+        for each in self.attempts:
             each.close()
-        self.attempts, self.containers, self.failed = [], {}, False
+        self.attempts, self.failed = [], False
+
+    def close(self) -> None:
+        self.close_job()
+        for each in self.containers.values():
+            each.close()
+        self.containers = {}
 
     # ------------------------------------------------------------ a container
 

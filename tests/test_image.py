@@ -127,6 +127,9 @@ def test_the_image_is_as_stated(image: Image) -> None:
     assert image.config["Healthcheck"]["Test"] == ["CMD", "dgmm", "--version"]
     (stated,) = re.findall(r"takes about (\d+) MB", (DEPLOY / "README.md").read_text())
     assert 0.8 * int(stated) < image.size / 1e6 < 1.1 * int(stated)
+    for package in ("dgmm", "scipy", "distributed"):  # where all is read-only nothing can be
+        (found,) = image.root.glob(f"opt/dgmm/lib/python3.*/site-packages/{package}")
+        assert list(found.glob("__pycache__/*.pyc")), "compiled later"
     assert not (image.root / "opt/dgmm/bin/pip").exists()
     assert not (image.root / "usr/bin/gcc").exists()
 
@@ -170,6 +173,12 @@ class Store:
     url: str
     files: s3fs.S3FileSystem
     options: Document
+
+    def clear(self) -> None:
+        """Leave nothing but the rows."""
+        for name in self.files.ls("bucket", refresh=True):
+            if not name.endswith("rows.zarr"):
+                self.files.rm(name, recursive=True)
 
 
 @pytest.fixture(scope="module")
@@ -267,9 +276,8 @@ def apply(node: Node, store: Store, planned: str = "", **changes: str) -> None:
 @pytest.fixture
 def cluster(nodes: Node, store: Store, planned: str) -> Iterator[Node]:
     """The plain overlay applied, with a clean bucket; nothing has started yet."""
-    for name in store.files.ls("bucket", refresh=True):
-        if not name.endswith("rows.zarr"):
-            store.files.rm(name, recursive=True)
+    nodes.close()
+    store.clear()
     apply(nodes, store, planned)
     yield nodes
     nodes.close()
@@ -303,7 +311,10 @@ def assert_same(found: dgmm.GaussianMixture, expected: dgmm.GaussianMixture) -> 
 def undisturbed(
     nodes: Node, store: Store, planned: str, tmp_path_factory: pytest.TempPathFactory
 ) -> dgmm.GaussianMixture:
-    """The model of a fit in which nothing happens; it tells how it goes on the way."""
+    """The model of a fit in which nothing happens; it tells how it goes on the way.
+
+    Scheduler and workers are left running.
+    """
     apply(nodes, store, planned)
     nodes.until(lambda: passed(nodes, 3))
     with urllib.request.urlopen(f"http://{nodes.driver.address}:9090/metrics") as answer:
@@ -332,9 +343,7 @@ def undisturbed(
     assert kinds.index("start") < kinds.index("pass")
     assert kinds[-1] == "done"
     assert story[-1]["model"] == "s3://bucket/model.dgmm"
-    found = model(store, tmp_path_factory.mktemp("undisturbed"))
-    nodes.close()
-    return found
+    return model(store, tmp_path_factory.mktemp("undisturbed"))
 
 
 # ---------------------------------------------------------------- what happens to it
@@ -347,6 +356,57 @@ def test_from_bucket_to_bucket(undisturbed: dgmm.GaussianMixture, store: Store) 
     with pytest.warns(ConvergenceWarning):
         here.fit(rows)
     assert undisturbed.lower_bound_ == pytest.approx(here.lower_bound_, rel=1e-9)
+
+
+@pytest.mark.usefixtures("undisturbed")
+def test_strangers_are_refused(nodes: Node, tmp_path: Path) -> None:
+    """No certificate, that of another authority, and no TLS at all."""
+    nodes.until(lambda: passed(nodes, 1))  # as it has, unless it is stopped since
+    script = """
+import sys
+from distributed import Client
+from distributed.security import Security
+address, files = sys.argv[1:]
+security = Security(
+    tls_ca_file=f"{files}/ca.crt",
+    tls_client_cert=f"{files}/tls.crt",
+    tls_client_key=f"{files}/tls.key",
+) if address.startswith("tls") else Security()
+Client(address, security=security, timeout=5)
+print("connected")
+"""
+    ours, others = tmp_path / "ours", certify_in(tmp_path / "others")
+    ours.mkdir()
+    for name, value in nodes.secrets["dgmm-tls"].items():
+        (ours / name).write_text(value)
+    mixed = tmp_path / "mixed"  # it knows whom to trust, but nobody trusts it
+    shutil.copytree(others, mixed)
+    shutil.copy(ours / "ca.crt", mixed / "ca.crt")
+    asked = [(f"tls://{SERVICE}:8786", ours), (f"tls://{SERVICE}:8786", others)]
+    asked += [(f"tls://{SERVICE}:8786", mixed), (f"tcp://{SERVICE}:8786", ours)]
+    told = []
+    for address, files in asked:
+        words = [sys.executable, "-c", script, address, str(files)]
+        told.append(subprocess.run(words, capture_output=True, text=True).stdout.strip())
+    assert told == ["connected", "", "", ""]
+
+
+def certify_in(place: Path) -> Path:
+    place.mkdir()
+    return certify(place)
+
+
+@pytest.mark.usefixtures("undisturbed")
+def test_a_plan_that_does_not_fit_is_refused_once(nodes: Node, store: Store, planned: str) -> None:
+    nodes.close_job()
+    store.clear()
+    apply(nodes, store, planned, DGMM_FIT_MEMORY="50MiB")
+    nodes.until(lambda: nodes.ended)
+    assert [each.exit_code for each in nodes.attempts] == [3]
+    last = events(nodes.driver)[-1]
+    assert last["event"] == "error"
+    assert "may take 50.00 MiB" in last["message"]
+    assert not store.files.exists("bucket/model.dgmm")
 
 
 def test_a_driver_that_is_killed_goes_on(
@@ -385,52 +445,3 @@ def test_workers_and_a_scheduler_that_are_killed(
     cluster.until(lambda: cluster.ended)
     assert [each.exit_code for each in cluster.attempts] == [0]
     assert_same(model(store, tmp_path), undisturbed)
-
-
-def test_strangers_are_refused(cluster: Node, image: Image, tmp_path: Path) -> None:
-    """No certificate, that of another authority, and no TLS at all."""
-    cluster.until(lambda: passed(cluster, 1))
-    script = """
-import sys
-from distributed import Client
-from distributed.security import Security
-address, files = sys.argv[1:]
-security = Security(
-    tls_ca_file=f"{files}/ca.crt",
-    tls_client_cert=f"{files}/tls.crt",
-    tls_client_key=f"{files}/tls.key",
-) if address.startswith("tls") else Security()
-Client(address, security=security, timeout=5)
-print("connected")
-"""
-    ours, others = tmp_path / "ours", certify_in(tmp_path / "others")
-    ours.mkdir()
-    for name, value in cluster.secrets["dgmm-tls"].items():
-        (ours / name).write_text(value)
-    mixed = tmp_path / "mixed"  # it knows whom to trust, but nobody trusts it
-    shutil.copytree(others, mixed)
-    shutil.copy(ours / "ca.crt", mixed / "ca.crt")
-    asked = [(f"tls://{SERVICE}:8786", ours), (f"tls://{SERVICE}:8786", others)]
-    asked += [(f"tls://{SERVICE}:8786", mixed), (f"tcp://{SERVICE}:8786", ours)]
-    told = []
-    for address, files in asked:
-        words = [sys.executable, "-c", script, address, str(files)]
-        told.append(subprocess.run(words, capture_output=True, text=True).stdout.strip())
-    assert told == ["connected", "", "", ""]
-
-
-def certify_in(place: Path) -> Path:
-    place.mkdir()
-    return certify(place)
-
-
-def test_a_plan_that_does_not_fit_is_refused_once(
-    cluster: Node, store: Store, planned: str
-) -> None:
-    apply(cluster, store, planned, DGMM_FIT_MEMORY="50MiB")
-    cluster.until(lambda: cluster.ended)
-    assert [each.exit_code for each in cluster.attempts] == [3]
-    last = events(cluster.driver)[-1]
-    assert last["event"] == "error"
-    assert "may take 50.00 MiB" in last["message"]
-    assert not store.files.exists("bucket/model.dgmm")
