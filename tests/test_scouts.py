@@ -1,6 +1,8 @@
-"""Starts where rows are few: hundreds side by side, in any units, with a sound end."""
+"""Starts where rows are few: many side by side, in any units, with a sound end."""
 
+import tracemalloc
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -8,13 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_breast_cancer
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture as Reference
 from threadpoolctl import threadpool_limits
 
 from dgmm import GaussianMixture, engine
-from dgmm.em import many, scouts
+from dgmm.em import finals, knockout, many, scouts
 from dgmm.em.cost import Cost
+from dgmm.em.degenerate import unbounded
 from dgmm.em.evaluate import evaluate
 from dgmm.em.first_pass import FirstPassSpec, first_pass
 from dgmm.em.fit_context import FitContext
@@ -24,6 +28,7 @@ from dgmm.em.subsamples import Subsample
 from dgmm.kernels import native
 from dgmm.kernels.sweep import Block
 from dgmm.model.covariance import COVARIANCE_MODELS
+from dgmm.model.mixture import Mixture
 
 every_structure = pytest.mark.parametrize("kind", COVARIANCE_MODELS)
 
@@ -200,3 +205,60 @@ def test_fewer_starts_the_more_each_costs() -> None:
     assert scouts.affordable(1, 100, 2) == 0
     rows = groups(60)
     assert GaussianMixture(3, n_init=400, random_state=0).fit(rows).fit_info_["starts"] == 400
+
+
+def placed(place: Subsample, means: list[list[float]], spread: float) -> Mixture:
+    """Two components at ``means``, the second of that ``spread``, in the frame of ``place``."""
+    precisions = np.stack([np.eye(2), np.eye(2) / spread**2])
+    weights = np.array([0.9, 0.1])
+    mixture = Mixture.of(place.context.model.covariance_model, weights, np.array(means), precisions)
+    return place.context.frame.enter(mixture)
+
+
+def test_an_end_without_a_bound_wins_no_finals() -> None:
+    """Rows that are tied have the highest likelihood; so the next go to their ends, and no more."""
+    rng = np.random.default_rng(0)
+    groups = [rng.normal(size=(80, 2)), rng.normal(4.0, 1.0, (20, 2)), np.full((25, 2), -1.0)]
+    place = subsample(np.concatenate(groups), "full")
+    tied = placed(place, [[0.0, 0.0], [-1.0, -1.0]], 0.01)
+    sound = placed(place, [[0.0, 0.0], [4.0, 4.0]], 1.0)
+
+    def finalists() -> Iterator[list[Mixture]]:
+        yield [tied]
+        yield [sound]
+        raise AssertionError("an end was sound")
+
+    collapsed = finals.best_end(place, [[tied]]).best
+    best = finals.best_end(place, finalists()).best
+    assert collapsed.objective > best.objective
+    assert not unbounded(best, place.context)
+
+
+def test_seeds_that_knock_each_other_out_lead_to_one_end_as_planned() -> None:
+    """Where rows are few, though five and more for each parameter: all seeds run on all of them."""
+    x = load_breast_cancer().data[:, :10]
+    kind: dict[str, Any] = {"covariance_type": "factor", "n_factors": 2}
+    models = [GaussianMixture(2, random_state=seed, **kind).fit(x) for seed in (3, 4)]
+    resolution = models[0].mixture_.free_parameters / (2 * len(x))
+    assert abs(models[0].score(x) - models[1].score(x)) < 0.2 * resolution
+    plan, info = models[0].plan(x), models[0].fit_info_
+    assert plan.starts == info["starts"] == knockout.MOST
+    assert 0.5 * plan.starts_passes < info["sample_passes"] < 1.5 * plan.starts_passes
+    assert "samples" not in plan.described()["finding a start"]
+
+
+def test_seeds_side_by_side_take_no_more_than_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(knockout, "ROUNDS", ((2, 4),))
+    monkeypatch.setattr(finals, "ITERATIONS", 2)
+    x = np.random.default_rng(0).normal(size=(40, 30))
+    model = GaussianMixture(2, tails="student", max_iter=1, n_jobs=1)
+    plan = model.plan(x)
+    tracemalloc.start()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.fit(x)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < plan.thread_bytes + plan.shared_bytes < 8 * peak

@@ -6,16 +6,7 @@ them everywhere; but each is cheap.  So there are hundreds, of several kinds (la
 **The tournament.**  All run EM, the worse leave, the rest run on, and so on (emEM of Biernacki,
 Celeux and Govaert, 2003).  It is for all starts at once (many.py), and rough: all that it is for is
 to tell which lead.  Those few begin again where they began, now in double precision, and go to
-their ends by SQUAREM.  So their digits don't depend on what the tournament was run on.
-
-**Sound ends.**  Where components collapse onto few rows, or onto rows that are tied, the likelihood
-has no bound, and the best of many starts would be the one that found that first.  So an end is
-*sound* only if none of its components is empty or singular but for ``reg_covar`` (evaluate.py).
-A component of hardly more rows than features can be as thin as one likes without being singular:
-the spurious optima that many starts find in rows without any clusters (McLachlan and Peel, Finite
-mixture models, 2000, section 3.10).  So an end is *full* only if its components all have more
-than twice as many rows as features, or as many as parameters of their own.  Either is worth
-``WORTH`` in the objective (degenerate.py).
+their ends (finals.py).  So their digits don't depend on what the tournament was run on.
 
 **Noise.**  Where there is a noise component, each start leaves out the most isolated rows: one of
 the shares of them that noise may begin with (isolation.py).
@@ -24,20 +15,21 @@ the shares of them that noise may begin with (isolation.py).
 whatever the units of the features, and so the same start.
 """
 
-from dataclasses import replace
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dgmm.em.degenerate import ALONE, WORTH, enough_rows, unbounded
+from dgmm.em.degenerate import ALONE, WORTH, enough_rows
+from dgmm.em.finals import best_end, different
 from dgmm.em.init import Random, one_thread
 from dgmm.em.labellings import Labels, labellings
 from dgmm.em.many import FEATURES, SINGULAR, Field, Many, advanced, following, labelled, rounded
-from dgmm.em.solver import TIED, RunState, StopRule, ranked
-from dgmm.em.squarem import Squarem
+from dgmm.em.solver import TIED, RunState, ranked
 from dgmm.em.subsamples import Subsample
 from dgmm.model.arrays import Array
+from dgmm.model.mixture import Mixture
 
 STARTS: Final = 256
 """How many starts there are at most, unless more are asked for."""
@@ -58,9 +50,6 @@ SWEEPS: Final = (40, 120)
 """Of all; then of the best quarter, and of ``FEW``."""
 
 FEW: Final = 8
-
-ITERATIONS: Final = 300
-"""Of a finalist, at most."""
 
 FINALISTS: Final = 3
 """How many, of different objectives, go to their ends."""
@@ -99,20 +88,20 @@ def scouted(
             labellings(field.rows, field.weights, components, count, random)
         )
         leading = _leading(field, labels, shares, components)
-    stop = StopRule(ITERATIONS, target=field.resolution(components) / 100)
-    # Where single precision is left depends on its bound, and that on the units.
-    exact = replace(subsample.context, precision="float64")
-    ends: list[RunState] = []
-    for first in range(0, len(leading), FINALISTS):  # more than the first few if none is sound
-        some = leading[first : first + FINALISTS]
+    finalists = _finalists(field, labels[leading], shares[leading], components)
+    return best_end(subsample, finalists), len(leading)
+
+
+def _finalists(
+    field: Field, labels: Labels, shares: Array, components: int
+) -> Iterator[list[Mixture]]:
+    """Where the ``labels`` (S, n) that lead go to their ends from, a few at a time."""
+    for first in range(0, len(labels), FINALISTS):
+        some = slice(first, first + FINALISTS)
         with one_thread():
             few = _begun(field, labels[some], shares[some], components, rough=False)
             starts = following(field, advanced(field, few, sum(SWEEPS)))
-        ends += subsample.refine([Squarem().init(exact, start, stop) for start in starts])
-        best = ends[ranked(_worth(field, run) for run in ends)[0]]
-        if _is_sound(best) and _are_full(field, best.best.mixture.weights):
-            break
-    return best, len(leading)
+        yield starts
 
 
 def _leading(field: Field, labels: Labels, shares: Array, components: int) -> NDArray[np.intp]:
@@ -132,8 +121,7 @@ def _leading(field: Field, labels: Labels, shares: Array, components: int) -> ND
         if (_are_sound(field, few) & _are_full(field, few.weights)).any():
             break
     best = _ranked(field, few, apart)
-    different = best[_different(few.objective[best], resolution / 10)]
-    return half_way[some[different]]
+    return half_way[some[best[different(few.objective[best], resolution / 10)]]]
 
 
 def _begun(field: Field, labels: Labels, shares: Array, components: int, rough: bool) -> Many:
@@ -141,17 +129,6 @@ def _begun(field: Field, labels: Labels, shares: Array, components: int, rough: 
     many = labelled(field, labels, components, shares)
     many = advanced(field, many, CAUTION, field.rows.shape[1], rough)
     return advanced(field, many, FIRST_SWEEPS - CAUTION, rough=rough)
-
-
-def _is_sound(run: RunState) -> bool:
-    """Whether a run's end has no component that is empty or has a likelihood without a bound."""
-    return not run.best.empty and not unbounded(run.best, run.context)
-
-
-def _worth(field: Field, run: RunState) -> float:
-    """What runs go by at their ends: the objective, and the worth of being sound and full."""
-    full = bool(_are_full(field, run.best.mixture.weights))
-    return run.best.objective + WORTH * (_is_sound(run) + full)
 
 
 def _ranked(field: Field, many: Many, apart: float = TIED) -> NDArray[np.intp]:
@@ -173,13 +150,4 @@ def _are_sound(field: Field, many: Many) -> NDArray[np.bool_]:
     bare = np.linalg.eigvalsh(spread + 2 * field.flat)[:, :, 0]
     sound = (bare > SINGULAR * rounded(many)).all(axis=1)
     kept: NDArray[np.bool_] = sound & (many.weights.min(axis=1) * len(field.rows) > LOST)
-    return kept
-
-
-def _different(objectives: Array, apart: float) -> list[int]:
-    """The places of objectives (S,) that are not within ``apart`` of an earlier one."""
-    kept: list[int] = []
-    for place, each in enumerate(objectives):
-        if all(abs(each - objectives[other]) > apart for other in kept):
-            kept.append(place)
     return kept

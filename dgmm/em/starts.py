@@ -179,8 +179,10 @@ class Search:
 
     def _raced(self, subsample: Subsample, random: Random, parted: bool) -> tuple[Mixture, int]:
         """The winner of a race, taken apart, and in how many rounds that helped."""
-        if count := knockout.tries(subsample, self.components):
-            run = knockout.survivor(subsample, self.components, count, random)
+        model, (rows, n_features) = subsample.context.model, subsample.sample.rows.shape
+        student, shape = model.tails is not None, (rows, n_features)
+        if count := knockout.tries(model.covariance_model, student, self.components, shape):
+            run = knockout.leading(subsample, self.components, count, random)[0]
         else:
             run = race.race(subsample, self.components, random)
         helped = 0

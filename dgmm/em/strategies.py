@@ -9,22 +9,23 @@ by side.  There are three exceptions:
 
 - The sample is a far smaller part of all rows: it goes on serving between two passes
   (control_variate.py).
-- All rows are so few that hundreds of starts over them are cheap: these take the place of the
-  sample's (scouts.py), and SQUAREM over all rows follows (squarem.py).
-- Rows are too few for the number of parameters, or the start is given: it is SQUAREM over all rows;
-  of factors and heavy tails, from the best of a few seeds over these (knockout.py).
+- All rows are so few that hundreds of starts over them are cheap, or dozens of factors and heavy
+  tails: these take the place of the sample's (scouts.py, knockout.py), and SQUAREM over all rows
+  follows (squarem.py).
+- Rows are too few for the number of parameters, or the start is given: it is SQUAREM over all rows.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Final, Literal
 
-from dgmm.em import labelled, quasi_newton, splits
+from dgmm.em import knockout, labelled, quasi_newton, splits
 from dgmm.em.control_variate import ControlVariateEM
 from dgmm.em.expectation_maximization import EM
 from dgmm.em.first_mixtures import first_mixtures
 from dgmm.em.fit_context import FitContext
 from dgmm.em.information import is_known
-from dgmm.em.knockout import survivor, tries
+from dgmm.em.init import Random
 from dgmm.em.model import Trial
 from dgmm.em.moments import DataMoments
 from dgmm.em.posterior_starts import POSTERIOR, RACEABLE, from_posteriors
@@ -98,31 +99,44 @@ class Auto(Strategy):
     def budget(self, spec: FitSpec, rows: int, n_features: int, sampled: int) -> Budget:
         if cheap := _cheap(spec, (rows, n_features), sampled):
             return Budget(rows, max(spec.n_init, cheap), (), WORK / (rows * spec.components))
+        if count := _tries(spec, (rows, n_features), sampled):
+            return Budget(rows, count, (), knockout.passes(count))
         few = _cheap(replace(spec, observation=COMPLETE), (rows, n_features), sampled)
         if spec.given or few or _direct(spec, rows, n_features):
             return Budget(0, 0, (), 0.0)
-        return Budget.of(
+        named = spec.init_params != "auto" or spec.observation.labelled
+        budget = Budget.of(
             (rows, n_features),
             spec.components,
             spec.coordinates(n_features),
             sampled,
             spec.effort,
             spec.n_init,
-            spec.init_params != "auto" or spec.observation.labelled,
+            named,
         )
+        seeds = 0 if named else _seeds(spec, (budget.rows, n_features))
+        work = budget.starts * knockout.passes(seeds) * budget.rows / rows
+        return replace(budget, passes=budget.passes + work)
 
     def nbytes(self, spec: FitSpec, rows: int, n_features: int, runs: int) -> int:
         remembered = runs * quasi_newton.nbytes(spec.coordinates(n_features))
-        parted = not spec.covariance_model.along_loadings
-        if spec.given or _direct(spec, rows, n_features) or not parted:
+        if spec.given:
             return remembered
-        return max(remembered, splits.nbytes(spec.components, n_features))
+        # Where rows are more than that, starts are found on half so many at least.
+        count = _tries(spec, (rows, n_features), rows)
+        count = count or _seeds(spec, (min(rows, knockout.ROWS // 2), n_features))
+        model, components = spec.covariance_model, spec.components
+        remembered = max(remembered, knockout.nbytes(model, components, n_features, count))
+        if _direct(spec, rows, n_features) or model.along_loadings:
+            return remembered
+        return max(remembered, splits.nbytes(components, n_features))
 
     def search(
         self, context: FitContext, spec: FitSpec, shape: tuple[int, int], sampled: int
     ) -> Search | None:
         named = spec.init_params != "auto" or spec.observation.labelled
-        if named or spec.deadline.passed or _cheap(spec, shape, sampled):
+        few = _cheap(spec, shape, sampled) or _tries(spec, shape, sampled)
+        if named or spec.deadline.passed or few:
             return None
         budget, parameters = spec.budget(*shape, sampled), spec.parameters(shape[1])
         if not budget.rows:
@@ -140,20 +154,20 @@ class Auto(Strategy):
         tol = (spec.tol or 0.0) * spec.prior.unit(moments.weight)
         stop = StopRule(spec.max_iter, tol, target if spec.tol is None else 0.0)
         late = spec.deadline.passed  # no time to look for a start
-        cheap = _cheap(spec, shape, len(moments.sample.keys))
-        if cheap and not late:
-            return _from_scouts(context, spec, samples, stop, max(spec.n_init, cheap))
+        sampled = len(moments.sample.keys)
+        if (cheap := _cheap(spec, shape, sampled)) and not late:
+            return _from_finals(context, spec, samples, stop, max(spec.n_init, cheap), scouted)
+        if (count := _tries(spec, shape, sampled)) and not late:
+            return _from_finals(context, spec, samples, stop, count, knockout.best_of_seeds)
         if not (spec.given or late or spec.prior.is_density):
             return from_posteriors(context, spec, samples, stop)
         if not spec.prior.is_density:
             stop = replace(stop, target=POSTERIOR * stop.target)
-        few = _cheap(replace(spec, observation=COMPLETE), shape, len(moments.sample.keys))
+        few = _cheap(replace(spec, observation=COMPLETE), shape, sampled)
         if spec.given or late or few or _direct(spec, *shape):
             if spec.observation.labelled and not (spec.given or late):
                 whole = samples.subsample(len(samples.sample.keys), context)
                 starts = labelled.several(whole, spec.components, spec.n_init, spec.random)
-            elif count := _tries(context, spec, samples):
-                starts = _from_knockouts(context, spec, samples, count)
             else:
                 starts = first_mixtures(context, spec, samples, ours=True)
             return [Squarem().init(context, start, stop) for start in starts]
@@ -180,31 +194,32 @@ def _cheap(spec: FitSpec, shape: tuple[int, int], sampled: int) -> int:
     return affordable(spec.components, *shape)
 
 
-def _tries(context: FitContext, spec: FitSpec, samples: Samples) -> int:
-    """How many seeds may run over all rows to be a start, where nobody named one; else 0."""
+def _tries(spec: FitSpec, shape: tuple[int, int], sampled: int) -> int:
+    """How many seeds may run over all rows to their ends, where nobody named a start; else 0."""
     named = spec.given or spec.held is not None or spec.init_params != "auto"
-    if named or spec.deadline.passed or not spec.prior.is_density:
+    if named or spec.observation.labelled or not spec.prior.is_density or sampled < shape[0]:
         return 0
-    return tries(samples.subsample(len(samples.sample.keys), context), spec.components)
+    return spec.n_init * _seeds(spec, shape)
 
 
-def _from_knockouts(
-    context: FitContext, spec: FitSpec, samples: Samples, count: int
-) -> list[Mixture]:
-    """As many first mixtures as are asked for, each the best of so many over all rows."""
-    whole = samples.subsample(len(samples.sample.keys), context)
-    return samples.cost.several(
-        spec.n_init, lambda: survivor(whole, spec.components, count, spec.random).best.mixture
-    )
+def _seeds(spec: FitSpec, shape: tuple[int, int]) -> int:
+    """How many seeds knock each other out on rows of that ``shape``, if any do there."""
+    student = spec.tails is not None
+    return knockout.tries(spec.covariance_model, student, spec.components, shape)
 
 
-def _from_scouts(
-    context: FitContext, spec: FitSpec, samples: Samples, stop: StopRule, count: int
+def _from_finals(
+    context: FitContext,
+    spec: FitSpec,
+    samples: Samples,
+    stop: StopRule,
+    count: int,
+    find: Callable[[Subsample, int, int, Random], tuple[RunState, int]],
 ) -> list[RunState]:
-    """The run from the best of so many starts over all rows, which are few."""
+    """The run from the best end of so many starts over all rows, which are few."""
     subsample = samples.subsample(len(samples.sample.keys), context)
     with subsample.cost.stage(f"{count} starts"):
-        best, optima = scouted(subsample, spec.components, count, spec.random)
+        best, optima = find(subsample, spec.components, count, spec.random)
     assert isinstance(best.solver, Squarem)
     end = best.best.mixture
     run = Squarem(lengths=best.solver.lengths).init(context, end, stop)

@@ -142,8 +142,9 @@ class Plan:
         if not self.starts:
             return "no starts compete on samples"
         starts = "1 start" if self.starts == 1 else f"up to {self.starts} starts"
+        samples = "" if self.starts_rows == self.rows else " and larger samples"
         return (
-            f"{starts}, on {self.starts_rows:,} rows and larger samples: the work of about "
+            f"{starts}, on {self.starts_rows:,} rows{samples}: the work of about "
             f"{self.starts_passes:,.0f} passes"
         )
 

@@ -129,7 +129,7 @@ class GaussianMixture(
     init_params : {"auto", "kmeans", "k-means++", "random", "random_from_data"}, default="auto"
         How a start is found, on a uniform sample of the rows.  "auto" is "kmeans" for "em" and for
         small samples; else several methods compete on a sample (``dgmm.em.race``), or, where rows
-        are few, hundreds of starts on all rows (``dgmm.em.scouts``; two dozen of factors and heavy
+        are few, hundreds of starts on all rows (``dgmm.em.scouts``; dozens of factors and heavy
         tails: ``dgmm.em.knockout``).  Starts see standardised features, so that units don't matter;
         but a method that is named together with "em" sees features in their units, as in
         scikit-learn.  "k-means++" and "random_from_data" give each row to the nearest of the rows
