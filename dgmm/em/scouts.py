@@ -55,7 +55,7 @@ FINALISTS: Final = 3
 """How many, of different objectives, go to their ends."""
 
 CAUTION: Final = 4
-"""For how many sweeps covariances are drawn together, as in ``seeding.cautious``."""
+"""For how many sweeps covariances are drawn together, as in ``init.cautious``."""
 
 FAR: Final = 1e12
 """Rows farther out, in standard deviations, have squares that single precision can't hold beside
