@@ -132,6 +132,7 @@ def test_the_same_bits_on_a_cluster(clusters: Mapping[int, Client], tmp_path: Pa
     assert model.drift(dataset) == model.drift(dataset, sweep=engine.over(dataset, clusters[2]))
 
 
+@pytest.mark.filterwarnings("ignore:.*as good as normal:dgmm.DegenerateWarning")
 def test_what_makes_no_sense_is_refused() -> None:
     model = fitted(night(2000, 0))
     with pytest.raises(dgmm.DataError, match="too few"):

@@ -60,6 +60,7 @@ def test_names_are_kept(rows: NDArray[np.float64]) -> None:
     assert GaussianMixture.from_sklearn(theirs).feature_names_in_.tolist() == ["a", "b", "c"]
 
 
+@pytest.mark.filterwarnings("ignore:.*as good as normal:dgmm.DegenerateWarning")
 def test_what_has_no_counterpart_is_told(rows: NDArray[np.float64]) -> None:
     with pytest.raises(NotFittedError):
         GaussianMixture().to_sklearn()

@@ -211,6 +211,7 @@ def test_groups_are_kept_until_the_model_is_another(tmp_path: Path) -> None:
             model.keep_groups(wrong)
 
 
+@pytest.mark.filterwarnings("ignore:.*as good as normal:dgmm.DegenerateWarning")
 def test_what_makes_no_sense_is_refused() -> None:
     for words, said in (
         ({}, "needs rows"),

@@ -262,7 +262,7 @@ def test_same_block_same_bits() -> None:
     first = of_a_block(problem)
     other = textured(40, 50, 5.0, rng)
     of_a_block((Block(0, drawn(other, 5000, rng)), asked(other)))
-    native._scratch.tile[:] = 0xFF  # NaN
+    native.scratch.tile[:] = 0xFF  # NaN
     np.testing.assert_array_equal(of_a_block(problem), first)
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         np.testing.assert_array_equal(pool.submit(of_a_block, problem).result(), first)

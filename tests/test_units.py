@@ -179,6 +179,7 @@ def test_a_number_that_rivals_a_variance_is_told_with_the_features(kind: str) ->
         GaussianMixture(K, covariance_type=kind, random_state=0).fit(ROWS * by)
 
 
+@pytest.mark.filterwarnings("ignore:.*as good as normal:dgmm.DegenerateWarning")
 @pytest.mark.parametrize(
     "more",
     [
