@@ -127,7 +127,7 @@ def problem(name: str, rng: np.random.Generator) -> tuple[np.ndarray, Mixture]:
 
 @kernels
 @every_structure
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_the_bound_holds_wherever_components_and_rows_are(
     kernel: str, name: str, seed: int
