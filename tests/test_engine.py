@@ -150,21 +150,36 @@ def blocks_kept() -> list[int]:
     return [len(each._blocks) for each in cache.caches._by_token.values()]
 
 
+@contextmanager
+def each_its_own(client: Client, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No worker does the work of another, whose blocks it would have no room for."""
+
+    async def set_stealing(dask_scheduler: Any, to: str) -> None:
+        await getattr(dask_scheduler.extensions["stealing"], to)()
+
+    with monkeypatch.context() as context:
+        context.setattr("dgmm.engine.runs.AT_LEAST", math.inf)
+        client.run_on_scheduler(set_stealing, to="stop")
+        try:
+            yield
+        finally:
+            client.run_on_scheduler(set_stealing, to="start")
+
+
 def test_workers_keep_blocks_as_long_as_the_fit_lasts(
-    store: Path, clusters: Mapping[int, Client]
+    store: Path, clusters: Mapping[int, Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client, dataset = clusters[2], stored(store)
-    # Room for all of them in each worker: a slow one's blocks are read, and kept, by the other.
     model = GaussianMixture(3, random_state=0, tol=0.01, cache="1MiB")
-    passes = model.fit_passes(dataset, client=client)
     before = [0, 0]
-    for _ in passes:
-        counts = client.run(blocks_kept).values()
-        kept = [sum(each) for each in counts]
-        assert sum(kept) >= dataset.blocks
-        assert all(now >= then for now, then in zip(kept, before, strict=True))
-        assert all(counts)
-        before = kept
+    with each_its_own(client, monkeypatch):
+        for _ in model.fit_passes(dataset, client=client):
+            counts = client.run(blocks_kept).values()
+            kept = [sum(each) for each in counts]
+            assert sum(kept) >= dataset.blocks
+            assert all(now >= then for now, then in zip(kept, before, strict=True))
+            assert all(counts)
+            before = kept
     assert not any(client.run(blocks_kept).values())
 
 
