@@ -260,7 +260,7 @@ def test_what_starts_after_the_first_bring() -> None:
 
 
 def test_effort_says_how_many_starts_there_may_be() -> None:
-    """The plan tells, the fit keeps to it; where the first start can't be bettered, it is one."""
+    """The plan tells, the fit keeps to it; one or four that can't be bettered are enough."""
     cube = np.random.default_rng(0).uniform(size=(500_000, 3))
     starts = {}
     for effort in ("low", "auto", "high"):
@@ -272,8 +272,9 @@ def test_effort_says_how_many_starts_there_may_be() -> None:
         starts[effort] = planned.starts
     assert starts["low"] == 1 < starts["auto"] < starts["high"]
     apart = cube + 10 * np.random.default_rng(1).integers(0, 2, size=cube.shape)
-    model = GaussianMixture(8, effort="high", random_state=0).fit(apart)
-    assert model.fit_info_["starts"] == 1
+    for effort, enough in {"low": 1, "auto": 1, "high": 4}.items():
+        model = GaussianMixture(8, effort=effort, random_state=0).fit(apart)
+        assert model.fit_info_["starts"] == enough
     with pytest.raises(ValueError, match="effort must be one of 'low', 'auto', 'high'"):
         GaussianMixture(2, effort="most").fit(cube)
 

@@ -125,9 +125,9 @@ effort_option = click.option(
     type=click.Choice(list(EFFORTS)),
     default="auto",
     show_default=True,
-    help="How much work on samples the search for a start may take. low: one start. auto, "
-    "high: about as much as 12 or 60 passes over the data, where other starts may lead to a "
-    "better optimum.",
+    help="How much work on samples the search for a start may take. low: one start. auto: "
+    "about as much as 12 passes over the data, until a start can't be bettered. high: as much as "
+    "60, and four starts at least, until four can't be bettered.",
 )
 strategy_option = click.option(
     "--strategy",

@@ -4,7 +4,7 @@ Starts are found on a small part of the sample: by a race of seeds (race.py), wh
 apart where that helps (split_merge.py); where rows are few, in few calls for all (abreast.py), and
 of factors and heavy tails by many seeds (knockout.py).  Where it helped, the likelihood has many
 optima, and other starts may lead to better ones: then there are several, as many as the effort
-allows.
+allows.  High effort does not trust the first start that can't be bettered.
 
 **The budget** is planned like memory, from the numbers of rows, features and components alone: so
 it does not depend on how busy a machine is, and the same fit finds the same start.  It is in
@@ -30,9 +30,10 @@ from dgmm.model.mixture import Mixture
 Effort = Literal["low", "auto", "high"]
 """The names of ``EFFORTS``."""
 
-EFFORTS: Final = {"low": (0.0, 1), "auto": (12.0, 4), "high": (60.0, 32)}
-"""How many passes over all rows the starts that nobody asked for may be worth, about, and how many
-there may be: twice as many where there are fewer than ``FEW`` parameters."""
+EFFORTS: Final = {"low": (0.0, 1, 1), "auto": (12.0, 4, 1), "high": (60.0, 32, 4)}
+"""How many passes over all rows the starts that nobody asked for may be worth, about; how many
+there may be: twice as many where there are fewer than ``FEW`` parameters; and how many there are in
+any case, and are enough if they can't be bettered."""
 
 FEW: Final = 500
 ROOM: Final = 512 << 20
@@ -83,12 +84,15 @@ class Budget:
         On how many rows they go on from there.
     passes : float
         How many passes over all rows that is worth, about.
+    smooth : int
+        How many starts that can't be bettered are enough.
     """
 
     rows: int
     starts: int
     subsamples: tuple[int, ...]
     passes: float
+    smooth: int = 1
 
     @classmethod
     def of(
@@ -112,17 +116,17 @@ class Budget:
         few = max(count // TOP, min(LEAST, count // FEWER), 1)
         rows = min(max(min(count // SHARE, PLENTY), least), few, sampled)
         each = (race.SWEEPS + ROUNDS * split_merge.SWEEPS) * (rows * components + SWEPT)
-        worth, most = EFFORTS[effort]
-        starts = int(worth * count * components / each)
+        worth, most, smooth = EFFORTS[effort]
+        starts = max(int(worth * count * components / each), smooth)
         most = min(most if parameters >= FEW else 2 * most, ROOM // quasi_newton.nbytes(parameters))
-        starts = wanted if named or components == 1 else max(wanted, 1, min(starts, most))
+        starts = wanted if named or components == 1 else max(wanted, min(starts, max(most, 1)))
         top = min(sampled, max(count // TOP, rows))
         subsamples = tuple(each for each in (top // 2, top) if each > 1.5 * rows)
         if starts > 1 and not subsamples:
             subsamples = (top,)
         refined = sum(MANY_SWEEPS * (subsample * components + SWEPT) for subsample in subsamples)
         work = starts * each * (not named) + refined
-        return cls(rows, starts, subsamples, work / (count * components))
+        return cls(rows, starts, subsamples, work / (count * components), smooth)
 
 
 @dataclass(frozen=True)
@@ -191,10 +195,11 @@ class Search:
         return run.best.mixture, helped
 
     def ended(self, found: Sequence[Found]) -> bool:
-        """Whether no more starts are wanted than these: one can't be bettered, or all are there."""
-        smooth = next((at for at, each in enumerate(found, 1) if not each.rugged), None)
-        most = self.budget.starts
-        return len(found) >= (most if smooth is None else min(most, max(self.wanted, smooth)))
+        """Whether no more starts are wanted: enough can't be bettered, or all are there."""
+        budget = self.budget
+        smooth = [at for at, each in enumerate(found, 1) if not each.rugged][: budget.smooth]
+        most = max(self.wanted, smooth[-1]) if len(smooth) == budget.smooth else budget.starts
+        return len(found) >= min(most, budget.starts)
 
     def nbytes(self, n_features: int, beside: int) -> int:
         """What finding a start takes where nothing is held of the sample, on the high side."""

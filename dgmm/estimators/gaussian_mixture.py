@@ -136,9 +136,9 @@ class GaussianMixture(
         they choose.
     effort : {"low", "auto", "high"}, default="auto"
         How much work on samples the search for a start may take, with the "auto" strategy.  "low":
-        one start.  "auto" and "high": about as much as 12 or 60 passes over all rows, if the first
-        start shows that others may lead to other optima (``dgmm.em.starts``).  Where rows are few,
-        starts over all of them are as many with each.
+        one start.  "auto": about as much as 12 passes over all rows, until a start can't be
+        bettered.  "high": as much as 60, and four starts at least, until four can't be bettered
+        (``dgmm.em.starts``).  Where rows are few, starts over all of them are as many with each.
     weights_init : array-like (K,), optional
         Weights to start from.
     means_init : array-like (K, D), optional
