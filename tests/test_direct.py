@@ -1,6 +1,7 @@
 """Zarr arrays that are read without Zarr: the same rows, and Zarr's own errors."""
 
 import pickle
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import zarr
 from numcodecs import Blosc, GZip, Zstd
 from numcodecs import Delta as Filter
 from numpy.testing import assert_array_equal
+from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, GzipCodec, TransposeCodec, ZstdCodec
 
 from dgmm.data.direct import Direct
+from dgmm.data.memory import Memory
 from dgmm.data.missing_chunks import MISSING_CHUNKS
 from dgmm.data.zarr_source import ZarrSource
 from dgmm.errors import DataError
@@ -157,3 +160,22 @@ def test_memory_is_used_again_when_nothing_needs_it(tmp_path: Path) -> None:
     assert_array_equal(again, array[34:68])
     assert_array_equal(other, array[17:51])
     assert_array_equal(kept, array[51:85])
+
+
+def test_memory_does_not_grow_with_blocks_of_many_sizes() -> None:
+    """Such as those of a text have: of buffers there are as many as were in use at once."""
+    memory, alive = Memory(), deque[NDArray[np.uint8]]()
+    sizes = np.random.default_rng(0).integers(1, 1 << 16, 500)
+    for i, size in enumerate(map(int, sizes)):
+        if len(alive) == 3:
+            alive.popleft()
+        alive.append(memory.take(size))
+        assert alive[-1].shape == (size,)
+        alive[-1][:] = i % 256
+        assert [set(each.tolist()) for each in alive] == [
+            {j % 256} for j in range(max(0, i - 2), i + 1)
+        ]
+    alive.clear()
+    buffers = [each for free in memory._free.values() for each in free]
+    assert len(buffers) <= 3
+    assert sum(map(len, buffers)) <= 3 * sizes.max() * (1 + 1 / 16)

@@ -2,15 +2,22 @@
 
 The C library keeps what is freed for each thread that ever asked for it, and to return memory and
 ask for it again takes longer than to read a block.
+
+Blocks of a text, or of rows that meet a filter, are all of other sizes.  So sizes are rounded up a
+little, and there are never more buffers than were in use at once: where one of another size is
+made, one that nobody uses is let go.
 """
 
 import ctypes
 import math
 import weakref
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+STEPS: Final = 16
+"""How many sizes of buffers there are from one power of two to the next."""
 
 
 class Memory:
@@ -21,11 +28,14 @@ class Memory:
 
     def take(self, size: int) -> NDArray[np.uint8]:
         """An array of ``size`` bytes, at least one."""
-        free = self._free.setdefault(size, [])
+        step = max(1, (1 << size.bit_length() - 1) // STEPS)
+        whole = -(-size // step) * step
+        free = self._free.setdefault(whole, [])
         try:
             buffer = free.pop()
         except IndexError:
-            buffer = np.empty(size, np.uint8)
+            self._let_one_go()
+            buffer = np.empty(whole, np.uint8)
         owner = (ctypes.c_char * size).from_buffer(buffer)  # what all arrays made of it refer to
         weakref.finalize(owner, free.append, buffer).atexit = False
         return np.frombuffer(memoryview(owner), np.uint8)
@@ -38,6 +48,15 @@ class Memory:
     def release(self) -> None:
         """Release what nobody uses now; of the rest when nobody uses it any more."""
         self._free = {}
+
+    def _let_one_go(self) -> None:
+        """Release a buffer that nobody uses now, if there is one."""
+        for free in list(self._free.values()):  # others take from these, too
+            try:
+                del free[-1]
+            except IndexError:
+                continue
+            return
 
 
 memory = Memory()
