@@ -2,24 +2,30 @@
 
 import csv
 import decimal
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import dask.array as da
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
+import zarr
 from click.testing import CliRunner
 from distributed import Client
 from numpy.typing import NDArray
 
 import dgmm
 from dgmm.cli.commands import main
+from dgmm.data import dataset as datasets
 from dgmm.data.columns import chosen
 from dgmm.data.tables import open_table
+from dgmm.io.targets import ZarrTarget
 
 NAMES = ("a", "b", "c")
 
@@ -506,3 +512,34 @@ def test_noise_is_that_of_the_columns_by_their_names(
     frame = pa.table({"b": rows[:, 1], "a": rows[:, 0]}).to_pandas()
     with pytest.raises(dgmm.DataError, match="columns of the noise are a, b, those of the rows b"):
         dgmm.GaussianMixture(2).fit(frame, noise=noise.select(["a", "b"]).to_pandas())
+
+
+def test_outputs_of_uneven_blocks_are_written_by_one_task_a_chunk(
+    rows: NDArray[np.float64], table: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that write to one chunk at once would each read it first, and one of them lose."""
+    monkeypatch.setattr(datasets, "BLOCK_BYTES", 1)
+    cuts = np.sort(np.random.default_rng(3).choice(np.arange(1, 3000), 40, replace=False))
+    with pq.ParquetWriter(tmp_path / "rows.parquet", table.select(NAMES).schema) as writer:
+        for start, stop in itertools.pairwise([0, *map(int, cuts), 3000]):
+            writer.write_table(table.select(NAMES).slice(start, stop - start))
+    ours = fitted(pd.DataFrame(rows, columns=NAMES))
+    ours.save(tmp_path / "model.dgmm")
+    starts: list[int] = []
+    put = ZarrTarget.put
+
+    def noted(self: ZarrTarget, url: str, start: int, *rest: Any) -> None:
+        starts.append(start)
+        put(self, url, start, *rest)
+
+    monkeypatch.setattr(ZarrTarget, "put", noted)
+    words = ["predict", tmp_path / "rows.parquet", "-m", tmp_path / "model.dgmm", "--quiet", "-o"]
+    for target in ("labels.zarr", "labels.npy"):
+        done = CliRunner().invoke(main, [*map(str, words), str(tmp_path / target)])
+        assert done.exit_code == 0, done.output
+    chunk = zarr.open_array(tmp_path / "labels.zarr").chunks[0]
+    assert len(starts) > 20
+    assert {start % chunk for start in starts} == {0}
+    labels = ours.predict(pd.DataFrame(rows, columns=NAMES))
+    np.testing.assert_array_equal(zarr.open_array(tmp_path / "labels.zarr")[:], labels)
+    np.testing.assert_array_equal(np.load(tmp_path / "labels.npy"), labels)

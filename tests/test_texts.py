@@ -191,3 +191,22 @@ def test_numbers_of_several_types_in_files_of_one_table(tmp_path: Path) -> None:
     np.testing.assert_array_equal(rows_of(dataset)[:, 0], [1, 2, 0.5, np.nan, 7])
     kept = dataset.source.table(0, 5, ("a",))  # type: ignore[attr-defined]
     assert kept.column("a").to_pylist() == [1, 2, 0.5, None, 7]
+
+
+def test_outputs_never_replace_a_file_of_the_rows(tmp_path: Path) -> None:
+    """Whatever names it: any text may be replaced by one, as it does not say whose it is."""
+    (tmp_path / "rows.csv").mkdir()
+    for name in ("one", "two"):
+        FRAME.to_csv(tmp_path / f"rows.csv/{name}.csv", index=False)
+    (tmp_path / "link.csv").symlink_to(tmp_path / "rows.csv/one.csv")
+    text = (tmp_path / "rows.csv/two.csv").read_bytes()
+    GaussianMixture(2, random_state=0).fit(FRAME).save(tmp_path / "m.dgmm")
+    rows = ("rows.csv", "rows.csv/*.csv", "rows.csv/two.csv", "link.csv")
+    targets = ("rows.csv/two.csv", "rows.csv/two.csv", "rows.csv/two.csv", "rows.csv/one.csv")
+    for data, target in zip(rows, targets, strict=True):
+        words = ["predict", tmp_path / data, "-m", tmp_path / "m.dgmm", "-o", tmp_path / target]
+        done = CliRunner().invoke(main, [*map(str, words), "--overwrite", "--quiet"])
+        assert done.exit_code == 3
+        assert "holds the rows themselves" in " ".join(done.output.split())
+    assert (tmp_path / "rows.csv/two.csv").read_bytes() == text
+    assert (tmp_path / "rows.csv/one.csv").read_bytes() == text

@@ -149,6 +149,7 @@ def write_rows(
     dataset = dataset.rechunk(
         datasets.BLOCK_BYTES * dataset.row_bytes // max(dataset.row_bytes, output_bytes)
     )
+    dataset = outputs.blocks_for(output, dataset)
     with sweeping(machines, dataset, label, quiet) as sweep:
         written: Written = outputs.write_outputs(sweep, dataset, wanted, output, keep)
     return written

@@ -222,6 +222,33 @@ class Dataset:
         """
         return replace(cut(self.source, self.beside, block_bytes), axes=self.axes)
 
+    def evenly(self) -> "Dataset":
+        """The same rows in blocks of one number of rows, but for the last, as Zarr's chunks are.
+
+        So what is stored together may be in two blocks, and is read twice: the rows of a table come
+        by its parts, which may have any numbers of rows.
+
+        Returns
+        -------
+        Dataset
+            The rows and what lies beside them, in blocks as large as the largest was.
+
+        Examples
+        --------
+        >>> import dask.array as da
+        >>> from dgmm import open_dataset
+        >>> dataset = open_dataset(da.zeros((1000, 3), chunks=((300, 500, 200), (3,))))
+        >>> dataset.evenly().divisions.tolist()
+        [0, 500, 1000]
+        """
+        divisions = even_divisions(self.rows, self.block_rows)
+        if np.array_equal(divisions, self.divisions):
+            return self
+        beside: dict[str, Any] = {
+            name: _cut_at(each, divisions) for name, each in self.beside.items()
+        }
+        return replace(self, source=_cut_at(self.source, divisions), divisions=divisions, **beside)
+
     def block(self, index: int, pause: Callable[[float], Any] = time.sleep) -> Block:
         """Read a block.
 
@@ -267,8 +294,10 @@ def cut(source: Source, beside: Mapping[str, Source], block_bytes: int) -> Datas
     row_bytes = source.row_bytes
     whole = row_bytes + sum(each.row_bytes for name, each in beside.items() if name == "noise")
     divisions = source.divisions(block_bytes * row_bytes // whole)
-    cut: dict[str, Any] = {
-        name: each.rechunk(divisions) if isinstance(each, DaskSource) else each
-        for name, each in beside.items()
-    }
+    cut: dict[str, Any] = {name: _cut_at(each, divisions) for name, each in beside.items()}
     return Dataset(source, cut.pop("weights", None), divisions, **cut)
+
+
+def _cut_at(source: Source, divisions: NDArray[np.int64]) -> Source:
+    """The same ``source``, of which blocks between these ``divisions`` can be read."""
+    return source.rechunk(divisions) if isinstance(source, DaskSource) else source

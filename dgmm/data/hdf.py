@@ -35,6 +35,7 @@ class HdfSource(Source):
     def __init__(self, url: str, path: str, dataset: Any) -> None:
         self.name, self._url, self._path = f"{url}::{path}", url, path
         self.shape, self.dtype = dataset.shape, dataset.dtype
+        self.paths = (place(url)[1],)
         self._unit = dataset.chunks[0] if dataset.chunks else 1
 
     def divisions(self, block_bytes: int) -> NDArray[np.int64]:

@@ -93,7 +93,7 @@ class PackedSource(Source):
     def __init__(self, source: Source, packing: Packing) -> None:
         self.name, self.shape = source.name, source.shape
         self.dtype = packing.values_dtype(source.dtype)
-        self.in_process = source.in_process
+        self.in_process, self.paths = source.in_process, source.paths
         self._source, self._packing = source, packing
 
     def check_whole(self) -> None:

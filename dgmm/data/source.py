@@ -52,6 +52,8 @@ class Source(ABC):
         The filter that its rows meet, of those of a table in files.
     copies : int
         How many buffers of a block's size a read takes, the result included.
+    paths : tuple of str
+        Of the files that it reads, where ``name`` is not the path of all.
     grid : Grid or None
         Where the axes are told on which rows lie, if they are.
     sparse : bool
@@ -66,6 +68,7 @@ class Source(ABC):
     where: str | None = None
     in_process: bool = False
     copies: int = 1
+    paths: tuple[str, ...] = ()
     grid: Grid | None = None
     sparse: bool = False
 

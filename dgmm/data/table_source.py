@@ -104,6 +104,7 @@ class TableSource(Source):
         kinds = [schema.field(name).type for name in names]
         self.long = tuple(j for j, kind in enumerate(kinds) if is_long(kind))
         self.shape = (0,) if vector else (0, len(names))
+        self.paths = tuple(dict.fromkeys(part.path for part in parts))
         self._have(parts)
 
     def _have(self, parts: Sequence[Part]) -> None:

@@ -10,6 +10,7 @@ What fails is removed, its mark first: a task that is still at work somewhere fi
 when it has written, and removes what it wrote.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import numpy as np
 
 from dgmm.data.dataset import Dataset
 from dgmm.data.patience import Patience, patience
-from dgmm.data.urls import exists, place, refuse_existing
+from dgmm.data.urls import exists, is_local, place, refuse_existing
 from dgmm.errors import DataError, DgmmError
 from dgmm.io import directories
 from dgmm.io.endings import target_of
@@ -52,12 +53,18 @@ class Written:
         return Written(self.rows + other.rows, counts, noise, nothing, flagged)
 
 
+def blocks_for(url: str, dataset: Dataset) -> Dataset:
+    """The rows of a dataset in the blocks in which what is at ``url`` can be written."""
+    return target_of(url, grid=dataset.source.grid).blocks_of(dataset)
+
+
 def write_outputs(
     sweep: Sweep, dataset: Dataset, wanted: RowOutputs, url: str, keep: Sequence[str] = ()
 ) -> Written:
     """Write what is ``wanted`` of each row to what ``url`` names; what was written.
 
-    What was at ``url`` is replaced at the end.  ``keep`` are columns of the rows' table.
+    The ``sweep`` is over the ``dataset``, in the blocks of ``blocks_for``.  What was at ``url`` is
+    replaced at the end.  ``keep`` are columns of the rows' table.
     """
     target = target_of(url, keep, dataset.source.grid)
     beside = Beside.of(target, dataset, wanted)
@@ -96,9 +103,11 @@ def check_target(url: str, dataset: Dataset, overwrite: bool, keep: Sequence[str
         return
     if not target.is_at(url):
         raise DataError(f"{url} is no {target.called} of outputs; it is not overwritten")
-    target_path = place(url.rstrip("/"))[1]
+    filesystem, path = place(url.rstrip("/"))
+    real = os.path.realpath if is_local(filesystem) else str  # whatever links lead there
     for source in (dataset.source, *dataset.beside.values()):
-        if f"{place(source.name.rstrip('/'))[1]}/".startswith(f"{target_path}/"):
+        paths = map(real, (place(source.name.rstrip("/"))[1], *source.paths))
+        if any(f"{each}/".startswith(f"{real(path)}/") for each in paths):
             held = "the rows themselves" if source is dataset.source else "what lies beside them"
             raise DataError(f"{url} holds {held}; choose another name")
 

@@ -56,6 +56,10 @@ class Target(ABC):
         if not isinstance(dataset.source, TableSource):
             raise UsageError(f"--keep: {dataset.source.name} is no table, whose columns have names")
 
+    def blocks_of(self, dataset: Dataset) -> Dataset:
+        """The rows of a dataset in blocks whose outputs tasks can put here, side by side."""
+        return dataset
+
     @abstractmethod
     def is_at(self, url: str) -> bool:
         """Whether what is at ``url`` is a target of this kind."""
@@ -125,6 +129,9 @@ class ZarrTarget(Target):
 
     called = "Zarr array"
     mark = "zarr.json"
+
+    def blocks_of(self, dataset: Dataset) -> Dataset:
+        return dataset.evenly()  # of two tasks that write to one chunk one would lose
 
     def is_at(self, url: str) -> bool:
         try:
