@@ -170,6 +170,10 @@ def test_integers_that_would_come_out_equal_are_refused_wherever_they_lie(tmp_pa
         dataset = open_dataset(data, columns=["a", "time"])
         assert tuple(dataset.source.integers) == (1,)
         assert GaussianMixture(1).fit(dataset).converged_
+    for path in packed(tmp_path):  # whose integers are read as float64, for there are holes
+        dataset = open_dataset(path, columns=["id"] if path.suffix in (".zarr", ".nc") else None)
+        with pytest.raises(DataError, match=r"has integers .* multiples of 256 there"):
+            GaussianMixture(1, missing="marginalize").fit(dataset)
     for data in (IDS[:, None], da.from_array(IDS[:, None])):
         with pytest.raises(DataError, match="column 0 has integers"):
             GaussianMixture(1).fit(data)
@@ -187,6 +191,21 @@ def test_integers_that_would_come_out_equal_are_refused_wherever_they_lie(tmp_pa
     assert model.summarize(IDS[:9, None] - 2**60).mean.tolist() == [4.0]
 
 
+def packed(place: Path) -> list[Path]:
+    """Files and a store of ``IDS`` of which one number stands for none."""
+    fill = {"_FillValue": -1}
+    zarr.create_group(place / "packed.zarr").create_array("id", data=IDS, attributes=fill)
+    zarr.create_array(place / "packed.zarr/both", data=IDS[:, None], attributes=fill)
+    with h5py.File(place / "packed.nc", "w") as file:
+        file.create_dataset("id", data=IDS).attrs.update(fill)
+    rasterio = pytest.importorskip("rasterio")
+    image = {"width": 20, "height": 30, "count": 1, "dtype": "int64", "nodata": -1}
+    where = rasterio.Affine(10, 0, 5e5, 0, -10, 5e6)
+    with rasterio.open(place / "packed.tif", "w", transform=where, **image) as raster:
+        raster.write(IDS.reshape(1, 30, 20))
+    return [place / name for name in ("packed.zarr", "packed.zarr/both", "packed.nc", "packed.tif")]
+
+
 def test_decimals_of_a_dask_frame_are_numbers() -> None:
     fares = pa.array([Decimal("1.25"), None, Decimal("2.50")])
     frame = pa.table({"fare": fares, "n": [1, 2, 4]}).to_pandas(types_mapper=pd.ArrowDtype)
@@ -202,6 +221,15 @@ def test_a_frame_of_booleans_is_an_array_of_them_and_narrow_floats_stay_so() -> 
     narrow = pd.DataFrame(ROWS.astype("f4"), columns=NAMES)
     for each in (narrow, pa.Table.from_pandas(narrow)):
         assert open_dataset(each).source.dtype == np.float32
+
+
+def test_sparse_columns_of_pandas_are_numbers() -> None:
+    counts = np.arange(12).reshape(6, 2) % 3
+    for dtype in ("int64", "uint8", "float32"):
+        frame = pd.DataFrame(counts, columns=["a", "b"]).astype(pd.SparseDtype(dtype, 0))
+        for given in (frame, frame.assign(c=0.5), dd.from_pandas(frame, 1)):
+            rows = open_dataset(given).block(0).rows
+            np.testing.assert_array_equal(rows[:, :2], counts)
 
 
 def test_columns_without_names_and_of_one_name() -> None:

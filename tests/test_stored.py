@@ -278,6 +278,19 @@ def test_attributes_that_are_no_numbers_are_refused(tmp_path: Path, value: Any) 
     np.testing.assert_array_equal(read(tmp_path / "rows.zarr", raw=True), ROWS)
 
 
+@pytest.mark.parametrize("attribute", ["scale_factor", "add_offset"])
+@pytest.mark.parametrize("values", [[0.1, 0.2, 0.3], []])
+def test_attributes_that_are_not_one_number_are_refused(
+    tmp_path: Path, attribute: str, values: list[float]
+) -> None:
+    put(tmp_path / "rows.zarr", attributes={attribute: values})
+
+    message = rf"has {len(values)} numbers in the attribute {attribute}, .*raw=True"
+    with pytest.raises(DataError, match=message):
+        open_dataset(tmp_path / "rows.zarr")
+    np.testing.assert_array_equal(read(tmp_path / "rows.zarr", raw=True), ROWS)
+
+
 def test_packed_weights_are_decoded(tmp_path: Path) -> None:
     put(tmp_path / "weights.zarr", np.ones(103), attributes={"scale_factor": 0.5})
 

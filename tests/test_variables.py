@@ -232,3 +232,12 @@ def test_packed_chunks_are_read_as_hdf5_reads_them(case: str, tmp_path: Path) ->
             assert source is not None
             for start, stop in ((0, 50), (3, 4), (7, 25), (16, 40), (49, 50)):
                 np.testing.assert_array_equal(source.read(start, stop), file[name][start:stop])
+
+
+def test_a_text_among_several_says_how_bytes_are_seen(tmp_path: Path) -> None:
+    """NetCDF has texts in lists, even of one."""
+    with h5py.File(tmp_path / "x.nc", "w") as file:
+        made = file.create_dataset("x", data=np.array([[-1, 2], [3, -4]], "i1"))
+        made.attrs["_Unsigned"] = np.array(["true"], h5py.string_dtype())
+    rows = dgmm.open_dataset(f"{tmp_path}/x.nc::x").block(0).rows
+    np.testing.assert_array_equal(rows, [[255, 2], [3, 252]])

@@ -43,7 +43,7 @@ class Variable:
         """The variables that it names."""
         names: list[str] = []
         for attribute in NAMING:
-            words = _text(self.said.get(attribute, "")).split()
+            words = text_of(self.said.get(attribute, "")).split()
             # "area: name", but "name: axis axis" of a grid mapping, as far as it has colons.
             keys = attribute == "grid_mapping"
             names += [each.rstrip(":") for each in words if keys or not each.endswith(":")]
@@ -89,7 +89,7 @@ def _meant(variables: Mapping[str, Variable], path: str, name: str) -> set[str]:
         group = group.rpartition("/")[0]
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
     """The text of an attribute, as whatever library has it."""
     if isinstance(value, np.ndarray) and value.size == 1:
         value = value.item()

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dgmm.data.auxiliary import text_of
 from dgmm.data.memory import memory
 from dgmm.data.source import Source
 from dgmm.errors import DataError
@@ -62,9 +63,18 @@ class Packing:
                     "raw=True (--raw) to have the numbers as they are stored"
                 ) from None
 
+        def single(attribute: str, default: float) -> int | float:
+            several = numbers(attribute, [default])
+            if len(several) != 1:
+                raise DataError(
+                    f"{name} has {len(several)} numbers in the attribute {attribute}, which is to "
+                    "have one for all; say raw=True (--raw) to have the numbers as they are stored"
+                )
+            return several[0]
+
         seen_as = _unsigned(attributes.get("_Unsigned"), dtype)
         missing = [*numbers("_FillValue", []), *numbers("missing_value", [])]
-        (scale, *_), (offset, *_) = numbers("scale_factor", [1.0]), numbers("add_offset", [0.0])
+        scale, offset = single("scale_factor", 1.0), single("add_offset", 0.0)
         gone = tuple(sorted({each for one in missing for each in _as_stored(one, dtype)}))
         plain = (scale, offset, gone, seen_as) == (1.0, 0.0, (), dtype)
         return None if plain else cls(scale, offset, gone, seen_as)
@@ -95,6 +105,10 @@ class PackedSource(Source):
         self.dtype = packing.values_dtype(source.dtype)
         self.in_process, self.paths = source.in_process, source.paths
         self._source, self._packing = source, packing
+
+    @property
+    def stored_dtype(self) -> np.dtype[Any]:
+        return self._packing.seen_as if self._packing.scale == 1.0 else self.dtype
 
     def check_whole(self) -> None:
         self._source.check_whole()
@@ -153,5 +167,6 @@ def _unsigned(said: Any, dtype: np.dtype[Any]) -> np.dtype[Any]:
     """What numbers of a ``dtype`` are to be taken for, if they are integers."""
     if said is None or dtype.kind not in "iu":
         return dtype
-    kind = {"true": "u", "false": "i"}.get(str(said).lower(), dtype.kind)
+    word = (text_of(said) or str(said)).lower()
+    kind = {"true": "u", "false": "i"}.get(word, dtype.kind)
     return np.dtype(dtype.str[0] + kind + dtype.str[2:])

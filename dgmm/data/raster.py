@@ -44,11 +44,15 @@ class RasterSource(Source):
         self._scaled = not raw and bool(np.any(self._scales != 1) or np.any(self._offsets != 0))
         whole = rasterio.enums.MaskFlags.all_valid
         self._holes = not raw and any(whole not in raster.mask_flag_enums[b - 1] for b in bands)
-        stored = np.result_type(*(raster.dtypes[band - 1] for band in bands))
-        floats = np.dtype(np.float32 if stored == np.float32 else np.float64)
-        self.dtype = floats if self._holes and not self._scaled else stored
+        self._stored = np.result_type(*(raster.dtypes[band - 1] for band in bands))
+        floats = np.dtype(np.float32 if self._stored == np.float32 else np.float64)
+        self.dtype = floats if self._holes and not self._scaled else self._stored
         if self._scaled:
             self.dtype = np.dtype(np.float64)
+
+    @property
+    def stored_dtype(self) -> np.dtype[Any]:
+        return self.dtype if self._scaled else self._stored
 
     def divisions(self, block_bytes: int) -> NDArray[np.int64]:
         return self._even_cuts(self._lines * self.size[1], block_bytes)

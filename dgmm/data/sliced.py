@@ -29,10 +29,16 @@ class SlicedSource(Source):
     in_process = True
     copies = 3  # the result, a chunk and what it is decoded from
 
-    def __init__(self, name: str, array: Any, dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self, name: str, array: Any, dtype: np.dtype[Any], stored: np.dtype[Any] | None = None
+    ) -> None:
         self.name, self.shape, self.dtype = name, tuple(map(int, array.shape)), dtype
-        self._array = array
+        self._array, self._stored = array, stored or dtype
         self._unit = _rows_of_a_chunk(array)
+
+    @property
+    def stored_dtype(self) -> np.dtype[Any]:
+        return self._stored
 
     def divisions(self, block_bytes: int) -> NDArray[np.int64]:
         return self._even_cuts(self._unit, block_bytes)
@@ -83,7 +89,7 @@ def _of_netcdf4(variable: Any, raw: bool) -> Source:
     given = np.dtype(variable[:0].dtype) if variable.shape else np.dtype(variable.dtype)
     if given.kind not in "iuf":
         return SlicedSource(name, variable, given)
-    return SlicedSource(name, variable, np.dtype("f4" if given == np.float32 else "f8"))
+    return SlicedSource(name, variable, np.dtype("f4" if given == np.float32 else "f8"), given)
 
 
 VARIABLES: Final[dict[str, Callable[[Any, bool], Source]]] = {

@@ -84,11 +84,16 @@ class Source(ABC):
         """Raise ``DataError`` if a part of it isn't there, as far as that can be told."""
 
     @property
+    def stored_dtype(self) -> np.dtype[Any]:
+        """The type of the numbers as they are stored, where they are the values as well."""
+        return self.dtype
+
+    @property
     def integers(self) -> tuple[int, ...]:
         """Which columns are integers of 8 bytes, not all of which float64 holds."""
         if self.long is not None or self.sparse or len(self.shape) < 2:
             return self.long or ()
-        return tuple(range(self.shape[1])) if is_long(self.dtype) else ()
+        return tuple(range(self.shape[1])) if is_long(self.stored_dtype) else ()
 
     @property
     def row_bytes(self) -> int:
@@ -111,8 +116,8 @@ class Source(ABC):
 
 
 def is_long(dtype: Any) -> bool:
-    """Whether a type of NumPy or pandas is of integers of 8 bytes."""
-    return dtype.kind in "iu" and dtype.itemsize == 8
+    """Whether a type of NumPy or pandas is of integers of 8 bytes, or may be."""
+    return dtype.kind in "iu" and getattr(dtype, "itemsize", 8) == 8  # pandas' sparse have none
 
 
 def is_real(dtype: Any) -> bool:

@@ -37,7 +37,7 @@ class VariablesSource(Source):
         self.names: tuple[str, ...] | None = tuple(names)
         self.shape: tuple[int, ...] = (math.prod(first.shape), len(sources))
         self.dtype = np.result_type(*(each.dtype for each in sources))
-        self.long = tuple(j for j, each in enumerate(sources) if is_long(each.dtype))
+        self.long = tuple(j for j, each in enumerate(sources) if is_long(each.stored_dtype))
         self.in_process = any(each.in_process for each in sources)
         self._sources, self._inner = tuple(sources), math.prod(first.shape[1:])
 
