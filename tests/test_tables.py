@@ -514,6 +514,46 @@ def test_noise_is_that_of_the_columns_by_their_names(
         dgmm.GaussianMixture(2).fit(frame, noise=noise.select(["a", "b"]).to_pandas())
 
 
+def test_the_index_of_pandas_is_no_feature_unless_asked_for(tmp_path: Path) -> None:
+    """As row names of a text are not: pandas writes it where it is no range, as of chosen rows."""
+    frame = pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": [4.0, 5.0, 6.0]})
+    forms = {
+        "unnamed": frame.sort_values("a", key=lambda each: each % 3),
+        "named": frame.set_index(pd.Index([7, 9, 8], name="id")),
+    }
+    for name, each in forms.items():
+        path = tmp_path / f"{name}.parquet"
+        each.to_parquet(path)
+        pyarrow.feather.write_feather(pa.Table.from_pandas(each), tmp_path / f"{name}.feather")
+        for stored in (path, path.with_suffix(".feather")):
+            dataset = dgmm.open_dataset(stored)
+            assert dataset.names == ("a", "b")
+            np.testing.assert_array_equal(dataset.block(0).rows, each)
+            assert dgmm.open_dataset(stored, columns=["!b"]).names == ("a",)
+    asked = dgmm.open_dataset(tmp_path / "named.parquet", columns=["id", "a"])
+    np.testing.assert_array_equal(asked.block(0).rows[:, 0], [7, 9, 8])
+    frame[[]].set_index(frame["a"]).to_parquet(tmp_path / "alone.parquet")  # there is nothing else
+    assert dgmm.open_dataset(tmp_path / "alone.parquet").names == ("a",)
+
+
+def test_a_vector_is_one_column(parquet: Path, table: pa.Table) -> None:
+    vector = open_table(f"{parquet}::w")
+    assert vector is not None
+    assert vector.shape == (3000,)
+    for meant in ("[aw]", "a:w", "!id"):
+        with pytest.raises(dgmm.DataError, match=r"::.* means . of its columns, a, .*: name one$"):
+            dgmm.open_dataset(parquet, f"{parquet}::{meant}", columns=["a", "b"])
+
+
+def test_directories_above_a_pattern_may_be_hidden(table: pa.Table, tmp_path: Path) -> None:
+    for below in ("one", "_two"):
+        (tmp_path / ".cache" / "_work" / below).mkdir(parents=True)
+        pq.write_table(table, tmp_path / ".cache" / "_work" / below / "rows.parquet")
+    assert dgmm.open_dataset(tmp_path / ".cache/_work/o*/*.parquet", columns=["a"]).rows == 3000
+    # What is hidden below the pattern's own directory stays so.
+    assert dgmm.open_dataset(tmp_path / ".cache/_work/*/*.parquet", columns=["a"]).rows == 3000
+
+
 def test_outputs_of_uneven_blocks_are_written_by_one_task_a_chunk(
     rows: NDArray[np.float64], table: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

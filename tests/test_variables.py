@@ -241,3 +241,11 @@ def test_a_text_among_several_says_how_bytes_are_seen(tmp_path: Path) -> None:
         made.attrs["_Unsigned"] = np.array(["true"], h5py.string_dtype())
     rows = dgmm.open_dataset(f"{tmp_path}/x.nc::x").block(0).rows
     np.testing.assert_array_equal(rows, [[255, 2], [3, 252]])
+
+
+def test_a_pattern_names_no_dataset_of_its_own(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        for name in ("a", "b"):
+            file.create_dataset(name, data=np.eye(3))
+    with pytest.raises(dgmm.DataError, match=r"x\.h5::\* means 2 of its columns, a, b: name one"):
+        dgmm.open_dataset(f"{tmp_path}/x.h5::*")

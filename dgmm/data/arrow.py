@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dgmm.data.columns import chosen, once
-from dgmm.data.table_source import Part, TableSource, check_installed
+from dgmm.data.table_source import Part, TableSource, check_installed, usual
 from dgmm.data.urls import exists, is_local, place
 from dgmm.errors import DataError, DgmmError, UsageError
 from dgmm.model.lazy import Late
@@ -29,7 +29,8 @@ class ArrowSource(TableSource):
         try:
             with _arrow(path) as file:
                 schema = file.schema
-                names = once(url, schema.names, chosen(schema.names, wanted, url))
+                usual_names = usual(schema)
+                names = once(url, schema.names, chosen(schema.names, wanted, url, usual_names))
                 rows = [file.get_batch(i).num_rows for i in range(file.num_record_batches)]
         except DgmmError:
             raise

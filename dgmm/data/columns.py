@@ -49,6 +49,13 @@ def chosen(
     return tuple(kept)
 
 
+def one(url: str, names: tuple[str, ...]) -> str:
+    """The only one of ``names``; raises ``DataError`` if more are meant by ``url``, a column's."""
+    if len(names) > 1:
+        raise DataError(f"{url} means {len(names)} of its columns, {_first(names)}: name one")
+    return names[0]
+
+
 def once(table: str, all_names: Sequence[Any], names: tuple[Any, ...]) -> tuple[Any, ...]:
     """The ``names``; raises ``DataError`` if one means several columns of a ``table``."""
     counts = Counter(all_names)

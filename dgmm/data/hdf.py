@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.data.auxiliary import NAMING, Variable, auxiliary, features
-from dgmm.data.columns import chosen
+from dgmm.data.columns import chosen, one
 from dgmm.data.memory import memory
 from dgmm.data.packed import ATTRIBUTES, unpacked
 from dgmm.data.source import Grid, Source
@@ -145,7 +145,7 @@ def _chosen(
     if path is not None:
         if columns is not None:
             raise UsageError(f"{url}::{path} names its dataset: leave out columns={list(columns)}")
-        (name,) = chosen(list(datasets), [path.strip("/")], url)
+        name = one(f"{url}::{path}", chosen(list(datasets), [path.strip("/")], url))
         return _values(datasets, url, name, raw)
     variables = {name: _variable(each) for name, each in datasets.items()}
     whole = _naming(file)

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import reduce
 from operator import and_
 from typing import Any, Final
@@ -10,7 +11,14 @@ from typing import Any, Final
 from dgmm.data.columns import chosen, once
 from dgmm.data.partitions import partition_keys, types_of
 from dgmm.data.patience import patience
-from dgmm.data.table_source import Part, TableSource, check_installed, files, is_number
+from dgmm.data.table_source import (
+    Part,
+    TableSource,
+    check_installed,
+    files,
+    is_number,
+    usual,
+)
 from dgmm.data.transient import is_transient
 from dgmm.data.urls import is_local, place
 from dgmm.errors import DataError
@@ -48,25 +56,27 @@ class ParquetSource(TableSource):
         with ThreadPoolExecutor(ASKED) as pool:
             footers = list(pool.map(lambda path: patience()(lambda: _footer(url, path)), paths))
         # What writers give a file without rows says nothing: often it has no types.
-        held = [each for each in zip(paths, footers, strict=True) if each[1].num_rows]
+        held = [each for each in zip(paths, footers, strict=True) if sum(each[1].rows)]
         (first, footer), *_ = held or [(paths[0], footers[0])]
-        arrow_schema = footer.schema.to_arrow_schema()
+        arrow_schema = footer.schema
         known = arrow_schema.names
         keys = partition_keys(url, [path for path, _ in held])
         types = {name: kind for name, kind in types_of(keys).items() if name not in known}
         all_names = [*known, *types]
-        names = once(url, all_names, chosen(all_names, wanted, url, known))
-        schemas = {path: each.schema.to_arrow_schema() for path, each in held}
-        for path, each in schemas.items():
+        names = once(url, all_names, chosen(all_names, wanted, url, usual(arrow_schema)))
+        unlike: dict[Any, str] = {}  # the first file of each schema
+        for path, each in held:
+            unlike.setdefault(each.schema, path)
+        for schema, path in unlike.items():
             _check_alike(
-                first, arrow_schema, path, each, [name for name in names if name not in types]
+                first, arrow_schema, path, schema, [name for name in names if name not in types]
             )
-        in_files = [dict(zip(each.names, each.types, strict=True)) for each in schemas.values()]
+        in_files = [dict(zip(each.names, each.types, strict=True)) for each in unlike]
         fields = [(each.name, _type_of_all(each, in_files)) for each in arrow_schema]
         parts = [
-            Part.of(path, index, footer.row_group(index).num_rows)
+            Part.of(path, index, rows)
             for path, footer in held
-            for index in range(footer.num_row_groups)
+            for index, rows in enumerate(footer.rows)
         ]
         schema = pyarrow.schema([*fields, *types.items()])
         source = cls(url, parts, schema, names, vector)
@@ -146,7 +156,15 @@ def _parquet(url: str, path: str) -> Any:
         raise
 
 
-def _footer(url: str, path: str) -> Any:
+@dataclass(frozen=True)
+class _Footer:
+    """What is kept of a footer, which may be large: the types, and how many rows groups have."""
+
+    schema: Any
+    rows: tuple[int, ...]
+
+
+def _footer(url: str, path: str) -> _Footer:
     """What the file at a ``path`` says that it holds."""
     try:
         file = _parquet(url, path)
@@ -155,7 +173,9 @@ def _footer(url: str, path: str) -> Any:
             raise
         raise DataError(f"{path} can't be read as Parquet: {error}") from error
     try:
-        return file.metadata
+        whole = file.metadata
+        rows = (whole.row_group(index).num_rows for index in range(whole.num_row_groups))
+        return _Footer(whole.schema.to_arrow_schema(), tuple(rows))
     finally:
         file.close(force=True)
 

@@ -27,7 +27,7 @@ from dgmm.data.memory import memory
 from dgmm.data.patience import patience
 from dgmm.data.source import Source
 from dgmm.data.transient import is_transient
-from dgmm.data.urls import place
+from dgmm.data.urls import place, root_of
 from dgmm.errors import DataError, DgmmError
 from dgmm.model.extras import require
 from dgmm.model.lazy import Late
@@ -273,15 +273,16 @@ def files(url: str, endings: Iterable[str]) -> list[str]:
 
     def ask() -> list[str]:
         filesystem.invalidate_cache()
+        root = root_of(path)
         if filesystem.isdir(path):
-            paths = filesystem.find(path)
+            paths, root = filesystem.find(path), path.rstrip("/") + "/"
         elif filesystem.exists(path):  # whatever is in its name
             return [path]
         elif set(path) & set("*?["):
             paths = filesystem.glob(path)
         else:
             raise DataError(f"{url} does not exist")
-        return [each for each in sorted(paths) if _is_part(each, path, tuple(endings))]
+        return [each for each in sorted(paths) if _is_part(each, root, tuple(endings))]
 
     try:
         paths: list[str] = patience()(ask)
@@ -296,7 +297,7 @@ def files(url: str, endings: Iterable[str]) -> list[str]:
 
 def _is_part(path: str, root: str, endings: tuple[str, ...]) -> bool:
     """Whether a file below ``root`` is a part of the table: no note that a writer left."""
-    below = path.removeprefix(root.rstrip("/") + "/").split("/")
+    below = path.removeprefix(root).split("/")
     return path.endswith(endings) and not any(each.startswith(HIDDEN) for each in below)
 
 
@@ -305,6 +306,17 @@ def _common(url: str, schema: Any, names: Sequence[str]) -> str:
     check_numbers(url, {each.name: (each.type, is_number(each.type)) for each in schema}, names)
     kinds = [str(schema.field(name).type) for name in names]
     return "float32" if all(kind in ("halffloat", "float") for kind in kinds) else "float64"
+
+
+def usual(schema: Any) -> list[str]:
+    """The columns of a table that are features, where nobody says which.
+
+    What was the index of a frame is a column of what pandas or Dask wrote of it, and names rows;
+    they have noted which it is.
+    """
+    noted = (schema.pandas_metadata or {}).get("index_columns", ())
+    index = {each for each in noted if isinstance(each, str)}  # a range is no column
+    return [name for name in schema.names if name not in index] or list(schema.names)
 
 
 def is_number(kind: Any) -> bool:

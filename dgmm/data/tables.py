@@ -9,6 +9,7 @@ from os import PathLike
 from typing import Final
 
 from dgmm.data.arrow import ArrowSource
+from dgmm.data.columns import one
 from dgmm.data.delimited import DelimitedSource
 from dgmm.data.parquet import ParquetSource
 from dgmm.data.table_source import TableSource
@@ -69,7 +70,9 @@ def _opened(url: str, wanted: Sequence[str] | None) -> TableSource | None:
         return kind.of(table, wanted, vector=False)
     if wanted is not None:
         raise UsageError(f"{url} names its column: leave out columns={list(wanted)}")
-    return kind.of(table, [column], vector=True)
+    opened = kind.of(table, [column], vector=True)
+    one(url, opened.names)
+    return opened
 
 
 def _format(url: str) -> type[TableSource] | None:

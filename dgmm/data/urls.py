@@ -35,6 +35,12 @@ def place(url: str) -> tuple[Any, str]:
     return filesystem, path
 
 
+def root_of(path: str) -> str:
+    """The directory, with a slash, below which all lies that a ``path``, or pattern, means."""
+    wild = min((path.index(each) for each in "*?[" if each in path), default=None)
+    return path.rstrip("/") + "/" if wild is None else path[:wild].rpartition("/")[0] + "/"
+
+
 def _is_name(url: str) -> bool:
     """Whether it is a local name with a ``::`` in it, and no chain of fsspec's protocols."""
     if "::" not in url or "://" in url:
