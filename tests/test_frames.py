@@ -241,8 +241,14 @@ def test_columns_without_names_and_of_one_name() -> None:
     with pytest.raises(DataError, match="several columns called a"):
         open_dataset(twice)
     for frame in (twice, twice.to_pandas(), dd.from_pandas(twice.to_pandas(), 1)):
-        with pytest.raises(DataError, match="several columns called a: give each"):
-            GaussianMixture().fit(frame)
+        for door in (GaussianMixture().fit, open_dataset):
+            with pytest.raises(DataError, match="several columns called a: give each"):
+                door(frame)
+    bands = xr.DataArray(ROWS, dims=("row", "band"), coords={"band": ["a", "a", "b"]})
+    for wanted in (None, ["a"]):
+        with pytest.raises(DataError, match="DataArray has several columns called a: give each"):
+            open_dataset(bands, columns=wanted)
+    assert open_dataset(bands, columns=["b"]).names == ("b",)
     many = {f"x{j}": (float, True) for j in range(12)} | {"city": (str, False)}
     with pytest.raises(DataError, match=r"numbers are in x0, .*x9 and 2 more$"):
         check_numbers("the frame", many, list(many))

@@ -508,10 +508,17 @@ def test_noise_is_that_of_the_columns_by_their_names(
     dataset = dgmm.open_dataset(parquet, columns=["b", "a"], noise=tmp_path / "noise.parquet")
     assert dataset.noise is not None
     np.testing.assert_array_equal(dataset.noise.read(0, 1), [[0.1, 0.2]])
+    # Where one is called otherwise, the order of all is in doubt.
+    pq.write_table(noise.select(["a", "b"]).rename_columns(["a", "e"]), tmp_path / "noise.parquet")
+    with pytest.raises(dgmm.DataError, match=r"noise: .* has no column 'b'.* or all of them other"):
+        dgmm.open_dataset(parquet, columns=["b", "a"], noise=tmp_path / "noise.parquet")
     # Frames are as they are given: they must agree.
     frame = pa.table({"b": rows[:, 1], "a": rows[:, 0]}).to_pandas()
-    with pytest.raises(dgmm.DataError, match="columns of the noise are a, b, those of the rows b"):
-        dgmm.GaussianMixture(2).fit(frame, noise=noise.select(["a", "b"]).to_pandas())
+    other = noise.select(["a", "b"])
+    for given, errors in ((frame, other.to_pandas()), (pa.Table.from_pandas(frame), other)):
+        for door in (dgmm.GaussianMixture(2).fit, dgmm.open_dataset):
+            with pytest.raises(dgmm.DataError, match="the noise are a, b, those of the rows b, a"):
+                door(given, noise=errors)
 
 
 def test_the_index_of_pandas_is_no_feature_unless_asked_for(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from dgmm.data.auxiliary import Variable, features
-from dgmm.data.columns import chosen
+from dgmm.data.columns import chosen, once
 from dgmm.data.kinds import has_axes, is_dask_array
 from dgmm.data.packed import Packing
 from dgmm.data.source import is_long
@@ -185,13 +185,14 @@ def _of_axes(data: Any, axis: str, columns: Sequence[str] | None) -> NamedAxes:
     names = None if index is None else tuple(index)
     if names is not None and not all(isinstance(name, str) for name in names):
         names = None
-    if columns is not None:
-        if names is None:
-            raise UsageError(
-                f"columns {list(columns)}: the axis {axis} of {_called(data)} has no names"
-            )
-        names = chosen(names, columns, _called(data))
-        data = data.sel({axis: list(names)})
+    if columns is not None and names is None:
+        raise UsageError(
+            f"columns {list(columns)}: the axis {axis} of {_called(data)} has no names"
+        )
+    if names is not None:
+        all_names = names
+        names = once(_called(data), all_names, chosen(all_names, columns, _called(data)))
+        data = data.isel({axis: [all_names.index(name) for name in names]}) if columns else data
     data = data.transpose(..., axis)
     values = array_of(data)
     template = data.isel({axis: 0}, drop=True)

@@ -59,16 +59,18 @@ def columns(data: Any) -> Any:
 
     Raises ``DataError`` if two of its columns have one name.
     """
-    names = set(type_names(data))
-    if names & {"pandas.DataFrame", "polars.DataFrame", "pyarrow.Table"}:
-        frame = data
-    elif is_dask_frame(data):
-        frame = data._meta
-    else:
-        return None
-    called = column_names(frame)
-    once(f"the {type(data).__name__}", called, tuple(called))
+    frame = frame_of(data)
+    if frame is not None:
+        called = column_names(frame)
+        once(f"the {type(data).__name__}", called, tuple(called))
     return frame
+
+
+def frame_of(data: Any) -> Any:
+    """The same, whatever its columns are called."""
+    if {"pandas.DataFrame", "polars.DataFrame", "pyarrow.Table"}.intersection(type_names(data)):
+        return data
+    return data._meta if is_dask_frame(data) else None
 
 
 def column_names(frame: Any) -> list[Any]:

@@ -1,5 +1,6 @@
 """How a dataset is opened: whatever holds the rows becomes sources, which are checked and cut."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,6 +12,7 @@ from dgmm.data.axes import of_axes
 from dgmm.data.checks import CHECKS, check_dtype, check_rows
 from dgmm.data.constant import ConstantSource, is_number
 from dgmm.data.dataset import BLOCK_BYTES, Dataset, cut
+from dgmm.data.forms import column_names, frame_of
 from dgmm.data.kinds import has_axes
 from dgmm.data.missing_chunks import MissingChunks
 from dgmm.data.patience import patience
@@ -133,7 +135,7 @@ def opened(
             (first, *_) = beside
             raise UsageError(f"a Dataset brings its own {first}: give them to open_dataset")
         return data
-    check_index(data, beside)
+    check_order(data, beside)
     try:
         return patience()(partial(_opened, data, beside, reading, block_bytes))
     except DgmmError:
@@ -144,11 +146,12 @@ def opened(
         raise DataError(f"{named(data)} can't be reached: {error}") from error
 
 
-def check_index(rows: Any, beside: Mapping[str, Any]) -> None:
-    """Raise ``DataError`` if what lies beside rows has their index of pandas in another order.
+def check_order(rows: Any, beside: Mapping[str, Any]) -> None:
+    """Raise ``DataError`` if frames beside rows have their columns or index in another order.
 
-    Rows are taken by their places, as scikit-learn takes them, whatever an index says.
+    Both are taken by their places, as scikit-learn takes them, whatever they are called.
     """
+    _check_columns(rows, beside.get("noise"))
     kind, of_rows = loaded("pandas", "Index"), getattr(rows, "index", None)
     if kind is None or not isinstance(of_rows, kind):
         return
@@ -161,6 +164,19 @@ def check_index(rows: Any, beside: Mapping[str, Any]) -> None:
                 f"the {name} have the index of the rows in another order: give them in that of the "
                 "rows, .loc[rows.index]; or without an index, .to_numpy(), if they are in it"
             )
+
+
+def _check_columns(rows: Any, noise: Any) -> None:
+    """Raise ``DataError`` if a frame of noise has the columns of the rows in another order."""
+    frames = [frame_of(each) for each in (rows, noise)]
+    if any(each is None for each in frames):
+        return
+    names, noise_names = map(column_names, frames)
+    if names != noise_names and Counter(names) == Counter(noise_names):
+        raise DataError(
+            f"the columns of the noise are {', '.join(map(str, noise_names))}, those of the rows "
+            f"{', '.join(map(str, names))}: give them in the same order"
+        )
 
 
 def _opened(data: Any, beside: Mapping[str, Any], reading: Reading, block_bytes: int) -> Dataset:
@@ -244,8 +260,14 @@ def _of_features(name: str, data: Any, source: Source) -> bool:
 
 
 def _by_name(data: Any, source: Source, reading: Reading) -> Source:
-    """Columns that are called as those of the rows; all, if they are called otherwise."""
+    """Columns that are called as those of the rows; all, if none is called so."""
     try:
         return open_source(data, replace(reading, columns=source.names))
-    except DataError:
-        return open_source(data, reading)
+    except DataError as error:
+        opened = open_source(data, reading)
+        if set(opened.names or ()).isdisjoint(source.names or ()):
+            return opened
+        raise DataError(
+            f"noise: {error}. Call its columns as those of the rows, or all of them otherwise: "
+            "then they are taken in their order"
+        ) from error

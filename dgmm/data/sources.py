@@ -13,7 +13,7 @@ import numpy as np
 
 from dgmm.data.amounts import Amount
 from dgmm.data.array_sources import ArraySource, DaskSource, NpySource
-from dgmm.data.columns import chosen, no_columns
+from dgmm.data.columns import chosen, no_columns, once
 from dgmm.data.forms import check_loadable, unwrapped
 from dgmm.data.frames import Maker, maker_of, open_frame, plain_array
 from dgmm.data.hdf import is_hdf, open_hdf
@@ -96,6 +96,7 @@ def _of_frame(data: Any, make: Maker, columns: Sequence[str] | None, memory: Amo
     array = plain_array(data, type_names(data)) if columns is None else None
     if array is None:
         return open_frame(data, make, columns, memory)
+    once(f"the {type(data).__name__}", list(data.columns), tuple(data.columns))
     source = ArraySource(array)
     named = all(isinstance(each, str) for each in data.columns)
     source.names = tuple(data.columns) if named else None
@@ -104,11 +105,13 @@ def _of_frame(data: Any, make: Maker, columns: Sequence[str] | None, memory: Amo
 
 def _of_dask_frame(frame: Any, columns: Sequence[str] | None, memory: Amount) -> Source:
     """Columns of a frame of Dask."""
-    named = all(isinstance(each, str) for each in frame.columns)
+    called, all_names = "the Dask DataFrame", list(frame.columns)
+    named = all(isinstance(each, str) for each in all_names)
+    if columns is not None and not named:
+        raise no_columns("a Dask DataFrame with numbered columns", columns)
+    names = once(called, all_names, chosen(all_names, columns, called))
     if columns is not None:
-        if not named:
-            raise no_columns("a Dask DataFrame with numbered columns", columns)
-        frame = frame[list(chosen(list(frame.columns), columns, "the Dask DataFrame"))]
+        frame = frame[list(names)]
     source = DaskSource.of(unwrapped(frame, memory))
     source.names = tuple(frame.columns) if named else None
     source.long = tuple(j for j, kind in enumerate(frame.dtypes) if is_long(kind))

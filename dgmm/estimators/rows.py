@@ -12,7 +12,7 @@ from dgmm.data import forms
 from dgmm.data.clients import check_synchronous
 from dgmm.data.dataset import Dataset
 from dgmm.data.kinds import has_axes, is_dask_array, is_dask_frame, is_zarr_array, is_zarr_group
-from dgmm.data.opening import check_index, opened
+from dgmm.data.opening import check_order, opened
 from dgmm.data.reading import Reading
 from dgmm.data.sources import has_columns, is_opened_by_kind
 from dgmm.data.sparse import is_sparse
@@ -41,8 +41,7 @@ def open_rows(
     With ``reset`` the model takes the features of ``X`` instead.  ``beside`` has what lies beside
     the rows, by name, or None; ``sparse`` says whether rows may be sparse.
     """
-    _check_order(X, beside.get("noise"))
-    check_index(X, beside)
+    check_order(X, beside)
     named, columns = forms.columns(X), None
     known = None if reset else vars(model).get("feature_names_in_")
     if known is not None and has_columns(X):  # which may be more, and in another order
@@ -90,22 +89,6 @@ def is_stored(data: Data) -> bool:
         or is_zarr_array(data)
         or is_zarr_group(data)
     )
-
-
-def _check_order(frame: Data, noise: Data) -> None:
-    """Raise ``DataError`` if a frame of noise has the columns of the rows in another order."""
-    if not all(hasattr(data, "iloc") and hasattr(data, "columns") for data in (frame, noise)):
-        return
-    columns, noise_columns = list(frame.columns), list(noise.columns)
-    if (
-        columns != noise_columns
-        and len(columns) == len(noise_columns)
-        and set(columns) == set(noise_columns)
-    ):
-        raise DataError(
-            f"the columns of the noise are {', '.join(map(str, noise_columns))}, those of the rows "
-            f"{', '.join(map(str, columns))}: give them in the same order"
-        )
 
 
 def _take_names(model: "GaussianMixture", names: tuple[str, ...], reset: bool) -> None:
