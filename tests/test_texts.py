@@ -193,6 +193,21 @@ def test_numbers_of_several_types_in_files_of_one_table(tmp_path: Path) -> None:
     assert kept.column("a").to_pylist() == [1, 2, 0.5, None, 7]
 
 
+def test_columns_of_integers_may_have_fractions_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delimited, "PART_BYTES", 100)
+    lines = ["a,n", *(f"{i}.5,{i}" for i in range(60)), "60.5,0.25", "61.5,1e3", "62.5,"]
+    (tmp_path / "x.csv").write_text("\n".join(lines))
+    dataset = open_dataset(tmp_path / "x.csv", block_bytes=1)
+    assert dataset.blocks > 3
+    expected = np.array([*range(60), 0.25, 1000.0, np.nan])
+    np.testing.assert_array_equal(rows_of(dataset)[:, 1], expected)
+    assert open_dataset(tmp_path / "x.csv", columns=["n"], where="a < 40").rows == 40
+    (tmp_path / "y.csv").write_text("a,n\n1,0.5\n")  # in another file, too
+    np.testing.assert_array_equal(rows_of(open_dataset(f"{tmp_path}/*.csv"))[-1], [1.0, 0.5])
+
+
 def test_outputs_never_replace_a_file_of_the_rows(tmp_path: Path) -> None:
     """Whatever names it: any text may be replaced by one, as it does not say whose it is."""
     (tmp_path / "rows.csv").mkdir()

@@ -1,7 +1,8 @@
 """Text files of columns (CSV, TSV): a part is the lines of about ``PART_BYTES``, read by Arrow.
 
 **Opening** reads each file once, to see where its rows end: a line break between quotes is none.
-The types of columns are those that the first part has; numbers are read as float64.
+The types of columns are those that the first part has; numbers are read as float64.  Where that
+part has integers alone, others may have fractions.
 
 **The first line** has the names of columns.  A first column without a name has row names, as R and
 pandas write them: it is no feature, unless it is asked for.  The separator is the one of ``,``,
@@ -10,6 +11,7 @@ pandas write them: it is no feature, unless it is asked for.  The separator is t
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -86,6 +88,8 @@ class DelimitedSource(TableSource):
         try:
             return self._form.parsed(text, names)
         except pyarrow.ArrowInvalid as error:
+            with suppress(pyarrow.ArrowInvalid):
+                return self._form.with_fractions().parsed(text, names)
             raise DataError(
                 f"the lines from byte {start:,} to {stop:,} of {part.path} can't be read: "
                 f"{self._form.told(str(error))}"
@@ -132,6 +136,13 @@ class _Form:
         header = _read(url, path, 0, places[0]).removeprefix(b"\xef\xbb\xbf").strip(b"\r\n")
         if header != self.header:
             raise DataError(f"{path} has other columns than {first}, or in another order")
+
+    def with_fractions(self) -> "_Form":
+        """The same, where columns of integers may have other numbers, too."""
+        is_integer, double = pyarrow.types.is_integer, pyarrow.float64()
+        kinds = [double if is_integer(kind) else kind for kind in self.schema.types]
+        schema = pyarrow.schema(list(zip(self.schema.names, kinds, strict=True)))
+        return _Form(self.header, self.separator, self.decimal, schema)
 
     def parsed(self, text: bytes, names: Sequence[str]) -> Any:
         """The columns ``names`` of lines of text, as a table of Arrow."""
