@@ -1,5 +1,6 @@
 """Checkpoints: at every pass a state to go on from, to the same bits; of one fit, by one driver."""
 
+import errno
 import importlib
 import json
 import os
@@ -454,3 +455,18 @@ def test_arrays_are_read_where_their_type_has_a_name() -> None:
     )
     for kind in (alias[np.float64], typing.TypeAliasType("named", np.ndarray)):
         np.testing.assert_array_equal(decode(kind, "array0", {"array0": np.ones(3)}), np.ones(3))
+
+
+def test_a_place_without_hard_links_is_told_before_the_first_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As such file systems tell it: those of memory cards, and many that lie in a cloud."""
+
+    def refuse(source: str, target: str) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted", source)
+
+    monkeypatch.setattr(os, "link", refuse)
+    fit = model(tmp_path / "check").fit_passes(drawn(1000))
+    with pytest.raises(CheckpointError, match=r"no checkpoint at .*not permitted.* hard links"):
+        next(fit)
+    assert not list((tmp_path / "check").iterdir())

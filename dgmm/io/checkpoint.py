@@ -162,10 +162,12 @@ class Checkpoint:
         """Have a place for it, where files can be made, before there is anything to lose."""
         try:
             urls.make_directory(self._url)
+            storage.check_creates(self._url)
         except DataError as error:
             raise CheckpointError(
                 f"there can be no checkpoint at {self._url}: {error.__cause__ or error}. Name a "
-                "directory, or a URL, where this process may make files, and that has room"
+                "directory, or a URL, where this process may make files (here by hard links, which "
+                "some file systems lack), and that has room"
             ) from error
 
     def resume(self) -> Stopped | None:

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from dgmm.data.patience import patience
 from dgmm.data.transient import is_transient
-from dgmm.data.urls import exists, is_local, place, refuse_existing
+from dgmm.data.urls import PROBE, exists, is_local, place, refuse_existing
 from dgmm.errors import DataError, ModelFileError
 
 VERSION: Final = 1
@@ -75,6 +75,22 @@ def create(url: str, format: str, arrays: Arrays, header: dict[str, Any]) -> Non
     except FileExistsError:
         if not _holds(url, format, header["written"]):
             raise
+
+
+def check_creates(url: str) -> None:
+    """Raise ``DataError`` unless ``create`` can make files in the directory at ``url``.
+
+    It has to make a hard link, where that is local: not all file systems have them.
+    """
+    filesystem, path = place(url)
+    if not is_local(filesystem):
+        return
+    probe = os.path.join(path, PROBE.format(uuid4().hex))
+    try:
+        _put_here(probe, memoryview(b""), os.link)
+        os.remove(probe)
+    except OSError as error:
+        raise DataError(f"{url} can't be written: {error}") from error
 
 
 def put(url: str, content: memoryview) -> None:
