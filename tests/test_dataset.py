@@ -420,6 +420,16 @@ def test_a_mapped_file_is_read_afresh_unless_it_is_a_view(tmp_path: Path) -> Non
     assert isinstance(open_dataset(mapped_part(tmp_path, ROWS)).source, ArraySource)
 
 
+@pytest.mark.parametrize("change", ["fewer rows", "another type"])
+def test_a_mapped_file_that_changed_is_told(tmp_path: Path, change: str) -> None:
+    np.save(tmp_path / "rows.npy", ROWS)
+    dataset = open_dataset(tmp_path / "rows.npy")
+    changed = {"fewer rows": ROWS[:-1], "another type": ROWS.astype("f4")}
+    np.save(tmp_path / "rows.npy", changed[change])
+    with pytest.raises(DataError, match=r"rows\.npy has changed since it was opened: it has shape"):
+        dataset.block(0)
+
+
 def test_opening_changes_no_argument(tmp_path: Path) -> None:
     lazy, lazy_weights = filtered(tmp_path, ROWS), filtered(tmp_path, WEIGHTS)
     chunks, weight_chunks = str(lazy.chunks), str(lazy_weights.chunks)

@@ -82,6 +82,11 @@ class NpySource(Source):
 
     def _map(self) -> "np.memmap[Any, Any]":
         mapped: np.memmap[Any, Any] = np.load(self._path, mmap_mode="r", allow_pickle=False)
+        if (mapped.shape, mapped.dtype) != (self.shape, self.dtype):
+            raise DataError(
+                f"{self.name} has changed since it was opened: it has shape {mapped.shape} and "
+                f"dtype {mapped.dtype}, not {self.shape} and {self.dtype}"
+            )
         return mapped
 
     def read(self, start: int, stop: int) -> NDArray[Any]:

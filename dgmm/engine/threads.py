@@ -169,9 +169,10 @@ class Threads:
             return self.cache.block(self.dataset, index, leaving.wait)
 
         if self.dataset.in_process and self.dataset.blocks == len(self._units(0, unit)) == 1:
-            block = self.dataset.block(0)  # nothing to share out
-            with one_blas_thread():
-                result = apply(fn, given, lambda: block, block_name(self.dataset, 0), unit)
+            with one_blas_thread():  # nothing to share out
+                result = apply(
+                    fn, given, lambda: self.dataset.block(0), block_name(self.dataset, 0), unit
+                )
             self.meter.add(self.dataset.rows)
             return result
         leaving = threading.Event()  # whoever waits for a store, or is to read, need not any more
