@@ -5,6 +5,8 @@ import decimal
 import itertools
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,9 @@ from dgmm.cli.commands import main
 from dgmm.data import dataset as datasets
 from dgmm.data.columns import chosen
 from dgmm.data.tables import open_table
-from dgmm.io.targets import ZarrTarget
+from dgmm.estimators.row_outputs import row_outputs_of
+from dgmm.io.targets import Beside, ParquetTarget, ZarrTarget
+from dgmm.kernels.outputs import OUTPUTS
 
 NAMES = ("a", "b", "c")
 
@@ -590,3 +594,23 @@ def test_outputs_of_uneven_blocks_are_written_by_one_task_a_chunk(
     labels = ours.predict(pd.DataFrame(rows, columns=NAMES))
     np.testing.assert_array_equal(zarr.open_array(tmp_path / "labels.zarr")[:], labels)
     np.testing.assert_array_equal(np.load(tmp_path / "labels.npy"), labels)
+
+
+def test_a_part_of_a_table_of_outputs_is_whole_whoever_writes_it_again(
+    parquet: Path, tmp_path: Path
+) -> None:
+    """Late tasks are done by others, too: what is there when all is done must stay as it is."""
+    target, outputs = ParquetTarget(), np.arange(20_000.0)
+    ours = fitted(dgmm.open_dataset(parquet, columns=list(NAMES)))
+    wanted = row_outputs_of(ours, OUTPUTS["score"])
+    target.begin(
+        str(tmp_path / "out.parquet"), dgmm.open_dataset(parquet, columns=list(NAMES)), wanted
+    )
+    put = partial(target.put, str(tmp_path / "out.parquet"), 0, outputs, Beside(("score",)))
+    put()
+    with ThreadPoolExecutor(1) as pool:
+        again = pool.submit(lambda: [put() for _ in range(100)])
+        while not again.done():
+            found = pq.read_table(tmp_path / "out.parquet/part-000000000000000.parquet")
+            np.testing.assert_array_equal(found.column("score"), outputs)
+        again.result()

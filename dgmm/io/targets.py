@@ -17,6 +17,7 @@ from dgmm.data.dataset import Dataset
 from dgmm.data.table_source import TableSource, check_installed
 from dgmm.data.urls import place, zarr_store
 from dgmm.errors import DataError, UsageError
+from dgmm.io import storage
 from dgmm.io.directories import rename
 from dgmm.kernels.outputs import RowOutputs
 from dgmm.model.lazy import Late
@@ -184,6 +185,7 @@ class ParquetTarget(Target):
         if beside.source is not None:
             kept = beside.source.table(start, start + len(outputs), beside.columns)
             columns_out = {name: kept.column(name) for name in kept.column_names} | columns_out
-        filesystem, path = place(url)
-        with filesystem.open(f"{path}/part-{start:015d}.parquet", "wb") as file:
-            parquet.write_table(pyarrow.table(columns_out), file)
+        written = pyarrow.BufferOutputStream()
+        parquet.write_table(pyarrow.table(columns_out), written)
+        # In one go: a task that is late, and is killed, does no harm to what another has put there.
+        storage.put(f"{url}/part-{start:015d}.parquet", memoryview(written.getvalue()))
