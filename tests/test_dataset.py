@@ -422,11 +422,16 @@ def test_a_mapped_file_is_read_afresh_unless_it_is_a_view(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("change", ["fewer rows", "another type"])
 def test_a_mapped_file_that_changed_is_told(tmp_path: Path, change: str) -> None:
-    np.save(tmp_path / "rows.npy", ROWS)
-    dataset = open_dataset(tmp_path / "rows.npy")
-    changed = {"fewer rows": ROWS[:-1], "another type": ROWS.astype("f4")}
-    np.save(tmp_path / "rows.npy", changed[change])
-    with pytest.raises(DataError, match=r"rows\.npy has changed since it was opened: it has shape"):
+    changed = {"fewer rows": ROWS[:-1], "another type": ROWS.astype("f4")}[change]
+    for path, write in ((tmp_path / "rows.npy", np.save), (tmp_path / "rows.npz", np.savez)):
+        write(path, ROWS)
+        dataset = open_dataset(path)
+        np.testing.assert_array_equal(dataset.block(0).rows, ROWS[: len(dataset.block(0).rows)])
+        write(path, changed)
+        with pytest.raises(DataError, match=r"rows\.np[yz] has changed since it was opened"):
+            dataset.block(0)
+    np.savez(path, a_longer_name=ROWS, arr_0=ROWS)  # it begins elsewhere now
+    with pytest.raises(DataError, match=r"rows\.npz has changed since it was opened"):
         dataset.block(0)
 
 

@@ -24,15 +24,28 @@ LOCAL_HEADER: Final = 30
 class NpzSource(Source):
     """An array that is stored in a zip file as it is."""
 
-    def __init__(self, name: str, path: str, offset: int, header: tuple[Any, bool, Any]) -> None:
-        self.name, self._path, self._offset = name, path, offset
-        self.shape, fortran, self.dtype = header
+    def __init__(self, name: str, path: str, place: int) -> None:
+        self.name, self._path, self._place = name, path, place
+        self._header, self._offset = self._found()
+        self.shape, fortran, self.dtype = self._header
         self._order: Any = "F" if fortran else "C"
 
     def divisions(self, block_bytes: int) -> NDArray[np.int64]:
         return self._even_cuts(1, block_bytes)
 
+    def _found(self) -> tuple[tuple[Any, bool, Any], int]:
+        """What the file says of the array now, and where its numbers begin."""
+        with open(self._path, "rb") as file:
+            file.seek(self._place)
+            return _header(file), file.tell()
+
     def read(self, start: int, stop: int) -> NDArray[Any]:
+        try:
+            same = self._found() == (self._header, self._offset)
+        except ValueError:  # there is something else
+            same = False
+        if not same:
+            raise DataError(f"{self.name} has changed since it was opened")
         # Mapped afresh each time: pages of a map that stays would count as memory in use.
         mapped: np.memmap[Any, Any] = np.memmap(
             self._path, self.dtype, "r", self._offset, self.shape, self._order
@@ -89,11 +102,10 @@ def _stored(url: str, path: str, member: zipfile.ZipInfo) -> Source:
     with open(path, "rb") as file:
         file.seek(member.header_offset + LOCAL_HEADER - 4)
         lengths = np.frombuffer(file.read(4), "<u2")
-        file.seek(int(lengths.sum()), 1)
-        header = _header(file)
-        if header[2].hasobject:
-            raise ValueError("its values are objects of Python")
-        return NpzSource(url, path, file.tell(), header)
+        source = NpzSource(url, path, file.tell() + int(lengths.sum()))
+    if source.dtype.hasobject:
+        raise ValueError("its values are objects of Python")
+    return source
 
 
 def _header(file: BinaryIO) -> tuple[Any, bool, Any]:
