@@ -527,7 +527,7 @@ def test_noise_is_that_of_the_columns_by_their_names(
 
 def test_the_index_of_pandas_is_no_feature_unless_asked_for(tmp_path: Path) -> None:
     """As row names of a text are not: pandas writes it where it is no range, as of chosen rows."""
-    frame = pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": [4.0, 5.0, 6.0]})
+    frame = pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": [4.0, 6.0, 5.0]})
     forms = {
         "unnamed": frame.sort_values("a", key=lambda each: each % 3),
         "named": frame.set_index(pd.Index([7, 9, 8], name="id")),
@@ -541,6 +541,11 @@ def test_the_index_of_pandas_is_no_feature_unless_asked_for(tmp_path: Path) -> N
             assert dataset.names == ("a", "b")
             np.testing.assert_array_equal(dataset.block(0).rows, each)
             assert dgmm.open_dataset(stored, columns=["!b"]).names == ("a",)
+        in_memory = pa.Table.from_pandas(each)
+        assert dgmm.open_dataset(in_memory).names == ("a", "b")
+        model = dgmm.GaussianMixture(1).fit(in_memory)
+        assert model.feature_names_in_.tolist() == ["a", "b"]
+        np.testing.assert_array_equal(model.predict(in_memory), model.predict(path))
     asked = dgmm.open_dataset(tmp_path / "named.parquet", columns=["id", "a"])
     np.testing.assert_array_equal(asked.block(0).rows[:, 0], [7, 9, 8])
     frame[[]].set_index(frame["a"]).to_parquet(tmp_path / "alone.parquet")  # there is nothing else

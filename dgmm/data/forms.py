@@ -19,6 +19,7 @@ from dgmm.data.clients import check_synchronous
 from dgmm.data.columns import check_numbers, once
 from dgmm.data.kinds import is_dask_frame, type_names
 from dgmm.data.source import is_real
+from dgmm.data.table_source import usual
 from dgmm.errors import BlockError, DataError, DgmmError
 from dgmm.model.lazy import Late
 
@@ -68,7 +69,11 @@ def columns(data: Any) -> Any:
 
 def frame_of(data: Any) -> Any:
     """The same, whatever its columns are called."""
-    if {"pandas.DataFrame", "polars.DataFrame", "pyarrow.Table"}.intersection(type_names(data)):
+    names = set(type_names(data))
+    if "pyarrow.Table" in names:
+        features = set(usual(data.schema))
+        return data.select([i for i, name in enumerate(data.schema.names) if name in features])
+    if names & {"pandas.DataFrame", "polars.DataFrame"}:
         return data
     return data._meta if is_dask_frame(data) else None
 

@@ -19,7 +19,7 @@ from dgmm.data import source, table_source
 from dgmm.data.amounts import Amount, check_room
 from dgmm.data.columns import check_numbers, chosen, once
 from dgmm.data.source import Source
-from dgmm.data.table_source import check_installed, is_number, numbers
+from dgmm.data.table_source import check_installed, is_number, numbers, usual
 from dgmm.errors import DataError, UsageError
 from dgmm.model.lazy import Late
 
@@ -36,11 +36,14 @@ class Table(ABC):
         What its columns are called, texts or not.
     kinds : list
         The types of the columns.
+    usual : list, or None
+        Which are features where nobody says which, if not all.
     """
 
     rows: int
     columns: list[Any]
     kinds: list[Any]
+    usual: list[Any] | None = None
 
     @abstractmethod
     def number(self, kind: Any) -> bool:
@@ -124,6 +127,7 @@ class ArrowTable(Table):
     def __init__(self, table: Any) -> None:
         self._table, self.rows = table, table.num_rows
         self.columns, self.kinds = list(table.schema.names), list(table.schema.types)
+        self.usual = usual(table.schema)
 
     def number(self, kind: Any) -> bool:
         return is_number(kind)
@@ -160,7 +164,7 @@ class FrameSource(Source):
             raise UsageError(
                 f"columns {list(wanted)} are asked of {name}, whose columns have no names"
             )
-        names = once(name, table.columns, chosen(table.columns, wanted, name))
+        names = once(name, table.columns, chosen(table.columns, wanted, name, table.usual))
         self._table, self._places = table, [table.columns.index(each) for each in names]
         kinds = [table.kinds[place] for place in self._places]
         masks = bool(kinds) and all(map(table.boolean, kinds))
