@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import h5netcdf
 import numpy as np
 import pytest
 import xarray as xr
@@ -313,3 +314,28 @@ def test_labels_that_are_all_zero_are_stored(
     labels = dgmm.open_dataset(rows, labels=tmp_path / "labels.zarr").labels
     assert labels is not None
     assert set(np.unique(labels.read(0, 100))) < {0, 1}
+
+
+def test_a_coordinate_of_characters_is_kept(tmp_path: Path) -> None:
+    """With what stands for none of them, as NetCDF has it."""
+    with h5netcdf.File(tmp_path / "cube.nc", "w") as file:
+        file.dimensions = {"y": 10, "x": 6, "letter": 3}
+        for name in ("a", "b"):
+            variable = file.create_variable(name, ("y", "x"), data=RNG.normal(size=(10, 6)))
+            variable.attrs["coordinates"] = "station"
+        names = np.array([*"abcde", "ö1"]).astype(object)
+        letters = np.array([each.encode() for each in names], "S3").view("S1").reshape(6, 3)
+        file.create_variable("station", ("x", "letter"), fillvalue=b"\0", data=letters)
+    dataset = dgmm.open_dataset(tmp_path / "cube.nc", columns=["a", "b"])
+    dgmm.GaussianMixture(2, random_state=0).fit(dataset).save(tmp_path / "m.dgmm")
+    words = ["predict", f"{tmp_path}/cube.nc", "--columns", "a,b", "-m", f"{tmp_path}/m.dgmm"]
+    for name, opened in (("labels.zarr", xr.open_zarr), ("labels.nc", xr.open_dataset)):
+        run(*words, "-o", f"{tmp_path}/{name}")
+        with opened(tmp_path / name) as made:
+            assert made["label"].dims == ("y", "x")
+            stations = made["station"].values
+            if name == "labels.zarr":
+                assert made["station"].dims == ("x",)
+                assert stations.tolist() == names.tolist()
+            else:
+                assert [each.decode() for each in stations] == names.tolist()

@@ -87,24 +87,38 @@ class CubeTarget(ZarrTarget):
 
 
 def _copy(variable: StoredVariable, group: "zarr.Group", name: str) -> None:
-    """Copy a variable, a slab at a time, with what is said of it."""
+    """Copy a variable, a slab at a time, with what is said of it.
+
+    NetCDF may have texts as characters along an axis of their own: Zarr has them whole.
+    """
     dtype: Any = np.dtype(variable.dtype)
-    text = dtype.kind in "OUT"
+    text = dtype.kind in "OSUT"
+    shape, dims = variable.shape, variable.dimensions
+    if dtype == "S1" and shape:
+        shape, dims = shape[:-1], dims[:-1]
     attributes = dict(variable.attrs)
     fill = attributes.pop("_FillValue", None)
     array: Any = group.create_array(
         name,
-        shape=variable.shape,
+        shape=shape,
         dtype=str if text else dtype.newbyteorder("="),
-        dimension_names=variable.dimensions,
+        dimension_names=dims,
         attributes=_plain(attributes) | ({} if text else _filled(fill, dtype)),
     )
-    if not variable.shape:
-        array[...] = variable[...]
-        return
-    for where, _, _ in slabs(variable.shape, dtype.itemsize):
+    parts = slabs(shape, dtype.itemsize) if shape else [(..., 0, 1)]
+    for where, _, _ in parts:
         values = variable[where]
-        array[where] = np.asarray(values, dtype=object) if text else values
+        array[where] = _texts(values) if text else values
+
+
+def _texts(given: Any) -> NDArray[Any]:
+    """Texts as Zarr takes them, of such or of bytes; single ones are joined along the last axis."""
+    values: NDArray[Any] = np.asarray(given)
+    if values.dtype == "S1" and values.ndim:
+        values = np.ascontiguousarray(values).view(f"S{values.shape[-1]}")[..., 0]
+    if values.dtype.kind == "S":
+        values = np.char.decode(values, "utf-8", "replace")
+    return values.astype(object)
 
 
 def _filled(fill: Any, dtype: np.dtype[Any]) -> dict[str, Any]:
