@@ -245,3 +245,18 @@ def test_axes_that_can_not_be_told_are_asked_for(cube: xr.DataArray) -> None:
     model = model_of(cube)
     with pytest.raises(ValueError, match="feature names should match"):
         model.predict(cube.assign_coords(band=["red", "nir", "green"]))
+
+
+def test_what_is_in_memory_is_copied_only_if_there_is_room(cube: xr.DataArray) -> None:
+    """Where features come first, or are variables; others are taken as they are."""
+    last = cube.transpose("y", "x", "band")
+    last = last.copy(data=np.ascontiguousarray(last))
+    assert dgmm.open_dataset(last, memory="1MB").rows == 600
+    for data in (cube, cube.to_dataset("band")):
+        kind = type(data).__name__
+        with pytest.raises(dgmm.PlanError, match=rf"a copy of the {kind}.* would have to be load"):
+            dgmm.open_dataset(data, memory="1MB")
+        with pytest.raises(dgmm.PlanError, match=rf"a copy of the {kind}"):
+            dgmm.GaussianMixture(2, memory="1MB").fit(data)
+        chunked = data.chunk({"y": 5})
+        assert dgmm.open_dataset(chunked, memory="1MB").rows == 600

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from dgmm.data.amounts import Amount, check_room
 from dgmm.data.auxiliary import Variable, features
 from dgmm.data.columns import chosen, once
 from dgmm.data.kinds import has_axes, is_dask_array
@@ -160,27 +161,30 @@ def _free(name: str, taken: Sequence[Hashable]) -> str:
     return name
 
 
-def of_axes(data: Any, features_dim: str | None, columns: Sequence[str] | None) -> NamedAxes:
+def of_axes(
+    data: Any, features_dim: str | None, columns: Sequence[str] | None, memory: Amount = None
+) -> NamedAxes:
     """The rows of a DataArray or a Dataset of xarray; the parameters are ``open_dataset``'s.
 
     The variables of a Dataset are features; one of fewer axes is repeated along the others.  Raises
-    ``DataError`` if it can't be told which axis holds the features, or which axes the rows.
+    ``DataError`` if it can't be told which axis holds the features, or which axes the rows, and
+    ``PlanError`` if there is no room for the copy that is made of what is in memory.
     """
     if hasattr(data, "data_vars"):
-        whole, axis = _of_variables(data, features_dim, columns)
+        whole, axis = _of_variables(data, features_dim, columns, memory)
         kinds = [data[name].dtype for name in whole.indexes[axis]]
         long = tuple(j for j, kind in enumerate(kinds) if is_long(kind))
-        return replace(_of_axes(whole, axis, None), long=long)
+        return replace(_of_axes(whole, axis, None, memory), long=long)
     axis = features_dim if features_dim is not None else _axis(data)
     if axis not in data.dims:
         raise UsageError(
             f"features_dim={axis!r} is no axis of {_called(data)}: it has "
             f"{', '.join(map(str, data.dims))}"
         )
-    return _of_axes(data, axis, columns)
+    return _of_axes(data, axis, columns, memory)
 
 
-def _of_axes(data: Any, axis: str, columns: Sequence[str] | None) -> NamedAxes:
+def _of_axes(data: Any, axis: str, columns: Sequence[str] | None, memory: Amount) -> NamedAxes:
     index = data.indexes.get(axis)
     names = None if index is None else tuple(index)
     if names is not None and not all(isinstance(name, str) for name in names):
@@ -199,13 +203,17 @@ def _of_axes(data: Any, axis: str, columns: Sequence[str] | None) -> NamedAxes:
     if is_dask_array(values):
         values = values.rechunk({values.ndim - 1: -1})
         template = template.copy(data=values[..., 0])
+    elif isinstance(values, np.ndarray) and not values.flags.c_contiguous:  # which is copied
+        check_room(f"a copy of {_called(data)}, its features last,", values.nbytes, memory)
+        nothing = np.broadcast_to(np.zeros((), values.dtype), template.shape)
+        template = template.copy(data=nothing)  # only its axes are asked for
     features = data.coords.get(axis)
     rows = _flat(values, (-1, data.sizes[axis]))
     return NamedAxes(rows, names, template, axis, features)
 
 
 def _of_variables(
-    data: Any, features_dim: str | None, columns: Sequence[str] | None
+    data: Any, features_dim: str | None, columns: Sequence[str] | None, memory: Amount
 ) -> tuple[Any, str]:
     """The variables of a Dataset along an axis of features."""
     axis = features_dim or FEATURES[0]
@@ -229,7 +237,11 @@ def _of_variables(
                 f"{', '.join(map(str, data[widest].dims))}: features must lie on the axes of one "
                 f"of them, or on some of these; leave {name} out, or the others"
             )
-    return data[list(names)].map(_unloaded).to_dataarray(axis), axis
+    variables = data[list(names)].map(_unloaded)
+    if all(variables[name].chunks is None for name in names):  # they are copied
+        itemsize = np.result_type(*(data[name].dtype for name in names)).itemsize
+        check_room("a copy of the Dataset", data[widest].size * len(names) * itemsize, memory)
+    return variables.to_dataarray(axis), axis
 
 
 def _names_of_features(data: Any, columns: Sequence[str] | None) -> tuple[str, ...]:

@@ -196,7 +196,7 @@ def _opened(data: Any, beside: Mapping[str, Any], reading: Reading, block_bytes:
 
 def _of_xarray(data: Any, beside: Mapping[str, Any], reading: Reading, block_bytes: int) -> Dataset:
     """The rows of an array of xarray, which remember the axes that they come from."""
-    axes = of_axes(data, reading.features_dim, reading.columns)
+    axes = of_axes(data, reading.features_dim, reading.columns, reading.memory)
     of_rows = {
         name: each if is_number(each) else axes.beside(each) for name, each in beside.items()
     }
