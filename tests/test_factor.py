@@ -205,6 +205,59 @@ def test_covariances_are_those_of_their_matrices(kind: str) -> None:
     np.testing.assert_allclose(found.dense(), other.dense())
 
 
+@pytest.mark.parametrize(("d", "q"), [(4, 2), (3, 2), (2, 2), (2, 3), (1, 1), (1, 2)])
+def test_the_least_spread_of_no_more_features_than_factors(d: int, q: int) -> None:
+    """As it is where other columns have one value, and of some features of many."""
+    rng = np.random.default_rng(0)
+    psi, loadings = 0.1 + 0.8 * rng.random((5, d)), rng.normal(size=(5, d, q))
+    psi[0] = 1e-9  # factors alone make up all there is
+    values, amounts = np.concatenate([psi[:, :, None], loadings], axis=2), 1e-3 * rng.random(d)
+    small = dense_of(psi, loadings) / np.sqrt(amounts) / np.sqrt(amounts)[:, None]
+    least = least_eigenvalue(values, amounts)
+    np.testing.assert_allclose(least, np.linalg.eigvalsh(small)[:, 0], rtol=1e-6)
+    flat = np.concatenate([values, np.zeros((5, 2, 1 + q))], axis=1)
+    estimate = model_of("factor", q).estimate_of(flat, (5, d + 2))
+    apart = estimate.thinnest_apart(
+        np.full(5, 0.2), np.zeros((5, d + 2)), np.append(amounts, [1e-3, 1e-3])
+    )
+    np.testing.assert_allclose(apart, least, rtol=1e-6)
+
+
+def directions(kind: str, d: int, q: int, components: int) -> int:
+    """In how many directions covariances change as their noise and loadings do."""
+    rng, psi_shape = np.random.default_rng(0), {"factor-tied": (1, d), "ppca": (components, 1)}
+    psi_shape = psi_shape.get(kind, (components, d))
+    at = np.concatenate(
+        [0.5 + rng.random(np.prod(psi_shape)), rng.normal(size=components * d * q)]
+    ).astype(complex)
+
+    def covariances(place: Any) -> Array:
+        psi = np.broadcast_to(place[: np.prod(psi_shape)].reshape(psi_shape), (components, d))
+        return dense_of(psi, place[np.prod(psi_shape) :].reshape(components, d, q)).ravel()
+
+    steps = 1e-30j * np.eye(len(at))  # derivatives by complex steps are exact
+    slopes = np.array([covariances(at + step).imag / 1e-30 for step in steps])
+    return int(np.linalg.matrix_rank(slopes, tol=1e-8))
+
+
+@every_kind
+@pytest.mark.parametrize("d", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("q", [1, 2, 3, 5])
+def test_free_parameters_are_the_directions_that_covariances_have(
+    kind: str, d: int, q: int
+) -> None:
+    for components in (1, 2, 3):
+        expected = directions(kind, d, q, components)
+        assert model_of(kind, q).free_parameters(components, d) == expected
+
+
+def test_a_model_of_some_features_counts_what_it_has() -> None:
+    rows = clusters(np.random.default_rng(0))
+    model = GaussianMixture(covariance_type="factor", n_factors=4, random_state=0).fit(rows)
+    some, full = model.marginal([0, 3]), GaussianMixture(random_state=0).fit(rows[:, [0, 3]])
+    assert some.mixture_.free_parameters == full.mixture_.free_parameters == 5
+
+
 def test_one_component_is_scikit_learns_factor_analysis() -> None:
     rows = load_wine().data
     spread = rows.std(axis=0)

@@ -33,6 +33,10 @@ for 1 / sqrt(1 + l_f l_g / 2) of that in what is along L, with l^2 = s.
 **Noise variances** are at or above what ``reg_covar`` adds, and above rounding: they may go to 0
 while the covariance stays sound (a Heywood case), and EM creeps there.  That is the exact M-step
 under the constraint, as psi is a maximum in each feature by itself.
+
+**Free parameters** are D q - q (q - 1) / 2 of L, which may turn, and those of psi; but no more than
+any covariances have: with many factors for the features, several L and psi make the same (Drton,
+Sturmfels and Sullivant, Algebraic factor analysis: tetrads, pentads and beyond, 2007, theorem 2).
 """
 
 from dataclasses import dataclass
@@ -100,11 +104,16 @@ class Factor(CovarianceModel):
         return Projections(self.n_factors)
 
     def own_parameters(self, n_features: int) -> int:
-        free = n_features * self.n_factors - self.n_factors * (self.n_factors - 1) // 2
-        return free + self.noise.own(n_features)
+        count = min(self.n_factors, n_features)  # more say no more of some features of many
+        free = n_features * count - count * (count - 1) // 2
+        return min(free + self.noise.own(n_features), _of_any(n_features))
 
     def common_parameters(self, n_features: int) -> int:
         return self.noise.common(n_features)
+
+    def free_parameters(self, components: int, n_features: int) -> int:
+        count = super().free_parameters(components, n_features)
+        return min(count, components * _of_any(n_features))
 
     def shape(self, components: int, n_features: int) -> tuple[int, ...]:
         return components, n_features, 1 + self.n_factors
@@ -175,3 +184,8 @@ class Factor(CovarianceModel):
     def _none(self, shape: tuple[int, ...]) -> Array:
         """No loadings."""
         return np.zeros((*shape, self.n_factors))
+
+
+def _of_any(n_features: int) -> int:
+    """How many free parameters any covariance has."""
+    return n_features * (n_features + 1) // 2

@@ -78,10 +78,9 @@ class Fixed:
         weights = len(self.weights) + noise
         free = weights - int(self.weights.sum())
         count = weights - 1 - max(0, free - 1) + n_features * int(self.means.sum())
-        count += covariance_model.own_parameters(n_features) * int(self.covariances.sum())
         if self.covariances.all():
-            count += covariance_model.common_parameters(n_features)
-        return count
+            return count + covariance_model.free_parameters(len(self.covariances), n_features)
+        return count + covariance_model.own_parameters(n_features) * int(self.covariances.sum())
 
     def parameters_of(self, mixture: Mixture) -> int:
         """How many of the parameters of a ``mixture`` are not free."""

@@ -81,10 +81,11 @@ def least_eigenvalue(values: Array, amounts: Array) -> Array:
     count = loadings.shape[2]
     order = np.sort(psi, axis=1)
     low = np.log(np.clip(order[:, 0], 1e-9, None))
-    # L L' lifts at most q of them.
-    high = np.log(np.clip(order[:, min(count, psi.shape[1] - 1)], 1e-9, None))
-    if psi.shape[1] <= count:
-        high = np.maximum(high, np.log(np.clip(np.sum(values**2, axis=(1, 2)), 1e-9, None)))
+    if count < psi.shape[1]:  # L L' lifts at most q of them
+        most = order[:, count]
+    else:  # none is below the smallest on the diagonal
+        most = np.min(psi + np.sum(loadings * loadings, axis=2), axis=1)
+    high = np.log(np.clip(most, 1e-9, None))
     for _ in range(40):
         middle = (low + high) / 2
         off = psi - np.exp(middle)[:, None]
