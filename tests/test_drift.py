@@ -132,6 +132,14 @@ def test_the_same_bits_on_a_cluster(clusters: Mapping[int, Client], tmp_path: Pa
     assert model.drift(dataset) == model.drift(dataset, sweep=engine.over(dataset, clusters[2]))
 
 
+def test_what_is_held_is_no_change_but_can_change() -> None:
+    """Scores of rows are compared with those of the fit, which are not 0 where a mean is held."""
+    held = dict(means_init=[[1.0, 1.0]], fixed="means", random_state=0)
+    model = dgmm.GaussianMixture(1, **held).fit(night(3000, 0, share=0.0))
+    assert model.drift(night(3000, 1, share=0.0)).test.p_value > 0.001
+    assert model.drift(night(3000, 1, share=0.0) + 0.2).components[0].mean.p_value < 1e-6
+
+
 @pytest.mark.filterwarnings("ignore:.*as good as normal:dgmm.DegenerateWarning")
 def test_what_makes_no_sense_is_refused() -> None:
     model = fitted(night(2000, 0))
@@ -139,7 +147,7 @@ def test_what_makes_no_sense_is_refused() -> None:
         model.drift(night(100, 1))
     labelled = deepcopy(model)
     labelled.fit_info_["labelled"] = 9
-    with pytest.raises(dgmm.UsageError, match="rows with labelled"):
+    with pytest.raises(dgmm.UsageError, match="fitted to rows with labels"):
         labelled.drift(night(2000, 1))
     prior = dgmm.GaussianMixture(2, prior="conjugate", random_state=0).fit(night(500, 0))
     with pytest.raises(dgmm.UsageError, match="prior='conjugate'"):

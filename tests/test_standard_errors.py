@@ -18,6 +18,7 @@ from dgmm.inference.information import Query, information
 from dgmm.inference.layouts import LAYOUTS
 from dgmm.kernels.observation import Marginal
 from dgmm.kernels.sweep import Block
+from dgmm.model.covariance import COVARIANCE_MODELS
 from dgmm.model.frame import Frame
 from dgmm.model.mixture import Mixture
 
@@ -242,6 +243,36 @@ def test_what_is_not_told_is_refused() -> None:
     wide = Mixture(*mixture_of(60))
     with pytest.raises(dgmm.UsageError, match="1,890 free parameters"):
         standard_errors.check(wide)
+    count = 3_000_000  # pairs of these would take 72 TB
+    variances = COVARIANCE_MODELS["diag"].of_variances(np.ones(count), 1)
+    with pytest.raises(dgmm.UsageError, match="6,000,000 free parameters"):
+        standard_errors.check(Mixture(np.ones(1), np.zeros((1, count)), variances))
+
+
+def test_what_does_not_vary_has_no_error() -> None:
+    """The sum of all weights is 1, and multiples of it, whatever they are."""
+    rows = np.concatenate([rows_of(300), rows_of(200, seed=1) + 9])
+    errors = dgmm.GaussianMixture(4, random_state=0).fit(rows).standard_errors(rows)
+    sums = np.zeros((50, len(errors.covariance)))
+    sums[:, :4] = np.random.default_rng(0).uniform(-9, 9, size=(50, 1))
+    np.testing.assert_allclose(errors.of(sums), 0.0, atol=1e-6)
+
+
+@pytest.mark.parametrize("told", ["errors", "labels", "prior"])
+def test_what_the_fit_knew_and_is_not_told_now_is_refused(told: str) -> None:
+    """These rows and parameters alone would make errors of another model than the fitted one."""
+    rows = rows_of(300)
+    beside: dict[str, dict[str, Any]] = {
+        "errors": {"noise": np.full(rows.shape, 0.3)},
+        "labels": {"labels": np.where(np.arange(300) < 30, 1, -1)},
+        "prior": {},
+    }
+    prior = "conjugate" if told == "prior" else None
+    model = dgmm.GaussianMixture(2, prior=prior, random_state=0).fit(rows, **beside[told])  # type: ignore[arg-type]
+    model.set_params(prior=None)
+    for ask in (model.standard_errors, model.bootstrap, model.drift):
+        with pytest.raises(dgmm.UsageError, match=f"not told .*{told}"):
+            ask(rows)
 
 
 def mixture_of(n_features: int) -> tuple[Any, ...]:

@@ -6,12 +6,11 @@ import warnings
 from typing import TYPE_CHECKING
 
 from dgmm import engine
-from dgmm.em.prior_spec import NoPrior
 from dgmm.errors import DgmmWarning, UsageError
 from dgmm.estimators.fitted import Fitted
-from dgmm.estimators.parameters import observation_of, prior_of, threads_of
+from dgmm.estimators.parameters import observation_of, threads_of
 from dgmm.estimators.rows import Data, open_rows
-from dgmm.estimators.uncertainty import check_rows
+from dgmm.estimators.uncertainty import check_fit, check_rows, prior_name
 from dgmm.inference import drift, standard_errors
 from dgmm.inference.drift import Drift
 from dgmm.inference.information import Query
@@ -105,9 +104,7 @@ class Changes(Fitted):
 
 def check(model: GaussianMixture) -> None:
     """Raise ``UsageError`` for models by which drift is not told."""
-    if prior_of(model).name != NoPrior.name:
-        raise UsageError(f"drift is not told by a model with prior={prior_of(model).name!r}")
-    for name in ("noise", "labelled"):
-        if model.fit_info_.get(name):
-            raise UsageError(f"drift is not told by a model of rows with {name}")
+    if (prior := prior_name(model)) is not None:
+        raise UsageError(f"drift is not told by a model with prior={prior!r}")
+    check_fit(model, "drift is")
     standard_errors.check(model.mixture_, "drift is")

@@ -213,14 +213,30 @@ def _rows(model: GaussianMixture, X: Data, sample_weight: Data) -> Dataset:
 
 def check(model: GaussianMixture) -> None:
     """Raise ``UsageError`` for models whose standard errors are not told."""
-    if prior_of(model).name != NoPrior.name:
+    if (prior := prior_name(model)) is not None:
         raise UsageError(
             "standard errors are those of maximum likelihood: they are not told of a model with "
-            f"prior={prior_of(model).name!r}"
+            f"prior={prior!r}"
         )
     if model.fit_info_.get("fixed"):
         raise UsageError("standard errors are not told of models with fixed parameters")
+    check_fit(model)
     standard_errors.check(model.mixture_)
+
+
+def prior_name(model: GaussianMixture) -> str | None:
+    """What prior a model asks for, or was fitted with; None if there is none."""
+    if (asked := prior_of(model).name) != NoPrior.name:
+        return asked
+    had: str = (model.fit_info_.get("prior") or {}).get("name", NoPrior.kind)
+    return None if had == NoPrior.kind else had
+
+
+def check_fit(model: GaussianMixture, what: str = "standard errors are") -> None:
+    """Raise ``UsageError`` for models whose fit knew of errors or labels of rows."""
+    for name, told in (("noise", "known errors (noise)"), ("labelled", "labels")):
+        if model.fit_info_.get(name):
+            raise UsageError(f"{what} not told of a model that was fitted to rows with {told}")
 
 
 def check_rows(dataset: Dataset, what: str = "standard errors are") -> None:

@@ -137,7 +137,7 @@ class StandardErrors:
                 f"a jacobian must have shape (M, {len(self.covariance)}), not {slopes.shape}"
             )
         squares: Array = np.sum((slopes @ self.covariance) * slopes, axis=1)
-        return np.sqrt(squares)
+        return np.sqrt(np.maximum(squares, 0.0))  # what is sure is 0 but for rounding
 
 
 def standard_errors(
@@ -191,9 +191,7 @@ def check(mixture: Mixture, subject: str = "standard errors are") -> None:
     name = mixture.covariance_model.name
     if name not in LAYOUTS:
         raise UsageError(f"{subject} told for covariance_type {', '.join(LAYOUTS)}, not {name!r}")
-    layout = LAYOUTS[name](mixture.components, mixture.n_features)
-    count = mixture.components - 1 + mixture.means.size + layout.own.shape[1]
-    if count > MOST:
+    if (count := mixture.free_parameters) > MOST:
         raise UsageError(
             f"the model has {count:,} free parameters; {subject} told for at most "
             f"{MOST:,}, as each row costs their square"
