@@ -637,6 +637,19 @@ def test_rows_that_are_not_finite_are_counted_and_what_to_do_is_said() -> None:
         GaussianMixture().fit(open_dataset(rows, weights, block_bytes=240_000))
 
 
+@pytest.mark.parametrize("weight", [-0.5, np.nan, np.inf])
+def test_weights_that_can_not_be_are_refused_where_rows_are_judged(weight: float) -> None:
+    weights = np.ones(len(ROWS))
+    weights[7] = weight
+    message = f"weights must be finite and not negative: {weight} at row 7"
+    for answer in (
+        *(MODEL.score, MODEL.bic, MODEL.aic, MODEL.summarize, MODEL.merge),
+        *(MODEL.standard_errors, MODEL.bootstrap, MODEL.drift),
+    ):
+        with pytest.raises(DataError, match=re.escape(message)):
+            answer(ROWS, sample_weight=weights)
+
+
 def test_answers_and_updates_count_within_a_block() -> None:
     rows = ROWS.copy()
     rows[[7, 30], 2] = np.nan

@@ -21,6 +21,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from dgmm.em.evaluate import State
+from dgmm.em.first_pass import check_row_weights
 from dgmm.errors import DataError
 from dgmm.kernels.labels import allowed
 from dgmm.kernels.observation import COMPLETE, Marginal, Observation
@@ -72,6 +73,7 @@ def _each(
 ) -> Stacked[WeightedSum]:
     """The weighted sum of what ``of`` makes of an output of the rows that count."""
     observation = compared.observation
+    check_row_weights(block)
     if observation.deconvolves:
         check_rows(block, observation.refuses)
     block = observation.counted(block).block

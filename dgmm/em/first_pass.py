@@ -18,6 +18,7 @@ from dgmm.em import sparse_first_pass
 from dgmm.em.moments import DataMoments, products
 from dgmm.em.sample import OTHERS, Sample, least_hash, numbers_drawn, smallest_keys, uniform
 from dgmm.em.sample import nbytes as sample_nbytes
+from dgmm.errors import DataError
 from dgmm.kernels.kernel import first_invalid_row
 from dgmm.kernels.labels import FREE, sole
 from dgmm.kernels.native import DRAWN, pieces
@@ -293,6 +294,12 @@ def invalid_weight(tile: Block) -> tuple[str, int] | None:
     row = int(bad.argmax())
     name = "weights must be finite and not negative: "
     return f"{name}{tile.weights[row]} at row {tile.start + row}", int(bad.sum())
+
+
+def check_row_weights(block: Block) -> None:
+    """Raise ``DataError`` if a weight of a block can't be used."""
+    if wrong := invalid_weight(block):
+        raise DataError(wrong[0])
 
 
 def _sample(block: Block, first_pass_spec: FirstPassSpec, draw: "Draw") -> Sample:

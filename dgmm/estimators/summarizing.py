@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dgmm.em.first_pass import invalid_weight
+from dgmm.em.first_pass import check_row_weights
 from dgmm.em.fit import WEIGHTS
 from dgmm.em.fit_context import FitContext
 from dgmm.em.model import Model
@@ -78,8 +78,7 @@ def with_products(statistics: Statistics, context: FitContext) -> Statistics:
 
 def _e_step(block: Block, query: _Query) -> Stacked[Statistics]:
     """The statistics of a block, whose rows are checked first."""
-    if bad_weight := invalid_weight(block):
-        raise DataError(bad_weight[0])
+    check_row_weights(block)
     if invalid_row := describe_invalid_row(block, not query.observation.refuses):
         raise DataError(invalid_row)
     if (unusable := query.observation.invalid(block).first) is not None:

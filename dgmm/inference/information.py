@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dgmm.em.first_pass import check_row_weights
 from dgmm.errors import DataError
 from dgmm.inference.holes import by_holes
 from dgmm.inference.layouts import LAYOUTS, Layout
@@ -116,6 +117,7 @@ class Information:
 
 def information(block: Block, query: Query) -> Information:
     """The information of a block's rows."""
+    check_row_weights(block)
     check_rows(block, query.observation.refuses)
     block = query.observation.counted(block).block
     weights = np.ones(len(block.rows))

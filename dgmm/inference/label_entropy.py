@@ -21,7 +21,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dgmm.em.first_pass import invalid_weight
+from dgmm.em.first_pass import check_row_weights
 from dgmm.em.sample import uniform
 from dgmm.errors import DataError
 from dgmm.inference.groups import Cost, Group, Pair, Tree, grown
@@ -129,8 +129,7 @@ class Sums:
 
 def sums(block: Block, query: Query) -> Sums:
     """What the rows of a block say of pairs."""
-    if wrong := invalid_weight(block):
-        raise DataError(wrong[0])
+    check_row_weights(block)
     groups, components = query.members.shape
     nothing = Kept(np.empty(0), np.empty((0, components)), np.empty(0))
     total = Sums(np.zeros(len(query.pairs)), 0.0, 0.0, 0, nothing)
