@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.stats import multivariate_normal
+from scipy.stats import multivariate_normal, multivariate_t
 from sklearn.base import clone
 
 from dgmm import BayesianGaussianMixture, GaussianMixture, Mixture, MixtureSearch, align, load
@@ -112,6 +112,25 @@ def test_what_is_held_moves_with_its_component() -> None:
     ):
         np.testing.assert_array_equal(found.means_[1], first.means_[0])
         assert found.weights_[2] == 0.5
+
+
+@pytest.mark.filterwarnings("ignore::dgmm.DegenerateWarning")
+def test_what_is_told_of_components_moves_with_them() -> None:
+    rng, order = np.random.default_rng(0), [2, 0, 1]
+    rows = np.concatenate([rng.uniform(-1, 1, (300, 2)) + each for each in ([0, 0], [9, 0])])
+    heavy = multivariate_t([0, 9], np.eye(2), 3.0).rvs(300, random_state=rng)
+    model = GaussianMixture(
+        3, tails="student", means_init=[[0, 9], [0, 0], [9, 0]], max_iter=500, random_state=0
+    ).fit(np.concatenate([rows, heavy]))
+    assert model.fit_info_["dof_at_limit"] == {"least": [], "most": [1, 2]}
+    other = align(model.mixture_.chosen(order), model).model
+    assert other.fit_info_["dof_at_limit"] == other.mixture_.tails.limits
+    assert other.fit_info_["dof_at_limit"]["most"] == [0, 2]
+    named = {"noiseless": {"components": [0, 1], "features": [1]}, "unused": [1]}
+    model.fit_info_ |= named  # as of factors, and of a posterior
+    other = align(model.mixture_.chosen(order), model).model
+    assert other.fit_info_["noiseless"] == {"components": [1, 2], "features": [1]}
+    assert other.fit_info_["unused"] == [2]
 
 
 def test_units_do_not_matter_and_a_search_can_be_aligned() -> None:

@@ -184,7 +184,8 @@ def _info(info: dict[str, Any], order: NDArray[np.intp]) -> dict[str, Any]:
         return sorted(places[k] for k in components)
 
     renumbered = {**info}
-    renumbered |= {name: named(info[name]) for name in ("empty", "singular") if name in info}
+    plain = ("empty", "singular", "unused")
+    renumbered |= {name: named(info[name]) for name in plain if name in info}
     if info.get("fixed"):
         renumbered["fixed"] = {name: named(held) for name, held in info["fixed"].items()}
     if "singular_causes" in info:
@@ -193,9 +194,12 @@ def _info(info: dict[str, Any], order: NDArray[np.intp]) -> dict[str, Any]:
             replace(cause, components=tuple(named(cause.components))).record()
             for cause in collapses
         ]
-    if "rivalled" in info:
-        rivalled = info["rivalled"]
-        renumbered["rivalled"] = {**rivalled, "components": named(rivalled["components"])}
+    for name in ("rivalled", "noiseless"):
+        if name in info:
+            renumbered[name] = {**info[name], "components": named(info[name]["components"])}
+    if "dof_at_limit" in info:
+        limits = info["dof_at_limit"]
+        renumbered["dof_at_limit"] = {end: named(limits[end]) for end in limits}
     return renumbered
 
 
