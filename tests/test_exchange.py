@@ -51,6 +51,27 @@ def test_a_bayesian_mixture_gives_its_means(rows: NDArray[np.float64], kind: Any
     np.testing.assert_allclose(ours.weights_, theirs.weights_)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_mixture_of_narrow_floats_is_taken(rows: NDArray[np.float64], kind: Any) -> None:
+    """Its covariances are symmetric but for the rounding of float32."""
+    theirs = sklearn.mixture.GaussianMixture(2, covariance_type=kind, random_state=0)
+    theirs.fit((rows + np.array([0, 1000, 0])).astype(np.float32))
+    assert theirs.covariances_.dtype == np.float32
+    ours = GaussianMixture.from_sklearn(theirs)
+    np.testing.assert_allclose(ours.covariances_, theirs.covariances_, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(ours.weights_, theirs.weights_, rtol=1e-6)
+
+
+def test_a_posterior_has_no_counterpart(rows: NDArray[np.float64]) -> None:
+    model = GaussianMixture(2, prior="variational", random_state=0).fit(rows)
+    with pytest.raises(UsageError, match=r"has no posterior.*\.from_json"):
+        model.to_sklearn()
+    plain = GaussianMixture.from_json(model.to_json())
+    theirs = plain.to_sklearn()
+    assert_alike(plain, theirs, rows)
+    np.testing.assert_allclose(theirs.predict_proba(rows), model.predict_proba(rows), atol=1e-12)
+
+
 def test_names_are_kept(rows: NDArray[np.float64]) -> None:
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(rows, columns=["a", "b", "c"])

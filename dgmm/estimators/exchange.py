@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from dgmm.errors import UsageError
 from dgmm.estimators.fitted import Fitted
 from dgmm.estimators.given_values import mixture_of, with_given_tails
+from dgmm.estimators.judging import judged
 from dgmm.estimators.record import become
 from dgmm.io import plain
 from dgmm.model.covariance import CovarianceType
@@ -160,10 +161,13 @@ class Exchange(Fitted):
                 f"a fitted mixture of scikit-learn has weights_, means_ and covariances_; this "
                 f"{type(model).__name__} has no {', '.join(missing)}"
             )
+        covariances = np.asarray(model.covariances_, dtype=np.float64)
+        if model.covariance_type in ("full", "tied"):  # of float32 they are so but for rounding
+            covariances = (covariances + covariances.swapaxes(-1, -2)) / 2
         result: Any = cls.from_parameters(
             model.weights_ / np.sum(model.weights_),
             model.means_,
-            model.covariances_,
+            covariances,
             covariance_type=model.covariance_type,
             random_state=model.random_state,
         )
@@ -182,7 +186,8 @@ class Exchange(Fitted):
         Raises
         ------
         UsageError
-            If the model has what scikit-learn has not: a noise component, or heavy tails.
+            If the model has what scikit-learn has not: a noise component, heavy tails, factors, or
+            a variational posterior.
         NotFittedError
             Before the fit.
 
@@ -201,6 +206,12 @@ class Exchange(Fitted):
             raise UsageError(
                 "scikit-learn has no mixtures with a noise component or heavy tails: there is none "
                 "that says the same"
+            )
+        if judged(model)[0] is not fitted:
+            raise UsageError(
+                "scikit-learn's GaussianMixture has no posterior, and there is none that says the "
+                "same as a variational fit; GaussianMixture.from_json(model.to_json()) is a plain "
+                "mixture of the same labels, which has one"
             )
         if fitted.covariance_model.along_loadings:
             raise UsageError(
