@@ -124,6 +124,38 @@ def test_components_are_scipys(name: str, rows: NDArray[np.float64]) -> None:
         whole.pdf([0.0, 1.0])
 
 
+def test_a_component_with_features_in_any_units() -> None:
+    """SciPy takes a covariance for singular whose eigenvalues are 1e10 apart."""
+    units = np.array([1.0, 1e-9])
+    covariance = np.array([[1.0, 0.5], [0.5, 1.0]])
+    there = stats.multivariate_normal([0.0, 0.0], covariance)
+    scaled = covariance * units * units[:, None]
+    model = GaussianMixture.from_parameters([1.0], [[0.0, 0.0]], [scaled])
+    here, point = model.frozen(0), np.array([0.3, -0.4])
+    assert here.logpdf(point * units) == pytest.approx(there.logpdf(point) - np.log(units).sum())
+    assert here.cdf(point * units) == pytest.approx(there.cdf(point), abs=1e-4)
+    np.testing.assert_allclose(here.cov, scaled)
+    heavy = GaussianMixture.from_parameters([1.0], [[0.0, 0.0]], [scaled], tails="student", dof=3.0)
+    with pytest.raises(UsageError, match="units nearer to each other"):
+        heavy.frozen(0)
+    expected = stats.multivariate_t([0.0, 0.0], covariance, 3.0).logpdf(point)
+    assert heavy.frozen().logpdf(point * units) == pytest.approx(expected - np.log(units).sum())
+
+
+def test_moments_are_of_components_that_have_weight() -> None:
+    """Another may have heavier tails than have a variance."""
+    model = GaussianMixture.from_parameters(
+        [0.5, 0.5, 0.0],
+        [[0.0], [2.0], [9.0]],
+        [1.0] * 3,
+        covariance_type="spherical",
+        tails="student",
+        dof=[4.0, 4.0, 1.0],
+    )
+    assert model.frozen().cov.tolist() == [[3.0]]
+    assert [each.tolist() for each in model.mixture_.moments()] == [[1.0], [3.0]]
+
+
 def test_a_frozen_mixture_draws_what_it_says() -> None:
     """By large numbers: the tolerance is five standard errors."""
     covariances = [[[1.0, 0.5], [0.5, 1.0]], [[4.0, 0.0], [0.0, 1.0]]]

@@ -128,9 +128,10 @@ class FrozenMixture:
     def cov(self) -> Array:
         """The covariance, (D, D): infinite or NaN where that of a t distribution is."""
         mixture, mean = self.mixture, self.mean
-        away = mixture.means - mean
-        within = np.einsum("k,kij->ij", mixture.weights, mixture.component_covariances)
-        covariance: Array = within + np.einsum("k,ki,kj->ij", mixture.weights, away, away)
+        some = mixture.weights > 0  # of the others a covariance may be infinite
+        weights, away = mixture.weights[some], mixture.means[some] - mean
+        within = np.einsum("k,kij->ij", weights, mixture.component_covariances[some])
+        covariance: Array = within + np.einsum("k,ki,kj->ij", weights, away, away)
         if (noise := mixture.noise_component) is not None:
             offset = noise.low + noise.extent / 2 - mean
             covariance += noise.weight * (np.outer(offset, offset) + np.diag(noise.extent**2 / 12))
@@ -145,6 +146,16 @@ def frozen_component(mixture: Mixture, component: int) -> Any:
             f"there is no component {component!r}: they have the numbers 0 to {numbers[-1]}"
         )
     mean, scale = mixture.means[component], mixture.covariances.dense()[component]
-    if mixture.tails is None:
-        return stats.multivariate_normal(mean, scale)
-    return stats.multivariate_t(mean, scale, mixture.dof[component])
+    try:
+        if mixture.tails is None:
+            return stats.multivariate_normal(mean, scale)
+        return stats.multivariate_t(mean, scale, mixture.dof[component])
+    except np.linalg.LinAlgError as error:  # units far apart make a matrix singular to SciPy
+        if mixture.tails is None:
+            root = np.linalg.cholesky(scale)
+            return stats.multivariate_normal(mean, stats.Covariance.from_cholesky(root))
+        raise UsageError(
+            f"SciPy takes the scale matrix of component {component} for singular: its t "
+            "distribution wants features in units nearer to each other. model.frozen() has the "
+            "density of the mixture in these"
+        ) from error

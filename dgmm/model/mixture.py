@@ -356,7 +356,8 @@ class Mixture:
         mean, variance = self.moments_of_components()
         noise = self.noise_component
         if self.tails is not None:
-            within = self.weights @ (self.tails.spreads[:, None] * self.variances)
+            spreads = np.where(self.weights > 0, self.tails.spreads, 0.0)  # which may be infinite
+            within = self.weights @ (spreads[:, None] * self.variances)
             return mean, within + self.weights @ (self.means - mean) ** 2
         if noise is None:
             return mean, variance
