@@ -213,6 +213,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"means": np.zeros((2, 2)), "covariances": [np.eye(2), [[1.0, 0.5], [0.0, 1.0]]]},
         "not symmetric",
     ),
+    "asymmetric in small units": (
+        {"means": np.zeros((2, 2)), "covariances": [np.eye(2), [[1.0, 5e-13], [1e-13, 1e-24]]]},
+        "not symmetric",
+    ),
     "indefinite": (
         {"means": np.zeros((2, 2)), "covariances": [np.eye(2), [[1.0, 2.0], [2.0, 1.0]]]},
         "covariances must be symmetric positive",

@@ -240,7 +240,9 @@ def from_log_cholesky(precisions_cholesky: Array, coordinates: Array) -> Array:
 
 def check_symmetric(matrix: Array) -> None:
     """Raise ``LinAlgError`` unless a ``matrix`` (D, D) is symmetric but for rounding."""
-    if not np.allclose(matrix, matrix.T, rtol=1e-7, atol=1e-12 * np.abs(matrix).max()):
+    size = np.sqrt(np.abs(np.diagonal(matrix)))  # of each feature, in whatever units
+    off = np.abs(matrix - matrix.T)
+    if not (off <= 1e-7 * np.abs(matrix.T) + EXACT * size[:, None] * size).all():
         raise np.linalg.LinAlgError("the matrix is not symmetric")
 
 
