@@ -268,6 +268,16 @@ def test_criteria_count_free_parameters_alone(kind: Any, tmp_path: Path) -> None
     assert chosen.results_[0]["bic"] == pytest.approx(chosen.best_estimator_.bic(rows))
 
 
+def test_weights_that_are_all_held_are_those_of_a_mixture(tmp_path: Path) -> None:
+    """They may be given with few digits; then they sum to 1 nearly."""
+    rows, weights = clumps(300), [0.33333, 0.33333, 0.33333]
+    model = GaussianMixture(3, weights_init=weights, fixed="weights", random_state=0)
+    model = quietly(model, rows)
+    np.testing.assert_allclose(model.weights_, 1 / 3, rtol=1e-12)
+    model.save(tmp_path / "model.dgmm")
+    np.testing.assert_array_equal(load(tmp_path / "model.dgmm").weights_, model.weights_)
+
+
 @settings(max_examples=15, deadline=None)
 @given(
     kind=some.sampled_from(KINDS),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from dgmm.model.fixed import PARTS, Fixed, Held
 from dgmm.model.mixture import Mixture
 
 NAMES = ", ".join(repr(each) for each in PARTS)
+
+ROUNDED: Final = 1e-12
+"""Weights that are all held, and sum to 1 but for so much, are held to the last bit."""
 
 
 def fixed_of(request: Any, components: int, covariance_model: CovarianceModel) -> Fixed | None:
@@ -98,6 +101,9 @@ def holding(spec: FitSpec, request: Any, n_features: int, fitted: Mixture | None
         fitted = fitted.without_noise
     at = _values(spec, n_features) if fitted is None else fitted
     _check_weights(fixed, at, noise)
+    off = abs(at.weights.sum() - 1)
+    if fixed.weights.all() and not noise and off > ROUNDED:  # no free one makes up for that
+        at = replace(at, weights=at.weights / at.weights.sum())
     result = replace(spec, held=Held(fixed, at), before=None)
     if result.parameters(n_features) <= 0:
         raise UsageError("fixed holds all there is: nothing is left to fit")
