@@ -116,6 +116,9 @@ def test_a_threshold_is_kept_saved_and_dropped_by_another_fit(tmp_path: Path) ->
         again = dgmm.load(path)
         assert again.threshold_ == found
         assert again.outliers(rows).sum() == 10
+        narrow = model.find_threshold(rows, np.float32(0.25))  # type: ignore[arg-type]
+        model.keep_threshold(narrow).save(path, overwrite=True)
+        assert dgmm.load(path).threshold_ == narrow
         model.partial_fit(rows)
         assert not hasattr(model, "threshold_")
     search = dgmm.select(rows, [1, 2], random_state=0)

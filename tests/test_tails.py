@@ -424,7 +424,7 @@ def test_refusals() -> None:
             GaussianMixture(2, **student).fit(rows).set_params(**params).score(
                 rows, noise=np.ones_like(rows)
             )
-    model = GaussianMixture(2, random_state=0).fit(rows)
+    model = GaussianMixture(2, noise_component=np.False_, random_state=0).fit(rows)
     model.set_params(**student).fit(rows)
     with pytest.raises(DgmmError, match="known errors"):
         model.fit(rows, noise=np.ones_like(rows))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from dgmm import engine
 from dgmm.data.dataset import Dataset
@@ -16,9 +16,6 @@ from dgmm.inference import odd_rows, oddness
 from dgmm.inference.odd_rows import Threshold
 from dgmm.kernels.outputs import OUTPUTS, Output
 from dgmm.kernels.sweep import Sweep
-
-if TYPE_CHECKING:  # which imports this
-    pass
 
 
 class OddRows(Fitted):

@@ -165,7 +165,7 @@ def tails_of(model: "GaussianMixture") -> TailsSpec | None:
         if dof is not None:
             raise UsageError(f'dof={dof!r} is of no use without tails="student"')
         return None
-    if model.noise_component is not False:
+    if noise_of(model) is not None:
         raise UsageError('tails="student" has no noise component: leave out one of the two')
     if (kind := prior_of(model).kind) != NO_PRIOR.kind:
         raise UsageError(f'prior={kind!r} has no tails="student": leave out one of the two')

@@ -215,10 +215,10 @@ def find(sweep: Sweep, wanted: RowOutputs, rate: float) -> Threshold:
     """
     if not 0 < rate < 1:
         raise UsageError(f"rate must be above 0 and below 1, a share of the rows; it is {rate!r}")
-    prefix, below = Prefix(), 0
+    rate, prefix, below = float(rate), Prefix(), 0
     counts = sweep(count, (wanted, prefix))
     rows, nothing = int(counts.of_digits.sum()), counts.nothing
-    place = int(Fraction(repr(float(rate))) * rows)  # of the row that is wanted, in order, from 0
+    place = int(Fraction(repr(rate)) * rows)  # of the row that is wanted, in order, from 0
     if not rows:
         raise DataError("no row has a log-density: nothing was observed of any")
     if not place:
