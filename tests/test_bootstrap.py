@@ -221,8 +221,9 @@ def test_what_can_not_be_is_refused() -> None:
     found = model.bootstrap(rows, n_replicates=39)
     with pytest.raises(dgmm.UsageError, match=r"0\.95 need at least 40 replicates: there are 39"):
         found.intervals()
-    with pytest.raises(dgmm.UsageError, match="level"):
-        found.intervals(95)
+    for level in (95, "0.9"):
+        with pytest.raises(dgmm.UsageError, match="level"):
+            found.intervals(level)  # type: ignore[arg-type]
     with pytest.raises(dgmm.UsageError, match="kind"):
         found.intervals(0.9, "bca")  # type: ignore[arg-type]
     student = dgmm.GaussianMixture(tails="student").fit(rows)

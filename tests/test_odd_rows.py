@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -134,10 +135,11 @@ def test_a_threshold_is_kept_saved_and_dropped_by_another_fit(tmp_path: Path) ->
         (0.0, dgmm.UsageError, "above 0 and below 1"),
         (1.0, dgmm.UsageError, "above 0 and below 1"),
         (float("nan"), dgmm.UsageError, "above 0 and below 1"),
+        ("1%", dgmm.UsageError, "above 0 and below 1.*it is '1%'"),
         (1e-4, dgmm.DataError, "less than one row.*at least 0.01"),
     ],
 )
-def test_a_rate_that_is_no_share_is_told(rate: float, error: type[Exception], told: str) -> None:
+def test_a_rate_that_is_no_share_is_told(rate: Any, error: type[Exception], told: str) -> None:
     with pytest.raises(error, match=told):
         MODEL.find_threshold(drawn(100), rate)
 

@@ -178,7 +178,7 @@ class Bootstrap:
         True
         """
         ends: Any = choose("kind", kind, KINDS)
-        if not 0 < level < 1:
+        if not (isinstance(level, int | float | np.number) and 0 < level < 1):
             raise UsageError(f"level must be between 0 and 1, not {level!r}")
         outside = (1 - level) / 2
         least = int(np.ceil(1 / outside - 1e-9))

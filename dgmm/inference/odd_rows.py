@@ -213,7 +213,7 @@ def find(sweep: Sweep, wanted: RowOutputs, rate: float) -> Threshold:
     ``wanted`` gives the log-density of each row.  Raises ``UsageError`` for a rate that is no
     share, ``DataError`` where it is less than one row.
     """
-    if not 0 < rate < 1:
+    if not (isinstance(rate, int | float | np.number) and 0 < rate < 1):
         raise UsageError(f"rate must be above 0 and below 1, a share of the rows; it is {rate!r}")
     rate, prefix, below = float(rate), Prefix(), 0
     counts = sweep(count, (wanted, prefix))
