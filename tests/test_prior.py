@@ -491,6 +491,11 @@ def test_rows_are_added_under_the_same_numbers_of_a_prior(tmp_path: Path) -> Non
     for target, count, name in ((own["scale"], 6, "rows"), (np.eye(2), 5, "covariance")):
         with pytest.raises(UsageError, match=f"{name} of the prior"):
             shrunk.set_params(prior=ConjugatePrior.shrinkage(target, count)).partial_fit(rows)
+    units = np.array([1e-7, 1e7])  # a mean is compared feature by feature
+    small = GaussianMixture(2, prior=ConjugatePrior(mean=units), **begin).fit(rows * units)
+    small.partial_fit(rows * units)
+    with pytest.raises(UsageError, match="mean of the prior is another now"):
+        small.set_params(prior=ConjugatePrior(mean=[3e-7, 1e7])).partial_fit(rows * units)
 
 
 def test_checkpoint_and_clusters_and_select(tmp_path: Path) -> None:

@@ -293,7 +293,8 @@ class ConjugatePrior(PriorSpec):
             ("rows" if name == "covariance" else "degrees_of_freedom", rows, prior.rows),
         ]
         if self.mean is not None:
-            given += [("mean", self.mean, frame.shift + frame.scale * prior.mean)]
+            mean = of_numbers("mean", self.mean, (n_features,))
+            given += [("mean", (mean - frame.shift) / frame.scale, prior.mean)]
         if scatter is not None:
             there = model.estimate_of(scatter, (1, n_features)).rescaled(1.0 / frame.scale)
             given += [(name, there.values, prior.scatter.values)]
