@@ -3,9 +3,10 @@
 import re
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner
-from test_deploy import APPLIED, RUNBOOK, at, named, rendered, renders, violations
+from test_deploy import APPLIED, DEPLOY, RUNBOOK, at, named, rendered, renders, violations
 
 from dgmm.cli.base import LATER
 from dgmm.cli.changing import DRIFTED
@@ -43,6 +44,33 @@ def test_the_command_is_real(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked.params["data"] == "s3://bucket/tonight.zarr"
     assert asked.params["model"] == "s3://bucket/model.dgmm"
     assert (asked.params["level"], asked.params["effect"]) == (0.001, 0.01)
+
+
+def test_every_setting_that_is_named_is_one() -> None:
+    """Also in comments: a variable that names no option ends the job with code 2."""
+    text = (DEPLOY / "nightly/settings.env").read_text()
+    asked = [each for each in main.commands["drift"].params if isinstance(each, click.Option)]
+    options = {f"DGMM_DRIFT_{str(each.name).upper()}" for each in asked}
+    flags = {flag for each in asked for flag in each.opts}
+    variables = set(re.findall(r"\b(?:DGMM|AWS)_\w+", text))
+    assert {each for each in variables if not each.startswith("AWS_")} <= options
+    assert set(re.findall(r"--[\w-]+", text)) <= flags
+    assert {"DGMM_DRIFT_MODEL", "AWS_CA_BUNDLE"} <= variables
+
+
+@renders
+def test_a_stores_own_certificate_is_where_the_settings_say() -> None:
+    """In the Secret that a fit has, too, none of whose keys come with it; or there is none."""
+    settings = (DEPLOY / "nightly/settings.env").read_text()
+    (path,) = re.findall(r"^# AWS_CA_BUNDLE=(.*)$", settings, re.MULTILINE)
+    assert f"# AWS_CA_BUNDLE={path}\n" in (DEPLOY / "base/settings.env").read_text()
+    pod = at(named(rendered("nightly"), "CronJob"), "spec/jobTemplate/spec/template/spec")
+    (mount,) = (each for each in container()["volumeMounts"] if path.startswith(each["mountPath"]))
+    (volume,) = (each for each in pod["volumes"] if each["name"] == mount["name"])
+    name = path.rpartition("/")[2]
+    items = [{"key": name, "path": name}]
+    assert volume["secret"] == {"secretName": "dgmm-tls", "optional": True, "items": items}
+    assert mount["readOnly"] is True
 
 
 @renders
