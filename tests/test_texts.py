@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -138,6 +139,30 @@ def test_what_is_found_when_a_text_is_read_is_told(
     (tmp_path / "z.csv.gz").write_bytes(b"")
     with pytest.raises(UsageError, match="compressed as a whole"):
         open_dataset(tmp_path / "z.csv.gz")
+
+
+def test_names_may_end_in_capitals(tmp_path: Path) -> None:
+    """As some programs write them; outputs may, too, and are read again."""
+    FRAME.to_csv(tmp_path / "ROWS.CSV", index=False)
+    FRAME.to_csv(tmp_path / "ROWS.TSV", index=False, sep="\t")
+    (tmp_path / "TABLE.PARQUET").mkdir()
+    pq.write_table(pa.Table.from_pandas(FRAME), tmp_path / "TABLE.PARQUET/PART.PARQUET")
+    (tmp_path / "plain").mkdir()
+    pq.write_table(pa.Table.from_pandas(FRAME), tmp_path / "plain/PART.PARQUET")
+    with open(tmp_path / "ROWS.NPZ", "wb") as file:
+        np.savez(file, rows=ROWS)
+    with open(tmp_path / "ROWS.NPY", "wb") as file:
+        np.save(file, ROWS)
+    with h5py.File(tmp_path / "ROWS.H5", "w") as made:
+        made["rows"] = ROWS
+    for name in ("ROWS.CSV", "ROWS.TSV", "TABLE.PARQUET", "plain", "ROWS.NPY", "ROWS.H5::rows"):
+        dataset = open_dataset(tmp_path / name, f"{tmp_path}/ROWS.CSV::a")
+        np.testing.assert_array_equal(rows_of(dataset), ROWS)
+        assert dataset.weights is not None
+        np.testing.assert_array_equal(dataset.weights.read(0, 900), ROWS[:, 0])
+    np.testing.assert_array_equal(rows_of(open_dataset(f"{tmp_path}/ROWS.NPZ::rows")), ROWS)
+    with pytest.raises(UsageError, match="compressed as a whole"):
+        open_dataset(tmp_path / "ROWS.CSV.GZ")
 
 
 def test_archives_of_numpy(tmp_path: Path) -> None:

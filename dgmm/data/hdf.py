@@ -95,13 +95,13 @@ def _file(path: str) -> Any:
 
 def is_hdf(url: str) -> bool:
     """Whether a file is meant by ``url``, and no dataset in it."""
-    return url.endswith(ENDINGS)
+    return url.lower().endswith(ENDINGS)
 
 
 def open_hdf(url: str, columns: Sequence[str] | None, raw: bool) -> Source | None:
     """The dataset that ``url`` names, or ``columns`` of its file; None if it is no such file."""
     where, colons, path = url.partition("::") if "://" not in url else _parted(url)
-    if not where.endswith(ENDINGS):
+    if not is_hdf(where):
         return None
     require("hdf5", f"{url}: an HDF5 or NetCDF file", "h5py")
     if not exists(where):
@@ -135,7 +135,7 @@ def _hint(url: str) -> str:
 def _parted(url: str) -> tuple[str, str, str]:
     """The file and the dataset of a URL, in which fsspec's protocols may be chained."""
     where, colons, path = url.rpartition("::")
-    return (where, colons, path) if where.endswith(ENDINGS) else (url, "", "")
+    return (where, colons, path) if is_hdf(where) else (url, "", "")
 
 
 def _chosen(

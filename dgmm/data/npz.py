@@ -4,6 +4,7 @@
 What ``savez_compressed`` writes has to be decompressed whole, if there is room for it.
 """
 
+import re
 import zipfile
 from typing import Any, BinaryIO, Final
 
@@ -15,7 +16,8 @@ from dgmm.data.source import Source
 from dgmm.data.urls import exists, is_local, place
 from dgmm.errors import DataError, UsageError
 
-ENDING: Final = ".npz"
+ARRAY: Final = re.compile(r"(?P<archive>.*\.npz)(?:::(?P<name>.+))?", re.IGNORECASE | re.DOTALL)
+"""An archive, and the name of an array in it if one is said."""
 
 LOCAL_HEADER: Final = 30
 """How long what stands before a member's name is, in a zip file; at 26, the lengths of the two."""
@@ -53,12 +55,15 @@ class NpzSource(Source):
         return np.array(mapped[start:stop])
 
 
+def is_npy(url: str) -> bool:
+    """Whether a file of one array is meant by ``url``."""
+    return url.lower().endswith(".npy")
+
+
 def named_array(url: str) -> tuple[str, str | None] | None:
     """The archive and the name of an array in it that ``url`` says; None if it is no archive."""
-    if url.endswith(ENDING):
-        return url, None
-    where, colons, name = url.rpartition(f"{ENDING}::")
-    return (where + ENDING, name) if colons and name else None
+    match = ARRAY.fullmatch(url)
+    return (match["archive"], match["name"]) if match else None
 
 
 def open_npz(url: str, memory: Amount) -> Source | NDArray[Any] | None:

@@ -25,7 +25,7 @@ from dgmm.data.kinds import (
     is_zarr_group,
     type_names,
 )
-from dgmm.data.npz import named_array, open_npz
+from dgmm.data.npz import is_npy, named_array, open_npz
 from dgmm.data.raster import is_raster, open_raster
 from dgmm.data.reading import USUAL, Reading
 from dgmm.data.sliced import variable_maker
@@ -138,7 +138,7 @@ def has_columns(data: object) -> bool:
     path = str(data)
     if is_table(path) or is_hdf(path) or is_raster(path):
         return True
-    if path.endswith(".npy") or named_array(path):
+    if is_npy(path) or named_array(path):
         return False
     return zarr_stores.has_group(path)
 
@@ -149,7 +149,7 @@ def _open_path(path: str, reading: Reading) -> Source:
         return table
     if file := open_hdf(path, columns, raw) or open_raster(path, columns, raw):
         return file
-    if named_array(path) is not None or path.endswith(".npy"):
+    if named_array(path) is not None or is_npy(path):
         return _open_numpy(path, columns, reading.memory)
     return zarr_stores.open_zarr(path, reading)
 

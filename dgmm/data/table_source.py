@@ -298,7 +298,7 @@ def files(url: str, endings: Iterable[str]) -> list[str]:
 def _is_part(path: str, root: str, endings: tuple[str, ...]) -> bool:
     """Whether a file below ``root`` is a part of the table: no note that a writer left."""
     below = path.removeprefix(root).split("/")
-    return path.endswith(endings) and not any(each.startswith(HIDDEN) for each in below)
+    return path.lower().endswith(endings) and not any(each.startswith(HIDDEN) for each in below)
 
 
 def _common(url: str, schema: Any, names: Sequence[str]) -> str:

@@ -1,9 +1,12 @@
 """Tables by address: what reads them is told by how their names end, or by what is in a directory.
 
+Names may end in capitals, as some programs write them: ``TRIPS.CSV``.
+
 A column of a table is a vector by ``table.parquet::name``.
 """
 
 import os
+import re
 from collections.abc import Sequence
 from os import PathLike
 from typing import Final
@@ -26,6 +29,11 @@ FORMATS: Final[dict[str, type[TableSource]]] = {
 }
 """By how their names end."""
 
+COLUMN: Final = re.compile(
+    rf"(?P<table>.*(?:{'|'.join(map(re.escape, FORMATS))}))::(?P<column>[^/]+)",
+    re.IGNORECASE | re.DOTALL,
+)
+"""A column of a table."""
 
 PACKED: Final = tuple(
     f"{ending}{packed}"
@@ -58,7 +66,7 @@ def open_table(
 
 def _opened(url: str, wanted: Sequence[str] | None) -> TableSource | None:
     table, column = named_column(url)
-    if table.endswith(PACKED):
+    if table.lower().endswith(PACKED):
         raise UsageError(
             f"{table}: a text that is compressed as a whole can't be read by parts; unpack it, or "
             "make Parquet of it"
@@ -77,8 +85,9 @@ def _opened(url: str, wanted: Sequence[str] | None) -> TableSource | None:
 
 def _format(url: str) -> type[TableSource] | None:
     """What reads the table at ``url``; None if it is no table."""
+    name = url.rstrip("/").lower()
     for ending, kind in FORMATS.items():
-        if url.rstrip("/").endswith(ending) or f"{ending}/" in url:
+        if name.endswith(ending) or f"{ending}/" in name:
             return kind
     return ParquetSource if _holds_parquet(url) else None
 
@@ -99,13 +108,10 @@ def _is_part(entry: "os.DirEntry[str]") -> bool:
     """Whether it is a Parquet file, or a directory of those with one value: ``year=2020``."""
     if entry.is_dir():
         return "=" in entry.name
-    return entry.name.endswith(PARQUET)
+    return entry.name.lower().endswith(PARQUET)
 
 
 def named_column(url: str) -> tuple[str, str | None]:
     """The address of a table, and the column that is named after it: ``table.parquet::name``."""
-    for ending in FORMATS:
-        table, colons, column = url.rpartition(f"{ending}::")
-        if colons and column and "/" not in column:
-            return table + ending, column
-    return url, None
+    match = COLUMN.fullmatch(url)
+    return (match["table"], match["column"]) if match else (url, None)
