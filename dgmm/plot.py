@@ -195,7 +195,8 @@ def selection(search: MixtureSearch, ax: Axes | None = None) -> Axes:
     """Draw the criterion of each candidate of a search: a line for each covariance type.
 
     A candidate stands at its number of components, as high as its criterion is above the best
-    one's, which has a ring.  Candidates that were dropped on the way are hollow.
+    one's, which has a ring.  Candidates that were dropped on the way are hollow, and those with an
+    unbounded component, which can't be compared, are not drawn, unless all have one.
 
     Parameters
     ----------

@@ -14,6 +14,7 @@ def test_large_criteria_leave_the_title_in_place() -> None:
             "n_components": k,
             "covariance_type": "full",
             "bic": value,
+            "unbounded": [],
             "dropped_after": None,
         }
         for k, value in ((1, 5.1e7), (2, 3.2e7), (3, 3.1e7))
@@ -28,3 +29,28 @@ def test_large_criteria_leave_the_title_in_place() -> None:
     assert drawn.get_window_extent().y1 <= height
     assert [each.get_text() for each in axes.get_yticklabels()][-2] == "20,000,000"
     assert axes.yaxis.get_tightbbox().x0 >= 0
+
+
+def test_the_best_of_a_search_is_the_one_that_was_chosen() -> None:
+    """And not one with an unbounded component, whose criterion is as low as ``reg_covar`` is."""
+    marked = [[], [], [2], [0, 3]]
+    values = [300.0, 200.0, 100.0, -1000.0]
+    results = [
+        {
+            "n_components": k,
+            "covariance_type": "full",
+            "bic": value,
+            "unbounded": unbounded,
+            "dropped_after": None,
+        }
+        for k, (value, unbounded) in enumerate(zip(values, marked, strict=True), 1)
+    ]
+    (axes,) = pictures.criteria_figure(results, "bic").axes
+    assert axes.get_title(loc="left") == "2 components, full: bic 200"
+    line, *_ = axes.lines
+    assert line.get_xdata().tolist() == [1, 2]
+    assert line.get_ydata().tolist() == [100, 0]
+    said = [each.get_text() for each in axes.get_legend().get_texts()]
+    assert said == ["full", "the best: 2, full", "not drawn, as unbounded: 2"]
+    (axes,) = pictures.criteria_figure(results[2:], "bic").axes  # all have one
+    assert axes.get_title(loc="left") == "4 components, full: bic -1000"

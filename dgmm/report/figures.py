@@ -3,7 +3,6 @@
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any, Final
 
 import numpy as np
@@ -53,9 +52,7 @@ def short(name: str) -> str:
 
 def drawing(figure: Figure, alt: str, caption: str) -> Drawing:
     """A figure as a page has it."""
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=pictures.DPI, metadata={"Software": None})
-    url = f"data:image/png;base64,{b64encode(buffer.getvalue()).decode()}"
+    url = f"data:image/png;base64,{b64encode(pictures.png(figure)).decode()}"
     return Drawing(url, alt, caption, round(LEGIBLE * figure.get_figwidth() * pictures.DPI))
 
 

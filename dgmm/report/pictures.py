@@ -10,6 +10,7 @@ of its pixels as one pixel, without resampling.
 from collections.abc import Sequence
 from io import BytesIO
 from os import PathLike
+from pathlib import Path
 from typing import Any, Final, final
 
 import numpy as np
@@ -43,9 +44,7 @@ class Picture(Figure):
     """A figure that a notebook shows by itself, whether or not pyplot is in use there."""
 
     def _repr_png_(self) -> bytes:
-        buffer = BytesIO()
-        self.savefig(buffer, format="png", dpi=DPI)
-        return buffer.getvalue()
+        return png(self)
 
 
 def canvas(width: int, height: int) -> Figure:
@@ -78,9 +77,16 @@ def write(figure: Figure, left: float, top: float, text: str, size: float, **sty
     return figure.text(left / across, 1 - top / down, text, fontsize=size, **{"color": INK} | style)
 
 
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG file; the same figure gives the same bytes."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    return buffer.getvalue()
+
+
 def save(figure: Figure, path: str | PathLike[str]) -> None:
-    """Write the figure to a ``.png`` file; the same figure gives the same bytes."""
-    figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
+    """Write the figure to a ``.png`` file."""
+    Path(path).write_bytes(png(figure))
 
 
 def picture(axes: Axes, image: NDArray[Any]) -> None:
@@ -212,8 +218,11 @@ def draw_criteria(axes: Axes, results: Results, criterion: str) -> None:
 
     A candidate stands at its number of components, as high as its criterion is above the best
     one's.  Candidates that were dropped are hollow: their criterion would have become somewhat
-    better.  The best one has a ring, a line down to its number, and its name.
+    better.  The best one has a ring, a line down to its number, and its name.  Candidates with an
+    unbounded component can't be compared, and are not drawn, unless all have one.
     """
+    count = len(results)
+    results = [each for each in results if not each["unbounded"]] or results
     best = min(results, key=lambda each: np.nan_to_num(float(each[criterion]), nan=np.inf))
     least = float(best[criterion])
     for kind in dict.fromkeys(map(described, results)):
@@ -224,6 +233,8 @@ def draw_criteria(axes: Axes, results: Results, criterion: str) -> None:
     axes.axvline(size, color=INK, linewidth=0.6, linestyle=":")
     if any(each["dropped_after"] is not None for each in results):
         axes.plot([], [], markersize=4, label="dropped on the way", **RING)
+    if len(results) < count:
+        axes.plot([], [], " ", label=f"not drawn, as unbounded: {count - len(results)}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))  # no power of ten in a corner
     title = f"{best['n_components']} components, {described(best)}: {criterion} {least:.8g}"
