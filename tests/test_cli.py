@@ -393,6 +393,9 @@ def test_plan(store: Path) -> None:
     (store / ("long" * 30)).symlink_to(store / "rows.zarr")
     shown = run("plan", "long" * 30, "-k", 16, cwd=store, COLUMNS="80")
     assert f"  {'long' * 30}\n" in shown.stdout
+    workers = ("--workers", 2, "--threads", 3, "--json")
+    there = json.loads(run("plan", "rows.zarr", "-k", 16, *workers, cwd=store).stdout)
+    assert (there["engine"], there["workers"], there["threads"]) == ("distributed", 2, 3)
     for word in (
         "blocks",
         "tasks per pass",
@@ -502,6 +505,13 @@ ERRORS = {
     "unknown covariance": (_nothing, (*FIT, "--covariance-type", "round"), 2, "'round'"),
     "unknown init": (_nothing, (*FIT, "--init-params", "luck"), 2, "'luck'"),
     "negative tol": (_nothing, (*FIT, "--tol", "-1"), 2, "x>=0"),
+    "standard input": (
+        _nothing,
+        ("fit", "-", "-k", 3, "-o", "out.dgmm"),
+        2,
+        "'DATA': '-' can't be read or written",
+    ),
+    "standard output": (_nothing, (*FIT[:-1], "-"), 2, "give a path or a URL"),
     "no such path": (_nothing, ("fit", "no.zarr", "-k", 3, "-o", "out.dgmm"), 3, "does not exist"),
     "no Zarr store": (
         _plain_directory,
@@ -743,6 +753,20 @@ def test_only_arrays_are_replaced(store: Path, model: Path) -> None:
     done = run("fit", "rows.zarr", "-k", 2, "-o", "rows.npy", "--overwrite", cwd=store)
     assert done.exit_code == 3
     assert "no model file; it is not overwritten" in done.stderr
+    before = {each: (store / each).read_bytes() for each in ("rows.npy", "model.dgmm")}
+    (store / "link").symlink_to("rows.npy")
+    for target in (*before, "link"):
+        for words in (
+            ("report", "model.dgmm", "rows.npy", "-o", target),
+            ("drift", "rows.npy", "-m", "model.dgmm", "--html", target),
+        ):
+            done = run(*words, "--overwrite", cwd=store)
+            assert (done.exit_code, "is what is read here" in done.stderr) == (3, True)
+    assert {each: (store / each).read_bytes() for each in before} == before
+    both = ("fit", "rows.zarr", "-k", 2, "-o", "both", "--checkpoint", "./both")
+    done = run(*both, cwd=store)
+    assert (done.exit_code, "both can't be both" in done.stderr) == (2, True)
+    assert not (store / "both").exists()
     assert (store / "folder" / "precious.txt").read_text() == "mine"
     assert zarr.open_array(store / "rows.zarr", mode="r").shape == (3000, 3)
 

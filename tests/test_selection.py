@@ -386,6 +386,9 @@ def test_the_command(rows: np.ndarray, tmp_path: Path) -> None:
     assert "continuing after pass" in second.stderr
     kept = CliRunner().invoke(main, [*words[:-1], f"{model}2", "--plot", str(picture)])
     assert (kept.exit_code, f"{picture} exists" in kept.output) == (3, True)
+    for name in ("best", "best.pdf"):  # the first would be best.png, which is there
+        refused = CliRunner().invoke(main, [*words[:-1], f"{model}2", "--plot", name])
+        assert (refused.exit_code, f"{name} must end in .png" in refused.output) == (2, True)
     for bad in ("x", "0..3", "4-8", "²", ""):
         refused = CliRunner().invoke(main, ["select", str(store), "-k", bad, "-o", "m.dgmm"])
         assert refused.exit_code == 2, bad

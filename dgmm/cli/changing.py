@@ -90,7 +90,7 @@ def drift(
     """
     if html is not None:
         check_pictures()
-        check_file_target(html, overwrite)
+        check_file_target(html, overwrite, data, model)
     fitted, dataset = rows.open(model, data)
     with sweeping(machines, dataset, "drift", quiet) as sweep:
         changes = fitted.drift(dataset, sweep=sweep)

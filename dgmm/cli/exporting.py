@@ -61,7 +61,7 @@ def export(model: str, output: str, dtype: str, overwrite: bool, json: bool) -> 
     kind = os.path.splitext(output)[1]
     if kind not in FORMATS:
         raise UsageError(f"{output} must end in {' or '.join(FORMATS)}: that says what is written")
-    check_file_target(output, overwrite)
+    check_file_target(output, overwrite, model)
     fitted = mixtures.load(model)
     content = FORMATS[kind](fitted, dtype)
     storage.put(output, memoryview(content))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -51,6 +50,7 @@ mixtures = Late("dgmm.estimators.gaussian_mixture")
 exchange, records = Late("dgmm.estimators.exchange"), Late("dgmm.estimators.record")
 fits, passes = Late("dgmm.estimators.fits"), Late("dgmm.estimators.passes")
 engine, report = Late("dgmm.engine"), Late("dgmm.report.pictures")
+storage = Late("dgmm.io.storage")
 
 
 def _fixed(
@@ -119,7 +119,7 @@ def fit(
 
     Example: dgmm fit rows.zarr -k 16 -o model.dgmm
     """
-    check_model_target(output, overwrite)
+    check_model_target(output, overwrite, params["checkpoint"])
     _check_start(start, fixed, params["init_params"] != "auto" or n_init > 1)
     dataset = dgmm.open_dataset(data, sample_weight, noise=noise, labels=labels, **reading)
     model = dgmm.GaussianMixture(
@@ -270,9 +270,9 @@ def _covariance_types(context: click.Context, option: click.Parameter, text: str
 @output_option("Where the best model goes.")
 @click.option(
     "--plot",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="PNG",
-    help="Also draw the criterion of all candidates, as a PNG file.",
+    type=ADDRESS,
+    metavar="PATH",
+    help="Also draw the criterion of all candidates, as a .png file.",
 )
 @sample_weight_option
 @noise_option
@@ -292,7 +292,7 @@ def select(
     criterion: CriterionName,
     mclust_sign: bool,
     output: str,
-    plot: Path | None,
+    plot: str | None,
     sample_weight: str | None,
     noise: str | None,
     labels: str | None,
@@ -312,12 +312,14 @@ def select(
 
     Example: dgmm select rows.zarr -k 2..32 --covariance-type full,diag -o best.dgmm
     """
-    check_model_target(output, overwrite)
+    check_model_target(output, overwrite, params["checkpoint"])
     if mclust_sign and criterion != "bic":
         raise click.UsageError(f"--mclust-sign is of the bic, not of --criterion {criterion}")
     if plot is not None:
         check_pictures()
-        check_file_target(str(plot), overwrite)
+        if not plot.lower().endswith(".png"):
+            raise UsageError(f"--plot: {plot} must end in .png: that is what is drawn")
+        check_file_target(plot, overwrite)
     dataset = dgmm.open_dataset(data, sample_weight, noise=noise, labels=labels, **reading)
     template = dgmm.GaussianMixture(n_init=n_init, n_jobs=machines.threads, **params)
     search = dgmm.MixtureSearch(
@@ -334,6 +336,7 @@ def select(
         progress.run(passes.of_selection(steps, criterion), session.plan, meter, *watches)
     search.best_estimator_.save(output, overwrite=overwrite)
     if plot is not None:
-        report.criteria_figure(search.results_, criterion).savefig(plot)
+        figure = report.criteria_figure(search.results_, criterion)
+        storage.put(plot, memoryview(report.png(figure)))
     tell_search(search, output, json, mclust_sign)
     tell_end(display.log, search.best_estimator_, output, at_edge=search.at_edge_)

@@ -106,7 +106,7 @@ class Machines:
                     local = stack.enter_context(
                         distributed.LocalCluster(
                             n_workers=self.workers,
-                            threads_per_worker=1,
+                            threads_per_worker=self.threads or 1,
                             security=security.Security.temporary(),
                             scheduler_kwargs={"dashboard": False},
                             dashboard_address=LOOPBACK,

@@ -211,7 +211,8 @@ machine_options = as_one(
         "--threads",
         type=click.IntRange(min=1),
         metavar="N",
-        help="How many threads to use, without a cluster.  [default: one for each processor]",
+        help="How many threads to use; with --workers, of each worker.  [default: one for each "
+        "processor; one with --workers]",
     ),
     click.option(
         "--connect-timeout",

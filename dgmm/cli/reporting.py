@@ -68,7 +68,7 @@ def report(
     Example: dgmm report model.dgmm rows.zarr -o report.html
     """
     check_pictures()
-    check_file_target(output, overwrite)
+    check_file_target(output, overwrite, data, model)
     if data is None:
         rows.refuse()
         fitted = mixtures.load(model)

@@ -89,6 +89,14 @@ def _asked(url: str, done: str, ask: Callable[[], R]) -> R:
         raise DataError(f"{url} can't be {done}: {error}") from error
 
 
+def is_same(one: str, other: str) -> bool:
+    """Whether two addresses are of one place."""
+    (filesystem, path), (other_filesystem, other_path) = place(one), place(other)
+    if is_local(filesystem) and is_local(other_filesystem):
+        return os.path.realpath(path) == os.path.realpath(other_path)
+    return (protocols(filesystem), path) == (protocols(other_filesystem), other_path)
+
+
 def refuse_existing(url: str) -> None:
     """Raise ``DataError`` if something is at ``url`` already."""
     if exists(url):
