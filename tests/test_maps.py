@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -162,6 +164,35 @@ def test_a_process_that_is_killed_leaves_no_file_half_written(
     assert (tmp_path / f"x.{ending}").read_bytes() == before
     run("predict", *words, "--kind", "score", "--overwrite")
     assert (tmp_path / f"x.{ending}").read_bytes() != before
+
+
+SHORT_OF_ROOM = (
+    "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (3 << 20, 3 << 20)); "
+    "from dgmm.__main__ import main; main()"
+)
+"""A file may have 3 MiB: the chunks of a Zarr array do, and a file made of them does not."""
+
+
+@pytest.mark.parametrize("ending", ["tif", "nc", "csv", "npy"])
+def test_a_file_that_finds_no_room_is_told(tmp_path: Path, ending: str) -> None:
+    """And the process ends in good order: HDF5 crashes where it can't close a file."""
+    bands, rows = RNG.normal(size=(4, 600, 1000)), str(tmp_path / "rows.tif")
+    with rasterio.open(
+        rows, "w", driver="GTiff", height=600, width=1000, count=4, dtype="float64", **PLACE
+    ) as made:
+        made.write(bands)
+    model = dgmm.GaussianMixture.from_parameters([1.0], np.zeros((1, 4)), [np.eye(4)])
+    model.save(tmp_path / "m.dgmm")
+    words = [rows, "-m", f"{tmp_path}/m.dgmm", "-o", f"{tmp_path}/x.{ending}", "--kind", "score"]
+    done = subprocess.run(
+        [sys.executable, "-c", SHORT_OF_ROOM, "predict", *words, "--quiet"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 3, done.stderr
+    assert f"x.{ending} can't be written" in done.stderr
+    assert "previous exception" not in done.stderr
+    assert list(tmp_path.glob("x.*")) == []
 
 
 CUBE = xr.Dataset(

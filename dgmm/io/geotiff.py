@@ -46,7 +46,14 @@ class GeoTiffTarget(FileTarget):
     def write(
         self, path: str, array: Any, dataset: Dataset, wanted: RowOutputs, beside: Beside
     ) -> None:
-        source = dataset.source
+        try:
+            self._write(path, array, dataset.source, wanted, beside)
+        except rasterio.errors.RasterioError as error:  # which says to look at what it came of
+            raise OSError(f"GDAL: {error.__cause__ or error}") from error
+
+    def _write(
+        self, path: str, array: Any, source: Any, wanted: RowOutputs, beside: Beside
+    ) -> None:
         assert isinstance(source, RasterSource)
         (height, width), count, dtype = source.size, row_size(array), stored_type(wanted)
         lines = min(height, max(1, STRIP_BYTES // (width * count * dtype.itemsize)))

@@ -1,5 +1,7 @@
 """Outputs of rows as variables of a NetCDF file, on the axes of the rows."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -42,13 +44,64 @@ class NetCdfTarget(FileTarget):
     def write(
         self, path: str, array: Any, dataset: Dataset, wanted: RowOutputs, beside: Beside
     ) -> None:
-        with axes_of_rows(dataset) as axes, h5netcdf.File(path, "w") as file:
+        with (
+            _kept(path) as written,
+            axes_of_rows(dataset) as axes,
+            h5netcdf.File(written, "w") as file,
+        ):
             file.attrs.update({**axes.of_file, MARK: wanted.output.name})
             for dim, size in axes.sizes.items():
                 file.dimensions[dim] = size
             for name, variable in axes.variables.items():
                 _copy(variable, file, name)
-            _put(file, array, axes, wanted, variables_of(wanted, beside.names))
+            _put(file, array, axes, wanted, variables_of(wanted, beside.names), written.check)
+
+
+class _Kept:
+    """A new file, whose first error is kept, and told when HDF5 has let go of it.
+
+    Where HDF5 can't write, as to a full disk, it can't close a file either, and crashes.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._error: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        """Write all of it, unless something could not be written."""
+        left = memoryview(content).cast("B")
+        try:
+            while len(left) and self._error is None:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            self._error = error
+        return len(content)
+
+    def truncate(self, size: int | None = None) -> None:
+        """As a file does."""
+        try:
+            self._file.truncate(size)
+        except OSError as error:
+            self._error = self._error or error
+
+    def check(self) -> None:
+        """Raise the first error."""
+        if self._error is not None:
+            raise self._error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+@contextmanager
+def _kept(path: str) -> Iterator[_Kept]:
+    """A new file at ``path``, while inside; raises what it could not do."""
+    with open(path, "w+b", buffering=0) as file:
+        written = _Kept(file)
+        try:
+            yield written
+        finally:
+            written.check()
 
 
 def _copy(variable: StoredVariable, file: Any, name: str) -> None:
@@ -83,8 +136,18 @@ def _cast(values: Any, dtype: Any) -> Any:
     return np.asarray(values, dtype=dtype) if kind == "b" else values
 
 
-def _put(file: Any, array: Any, axes: Axes, wanted: RowOutputs, names: tuple[str, ...]) -> None:
-    """Write outputs (N, ...): a variable for each of ``names``, or one of more axes."""
+def _put(
+    file: Any,
+    array: Any,
+    axes: Axes,
+    wanted: RowOutputs,
+    names: tuple[str, ...],
+    check: Callable[[], None],
+) -> None:
+    """Write outputs (N, ...): a variable for each of ``names``, or one of more axes.
+
+    ``check`` raises what could not be written.
+    """
     dtype = stored_type(wanted)
     dims, shape = tuple(axes.sizes), tuple(axes.sizes.values())
     tail: tuple[int, ...] = () if names else array.shape[1:]
@@ -113,6 +176,7 @@ def _put(file: Any, array: Any, axes: Axes, wanted: RowOutputs, names: tuple[str
     for each in variables:
         each.attrs.update({**meanings(wanted, dtype), **axes.said})
     for where, start, stop in parts:
+        check()
         rows = cast(array[start:stop], dtype).reshape(stop - start, -1)
         inner = (-1, *shape[len(where) :])
         if not names:
