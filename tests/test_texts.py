@@ -229,6 +229,8 @@ def test_columns_of_integers_may_have_fractions_later(
     expected = np.array([*range(60), 0.25, 1000.0, np.nan])
     np.testing.assert_array_equal(rows_of(dataset)[:, 1], expected)
     assert open_dataset(tmp_path / "x.csv", columns=["n"], where="a < 40").rows == 40
+    with pytest.raises(DataError, match=r"not of one type: .* write them as 1\.0"):
+        open_dataset(tmp_path / "x.csv", where="n > 2.5")
     (tmp_path / "y.csv").write_text("a,n\n1,0.5\n")  # in another file, too
     np.testing.assert_array_equal(rows_of(open_dataset(f"{tmp_path}/*.csv"))[-1], [1.0, 0.5])
 

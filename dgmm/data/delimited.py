@@ -95,6 +95,15 @@ class DelimitedSource(TableSource):
                 f"{self._form.told(str(error))}"
             ) from error
 
+    def _as_declared(self, table: Any) -> Any:
+        try:
+            return super()._as_declared(table)
+        except DataError as error:
+            raise DataError(
+                f"{error}. A column that begins with whole numbers has these alone where it is "
+                "kept, or in a filter: write them as 1.0, or make Parquet of the text"
+            ) from error
+
     def _forget(self) -> None:
         pass
 

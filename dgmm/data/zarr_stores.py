@@ -1,5 +1,6 @@
 """How arrays and groups of Zarr become sources, opened already or at an address."""
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -81,11 +82,17 @@ def open_zarr(path: str, reading: Reading) -> Source:
     except FileNotFoundError as error:
         if not exists(path):
             raise DataError(f"{path} does not exist") from error
+        one_file = local and os.path.isfile(place(path)[1])
+        remedy = (
+            "call it by such a name, if that is what it is"
+            if one_file
+            else "a directory of Parquet files is read by a pattern, "
+            f"{path.rstrip('/')}/**/*.parquet"
+        )
         raise DataError(
             f"{path} is no Zarr array or group, and its name does not end as that of a .npy or "
             ".npz file or of a table does (.parquet, .arrow, .feather, .csv, .tsv) or of HDF5 or "
-            "NetCDF (.h5, .nc) or GeoTIFF (.tif); a directory of Parquet files is read by a "
-            f"pattern, {path.rstrip('/')}/**/*.parquet"
+            f"NetCDF (.h5, .nc) or GeoTIFF (.tif); {remedy}"
         ) from error
     except Exception as error:  # each file system has errors of its own
         spoilt = local or isinstance(error, ValueError | KeyError | TypeError)
