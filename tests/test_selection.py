@@ -366,7 +366,7 @@ def test_somebody_always_stays(seed: int) -> None:
 def test_the_command(rows: np.ndarray, tmp_path: Path) -> None:
     store, model, picture = (tmp_path / name for name in ("x.zarr", "best.dgmm", "best.png"))
     zarr.create_array(str(store), data=rows.astype("float32"), chunks=(5000, 3))
-    words = ["select", str(store), "-k", "2..4,6", "--covariance-type", "full,diag"]
+    words = ["select", str(store), "-k", "2..4,6", "--covariance-type", "full,diag,full"]
     words += ["-o", str(model)]
     done = CliRunner().invoke(main, [*words, "--json", "--plot", str(picture)])
     assert done.exit_code == 0, done.output

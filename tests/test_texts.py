@@ -165,6 +165,18 @@ def test_names_may_end_in_capitals(tmp_path: Path) -> None:
         open_dataset(tmp_path / "ROWS.CSV.GZ")
 
 
+@pytest.mark.parametrize("place", ["_made", ".hidden", "plain"])
+def test_a_pattern_finds_files_wherever_they_lie(place: str, tmp_path: Path) -> None:
+    """Names that begin so are left out below the place of a pattern, and not above it."""
+    table = pa.Table.from_pandas(FRAME)
+    for name in ("1.parquet", "_note.parquet", "2.parquet/a.parquet", "2.parquet/.b.parquet"):
+        path = tmp_path / place / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, path)
+    dataset = open_dataset(tmp_path / place / "*.parquet")
+    np.testing.assert_array_equal(rows_of(dataset), [*ROWS, *ROWS])
+
+
 def test_archives_of_numpy(tmp_path: Path) -> None:
     np.savez(tmp_path / "one.npz", ROWS)
     np.savez(tmp_path / "two.npz", rows=np.asfortranarray(ROWS), weights=np.ones(900))

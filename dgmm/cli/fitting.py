@@ -220,11 +220,11 @@ def _numbers(context: click.Context, option: click.Parameter, text: str) -> list
 
 def _covariance_types(context: click.Context, option: click.Parameter, text: str) -> list[str]:
     """Covariance types, with commas between."""
-    names = text.split(",")
+    names = dict.fromkeys(text.split(","))
     for name in names:
         if name not in COVARIANCE_TYPES:
             raise click.BadParameter(f"{name!r} is not one of {', '.join(COVARIANCE_TYPES)}")
-    return names
+    return list(names)
 
 
 @click.command(cls=Command, epilog=EXIT_CODES)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import unquote
 
-from dgmm.data.urls import place, root_of
+from dgmm.data.urls import above, place
 from dgmm.model.lazy import Late
 
 pyarrow = Late("pyarrow")
@@ -18,7 +18,7 @@ NULL: Final = "__HIVE_DEFAULT_PARTITION__"
 
 def partition_keys(url: str, paths: Sequence[str]) -> dict[str, dict[str, Any]]:
     """The keys of each of the ``paths`` of the table at ``url``; none unless all have the same."""
-    root = root_of(place(url)[1])
+    root = above(place(url)[1]) + "/"
     said = {path: _said(path.removeprefix(root)) for path in paths}
     names = [list(keys) for keys in said.values()]
     if not names or any(each != names[0] for each in names):

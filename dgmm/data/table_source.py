@@ -27,7 +27,7 @@ from dgmm.data.memory import memory
 from dgmm.data.patience import patience
 from dgmm.data.source import Source
 from dgmm.data.transient import is_transient
-from dgmm.data.urls import place, root_of
+from dgmm.data.urls import above, is_pattern, place
 from dgmm.errors import DataError, DgmmError
 from dgmm.model.extras import require
 from dgmm.model.lazy import Late
@@ -268,21 +268,32 @@ class TableSource(Source):
 
 
 def files(url: str, endings: Iterable[str]) -> list[str]:
-    """The paths of the files at ``url``: itself, those in a directory, or those of a pattern."""
+    """The paths of the files at ``url``: itself, those in a directory, or those of a pattern.
+
+    A pattern may be of directories, too, whose names end as those of files.
+    """
     filesystem, path = place(url)
+    endings = tuple(endings)
 
     def ask() -> list[str]:
         filesystem.invalidate_cache()
-        root = root_of(path)
+        root = path
         if filesystem.isdir(path):
-            paths, root = filesystem.find(path), path.rstrip("/") + "/"
+            paths = filesystem.find(path)
         elif filesystem.exists(path):  # whatever is in its name
             return [path]
-        elif set(path) & set("*?["):
-            paths = filesystem.glob(path)
+        elif is_pattern(path):
+            found = filesystem.glob(path, detail=True)
+            matches = [each for each in found if each.lower().endswith(endings)]
+            paths = set(matches)
+            for each in matches:
+                if found[each]["type"] == "directory":
+                    paths.remove(each)
+                    paths.update(filesystem.find(each))
+            root = above(path)
         else:
             raise DataError(f"{url} does not exist")
-        return [each for each in sorted(paths) if _is_part(each, root, tuple(endings))]
+        return [each for each in sorted(paths) if _is_part(each, root, endings)]
 
     try:
         paths: list[str] = patience()(ask)

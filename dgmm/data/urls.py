@@ -1,6 +1,7 @@
 """Paths and URLs: where they lead, and what may be done there."""
 
 import os
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,9 @@ PROBE: Final = "pass-000000.dgmm.{}.partial"
 
 PROBE_BYTES: Final = 64 << 10
 
+SPECIAL: Final = re.compile(r"[*?[]")
+"""What makes a pattern of a path."""
+
 R = TypeVar("R")
 
 
@@ -33,12 +37,6 @@ def place(url: str) -> tuple[Any, str]:
         remedy = f": {how_to_install('s3')}" if absent else ""
         raise DataError(f"{url} can't be opened: {error}{remedy}") from error
     return filesystem, path
-
-
-def root_of(path: str) -> str:
-    """The directory, with a slash, below which all lies that a ``path``, or pattern, means."""
-    wild = min((path.index(each) for each in "*?[" if each in path), default=None)
-    return path.rstrip("/") + "/" if wild is None else path[:wild].rpartition("/")[0] + "/"
 
 
 def _is_name(url: str) -> bool:
@@ -63,6 +61,17 @@ def protocols(filesystem: Any) -> tuple[str, ...]:
     """The names that a file system goes by."""
     protocol = filesystem.protocol
     return (protocol,) if isinstance(protocol, str) else tuple(protocol)
+
+
+def is_pattern(path: str) -> bool:
+    """Whether other paths may match a ``path``."""
+    return bool(SPECIAL.search(path))
+
+
+def above(path: str) -> str:
+    """The directory that all is below which matches a ``path``: itself, if it is no pattern."""
+    special = SPECIAL.search(path)
+    return path[: special.start()].rpartition("/")[0] if special else path.rstrip("/")
 
 
 def exists(url: str) -> bool:
