@@ -308,7 +308,7 @@ def files(url: str, endings: Iterable[str]) -> list[str]:
 
 def _is_part(path: str, root: str, endings: tuple[str, ...]) -> bool:
     """Whether a file below ``root`` is a part of the table: no note that a writer left."""
-    below = path.removeprefix(root).split("/")
+    below = path.removeprefix(root.rstrip("/") + "/").split("/")
     return path.lower().endswith(endings) and not any(each.startswith(HIDDEN) for each in below)
 
 
