@@ -27,7 +27,7 @@ from dgmm.errors import ClusterError, ClusterLostError
 log = logging.getLogger("dgmm")
 
 QUIET_SECONDS: Final = 60
-"""After how long without a finished task to ask the workers whether they live; see ``patience``."""
+"""How long without a finished task until workers are asked if they live; see ``quiet_seconds``."""
 
 ANSWER_SECONDS: Final = 10
 """How long a worker may take to say so."""
@@ -161,7 +161,7 @@ def check_versions_match(client: Client, workers: int) -> None:
         )
 
 
-def patience() -> float:
+def quiet_seconds() -> float:
     """Seconds without a finished task after which workers are asked whether they live.
 
     Dask's configuration value ``dgmm.quiet-seconds``.
@@ -178,7 +178,7 @@ class Watch:
 
     client: Client
     needed: Collection[str] = ()
-    quiet: float = field(default_factory=patience)
+    quiet: float = field(default_factory=quiet_seconds)
     _since: float = field(default_factory=time.monotonic)
 
     @property
