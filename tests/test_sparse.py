@@ -14,7 +14,7 @@ from distributed import Client
 from dgmm import GaussianMixture, load, open_dataset, select
 from dgmm.cli.commands import main
 from dgmm.em.first_pass import FirstPassSpec, first_pass
-from dgmm.errors import CheckpointError, DataError, UsageError
+from dgmm.errors import CheckpointError, DataError, PlanError, UsageError
 from dgmm.kernels import kernel, sparse
 from dgmm.kernels.choice import SPARSE
 from dgmm.kernels.natural_parameters import Given, NaturalParameters
@@ -340,3 +340,12 @@ def test_a_group_that_is_not_whole_is_told(tmp_path: Path) -> None:
     group["indices"][3] = 700  # type: ignore[index]
     with pytest.raises(DataError, match="point outside"):
         open_dataset(str(tmp_path / "y.zarr")).block(0)
+
+
+def test_rows_of_another_format_are_copied_only_if_there_is_room() -> None:
+    rows = scipy.sparse.csr_array(some_rows())
+    assert open_dataset(rows, memory="1MB").rows == 700
+    for other in (rows.tocsc(), rows.tocoo(), rows[:, ::-1]):  # the last is not sorted
+        with pytest.raises(PlanError, match=r"a copy of the .*, by rows and sorted, would have to"):
+            open_dataset(other, memory="1MB")
+        assert open_dataset(other).rows == 700

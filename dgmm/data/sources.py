@@ -78,7 +78,7 @@ def _of_kind(data: Any, reading: Reading) -> Source | None:
     if is_sparse(data):
         if columns is not None:
             raise no_columns(f"a {type(data).__name__}", columns)
-        return open_sparse(data)
+        return open_sparse(data, reading.memory)
     if is_dask_frame(data):  # first: it has the protocols of frames in memory, too
         return _of_dask_frame(data, columns, reading.memory)
     if make := maker_of(data, names):

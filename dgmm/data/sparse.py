@@ -96,11 +96,16 @@ def is_sparse(data: Any) -> bool:
     return bool(scipy.sparse.issparse(data))
 
 
-def open_sparse(data: Any) -> Source:
-    """The source of a matrix of SciPy, of any format."""
+def open_sparse(data: Any, memory: Amount) -> Source:
+    """The source of a matrix of SciPy; copied, if there is room for that, unless it is by rows."""
     if data.ndim != 2:
         raise DataError(f"rows must be 2-D, (rows, features); the sparse array has {data.shape}")
-    return SparseSource(data, f"the {type(data).__name__} in memory")
+    name = f"the {type(data).__name__} in memory"
+    if data.format != "csr" or not data.has_canonical_format:
+        place_bytes = 8 if max(data.shape) > np.iinfo(np.int32).max else 4
+        size = data.nnz * (data.dtype.itemsize + place_bytes)
+        check_room(f"a copy of {name}, by rows and sorted,", size, memory)
+    return SparseSource(data, name)
 
 
 def open_sparse_npz(url: str, memory: Amount) -> Source | None:
