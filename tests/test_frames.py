@@ -1,5 +1,6 @@
 """Tables in memory and variables of open files: read block by block, by the names of columns."""
 
+import tracemalloc
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -359,3 +360,25 @@ def test_what_lies_beside_a_frame_in_another_order_is_refused() -> None:
     again = GaussianMixture(2, random_state=0)  # an index of its own says nothing of an order
     again.fit(frame, labels=beside.reset_index(drop=True), sample_weight=beside + 1)
     np.testing.assert_array_equal(again.means_, model.means_)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_columns_put_together_one_by_one_are_not_copied() -> None:
+    frame = pd.DataFrame({"x0": np.arange(100_000.0)})
+    for j in range(1, 10):
+        frame[f"x{j}"] = np.random.default_rng(j).normal(size=len(frame))
+    whole = frame.copy()  # which brings them together
+    tracemalloc.start()
+    try:
+        dataset = open_dataset(frame)
+        for index in range(dataset.blocks):
+            rows = dataset.block(index).rows
+            start, stop = dataset.row_range(index)
+            np.testing.assert_array_equal(rows, whole.iloc[start:stop])
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert dataset.blocks > 5
+    assert most < frame.size * 8
+    fits = [GaussianMixture(2, random_state=0, max_iter=2).fit(each) for each in (frame, whole)]
+    assert same(*fits)

@@ -203,12 +203,19 @@ def maker_of(data: Any, names: Sequence[str]) -> Maker | None:
 
 
 def plain_array(data: Any, names: Sequence[str]) -> NDArray[Any] | None:
-    """The array that a frame of pandas already is, as its columns are numbers of one type."""
+    """The array that a frame of pandas already is, as its columns are numbers of one type.
+
+    Columns that were put together one by one are several arrays, of which there would be a copy.
+    """
     if "pandas.DataFrame" not in names:
         return None
     kinds = set(data.dtypes)
     plain = len(kinds) == 1 and all(isinstance(kind, np.dtype) for kind in kinds)
-    return data.to_numpy() if plain and kinds.pop().kind in "biuf" else None
+    if not plain or kinds.pop().kind not in "biuf":
+        return None
+    first_row, first_column = data.iloc[:1].to_numpy(), data.iloc[:, 0].to_numpy()
+    one = len(data) == 0 or np.may_share_memory(first_row, first_column)
+    return data.to_numpy() if one else None
 
 
 def open_frame(data: Any, make: Maker, wanted: Sequence[str] | None, memory: Amount) -> FrameSource:
