@@ -1,6 +1,7 @@
 """HDF5 and NetCDF files; and variables of these and of Zarr groups, each a feature."""
 
 import json
+import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -249,3 +250,23 @@ def test_a_pattern_names_no_dataset_of_its_own(tmp_path: Path) -> None:
             file.create_dataset(name, data=np.eye(3))
     with pytest.raises(dgmm.DataError, match=r"x\.h5::\* means 2 of its columns, a, b: name one"):
         dgmm.open_dataset(f"{tmp_path}/x.h5::*")
+
+
+def test_a_relative_path_means_the_same_wherever_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers may have other working directories, and other files of that name in these."""
+    (tmp_path / "elsewhere").mkdir()
+    for number, place in ((1, tmp_path), (2, tmp_path / "elsewhere")):
+        values = np.full((6, 2), float(number))
+        with h5py.File(place / "x.h5", "w") as file:
+            file["x"], file["a"] = values, values[:, 0]
+        np.save(place / "x.npy", values)
+        zarr.create_array(place / "x.zarr", data=values)
+        (place / "x.csv").write_text("a,b\n" + f"{number},{number}\n" * 6)
+    monkeypatch.chdir(tmp_path)
+    forms = ("x.h5::x", "x.npy", "x.zarr", "x.csv")
+    datasets = [*map(dgmm.open_dataset, forms), dgmm.open_dataset("x.h5", columns=["a"])]
+    monkeypatch.chdir("elsewhere")
+    for dataset in datasets:
+        assert (pickle.loads(pickle.dumps(dataset)).block(0).rows == 1).all()

@@ -16,7 +16,7 @@ from dgmm.data.memory import memory
 from dgmm.data.packed import ATTRIBUTES, unpacked
 from dgmm.data.source import Grid, Source
 from dgmm.data.transient import is_transient
-from dgmm.data.urls import exists, is_local, place
+from dgmm.data.urls import absolute, exists, is_local, place
 from dgmm.data.variables import VariablesSource
 from dgmm.errors import DataError, DgmmError, UsageError
 from dgmm.model.extras import require
@@ -33,7 +33,7 @@ class HdfSource(Source):
     copies = 3  # the result, a chunk and a compressed one
 
     def __init__(self, url: str, path: str, dataset: Any) -> None:
-        self.name, self._url, self._path = f"{url}::{path}", url, path
+        self.name, self._url, self._path = f"{url}::{path}", absolute(url), path
         self.shape, self.dtype = dataset.shape, dataset.dtype
         self.paths = (place(url)[1],)
         self._unit = dataset.chunks[0] if dataset.chunks else 1

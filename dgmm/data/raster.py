@@ -15,7 +15,7 @@ from dgmm.data.columns import chosen
 from dgmm.data.memory import memory
 from dgmm.data.source import Source
 from dgmm.data.transient import is_transient
-from dgmm.data.urls import exists, is_local, place
+from dgmm.data.urls import absolute, exists, is_local, place
 from dgmm.errors import DataError, DgmmError
 from dgmm.model.extras import require
 from dgmm.model.lazy import Late
@@ -34,7 +34,7 @@ class RasterSource(Source):
     def __init__(
         self, url: str, raster: Any, names: Sequence[str], bands: Sequence[int], raw: bool
     ) -> None:
-        self.name, self.names = url, tuple(names)
+        self.name, self.names, self._url = url, tuple(names), absolute(url)
         self.size = raster.height, raster.width
         self.shape = (raster.height * raster.width, len(bands))
         self._bands = list(bands)
@@ -68,7 +68,7 @@ class RasterSource(Source):
         first, last = start // width, -(-stop // width)
         lines = rasterio.windows.Window(0, first, width, last - first)
         try:
-            with opened(self.name) as raster:
+            with opened(self._url) as raster:
                 if (raster.height, raster.width) != self.size:
                     raise DataError(
                         f"{self.name} has changed since it was opened: it has {raster.height} x "

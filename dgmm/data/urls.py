@@ -46,6 +46,12 @@ def _is_name(url: str) -> bool:
     return os.path.lexists(url) or url.partition("::")[0] not in fsspec.available_protocols()
 
 
+def absolute(url: str) -> str:
+    """The same wherever it is read: workers may have other working directories."""
+    filesystem, path = place(url)
+    return path if is_local(filesystem) else url
+
+
 def zarr_store(url: str) -> Path | str:
     """What to give to Zarr for what is at ``url``: it takes some local names for chains, too."""
     filesystem, path = place(url)
