@@ -4,6 +4,7 @@ import csv
 import decimal
 import itertools
 import json
+import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -23,11 +24,13 @@ from distributed import Client
 from numpy.typing import NDArray
 
 import dgmm
+from dgmm import engine
 from dgmm.cli.commands import main
 from dgmm.data import dataset as datasets
 from dgmm.data.columns import chosen
 from dgmm.data.tables import open_table
 from dgmm.estimators.row_outputs import row_outputs_of
+from dgmm.io.output import write_outputs
 from dgmm.io.targets import Beside, ParquetTarget, ZarrTarget
 from dgmm.kernels.outputs import OUTPUTS
 
@@ -619,3 +622,25 @@ def test_a_part_of_a_table_of_outputs_is_whole_whoever_writes_it_again(
             found = pq.read_table(tmp_path / "out.parquet/part-000000000000000.parquet")
             np.testing.assert_array_equal(found.column("score"), outputs)
         again.result()
+
+
+def test_outputs_to_a_relative_path_are_where_the_driver_is(
+    parquet: Path, tmp_path: Path, clusters: Mapping[int, Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, dataset = clusters[2], dgmm.open_dataset(parquet, columns=list(NAMES), block_bytes=1)
+    wanted = row_outputs_of(fitted(dataset), OUTPUTS["labels"])
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    (there,) = set(client.run(os.getcwd).values())
+    client.run(os.chdir, str(tmp_path / "elsewhere"))
+    try:
+        for name in ("labels.zarr", "labels.parquet", "labels.csv"):
+            write_outputs(engine.over(dataset, client), dataset, wanted, name)
+    finally:
+        client.run(os.chdir, there)
+    assert sorted(each.name for each in tmp_path.iterdir()) == [
+        *("elsewhere", "labels.csv", "labels.parquet", "labels.zarr")
+    ]
+    labels = zarr.open_array(tmp_path / "labels.zarr")[:]
+    np.testing.assert_array_equal(pq.read_table("labels.parquet").column("label"), labels)
+    assert dgmm.open_dataset("labels.csv").rows == len(labels) == 3000

@@ -20,7 +20,7 @@ import numpy as np
 
 from dgmm.data.dataset import Dataset
 from dgmm.data.patience import Patience, patience
-from dgmm.data.urls import exists, is_local, place, refuse_existing
+from dgmm.data.urls import absolute, exists, is_local, place, refuse_existing
 from dgmm.errors import DataError, DgmmError
 from dgmm.io import directories
 from dgmm.io.endings import target_of
@@ -68,7 +68,7 @@ def write_outputs(
     """
     target = target_of(url, keep, dataset.source.grid)
     beside = Beside.of(target, dataset, wanted)
-    partial = f"{url.rstrip('/')}.{uuid4().hex}.partial"
+    partial = f"{absolute(url).rstrip('/')}.{uuid4().hex}.partial"
     ask = patience()
     try:
         with _written(url):
