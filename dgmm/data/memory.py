@@ -4,13 +4,15 @@ The C library keeps what is freed for each thread that ever asked for it, and to
 ask for it again takes longer than to read a block.
 
 Blocks of a text, or of rows that meet a filter, are all of other sizes.  So sizes are rounded up a
-little, and there are never more buffers than were in use at once: where one of another size is
-made, one that nobody uses is let go.
+little, and where a buffer of another size is made, one that nobody uses is let go: there are no
+more of about one size than were in use at once.  A much larger one stays: rows and their weights
+are read in turn.
 """
 
 import ctypes
 import math
 import weakref
+from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
@@ -34,7 +36,7 @@ class Memory:
         try:
             buffer = free.pop()
         except IndexError:
-            self._let_one_go()
+            self._let_one_go(2 * whole)
             buffer = np.empty(whole, np.uint8)
         owner = (ctypes.c_char * size).from_buffer(buffer)  # what all arrays made of it refer to
         weakref.finalize(owner, free.append, buffer).atexit = False
@@ -49,14 +51,14 @@ class Memory:
         """Release what nobody uses now; of the rest when nobody uses it any more."""
         self._free = {}
 
-    def _let_one_go(self) -> None:
-        """Release a buffer that nobody uses now, if there is one."""
-        for free in list(self._free.values()):  # others take from these, too
-            try:
-                del free[-1]
-            except IndexError:
-                continue
-            return
+    def _let_one_go(self, most: int) -> None:
+        """Release the largest buffer, of so many bytes at most, that nobody uses now."""
+        for size in sorted(list(self._free), reverse=True):
+            free = self._free.get(size)
+            if size <= most and free:
+                with suppress(IndexError):  # others take from these, too
+                    del free[-1]
+                    return
 
 
 memory = Memory()
