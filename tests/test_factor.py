@@ -251,6 +251,39 @@ def test_free_parameters_are_the_directions_that_covariances_have(
         assert model_of(kind, q).free_parameters(components, d) == expected
 
 
+@pytest.mark.parametrize("kind", ["factor", "factor-tied"])
+def test_loadings_that_are_given_are_turned_in_any_units(kind: Any) -> None:
+    """One feature has a factor of its own; the others' two are not as they should be turned."""
+    rng, mean = np.random.default_rng(0), np.zeros(5)
+    loadings = np.zeros((1, 5, 3))
+    loadings[0, 0, 0], loadings[0, 1:, 1:] = 3.0, rng.normal(size=(4, 2))
+    psi, rows = noise_of(kind, 0.5 + rng.random((1, 5)), np.ones(1)), rng.normal(size=(9, 5))
+    expected = multivariate_normal(mean, dense_of(psi, loadings)[0]).logpdf(rows)
+    for units in (np.ones(5), np.array([1e9, 1, 1, 1, 1]), np.array([1e-9, 1, 1e3, 1, 1])):
+        values = np.concatenate([(psi * units**2)[:, :, None], loadings * units[:, None]], axis=2)
+        model = GaussianMixture.from_parameters(
+            [1.0], [mean], values, covariance_type=kind, n_factors=3
+        )
+        density = model.score_samples(rows * units) + np.log(units).sum()
+        np.testing.assert_allclose(density, expected, rtol=1e-9)
+        again = GaussianMixture.from_json(model.to_json())  # which is turned so, to the last bit
+        np.testing.assert_array_equal(again.loadings_, model.loadings_)
+
+
+@pytest.mark.parametrize("kind", ["factor-tied", "ppca"])
+def test_noise_that_is_given_must_be_the_same_where_it_is_one(kind: Any) -> None:
+    psi = np.array([[1.0, 2.0], [3.0, 5.0]])
+    asked: dict[str, Any] = {"covariance_type": kind, "n_factors": 1}
+    where = {"factor-tied": "in all components", "ppca": "in all features"}[kind]
+    values = np.stack([psi, np.ones((2, 2))], axis=2)
+    with pytest.raises(UsageError, match=f"noise variances .* are the same {where}"):
+        GaussianMixture.from_parameters([0.5, 0.5], np.zeros((2, 2)), values, **asked)
+    psi = psi[[0, 0]] if kind == "factor-tied" else psi[:, [0, 0]]
+    values = np.stack([psi * (1 + 1e-15), np.ones((2, 2))], axis=2)
+    model = GaussianMixture.from_parameters([0.5, 0.5], np.zeros((2, 2)), values, **asked)
+    np.testing.assert_allclose(model.noise_variance_, psi)
+
+
 def test_a_model_of_some_features_counts_what_it_has() -> None:
     rows = clusters(np.random.default_rng(0))
     model = GaussianMixture(covariance_type="factor", n_factors=4, random_state=0).fit(rows)

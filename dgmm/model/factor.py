@@ -169,11 +169,21 @@ class Factor(CovarianceModel):
         return self._of(psi, canonical(psi, loadings))
 
     def _given(self, psi: Array, loadings: Array) -> "FactorCovariances":
-        """The same, to the last bit where the loadings are rotated so already, but for signs."""
-        turned = canonical(psi, loadings)
-        along = np.sum(turned * loadings / psi[:, :, None], axis=1, keepdims=True)
-        off = np.where(along < 0, -turned, turned) - loadings
-        near = np.abs(off) <= EXACT * np.abs(loadings).max(initial=0.0)
+        """The same, to the last bit where the loadings are rotated so already, but for signs.
+
+        Raises ``UsageError`` if noise variances differ that are one here.
+        """
+        one = self.noise.pooled(psi, np.ones(len(psi)))
+        if not (np.abs(psi - one) <= EXACT * one).all():
+            raise UsageError(
+                f"noise variances of covariance_type={self.name!r} are the same {self.noise.same}, "
+                "and those given are not"
+            )
+        turned, root = canonical(psi, loadings), np.sqrt(psi)[:, :, None]
+        along = np.sum((turned / root) * (loadings / root), axis=1, keepdims=True)
+        off = (np.where(along < 0, -turned, turned) - loadings) / root
+        size = np.abs(loadings / root).max(axis=1, keepdims=True)  # of each factor by itself
+        near = np.abs(off) <= EXACT * size
         return self._of(psi, loadings if near.all() else turned)
 
     def _of(self, psi: Array, turned: Array) -> "FactorCovariances":

@@ -10,9 +10,17 @@ from dgmm.model.arrays import Array, Mask
 
 
 class NoiseVariances(ABC):
-    """Which noise variances psi (K, D) a model has."""
+    """Which noise variances psi (K, D) a model has.
+
+    Attributes
+    ----------
+    name : str
+    same : str
+        Where they are the same, in words.
+    """
 
     name: ClassVar[str]
+    same: ClassVar[str]
 
     @abstractmethod
     def own(self, n_features: int) -> int:
@@ -48,6 +56,7 @@ class EachNoise(NoiseVariances):
     """One for each feature of each component."""
 
     name = "factor"
+    same = "nowhere"
 
     def own(self, n_features: int) -> int:
         return n_features
@@ -71,6 +80,7 @@ class CommonNoise(NoiseVariances):
     """One for each feature, the same in all components."""
 
     name = "factor-tied"
+    same = "in all components"
 
     def own(self, n_features: int) -> int:
         return 0
@@ -98,6 +108,7 @@ class IsotropicNoise(NoiseVariances):
     """One for each component, the same in all features: probabilistic principal components."""
 
     name = "ppca"
+    same = "in all features of a component"
 
     def own(self, n_features: int) -> int:
         return 1
