@@ -421,6 +421,18 @@ def test_a_singular_mixture_is_kept_too(kind: str, tmp_path: Path) -> None:
         back = load(tmp_path / "a.dgmm")
         np.testing.assert_array_equal(back.covariances_, model.covariances_)
         assert np.isfinite(back.set_params(warm_start=True).fit(each).lower_bound_)
+        again = GaussianMixture.from_json(model.to_json())
+        np.testing.assert_array_equal(again.covariances_, model.covariances_)
+
+
+@pytest.mark.parametrize("kind", ["EEV", "VEV", "EVE", "VVE"])
+def test_thin_covariances_that_are_given_are_not_changed(kind: Any) -> None:
+    """Whether they are of the family can't be told, as they may have been raised."""
+    given = np.array([np.diag([1.0, 1e-12]), np.diag([9.0, 4e-12])])
+    model = GaussianMixture.from_parameters(
+        [0.5, 0.5], np.zeros((2, 2)), given, covariance_type=kind
+    )
+    np.testing.assert_array_equal(model.covariances_, given)
 
 
 def test_all_are_held_together() -> None:

@@ -165,15 +165,16 @@ class Decomposed(CovarianceModel):
     def _given(self, given: Covariances, shape: tuple[int, int]) -> DecomposedCovariances:
         """Covariances of the family, very near those ``given``; these, if they are of it.
 
-        Raises ``UsageError`` where there are none so near.
+        Raises ``UsageError`` where there are none so near.  Where one is so thin that it may have
+        been raised to FLOOR, which takes it out of the family, they are as they are given.
         """
         # In units where variances are about 1, as the fit to eigenvalues is beside FLOOR.
         scale = Frame.of(np.zeros(shape[1]), given.variances().mean(axis=0), self).scale
         inside = given.rescale(1.0 / scale)
+        if _is_thin(inside):
+            return DecomposedCovariances(self, given)
         values = self.fitted(inside.values, np.ones(shape[0]), inside.values)
         nearest = DecomposedCovariances(self, self.plain.of_covariances(values, shape))
-        if _is_thin(inside):
-            return nearest.rescale(scale)
         try:
             distance = nearest.check_near(inside)
         except np.linalg.LinAlgError as error:
@@ -188,10 +189,7 @@ class Decomposed(CovarianceModel):
 
 
 def _is_thin(covariances: Covariances) -> bool:
-    """Whether a covariance has next to no spread in some direction.
-
-    Then it may have been raised to FLOOR, which takes it out of the family.
-    """
+    """Whether a covariance has next to no spread in some direction."""
     variances = covariances.variances()
     trace = covariances.trace(np.ones(variances.shape[1]))
     return bool(variances.max() * trace.max() > THIN)
