@@ -94,6 +94,17 @@ def test_estimates_answer_as_dense_matrices_do(kind: str, d: int, k: int, seed: 
     near(model.of_precisions(dense_before, (k + 1, d)).dense(), raised.dense())
 
 
+@pytest.mark.parametrize("d", [2, 3, 4, 8])
+def test_what_was_raised_can_be_saved(d: int) -> None:
+    """Factors of covariances of rows that lie in a plane differ from these by rounding alone."""
+    for seed in range(200):
+        flat = np.random.default_rng(seed).normal(size=(d, d - 1))
+        estimate = COVARIANCE_MODELS["full"].estimate_of((flat @ flat.T / d)[None], (1, d))
+        covariances, lost = estimate.floored()
+        assert lost.all()
+        covariances.check(2 * np.sqrt(covariances.variances()[0]))
+
+
 @every_structure
 @laws(25)
 @given(d=st.integers(1, 4), k=st.integers(1, 4), seed=seeds)
