@@ -69,7 +69,8 @@ def ellipses(
     Raises
     ------
     UsageError
-        For features that are not there, or where matplotlib is not installed.
+        For features that are not there, for other than K colours, or where matplotlib is not
+        installed.
 
     Examples
     --------
@@ -87,6 +88,8 @@ def ellipses(
     mixture = fitted.mixture_.without_noise
     if colors is None:
         colors = [f"C{k % 10}" for k in range(mixture.components)]
+    if len(colors) != mixture.components:
+        raise UsageError(f"{len(colors)} colors are given for {mixture.components} components")
     pictures.ellipses(axes, mixture, (across, up), colors, levels)
     names = names_of(fitted)
     axes.set_xlabel(figures.short(names[across]))

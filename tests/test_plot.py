@@ -31,6 +31,17 @@ def test_ellipses_are_where_components_are(model: dgmm.GaussianMixture) -> None:
     assert plot.ellipses(model, (0, 2), ax=Figure().subplots()).get_ylabel() == r"\$c"
     with pytest.raises(dgmm.UsageError, match="nothing"):
         plot.ellipses(model, ("a", "nothing"), ax=axes)
+    with pytest.raises(dgmm.UsageError, match="1 colors are given for 2 components"):
+        plot.ellipses(model, colors=["red"], ax=axes)
+
+
+def test_small_ellipses_are_above_large_ones_in_any_units() -> None:
+    for unit in (1e-90, 1.0, 1e90):
+        covariances = unit**2 * np.array([np.eye(2), 9 * np.eye(2)])
+        model = dgmm.GaussianMixture.from_parameters([0.5, 0.5], np.zeros((2, 2)), covariances)
+        patches = plot.ellipses(model, ax=Figure().subplots(), levels=[1.0]).patches
+        _, small, _, large = (each.get_zorder() for each in patches)
+        assert (small, large) == (pytest.approx(2 + 1 / (1 + 1 / 9)), pytest.approx(2.5))
 
 
 def test_pairs_show_the_rows_that_were_counted(model: dgmm.GaussianMixture) -> None:

@@ -392,6 +392,8 @@ def test_the_command(rows: np.ndarray, tmp_path: Path) -> None:
     for bad in ("x", "0..3", "4-8", "²", ""):
         refused = CliRunner().invoke(main, ["select", str(store), "-k", bad, "-o", "m.dgmm"])
         assert refused.exit_code == 2, bad
+    down = CliRunner().invoke(main, ["select", str(store), "-k", "1,6..2", "-o", "m.dgmm"])
+    assert (down.exit_code, "write 2..6" in down.output) == (2, True)
 
 
 @pytest.mark.filterwarnings("ignore")

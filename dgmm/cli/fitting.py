@@ -212,6 +212,8 @@ def _numbers(context: click.Context, option: click.Parameter, text: str) -> list
         first, _, last = part.partition("..")
         if not first.isdecimal() or not (last or first).isdecimal():
             raise click.BadParameter(f"{text!r} is not like 2..32 or 2,4,8")
+        if int(last or first) < int(first):
+            raise click.BadParameter(f"{part!r} goes down: write {last}..{first}")
         numbers += range(int(first), int(last or first) + 1)
     if not numbers or min(numbers) < 1:
         raise click.BadParameter(f"{text!r} must name numbers of components of at least 1")

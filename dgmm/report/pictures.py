@@ -158,7 +158,8 @@ def ellipses(
     """
     plane = mixture.marginal(features)
     lines = 0.5 + 1.1 * np.sqrt(plane.weights / plane.weights.max())
-    areas = np.sqrt(np.linalg.det(plane.covariances.dense()))
+    sizes = np.linalg.slogdet(plane.covariances.dense())[1] / 2  # no determinant in some units
+    areas = np.exp(sizes - sizes.max())
     drawn = []
     for k in range(plane.components):
         width, height, angle = ellipse_axes(plane.covariances.dense()[k])
@@ -173,7 +174,7 @@ def ellipses(
                 edgecolor=colours[k],
                 linewidth=line,
                 zorder=2
-                + 1 / (1 + level**2 * areas[k] / areas.max()),  # small ones above large ones
+                + 1 / (1 + level**2 * areas[k]),  # small ones above large ones
                 path_effects=[withStroke(linewidth=line + 0.9, foreground=PAPER, alpha=0.7)],
             )
             if rank == 0:
