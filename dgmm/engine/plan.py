@@ -209,8 +209,9 @@ class Plan:
             + f", and {format_bytes(self.cache_bytes)} of cache"
             * bool(self.cache_bytes)
             + f". To change that, "
-            f"{fewer}{smaller}allow more memory, or store the rows in smaller chunks (the largest "
-            f"block has {self.block_rows:,} rows, {format_bytes(self.block_bytes)})"
+            f"{fewer}{smaller}allow more memory, or store the rows in smaller chunks, row groups "
+            f"in Parquet (the largest block has {self.block_rows:,} rows, "
+            f"{format_bytes(self.block_bytes)})"
         )
 
 

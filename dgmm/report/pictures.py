@@ -173,8 +173,7 @@ def ellipses(
                 facecolor="none",  # the halo's effect would paint it twice
                 edgecolor=colours[k],
                 linewidth=line,
-                zorder=2
-                + 1 / (1 + level**2 * areas[k]),  # small ones above large ones
+                zorder=2 + 1 / (1 + level**2 * areas[k]),  # small ones above large ones
                 path_effects=[withStroke(linewidth=line + 0.9, foreground=PAPER, alpha=0.7)],
             )
             if rank == 0:
