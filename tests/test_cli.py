@@ -505,6 +505,13 @@ ERRORS = {
     "unknown covariance": (_nothing, (*FIT, "--covariance-type", "round"), 2, "'round'"),
     "unknown init": (_nothing, (*FIT, "--init-params", "luck"), 2, "'luck'"),
     "negative tol": (_nothing, (*FIT, "--tol", "-1"), 2, "x>=0"),
+    "NaN for an alarm": (
+        _nothing,
+        ("drift", "rows.npy", "-m", "model.dgmm", "--level", "0.1", "--effect", "nan"),
+        2,
+        "'--effect': 'nan' is no number",
+    ),
+    "NaN for a time": (_nothing, ("join", "rows.npy", "box", "--timeout", "nan"), 2, "no number"),
     "standard input": (
         _nothing,
         ("fit", "-", "-k", 3, "-o", "out.dgmm"),

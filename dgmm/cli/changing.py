@@ -15,6 +15,7 @@ from dgmm.cli.codes import ALARM, DRIFTED, EXIT_CODES
 from dgmm.cli.errors_file import read_errors
 from dgmm.cli.judged_rows import JudgedRows, rows_options
 from dgmm.cli.machines import Machines
+from dgmm.cli.numbers import FloatRange
 from dgmm.cli.options import (
     data_argument,
     json_option,
@@ -45,13 +46,13 @@ mixtures = Late("dgmm.estimators.gaussian_mixture")
 @model_option
 @click.option(
     "--level",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=FloatRange(0, 1, min_open=True, max_open=True),
     help="Exit with code 5 if the rows have drifted: by a test that raises a false alarm in this "
     "share of quiet nights. Without it the drift is told only.",
 )
 @click.option(
     "--effect",
-    type=click.FloatRange(0),
+    type=FloatRange(0),
     default=0.0,
     show_default=True,
     help="With --level: how much it must amount to, in nats a row. With many rows any change is "

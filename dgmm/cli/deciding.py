@@ -13,6 +13,7 @@ from dgmm.cli.checks import check_model_target
 from dgmm.cli.codes import EXIT_CODES
 from dgmm.cli.judged_rows import JudgedRows, rows_options
 from dgmm.cli.machines import Machines
+from dgmm.cli.numbers import FloatRange
 from dgmm.cli.options import (
     data_argument,
     json_option,
@@ -40,7 +41,7 @@ merging, oddness = Late("dgmm.inference.merging"), Late("dgmm.inference.oddness"
 @model_option
 @click.option(
     "--rate",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=FloatRange(0, 1, min_open=True, max_open=True),
     required=True,
     help="The share of the rows of DATA that are odd.",
 )

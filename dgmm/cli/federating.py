@@ -15,6 +15,7 @@ from dgmm.cli.fitting import begin_as, begin_at
 from dgmm.cli.fitting_options import covariance_type_option, fitting_but, n_components_option
 from dgmm.cli.judged_rows import JudgedRows, rows_options
 from dgmm.cli.machines import Machines
+from dgmm.cli.numbers import FloatRange
 from dgmm.cli.options import (
     as_one,
     data_argument,
@@ -71,7 +72,7 @@ NOT_TOLD: Final = (
 
 timeout_option = click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FloatRange(min=0, min_open=True),
     default=3600.0,
     show_default=True,
     metavar="SECONDS",

@@ -8,6 +8,7 @@ from typing import Final
 import click
 
 from dgmm.cli.addresses import ADDRESS
+from dgmm.cli.numbers import FloatRange
 from dgmm.cli.options import (
     Decorator,
     as_one,
@@ -81,7 +82,7 @@ prior_options = as_one(
     ),
     click.option(
         "--weight-concentration-prior",
-        type=click.FloatRange(min=0, min_open=True),
+        type=FloatRange(min=0, min_open=True),
         help="The concentration of the weights, with --prior variational; with less, fewer "
         "components are used.  [default: 1 / K]",
     ),
@@ -114,7 +115,7 @@ noise_options = together(
     ),
     click.option(
         "--noise-volume",
-        type=click.FloatRange(min=0, min_open=True),
+        type=FloatRange(min=0, min_open=True),
         metavar="VOLUME",
         help="One over the density of the noise component.  [default: the volume of the box of the "
         "rows]",
@@ -177,13 +178,13 @@ FITTING: Final[dict[tuple[str, ...], Decorator]] = {
     ("random_state",): random_state_option("The seed of all random choices."),
     ("tol",): click.option(
         "--tol",
-        type=click.FloatRange(min=0),
+        type=FloatRange(min=0),
         help="Stop when a pass changes the objective (a mean over the rows) by less than this.  "
         "[default: 1e-3 with --strategy em; auto stops by --resolution]",
     ),
     ("resolution",): click.option(
         "--resolution",
-        type=click.FloatRange(min=0),
+        type=FloatRange(min=0),
         default=0.1,
         show_default=True,
         help="Stop when the objective could grow, as estimated, by less than this fraction of "
@@ -198,14 +199,14 @@ FITTING: Final[dict[tuple[str, ...], Decorator]] = {
     ),
     ("max_seconds",): click.option(
         "--max-seconds",
-        type=click.FloatRange(min=0),
+        type=FloatRange(min=0),
         metavar="SECONDS",
         help="Stop after this time, when the pass under way is done, and write the best model so "
         "far (exit code 0). With --checkpoint, the same command continues from there.",
     ),
     ("reg_covar",): click.option(
         "--reg-covar",
-        type=click.FloatRange(min=0),
+        type=FloatRange(min=0),
         help="A number to add to all variances, in the data's units squared.  [default: 1e-6 of "
         "each feature's variance]",
     ),

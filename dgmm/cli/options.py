@@ -14,6 +14,7 @@ import click
 from dgmm.cli import progress
 from dgmm.cli.addresses import ADDRESS
 from dgmm.cli.machines import Machines
+from dgmm.cli.numbers import FloatRange
 from dgmm.cli.progress import LOGS, Watch
 from dgmm.kernels.observation import OBSERVATIONS
 from dgmm.model.extras import require
@@ -216,7 +217,7 @@ machine_options = as_one(
     ),
     click.option(
         "--connect-timeout",
-        type=click.FloatRange(min=0, min_open=True),
+        type=FloatRange(min=0, min_open=True),
         default=10.0,
         show_default=True,
         metavar="SECONDS",

@@ -14,6 +14,7 @@ from dgmm.cli.codes import EXIT_CODES
 from dgmm.cli.components import MOST_FEATURES
 from dgmm.cli.judged_rows import JudgedRows, rows_options
 from dgmm.cli.machines import Machines
+from dgmm.cli.numbers import FloatRange
 from dgmm.cli.options import (
     data_argument,
     json_option,
@@ -74,7 +75,7 @@ OF_BOOTSTRAP: Final = ("refit", "interval", "level", "random_state")
 )
 @click.option(
     "--level",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=FloatRange(0, 1, min_open=True, max_open=True),
     default=0.95,
     show_default=True,
     help="Which share of such intervals should hold what they are of.",
