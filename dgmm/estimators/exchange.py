@@ -12,7 +12,7 @@ from dgmm.estimators.given_values import mixture_of, with_given_tails
 from dgmm.estimators.judging import judged
 from dgmm.estimators.record import become
 from dgmm.io import plain
-from dgmm.model.covariance import CovarianceType
+from dgmm.model.covariance import COVARIANCE_MODELS, CovarianceType
 from dgmm.model.lazy import Late
 from dgmm.model.mixture import Mixture
 
@@ -162,7 +162,8 @@ class Exchange(Fitted):
                 f"{type(model).__name__} has no {', '.join(missing)}"
             )
         covariances = np.asarray(model.covariances_, dtype=np.float64)
-        if model.covariance_type in ("full", "tied"):  # of float32 they are so but for rounding
+        kind = COVARIANCE_MODELS.get(model.covariance_type)
+        if kind is not None and kind.correlates:  # of float32 symmetric but for rounding
             covariances = (covariances + covariances.swapaxes(-1, -2)) / 2
         result: Any = cls.from_parameters(
             model.weights_ / np.sum(model.weights_),
