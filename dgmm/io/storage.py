@@ -85,10 +85,15 @@ def check_creates(url: str) -> None:
     filesystem, path = place(url)
     if not is_local(filesystem):
         return
-    probe = os.path.join(path, PROBE.format(uuid4().hex))
+    one, other = (os.path.join(path, PROBE.format(uuid4().hex)) for _ in range(2))
     try:
-        _put_here(probe, memoryview(b""), os.link)
-        os.remove(probe)
+        with open(one, "xb"):
+            pass
+        try:
+            os.link(one, other)
+            os.remove(other)
+        finally:
+            os.remove(one)
     except OSError as error:
         raise DataError(f"{url} can't be written: {error}") from error
 
