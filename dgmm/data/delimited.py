@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dgmm.data.columns import chosen, once
+from dgmm.data.listing import files
 from dgmm.data.patience import patience
-from dgmm.data.table_source import Part, TableSource, check_installed, files, is_number
+from dgmm.data.table_source import Part, TableSource, check_installed, is_number
 from dgmm.data.transient import is_transient
 from dgmm.data.urls import place
 from dgmm.errors import DataError

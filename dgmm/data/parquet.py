@@ -9,16 +9,10 @@ from operator import and_
 from typing import Any, Final
 
 from dgmm.data.columns import chosen, once
+from dgmm.data.listing import files
 from dgmm.data.partitions import partition_keys, types_of
 from dgmm.data.patience import patience
-from dgmm.data.table_source import (
-    Part,
-    TableSource,
-    check_installed,
-    files,
-    is_number,
-    usual,
-)
+from dgmm.data.table_source import Part, TableSource, check_installed, is_number, usual
 from dgmm.data.transient import is_transient
 from dgmm.data.urls import is_local, place
 from dgmm.errors import DataError

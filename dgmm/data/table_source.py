@@ -9,7 +9,7 @@ NaN.  What is no number (texts, categories, booleans, times) is refused by name.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass, replace
@@ -24,10 +24,8 @@ from numpy.typing import NDArray
 from dgmm.data.columns import check_numbers, chosen, once
 from dgmm.data.filters import Filter
 from dgmm.data.memory import memory
-from dgmm.data.patience import patience
 from dgmm.data.source import Source
 from dgmm.data.transient import is_transient
-from dgmm.data.urls import above, is_pattern, place
 from dgmm.errors import DataError, DgmmError
 from dgmm.model.extras import require
 from dgmm.model.lazy import Late
@@ -39,9 +37,6 @@ COLUMNS_BYTES: Final = 8 << 20
 
 COUNTING: Final = 4
 """In how many files at once rows are counted that meet a filter."""
-
-HIDDEN: Final = ("_", ".")
-"""What the names begin with of files that are no part of a table."""
 
 
 def check_installed(url: str) -> None:
@@ -265,51 +260,6 @@ class TableSource(Source):
     @abstractmethod
     def _forget(self) -> None:
         """Close what this thread has open."""
-
-
-def files(url: str, endings: Iterable[str]) -> list[str]:
-    """The paths of the files at ``url``: itself, those in a directory, or those of a pattern.
-
-    A pattern may be of directories, too, whose names end as those of files.
-    """
-    filesystem, path = place(url)
-    endings = tuple(endings)
-
-    def ask() -> list[str]:
-        filesystem.invalidate_cache()
-        root = path
-        if filesystem.isdir(path):
-            paths = filesystem.find(path)
-        elif filesystem.exists(path):  # whatever is in its name
-            return [path]
-        elif is_pattern(path):
-            found = filesystem.glob(path, detail=True)
-            matches = [each for each in found if each.lower().endswith(endings)]
-            paths = set(matches)
-            for each in matches:
-                if found[each]["type"] == "directory":
-                    paths.remove(each)
-                    paths.update(filesystem.find(each))
-            root = above(path)
-        else:
-            raise DataError(f"{url} does not exist")
-        return [each for each in sorted(paths) if _is_part(each, root, endings)]
-
-    try:
-        paths: list[str] = patience()(ask)
-    except DgmmError:
-        raise
-    except Exception as error:  # each file system has errors of its own
-        raise DataError(f"{url} can't be reached: {error}") from error
-    if not paths:
-        raise DataError(f"{url} has no file whose name ends in {', '.join(endings)}")
-    return paths
-
-
-def _is_part(path: str, root: str, endings: tuple[str, ...]) -> bool:
-    """Whether a file below ``root`` is a part of the table: no note that a writer left."""
-    below = path.removeprefix(root.rstrip("/") + "/").split("/")
-    return path.lower().endswith(endings) and not any(each.startswith(HIDDEN) for each in below)
 
 
 def _common(url: str, schema: Any, names: Sequence[str]) -> str:

@@ -152,6 +152,27 @@ def make_directory(url: str) -> None:
     _asked(url, "made", make)
 
 
+def check_links(url: str) -> None:
+    """Raise ``DataError`` unless hard links can be made in a directory at ``url`` that is local.
+
+    A file that is to replace no other is made by one, and not all file systems have them.
+    """
+    filesystem, path = place(url)
+
+    def link() -> None:
+        one, other = (os.path.join(path, PROBE.format(uuid4().hex)) for _ in range(2))
+        with open(one, "xb"):
+            pass
+        try:
+            os.link(one, other)
+            os.remove(other)
+        finally:
+            os.remove(one)
+
+    if is_local(filesystem):
+        _asked(url, "written", link)
+
+
 def _try(filesystem: Any, path: str) -> None:
     """Write a file of some size, and remove it."""
     content = bytes(PROBE_BYTES)

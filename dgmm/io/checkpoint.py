@@ -162,7 +162,7 @@ class Checkpoint:
         """Have a place for it, where files can be made, before there is anything to lose."""
         try:
             urls.make_directory(self._url)
-            storage.check_creates(self._url)
+            urls.check_links(self._url)
         except DataError as error:
             raise CheckpointError(
                 f"there can be no checkpoint at {self._url}: {error.__cause__ or error}. Name a "

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from dgmm.data.patience import patience
 from dgmm.data.transient import is_transient
-from dgmm.data.urls import PROBE, exists, is_local, place, refuse_existing
+from dgmm.data.urls import exists, is_local, place, refuse_existing
 from dgmm.errors import DataError, ModelFileError
 
 VERSION: Final = 1
@@ -75,27 +75,6 @@ def create(url: str, format: str, arrays: Arrays, header: dict[str, Any]) -> Non
     except FileExistsError:
         if not _holds(url, format, header["written"]):
             raise
-
-
-def check_creates(url: str) -> None:
-    """Raise ``DataError`` unless ``create`` can make files in the directory at ``url``.
-
-    It has to make a hard link, where that is local: not all file systems have them.
-    """
-    filesystem, path = place(url)
-    if not is_local(filesystem):
-        return
-    one, other = (os.path.join(path, PROBE.format(uuid4().hex)) for _ in range(2))
-    try:
-        with open(one, "xb"):
-            pass
-        try:
-            os.link(one, other)
-            os.remove(other)
-        finally:
-            os.remove(one)
-    except OSError as error:
-        raise DataError(f"{url} can't be written: {error}") from error
 
 
 def put(url: str, content: memoryview) -> None:
